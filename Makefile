@@ -1,0 +1,67 @@
+# What one does with this repository. Tools are built from .ci/tools into .bin, once; nothing is installed on the machine.
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+BIN         := .bin
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# google/api/*.proto with the right go_package ship in this module alone (v2 has none). It is linked, never required.
+GOOGLEAPIS  := github.com/grpc-ecosystem/grpc-gateway@v1.16.0
+
+.PHONY: help demo run test lint generate verify bench build need fresh
+.DELETE_ON_ERROR:
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: build ## watch Forge test, merge and deploy on a simulated GitHub (ARGS=--once: end by itself)
+	@$(BIN)/forge demo $(ARGS)
+
+run: build ## start Forge for a real GitHub App (ARGS: its flags; without settings it says which it needs)
+	@$(BIN)/forge up $(ARGS)
+
+test: need $(BIN)/.grpcurl ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1), at last say what was skipped
+	@.ci/services .ci/test
+
+lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
+	@cd services && ../$(BIN)/golangci-lint run ./...
+
+generate: fresh ## make gen/ from proto/ anew
+	@rm -rf gen/forge gen/openapi && mv $(BIN)/fresh/gen/* gen/
+
+verify: fresh ## prove that the contract is kept, generated code is fresh and both modules stand alone
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code proto || { echo "proto/ is not formatted: run $(BIN)/buf format -w proto"; exit 1; }
+	@.ci/breaking
+	@for part in forge openapi; do diff -r gen/$$part $(BIN)/fresh/gen/$$part || \
+		{ echo "gen/$$part is not what proto/ says: run make generate"; exit 1; }; done
+	@unformatted=$$(gofmt -l services); [ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; }
+	@go vet ./gen/... ./services/...
+	@for module in gen services; do for work in off "$(CURDIR)/go.work"; do \
+		GOWORK=$$work go build -C $$module ./...; done; GOWORK=off go mod tidy -C $$module -diff; done
+
+bench: need ## run all benchmarks (BENCHFLAGS="-bench Ingest"); compare what one run prints, not runs
+	@.ci/services go test -run '^$$' -bench . $(BENCHFLAGS) ./services/...
+
+build: need
+	@CGO_ENABLED=0 go build -C services -trimpath -ldflags '-X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
+		-o ../$(BIN)/ ./cmd/forge ./cmd/forgexec
+
+# Generated code in a folder of its own: `generate` puts it in place, `verify` compares.
+fresh: need $(BIN)/.buf $(BIN)/.gen third_party/googleapis
+	@rm -rf $(BIN)/fresh && $(BIN)/buf generate --output $(BIN)/fresh
+
+third_party/googleapis:
+	@mkdir -p $(@D)
+	@dir=$$(go mod download -json $(GOOGLEAPIS) | sed -n 's/.*"Dir": "\(.*\)".*/\1/p'); ln -sfn "$$dir/$@" $@
+
+# A tool module's go.mod names its tools; the stamp says when they were built.
+$(BIN)/.%: .ci/tools/%/go.mod .ci/tools/%/go.sum
+	@echo "building the tools of .ci/tools/$* (once)"
+	@mkdir -p $(BIN)
+	@GOWORK=off go build -C .ci/tools/$* -o $(CURDIR)/$(BIN)/ tool
+	@touch $@
+
+need:
+	@command -v git >/dev/null || { echo "git is missing: https://git-scm.com/downloads" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "Go is missing: install 1.26 or newer from https://go.dev/dl" >&2; exit 1; }
+	@case "$$(go env GOVERSION)" in go1.2[6-9]*|go1.[3-9][0-9]*|devel*) ;; \
+		*) echo "Forge needs Go 1.26 or newer, this is $$(go env GOVERSION): https://go.dev/dl" >&2; exit 1 ;; esac
