@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+)
+
+// maxSocketPath is the room for a path in sockaddr_un on Linux, its final NUL
+// left out.
+const maxSocketPath = 107
+
+// Listen is net.Listen with errors that say what to do; the caller adds the
+// name of the setting. On "unix" the socket of a dead process is replaced, that
+// of a live one is not, and everybody on the machine may connect: what a socket
+// lets people do is for the directory's mode and the server to decide.
+func Listen(network, address string) (net.Listener, error) {
+	if network == "unix" {
+		return listenUnix(address)
+	}
+	lis, err := net.Listen(network, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: the port is in use by another process", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, reason(err))
+	}
+	return lis, nil
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("listen on %s: the path has %d bytes, a socket's may have %d at most; choose a shorter directory",
+			path, len(path), maxSocketPath)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	lis, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, reason(err))
+	}
+	if err := os.Chmod(path, 0o666); err != nil { //nolint:gosec // builds of any user connect, as Listen says
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), lis.Close())
+	}
+	return lis, nil
+}
+
+// removeStale removes a socket at path that nobody listens on any more.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("a file that is no socket is in the way")
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		return errors.Join(errors.New("another process listens there"), conn.Close())
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return reason(err)
+	}
+	return os.Remove(path)
+}
+
+// reason drops the operation and address that package net puts before an error.
+func reason(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}

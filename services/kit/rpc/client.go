@@ -1,0 +1,124 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+const (
+	pipeNetwork = "bufconn"
+	// pipeBuffer is allocated twice per connection.
+	pipeBuffer = 256 << 10
+)
+
+// Peer says who dials, and how.
+type Peer struct {
+	Room   string      // "": nobody in particular
+	Token  string      // the room's, "": none needed
+	TLS    *tls.Config // nil: plain; unix sockets are always plain
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+// Dial returns a connection to target, host:port or unix:///path, that is made
+// when first used and made again when lost. Calls fail at once, as Unavailable,
+// while there is none; errors are as in package fault. The caller closes it.
+func Dial(target string, p Peer) (*grpc.ClientConn, error) {
+	transport := insecure.NewCredentials()
+	if p.TLS != nil && !strings.HasPrefix(target, "unix:") {
+		transport = credentials.NewTLS(p.TLS)
+	}
+	return dial(target, p,
+		grpc.WithTransportCredentials(transport),
+		grpc.WithNoProxy(), // HTTPS_PROXY is there for GitHub
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}))
+}
+
+// Pipe is a listener for callers in this process. They are believed to be the
+// room they say, so an HTTP edge that carries strangers' calls dials as no room.
+type Pipe struct{ *bufconn.Listener }
+
+// NewPipe returns a pipe for Server.Serve.
+func NewPipe() *Pipe {
+	return &Pipe{bufconn.Listen(pipeBuffer)}
+}
+
+// Dial returns a connection through the pipe. The caller closes it.
+func (p *Pipe) Dial(room string, tracer trace.TracerProvider) (*grpc.ClientConn, error) {
+	return dial("passthrough:///pipe", Peer{Room: room, Tracer: tracer},
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return p.Listener.DialContext(ctx)
+		}))
+}
+
+func dial(target string, p Peer, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(target, append(options,
+		grpc.WithStatsHandler(clientTracing(p.Tracer, p.Meter)),
+		grpc.WithUnaryInterceptor(p.unary),
+		grpc.WithStreamInterceptor(p.stream),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(defaultMaxMessage)))...)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", target, err)
+	}
+	return conn, nil
+}
+
+// sign sets who calls. What the context brings under these names goes: an HTTP
+// edge copies strangers' headers into it.
+func (p Peer) sign(ctx context.Context) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	md = md.Copy()
+	md.Delete(roomHeader)
+	md.Delete(roomTokenHeader)
+	if p.Room != "" {
+		md.Set(roomHeader, p.Room)
+	}
+	if p.Token != "" {
+		md.Set(roomTokenHeader, p.Token)
+	}
+	return metadata.NewOutgoingContext(ctx, md)
+}
+
+func (p Peer) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return fromStatus(invoke(p.sign(ctx), method, req, reply, conn, opts...))
+}
+
+func (p Peer) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	stream, err := open(p.sign(ctx), desc, conn, method, opts...)
+	if err != nil {
+		return nil, fromStatus(err)
+	}
+	return clientStream{stream}, nil
+}
+
+type clientStream struct{ grpc.ClientStream }
+
+func (s clientStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	return md, fromStatus(err)
+}
+
+func (s clientStream) CloseSend() error { return fromStatus(s.ClientStream.CloseSend()) }
+
+func (s clientStream) SendMsg(m any) error { return fromStatus(s.ClientStream.SendMsg(m)) }
+
+func (s clientStream) RecvMsg(m any) error { return fromStatus(s.ClientStream.RecvMsg(m)) }

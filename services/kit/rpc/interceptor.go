@@ -1,0 +1,89 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+)
+
+type stoppingKey struct{}
+
+// Stopping is closed when the server that a call came to begins to stop. The
+// handler of a stream without an end of its own returns then, or it is cut off
+// after the grace period.
+func Stopping(ctx context.Context) <-chan struct{} {
+	stopping, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
+	return stopping
+}
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.Deadline)
+		defer cancel()
+	}
+	var resp any
+	err := s.handle(ctx, info.FullMethod, func(ctx context.Context) (err error) {
+		resp, err = handler(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx := ss.Context()
+	if builtin(info.FullMethod) {
+		// A health watch has no end of its own and knows no Stopping.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(s.stopping, cancel)()
+	}
+	return s.handle(ctx, info.FullMethod, func(ctx context.Context) error {
+		return handler(srv, &serverStream{ss, ctx})
+	})
+}
+
+type serverStream struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // Context() is where gRPC asks a stream for it
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+// handle is what every call goes through.
+func (s *Server) handle(ctx context.Context, method string, call func(context.Context) error) error {
+	start := time.Now()
+	id, err := s.admit(ctx, method)
+	if err == nil {
+		ctx := context.WithValue(ctx, identityKey{}, id)
+		ctx = context.WithValue(ctx, stoppingKey{}, s.stopping.Done())
+		err = guard(ctx, call)
+	}
+	code := codes.OK
+	if err != nil {
+		st, hidden := toStatus(err, s.cfg.Name)
+		if hidden {
+			s.cfg.Log.ErrorContext(ctx, "internal error", "method", method, "error", err)
+		}
+		code, err = st.Code(), st.Err()
+	}
+	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "call", slog.String("method", method), slog.String("code", code.String()),
+		slog.Duration("took", time.Since(start)), slog.String("room", id.Room), slog.Bool("admin", id.Admin))
+	return err
+}
+
+// guard turns a panic into an error, so that one call's bug ends one call.
+func guard(ctx context.Context, call func(context.Context) error) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
+	return call(ctx)
+}

@@ -1,0 +1,137 @@
+// Package telemetry gives a process its log, traces and metrics, and every line
+// of the log its trace. Nothing leaves the process unless the standard OTEL_*
+// variables ask for it; trace ids exist either way.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Config says who reports, and where the log goes.
+type Config struct {
+	Service, Version string
+	Debug            bool      // log at debug level
+	Out              io.Writer // nil: standard error; text on a terminal, else JSON
+}
+
+// Telemetry is what a process reports with. Its providers are passed on by hand;
+// OpenTelemetry's globals stay unset.
+type Telemetry struct {
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+// Start reads OTEL_* and returns the telemetry and the function that sends what
+// is left and stops it. Traces are exported when OTEL_TRACES_EXPORTER or an OTLP
+// endpoint is named, metrics when OTEL_METRICS_EXPORTER is.
+func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) error, error) {
+	log := newLog(cfg)
+	res, err := resource.New(ctx,
+		resource.WithTelemetrySDK(),
+		resource.WithAttributes(semconv.ServiceName(cfg.Service), semconv.ServiceVersion(cfg.Version)),
+		resource.WithFromEnv()) // last, so that OTEL_SERVICE_NAME wins
+	if err != nil {
+		return nil, nil, fmt.Errorf("telemetry: OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	tracer, err := newTracer(ctx, log, res)
+	if err != nil {
+		return nil, nil, fmt.Errorf("telemetry: OTEL_TRACES_EXPORTER %q: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
+	}
+	meter, stopMeter, err := newMeter(ctx, res)
+	if err != nil {
+		return nil, nil, errors.Join(
+			fmt.Errorf("telemetry: OTEL_METRICS_EXPORTER %q: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err), tracer.Shutdown(ctx))
+	}
+	stop := func(ctx context.Context) error {
+		return errors.Join(tracer.Shutdown(ctx), stopMeter(ctx))
+	}
+	return &Telemetry{Log: log, Tracer: tracer, Meter: meter}, stop, nil
+}
+
+func newTracer(ctx context.Context, log *slog.Logger, res *resource.Resource) (*sdktrace.TracerProvider, error) {
+	// Without an exporter spans are sampled all the same: another process may
+	// export its part of the trace, and so may a build by its TRACEPARENT.
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	if wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+		exporter, err := autoexport.NewSpanExporter(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !autoexport.IsNoneSpanExporter(exporter) {
+			options = append(options, sdktrace.WithBatcher(spanExporter{exporter, log}))
+		}
+	}
+	return sdktrace.NewTracerProvider(options...), nil
+}
+
+func newMeter(ctx context.Context, res *resource.Resource) (metric.MeterProvider, func(context.Context) error, error) {
+	off := func(context.Context) error { return nil }
+	if !wanted("OTEL_METRICS_EXPORTER") {
+		return metricnoop.NewMeterProvider(), off, nil
+	}
+	reader, err := autoexport.NewMetricReader(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if autoexport.IsNoneMetricReader(reader) {
+		return metricnoop.NewMeterProvider(), off, nil
+	}
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader))
+	return meter, meter.Shutdown, nil
+}
+
+// wanted reports whether one of the variables is set. The exporters' own default
+// is to send to localhost, which nobody asked for.
+func wanted(variables ...string) bool {
+	if os.Getenv("OTEL_SDK_DISABLED") == "true" {
+		return false
+	}
+	for _, name := range variables {
+		if os.Getenv(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// spanExporter logs what could not be exported; the SDK would hand it to a
+// global handler that prints past the log.
+type spanExporter struct {
+	sdktrace.SpanExporter
+	log *slog.Logger
+}
+
+func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
+		e.log.WarnContext(ctx, "spans lost", "count", len(spans), "error", err)
+	}
+	return nil
+}
+
+// Handler gives each request a span of this name, as a child of the caller's where the
+// request brings a W3C traceparent.
+func Handler(h http.Handler, name string, t *Telemetry) http.Handler {
+	return otelhttp.NewHandler(h, name,
+		otelhttp.WithTracerProvider(t.Tracer),
+		otelhttp.WithMeterProvider(t.Meter),
+		otelhttp.WithPropagators(propagation.TraceContext{}),
+		otelhttp.WithSpanNameFormatter(func(name string, _ *http.Request) string { return name }))
+}
