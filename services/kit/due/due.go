@@ -1,0 +1,141 @@
+// Package due runs the work that rows of a database stand for. A row is work
+// with a due time, an attempt count and a lease: Claim leases the rows that are
+// due, Work settles one of them. A row whose worker died is claimed again once
+// its lease is over, so Work is at least once.
+package due
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	defaultPoll  = time.Second
+	defaultDrain = 5 * time.Second
+
+	claimRetryFirst = 50 * time.Millisecond
+	claimRetryMost  = 5 * time.Second
+)
+
+// Loop claims rows and hands them to its workers. Name, Claim and Work are
+// needed; the fields stay as they are once Run or Wake was called.
+type Loop[R any] struct {
+	// Name says in the log which loop speaks.
+	Name string
+	// Workers is how many rows are worked on at once; 0 for one.
+	Workers int
+	// Poll is how often Claim is asked when nobody wakes the loop; 0 for a second.
+	Poll time.Duration
+	// Drain is how long Work may go on once Run was told to stop, before its
+	// context ends; 0 for 5 seconds.
+	Drain time.Duration
+	Log   *slog.Logger
+
+	// Claim leases the rows that are due, at most limit of them.
+	Claim func(ctx context.Context, limit int) ([]R, error)
+	// Work settles its row: done, due again, or kept for a person.
+	Work func(ctx context.Context, row R)
+
+	once sync.Once
+	wake chan struct{}
+}
+
+// Wake has Claim asked at once, or as soon as a worker is free. It never blocks,
+// and several calls may become one.
+func (l *Loop[R]) Wake() {
+	l.prepare()
+	select {
+	case l.wake <- struct{}{}:
+	default: // a wake-up that nobody has seen yet says the same
+	}
+}
+
+func (l *Loop[R]) prepare() {
+	l.once.Do(func() { l.wake = make(chan struct{}, 1) })
+}
+
+// Run works until ctx ends, then waits for the workers and returns nil.
+func (l *Loop[R]) Run(ctx context.Context) error {
+	l.prepare()
+	working, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	var (
+		workers = max(l.Workers, 1)
+		freed   = make(chan struct{}, workers)
+		busy    int
+		ask     = true // Claim is to be called as soon as a worker is free
+		errs    int    // failed calls of Claim in a row
+		timer   = time.NewTimer(l.poll())
+	)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		if free := workers - busy; ask && free > 0 {
+			rows, err := l.Claim(ctx, free)
+			ask = len(rows) >= free // there may be more
+			pause := l.poll()
+			if err != nil && ctx.Err() == nil {
+				errs++
+				pause = Backoff(errs, claimRetryFirst, claimRetryMost, rand.Float64)
+				l.log().WarnContext(ctx, "claim failed", "loop", l.Name, "retry_in", pause, "error", err)
+			} else {
+				errs = 0
+			}
+			timer.Reset(pause)
+			for _, row := range rows {
+				busy++
+				go func() {
+					defer func() { freed <- struct{}{} }()
+					l.work(working, row)
+				}()
+			}
+			continue
+		}
+		wake := l.wake
+		if errs > 0 {
+			wake = nil // the pause after an error is not cut short
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+			ask = true
+		case <-timer.C:
+			ask = true
+		case <-freed:
+			busy--
+		}
+	}
+	defer time.AfterFunc(cmp.Or(l.Drain, defaultDrain), abandon).Stop()
+	for ; busy > 0; busy-- {
+		<-freed
+	}
+	return nil
+}
+
+func (l *Loop[R]) work(ctx context.Context, row R) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.log().ErrorContext(ctx, "work panicked; its row is due again when the lease is over",
+				"loop", l.Name, "panic", cause, "stack", string(debug.Stack()))
+		}
+	}()
+	l.Work(ctx, row)
+}
+
+func (l *Loop[R]) poll() time.Duration { return cmp.Or(l.Poll, defaultPoll) }
+
+func (l *Loop[R]) log() *slog.Logger { return cmp.Or(l.Log, slog.New(slog.DiscardHandler)) }
+
+// Backoff is how long to wait after the given failed attempt, the first being 1:
+// first, doubled each time up to most, of which a random half is taken off so
+// that many rows that failed together do not come back together. random gives
+// numbers in [0, 1).
+func Backoff(attempt int, first, most time.Duration, random func() float64) time.Duration {
+	whole := min(float64(most), math.Ldexp(float64(first), max(attempt, 1)-1))
+	return time.Duration(whole * (1 - random()/2))
+}

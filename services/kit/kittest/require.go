@@ -1,0 +1,75 @@
+package kittest
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// need is something outside the repository that some tests want.
+type need struct {
+	there func() bool
+	how   string // to get it
+}
+
+func needs(t testing.TB) map[string]need {
+	return map[string]need{
+		"postgres": {
+			func() bool { return os.Getenv("TEST_POSTGRES_URL") != "" },
+			"set TEST_POSTGRES_URL to a server where databases may be created, like postgres://postgres@127.0.0.1:5432/postgres",
+		},
+		"docker": {
+			func() bool { return dockerAnswers(t.Context()) },
+			"start a Docker engine, or name one in DOCKER_HOST",
+		},
+		"browser": {
+			func() bool { return Browser() != "" },
+			"install chromium",
+		},
+	}
+}
+
+// Require skips the test when the named thing ("postgres", "docker", "browser")
+// is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// names it, the test fails instead.
+func Require(t testing.TB, name string) {
+	t.Helper()
+	what, known := needs(t)[name]
+	if !known {
+		t.Fatalf("kittest.Require: %q is not known", name)
+	}
+	if what.there() {
+		return
+	}
+	if slices.Contains(strings.Split(os.Getenv("TEST_REQUIRE"), ","), name) {
+		t.Fatalf("TEST_REQUIRE asks for %s, which is not there: %s", name, what.how)
+	}
+	t.Skipf("SKIPPED for want of %s: %s", name, what.how)
+}
+
+// Browser is the path of the browser that tests drive, "" for none.
+func Browser() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+func dockerAnswers(ctx context.Context) bool {
+	network, address := "unix", "/var/run/docker.sock"
+	if host := os.Getenv("DOCKER_HOST"); host != "" {
+		network, address, _ = strings.Cut(host, "://")
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}

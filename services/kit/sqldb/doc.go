@@ -1,0 +1,18 @@
+// Package sqldb opens the database of one room: a SQLite file by default,
+// PostgreSQL by URL, with the same SQL text for both. A database that Open
+// returns is reachable and has every migration applied.
+//
+// What serves both dialects:
+//
+//   - Parameters are written $1, $2 and may be repeated and reordered.
+//   - ON CONFLICT, RETURNING and common table expressions are the same.
+//   - Columns are TEXT, BIGINT, BOOLEAN or DOUBLE PRECISION. In a migration,
+//     {{BYTES}} is the type of a byte string (BLOB or BYTEA) and {{ID}} that of
+//     a row number given by the database. SQLite may give the number of the
+//     newest row again once that row is deleted.
+//   - A moment is a BIGINT of microseconds since 1970, see Micros and Time.
+//   - Claiming rows differs in one clause, see Dialect.SkipLocked.
+//
+// A migration is a goose file, <number>_<name>.sql, at the root of
+// Config.Migrations.
+package sqldb

@@ -1,0 +1,77 @@
+package sqldb
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+)
+
+// migrate applies what is missing. The caller holds the lock.
+func migrate(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Config) error {
+	if err := pool.PingContext(ctx); err != nil {
+		return fmt.Errorf("open the database of room %s: %w", cfg.Room, err)
+	}
+	if cfg.Migrations == nil {
+		return nil
+	}
+	provider, err := goose.NewProvider(dialect, pool, dialectFS{cfg.Migrations, types(dialect)},
+		goose.WithDisableGlobalRegistry(true), goose.WithSlog(cfg.Log))
+	if err != nil {
+		return fmt.Errorf("migrations of room %s: %w", cfg.Room, err)
+	}
+	current, known, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("database version of room %s: %w", cfg.Room, err)
+	}
+	if current > known {
+		return fmt.Errorf("database of room %s is at version %d, this binary knows up to %d: run the newer Forge again, or restore the backup", cfg.Room, current, known)
+	}
+	applied, err := provider.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate the database of room %s: %w", cfg.Room, err)
+	}
+	if len(applied) > 0 {
+		cfg.Log.InfoContext(ctx, "database migrated", "room", cfg.Room, "from", current, "to", known)
+	}
+	return nil
+}
+
+func types(dialect goose.Dialect) *strings.Replacer {
+	if dialect == goose.DialectPostgres {
+		return strings.NewReplacer("{{BYTES}}", "BYTEA", "{{ID}}", "BIGSERIAL PRIMARY KEY")
+	}
+	return strings.NewReplacer("{{BYTES}}", "BLOB", "{{ID}}", "INTEGER PRIMARY KEY")
+}
+
+// dialectFS shows the migrations with the types of one dialect filled in.
+type dialectFS struct {
+	fs.FS
+	types *strings.Replacer
+}
+
+func (d dialectFS) Open(name string) (fs.File, error) {
+	file, err := d.FS.Open(name)
+	if err != nil || path.Ext(name) != ".sql" {
+		return file, err
+	}
+	text, err := io.ReadAll(file)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return filledFile{file, bytes.NewReader([]byte(d.types.Replace(string(text))))}, nil
+}
+
+type filledFile struct {
+	fs.File
+	text *bytes.Reader
+}
+
+func (f filledFile) Read(p []byte) (int, error) { return f.text.Read(p) }
