@@ -1,0 +1,155 @@
+package githubsim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v4"
+)
+
+// GitHub accepts no token of an App that lasts longer than this.
+const maxAppToken = 10 * time.Minute
+
+// A caller is who sent a request: the App, an installation by its token, or, being zero, nobody in particular.
+type caller struct {
+	app   bool
+	grant *grant
+}
+
+func (c caller) installationID() int64 {
+	if c.grant == nil {
+		return 0
+	}
+	return c.grant.installation.id
+}
+
+func (c caller) name() string {
+	switch {
+	case c.app:
+		return "app"
+	case c.grant != nil:
+		return "installation " + strconv.FormatInt(c.grant.installation.id, 10)
+	}
+	return "nobody"
+}
+
+// A grant is what an installation's token allows.
+type grant struct {
+	installation *installation
+	permissions  map[string]string
+	repositories []*repository // nil: all of the installation's
+	expires      time.Time
+}
+
+func (g *grant) covers(r *repository) bool {
+	if g.repositories != nil {
+		return slices.Contains(g.repositories, r)
+	}
+	return g.installation.covers(r)
+}
+
+// allows compares levels, of which each contains the ones before.
+func allows(permissions map[string]string, permission, level string) bool {
+	levels := []string{"", "read", "write", "admin"}
+	wanted := slices.Index(levels, level)
+	return wanted > 0 && slices.Index(levels, permissions[permission]) >= wanted
+}
+
+// authenticate says who calls. A token that is presented must be good, whatever the route asks.
+func (s *Sim) authenticate(r *http.Request, wanted who) (caller, *response) {
+	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	g := s.tokens[token]
+	switch {
+	case strings.EqualFold(kind, "bearer") && strings.Count(token, ".") == 2:
+		if refusal := s.checkAppToken(token); refusal != nil {
+			return caller{}, refusal
+		}
+		return caller{app: true}, nil
+	case wanted == theApp:
+		return caller{}, refuse(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	case kind == "":
+		return caller{}, nil
+	case g != nil && s.now().Before(g.expires):
+		return caller{grant: g}, nil
+	}
+	return caller{}, refuse(http.StatusUnauthorized, "Bad credentials")
+}
+
+// checkAppToken is what GitHub finds wrong with the App's own token; nil if nothing.
+func (s *Sim) checkAppToken(token string) *response {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation(), jwt.WithJSONNumber())
+	claims := jwt.MapClaims{}
+	if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return s.config.AppKey, nil }); err != nil {
+		return refuse(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	}
+	now := s.now()
+	issuer, err := strconv.ParseInt(fmt.Sprint(claims["iss"]), 10, 64)
+	issued, issuedOK := claimTime(claims["iat"])
+	expires, expiresOK := claimTime(claims["exp"])
+	switch {
+	case err != nil:
+		return refuse(http.StatusUnauthorized, "'Issuer' claim ('iss') must be an Integer")
+	case issuer != s.config.AppID:
+		return refuse(http.StatusNotFound, "Integration not found")
+	case !expiresOK || !expires.After(now):
+		return refuse(http.StatusUnauthorized, "'Expiration time' claim ('exp') must be a numeric value representing the future time at which the assertion expires")
+	case expires.After(now.Add(maxAppToken)):
+		return refuse(http.StatusUnauthorized, "'Expiration time' claim ('exp') is too far in the future")
+	case !issuedOK || issued.After(now):
+		return refuse(http.StatusUnauthorized, "'Issued at' claim ('iat') must be an Integer representing the time that the assertion was issued")
+	}
+	return nil
+}
+
+func claimTime(claim any) (time.Time, bool) {
+	number, ok := claim.(json.Number)
+	if !ok {
+		return time.Time{}, false
+	}
+	seconds, err := number.Int64()
+	return time.Unix(seconds, 0), err == nil
+}
+
+// admit finds the repository a route names and asks whether the caller may do there what the route does. What a caller
+// may not see is not found; what is public, anybody may read.
+func (s *Sim) admit(a access, c *call) *response {
+	if a.who != anInstallation {
+		return nil
+	}
+	forbidden := refuse(http.StatusForbidden, "Resource not accessible by integration")
+	r, named := s.repositoryOf(c)
+	switch {
+	case !named && c.caller.grant == nil, c.caller.app:
+		return forbidden
+	case named && r == nil:
+		return refuse(http.StatusNotFound, "Not Found")
+	case named && (c.caller.grant == nil || !c.caller.grant.covers(r)):
+		if !r.public {
+			return refuse(http.StatusNotFound, "Not Found")
+		}
+		if a.level != "read" {
+			return forbidden
+		}
+	case !allows(c.caller.grant.permissions, a.permission, a.level):
+		return forbidden
+	}
+	c.repo = r
+	return nil
+}
+
+// repositoryOf finds the repository of the route's path; named says whether the path names one.
+func (s *Sim) repositoryOf(c *call) (r *repository, named bool) {
+	if owner := c.PathValue("owner"); owner != "" {
+		return s.repositories[key(owner, c.PathValue("repo"))], true
+	}
+	if c.PathValue("repository_id") == "" {
+		return nil, false
+	}
+	return s.repositoryByID(c.number("repository_id")), true
+}

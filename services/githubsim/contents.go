@@ -1,0 +1,131 @@
+package githubsim
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Larger files have no content in JSON, and still larger ones none at all.
+const (
+	maxInline = 1 << 20
+	maxServed = 100 << 20
+)
+
+func (s *Sim) getContents(c *call) *response {
+	ref := c.URL.Query().Get("ref")
+	at := c.repo.resolve(ref)
+	if at == nil {
+		return refuse(http.StatusNotFound, "No commit found for the ref "+ref)
+	}
+	name := strings.Trim(c.PathValue("path"), "/")
+	if f, isFile := at.files[name]; isFile {
+		return s.fileContents(c, at, name, f)
+	}
+	folder := at.files.under(name)
+	if len(folder) == 0 && name != "" {
+		return notFound()
+	}
+	return ok(each(folder.entries(), func(e treeEntry) object { return s.entry(c, at, path.Join(name, e.name), e) }))
+}
+
+func (s *Sim) fileContents(c *call, at *commit, name string, f file) *response {
+	full := s.entry(c, at, name, treeEntry{name: path.Base(name), file: f})
+	switch {
+	case len(f.content) > maxServed:
+		return refuse(http.StatusForbidden, "This API returns blobs up to 100 MB in size. The requested blob is too large to fetch via the API.",
+			object{"resource": "Blob", "field": "data", "code": "too_large"})
+	case strings.Contains(c.Header.Get("Accept"), "raw"):
+		return &response{status: http.StatusOK, raw: f.content, header: http.Header{"Content-Type": {"application/vnd.github.raw; charset=utf-8"}}}
+	case full["type"] == "symlink":
+		full["target"] = string(f.content)
+	case len(f.content) > maxInline:
+		full["content"], full["encoding"] = "", "none"
+	default:
+		full["content"], full["encoding"] = wrapped(f.content), "base64"
+	}
+	return ok(full)
+}
+
+// wrapped is base64 in lines of sixty characters, as GitHub sends it.
+func wrapped(content []byte) string {
+	var lines strings.Builder
+	for text := base64.StdEncoding.EncodeToString(content); text != ""; {
+		n := min(60, len(text))
+		lines.WriteString(text[:n] + "\n")
+		text = text[n:]
+	}
+	return lines.String()
+}
+
+func (s *Sim) entry(c *call, at *commit, name string, e treeEntry) object {
+	ref := c.URL.Query().Get("ref")
+	if ref == "" {
+		ref = c.repo.defaultBranch
+	}
+	kind, sha, size, gitKind, htmlKind := "file", e.file.sha, len(e.file.content), "blobs", "blob"
+	var raw any = s.ticket(c.links, fmt.Sprintf("/raw/%s/%s/%s", c.repo.fullName(), at.sha, name))
+	switch {
+	case e.folder != nil:
+		kind, sha, size, gitKind, htmlKind, raw = "dir", e.folder.hash(), 0, "trees", "tree", nil
+	case e.file.mode == modeLink:
+		kind = "symlink"
+	}
+	self := fmt.Sprintf("%s/repos/%s/contents/%s?ref=%s", c.links, c.repo.fullName(), name, url.QueryEscape(ref))
+	git := fmt.Sprintf("%s/repos/%s/git/%s/%s", c.links, c.repo.fullName(), gitKind, sha)
+	html := fmt.Sprintf("%s/%s/%s/%s/%s", c.links, c.repo.fullName(), htmlKind, ref, name)
+	return object{
+		"type": kind, "size": size, "name": e.name, "path": name, "sha": sha,
+		"url": self, "git_url": git, "html_url": html, "download_url": raw,
+		"_links": object{"self": self, "git": git, "html": html},
+	}
+}
+
+// How long an address that was given out serves without a token.
+const ticketLife = 5 * time.Minute
+
+// ticket is an address that anyone may fetch, for a while: it carries its end and a signature.
+func (s *Sim) ticket(l links, path string) string {
+	end := strconv.FormatInt(s.now().Add(ticketLife).Unix(), 10)
+	address := url.URL{Path: path, RawQuery: "token=" + end + "." + s.sign(path, end)}
+	return string(l) + address.String()
+}
+
+func (s *Sim) sign(path, end string) string {
+	mac := hmac.New(sha256.New, s.secret)
+	fmt.Fprintf(mac, "%s %s", path, end)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// download serves what a ticket is for: a commit of a repository.
+func (s *Sim) download(serve func(*call, *commit) *response) func(*call) *response {
+	return func(c *call) *response {
+		end, signature, _ := strings.Cut(c.URL.Query().Get("token"), ".")
+		until, err := strconv.ParseInt(end, 10, 64)
+		valid := hmac.Equal([]byte(signature), []byte(s.sign(c.URL.Path, end)))
+		if err != nil || !valid || s.now().After(time.Unix(until, 0)) {
+			return notFound()
+		}
+		c.repo, _ = s.repositoryOf(c)
+		if c.repo == nil || c.repo.commits[c.PathValue("sha")] == nil {
+			return notFound()
+		}
+		return serve(c, c.repo.commits[c.PathValue("sha")])
+	}
+}
+
+func (s *Sim) rawFile(c *call, at *commit) *response {
+	f, exists := at.files[c.PathValue("path")]
+	if !exists {
+		return notFound()
+	}
+	return &response{status: http.StatusOK, raw: f.content, header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}}
+}

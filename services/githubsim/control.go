@@ -1,0 +1,194 @@
+package githubsim
+
+import (
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed page.html
+var pageText string
+
+func newPage() *template.Template {
+	return template.Must(template.New("page").Parse(pageText))
+}
+
+// controls are the pages and buttons for people. A browser is shown the page again, curl gets a line.
+func (s *Sim) controls() {
+	s.mux.HandleFunc("GET /sim", s.showIndex)
+	s.mux.HandleFunc("GET /sim/{owner}/{repo}", s.showRepository)
+	for pattern, act := range map[string]func(*http.Request) (string, error){
+		"POST /sim/{owner}/{repo}/pulls":                 s.pressOpen,
+		"POST /sim/{owner}/{repo}/pulls/{number}/push":   s.pressPush,
+		"POST /sim/{owner}/{repo}/pulls/{number}/merge":  s.pressMerge,
+		"POST /sim/{owner}/{repo}/pulls/{number}/close":  s.pressClose,
+		"POST /sim/{owner}/{repo}/pulls/{number}/reopen": s.pressReopen,
+	} {
+		s.mux.HandleFunc(pattern, pressed(act))
+	}
+}
+
+func pressed(act func(*http.Request) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		said, err := act(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			http.Redirect(w, r, "/sim/"+r.PathValue("owner")+"/"+r.PathValue("repo"), http.StatusSeeOther)
+			return
+		}
+		fmt.Fprintln(w, said)
+	}
+}
+
+// elsewhere leads the addresses that GitHub shows people (owner/repo/pull/1) to the page; the rest it does not know.
+func (s *Sim) elsewhere(c *call) *response {
+	parts := strings.Split(strings.Trim(c.URL.Path, "/"), "/")
+	if len(parts) < 2 || s.repositories[key(parts[0], parts[1])] == nil {
+		return notFound()
+	}
+	to := "/sim/" + parts[0] + "/" + parts[1]
+	if len(parts) == 4 && parts[2] == "pull" {
+		to += "#" + parts[3]
+	}
+	return &response{status: http.StatusFound, header: http.Header{"Location": {to}}}
+}
+
+func word() string { return strings.ToLower(rand.Text()[:6]) }
+
+// changeOf is the change a form asks for; without a file it is a note of its own.
+func changeOf(r *http.Request) Commit {
+	name, content := r.FormValue("file"), r.FormValue("content")
+	if name == "" {
+		name = "notes/" + word() + ".md"
+	}
+	if content == "" {
+		content = "A thought worth keeping: " + word() + "\n"
+	}
+	return Commit{Files: map[string]string{name: content}}
+}
+
+func (s *Sim) pressOpen(r *http.Request) (string, error) {
+	owner, repo, branch := r.PathValue("owner"), r.PathValue("repo"), "change-"+word()
+	change := changeOf(r)
+	change.Message = r.FormValue("title")
+	if err := s.CreateBranch(owner, repo, branch, r.FormValue("base")); err != nil {
+		return "", err
+	}
+	if _, err := s.Commit(owner, repo, branch, change); err != nil {
+		return "", err
+	}
+	title := change.Message
+	if title == "" {
+		title = "Change " + strings.TrimPrefix(branch, "change-")
+	}
+	number, err := s.OpenPullRequest(owner, repo, PullRequest{Title: title, Head: branch, Base: r.FormValue("base")})
+	return fmt.Sprintf("opened %s/%s#%d: %s", owner, repo, number, title), err
+}
+
+func (s *Sim) pressPush(r *http.Request) (string, error) {
+	owner, repo, number := named(r)
+	p, err := s.PullRequest(owner, repo, number)
+	if err != nil {
+		return "", err
+	}
+	sha, err := s.Commit(owner, repo, p.Head, changeOf(r))
+	return fmt.Sprintf("pushed %.7s to %s", sha, p.Head), err
+}
+
+func (s *Sim) pressMerge(r *http.Request) (string, error) {
+	owner, repo, number := named(r)
+	sha, err := s.Merge(owner, repo, number)
+	return fmt.Sprintf("merged %s/%s#%d as %.7s", owner, repo, number, sha), err
+}
+
+func (s *Sim) pressClose(r *http.Request) (string, error) {
+	owner, repo, number := named(r)
+	return fmt.Sprintf("closed %s/%s#%d", owner, repo, number), s.ClosePullRequest(owner, repo, number)
+}
+
+func (s *Sim) pressReopen(r *http.Request) (string, error) {
+	owner, repo, number := named(r)
+	return fmt.Sprintf("reopened %s/%s#%d", owner, repo, number), s.ReopenPullRequest(owner, repo, number)
+}
+
+func named(r *http.Request) (owner, repo string, number int) {
+	number, _ = strconv.Atoi(r.PathValue("number")) // no number names no pull request, which says so
+	return r.PathValue("owner"), r.PathValue("repo"), number
+}
+
+// What the page shows. A zero Repository is the index.
+type pageData struct {
+	Repositories []string
+	Repository   string
+	Pulls        []pagePull
+	Branches     []pageBranch
+}
+
+type pagePull struct {
+	PullRequest
+	Shown  string    // open, merged or closed
+	Checks []*Status // at the head, and at the merge commit
+}
+
+type pageBranch struct {
+	Name, SHA, Message string
+	Checks             []*Status
+}
+
+func (s *Sim) showIndex(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	var data pageData
+	for _, r := range s.repositories {
+		data.Repositories = append(data.Repositories, r.fullName())
+	}
+	s.mu.Unlock()
+	slices.Sort(data.Repositories)
+	s.render(w, data)
+}
+
+func (s *Sim) showRepository(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	repo, err := s.find(r.PathValue("owner"), r.PathValue("repo"))
+	if err != nil {
+		s.mu.Unlock()
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return
+	}
+	data := repo.page()
+	s.mu.Unlock()
+	s.render(w, data)
+}
+
+func (r *repository) page() pageData {
+	data := pageData{Repository: r.fullName()}
+	for _, p := range slices.Backward(r.pulls) {
+		checks := r.latestStatuses(p.head.sha)
+		if p.mergedAs != "" {
+			checks = append(checks, r.latestStatuses(p.mergedAs)...)
+		}
+		data.Pulls = append(data.Pulls, pagePull{PullRequest: p.public(), Shown: p.describe(), Checks: checks})
+	}
+	for _, ref := range r.refsUnder("refs/heads/") {
+		tip := r.commits[r.refs[ref]]
+		message, _, _ := strings.Cut(tip.message, "\n")
+		data.Branches = append(data.Branches, pageBranch{
+			Name: strings.TrimPrefix(ref, "refs/heads/"), SHA: tip.sha[:7], Message: message, Checks: r.latestStatuses(tip.sha),
+		})
+	}
+	return data
+}
+
+func (s *Sim) render(w http.ResponseWriter, data pageData) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if err := s.page.Execute(w, data); err != nil {
+		s.config.Log.Debug("page cut short", "error", err)
+	}
+}

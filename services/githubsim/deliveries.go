@@ -1,0 +1,89 @@
+package githubsim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+)
+
+// listDeliveries pages by cursor, the newest first: the cursor is the id of the first of the next page.
+func (s *Sim) listDeliveries(c *call) *response {
+	newest := s.hooks.ended()
+	slices.Reverse(newest)
+	if cursor := c.URL.Query().Get("cursor"); cursor != "" {
+		from := slices.IndexFunc(newest, func(d *Delivery) bool { return strconv.FormatInt(d.ID, 10) == cursor })
+		if from < 0 {
+			return refuse(http.StatusUnprocessableEntity, "Invalid cursor")
+		}
+		newest = newest[from:]
+	}
+	header := http.Header{}
+	if size, _ := pageOf(c, usualPage); len(newest) > size {
+		query := c.URL.Query()
+		query.Set("cursor", strconv.FormatInt(newest[size].ID, 10))
+		header.Set("Link", fmt.Sprintf(`<%s%s?%s>; rel="next"`, c.links, c.URL.EscapedPath(), query.Encode()))
+		newest = newest[:size]
+	}
+	return &response{status: http.StatusOK, header: header, body: each(newest, (*Delivery).object)}
+}
+
+func (s *Sim) getDelivery(c *call) *response {
+	d := s.hooks.find(c.number("id"))
+	if d == nil {
+		return notFound()
+	}
+	full := d.object()
+	full["request"] = object{"headers": flat(d.Request), "payload": json.RawMessage(d.Payload)}
+	full["response"] = object{"headers": flat(d.Response), "payload": d.ResponseBody}
+	return ok(full)
+}
+
+// redeliver sends the same payload again, under the same GUID, to where the webhook points now.
+func (s *Sim) redeliver(c *call) *response {
+	d := s.hooks.find(c.number("id"))
+	if d == nil {
+		return notFound()
+	}
+	s.hooks.queue(&Delivery{
+		ID: s.id(), GUID: d.GUID, Event: d.Event, Action: d.Action, Installation: d.Installation, Repository: d.Repository,
+		Redelivery: true, At: s.now(), Payload: d.Payload,
+	})
+	return &response{status: http.StatusAccepted, body: object{}}
+}
+
+func (w *sender) find(id int64) *Delivery {
+	all := w.ended()
+	i := slices.IndexFunc(all, func(d *Delivery) bool { return d.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+func (d *Delivery) object() object {
+	var action, installation, repository any
+	if d.Action != "" {
+		action = d.Action
+	}
+	if d.Installation != 0 {
+		installation = d.Installation
+	}
+	if d.Repository != 0 {
+		repository = d.Repository
+	}
+	return object{
+		"id": d.ID, "guid": d.GUID, "delivered_at": timestamp(d.At), "redelivery": d.Redelivery, "duration": d.Duration.Seconds(),
+		"status": d.Status, "status_code": d.StatusCode, "event": d.Event, "action": action,
+		"installation_id": installation, "repository_id": repository, "throttled_at": nil,
+	}
+}
+
+func flat(header http.Header) map[string]string {
+	one := map[string]string{}
+	for name := range header {
+		one[name] = header.Get(name)
+	}
+	return one
+}

@@ -1,0 +1,116 @@
+package githubsim
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// An event is something that the App is told of. Its payload gets the repository, the installation and the sender.
+type event struct {
+	name, action string
+	installation *installation // of the repository's owner if nil
+	repo         *repository
+	sender       *account // "octocat" if nil
+	payload      func(links) object
+}
+
+// emit sends an event to the App; where the App is not installed nothing is sent.
+func (s *Sim) emit(e event) {
+	if e.installation == nil {
+		if e.installation = s.installationOf(e.repo.owner); e.installation == nil {
+			return
+		}
+	}
+	if e.sender == nil {
+		e.sender = s.user("")
+	}
+	l := links(s.config.URL)
+	body := e.payload(l)
+	if e.action != "" {
+		body["action"] = e.action
+	}
+	body["sender"] = l.account(e.sender)
+	d := &Delivery{ID: s.id(), Event: e.name, Action: e.action, Installation: e.installation.id, At: s.now()}
+	if e.repo != nil {
+		d.Repository = e.repo.id
+		if body["repository"] == nil {
+			body["repository"] = l.repository(e.repo)
+		}
+		if e.repo.owner.kind == "Organization" {
+			body["organization"] = l.organization(e.repo.owner)
+		}
+	}
+	if body["installation"] == nil {
+		body["installation"] = object{"id": e.installation.id, "node_id": nodeID("IntegrationInstallation", e.installation.id)}
+	}
+	d.Payload, _ = json.Marshal(body) // objects, numbers and strings: nothing that JSON cannot say
+	s.hooks.queue(d)
+}
+
+// Ping sends the event with which GitHub tries out a webhook.
+func (s *Sim) Ping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	body, _ := json.Marshal(object{
+		"zen": "Keep it logically awesome.", "hook_id": hookID,
+		"hook": object{
+			"type": "App", "id": hookID, "name": "web", "active": true, "events": subscriptions(), "app_id": s.config.AppID,
+			"config":     object{"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": s.hooks.address()},
+			"created_at": timestamp(s.now()), "updated_at": timestamp(s.now()), "deliveries_url": s.config.URL + "/app/hook/deliveries",
+		},
+	})
+	s.hooks.queue(&Delivery{ID: s.id(), Event: "ping", At: s.now(), Payload: body})
+}
+
+func (s *Sim) emitPull(p *pull, action string, by *account, more object) {
+	s.emit(event{name: "pull_request", action: action, repo: p.base.repo, sender: by, payload: func(l links) object {
+		body := object{"number": p.number, "pull_request": l.wholePull(p)}
+		for name, value := range more {
+			body[name] = value
+		}
+		return body
+	}})
+}
+
+// emitPush tells of a branch or tag. Its repository is shown in an older form than elsewhere, with seconds for times.
+func (s *Sim) emitPush(r *repository, ref, from, to string, by *account) {
+	s.emit(event{name: "push", repo: r, sender: by, payload: func(l links) object {
+		repo := l.repository(r)
+		repo["url"], repo["created_at"], repo["pushed_at"] = repo["html_url"], r.created.Unix(), r.pushed.Unix()
+		repo["stargazers"], repo["master_branch"] = 0, r.defaultBranch
+		owner := l.account(r.owner)
+		owner["name"], owner["email"] = r.owner.login, nil
+		repo["owner"] = owner
+
+		before, compare, known := from, from+"..."+to, from
+		if from == "" {
+			before, compare, known = noCommit, strings.TrimPrefix(ref, "refs/heads/"), r.refs["refs/heads/"+r.defaultBranch]
+		}
+		return object{
+			"ref": ref, "before": before, "after": to, "created": from == "", "deleted": false,
+			"forced": from != "" && !r.commits.reachable(to)[from], "base_ref": nil,
+			"compare":     repo["html_url"].(string) + "/compare/" + compare,
+			"commits":     each(r.commits.between(known, to), func(c *commit) object { return l.pushed(r, c) }),
+			"head_commit": l.pushed(r, r.commits[to]), "repository": repo,
+			"pusher": object{"name": by.login, "email": by.email()},
+		}
+	}})
+}
+
+// pushed is how a push shows a commit.
+func (l links) pushed(r *repository, c *commit) object {
+	var before tree
+	if len(c.parents) > 0 {
+		before = r.commits[c.parents[0]].files
+	}
+	paths := map[string][]string{"added": {}, "removed": {}, "modified": {}}
+	for _, ch := range diff(before, c.files) {
+		paths[ch.status()] = append(paths[ch.status()], ch.path)
+	}
+	by := object{"name": c.author.login, "email": c.author.email(), "username": c.author.login}
+	return object{
+		"id": c.sha, "tree_id": c.treeSHA, "distinct": true, "message": c.message, "timestamp": timestamp(c.time),
+		"url": string(l) + "/" + r.fullName() + "/commit/" + c.sha, "author": by, "committer": by,
+		"added": paths["added"], "removed": paths["removed"], "modified": paths["modified"],
+	}
+}

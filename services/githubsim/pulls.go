@@ -1,0 +1,271 @@
+package githubsim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A PullRequest is one as people see it. OpenPullRequest reads its title, body, branches, author and draft.
+type PullRequest struct {
+	Title  string
+	Body   string
+	Head   string // a branch
+	Base   string // a branch; the default one if empty
+	Author string // a login; "octocat" if empty
+	Draft  bool
+
+	Number      int
+	State       string // open or closed
+	Merged      bool
+	HeadSHA     string
+	BaseSHA     string
+	MergeCommit string // once merged
+}
+
+type pull struct {
+	id         int64
+	number     int
+	title      string
+	body       string
+	author     *account
+	draft      bool
+	state      string
+	head, base end
+	created    time.Time
+	updated    time.Time
+	closed     time.Time
+	merged     time.Time
+	mergedBy   *account
+	mergedAs   string // the merge commit, once merged
+	tested     string // what a merge would be, at refs/pull/N/merge; empty on a conflict
+	conflicts  []string
+}
+
+// An end of a pull request is a branch, and the commit it had when the pull request last looked.
+type end struct {
+	repo   *repository
+	branch string
+	sha    string
+}
+
+func (e end) label() string { return e.repo.owner.login + ":" + e.branch }
+
+// OpenPullRequest opens a pull request and returns its number. It fails where GitHub would refuse.
+func (s *Sim) OpenPullRequest(owner, repo string, want PullRequest) (number int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.find(owner, repo)
+	if err != nil {
+		return 0, err
+	}
+	if want.Base == "" {
+		want.Base = r.defaultBranch
+	}
+	p, refusal := s.open(r, want, s.user(want.Author))
+	if refusal != nil {
+		return 0, fmt.Errorf("open a pull request from %s into %s of %s: %s", want.Head, want.Base, r.fullName(), refusal.text())
+	}
+	return p.number, nil
+}
+
+// PullRequests lists all of a repository's, by number.
+func (s *Sim) PullRequests(owner, repo string) ([]PullRequest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.find(owner, repo)
+	if err != nil {
+		return nil, err
+	}
+	var list []PullRequest
+	for _, p := range r.pulls {
+		list = append(list, p.public())
+	}
+	return list, nil
+}
+
+// PullRequest shows one.
+func (s *Sim) PullRequest(owner, repo string, number int) (PullRequest, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.findPull(owner, repo, number)
+	if err != nil {
+		return PullRequest{}, err
+	}
+	return p.public(), nil
+}
+
+// Merge merges a pull request with a merge commit, whose sha it returns.
+func (s *Sim) Merge(owner, repo string, number int) (sha string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.findPull(owner, repo, number)
+	if err != nil {
+		return "", err
+	}
+	if p.state != "open" {
+		return "", fmt.Errorf("merge %s#%d: it is closed", p.base.repo.fullName(), number)
+	}
+	p.testMerge()
+	if p.tested == "" {
+		return "", fmt.Errorf("merge %s#%d: conflicts in %s", p.base.repo.fullName(), number, strings.Join(p.conflicts, ", "))
+	}
+	r, by := p.base.repo, s.user("")
+	c := r.commits.add(commit{
+		parents: r.commits[p.tested].parents, files: r.commits[p.tested].files, author: by, time: s.now(),
+		message: fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", number, p.head.repo.owner.login, p.head.branch, p.title),
+	})
+	p.state, p.merged, p.mergedBy, p.mergedAs = "closed", s.now(), by, c.sha
+	p.closed, p.updated = p.merged, p.merged
+	delete(r.refs, p.ref("merge"))
+	s.move(r, "refs/heads/"+p.base.branch, c.sha, by)
+	s.emitPull(p, "closed", by, nil)
+	return c.sha, nil
+}
+
+// ClosePullRequest closes one without merging it.
+func (s *Sim) ClosePullRequest(owner, repo string, number int) error {
+	return s.switchPull(owner, repo, number, "open", "closed")
+}
+
+// ReopenPullRequest opens a closed one again.
+func (s *Sim) ReopenPullRequest(owner, repo string, number int) error {
+	return s.switchPull(owner, repo, number, "closed", "open")
+}
+
+func (s *Sim) switchPull(owner, repo string, number int, from, to string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.findPull(owner, repo, number)
+	if err != nil {
+		return err
+	}
+	if p.state != from || p.mergedAs != "" {
+		return fmt.Errorf("pull request %s#%d is %s", p.base.repo.fullName(), number, p.describe())
+	}
+	s.setState(p, to, s.user(""))
+	return nil
+}
+
+func (s *Sim) findPull(owner, repo string, number int) (*pull, error) {
+	r, err := s.find(owner, repo)
+	if err != nil {
+		return nil, err
+	}
+	if p := r.pull(number); p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("pull request %s#%d does not exist", r.fullName(), number)
+}
+
+func (r *repository) pull(number int) *pull {
+	i := slices.IndexFunc(r.pulls, func(p *pull) bool { return p.number == number })
+	if i < 0 {
+		return nil
+	}
+	return r.pulls[i]
+}
+
+// open opens a pull request if GitHub would.
+func (s *Sim) open(r *repository, want PullRequest, by *account) (*pull, *response) {
+	head := end{repo: r, branch: strings.TrimPrefix(want.Head, r.owner.login+":")}
+	base := end{repo: r, branch: want.Base}
+	headTip, baseTip := r.branch(head.branch), r.branch(base.branch)
+	taken := slices.ContainsFunc(r.pulls, func(p *pull) bool {
+		return p.state == "open" && p.head.branch == head.branch && p.base.branch == base.branch
+	})
+	switch {
+	case want.Title == "":
+		return nil, invalid("PullRequest", "title", "missing_field", "")
+	case headTip == nil:
+		return nil, invalid("PullRequest", "head", "invalid", "")
+	case baseTip == nil:
+		return nil, invalid("PullRequest", "base", "invalid", "")
+	case taken:
+		return nil, invalid("PullRequest", "", "custom", "A pull request already exists for "+head.label()+".")
+	case len(r.commits.between(baseTip.sha, headTip.sha)) == 0:
+		return nil, invalid("PullRequest", "", "custom", fmt.Sprintf("No commits between %s and %s", base.branch, head.branch))
+	}
+	head.sha, base.sha = headTip.sha, baseTip.sha
+	p := &pull{
+		id: s.id(), number: len(r.pulls) + 1, title: want.Title, body: want.Body, author: by, draft: want.Draft,
+		state: "open", head: head, base: base, created: s.now(), updated: s.now(),
+	}
+	r.pulls = append(r.pulls, p)
+	s.emitPull(p, "opened", by, nil)
+	p.refresh()
+	return p, nil
+}
+
+// synchronize tells that the head has moved.
+func (s *Sim) synchronize(p *pull, to string, by *account) {
+	before := p.head.sha
+	p.head.sha, p.updated = to, s.now()
+	p.base.sha = p.base.repo.branch(p.base.branch).sha
+	p.tested, p.conflicts = "", nil
+	s.emitPull(p, "synchronize", by, object{"before": before, "after": to})
+	p.refresh()
+}
+
+// setState closes or reopens; a reopened pull request takes up what was pushed meanwhile.
+func (s *Sim) setState(p *pull, state string, by *account) {
+	p.state, p.updated = state, s.now()
+	action := "closed"
+	if p.closed = p.updated; state == "open" {
+		action, p.closed = "reopened", time.Time{}
+		p.head.sha = p.head.repo.branch(p.head.branch).sha
+		p.refresh()
+	}
+	s.emitPull(p, action, by, nil)
+}
+
+func (p *pull) ref(which string) string { return fmt.Sprintf("refs/pull/%d/%s", p.number, which) }
+
+// refresh sets the refs under which a pull request can be read in its base repository.
+func (p *pull) refresh() {
+	p.base.repo.refs[p.ref("head")] = p.head.sha
+	p.testMerge()
+}
+
+// testMerge tries the merge, as GitHub does after each change; it is what refs/pull/N/merge shows.
+func (p *pull) testMerge() {
+	r, base := p.base.repo, p.base.repo.branch(p.base.branch)
+	var files tree
+	p.tested = ""
+	if files, p.conflicts = r.commits.merge(base.sha, p.head.sha); len(p.conflicts) > 0 {
+		delete(r.refs, p.ref("merge"))
+		return
+	}
+	c := r.commits.add(commit{
+		parents: []string{base.sha, p.head.sha}, files: files, author: p.author, time: p.updated,
+		message: fmt.Sprintf("Merge %s into %s", p.head.sha, base.sha),
+	})
+	p.tested = c.sha
+	r.refs[p.ref("merge")] = c.sha
+}
+
+func (p *pull) commits() []*commit { return p.base.repo.commits.between(p.base.sha, p.head.sha) }
+
+func (p *pull) changes() []change {
+	h := p.base.repo.commits
+	var from tree
+	if common := h.mergeBase(p.base.sha, p.head.sha); common != nil {
+		from = common.files
+	}
+	return diff(from, h[p.head.sha].files)
+}
+
+func (p *pull) public() PullRequest {
+	return PullRequest{
+		Title: p.title, Body: p.body, Head: p.head.branch, Base: p.base.branch, Author: p.author.login, Draft: p.draft,
+		Number: p.number, State: p.state, Merged: p.mergedAs != "", HeadSHA: p.head.sha, BaseSHA: p.base.sha, MergeCommit: p.mergedAs,
+	}
+}
+
+func (p *pull) describe() string {
+	if p.mergedAs != "" {
+		return "merged"
+	}
+	return p.state
+}

@@ -1,0 +1,182 @@
+package githubsim
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+const maxPullFiles = 3000
+
+func (s *Sim) listPulls(c *call) *response {
+	query := c.URL.Query()
+	state := query.Get("state")
+	if state == "" {
+		state = "open"
+	}
+	var found []*pull
+	for _, p := range c.repo.pulls {
+		if (state == "all" || p.state == state) &&
+			(query.Get("head") == "" || strings.EqualFold(p.head.label(), query.Get("head"))) &&
+			(query.Get("base") == "" || p.base.branch == query.Get("base")) {
+			found = append(found, p)
+		}
+	}
+	byCreation := query.Get("sort") == "" || query.Get("sort") == "created"
+	if query.Get("sort") == "updated" {
+		slices.SortStableFunc(found, func(a, b *pull) int { return a.updated.Compare(b.updated) })
+	}
+	if direction := query.Get("direction"); direction == "desc" || direction == "" && byCreation {
+		slices.Reverse(found)
+	}
+	return listed(c, found, c.links.pull)
+}
+
+func (s *Sim) getPull(c *call) *response {
+	p := c.repo.pull(int(c.number("number")))
+	if p == nil {
+		return notFound()
+	}
+	return ok(c.links.wholePull(p))
+}
+
+func (s *Sim) createPull(c *call) *response {
+	var want struct {
+		Title, Head, Base, Body string
+		Draft                   bool
+	}
+	if refusal := c.decode(&want); refusal != nil {
+		return refusal
+	}
+	p, refusal := s.open(c.repo, PullRequest{Title: want.Title, Head: want.Head, Base: want.Base, Body: want.Body, Draft: want.Draft}, s.bot())
+	if refusal != nil {
+		return refusal
+	}
+	return &response{status: http.StatusCreated, body: c.links.wholePull(p), header: http.Header{
+		"Location": {fmt.Sprintf("%s/repos/%s/pulls/%d", c.links, c.repo.fullName(), p.number)},
+	}}
+}
+
+// updatePull changes what is given: one `edited` tells of title, body and base, and a change of state of its own.
+func (s *Sim) updatePull(c *call) *response {
+	p := c.repo.pull(int(c.number("number")))
+	if p == nil {
+		return notFound()
+	}
+	var want struct{ Title, Body, Base, State *string }
+	if refusal := c.decode(&want); refusal != nil {
+		return refusal
+	}
+	switch {
+	case want.Title != nil && *want.Title == "":
+		return invalid("PullRequest", "title", "missing_field", "")
+	case want.Base != nil && c.repo.branch(*want.Base) == nil:
+		return invalid("PullRequest", "base", "invalid", "")
+	case want.State != nil && *want.State != "open" && *want.State != "closed":
+		return invalid("PullRequest", "state", "invalid", "")
+	case want.State != nil && *want.State == "open" && p.mergedAs != "":
+		return invalid("PullRequest", "state", "invalid", "state cannot be changed. The pull request cannot be reopened.")
+	}
+	changes := object{}
+	if want.Title != nil && *want.Title != p.title {
+		changes["title"] = object{"from": p.title}
+		p.title = *want.Title
+	}
+	if want.Body != nil && *want.Body != p.body {
+		changes["body"] = object{"from": p.body}
+		p.body = *want.Body
+	}
+	if want.Base != nil && *want.Base != p.base.branch {
+		changes["base"] = object{"ref": object{"from": p.base.branch}, "sha": object{"from": p.base.sha}}
+		p.base.branch, p.base.sha = *want.Base, c.repo.branch(*want.Base).sha
+		p.refresh()
+	}
+	if len(changes) > 0 {
+		p.updated = s.now()
+		s.emitPull(p, "edited", s.bot(), object{"changes": changes})
+	}
+	if want.State != nil && *want.State != p.state {
+		s.setState(p, *want.State, s.bot())
+	}
+	return ok(c.links.wholePull(p))
+}
+
+func (s *Sim) listPullFiles(c *call) *response {
+	p := c.repo.pull(int(c.number("number")))
+	if p == nil {
+		return notFound()
+	}
+	changes := p.changes()
+	return listed(c, changes[:min(len(changes), maxPullFiles)], func(ch change) object { return c.links.changedFile(c.repo, p.head.sha, ch) })
+}
+
+// pull is how lists show one.
+func (l links) pull(p *pull) object {
+	r := p.base.repo
+	api, html := fmt.Sprintf("%s/repos/%s", l, r.fullName()), fmt.Sprintf("%s/%s/pull/%d", l, r.fullName(), p.number)
+	self, issue := fmt.Sprintf("%s/pulls/%d", api, p.number), fmt.Sprintf("%s/issues/%d", api, p.number)
+	statuses := api + "/statuses/" + p.head.sha
+	var body, mergeSHA any
+	if p.body != "" {
+		body = p.body
+	}
+	if p.mergedAs != "" {
+		mergeSHA = p.mergedAs
+	} else if p.tested != "" {
+		mergeSHA = p.tested
+	}
+	association := "MEMBER"
+	if p.author.kind == "Bot" {
+		association = "CONTRIBUTOR"
+	}
+	return object{
+		"id": p.id, "node_id": nodeID("PullRequest", p.id), "number": p.number, "state": p.state, "locked": false,
+		"title": p.title, "user": l.account(p.author), "body": body, "draft": p.draft,
+		"created_at": timestamp(p.created), "updated_at": timestamp(p.updated), "closed_at": timestamp(p.closed), "merged_at": timestamp(p.merged),
+		"merge_commit_sha": mergeSHA, "assignee": nil, "assignees": []object{}, "requested_reviewers": []object{},
+		"requested_teams": []object{}, "labels": []object{}, "milestone": nil, "author_association": association,
+		"auto_merge": nil, "active_lock_reason": nil, "head": l.end(p.head), "base": l.end(p.base),
+		"url": self, "html_url": html, "diff_url": html + ".diff", "patch_url": html + ".patch", "issue_url": issue,
+		"commits_url": self + "/commits", "review_comments_url": self + "/comments", "comments_url": issue + "/comments",
+		"review_comment_url": api + "/pulls/comments{/number}", "statuses_url": statuses,
+		"_links": object{
+			"self": href(self), "html": href(html), "issue": href(issue), "comments": href(issue + "/comments"),
+			"review_comments": href(self + "/comments"), "review_comment": href(api + "/pulls/comments{/number}"),
+			"commits": href(self + "/commits"), "statuses": href(statuses),
+		},
+	}
+}
+
+func href(address string) object { return object{"href": address} }
+
+func (l links) end(e end) object {
+	return object{"label": e.label(), "ref": e.branch, "sha": e.sha, "user": l.account(e.repo.owner), "repo": l.repository(e.repo)}
+}
+
+// wholePull is how one alone is shown, and how webhooks show it.
+func (l links) wholePull(p *pull) object {
+	full := l.pull(p)
+	changes := p.changes()
+	added, removed := lines(changes)
+	var mergeable, mergedBy any
+	state := "unknown" // GitHub has not tried yet, or the matter is settled
+	switch {
+	case p.state != "open":
+	case p.tested != "":
+		mergeable, state = true, "clean"
+	case len(p.conflicts) > 0:
+		mergeable, state = false, "dirty"
+	}
+	if p.mergedBy != nil {
+		mergedBy = l.account(p.mergedBy)
+	}
+	for name, value := range (object{
+		"merged": p.mergedAs != "", "mergeable": mergeable, "rebaseable": mergeable, "mergeable_state": state, "merged_by": mergedBy,
+		"comments": 0, "review_comments": 0, "maintainer_can_modify": false, "commits": len(p.commits()),
+		"additions": added, "deletions": removed, "changed_files": len(changes),
+	}) {
+		full[name] = value
+	}
+	return full
+}

@@ -1,0 +1,108 @@
+package githubsim
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// move sets a ref and tells all who follow it.
+func (s *Sim) move(r *repository, ref, to string, by *account) {
+	from := r.refs[ref]
+	r.refs[ref] = to
+	r.pushed, r.updated = s.now(), s.now()
+	s.emitPush(r, ref, from, to, by)
+	for _, p := range r.pulls {
+		if p.state != "open" {
+			continue
+		}
+		if "refs/heads/"+p.head.branch == ref {
+			s.synchronize(p, to, by)
+		}
+		if "refs/heads/"+p.base.branch == ref {
+			p.testMerge()
+		}
+	}
+}
+
+func (r *repository) branch(name string) *commit { return r.commits[r.refs["refs/heads/"+name]] }
+
+// resolve finds a commit by branch, tag, ref (with or without refs/), or sha of at least seven digits.
+func (r *repository) resolve(ref string) *commit {
+	if ref == "" {
+		ref = r.defaultBranch
+	}
+	for _, prefix := range []string{"refs/heads/", "refs/tags/", "refs/", ""} {
+		if sha, known := r.refs[prefix+ref]; known {
+			return r.commits[sha]
+		}
+	}
+	if c := r.commits[ref]; c != nil {
+		return c
+	}
+	if len(ref) < 7 {
+		return nil
+	}
+	for sha, c := range r.commits {
+		if strings.HasPrefix(sha, ref) {
+			return c
+		}
+	}
+	return nil
+}
+
+func noCommitFor(ref string) *response {
+	return refuse(http.StatusUnprocessableEntity, "No commit found for SHA: "+ref)
+}
+
+func (s *Sim) listBranches(c *call) *response {
+	return listed(c, c.repo.refsUnder("refs/heads/"), func(ref string) object {
+		sha := c.repo.refs[ref]
+		return object{
+			"name":      strings.TrimPrefix(ref, "refs/heads/"),
+			"commit":    object{"sha": sha, "url": fmt.Sprintf("%s/repos/%s/commits/%s", c.links, c.repo.fullName(), sha)},
+			"protected": false,
+		}
+	})
+}
+
+func (s *Sim) getBranch(c *call) *response {
+	name := c.PathValue("branch")
+	tip := c.repo.branch(name)
+	if tip == nil {
+		return refuse(http.StatusNotFound, "Branch not found")
+	}
+	api := fmt.Sprintf("%s/repos/%s/branches/%s", c.links, c.repo.fullName(), name)
+	return ok(object{
+		"name": name, "commit": c.links.commit(c.repo, tip), "protected": false, "protection_url": api + "/protection",
+		"_links": object{"self": api, "html": fmt.Sprintf("%s/%s/tree/%s", c.links, c.repo.fullName(), name)},
+	})
+}
+
+func (s *Sim) getRef(c *call) *response {
+	ref := "refs/" + c.PathValue("ref")
+	if c.repo.refs[ref] == "" {
+		return notFound()
+	}
+	return ok(c.links.ref(c.repo, ref))
+}
+
+func (s *Sim) matchRefs(c *call) *response {
+	found := c.repo.refsUnder("refs/" + c.PathValue("ref"))
+	return ok(each(found, func(ref string) object { return c.links.ref(c.repo, ref) }))
+}
+
+func (l links) ref(r *repository, ref string) object {
+	sha, api := r.refs[ref], fmt.Sprintf("%s/repos/%s/git", l, r.fullName())
+	return object{
+		"ref": ref, "node_id": nodeID("Ref", r.id), "url": api + "/" + ref,
+		"object": object{"type": "commit", "sha": sha, "url": api + "/commits/" + sha},
+	}
+}
+
+func (r *repository) refsUnder(prefix string) []string {
+	names := slices.Sorted(maps.Keys(r.refs))
+	return slices.DeleteFunc(names, func(ref string) bool { return !strings.HasPrefix(ref, prefix) })
+}

@@ -1,0 +1,105 @@
+package githubsim
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"html/template"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Config is the App, as it would be registered with GitHub.
+type Config struct {
+	AppID         int64
+	AppKey        *rsa.PublicKey    // verifies the App's tokens
+	AppSlug       string            // "forge" if empty; the App writes as slug[bot]
+	Permissions   map[string]string // what installations grant; nil: what Forge asks for
+	WebhookURL    string            // where deliveries go; empty: none are sent. See SetWebhook
+	WebhookSecret string
+	URL           string        // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
+	TokenLife     time.Duration // of an installation's token; 0: an hour, as GitHub's
+	Now           func() time.Time
+	Log           *slog.Logger
+}
+
+// Sim is one GitHub. Its methods are what people do there, and are safe for concurrent use.
+type Sim struct {
+	config Config
+	mux    *http.ServeMux
+	page   *template.Template
+	hooks  *sender
+	secret []byte // signs the short-lived addresses of archives and raw files
+
+	mu            sync.Mutex // guards all below
+	lastID        int64
+	accounts      map[string]*account // by lower-case login
+	installations []*installation
+	repositories  map[string]*repository // by lower-case owner/name
+	tokens        map[string]*grant
+	allowances    map[string]*allowance
+	calls         []Call
+}
+
+// New makes an empty GitHub. Close ends its sending of webhooks.
+func New(config Config) *Sim {
+	if config.AppSlug == "" {
+		config.AppSlug = "forge"
+	}
+	if config.Permissions == nil {
+		config.Permissions = map[string]string{
+			"actions": "read", "checks": "write", "contents": "read", "deployments": "write", "issues": "write",
+			"merge_queues": "read", "pull_requests": "write", "statuses": "write",
+		}
+	}
+	config.Permissions = maps.Clone(config.Permissions)
+	config.Permissions["metadata"] = "read" // no App goes without
+	if config.URL == "" {
+		config.URL = "http://localhost"
+	}
+	if config.TokenLife == 0 {
+		config.TokenLife = time.Hour
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Sim{
+		config:       config,
+		mux:          http.NewServeMux(),
+		page:         newPage(),
+		secret:       []byte(rand.Text()),
+		accounts:     map[string]*account{},
+		repositories: map[string]*repository{},
+		tokens:       map[string]*grant{},
+		allowances:   map[string]*allowance{},
+	}
+	for _, r := range s.routes() {
+		s.mux.HandleFunc(r.pattern, s.serve(r))
+	}
+	s.controls()
+	s.hooks = newSender(config)
+	return s
+}
+
+// Close waits for the webhook that is being sent; those behind it are dropped.
+func (s *Sim) Close() { s.hooks.close() }
+
+// SetURL says where this GitHub is reached, once that is known.
+func (s *Sim) SetURL(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config.URL = url
+}
+
+// id is the next of the numbers that name things. GitHub's are unique per kind only; unique ones make mix-ups show.
+func (s *Sim) id() int64 {
+	s.lastID++
+	return s.lastID
+}
+
+func (s *Sim) now() time.Time { return s.config.Now().UTC() }
