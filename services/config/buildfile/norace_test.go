@@ -1,0 +1,5 @@
+//go:build !race
+
+package buildfile
+
+const slowdown = 1

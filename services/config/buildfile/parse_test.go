@@ -1,0 +1,212 @@
+package buildfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+// each hands every file of a folder to show, and holds all it wrote against one
+// golden file.
+func each(t *testing.T, folder string, show func(out *bytes.Buffer, config *configv1.BuildConfig, problems []*Problem)) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", folder, "*.yml"))
+	if err != nil || len(paths) < 25 {
+		t.Fatalf("%d files in testdata/%s, error %v", len(paths), folder, err)
+	}
+	var out bytes.Buffer
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, problems := Parse(text)
+		fmt.Fprintf(&out, "== %s\n", strings.TrimSuffix(filepath.Base(path), ".yml"))
+		show(&out, config, problems)
+	}
+	kittest.Golden(t, folder, out.Bytes())
+}
+
+func TestGoodFilesAreRead(t *testing.T) {
+	each(t, "good", func(out *bytes.Buffer, config *configv1.BuildConfig, problems []*Problem) {
+		for _, p := range problems {
+			t.Errorf("good file: %s", Text(p))
+		}
+		text, err := protojson.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// protojson varies its spaces on purpose.
+		if err := json.Indent(out, text, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteByte('\n')
+	})
+}
+
+func TestBadFilesAreRefusedInWords(t *testing.T) {
+	each(t, "bad", func(out *bytes.Buffer, config *configv1.BuildConfig, problems []*Problem) {
+		if config != nil || len(problems) == 0 || len(problems) > maxProblems {
+			t.Errorf("config %v, %d problems", config, len(problems))
+		}
+		for _, p := range problems {
+			fmt.Fprintln(out, Text(p))
+		}
+	})
+}
+
+func TestFileMayBeAsLargeAsTheLimit(t *testing.T) {
+	small := "image: busybox\nexecute: make\n#"
+	if _, problems := Parse([]byte(small + strings.Repeat("x", MaxSize-len(small)))); len(problems) > 0 {
+		t.Errorf("at the limit: %s", Text(problems[0]))
+	}
+	_, problems := Parse([]byte(small + strings.Repeat("x", MaxSize-len(small)+1)))
+	if len(problems) != 1 || problems[0].GetMessage() != Oversize {
+		t.Errorf("over the limit: %v", problems)
+	}
+}
+
+func TestExactlyAsManyCommandsAsTheLimit(t *testing.T) {
+	config, problems := Parse([]byte("image: busybox\nexecute:\n" + strings.Repeat("  - make\n", maxSteps)))
+	if len(problems) > 0 || len(config.GetExecute().GetCommands()) != maxSteps {
+		t.Errorf("%d commands, problems %v", len(config.GetExecute().GetCommands()), problems)
+	}
+}
+
+// A key that is in the contract can be written, and the other way round.
+func TestKeysAreThoseOfTheContract(t *testing.T) {
+	known := strings.Join(Keys(), " ") + " "
+	fields := (&configv1.BuildConfig{}).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		name := strings.Replace(string(fields.Get(i).Name()), "deploy_", "deploy.", 1)
+		if !strings.Contains(known, name+" ") {
+			t.Errorf("the contract has %s, the file has not", name)
+		}
+	}
+}
+
+// hostile are files that cost most for their size.
+func hostile() map[string]string {
+	fill := func(unit string) string { return strings.Repeat(unit, MaxSize/len(unit)) }
+	files := map[string]string{
+		"lists":         fill("["),
+		"mappings":      fill("{a: "),
+		"dashes":        fill("- "),
+		"questions":     fill("? "),
+		"colons":        fill(": "),
+		"tags":          fill("!a "),
+		"anchors":       fill("&a "),
+		"items":         "execute: [" + strings.Repeat("a,", maxMarks-2) + "]",
+		"long items":    "execute:\n" + strings.Repeat("- aaaaaaaaaa\n", maxMarks-2),
+		"empty items":   "execute:\n" + strings.Repeat("-\n", maxMarks-2),
+		"aliases":       "image: &a b\nexecute:\n" + strings.Repeat("- *a\n", maxMarks/2-3),
+		"keys":          "",
+		"unknown keys":  "",
+		"quotes":        "image: '" + fill("''")[:MaxSize-10] + "'",
+		"escapes":       "image: \"" + fill(`\n`)[:MaxSize-10] + "\"",
+		"comments":      fill("# x\n"),
+		"documents":     fill("---\n"),
+		"literal":       "image: |\n" + fill(" x\n")[:MaxSize-9],
+		"long word":     fill("a"),
+		"image":         "image: " + fill("a-")[:maxMarks*2-10],
+		"image slashes": "image: " + fill("a/")[:MaxSize-10],
+		"carriage":      fill("\r"),
+		"lines":         fill("\n"),
+		"spaces":        fill(" "),
+		"words":         fill("a\n"),
+	}
+	var keys, unknown strings.Builder
+	keys.WriteString("environment:\n")
+	for i := range maxMarks - 1 {
+		fmt.Fprintf(&keys, " A%d: b\n", i)
+		fmt.Fprintf(&unknown, "execut%d: b\n", i)
+	}
+	files["keys"], files["unknown keys"] = keys.String()[:min(keys.Len(), MaxSize)], unknown.String()[:min(unknown.Len(), MaxSize)]
+	var bomb strings.Builder
+	bomb.WriteString("environment:\n  A0: &a0 '" + strings.Repeat("x", 1000) + "'\n")
+	for i := range 500 {
+		fmt.Fprintf(&bomb, "  B%d: &a%d [%s]\n", i, i+1, strings.Repeat(fmt.Sprintf("*a%d,", i), 5))
+	}
+	files["bomb"] = bomb.String()
+	return files
+}
+
+func TestHostileFilesAreCheap(t *testing.T) {
+	// The limit is 50 ms and 64 MB; machines that test are busy, so the best of
+	// some runs counts, with room.
+	const tries, most = 5, 50 * time.Millisecond
+	for name, text := range hostile() {
+		least := time.Hour
+		for range tries {
+			start := time.Now()
+			Parse([]byte(text))
+			least = min(least, time.Since(start))
+		}
+		if least > most*slowdown {
+			t.Errorf("%s: %v", name, least)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		Parse([]byte(text))
+		runtime.ReadMemStats(&after)
+		allocated := after.TotalAlloc - before.TotalAlloc
+		if allocated > 64<<20 {
+			t.Errorf("%s: %d MB", name, allocated>>20)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"good", "bad"} {
+		paths, err := filepath.Glob(filepath.Join("testdata", pattern, "*.yml"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		start := time.Now()
+		config, problems := Parse(text)
+		if took := time.Since(start); took > 10*50*time.Millisecond*slowdown {
+			t.Errorf("took %v", took)
+		}
+		if (config == nil) != (len(problems) > 0) {
+			t.Fatalf("config %v and %d problems", config, len(problems))
+		}
+		if len(problems) > maxProblems {
+			t.Errorf("%d problems", len(problems))
+		}
+		for _, p := range problems {
+			if p.GetLine() < 1 || p.GetColumn() < 1 || p.GetMessage() == "" || len(p.GetMessage()) > 1000 {
+				t.Errorf("problem %v", p)
+			}
+		}
+		if config == nil {
+			return
+		}
+		if config.GetImage() == "" || len(config.GetExecute().GetCommands()) == 0 {
+			t.Errorf("config %v", config)
+		}
+		if _, err := proto.Marshal(config); err != nil {
+			t.Errorf("not fit for the wire: %v", err)
+		}
+	})
+}

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"context"
+	"fmt"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// ReceiveEvent implements configv1.EventServiceServer.
+func (s *Service) ReceiveEvent(ctx context.Context, req *configv1.ReceiveEventRequest) (*configv1.ReceiveEventResponse, error) {
+	event := req.GetEvent()
+	if event == nil {
+		return nil, fault.New(fault.Invalid, "the request lacks its event")
+	}
+	decision, err := s.decide(ctx, event)
+	if err != nil {
+		return nil, err
+	}
+	return &configv1.ReceiveEventResponse{Decision: decision}, nil
+}
+
+func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
+	switch payload := event.GetPayload().(type) {
+	case *eventv1.Event_Installation:
+		return s.lookAgain(ctx, event, payload.Installation.GetAccount().GetLogin(), "")
+	case *eventv1.Event_InstallationRepositories:
+		change := payload.InstallationRepositories
+		for _, gone := range change.GetRemoved() {
+			s.drop(gone)
+		}
+		return s.lookAgain(ctx, event, change.GetAccount().GetLogin(),
+			fmt.Sprintf(": repositories added %d, removed %d", len(change.GetAdded()), len(change.GetRemoved())))
+	case *eventv1.Event_RepositoryChanged:
+		return s.dropRepository(event, payload.RepositoryChanged), nil
+	case *eventv1.Event_Push:
+		// Commits do not change, so what is cached of them stays good: the build of
+		// this very push may be about to ask for it.
+		return noted("nothing to drop: what is cached of %s belongs to commits", fullName(event.GetRepository())), nil
+	default:
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_EVENT_IGNORED, Text: "ignored: event " + event.GetName()}, nil
+	}
+}
+
+// lookAgain asks GitHub how an installation is, whatever the event says: it may
+// be an old one.
+func (s *Service) lookAgain(ctx context.Context, event *eventv1.Event, account, more string) (*eventv1.Decision, error) {
+	id := event.GetInstallationId()
+	found, err := s.installations.look(ctx, id)
+	state := "learnt"
+	switch {
+	case fault.Is(err, fault.NotFound):
+		state = "removed"
+	case err != nil:
+		return nil, err
+	case found.GetSuspendTime() != nil:
+		state = "suspended"
+	}
+	// Tokens made before may hold other permissions, or nothing any more.
+	s.tokens.dropWhere(func(b bucket, _ token) bool { return b.installation == id })
+	return noted("installation of %s %s%s", account, state, more), nil
+}
+
+func (s *Service) dropRepository(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
+	now := event.GetRepository()
+	s.drop(now)
+	before := &eventv1.Repository{Owner: now.GetOwner(), Name: now.GetName()}
+	if name := change.GetPreviousName(); name != "" {
+		before.Name = name
+	}
+	if owner := change.GetPreviousOwner(); owner != "" {
+		before.Owner = owner
+	}
+	s.drop(before)
+	return noted("repository %s %s: what was cached of it is dropped", fullName(now), event.GetAction())
+}
+
+// drop forgets tokens and build configs of a repository, by its id and by its
+// name.
+func (s *Service) drop(repository *eventv1.Repository) {
+	g := grant{repository: repository.GetId(), owner: repository.GetOwner(), name: repository.GetName()}
+	byName := g
+	byName.repository = 0
+	s.tokens.dropWhere(func(b bucket, _ token) bool { return b.repository == g.key() || b.repository == byName.key() })
+	for _, c := range s.configs.Keys() {
+		if c.repository == g.repository {
+			s.configs.Remove(c)
+		}
+	}
+}
+
+func noted(format string, args ...any) *eventv1.Decision {
+	return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: fmt.Sprintf(format, args...)}
+}
+
+func fullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetName() }

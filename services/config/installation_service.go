@@ -1,0 +1,69 @@
+package config
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+const (
+	usualPage = 50
+	maxPage   = 500
+)
+
+// ListInstallations implements configv1.InstallationServiceServer.
+func (s *Service) ListInstallations(_ context.Context, req *configv1.ListInstallationsRequest) (*configv1.ListInstallationsResponse, error) {
+	if req.GetPageSize() < 0 {
+		return nil, fault.Newf(fault.Invalid, "page_size is %d: expected 1 to %d, or 0 for %d", req.GetPageSize(), maxPage, usualPage)
+	}
+	size := min(cmp.Or(int(req.GetPageSize()), usualPage), maxPage)
+	after, err := base64.RawURLEncoding.DecodeString(req.GetPageToken())
+	if err != nil || (len(after) > 0 && !strings.Contains(string(after), "/")) {
+		return nil, fault.New(fault.Invalid, "page_token is not one of ours")
+	}
+	rest := s.byAccount()
+	if len(after) > 0 {
+		rest = slices.DeleteFunc(rest, func(one *configv1.Installation) bool { return listKey(one) <= string(after) })
+	}
+	if len(rest) <= size {
+		return &configv1.ListInstallationsResponse{Installations: rest}, nil
+	}
+	return &configv1.ListInstallationsResponse{
+		Installations: rest[:size],
+		NextPageToken: base64.RawURLEncoding.EncodeToString([]byte(listKey(rest[size-1]))),
+	}, nil
+}
+
+// GetInstallation implements configv1.InstallationServiceServer.
+func (s *Service) GetInstallation(ctx context.Context, req *configv1.GetInstallationRequest) (*configv1.GetInstallationResponse, error) {
+	found, err := s.installations.get(ctx, req.GetInstallationId())
+	if err != nil {
+		return nil, err
+	}
+	return &configv1.GetInstallationResponse{Installation: found}, nil
+}
+
+// RefreshInstallations implements configv1.InstallationServiceServer.
+func (s *Service) RefreshInstallations(ctx context.Context, _ *configv1.RefreshInstallationsRequest) (*configv1.RefreshInstallationsResponse, error) {
+	if _, err := s.installations.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return &configv1.RefreshInstallationsResponse{Installations: s.byAccount()}, nil
+}
+
+func (s *Service) byAccount() []*configv1.Installation {
+	all := s.installations.all()
+	slices.SortFunc(all, func(a, b *configv1.Installation) int { return strings.Compare(listKey(a), listKey(b)) })
+	return all
+}
+
+// listKey orders installations by account. A login holds no slash.
+func listKey(one *configv1.Installation) string {
+	return fmt.Sprintf("%s/%020d", strings.ToLower(one.GetAccount()), one.GetId())
+}

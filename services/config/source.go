@@ -1,0 +1,92 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
+)
+
+const (
+	maxSource = 2 << 30 // bytes of a tarball
+	chunk     = 64 << 10
+)
+
+// GetSource implements configv1.SourceServiceServer.
+func (s *Service) GetSource(req *configv1.GetSourceRequest, stream grpc.ServerStreamingServer[configv1.GetSourceResponse]) error {
+	g, err := grantFor(req.GetRepository(), req.GetInstallationId(), roomConfig)
+	if err != nil {
+		return err
+	}
+	if err := checkSHA(req.GetSha()); err != nil {
+		return err
+	}
+	source, err := s.source(stream.Context(), g, req.GetSha())
+	if err != nil {
+		return err
+	}
+	defer source.Close() //nolint:errcheck // only read from
+	// The wrapping keeps Copy from handing the file to itself in pieces of its own size.
+	_, err = io.CopyBuffer(sender{stream}, struct{ io.Reader }{source}, make([]byte, chunk))
+	return err
+}
+
+type sender struct {
+	stream grpc.ServerStreamingServer[configv1.GetSourceResponse]
+}
+
+// Write sends a copy, since gRPC keeps what it is given.
+func (s sender) Write(p []byte) (int, error) {
+	return len(p), s.stream.Send(&configv1.GetSourceResponse{Data: bytes.Clone(p)})
+}
+
+// source opens the tarball of a commit, from the cache where there is one.
+func (s *Service) source(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
+	if s.sources == nil || g.repository == 0 {
+		return s.download(ctx, g, sha)
+	}
+	return s.sources.open(ctx, g.at(sha), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, sha) })
+}
+
+// download opens the tarball at GitHub. Reading it fails with Unavailable when
+// GitHub breaks off.
+func (s *Service) download(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
+	noun := fmt.Sprintf("source of %s at %s", g.fullName(), sha)
+	client, err := s.clients.client(ctx, g)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", noun, err)
+	}
+	body, err := kitgithub.Tarball(ctx, client, g.owner, g.name, sha)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", noun, failure(err))
+	}
+	return &bounded{body: body, noun: noun, left: maxSource}, nil
+}
+
+// bounded is a download of at most left bytes.
+type bounded struct {
+	body io.ReadCloser
+	noun string
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	b.left -= int64(n)
+	switch {
+	case b.left < 0:
+		return 0, fault.Newf(fault.Exhausted, "%s is larger than %d MiB", b.noun, maxSource>>20)
+	case err != nil && !errors.Is(err, io.EOF):
+		return n, fault.Newf(fault.Unavailable, "%s: GitHub broke off: %w", b.noun, err)
+	}
+	return n, err
+}
+
+func (b *bounded) Close() error { return b.body.Close() }

@@ -1,0 +1,215 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+const tokenCalls = "/access_tokens"
+
+func (w *world) mustToken(room, rejected string) string {
+	w.t.Helper()
+	answer, err := w.token(room, rejected)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer.GetToken()
+}
+
+func TestEachRoomGetsItsOwnNarrowToken(t *testing.T) {
+	w := newWorld(t)
+	want := map[string]map[string]string{
+		"scheduler": {"metadata": "read", "contents": "read", "pull_requests": "read"},
+		"reporter": {
+			"metadata": "read", "contents": "read", "statuses": "write", "checks": "write",
+			"deployments": "write", "pull_requests": "write",
+		},
+	}
+	seen := map[string]bool{}
+	for room, permissions := range want {
+		seen[w.mustToken(room, "")] = true
+		calls := w.sim.Calls()
+		last := calls[len(calls)-1]
+		var asked struct {
+			RepositoryIDs []int64           `json:"repository_ids"`
+			Permissions   map[string]string `json:"permissions"`
+		}
+		if err := json.Unmarshal([]byte(last.Body), &asked); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(asked.Permissions, permissions) || fmt.Sprint(asked.RepositoryIDs) != fmt.Sprint([]int64{w.repo.GetId()}) {
+			t.Errorf("%s asked for %s", room, last.Body)
+		}
+	}
+	if len(seen) != 2 {
+		t.Error("rooms share a token")
+	}
+}
+
+func TestTokenAsksForNoMoreThanIsGranted(t *testing.T) {
+	w := newWorld(t, func(sim *githubsim.Config, _ *Deps) {
+		sim.Permissions = map[string]string{"metadata": "read", "contents": "write", "statuses": "write", "pull_requests": "read"}
+	})
+	w.mustToken("reporter", "")
+	calls := w.sim.Calls()
+	body := calls[len(calls)-1].Body
+	if !strings.Contains(body, `"statuses":"write"`) || !strings.Contains(body, `"pull_requests":"read"`) ||
+		!strings.Contains(body, `"contents":"read"`) || strings.Contains(body, "checks") {
+		t.Errorf("asked for %s", body)
+	}
+}
+
+func TestInstallationThatGrantsNothingGetsNoToken(t *testing.T) {
+	w := newWorld(t)
+	w.service.installations.known[w.install] = &configv1.Installation{Id: w.install, Account: "acme", Permissions: map[string]string{"issues": "write"}}
+	w.front.set(func(out http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			return false
+		}
+		fmt.Fprintf(out, `{"id": %d, "account": {"login": "acme"}, "permissions": {"issues": "write"}}`, w.install)
+		return true
+	})
+	before := w.calls(tokenCalls)
+	_, err := w.token("reporter", "")
+	w.wantFault(err, fault.Denied, "installation of acme grants nothing that reporter needs")
+	if w.calls(tokenCalls) != before {
+		t.Error("GitHub was asked for a token, which without permissions named has them all")
+	}
+}
+
+func TestTokenIsSharedUntilFiveMinutesBeforeItsEnd(t *testing.T) {
+	w := newWorld(t)
+	before := w.calls(tokenCalls)
+	first := w.mustToken("scheduler", "")
+	w.clock.Advance(54 * time.Minute)
+	if w.mustToken("scheduler", "") != first {
+		t.Error("renewed although it lasts")
+	}
+	w.clock.Advance(2 * time.Minute)
+	if w.mustToken("scheduler", "") == first {
+		t.Error("not renewed before its end")
+	}
+	if n := w.calls(tokenCalls) - before; n != 2 {
+		t.Errorf("%d token requests", n)
+	}
+}
+
+func TestRejectedTokenIsNeverHandedOutAgain(t *testing.T) {
+	w := newWorld(t)
+	first := w.mustToken("reporter", "")
+	other := w.mustToken("scheduler", "")
+	second := w.mustToken("reporter", first)
+	if second == first || w.mustToken("reporter", first) != second {
+		t.Error("the rejected token is not replaced once")
+	}
+	if w.mustToken("scheduler", "") != other {
+		t.Error("another room's token went with it")
+	}
+}
+
+func TestOneTokenRequestHoweverManyAsk(t *testing.T) {
+	w := newWorld(t)
+	before := w.calls(tokenCalls)
+	client := configv1.NewTokenServiceClient(w.as("reporter"))
+	var wait sync.WaitGroup
+	for range 200 {
+		wait.Go(func() {
+			if _, err := client.CreateToken(t.Context(), &configv1.CreateTokenRequest{Repository: w.repo}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := w.calls(tokenCalls) - before; n != 1 {
+		t.Errorf("%d token requests", n)
+	}
+}
+
+func TestSuspendedInstallationGetsNoToken(t *testing.T) {
+	w := newWorld(t)
+	w.mustToken("reporter", "")
+	suspended := func(out http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, tokenCalls) {
+			out.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(out, `{"message": "This installation has been suspended"}`)
+		} else {
+			fmt.Fprintf(out, `{"id": %d, "account": {"login": "acme"}, "html_url": "https://github.com/settings/installations/1",
+				"permissions": {"metadata": "read"}, "suspended_at": "2026-11-23T10:00:00Z"}`, w.install)
+		}
+		return true
+	}
+	w.front.set(suspended)
+	// Whether GitHub says so when asked for a token, or by event before.
+	_, err := w.token("scheduler", "")
+	w.wantFault(err, fault.Conflict, "installation of acme is suspended: an owner can resume it at https://github.com/settings/installations/1")
+	_, err = w.token("reporter", "")
+	w.wantFault(err, fault.Conflict, "installation of acme is suspended")
+	answer, err := w.config(w.head())
+	if err != nil || !strings.Contains(answer.GetForbidden().GetMessage(), "installation of acme is suspended") {
+		t.Errorf("got %v, error %v", answer, err)
+	}
+	w.front.set(nil)
+	if _, err := w.event(&eventv1.Event{InstallationId: w.install, Payload: &eventv1.Event_Installation{Installation: &eventv1.InstallationEvent{}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.mustToken("scheduler", "")
+}
+
+func TestTokenRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.mustToken("reporter", "") // the installation is known
+	stranger := &eventv1.Repository{Id: 4711, Owner: "acme", Name: "gone"}
+	for name, c := range map[string]struct {
+		room string
+		repo *eventv1.Repository
+		act  func()
+		kind fault.Kind
+		text string
+	}{
+		"a room without rights":     {room: "gateway", repo: w.repo, kind: fault.Denied, text: "scheduler, reporter"},
+		"nobody":                    {room: "", repo: w.repo, kind: fault.Denied, text: "scheduler, reporter"},
+		"no repository":             {room: "reporter", kind: fault.Invalid, text: "lacks its owner or name"},
+		"not installed":             {room: "reporter", repo: &eventv1.Repository{Owner: "x", Name: "y"}, kind: fault.NotFound, text: "not installed on x/y"},
+		"not one of the owner's":    {room: "reporter", repo: stranger, kind: fault.NotFound, text: "not installed on acme/gone"},
+		"GitHub is down":            {room: "scheduler", repo: w.repo, act: func() { w.front.answers(tokenCalls, 500, "oops") }, kind: fault.Unavailable, text: "GitHub had trouble"},
+		"GitHub is slow on purpose": {room: "scheduler", repo: w.repo, act: func() { w.front.answers(tokenCalls, 403, "slow down", "Retry-After", "7") }, kind: fault.Unavailable, text: "slow down for 7s"},
+		"the connection is cut":     {room: "scheduler", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
+	} {
+		w.front.set(nil)
+		if c.act != nil {
+			c.act()
+		}
+		_, err := configv1.NewTokenServiceClient(w.as(c.room)).CreateToken(t.Context(), &configv1.CreateTokenRequest{Repository: c.repo})
+		if !fault.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: got %v (%v), want %v with %q", name, err, fault.KindOf(err), c.kind, c.text)
+		}
+	}
+}
+
+func TestAdminTokenOpensNoToken(t *testing.T) {
+	w := newWorld(t)
+	ctx, _ := w.admin()
+	_, err := configv1.NewTokenServiceClient(w.as("")).CreateToken(ctx, &configv1.CreateTokenRequest{Repository: w.repo})
+	w.wantFault(err, fault.Denied, "only these rooms may make this call: scheduler, reporter")
+}
+
+func TestRepositoryNamedWithoutIDGetsItsToken(t *testing.T) {
+	w := newWorld(t)
+	w.repo = &eventv1.Repository{Owner: "Acme", Name: "App"}
+	first := w.mustToken("scheduler", "")
+	w.repo = &eventv1.Repository{Owner: "acme", Name: "app"}
+	if w.mustToken("scheduler", "") != first {
+		t.Error("case makes two of one repository")
+	}
+}
