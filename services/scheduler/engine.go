@@ -1,0 +1,59 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+)
+
+// Engine runs the containers of builds. It starts, stops, inspects and lists
+// them; what happens inside is between forgexec and the scheduler. An error
+// says nothing about a container: only List does.
+type Engine interface {
+	// Name is how the engine is set: "process", "docker".
+	Name() string
+	// Start starts the container of one attempt. Asked again for the same
+	// attempt, it leaves the one that is there. fault.Invalid: this attempt can
+	// never be started as asked (no such image); any other error: perhaps later.
+	Start(ctx context.Context, spec Spec) error
+	// Stop ends the container of an attempt at once and removes what it left.
+	// One that is not there is no error.
+	Stop(ctx context.Context, attempt string) error
+	// List names every container that Forge started on this engine and that has
+	// not been removed, ended ones too. An error means that nobody knows.
+	List(ctx context.Context) ([]Container, error)
+}
+
+// Spec is what an engine needs to start the container of one attempt.
+type Spec struct {
+	// Attempt is unique among all attempts of all builds, at most 40 characters
+	// out of a-z, 0-9 and "-".
+	Attempt string
+	// BuildID, Repository (owner/name) and Action label the container for people.
+	BuildID, Repository, Action string
+	Image                       string
+	// Runner is what forgexec is told: where to attach, and with which token.
+	Runner Runner
+	// CPUs in cores and Memory in bytes; 0 is no limit.
+	CPUs   float64
+	Memory int64
+}
+
+// Runner is how forgexec reaches the scheduler.
+type Runner struct {
+	// URL is unix:///path/to/socket, or host:port for TLS.
+	URL string
+	// Token is good for one attempt. Never to be logged.
+	Token string
+}
+
+// Container is one container, as its engine sees it.
+type Container struct {
+	Attempt string
+	Running bool
+	// Start is when it was started; zero where the engine does not know.
+	Start time.Time
+	// ExitCode of forgexec itself, once it is not running; -1 where unknown.
+	ExitCode int
+	// OutOfMemory: the kernel ended it at its memory limit.
+	OutOfMemory bool
+}

@@ -1,0 +1,197 @@
+package scheduler
+
+import (
+	"context"
+	"sync"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// memoryEngine runs nothing: tests play the runner with the spec it was given.
+type memoryEngine struct {
+	mu         sync.Mutex
+	containers map[string]Container
+	specs      map[string]Spec
+	starts     []string
+	stops      []string
+	startErr   error
+	listErr    error
+	held       chan struct{} // when set, Start waits for it to be closed
+}
+
+func (*memoryEngine) Name() string { return "memory" }
+
+func (e *memoryEngine) Start(ctx context.Context, spec Spec) error {
+	e.mu.Lock()
+	held := e.held
+	e.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.starts = append(e.starts, spec.Attempt)
+	if e.startErr != nil {
+		return e.startErr
+	}
+	if _, there := e.containers[spec.Attempt]; !there {
+		e.containers[spec.Attempt] = Container{Attempt: spec.Attempt, Running: true, ExitCode: -1}
+		e.specs[spec.Attempt] = spec
+	}
+	return nil
+}
+
+func (e *memoryEngine) Stop(_ context.Context, attempt string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stops = append(e.stops, attempt)
+	delete(e.containers, attempt)
+	return nil
+}
+
+func (e *memoryEngine) List(context.Context) ([]Container, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []Container
+	for _, c := range e.containers {
+		all = append(all, c)
+	}
+	return all, e.listErr
+}
+
+func (e *memoryEngine) set(change func(*memoryEngine)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change(e)
+}
+
+func (e *memoryEngine) running(attempt string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, there := e.containers[attempt]
+	return there
+}
+
+type fakeConfig struct {
+	configv1.UnimplementedBuildConfigServiceServer
+	configv1.UnimplementedSourceServiceServer
+	mu        sync.Mutex
+	answers   map[string]*configv1.GetBuildConfigResponse // by sha; else usual
+	err       error
+	source    []string
+	sourceErr []error // one per call, before anything is sent
+	breaks    int     // calls that break off after the first part
+	asked     []string
+}
+
+func usual() *configv1.BuildConfig {
+	return &configv1.BuildConfig{
+		Image: "golang:1.26", Environment: map[string]string{"CGO_ENABLED": "0", "CI": "mine"},
+		Execute:       &configv1.Job{Commands: []*configv1.Command{{Name: "vet", Run: "go vet ./..."}, {Name: "unit tests", Run: "go test ./..."}}},
+		DeployStaging: &configv1.Job{Url: "https://staging.example", Commands: []*configv1.Command{{Name: "deploy", Run: "./deploy staging"}}},
+		DeployProduction: &configv1.Job{
+			Commands: []*configv1.Command{{Name: "deploy", Run: "./deploy production"}},
+		},
+	}
+}
+
+func valid(c *configv1.BuildConfig) *configv1.GetBuildConfigResponse {
+	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Config{Config: c}}
+}
+
+func (c *fakeConfig) set(sha string, answer *configv1.GetBuildConfigResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[sha] = answer
+}
+
+func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildConfigRequest) (*configv1.GetBuildConfigResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, req.GetSha())
+	if answer := c.answers[req.GetSha()]; answer != nil {
+		return answer, nil
+	}
+	return valid(usual()), c.err
+}
+
+func (c *fakeConfig) GetSource(_ *configv1.GetSourceRequest, stream configv1.SourceService_GetSourceServer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sourceErr) > 0 {
+		err := c.sourceErr[0]
+		c.sourceErr = c.sourceErr[1:]
+		return err
+	}
+	for _, part := range c.source {
+		if err := stream.Send(&configv1.GetSourceResponse{Data: []byte(part)}); err != nil {
+			return err
+		}
+		if c.breaks > 0 {
+			c.breaks--
+			return fault.New(fault.Unavailable, "GitHub broke off")
+		}
+	}
+	return nil
+}
+
+type fakeReporter struct {
+	reporterv1.UnimplementedReportServiceServer
+	mu         sync.Mutex
+	down       bool
+	refused    int
+	reports    []*reporterv1.ReportRequest
+	promotions []*reporterv1.PromoteRequest
+}
+
+func (f *fakeReporter) set(change func(*fakeReporter)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fakeReporter) up() error {
+	if f.down {
+		f.refused++
+		return fault.New(fault.Unavailable, "the reporter is down")
+	}
+	return nil
+}
+
+func (f *fakeReporter) Report(_ context.Context, req *reporterv1.ReportRequest) (*reporterv1.ReportResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.up(); err != nil {
+		return nil, err
+	}
+	f.reports = append(f.reports, req)
+	return &reporterv1.ReportResponse{}, nil
+}
+
+func (f *fakeReporter) Promote(_ context.Context, req *reporterv1.PromoteRequest) (*reporterv1.PromoteResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.up(); err != nil {
+		return nil, err
+	}
+	f.promotions = append(f.promotions, req)
+	return &reporterv1.PromoteResponse{}, nil
+}
+
+// shows is what the reporter holds for a target: the highest version told.
+func (f *fakeReporter) shows(sha, name string) (newest *reporterv1.ReportRequest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, report := range f.reports {
+		if report.GetBuild().GetSha() == sha && report.GetBuild().GetContext() == name && report.GetVersion() >= newest.GetVersion() {
+			newest = report
+		}
+	}
+	return newest
+}

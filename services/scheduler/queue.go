@@ -1,0 +1,212 @@
+package scheduler
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+const (
+	// Whoever starts an attempt holds it for startLease and says so again while
+	// the engine takes its time; when it dies, another goes on after that.
+	startLease   = 15 * time.Second
+	leaseRenewal = 5 * time.Second
+
+	startRetryFirst = time.Second
+	startRetryMost  = time.Minute
+
+	// attachWithin is how long a started container may take to say hello.
+	attachWithin = 5 * time.Minute
+)
+
+// start is an attempt to be started.
+type start struct {
+	build *build
+	token string
+}
+
+// claimStarts takes builds from the queue. Attempt and token are stored before
+// the engine hears of them.
+func (s *Service) claimStarts(ctx context.Context, limit int) ([]start, error) {
+	var claimed []start
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		claimed = nil
+		startable, err := t.startable(ctx, s.Capacity, limit)
+		if err != nil {
+			return err
+		}
+		for _, b := range startable {
+			token, err := s.claimStart(ctx, t, b)
+			if err != nil {
+				return fmt.Errorf("claim build %s: %w", b.GetId(), err)
+			}
+			claimed = append(claimed, start{b, token})
+		}
+		return nil
+	})
+	return claimed, err
+}
+
+func (s *Service) claimStart(ctx context.Context, t *tx, b *build) (token string, err error) {
+	fresh := b.GetAttempt() == 0
+	if !fresh {
+		last, err := t.attempt(ctx, b.GetId(), b.GetAttempt())
+		if err != nil {
+			return "", err
+		}
+		fresh = last.ended
+	}
+	if fresh {
+		s.span(ctx, b.traceparent, "wait in queue", b.due, t.now)
+		b.Attempt++
+		if err := t.addAttempt(ctx, b.GetId(), b.GetAttempt()); err != nil {
+			return "", err
+		}
+	}
+	secret := make([]byte, 32)
+	if _, err := io.ReadFull(s.Random, secret); err != nil {
+		return "", fmt.Errorf("random bits for a token: %w", err)
+	}
+	token = hex.EncodeToString(secret)
+	if err := t.addToken(ctx, tokenHash(token), b.GetId(), b.GetAttempt()); err != nil {
+		return "", err
+	}
+	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_STARTING, schedulerv1.Build_REASON_UNSPECIFIED, ""
+	b.due = t.now.Add(startLease)
+	return token, t.saveBuild(ctx, b)
+}
+
+// tokenHash is how a token is stored. It has 256 random bits: a plain hash is enough.
+func tokenHash(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+// start asks the engine for the container of an attempt.
+func (s *Service) start(ctx context.Context, c start) {
+	b := c.build
+	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, b.traceparent), "start container")
+	defer span.End()
+	span.SetAttributes(attribute.String("forge.engine", s.Engine.Name()), attribute.String("forge.attempt", attemptName(b.GetId(), b.GetAttempt())))
+
+	err := s.askEngine(ctx, c)
+	if err != nil {
+		span.SetStatus(otelcodes.Error, err.Error())
+		s.Log.WarnContext(ctx, "container not started", "build", b.GetId(), "attempt", b.GetAttempt(), "error", err)
+	}
+	if err := s.settleStart(ctx, b, err); err != nil {
+		s.Log.WarnContext(ctx, "start not settled; tried again when its lease is over", "build", b.GetId(), "error", err)
+	}
+}
+
+// askEngine calls Start and keeps the lease meanwhile.
+func (s *Service) askEngine(ctx context.Context, c start) error {
+	b := c.build
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	keep, done := context.WithCancel(ctx)
+	defer done()
+	keeping.Go(func() { s.keepLease(keep, b) })
+	return s.Engine.Start(ctx, Spec{
+		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
+		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
+		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(),
+		Runner: Runner{URL: s.RunnerURL, Token: c.token},
+		CPUs:   b.config.GetResources().GetCpus(), Memory: b.config.GetResources().GetMemory(),
+	})
+}
+
+func (s *Service) keepLease(ctx context.Context, b *build) {
+	tick := time.NewTicker(leaseRenewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.renewStart(ctx, b); err != nil && ctx.Err() == nil {
+				s.Log.WarnContext(ctx, "lease of a start not renewed", "build", b.GetId(), "error", err)
+			}
+		}
+	}
+}
+
+func (s *Service) renewStart(ctx context.Context, claimed *build) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		b, err := t.build(ctx, claimed.GetId())
+		if err != nil || b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetAttempt() != claimed.GetAttempt() {
+			return err
+		}
+		b.due = t.now.Add(startLease)
+		return t.saveBuild(ctx, b)
+	})
+}
+
+// settleStart stores what the engine answered. The runner may have been faster,
+// and so may a cancellation: then only what is left behind is cleared away.
+func (s *Service) settleStart(ctx context.Context, claimed *build, answer error) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		b, err := t.build(ctx, claimed.GetId())
+		if err != nil {
+			return err
+		}
+		a, err := t.attempt(ctx, claimed.GetId(), claimed.GetAttempt())
+		switch {
+		case err != nil:
+			return err
+		case a.ended:
+			return t.stopSoon(ctx, a.buildID, a.number)
+		case b.GetState() != schedulerv1.Build_STATE_STARTING:
+			return nil
+		case answer == nil:
+			a.placed, a.contact, a.deadline = true, t.now, t.now.Add(attachWithin)
+			b.due, b.tries = time.Time{}, 0
+			if err := t.saveAttempt(ctx, a); err != nil {
+				return err
+			}
+		case fault.Is(answer, fault.Invalid):
+			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
+		default:
+			// The container may be there all the same; the attempt stays the one
+			// that counts, and is asked for again.
+			b.tries++
+			b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE
+			b.Message = "the engine does not answer: " + answer.Error()
+			b.due = t.now.Add(due.Backoff(b.tries, startRetryFirst, startRetryMost, rand.Float64))
+		}
+		return t.saveBuild(ctx, b)
+	})
+}
+
+// stopTimeout bounds one Stop of the engine.
+const stopTimeout = 30 * time.Second
+
+// stop removes the container of an attempt that has ended, for as long as it
+// takes.
+func (s *Service) stop(ctx context.Context, c stop) {
+	call, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := s.Engine.Stop(call, attemptName(c.buildID, c.attempt))
+	var again time.Time
+	if err != nil {
+		wait := due.Backoff(c.tries+1, startRetryFirst, startRetryMost, rand.Float64)
+		again = s.Now().Add(wait)
+		s.Log.WarnContext(ctx, "container not stopped", "build", c.buildID, "attempt", c.attempt, "retry_in", wait, "error", err)
+	}
+	if err := s.write(ctx, func(ctx context.Context, t *tx) error { return t.settleStop(ctx, c, again) }); err != nil {
+		s.Log.WarnContext(ctx, "stop not settled; done again when its lease is over", "build", c.buildID, "error", err)
+	}
+}

@@ -1,0 +1,322 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 10 * time.Second
+
+// rig is a scheduler with everything around it: a config and a reporter that
+// serve their contracts, an engine in memory, a clock that stands still.
+type rig struct {
+	t        *testing.T
+	open     func() *sqldb.DB
+	clock    *kittest.Clock
+	spans    *tracetest.SpanRecorder
+	engine   *memoryEngine
+	config   *fakeConfig
+	reporter *fakeReporter
+	deps     Deps
+
+	service *Service
+	builds  schedulerv1.BuildServiceClient // as the admin
+	events  schedulerv1.EventServiceClient
+	runners schedulerv1.RunnerServiceClient
+	halt    func()
+}
+
+// each runs a test on each database, with the scheduler at work.
+func each(t *testing.T, test func(t *testing.T, r *rig)) {
+	kittest.DBs(t, "scheduler", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
+		r := newRig(t, open)
+		r.start()
+		test(t, r)
+	})
+}
+
+func newRig(t *testing.T, open func() *sqldb.DB) *rig {
+	r := &rig{
+		t: t, open: open, spans: tracetest.NewSpanRecorder(),
+		clock:    kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
+		engine:   &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}},
+		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
+		reporter: &fakeReporter{},
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
+	siblings := rpc.NewPipe()
+	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
+		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
+	}})
+	configv1.RegisterBuildConfigServiceServer(server, r.config)
+	configv1.RegisterSourceServiceServer(server, r.config)
+	reporterv1.RegisterReportServiceServer(server, r.reporter)
+	stop := r.serve(server, siblings)
+	conn := r.dial(siblings, "scheduler")
+	t.Cleanup(func() { conn.Close(); stop() })
+	r.deps = Deps{
+		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
+		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
+		ExternalURL: "https://forge.example/", RunnerURL: "unix:///run/forge/runner.sock",
+		Log: kittest.Log(t), Tracer: provider, Now: r.clock.Now,
+	}
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+func (r *rig) dial(pipe *rpc.Pipe, room string) *grpc.ClientConn {
+	conn, err := pipe.Dial(room, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return conn
+}
+
+func (r *rig) serve(server *rpc.Server, pipe *rpc.Pipe) (stop func()) {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ctx, pipe) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("serve: %v", err)
+		}
+	}
+}
+
+// start opens the database and sets the scheduler to work, again after a stop.
+func (r *rig) start() {
+	r.t.Helper()
+	db := r.open()
+	r.deps.DB = db
+	service, err := New(r.deps)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.service = service
+	const token = "admin-token"
+	pipe, runnerPipe := rpc.NewPipe(), rpc.NewPipe()
+	server := rpc.NewServer(rpc.Config{Name: "scheduler", Access: Access(), AdminToken: token, Log: r.deps.Log})
+	service.Register(server)
+	runnerServer := rpc.NewServer(rpc.Config{Name: "runners", Access: Access(), Log: r.deps.Log})
+	service.RegisterRunner(runnerServer)
+	stops := []func(){r.serve(server, pipe), r.serve(runnerServer, runnerPipe)}
+	ctx, cancel := context.WithCancel(r.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+
+	gateway, admin, runner := r.dial(pipe, "gateway"), r.dial(pipe, ""), r.dial(runnerPipe, "")
+	r.events = schedulerv1.NewEventServiceClient(gateway)
+	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.runners = schedulerv1.NewRunnerServiceClient(runner)
+	r.halt = func() {
+		for _, conn := range []*grpc.ClientConn{gateway, admin, runner} {
+			conn.Close()
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("run: %v", err)
+		}
+		if err := db.Close(); err != nil {
+			r.t.Errorf("close: %v", err)
+		}
+	}
+}
+
+func (r *rig) stop() {
+	if r.halt != nil {
+		r.halt()
+		r.halt = nil
+	}
+}
+
+// withHeader is a connection whose calls carry a header.
+type withHeader struct {
+	grpc.ClientConnInterface
+	name, value string
+}
+
+func (w withHeader) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return w.ClientConnInterface.Invoke(metadata.AppendToOutgoingContext(ctx, w.name, w.value), method, args, reply, opts...)
+}
+
+func (w withHeader) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return w.ClientConnInterface.NewStream(metadata.AppendToOutgoingContext(ctx, w.name, w.value), desc, method, opts...)
+}
+
+// wake has every loop look again, as its poll would after a while.
+func (r *rig) wake() {
+	r.service.starts.Wake()
+	r.service.stops.Wake()
+	r.service.reports.Wake()
+	r.service.promotions.Wake()
+}
+
+func (r *rig) sweep() {
+	r.t.Helper()
+	if err := r.service.sweep(r.t.Context()); err != nil {
+		r.t.Fatalf("sweep: %v", err)
+	}
+}
+
+// The events that tests send are changed from these.
+func repository() *eventv1.Repository {
+	return &eventv1.Repository{Id: 7, Owner: "Acme", Name: "shop", DefaultBranch: "main"}
+}
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func opened(number int32, sha string) *eventv1.Event {
+	return &eventv1.Event{
+		DeliveryId: "opened-" + sha + "-" + strconv.Itoa(int(number)), Name: "pull_request", Action: "opened",
+		InstallationId: 3, Repository: repository(), Sender: &eventv1.Account{Login: "ada"},
+		Payload: &eventv1.Event_PullRequest{PullRequest: &eventv1.PullRequestEvent{PullRequest: &eventv1.PullRequest{
+			Number: number, Title: "Add a till", HtmlUrl: "https://github.example/acme/shop/pull/1", Open: true, CommitCount: 2,
+			Head:       &eventv1.PullRequestBranch{Ref: "till", Sha: sha, Repository: repository()},
+			Base:       &eventv1.PullRequestBranch{Ref: "main", Sha: "base", Repository: repository()},
+			UpdateTime: timestamppb.New(noon),
+		}}},
+	}
+}
+
+func synchronize(before, sha string, at time.Time) *eventv1.Event {
+	e := opened(1, sha)
+	e.DeliveryId, e.Action = "synchronize-"+before+"-"+sha, "synchronize"
+	e.GetPullRequest().Before, e.GetPullRequest().After = before, sha
+	e.GetPullRequest().GetPullRequest().UpdateTime = timestamppb.New(at)
+	return e
+}
+
+func mergedInto(number int32, base, sha string) *eventv1.Event {
+	e := opened(number, "head-of-"+sha)
+	e.DeliveryId, e.Action = "merged-"+sha, "closed"
+	pull := e.GetPullRequest().GetPullRequest()
+	pull.Open, pull.Merged, pull.MergeCommitSha, pull.Base.Ref = false, true, sha, base
+	pull.UpdateTime = timestamppb.New(noon.Add(time.Hour))
+	return e
+}
+
+// send delivers an event and returns the decision.
+func (r *rig) send(e *eventv1.Event) *eventv1.Decision {
+	r.t.Helper()
+	answer, err := r.events.ReceiveEvent(r.t.Context(), &schedulerv1.ReceiveEventRequest{Event: e})
+	if err != nil {
+		r.t.Fatalf("%s: %v", e.GetDeliveryId(), err)
+	}
+	return answer.GetDecision()
+}
+
+// built sends an event that must lead to a build of its own.
+func (r *rig) built(e *eventv1.Event) string {
+	r.t.Helper()
+	d := r.send(e)
+	if d.GetReason() != eventv1.Reason_REASON_BUILT || len(d.GetBuildIds()) == 0 {
+		r.t.Fatalf("%s: %v, want it built", e.GetDeliveryId(), d)
+	}
+	return d.GetBuildIds()[0]
+}
+
+func (r *rig) build(id string) *schedulerv1.Build {
+	r.t.Helper()
+	answer, err := r.builds.GetBuild(r.t.Context(), &schedulerv1.GetBuildRequest{BuildId: id})
+	if err != nil {
+		r.t.Fatalf("build %s: %v", id, err)
+	}
+	return answer.GetBuild()
+}
+
+// becomes waits for a build to be in a state and returns it.
+func (r *rig) becomes(id string, state schedulerv1.Build_State) *schedulerv1.Build {
+	r.t.Helper()
+	var b *schedulerv1.Build
+	kittest.Eventually(r.t, patience, func() error {
+		if b = r.build(id); b.GetState() != state {
+			return fmt.Errorf("build %s is %v (%s), want %v", id, b.GetState(), b.GetMessage(), state)
+		}
+		return nil
+	})
+	return b
+}
+
+// spec waits for a container to be started.
+func (r *rig) spec(id string, number int32) Spec {
+	r.t.Helper()
+	var spec Spec
+	kittest.Eventually(r.t, patience, func() error {
+		r.engine.mu.Lock()
+		defer r.engine.mu.Unlock()
+		var ok bool
+		if spec, ok = r.engine.specs[attemptName(id, number)]; !ok {
+			return errors.New("not started: " + attemptName(id, number))
+		}
+		return nil
+	})
+	return spec
+}
+
+// shown waits until the reporter holds a state for a target.
+func (r *rig) shown(sha, name string, state schedulerv1.Build_State) *schedulerv1.Build {
+	r.t.Helper()
+	var b *schedulerv1.Build
+	kittest.Eventually(r.t, patience, func() error {
+		if b = r.reporter.shows(sha, name).GetBuild(); b.GetState() != state {
+			return fmt.Errorf("%s at %s is shown as %v, want %v", name, sha, b.GetState(), state)
+		}
+		return nil
+	})
+	return b
+}
+
+func texts(decisions ...*eventv1.Decision) []string {
+	var all []string
+	for _, d := range decisions {
+		all = append(all, d.GetText())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// sqliteRig is for what no database can make a difference to. It is not started.
+func sqliteRig(t *testing.T) *rig {
+	dir := t.TempDir()
+	return newRig(t, func() *sqldb.DB {
+		db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: dir, Room: "scheduler", Migrations: Migrations()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	})
+}
+
+// eachStopped is each for tests that start the scheduler themselves.
+func eachStopped(t *testing.T, test func(t *testing.T, r *rig)) {
+	kittest.DBs(t, "scheduler", Migrations(), func(t *testing.T, open func() *sqldb.DB) { test(t, newRig(t, open)) })
+}
