@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+// newHandler assembles the HTTP edge: webhooks, JSON API, pages.
+func (s *Service) newHandler() (http.Handler, error) {
+	api, err := s.newAPI()
+	if err != nil {
+		return nil, err
+	}
+	pages, err := newPages(s.deps)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/listen", s.listen(api))
+	mux.Handle("/v1/", maxBody(api))
+	pages.register(mux)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
+	})
+	return telemetry.Handler(s.endStreams(mux), "http", &telemetry.Telemetry{
+		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
+	}), nil
+}
+
+// newAPI is the JSON API as the protos bind it. Listen is called in process: a
+// dialled hop would cost most of the speed.
+func (s *Service) newAPI() (*runtime.ServeMux, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.JSONPb{
+			// Zeros and empty lists are said, so that nobody has to know the defaults.
+			MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
+			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
+		}}),
+		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
+			wanted := strings.HasPrefix(name, "X-Github-") || strings.HasPrefix(name, "X-Hub-") || name == "User-Agent"
+			return strings.ToLower(name), wanted
+		}),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+	)
+	// The context matters only to what these functions dial, which is nothing.
+	ctx := context.Background()
+	err := errors.Join(
+		gatewayv1.RegisterWebhookServiceHandlerServer(ctx, mux, s),
+		gatewayv1.RegisterStatusServiceHandlerClient(ctx, mux, gatewayv1.NewStatusServiceClient(s.deps.Self)),
+		gatewayv1.RegisterDeliveryServiceHandlerClient(ctx, mux, gatewayv1.NewDeliveryServiceClient(s.deps.Self)),
+		configv1.RegisterInstallationServiceHandlerClient(ctx, mux, configv1.NewInstallationServiceClient(s.deps.Receivers["config"])),
+		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
+		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(s.deps.Receivers["reporter"])),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: JSON API: %w", err)
+	}
+	return mux, nil
+}
+
+// marshaler speaks JSON without the blanks that protojson puts in at random, and
+// hands a body that was read already to Listen untouched: the default marshaler
+// leaves an HttpBody empty.
+type marshaler struct{ *runtime.JSONPb }
+
+func (m marshaler) Marshal(v any) ([]byte, error) {
+	text, err := m.JSONPb.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, text); err != nil {
+		return nil, err
+	}
+	return compact.Bytes(), nil
+}
+
+func (m marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		body, isBody := v.(*httpbody.HttpBody)
+		raw, isRaw := r.(*rawBody)
+		if isBody && isRaw {
+			body.Data, body.ContentType = raw.data, raw.contentType
+			return nil
+		}
+		return m.JSONPb.NewDecoder(r).Decode(v)
+	})
+}
+
+// routingError says what is wrong with a path or a method.
+func routingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	err := status.Error(codes.NotFound, "there is nothing at "+r.URL.Path)
+	if code == http.StatusMethodNotAllowed {
+		err = status.Errorf(codes.Unimplemented, "%s is not possible at %s", r.Method, r.URL.Path)
+	}
+	runtime.HTTPError(ctx, mux, m, w, r, &runtime.HTTPStatusError{HTTPStatus: code, Err: err})
+}
+
+// writeError answers as the JSON API does.
+func writeError(w http.ResponseWriter, code int, grpcCode codes.Code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(struct { //nolint:errchkjson // who does not read the answer knows from the code
+		Code    uint32 `json:"code"`
+		Message string `json:"message"`
+	}{uint32(grpcCode), message})
+}
+
+// maxBody bounds what the JSON API reads; its requests are small.
+func maxBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// endStreams ends followed logs and watched builds when the server stops, which
+// would wait for them else.
+func (s *Service) endStreams(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // the server's, beside the request's
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}

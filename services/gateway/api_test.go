@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+)
+
+func TestStatusIsExact(t *testing.T) {
+	w := onSQLite(t, nil)
+	if code, body := w.get("/v1/status"); code != 200 || body != `{"status":"up","version":"v1.2.3"}` {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestJSONAPI(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build = failedBuild()
+	w.post(hook{event: "star", id: "a1", body: star})
+	w.ends("a1")
+	for _, c := range []struct {
+		method, path, token string
+		code                int
+		says                string
+	}{
+		{"GET", "/v1/deliveries", "", 401, "this call needs the admin token"},
+		{"GET", "/v1/deliveries", "wrong", 401, "the admin token is wrong"},
+		{"GET", "/v1/deliveries", adminToken, 200, `"id":"a1","event":"star","action":"created","repository":"acme/web","installationId":"7"`},
+		{"GET", "/v1/deliveries?event=push", adminToken, 200, `{"deliveries":[],"nextPageToken":""}`},
+		{"GET", "/v1/deliveries?state=STATE_DECIDED&page_size=1", adminToken, 200, `"reason":"REASON_EVENT_IGNORED","text":"ignored: no receiver for event star","buildIds":[]`},
+		{"GET", "/v1/deliveries?page_token=x", adminToken, 400, `"code":3,"message":"page_token is not one of ours"`},
+		{"GET", "/v1/deliveries/a1", adminToken, 200, `"payload":"eyJhY3Rpb24`},
+		{"GET", "/v1/deliveries/none", adminToken, 404, `"code":5,"message":"no delivery none`},
+		{"GET", "/v1/builds/b1", "", 200, `"build":{"id":"b1"`},
+		{"GET", "/v1/builds/b1/log", "", 200, `{"result":{"data":"`},
+		{"GET", "/v1/nothing", "", 404, `"code":5,"message":"there is nothing at /v1/nothing"`},
+		{"GET", "/nothing", "", 404, `"code":5,"message":"there is nothing at /nothing"`},
+		{"GET", "/v1/listen", "", 405, `"code":12,"message":"GET is not possible at /v1/listen"`},
+		{"PUT", "/v1/status", "", 405, `"code":12,"message":"PUT is not possible at /v1/status"`},
+		{"POST", "/v1/builds/b1:cancel", adminToken, 501, `"code":12`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, w.http.URL+c.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.token != "" {
+			req.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		if code, body := w.do(req); code != c.code || !strings.Contains(body, c.says) {
+			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, code, body, c.code, c.says)
+		}
+	}
+}
+
+// A stranger's headers must not make a call of the gateway's own room.
+func TestHTTPCallersCannotNameARoom(t *testing.T) {
+	w := onSQLite(t, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+"/v1/deliveries", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Forge-Room", "scheduler")
+	req.Header.Set("Grpc-Metadata-Authorization", "Bearer "+adminToken)
+	if code, body := w.do(req); code != 401 {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestAccessNamesEveryMethod(t *testing.T) {
+	access := Access()
+	services := 0
+	for _, desc := range []struct {
+		name    string
+		methods int
+	}{
+		{gatewayv1.WebhookService_ServiceDesc.ServiceName, len(gatewayv1.WebhookService_ServiceDesc.Methods)},
+		{gatewayv1.StatusService_ServiceDesc.ServiceName, len(gatewayv1.StatusService_ServiceDesc.Methods)},
+		{gatewayv1.DeliveryService_ServiceDesc.ServiceName, len(gatewayv1.DeliveryService_ServiceDesc.Methods)},
+	} {
+		services += desc.methods
+		found := 0
+		for method := range access {
+			if strings.HasPrefix(method, "/"+desc.name+"/") {
+				found++
+			}
+		}
+		if found != desc.methods {
+			t.Errorf("%s: %d of %d methods", desc.name, found, desc.methods)
+		}
+	}
+	if len(access) != services {
+		t.Errorf("%d methods, %d in the contract", len(access), services)
+	}
+}
+
+func TestGatewayWithoutASecretDoesNotStart(t *testing.T) {
+	if _, err := New(Deps{}); err == nil || !strings.Contains(err.Error(), "FORGE_WEBHOOK_SECRETS") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"context"
+	"encoding/base64"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+const (
+	defaultPage = 50
+	largestPage = 500
+)
+
+// ListDeliveries lists deliveries, newest first.
+func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliveriesRequest) (*gatewayv1.ListDeliveriesResponse, error) {
+	before, err := parsePageToken(req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	size := int(req.GetPageSize())
+	switch {
+	case size < 0:
+		return nil, fault.New(fault.Invalid, "page_size is negative")
+	case size == 0:
+		size = defaultPage
+	}
+	size = min(size, largestPage)
+	from, err := micros("receive_time_from", req.GetReceiveTimeFrom())
+	if err != nil {
+		return nil, err
+	}
+	until, err := micros("receive_time_before", req.GetReceiveTimeBefore())
+	if err != nil {
+		return nil, err
+	}
+	// One more than asked for tells whether there is a next page.
+	found, err := s.store.list(ctx, page{
+		before: before, event: req.GetEvent(), repository: req.GetRepository(), state: int64(req.GetState()),
+		from: from, until: until, limit: size + 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &gatewayv1.ListDeliveriesResponse{}
+	if len(found) > size {
+		found = found[:size]
+		resp.NextPageToken = pageToken(found[size-1].id)
+	}
+	forwards, err := s.store.forwards(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range found {
+		resp.Deliveries = append(resp.Deliveries, show(d, forwards[d.id]))
+	}
+	return resp, nil
+}
+
+// GetDelivery shows one delivery with its headers and payload.
+func (s *Service) GetDelivery(ctx context.Context, req *gatewayv1.GetDeliveryRequest) (*gatewayv1.GetDeliveryResponse, error) {
+	d, err := s.store.byGUID(ctx, req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	forwards, err := s.store.forwards(ctx, []delivery{d})
+	if err != nil {
+		return nil, err
+	}
+	shown := show(d, forwards[d.id])
+	shown.Headers = d.headers
+	if shown.Payload, err = s.store.payload(ctx, d.id); err != nil {
+		return nil, err
+	}
+	return &gatewayv1.GetDeliveryResponse{Delivery: shown}, nil
+}
+
+func show(d delivery, forwards []forward) *gatewayv1.Delivery {
+	shown := &gatewayv1.Delivery{
+		Id: d.guid, Event: d.event, Action: d.action, Repository: d.repository, InstallationId: d.installationID,
+		ReceiveTime: timestamppb.New(d.received), State: stateOf(forwards), TraceId: traceID(d.traceparent), PayloadSize: d.size,
+	}
+	for _, f := range forwards {
+		way := &gatewayv1.Forward{
+			Receiver: f.receiver, Decision: f.decision, Attempts: int32(f.attempts), Error: f.err, //nolint:gosec // mostTries at most
+			DecideTime: moment(f.decided),
+		}
+		if f.state == pending {
+			way.NextTryTime = moment(f.due)
+		}
+		shown.Forwards = append(shown.Forwards, way)
+	}
+	return shown
+}
+
+// stateOf is pending as long as one forward is, else kept as soon as one is.
+func stateOf(forwards []forward) gatewayv1.Delivery_State {
+	state := decided
+	for _, f := range forwards {
+		if f.state == pending {
+			return gatewayv1.Delivery_STATE_PENDING
+		}
+		state = max(state, f.state)
+	}
+	return gatewayv1.Delivery_State(state)
+}
+
+// traceID is the second part of a W3C traceparent.
+func traceID(traceparent string) string {
+	if parts := strings.Split(traceparent, "-"); len(parts) == 4 {
+		return parts[1]
+	}
+	return ""
+}
+
+func moment(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func micros(field string, t *timestamppb.Timestamp) (int64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return 0, fault.Newf(fault.Invalid, "%s is no moment: write it like 2026-11-23T18:00:00Z", field)
+	}
+	return sqldb.Micros(t.AsTime()), nil
+}
+
+// A page token is the last id of the page before.
+func pageToken(id int64) string {
+	return base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, id, 10))
+}
+
+func parsePageToken(token string) (int64, error) {
+	if token == "" {
+		return 0, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	if err == nil {
+		var id int64
+		if id, err = strconv.ParseInt(string(text), 10, 64); err == nil && id > 0 {
+			return id, nil
+		}
+	}
+	return 0, fault.New(fault.Invalid, "page_token is not one of ours")
+}

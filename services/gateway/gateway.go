@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migrations are the goose files of the gateway's database.
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the name is a valid one
+	}
+	return sub
+}
+
+// Access is who may call the gateway's methods.
+func Access() map[string]rpc.Access {
+	return map[string]rpc.Access{
+		gatewayv1.WebhookService_Listen_FullMethodName:          {Public: true}, // a signature is the key
+		gatewayv1.StatusService_GetStatus_FullMethodName:        {Public: true},
+		gatewayv1.DeliveryService_ListDeliveries_FullMethodName: {},
+		gatewayv1.DeliveryService_GetDelivery_FullMethodName:    {},
+	}
+}
+
+// Deps is what the gateway works with. Log, Tracer, Meter, Now and Random may
+// be left out.
+type Deps struct {
+	DB *sqldb.DB
+	// Self leads to the server this Service is registered with: the JSON API goes
+	// through its checks like any other caller. It shows the gateway's room at
+	// most, so no method with an HTTP binding may be opened to that room.
+	Self grpc.ClientConnInterface
+	// Receivers leads to the rooms "config", "scheduler" and "reporter".
+	Receivers map[string]grpc.ClientConnInterface
+
+	Secrets        []string // webhook secrets, each of them accepted
+	AllowedIPs     []string // "github", "any" or CIDRs
+	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
+	GitHubAPIURL   string   // "": https://api.github.com
+
+	Version     string
+	ExternalURL string // how people reach this Forge
+
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+	Now    func() time.Time
+	Random func() float64 // in [0, 1)
+}
+
+// Service is the gateway.
+type Service struct {
+	gatewayv1.UnimplementedWebhookServiceServer
+	gatewayv1.UnimplementedStatusServiceServer
+	gatewayv1.UnimplementedDeliveryServiceServer
+
+	deps    Deps
+	store   *store
+	inbox   *inbox
+	sources *sources
+	relays  []*relay
+	handler http.Handler
+
+	stopping  context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
+	beginStop context.CancelFunc
+}
+
+// New checks its settings and assembles the gateway. Nothing runs before Run.
+func New(deps Deps) (*Service, error) {
+	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
+	if deps.Tracer == nil {
+		deps.Tracer = tracenoop.NewTracerProvider()
+	}
+	if deps.Meter == nil {
+		deps.Meter = metricnoop.NewMeterProvider()
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Random == nil {
+		deps.Random = rand.Float64
+	}
+	if len(deps.Secrets) == 0 {
+		return nil, errors.New("FORGE_WEBHOOK_SECRETS: no webhook secret; it is the one on the GitHub App's settings page under 'Webhook'")
+	}
+	sources, err := newSources(deps)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{deps: deps, store: &store{deps.DB}, sources: sources}
+	s.stopping, s.beginStop = context.WithCancel(context.Background())
+	for _, name := range receivers() {
+		r, err := newRelay(name, s.store, deps)
+		if err != nil {
+			return nil, err
+		}
+		s.relays = append(s.relays, r)
+	}
+	s.inbox = newInbox(s.store, deps.Log, s.wake)
+	if s.handler, err = s.newHandler(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Register adds the gateway's services to a server.
+func (s *Service) Register(reg grpc.ServiceRegistrar) {
+	gatewayv1.RegisterWebhookServiceServer(reg, s)
+	gatewayv1.RegisterStatusServiceServer(reg, s)
+	gatewayv1.RegisterDeliveryServiceServer(reg, s)
+}
+
+// Run stores deliveries and relays them until ctx ends. Without it nothing is
+// accepted.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.inbox.run(ctx) })
+	group.Go(func() error { return s.sources.run(ctx) })
+	for _, relay := range s.relays {
+		group.Go(func() error { return relay.loop.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+func (s *Service) wake() {
+	for _, relay := range s.relays {
+		relay.loop.Wake()
+	}
+}
+
+// GetStatus says that the gateway serves.
+func (s *Service) GetStatus(context.Context, *gatewayv1.GetStatusRequest) (*gatewayv1.GetStatusResponse, error) {
+	return &gatewayv1.GetStatusResponse{Status: "up", Version: s.deps.Version}, nil
+}
+
+// Handler is the whole HTTP edge.
+func (s *Service) Handler() http.Handler { return s.handler }
+
+const stopGrace = 5 * time.Second
+
+// Server is an HTTP server for Handler. Answers have no deadline, since a
+// followed log lasts as long as its build.
+func (s *Service) Server() *http.Server {
+	return &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve serves Server on lis, which it closes, until ctx ends. Then followed
+// logs end at once and other requests have 5 s. It is called once.
+func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
+	server := s.Server()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve HTTP on %s: %w", lis.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		s.beginStop()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			return errors.Join(fmt.Errorf("stop HTTP: %w", err), server.Close())
+		}
+		return nil
+	})
+	return group.Wait()
+}

@@ -1,0 +1,221 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+//go:embed page
+var pageFiles embed.FS
+
+// shownLog is how much of a log's end a page holds, in bytes; the whole is one
+// link away.
+const shownLog = 512 << 10
+
+// A page runs and shows nothing that is not Forge's own.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// pages shows people what they follow links to.
+type pages struct {
+	templates *template.Template
+	builds    schedulerv1.BuildServiceClient
+	deps      Deps
+}
+
+func newPages(deps Deps) (*pages, error) {
+	templates, err := template.New("").Funcs(template.FuncMap{
+		"state":    stateName,
+		"ended":    ended,
+		"step":     stepName,
+		"duration": func(s *schedulerv1.Step) string { return duration(s.GetStartTime(), s.GetEndTime(), deps.Now()) },
+		"took": func(b *schedulerv1.Build) string {
+			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
+		},
+		"short": func(sha string) string { return sha[:min(len(sha), 7)] },
+		"action": func(b *schedulerv1.Build) string {
+			return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetAction().String(), "ACTION_")), "_", " ")
+		},
+		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
+	}).ParseFS(pageFiles, "page/*.html")
+	if err != nil {
+		return nil, fmt.Errorf("gateway: pages: %w", err)
+	}
+	return &pages{templates, schedulerv1.NewBuildServiceClient(deps.Receivers["scheduler"]), deps}, nil
+}
+
+func (p *pages) register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /{$}", p.home)
+	mux.HandleFunc("GET /builds/{id}", p.build)
+	mux.HandleFunc("GET /builds/{id}/log", p.log)
+	for name, kind := range map[string]string{"forge.css": "text/css; charset=utf-8", "forge.js": "text/javascript; charset=utf-8"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
+			secure(w, kind)
+			w.Header().Set("Cache-Control", "max-age=300")
+			http.ServeFileFS(w, r, pageFiles, "page/"+name)
+		})
+	}
+}
+
+func secure(w http.ResponseWriter, kind string) {
+	h := w.Header()
+	h.Set("Content-Type", kind)
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer") // a build's address is its key
+	h.Set("Cache-Control", "no-store")
+}
+
+// render writes a page whole or not at all.
+func (p *pages) render(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
+	var text bytes.Buffer
+	if err := p.templates.ExecuteTemplate(&text, name, data); err != nil {
+		p.deps.Log.ErrorContext(r.Context(), "page not shown", "page", name, "error", err)
+		http.Error(w, "this page is broken, see the log of gateway", http.StatusInternalServerError)
+		return
+	}
+	secure(w, "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = text.WriteTo(w) // a reader who left is no error
+}
+
+func (p *pages) home(w http.ResponseWriter, r *http.Request) {
+	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
+}
+
+// trouble is a page that says why there is no other.
+type trouble struct{ Title, Text string }
+
+func (p *pages) trouble(w http.ResponseWriter, r *http.Request, err error) {
+	code, said := http.StatusServiceUnavailable, trouble{
+		"Builds cannot be shown right now",
+		"The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
+	}
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+		code, said = http.StatusNotFound, trouble{
+			"There is no such build",
+			"The address may be incomplete, or the build was removed because it was old.",
+		}
+	} else if !errors.Is(err, context.Canceled) {
+		p.deps.Log.WarnContext(r.Context(), "build not shown", "error", err)
+	}
+	p.render(w, r, code, "trouble.html", said)
+}
+
+// buildPage is what the page of a build shows.
+type buildPage struct {
+	Build *schedulerv1.Build
+	Log   string
+	Start int64 // offset of the log shown, in bytes
+}
+
+func (p *pages) build(w http.ResponseWriter, r *http.Request) {
+	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
+	if err != nil {
+		p.trouble(w, r, err)
+		return
+	}
+	shown := buildPage{Build: resp.GetBuild()}
+	// The script asks for ?log=0 when only the state has changed.
+	if r.URL.Query().Get("log") != "0" {
+		shown.Start = max(0, shown.Build.GetLogSize()-shownLog)
+		var text bytes.Buffer
+		if err := p.copyLog(r.Context(), &text, shown.Build, shown.Start, false); err != nil {
+			p.deps.Log.WarnContext(r.Context(), "log not shown", "build", shown.Build.GetId(), "error", err)
+			text.WriteString("\n[the log cannot be read right now]\n")
+		}
+		shown.Log = plain(text.Bytes())
+	}
+	p.render(w, r, http.StatusOK, "build.html", shown)
+}
+
+// log is the whole log as the commands wrote it; with ?follow it goes on until
+// the build has ended.
+func (p *pages) log(w http.ResponseWriter, r *http.Request) {
+	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
+	if err != nil {
+		p.trouble(w, r, err)
+		return
+	}
+	secure(w, "text/plain; charset=utf-8")
+	err = p.copyLog(r.Context(), flushing{w}, resp.GetBuild(), 0, r.URL.Query().Has("follow"))
+	if err != nil && r.Context().Err() == nil {
+		p.deps.Log.WarnContext(r.Context(), "log broke off", "build", resp.GetBuild().GetId(), "error", err)
+		_, _ = io.WriteString(w, "\n[the log broke off here]\n")
+	}
+}
+
+// copyLog writes the log of a build's latest attempt from an offset on.
+func (p *pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, offset int64, follow bool) error {
+	if b.GetAttempt() == 0 && !follow {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the stream where writing fails
+	stream, err := p.builds.WatchLog(ctx, &schedulerv1.WatchLogRequest{BuildId: b.GetId(), Attempt: b.GetAttempt(), Offset: offset, Follow: follow})
+	if err != nil {
+		return fmt.Errorf("read log of build %s: %w", b.GetId(), err)
+	}
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read log of build %s: %w", b.GetId(), err)
+		}
+		if _, err := w.Write(resp.GetData()); err != nil {
+			return fmt.Errorf("write log of build %s: %w", b.GetId(), err)
+		}
+	}
+}
+
+// flushing sends on what is written at once.
+type flushing struct{ http.ResponseWriter }
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.ResponseWriter.Write(p)
+	if err == nil {
+		err = http.NewResponseController(f.ResponseWriter).Flush()
+	}
+	return n, err
+}
+
+func stateName(b *schedulerv1.Build) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetState().String(), "STATE_")), "_", " ")
+}
+
+func stepName(s *schedulerv1.Step) string {
+	return strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STATE_"))
+}
+
+func ended(b *schedulerv1.Build) bool { return b.GetEndTime() != nil }
+
+// duration is from start to end, or to now while there is no end; empty before
+// the start.
+func duration(start, end *timestamppb.Timestamp, now time.Time) string {
+	if start == nil {
+		return ""
+	}
+	if end != nil {
+		now = end.AsTime()
+	}
+	took := max(0, now.Sub(start.AsTime()))
+	if took < 10*time.Second {
+		return fmt.Sprintf("%.1f s", took.Seconds())
+	}
+	return took.Round(time.Second).String()
+}

@@ -1,0 +1,103 @@
+// Follows a build that has not ended: its state by asking for the page again
+// after each change, its log as it comes. Without this script the page shows
+// what there was when it was loaded.
+"use strict";
+
+const build = document.getElementById("build");
+const id = build.dataset.build;
+
+const live = () => "live" in build.dataset;
+
+// lines calls take with each JSON line of a streamed answer, until it ends.
+async function lines(address, take) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(answer.status);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      if (!part) continue;
+      const { result, error } = JSON.parse(part);
+      if (error) throw new Error(error.message);
+      await take(result);
+    }
+  }
+}
+
+// again calls work until it says that nothing is left to do, with growing pauses
+// while the server cannot be reached.
+async function again(work) {
+  for (let pause = 1; ; pause = Math.min(pause * 2, 30)) {
+    try {
+      if (await work()) return;
+      pause = 1;
+    } catch { /* the next try tells */ }
+    await new Promise((resume) => setTimeout(resume, pause * 1000));
+  }
+}
+
+async function showState() {
+  const answer = await fetch(`/builds/${id}?log=0`);
+  if (!answer.ok) throw new Error(answer.status);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of ["header", "dl", "#steps"]) {
+    const now = page.querySelector(`#build ${part}`), shown = build.querySelector(part);
+    if (now.outerHTML !== shown.outerHTML) shown.replaceWith(now);
+  }
+  document.title = page.title;
+  const next = page.getElementById("build").dataset;
+  if (next.attempt !== build.dataset.attempt && build.dataset.attempt !== "0") location.reload();
+  build.dataset.attempt = next.attempt;
+  if (!("live" in next)) delete build.dataset.live;
+  return !live();
+}
+
+const watchState = () => again(async () => {
+  let over = false;
+  await lines(`/v1/builds/${id}:watch`, async () => { over = await showState(); });
+  return over || await showState();
+});
+
+// plain drops escape sequences and other control characters.
+const plain = (text) => text
+  .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])?/g, "")
+  .replace(/\r\n?/g, "\n")
+  .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
+
+const watchLog = () => {
+  const log = document.getElementById("log");
+  let offset = Number(log.dataset.start), fresh = true, held = "";
+  const decoder = new TextDecoder();
+  return again(async () => {
+    await lines(`/v1/builds/${id}/log?follow=true&offset=${offset}`, ({ data, offset: at }) => {
+      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+      offset = Number(at) + bytes.length;
+      // A sequence may be cut by the end of a chunk: its beginning waits.
+      const text = held + decoder.decode(bytes, { stream: true });
+      const cut = text.search(/(?:\x1b[^a-zA-Z\x07]{0,200}|\r)$/);
+      held = cut < 0 ? "" : text.slice(cut);
+      const shown = plain(cut < 0 ? text : text.slice(0, cut));
+      const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 40;
+      if (fresh) log.textContent = "";
+      fresh = false;
+      log.append(shown);
+      if (atEnd) scrollTo(0, document.body.scrollHeight);
+    });
+    return !live();
+  });
+};
+
+function tick() {
+  for (const time of build.querySelectorAll("[data-since]")) {
+    time.textContent = `${Math.max(0, Math.round((Date.now() - time.dataset.since) / 1000))} s`;
+  }
+}
+
+if (live()) {
+  watchState();
+  watchLog();
+  setInterval(tick, 1000);
+}

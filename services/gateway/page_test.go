@@ -1,0 +1,245 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+func at(second int64) *timestamppb.Timestamp {
+	return timestamppb.New(time.Unix(1_800_000_000+second, 0))
+}
+
+func failedBuild() *schedulerv1.Build {
+	return &schedulerv1.Build{
+		Id: "b1", Repository: &eventv1.Repository{Owner: "acme", Name: "web"}, Action: schedulerv1.Build_ACTION_DEPLOY_STAGING,
+		Sha: "3f2a91c0ffee", BaseRef: "main", PullRequest: 7, Title: "Mend the door", Actor: "ann", Image: "golang:1.26",
+		State: schedulerv1.Build_STATE_FAILED, Message: "unit tests: exit code 3", Attempt: 2, EnvironmentUrl: "https://staging.example",
+		StartTime: at(0), EndTime: at(75), LogSize: 100,
+		Steps: []*schedulerv1.Step{
+			{Number: 1, Name: "go vet ./...", State: schedulerv1.Step_STATE_PASSED, StartTime: at(0), EndTime: at(3), ExitCode: proto.Int32(0)},
+			{Number: 2, Name: "unit tests", State: schedulerv1.Step_STATE_FAILED, StartTime: at(3), EndTime: at(75), ExitCode: proto.Int32(3)},
+			{Number: 3, Run: "make docs", State: schedulerv1.Step_STATE_SKIPPED},
+		},
+	}
+}
+
+func TestBuildPage(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build, w.rooms.builds.log = failedBuild(), "\x1b[1;32mok\x1b[0m\r\n\x1b]0;title\x07FAIL\n"
+	code, body := w.get("/builds/b1")
+	if code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	kittest.Golden(t, "build.html", []byte(body+"\n"))
+	if strings.Contains(body, "data-live") {
+		t.Error("an ended build is followed")
+	}
+
+	running := failedBuild()
+	running.State, running.EndTime = schedulerv1.Build_STATE_RUNNING, nil
+	running.Steps[1].State, running.Steps[1].EndTime = schedulerv1.Step_STATE_RUNNING, nil
+	w.rooms.builds.build = running
+	_, body = w.get("/builds/b1?log=0")
+	if !strings.Contains(body, "data-live") || !strings.Contains(body, `data-since="1800000003000"`) || strings.Contains(body, "FAIL") {
+		t.Errorf("running, without log: %s", body)
+	}
+
+	waiting := &schedulerv1.Build{Id: "b1", State: schedulerv1.Build_STATE_QUEUED}
+	w.rooms.builds.build = waiting
+	if code, body = w.get("/builds/b1"); code != 200 || !strings.Contains(body, ">queued<") || strings.Contains(body, "FAIL") {
+		t.Errorf("queued: %d %s", code, body)
+	}
+}
+
+func TestNothingInABuildBecomesMarkup(t *testing.T) {
+	const evil = `</pre><script>alert(1)</script><img src=x onerror=alert(1)>"'`
+	w := onSQLite(t, nil)
+	b := failedBuild()
+	b.Title, b.Message, b.Actor, b.Image, b.BaseRef, b.Sha, b.SupersededBy = evil, evil, evil, evil, evil, evil, evil
+	b.EnvironmentUrl = "javascript:alert(1)"
+	b.Repository.Owner, b.Steps[0].Name, b.Steps[2].Run = evil, evil, evil
+	w.rooms.builds.build, w.rooms.builds.log = b, evil
+	_, body := w.get("/builds/b1")
+	for _, bad := range []string{"<script>", "<img", "onerror=alert(1)>", `href="javascript:`} {
+		if strings.Contains(body, bad) {
+			t.Errorf("%s got through:\n%s", bad, body)
+		}
+	}
+	if strings.Count(body, "&lt;script&gt;") < 9 {
+		t.Errorf("something is not shown:\n%s", body)
+	}
+}
+
+func TestPagesThatAreNotThere(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build = failedBuild()
+	if code, body := w.get("/builds/b2"); code != 404 || !strings.Contains(body, "There is no such build") {
+		t.Errorf("unknown: %d %s", code, body)
+	}
+	w.rooms.builds.err = fault.New(fault.Unavailable, "connection refused")
+	for _, path := range []string{"/builds/b1", "/builds/b1/log"} {
+		if code, body := w.get(path); code != 503 || !strings.Contains(body, "cannot be shown right now") || strings.Contains(body, "refused") {
+			t.Errorf("%s without a scheduler: %d %s", path, code, body)
+		}
+	}
+}
+
+func TestPagesRunNothingForeign(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build = failedBuild()
+	for path, kind := range map[string]string{
+		"/": "text/html", "/builds/b1": "text/html", "/builds/b1/log": "text/plain", "/builds/no": "text/html",
+		"/forge.css": "text/css", "/forge.js": "text/javascript",
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		h := resp.Header
+		if h.Get("Content-Security-Policy") != policy || h.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(h.Get("Content-Type"), kind) {
+			t.Errorf("%s: %v", path, h)
+		}
+		for _, inline := range []string{"<style", "style=", "onclick", "<script>", "//cdn"} {
+			if strings.Contains(string(body), inline) {
+				t.Errorf("%s has %s, which the policy forbids", path, inline)
+			}
+		}
+	}
+}
+
+func TestHome(t *testing.T) {
+	w := onSQLite(t, nil)
+	code, body := w.get("/")
+	if code != 200 || !strings.Contains(body, "This is Forge v1.2.3") || !strings.Contains(body, "http://forge.example/v1/deliveries") {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestLogIsCutToItsEndOnThePage(t *testing.T) {
+	w := onSQLite(t, nil)
+	b := failedBuild()
+	log := "BEGIN" + strings.Repeat("x", shownLog) + "\n"
+	b.LogSize = int64(len(log))
+	w.rooms.builds.build, w.rooms.builds.log = b, log
+	if _, body := w.get("/builds/b1"); strings.Contains(body, "BEGIN") || !strings.Contains(body, `data-start="6"`) || !strings.Contains(body, "all of it") {
+		t.Error("the page holds the beginning of a long log, or does not say where the rest is")
+	}
+	if _, body := w.get("/builds/b1/log"); body != strings.TrimSpace(log) {
+		t.Errorf("the whole log has %d bytes", len(body))
+	}
+}
+
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\x1b[31mb\x1b[0mc":          "abc",
+		"\x1b[2K\x1b[1Gdone\r\n":      "done\n",
+		"50%\r100%\n":                 "50%\n100%\n",
+		"\x1b]8;;http://x\x1b\\link":  "link",
+		"\x1b]0;never ended":          "",
+		"bell\x07 null\x00 tab\t":     "bell null tab\t",
+		"\x1b":                        "",
+		"\x1b[":                       "",
+		"caf\xc3\xa9 \xff \xc2\x9b1m": "café \uFFFD 1m",
+		"<b>":                         "<b>",
+	} {
+		if got := plain([]byte(in)); got != want {
+			t.Errorf("plain(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// A followed log outlives the deadline for reading a request, and ends when the
+// server stops.
+func TestFollowedLogLastsUntilTheServerStops(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build, w.rooms.builds.log, w.rooms.builds.left = failedBuild(), "first line\n", make(chan struct{})
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := w.gate.Serve(ctx, lis); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+lis.Addr().String()+"/builds/b1/log?follow", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	if line, err := lines.ReadString('\n'); line != "first line\n" {
+		t.Errorf("%q %v", line, err)
+	}
+	stopped := time.Now()
+	cancel()
+	if rest, err := io.ReadAll(lines); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%q %v", rest, err)
+	}
+	serving.Wait()
+	if took := time.Since(stopped); took >= stopGrace {
+		t.Errorf("the stop took %v", took)
+	}
+}
+
+// Nor does the deadline keep the server from noticing that the reader left.
+func TestReaderOfAFollowedLogWhoLeavesIsNoticed(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build, w.rooms.builds.log, w.rooms.builds.left = failedBuild(), "first line\n", make(chan struct{})
+	server := w.gate.Server()
+	server.ReadTimeout = 50 * time.Millisecond
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(lis) })
+	conn, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(conn, "GET /builds/b1/log?follow HTTP/1.1\r\nHost: x\r\n\r\n")
+	conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	answer, err := io.ReadAll(conn)
+	if nerr, ok := errors.AsType[net.Error](err); !ok || !nerr.Timeout() || !strings.Contains(string(answer), "first line") {
+		t.Errorf("it ended: %q %v", answer, err)
+	}
+	conn.Close()
+	select {
+	case <-w.rooms.builds.left:
+	case <-time.After(5 * time.Second):
+		t.Error("the log is still followed for nobody")
+	}
+	server.Close()
+	serving.Wait()
+}

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+const (
+	relayWorkers = 8
+	tryFor       = 30 * time.Second
+	lease        = tryFor + 15*time.Second
+	settleWithin = 2 * time.Second
+
+	firstPause = time.Second
+	mostPause  = 5 * time.Minute
+	// Half of mostPause is the shortest a pause can be then: at least 24 hours.
+	mostTries = 600
+)
+
+// decide asks a receiver.
+type decide func(context.Context, *eventv1.Event) (*eventv1.Decision, error)
+
+// relay brings deliveries to one receiver. It has a loop of its own, so that a
+// receiver that hangs delays nobody else.
+type relay struct {
+	receiver string
+	decide   decide
+	store    *store
+	deps     Deps
+	tracer   trace.Tracer
+	loop     *due.Loop[forward]
+}
+
+func newRelay(receiver string, store *store, deps Deps) (*relay, error) {
+	decide, err := decider(receiver, deps.Receivers)
+	if err != nil {
+		return nil, err
+	}
+	r := &relay{receiver: receiver, decide: decide, store: store, deps: deps, tracer: deps.Tracer.Tracer("forge/gateway")}
+	r.loop = &due.Loop[forward]{
+		Name:    "relay to " + receiver,
+		Workers: relayWorkers,
+		Log:     deps.Log,
+		Claim: func(ctx context.Context, limit int) ([]forward, error) {
+			now := deps.Now()
+			return store.claim(ctx, receiver, limit, now, now.Add(lease))
+		},
+		Work: r.work,
+	}
+	return r, nil
+}
+
+func decider(receiver string, conns map[string]grpc.ClientConnInterface) (decide, error) {
+	conn := conns[receiver]
+	if conn == nil && receiver != self {
+		return nil, fmt.Errorf("gateway: no connection to %s", receiver)
+	}
+	switch receiver {
+	case self:
+		return decideHere, nil
+	case "config":
+		client := configv1.NewEventServiceClient(conn)
+		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &configv1.ReceiveEventRequest{Event: e})
+			return resp.GetDecision(), err
+		}, nil
+	case "scheduler":
+		client := schedulerv1.NewEventServiceClient(conn)
+		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &schedulerv1.ReceiveEventRequest{Event: e})
+			return resp.GetDecision(), err
+		}, nil
+	case "reporter":
+		client := reporterv1.NewEventServiceClient(conn)
+		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &reporterv1.ReceiveEventRequest{Event: e})
+			return resp.GetDecision(), err
+		}, nil
+	default:
+		return nil, fmt.Errorf("gateway: a route leads to %s, which is no room", receiver)
+	}
+}
+
+// decideHere decides on what goes to no room.
+func decideHere(_ context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
+	if ping := e.GetPing(); ping != nil {
+		return &eventv1.Decision{
+			Reason: eventv1.Reason_REASON_NOTED,
+			Text:   strings.TrimSuffix("the webhook works: "+ping.GetZen(), ": "),
+		}, nil
+	}
+	return &eventv1.Decision{
+		Reason: eventv1.Reason_REASON_EVENT_IGNORED,
+		Text:   "ignored: no receiver for event " + e.GetName(),
+	}, nil
+}
+
+// work makes one try and writes down how it ended.
+func (r *relay) work(ctx context.Context, f forward) {
+	d, err := r.store.byID(ctx, f.delivery)
+	if err != nil {
+		r.deps.Log.ErrorContext(ctx, "forward not tried; it is due again when its lease is over", "receiver", r.receiver, "error", err)
+		return
+	}
+	ctx, span := r.tracer.Start(telemetry.WithTraceparent(ctx, d.traceparent), "relay "+d.event+" to "+r.receiver,
+		trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(attribute.String("forge.delivery", d.guid), attribute.Int("forge.attempt", f.attempts)))
+	defer span.End()
+
+	decision, known, err := r.try(ctx, d)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	settled := r.outcome(f, decision, err, ctx.Err() != nil)
+	r.report(ctx, d, settled)
+
+	// A stop ends ctx; how the try ended is written down all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	if err := r.store.settle(ctx, settled, known); err != nil {
+		r.deps.Log.ErrorContext(ctx, "decision not stored; the receiver is asked again when the lease is over",
+			"delivery", d.guid, "receiver", r.receiver, "error", err)
+	}
+}
+
+// try decodes the payload and asks the receiver. A payload that does not fit its
+// kind of event is decided here, and so is a request that the receiver calls
+// invalid: no later try would be another one.
+func (r *relay) try(ctx context.Context, d delivery) (*eventv1.Decision, facts, error) {
+	payload, err := r.store.payload(ctx, d.id)
+	if err != nil {
+		return nil, facts{}, err
+	}
+	event, err := routeOf(d.event).decode(payload)
+	if err != nil {
+		return malformed(err), facts{}, nil
+	}
+	event.DeliveryId, event.Name, event.ReceiveTime = d.guid, d.event, timestamppb.New(d.received)
+	known := factsOf(event)
+
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
+	defer cancel()
+	decision, err := r.decide(ctx, event)
+	switch {
+	case fault.Is(err, fault.Invalid):
+		return malformed(err), known, nil
+	case err != nil:
+		return nil, known, err
+	case decision.GetReason() == eventv1.Reason_REASON_UNSPECIFIED:
+		return nil, known, fmt.Errorf("%s answered without a decision", r.receiver)
+	}
+	return decision, known, nil
+}
+
+func malformed(err error) *eventv1.Decision {
+	return &eventv1.Decision{Reason: eventv1.Reason_REASON_MALFORMED, Text: storable("malformed: " + err.Error())}
+}
+
+func factsOf(e *eventv1.Event) facts {
+	f := facts{action: e.GetAction(), installationID: e.GetInstallationId()}
+	if repo := e.GetRepository(); repo != nil {
+		f.repository = repo.GetOwner() + "/" + repo.GetName()
+	}
+	return f
+}
+
+// outcome is the forward after a try: decided, due again, or kept for a person.
+func (r *relay) outcome(f forward, decision *eventv1.Decision, err error, stopping bool) forward {
+	now := r.deps.Now()
+	switch {
+	case err == nil:
+		f.state, f.decision, f.decided, f.err = decided, decision, now, ""
+	case stopping: // our doing: the try does not count
+		f.due, f.attempts, f.err = now, f.attempts-1, "Forge was stopped meanwhile"
+	case f.attempts >= mostTries:
+		f.state, f.decided, f.err = kept, now, err.Error()
+		f.decision = &eventv1.Decision{
+			Reason: eventv1.Reason_REASON_GAVE_UP,
+			Text:   storable(fmt.Sprintf("gave up after %d tries: %v", f.attempts, err)),
+		}
+	default:
+		f.due, f.err = now.Add(due.Backoff(f.attempts, firstPause, mostPause, r.deps.Random)), err.Error()
+	}
+	return f
+}
+
+func (r *relay) report(ctx context.Context, d delivery, f forward) {
+	level, text := slog.LevelInfo, "delivery decided"
+	switch f.state {
+	case pending:
+		level, text = slog.LevelWarn, "delivery not decided yet, it is tried again"
+	case kept:
+		level, text = slog.LevelError, "delivery not decided, tries ran out"
+	}
+	r.deps.Log.LogAttrs(ctx, level, text, //nolint:sloglint // one of the three texts above
+		slog.String("delivery", d.guid), slog.String("event", d.event), slog.String("receiver", f.receiver),
+		slog.Int("attempt", f.attempts), slog.String("decision", f.decision.GetText()), slog.String("error", f.err))
+}

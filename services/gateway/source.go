@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/go-github/v62/github"
+
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
+)
+
+const (
+	refreshEvery = time.Hour
+	refreshRetry = time.Minute
+)
+
+// firstRanges are the hooks ranges of api.github.com/meta in November 2026, until
+// GitHub has been asked.
+var firstRanges = []string{"192.30.252.0/22", "185.199.108.0/22", "140.82.112.0/20", "143.55.64.0/20", "2a0a:a440::/29", "2606:50c0::/32"}
+
+// sources knows from where webhooks may come.
+type sources struct {
+	any     bool
+	allowed []netip.Prefix
+	proxies []netip.Prefix
+
+	github *github.Client // nil: GitHub's own ranges are not asked for
+	ranges atomic.Pointer[[]netip.Prefix]
+	log    *slog.Logger
+}
+
+func newSources(deps Deps) (*sources, error) {
+	s := &sources{log: deps.Log}
+	s.ranges.Store(&[]netip.Prefix{})
+	for _, entry := range deps.AllowedIPs {
+		switch entry {
+		case "any":
+			s.any = true
+		case "github":
+			client, err := metaClient(deps)
+			if err != nil {
+				return nil, err
+			}
+			first, err := prefixes(firstRanges)
+			if err != nil {
+				return nil, err
+			}
+			s.github = client
+			s.ranges.Store(&first)
+		default:
+			allowed, err := prefixes([]string{entry})
+			if err != nil {
+				return nil, fmt.Errorf("FORGE_WEBHOOK_ALLOWED_IPS: %w; use github, any or addresses like 10.0.0.0/8", err)
+			}
+			s.allowed = append(s.allowed, allowed...)
+		}
+	}
+	var err error
+	if s.proxies, err = prefixes(deps.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("FORGE_TRUSTED_PROXIES: %w; use addresses like 10.0.0.0/8", err)
+	}
+	return s, nil
+}
+
+// metaClient asks without a token: the App's key is config's alone.
+func metaClient(deps Deps) (*github.Client, error) {
+	root, err := url.Parse(strings.TrimSuffix(cmp.Or(deps.GitHubAPIURL, "https://api.github.com"), "/") + "/")
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_GITHUB_API_URL: %w", err)
+	}
+	transport := kitgithub.NewTransport()
+	transport.DisableKeepAlives = true // one call an hour
+	client := github.NewClient(&http.Client{Timeout: 30 * time.Second, Transport: transport})
+	client.BaseURL = root
+	return client, nil
+}
+
+// prefixes parses addresses and ranges of addresses.
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var parsed []netip.Prefix
+	for _, text := range texts {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			parsed = append(parsed, netip.PrefixFrom(addr.Unmap().WithZone(""), addr.Unmap().BitLen()))
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no range of addresses", text)
+		}
+		parsed = append(parsed, prefix.Masked())
+	}
+	return parsed, nil
+}
+
+// run keeps GitHub's ranges true. The last list that GitHub gave stays in use
+// while it gives none.
+func (s *sources) run(ctx context.Context) error {
+	if s.github == nil {
+		return nil
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		pause := refreshEvery
+		if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
+			pause = refreshRetry
+			s.log.WarnContext(ctx, "GitHub's addresses are not known anew, the last list is used", "retry_in", pause, "error", err)
+		}
+		timer.Reset(pause)
+	}
+}
+
+func (s *sources) refresh(ctx context.Context) error {
+	meta, _, err := s.github.Meta.Get(ctx)
+	if err != nil {
+		return fmt.Errorf("ask GitHub for its addresses: %w", err)
+	}
+	ranges, err := prefixes(meta.Hooks)
+	if err != nil {
+		return fmt.Errorf("GitHub's addresses: %w", err)
+	}
+	if len(ranges) == 0 {
+		return fmt.Errorf("%s names no addresses of webhooks: set FORGE_WEBHOOK_ALLOWED_IPS to this GitHub's addresses, or to any", s.github.BaseURL)
+	}
+	s.ranges.Store(&ranges)
+	return nil
+}
+
+// allow reports whether a webhook may come from where r comes from, and the
+// address that was looked at.
+func (s *sources) allow(r *http.Request) (client string, ok bool) {
+	if s.any {
+		return r.RemoteAddr, true
+	}
+	addr, err := s.client(r)
+	if err != nil {
+		return r.RemoteAddr, false
+	}
+	return addr.String(), within(s.allowed, addr) || within(*s.ranges.Load(), addr)
+}
+
+// client is the address that r comes from. Each proxy appends whom it heard, so
+// the last entry of X-Forwarded-For that is no proxy of ours is the client; what
+// stands before it is the client's own claim.
+func (s *sources) client(r *http.Request) (netip.Addr, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("address of the peer: %w", err)
+	}
+	client := peer.Addr().Unmap().WithZone("")
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		if !within(s.proxies, client) || hop == "" {
+			break
+		}
+		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("X-Forwarded-For: %w", err)
+		}
+		client = addr.Unmap().WithZone("")
+	}
+	return client, nil
+}
+
+func within(ranges []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
+}

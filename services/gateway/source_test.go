@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+func TestSourceAddress(t *testing.T) {
+	proxies := []string{"10.0.0.0/8", "fd00::1"}
+	for name, c := range map[string]struct {
+		allowed   []string
+		proxies   []string
+		peer      string
+		forwarded []string
+		want      bool
+	}{
+		"GitHub's own":                       {[]string{"github"}, nil, "140.82.115.7:443", nil, true},
+		"GitHub's own in IPv6":               {[]string{"github"}, nil, "[2606:50c0::12]:443", nil, true},
+		"GitHub's own as mapped IPv6":        {[]string{"github"}, nil, "[::ffff:140.82.115.7]:443", nil, true},
+		"a stranger":                         {[]string{"github"}, nil, "203.0.113.1:443", nil, false},
+		"this host":                          {[]string{"github"}, nil, "127.0.0.1:443", nil, false},
+		"anybody":                            {[]string{"any"}, nil, "203.0.113.1:443", nil, true},
+		"anybody, without an address":        {[]string{"any"}, nil, "@", nil, true},
+		"no address":                         {[]string{"github"}, nil, "@", nil, false},
+		"nobody":                             {nil, nil, "140.82.115.7:443", nil, false},
+		"a range":                            {[]string{"203.0.113.0/24"}, nil, "203.0.113.9:1", nil, true},
+		"an address":                         {[]string{"203.0.113.9"}, nil, "203.0.113.9:1", nil, true},
+		"the address beside it":              {[]string{"203.0.113.9"}, nil, "203.0.113.10:1", nil, false},
+		"a range and GitHub":                 {[]string{"203.0.113.0/24", "github"}, nil, "192.30.252.1:1", nil, true},
+		"an IPv6 with a zone":                {[]string{"fe80::/10"}, nil, "[fe80::1%eth0]:1", nil, true},
+		"claim of a stranger":                {[]string{"github"}, nil, "203.0.113.1:1", []string{"140.82.115.7"}, false},
+		"claim of GitHub":                    {[]string{"github"}, nil, "140.82.115.7:1", []string{"203.0.113.1"}, true},
+		"behind a proxy":                     {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7"}, true},
+		"a stranger behind a proxy":          {[]string{"github"}, proxies, "10.1.2.3:1", []string{"203.0.113.1"}, false},
+		"claim of a stranger behind a proxy": {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7, 203.0.113.1"}, false},
+		"the same in two headers":            {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7", "203.0.113.1"}, false},
+		"behind two proxies":                 {[]string{"github"}, proxies, "[fd00::1]:1", []string{"1.2.3.4, 140.82.115.7, 10.9.9.9"}, true},
+		"a proxy itself":                     {[]string{"github"}, proxies, "10.1.2.3:1", nil, false},
+		"nonsense behind a proxy":            {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7, moon"}, false},
+	} {
+		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		r := httptest.NewRequest(http.MethodPost, "/v1/listen", nil)
+		r.RemoteAddr = c.peer
+		for _, f := range c.forwarded {
+			r.Header.Add("X-Forwarded-For", f)
+		}
+		if client, ok := s.allow(r); ok != c.want {
+			t.Errorf("%s: %v from %s", name, ok, client)
+		}
+	}
+}
+
+func TestSettingsOfSourcesThatAreNone(t *testing.T) {
+	for want, deps := range map[string]Deps{
+		`FORGE_WEBHOOK_ALLOWED_IPS: "gitHub" is no range of addresses; use github, any or addresses like 10.0.0.0/8`: {AllowedIPs: []string{"gitHub"}},
+		`FORGE_TRUSTED_PROXIES: "10.0.0.0/99" is no range of addresses; use addresses like 10.0.0.0/8`:               {TrustedProxies: []string{"10.0.0.0/99"}},
+	} {
+		if _, err := newSources(deps); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestStrangerIsRefused(t *testing.T) {
+	w := onSQLite(t, func(d *Deps) { d.AllowedIPs = []string{"203.0.113.0/24"} })
+	code, body := w.post(hook{event: "star", id: "a1", body: star})
+	if code != 403 || body != `{"code":7,"message":"webhooks are not accepted from this address"}` {
+		t.Errorf("%d %s", code, body)
+	}
+	if w.count() != 0 {
+		t.Error("it is stored")
+	}
+}
+
+func TestGitHubsAddressesAreAskedFor(t *testing.T) {
+	var answer atomic.Pointer[string]
+	set := func(text string) { answer.Store(&text) }
+	set(`{"hooks":["127.0.0.0/8"]}`)
+	meta := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v3/meta" || r.Header.Get("Authorization") != "" {
+			t.Errorf("asked %s with %q", r.URL.Path, r.Header.Get("Authorization"))
+		}
+		w.Write([]byte(*answer.Load()))
+	}))
+	defer meta.Close()
+	w := onSQLite(t, func(d *Deps) { d.AllowedIPs, d.GitHubAPIURL = []string{"github"}, meta.URL+"/api/v3" })
+	kittest.Eventually(t, 10*time.Second, func() error {
+		if code, body := w.post(hook{event: "star", id: "a1", body: star}); code != 200 {
+			return errors.New(body)
+		}
+		return nil
+	})
+	for _, broken := range []string{`{"hooks":[]}`, `{"hooks":["moon"]}`, "nonsense"} {
+		set(broken)
+		if err := w.gate.sources.refresh(t.Context()); err == nil {
+			t.Errorf("%s is taken", broken)
+		} else if broken == `{"hooks":[]}` && !strings.Contains(err.Error(), "set FORGE_WEBHOOK_ALLOWED_IPS to") {
+			t.Errorf("%v", err)
+		}
+		if code, _ := w.post(hook{event: "star", id: "a1", body: star}); code != 200 {
+			t.Errorf("after %s the last list is lost", broken)
+		}
+	}
+	set(`{"hooks":["203.0.113.0/24"]}`)
+	if err := w.gate.sources.refresh(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if code, _ := w.post(hook{event: "star", id: "a1", body: star}); code != 403 {
+		t.Errorf("after a new list: %d", code)
+	}
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// store keeps deliveries, their payloads, and a forward for each receiver.
+type store struct{ db *sqldb.DB }
+
+// The states of a forward, as they stand in the database. That of a delivery
+// follows from those of its forwards.
+const (
+	pending = int64(gatewayv1.Delivery_STATE_PENDING)
+	decided = int64(gatewayv1.Delivery_STATE_DECIDED)
+	kept    = int64(gatewayv1.Delivery_STATE_KEPT)
+)
+
+// delivery is a row of deliveries.
+type delivery struct {
+	id          int64
+	guid        string
+	event       string
+	headers     map[string]string
+	size        int64
+	traceparent string
+	received    time.Time
+	facts
+}
+
+// facts are what a list shows of a payload.
+type facts struct {
+	action         string
+	repository     string
+	installationID int64
+}
+
+// insert stores the batch and a pending forward for each receiver, in one
+// transaction. What is there already stays as it is.
+func (s *store) insert(ctx context.Context, batch []*arrival) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		into, err := prepare(ctx, tx,
+			`INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES ($1, $2, $3, $4, $5, $6)
+			 ON CONFLICT (guid) DO NOTHING RETURNING id`,
+			`INSERT INTO payloads (delivery, snappy) VALUES ($1, $2)`,
+			`INSERT INTO forwards (delivery, receiver, due) VALUES ($1, $2, $3)`)
+		if err != nil {
+			return err
+		}
+		for _, a := range batch {
+			if err := insertOne(ctx, into, a); err != nil {
+				return fmt.Errorf("store delivery %s: %w", a.guid, err)
+			}
+		}
+		return nil
+	})
+	return sqldb.Kind(err)
+}
+
+func insertOne(ctx context.Context, into []*sql.Stmt, a *arrival) error {
+	headers, err := json.Marshal(a.headers)
+	if err != nil {
+		return err
+	}
+	received := sqldb.Micros(a.received)
+	var id int64
+	err = into[0].QueryRowContext(ctx, a.guid, a.event, string(headers), a.size, a.traceparent, received).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // a second delivery of the same id
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := into[1].ExecContext(ctx, id, a.payload); err != nil {
+		return err
+	}
+	for _, receiver := range routeOf(a.event).receivers {
+		if _, err := into[2].ExecContext(ctx, id, receiver, received); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare prepares statements that end with the transaction.
+func prepare(ctx context.Context, tx *sql.Tx, texts ...string) ([]*sql.Stmt, error) {
+	var statements []*sql.Stmt
+	for _, text := range texts {
+		statement, err := tx.PrepareContext(ctx, text) //nolint:sqlclosecheck // closed with tx
+		if err != nil {
+			return nil, err
+		}
+		statements = append(statements, statement)
+	}
+	return statements, nil
+}
+
+// page says which deliveries a list shows: those after the one with the id
+// before, which is 0 on the first page.
+type page struct {
+	before      int64
+	event       string
+	repository  string
+	state       int64
+	from, until int64 // microseconds; 0 for no bound
+	limit       int
+}
+
+// list returns a page of deliveries, newest first.
+func (s *store) list(ctx context.Context, p page) ([]delivery, error) {
+	var (
+		where []string
+		args  []any
+	)
+	for _, c := range []struct {
+		wanted    bool
+		condition string // $ is the argument
+		arg       any
+	}{
+		{p.before > 0, "id < $", p.before},
+		{p.event != "", "event = $", p.event},
+		{p.repository != "", "repository = $", p.repository},
+		{p.from > 0, "received >= $", p.from},
+		{p.until > 0, "received < $", p.until},
+		{p.state == pending, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
+		{p.state == kept, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", kept},
+		{p.state == kept, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
+		{p.state == decided, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state <> $)", decided},
+	} {
+		if c.wanted {
+			args = append(args, c.arg)
+			where = append(where, strings.Replace(c.condition, "$", fmt.Sprintf("$%d", len(args)), 1))
+		}
+	}
+	query := "SELECT " + deliveryColumns + " FROM deliveries"
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	args = append(args, p.limit)
+	rows, err := s.db.Read().QueryContext(ctx, query+fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args)), args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
+	}
+	found, err := collect(rows, scanDelivery)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
+	}
+	return found, nil
+}
+
+// collect reads and closes what a query found.
+func collect[T any](rows *sql.Rows, scan func(columns func(...any) error) (T, error)) ([]T, error) {
+	defer func() { _ = rows.Close() }() // rows.Err says what was wrong
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows.Scan)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
+}
+
+const deliveryColumns = "id, guid, event, headers, size, traceparent, received, action, repository, installation_id"
+
+func scanDelivery(columns func(...any) error) (delivery, error) {
+	var (
+		d        delivery
+		headers  string
+		received int64
+	)
+	err := columns(&d.id, &d.guid, &d.event, &headers, &d.size, &d.traceparent, &received, &d.action, &d.repository, &d.installationID)
+	if err != nil {
+		return delivery{}, err
+	}
+	d.received = sqldb.Time(received)
+	if err := json.Unmarshal([]byte(headers), &d.headers); err != nil {
+		return delivery{}, fmt.Errorf("headers of delivery %s: %w", d.guid, err)
+	}
+	return d, nil
+}
+
+// byGUID returns the delivery that GitHub knows by this id.
+func (s *store) byGUID(ctx context.Context, guid string) (delivery, error) {
+	d, err := scanDelivery(s.db.Read().QueryRowContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE guid = $1", guid).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return delivery{}, fault.Newf(fault.NotFound, "no delivery %s: it was never received, or pruned since", guid)
+	}
+	if err != nil {
+		return delivery{}, sqldb.Kind(fmt.Errorf("read delivery %s: %w", guid, err))
+	}
+	return d, nil
+}
+
+// byID returns the delivery of a forward.
+func (s *store) byID(ctx context.Context, id int64) (delivery, error) {
+	d, err := scanDelivery(s.db.Read().QueryRowContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", id).Scan)
+	if err != nil {
+		return delivery{}, sqldb.Kind(fmt.Errorf("read delivery %d: %w", id, err))
+	}
+	return d, nil
+}
+
+// payload returns a delivery's payload, nil once it was pruned.
+func (s *store) payload(ctx context.Context, id int64) ([]byte, error) {
+	var packed []byte
+	err := s.db.Read().QueryRowContext(ctx, "SELECT snappy FROM payloads WHERE delivery = $1", id).Scan(&packed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("read payload of delivery %d: %w", id, err))
+	}
+	payload, err := s2.Decode(nil, packed)
+	if err != nil {
+		return nil, fmt.Errorf("unpack payload of delivery %d: %w", id, err)
+	}
+	return payload, nil
+}

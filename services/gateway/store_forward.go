@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// forward is a row of forwards: one delivery's way to one receiver.
+type forward struct {
+	delivery int64
+	receiver string
+	state    int64
+	due      time.Time
+	attempts int
+	decision *eventv1.Decision
+	err      string
+	decided  time.Time
+}
+
+// claim leases a receiver's due forwards until the given moment, those that are
+// due longest first. It counts the attempt that is about to be made.
+func (s *store) claim(ctx context.Context, receiver string, limit int, now, until time.Time) ([]forward, error) {
+	var claimed []forward
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		//nolint:gosec // a literal clause is put in
+		query := `UPDATE forwards SET due = $1, attempts = attempts + 1
+			WHERE receiver = $2 AND delivery IN (
+				SELECT delivery FROM forwards WHERE receiver = $2 AND state = 1 AND due <= $3
+				ORDER BY due LIMIT $4` + s.db.Dialect.SkipLocked() + `)
+			RETURNING delivery, attempts`
+		rows, err := tx.QueryContext(ctx, query, sqldb.Micros(until), receiver, sqldb.Micros(now), limit)
+		if err != nil {
+			return err
+		}
+		claimed, err = collect(rows, func(columns func(...any) error) (forward, error) {
+			f := forward{receiver: receiver, state: pending, due: until}
+			err := columns(&f.delivery, &f.attempts)
+			return f, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("claim forwards to %s: %w", receiver, err))
+	}
+	slices.SortFunc(claimed, func(a, b forward) int { return cmp.Compare(a.delivery, b.delivery) })
+	return claimed, nil
+}
+
+// settle writes down how a try ended. Where facts are known by now, the delivery
+// gets them.
+func (s *store) settle(ctx context.Context, f forward, known facts) error {
+	var decision []byte
+	if f.decision != nil {
+		var err error
+		if decision, err = proto.Marshal(f.decision); err != nil {
+			return fmt.Errorf("decision on delivery %d: %w", f.delivery, err)
+		}
+	}
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx,
+			`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
+			 WHERE delivery = $7 AND receiver = $8 AND state = 1`,
+			f.state, sqldb.Micros(f.due), f.attempts, decision, storable(f.err), sqldb.Micros(f.decided), f.delivery, f.receiver)
+		if err != nil || known == (facts{}) {
+			return err
+		}
+		_, err = tx.ExecContext(ctx,
+			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3
+			 WHERE id = $4 AND action = '' AND repository = '' AND installation_id = 0`,
+			storable(known.action), storable(known.repository), known.installationID, f.delivery)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("settle delivery %d to %s: %w", f.delivery, f.receiver, err))
+	}
+	return nil
+}
+
+// storable is text that every database takes: PostgreSQL refuses NUL, and
+// nothing that strangers wrote needs more than a line.
+func storable(text string) string {
+	const most = 500
+	text = strings.ReplaceAll(text, "\x00", "")
+	if len(text) > most {
+		text = text[:most]
+	}
+	return strings.ToValidUTF8(text, "")
+}
+
+// freeLeases makes all that is pending due. A SQLite file has one gateway, so at
+// its start a lease is a dead one's; it also saves those who wait for a receiver
+// the rest of their pause. On PostgreSQL other replicas hold leases, and a dead
+// one's run out by themselves.
+func (s *store) freeLeases(ctx context.Context, now time.Time) error {
+	if s.db.Dialect != sqldb.SQLite {
+		return nil
+	}
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE forwards SET due = $1 WHERE state = 1 AND due > $1", sqldb.Micros(now))
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("free leases: %w", err))
+	}
+	return nil
+}
+
+// forwards returns the forwards of each of the deliveries.
+func (s *store) forwards(ctx context.Context, deliveries []delivery) (map[int64][]forward, error) {
+	found := map[int64][]forward{}
+	if len(deliveries) == 0 {
+		return found, nil
+	}
+	var (
+		marks []string
+		args  []any
+	)
+	for _, d := range deliveries {
+		args = append(args, d.id)
+		marks = append(marks, fmt.Sprintf("$%d", len(args)))
+	}
+	rows, err := s.db.Read().QueryContext(ctx,
+		`SELECT delivery, receiver, state, due, attempts, decision, error, decided FROM forwards
+		 WHERE delivery IN (`+strings.Join(marks, ", ")+`) ORDER BY delivery, receiver`, args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("read forwards: %w", err))
+	}
+	all, err := collect(rows, scanForward)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("read forwards: %w", err))
+	}
+	for _, f := range all {
+		found[f.delivery] = append(found[f.delivery], f)
+	}
+	return found, nil
+}
+
+func scanForward(columns func(...any) error) (forward, error) {
+	var (
+		f            forward
+		due, decided int64
+		decision     []byte
+	)
+	err := columns(&f.delivery, &f.receiver, &f.state, &due, &f.attempts, &decision, &f.err, &decided)
+	if err != nil {
+		return forward{}, err
+	}
+	f.due, f.decided = sqldb.Time(due), sqldb.Time(decided)
+	if decision != nil {
+		f.decision = &eventv1.Decision{}
+		if err := proto.Unmarshal(decision, f.decision); err != nil {
+			return forward{}, fmt.Errorf("decision on delivery %d: %w", f.delivery, err)
+		}
+	}
+	return f, nil
+}

@@ -1,0 +1,317 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	secret     = "hush"
+	adminToken = "adm"
+)
+
+// rooms plays config, scheduler and reporter.
+type rooms struct {
+	mu     sync.Mutex
+	got    map[string][]*eventv1.Event
+	answer map[string]func(*eventv1.Event) (*eventv1.Decision, error) // nil: noted
+
+	builds
+}
+
+func (r *rooms) receive(room string, e *eventv1.Event) (*eventv1.Decision, error) {
+	r.mu.Lock()
+	r.got[room] = append(r.got[room], e)
+	answer := r.answer[room]
+	r.mu.Unlock()
+	if answer == nil {
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted by " + room}, nil
+	}
+	return answer(e)
+}
+
+// answers sets what a room says from now on.
+func (r *rooms) answers(room string, answer func(*eventv1.Event) (*eventv1.Decision, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer[room] = answer
+}
+
+func (r *rooms) received(room string) []*eventv1.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]*eventv1.Event(nil), r.got[room]...)
+}
+
+type configEvents struct {
+	configv1.UnimplementedEventServiceServer
+	*rooms
+}
+
+func (c configEvents) ReceiveEvent(_ context.Context, req *configv1.ReceiveEventRequest) (*configv1.ReceiveEventResponse, error) {
+	d, err := c.receive("config", req.GetEvent())
+	return &configv1.ReceiveEventResponse{Decision: d}, err
+}
+
+type schedulerEvents struct {
+	schedulerv1.UnimplementedEventServiceServer
+	*rooms
+}
+
+func (s schedulerEvents) ReceiveEvent(_ context.Context, req *schedulerv1.ReceiveEventRequest) (*schedulerv1.ReceiveEventResponse, error) {
+	d, err := s.receive("scheduler", req.GetEvent())
+	return &schedulerv1.ReceiveEventResponse{Decision: d}, err
+}
+
+type reporterEvents struct {
+	reporterv1.UnimplementedEventServiceServer
+	*rooms
+}
+
+func (r reporterEvents) ReceiveEvent(_ context.Context, req *reporterv1.ReceiveEventRequest) (*reporterv1.ReceiveEventResponse, error) {
+	d, err := r.receive("reporter", req.GetEvent())
+	return &reporterv1.ReceiveEventResponse{Decision: d}, err
+}
+
+// builds plays the scheduler's BuildService.
+type builds struct {
+	schedulerv1.UnimplementedBuildServiceServer
+	build *schedulerv1.Build
+	log   string
+	err   error
+	left  chan struct{} // if there: WatchLog lasts until its call ends, and then says so
+}
+
+func (b *builds) GetBuild(_ context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
+	if b.err != nil {
+		return nil, b.err
+	}
+	if req.GetBuildId() != b.build.GetId() {
+		return nil, fault.Newf(fault.NotFound, "no build %s", req.GetBuildId())
+	}
+	return &schedulerv1.GetBuildResponse{Build: b.build}, nil
+}
+
+func (b *builds) WatchLog(req *schedulerv1.WatchLogRequest, out grpc.ServerStreamingServer[schedulerv1.WatchLogResponse]) error {
+	if err := out.Send(&schedulerv1.WatchLogResponse{Data: []byte(b.log)[req.GetOffset():], Offset: req.GetOffset()}); err != nil {
+		return err
+	}
+	if b.left != nil {
+		<-out.Context().Done()
+		close(b.left)
+	}
+	return nil
+}
+
+// world is a running gateway with its neighbours.
+type world struct {
+	t     *testing.T
+	gate  *Service
+	rooms *rooms
+	http  *httptest.Server
+	grpc  *grpc.ClientConn
+	stop  func()
+}
+
+// start runs a gateway on db. change may alter what it is made with.
+func start(t *testing.T, db *sqldb.DB, change func(*Deps)) *world {
+	t.Helper()
+	w := &world{t: t, rooms: &rooms{got: map[string][]*eventv1.Event{}, answer: map[string]func(*eventv1.Event) (*eventv1.Decision, error){}}}
+	pipe := rpc.NewPipe()
+	deps := Deps{
+		DB: db, Secrets: []string{"old secret", secret}, AllowedIPs: []string{"any"},
+		Version: "v1.2.3", ExternalURL: "http://forge.example", Log: kittest.Log(t),
+	}
+	if change != nil {
+		change(&deps)
+	}
+	conn, err := pipe.Dial("gateway", deps.Tracer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps.Self = conn
+	deps.Receivers = map[string]grpc.ClientConnInterface{"config": conn, "scheduler": conn, "reporter": conn}
+	if w.gate, err = New(deps); err != nil {
+		t.Fatal(err)
+	}
+	access := Access()
+	maps.Copy(access, map[string]rpc.Access{
+		configv1.EventService_ReceiveEvent_FullMethodName:    {Rooms: []string{"gateway"}},
+		schedulerv1.EventService_ReceiveEvent_FullMethodName: {Rooms: []string{"gateway"}},
+		reporterv1.EventService_ReceiveEvent_FullMethodName:  {Rooms: []string{"gateway"}},
+		schedulerv1.BuildService_GetBuild_FullMethodName:     {Public: true},
+		schedulerv1.BuildService_WatchLog_FullMethodName:     {Public: true},
+	})
+	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Log: deps.Log, Tracer: deps.Tracer})
+	w.gate.Register(server)
+	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
+	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
+	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
+	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
+
+	w.grpc, w.http = conn, httptest.NewServer(w.gate.Handler())
+	ctx, cancel := context.WithCancel(t.Context())
+	relayCtx, stopRelay := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	var relaying sync.WaitGroup
+	running.Go(func() { server.Serve(ctx, pipe) })
+	relaying.Go(func() {
+		if err := w.gate.Run(relayCtx); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	w.stop = sync.OnceFunc(func() {
+		w.http.Close()
+		stopRelay()
+		relaying.Wait()
+		conn.Close()
+		cancel()
+		running.Wait()
+	})
+	t.Cleanup(w.stop)
+	return w
+}
+
+// onSQLite runs a gateway on a database of its own.
+func onSQLite(t *testing.T, change func(*Deps)) *world {
+	t.Helper()
+	return start(t, open(t), change)
+}
+
+func open(t testing.TB) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "gateway", Migrations: Migrations()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func sign(body []byte) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(body)
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// hook is a webhook request; a header set to "" is left out.
+type hook struct {
+	event, id string
+	body      []byte
+	header    map[string]string
+	chunked   bool
+}
+
+func (h hook) request(t testing.TB, url string) *http.Request {
+	t.Helper()
+	var body io.Reader = bytes.NewReader(h.body)
+	if h.chunked {
+		body = io.MultiReader(body) // whose length nobody knows
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/listen", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	headers := map[string]string{
+		"Content-Type": "application/json", "X-GitHub-Event": h.event, "X-GitHub-Delivery": h.id,
+		"X-Hub-Signature-256": sign(h.body), "User-Agent": "GitHub-Hookshot/044aadd",
+	}
+	maps.Copy(headers, h.header)
+	for name, value := range headers {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	return req
+}
+
+func (w *world) post(h hook) (int, string) {
+	w.t.Helper()
+	return w.do(h.request(w.t, w.http.URL))
+}
+
+func (w *world) do(req *http.Request) (int, string) {
+	w.t.Helper()
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimSpace(string(body))
+}
+
+func (w *world) get(path string) (int, string) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.http.URL+path, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.do(req)
+}
+
+func admin(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+adminToken)
+}
+
+func (w *world) deliveries() gatewayv1.DeliveryServiceClient {
+	return gatewayv1.NewDeliveryServiceClient(w.grpc)
+}
+
+// ends waits for a delivery to be decided or kept.
+func (w *world) ends(id string) *gatewayv1.Delivery {
+	w.t.Helper()
+	var found *gatewayv1.Delivery
+	kittest.Eventually(w.t, 10*time.Second, func() error {
+		resp, err := w.deliveries().GetDelivery(admin(w.t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: id})
+		if err != nil {
+			return err
+		}
+		if found = resp.GetDelivery(); found.GetState() == gatewayv1.Delivery_STATE_PENDING {
+			return fmt.Errorf("pending: %v", found.GetForwards())
+		}
+		return nil
+	})
+	return found
+}
+
+// count is how many deliveries are stored.
+func (w *world) count() int {
+	w.t.Helper()
+	resp, err := w.deliveries().ListDeliveries(admin(w.t.Context()), &gatewayv1.ListDeliveriesRequest{PageSize: largestPage})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(resp.GetDeliveries())
+}
