@@ -1,0 +1,64 @@
+package forgexec
+
+import (
+	"context"
+	"errors"
+	"os/signal"
+	"syscall"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// lastWords is how long a process that was told to stop may take for stopping its
+// commands and being heard.
+const lastWords = 30 * time.Second
+
+// attend runs the attempt that is at the other end of the link. The end of ctx
+// and SIGTERM stop the commands; the link lives on to report that.
+func attend(ctx context.Context, run *runner, link *link) (int, error) {
+	told, forget := untilTold(ctx)
+	defer forget()
+	commands, stop := context.WithCancelCause(told)
+	defer stop(nil)
+	connection, disconnect := context.WithCancel(context.WithoutCancel(ctx))
+	defer disconnect()
+	defer context.AfterFunc(told, func() { time.AfterFunc(lastWords, disconnect) })()
+
+	over := make(chan error, 1)
+	go func() { over <- link.run(connection, stop) }()
+	link.window.add(endReport(attempt(commands, run, link)))
+	err := <-over
+	switch _, ok := errors.AsType[*refused](err); {
+	case ok:
+		return exitRefused, err
+	case err != nil:
+		return exitFailed, err
+	}
+	return exitReported, nil
+}
+
+// attempt is the whole of it: the plan, the source, the steps.
+func attempt(ctx context.Context, run *runner, link *link) *schedulerv1.Ended {
+	var plan *schedulerv1.Plan
+	select {
+	case <-ctx.Done():
+		return halted(ctx).ended()
+	case plan = <-link.plan:
+	}
+	select {
+	case <-ctx.Done():
+		return halted(ctx).ended()
+	case report := <-link.source:
+		if ended := report.GetEnded(); ended != nil {
+			return ended
+		}
+		run.report(report)
+	}
+	return run.steps(ctx, plan)
+}
+
+// untilTold ends when this process is asked to end.
+func untilTold(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package forgexec
+
+// keepToOurselves: elsewhere processes hide and adopt nothing.
+func keepToOurselves() { closeOnExec() }
+
+func children() []int { return nil }

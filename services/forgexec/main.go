@@ -1,0 +1,160 @@
+package forgexec
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+)
+
+// Exit codes of Main. How the build went is not among them: that is reported.
+const (
+	exitReported = 0 // everything was reported and acknowledged
+	exitFailed   = 1 // it could not start, or gave up
+	exitUsage    = 2
+	exitRefused  = 3 // the scheduler wants nothing more of this attempt
+)
+
+// Variables that say what to do. None of them reaches a command but the
+// workspace.
+const (
+	ours         = "FORGE_RUNNER_"
+	urlEnv       = "FORGE_RUNNER_URL"    // unix:///path, or host:port for TLS
+	tokenEnv     = "FORGE_RUNNER_TOKEN"  // good for one attempt
+	caEnv        = "FORGE_RUNNER_CA"     // a PEM file in place of the system's roots
+	noticeEnv    = "FORGE_RUNNER_NOTICE" // a line from the engine, for the top of the log
+	stateEnv     = "FORGE_RUNNER_STATE"  // a file for "pid N", and "exit N" at the end
+	workspaceEnv = "FORGE_WORKSPACE"     // made if absent; empty; default: a temporary folder
+)
+
+const usage = `forgexec runs the steps of one build. Forge starts it; it takes from its environment where
+Forge is (FORGE_RUNNER_URL) and a token (FORGE_RUNNER_TOKEN).
+
+To run a plan without Forge:
+  forgexec --plan FILE [--source FILE.tar.gz]
+
+`
+
+// Main does what the arguments (without the program's name) and the environment
+// say, and returns the exit code.
+func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("forgexec", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		_, _ = io.WriteString(stderr, usage)
+		flags.PrintDefaults()
+	}
+	plan := flags.String("plan", "", "run this `FILE`, a Plan as JSON; exits as the step that failed")
+	source := flags.String("source", "", "unpack this `FILE` into the workspace first; with --plan")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitReported
+	case err != nil, flags.NArg() > 0, *source != "" && *plan == "":
+		if err == nil {
+			flags.Usage()
+		}
+		return exitUsage
+	}
+
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	env := variables(environ)
+	state, err := openState(env[stateEnv])
+	if err != nil {
+		log.ErrorContext(ctx, "forgexec cannot start", "error", err)
+		return exitFailed
+	}
+	code, err := start(ctx, env, environ, *plan, *source, stdout, log)
+	if err != nil {
+		log.ErrorContext(ctx, "forgexec ends", "error", err)
+	}
+	if err := state.exit(code); err != nil {
+		log.ErrorContext(ctx, "the exit code is not recorded", "error", err)
+	}
+	return code
+}
+
+func start(ctx context.Context, env map[string]string, environ []string, plan, source string, stdout io.Writer, log *slog.Logger) (int, error) {
+	keepToOurselves()
+	workspace, remove, err := openWorkspace(env[workspaceEnv])
+	if err != nil && plan != "" {
+		return exitFailed, err
+	}
+	defer remove()
+
+	processes := newProcesses()
+	defer processes.stop()
+	run := &runner{
+		processes: processes, workspace: workspace, notice: env[noticeEnv],
+		environ: commandEnvironment(environ, workspace.path),
+	}
+	if plan != "" {
+		return runLocally(ctx, run, plan, source, stdout)
+	}
+	if env[urlEnv] == "" || env[tokenEnv] == "" {
+		return exitFailed, fmt.Errorf("%s and %s are not set: forgexec is started by Forge; see forgexec --help", urlEnv, tokenEnv)
+	}
+	dial, err := dialer(env[urlEnv], env[caEnv])
+	if err != nil {
+		return exitFailed, err
+	}
+	link := newLink(linkConfig{
+		Dial: dial, Token: env[tokenEnv], RunnerID: fmt.Sprintf("%x", randomID()), Version: version(),
+		Workspace: workspace, Log: log,
+	})
+	run.report = link.window.add
+	return attend(ctx, run, link)
+}
+
+func randomID() [16]byte {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // it never fails
+	return id
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func variables(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// state tells an engine that has no other way to know which process this is and
+// how it ended.
+type state struct{ file *os.File }
+
+func openState(path string) (state, error) {
+	if path == "" {
+		return state{}, nil
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return state{}, fmt.Errorf("state (%s): %w", stateEnv, err)
+	}
+	if _, err := fmt.Fprintf(file, "pid %d\n", os.Getpid()); err != nil {
+		return state{}, fmt.Errorf("state (%s): %w", stateEnv, errors.Join(err, file.Close()))
+	}
+	return state{file}, nil
+}
+
+func (s state) exit(code int) error {
+	if s.file == nil {
+		return nil
+	}
+	_, err := fmt.Fprintf(s.file, "exit %d\n", code)
+	return errors.Join(err, s.file.Close())
+}

@@ -1,0 +1,165 @@
+package forgexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// background is how long a step's output may stay open after its shell has ended.
+const background = 2 * time.Second
+
+const backgroundNotice = "forge: this step left processes in the background that still held its output; they were stopped. " +
+	"To keep one for later steps, send its output elsewhere: command >file 2>&1 &\n"
+
+// runner runs the steps of a plan.
+type runner struct {
+	processes *processes
+	workspace *workspace
+	environ   map[string]string
+	notice    string
+	// report may block while too much output waits to be sent.
+	report func(*schedulerv1.Report)
+}
+
+// halt is why commands are stopped: the cause of a context's end.
+type halt struct {
+	cause   schedulerv1.Ended_Cause
+	message string
+	atOnce  bool // without SIGTERM: nobody may run these commands any more
+}
+
+func (h *halt) Error() string { return h.message }
+
+func (h *halt) ended() *schedulerv1.Ended {
+	return &schedulerv1.Ended{Cause: h.cause, Message: h.message}
+}
+
+// halted returns why ctx has ended.
+func halted(ctx context.Context) *halt {
+	if h, ok := errors.AsType[*halt](context.Cause(ctx)); ok {
+		return h
+	}
+	return &halt{cause: schedulerv1.Ended_CAUSE_STOPPED, message: "forgexec was told to stop"}
+}
+
+// steps runs one after the other until one fails, and reports them. When it
+// returns nothing of them runs any more.
+func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.Ended {
+	defer r.processes.killRest()
+	if timeout := plan.GetTimeout().AsDuration(); timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
+			&halt{cause: schedulerv1.Ended_CAUSE_TIMED_OUT, message: "the build ran into its timeout of " + short(timeout)})
+		defer cancel()
+	}
+	env := joined(r.environ, plan.GetEnvironment())
+	for _, step := range plan.GetSteps() {
+		if ctx.Err() != nil {
+			return halted(ctx).ended()
+		}
+		end, err := r.step(ctx, step, env, plan.GetGrace().AsDuration())
+		if err != nil {
+			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
+		}
+		r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepEnded{StepEnded: end}})
+		switch {
+		case end.GetStopped():
+			return halted(ctx).ended()
+		case end.GetExitCode() != 0:
+			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+		}
+	}
+	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+}
+
+// step runs one. An error says, for people, why it could not be started.
+func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, env []string, grace time.Duration) (*schedulerv1.StepEnded, error) {
+	if err := r.workspace.missing(); err != nil {
+		return nil, err
+	}
+	shell, err := findShell(append([]string{"/bin"}, filepath.SplitList(variables(env)["PATH"])...))
+	if err != nil {
+		return nil, err
+	}
+	output, input, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("step %d cannot be started: %w", step.GetNumber(), err)
+	}
+	defer output.Close() //nolint:errcheck // it was not written to
+	pid, ended, err := r.processes.start(command{
+		argv: []string{shell, "-e", "-c", step.GetRun()}, env: env, dir: r.workspace.path, output: input,
+	})
+	_ = input.Close() // the command has its own
+	if err != nil {
+		return nil, fmt.Errorf("step %d cannot be started: %w", step.GetNumber(), err)
+	}
+	r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepStarted{StepStarted: &schedulerv1.StepStarted{Number: step.GetNumber()}}})
+	printed := func(data []byte) {
+		r.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: step.GetNumber(), Data: data}}})
+	}
+	if r.notice != "" {
+		printed([]byte(r.notice + "\n"))
+		r.notice = ""
+	}
+
+	pump := &pump{r: output, emit: printed}
+	closed := make(chan bool, 1)
+	go func() { closed <- pump.run() }()
+	status, stopped := wait(ctx, pid, grace, ended, pump)
+	if eof := <-closed; !eof && !stopped {
+		signalGroup(pid, syscall.SIGKILL)
+		printed([]byte(backgroundNotice))
+	}
+	return &schedulerv1.StepEnded{Number: step.GetNumber(), ExitCode: int32(exitCode(status)), Stopped: stopped}, nil //nolint:gosec // 0 to 255
+}
+
+// wait waits for the command. When ctx ends first it stops the whole group, which
+// is gone when wait returns.
+func wait(ctx context.Context, group int, grace time.Duration, ended <-chan syscall.WaitStatus, pump *pump) (status syscall.WaitStatus, stopped bool) {
+	select {
+	case status = <-ended:
+		pump.finish(time.Now().Add(background))
+		return status, false
+	case <-ctx.Done():
+	}
+	if !halted(ctx).atOnce {
+		signalGroup(group, syscall.SIGTERM)
+		waitGroup(group, time.Now().Add(grace))
+	}
+	signalGroup(group, syscall.SIGKILL)
+	status = <-ended
+	pump.finish(time.Now())
+	return status, true
+}
+
+func findShell(folders []string) (string, error) {
+	for _, folder := range folders {
+		if path := filepath.Join(folder, "sh"); filepath.IsAbs(path) {
+			if found, err := exec.LookPath(path); err == nil {
+				return found, nil
+			}
+		}
+	}
+	return "", errors.New("the image has no shell: steps are run with sh -e, and there is no sh in /bin or PATH; use an image that has one")
+}
+
+// short is 30m where String says 30m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

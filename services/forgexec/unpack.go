@@ -1,0 +1,241 @@
+package forgexec
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// limits of a source. A bare stream of headers is bounded by three times size.
+type limits struct {
+	size    int64 // bytes in files
+	entries int64 // files, folders and links
+}
+
+func sourceLimits() limits { return limits{size: 2 << 30, entries: 1_000_000} }
+
+// maxName is PATH_MAX of Linux.
+const maxName = 4096
+
+// refusal is why a source must not be unpacked, for people.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
+
+// unpack unpacks a gzipped tarball as GitHub makes them into root, an empty
+// folder, without the one folder that GitHub puts around it. It reads to the end
+// of the stream. A refusal says that the source holds what must not be unpacked.
+func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, err error) {
+	unzipped, err := gzip.NewReader(stream)
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the source: %w", err)
+	}
+	raw := &bounded{r: unzipped, left: 3 * most.size, most: most.size}
+	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}}
+	archive := tar.NewReader(raw)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("read the source: %w", err)
+		}
+		if err := u.entry(header, archive); err != nil {
+			return 0, 0, err
+		}
+	}
+	// The checksum stands at the end.
+	if _, err := io.Copy(io.Discard, raw); err != nil {
+		return 0, 0, fmt.Errorf("read the source: %w", err)
+	}
+	if err := u.checkLinks(); err != nil {
+		return 0, 0, err
+	}
+	return u.entries, u.size, nil
+}
+
+type bounded struct {
+	r          io.Reader
+	left, most int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, tooLarge(b.most)
+	}
+	return n, err
+}
+
+func tooLarge(most int64) error {
+	return refuse("the source is larger than %d MiB unpacked, the most Forge takes", most>>20)
+}
+
+type unpacking struct {
+	root          *os.Root
+	most          limits
+	top           string          // the folder around everything
+	folders       map[string]bool // those made here: real ones, never links
+	links         []string
+	entries, size int64
+}
+
+func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
+	if header.Typeflag == tar.TypeXGlobalHeader { // git writes the commit there
+		return nil
+	}
+	name, err := u.within(header.Name)
+	if err != nil {
+		return err
+	}
+	if name == "." {
+		if header.Typeflag != tar.TypeDir {
+			return refuse("the source holds %s outside of its one folder", quoted(header.Name))
+		}
+		return nil
+	}
+	if header.Typeflag == tar.TypeDir {
+		return u.folder(name)
+	}
+	if err := u.folder(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := u.count(); err != nil {
+		return err
+	}
+	switch header.Typeflag {
+	case tar.TypeReg:
+		err = u.file(name, header, content)
+	case tar.TypeSymlink:
+		u.links = append(u.links, name)
+		err = u.root.Symlink(header.Linkname, name)
+	case tar.TypeLink:
+		err = u.hardLink(name, header.Linkname)
+	default:
+		return refuse("the source holds %s, which is no file, folder or link", quoted(name))
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return refuse("the source holds %s twice", quoted(name))
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", quoted(name), err)
+	}
+	return nil
+}
+
+// within returns the name below the top folder, "." for that folder itself.
+func (u *unpacking) within(name string) (string, error) {
+	if len(name) > maxName {
+		return "", refuse("the source holds a name of more than %d bytes: %s", maxName, quoted(name))
+	}
+	clean := path.Clean(name)
+	if path.IsAbs(name) || clean == "." || strings.Contains("/"+name+"/", "/../") || !filepath.IsLocal(clean) {
+		return "", refuse("the source holds %s, which leads outside of the workspace", quoted(name))
+	}
+	top, rest, _ := strings.Cut(clean, "/")
+	if u.top == "" {
+		u.top = top
+	}
+	if top != u.top {
+		return "", refuse("the source holds %s outside of its one folder %s", quoted(name), quoted(u.top))
+	}
+	if rest == "" {
+		rest = "."
+	}
+	return rest, nil
+}
+
+// folder makes the folder and those above it. Whatever else is there by that
+// name, a link above all, is refused: nothing is ever written through a link.
+func (u *unpacking) folder(name string) error {
+	if u.folders[name] {
+		return nil
+	}
+	if err := u.folder(path.Dir(name)); err != nil {
+		return err
+	}
+	if err := u.count(); err != nil {
+		return err
+	}
+	err := u.root.Mkdir(name, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return refuse("the source holds %s both as a folder and as something else", quoted(name))
+	}
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	u.folders[name] = true
+	return nil
+}
+
+func (u *unpacking) count() error {
+	if u.entries++; u.entries > u.most.entries {
+		return refuse("the source holds more than %d files and folders, the most Forge takes", u.most.entries)
+	}
+	return nil
+}
+
+func (u *unpacking) file(name string, header *tar.Header, content io.Reader) error {
+	if header.Size > u.most.size-u.size {
+		return tooLarge(u.most.size)
+	}
+	mode := fs.FileMode(0o644)
+	if header.Mode&0o111 != 0 {
+		mode = 0o755
+	}
+	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(file, content)
+	u.size += n
+	return errors.Join(err, file.Close())
+}
+
+// hardLink links to a file of the source that is there already. A hard link to a
+// symbolic one would give that another place to count from.
+func (u *unpacking) hardLink(name, target string) error {
+	old, err := u.within(target)
+	if err != nil {
+		return err
+	}
+	if info, err := u.root.Lstat(old); err != nil || !info.Mode().IsRegular() {
+		return refuse("the source holds %s, a link to %s, which is no file before it", quoted(name), quoted(target))
+	}
+	return u.root.Link(old, name)
+}
+
+// checkLinks follows each link, now that all is there. os.Root does not follow
+// one out of the workspace, and has no name for the error then; a link to
+// nothing or in circles leads nowhere and does no harm.
+func (u *unpacking) checkLinks() error {
+	for _, name := range u.links {
+		_, err := u.root.Stat(name)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
+			continue
+		}
+		target, _ := u.root.Readlink(name)
+		return refuse("the source holds %s, a link to %s, which leads outside of the workspace", quoted(name), quoted(target))
+	}
+	return nil
+}
+
+// quoted keeps hostile names short and on one line.
+func quoted(name string) string {
+	const most = 200
+	if len(name) > most {
+		name = name[:most] + "…"
+	}
+	return fmt.Sprintf("%q", name)
+}

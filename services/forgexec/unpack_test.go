@@ -1,0 +1,235 @@
+package forgexec
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+type entry struct {
+	header  tar.Header
+	content string
+}
+
+func file(name, content string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, content}
+}
+
+func folder(name string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}, ""}
+}
+
+func symlink(name, target string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}, ""}
+}
+
+func hardLink(name, target string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}, ""}
+}
+
+func special(kind byte, name string) entry {
+	return entry{tar.Header{Typeflag: kind, Name: name, Mode: 0o644}, ""}
+}
+
+func tarball(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	zipped := gzip.NewWriter(&buffer)
+	archive := tar.NewWriter(zipped)
+	for _, e := range entries {
+		e.header.Size = int64(len(e.content))
+		if err := archive.WriteHeader(&e.header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := archive.Write([]byte(e.content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+func TestSourceIsUnpackedWithoutItsTopFolder(t *testing.T) {
+	script := file("top/bin/run", "#!/bin/sh\n")
+	script.header.Mode = 0o775
+	long := strings.Repeat("long/", 60) + "name"
+	workspace, _, err := unpackIn(t, sourceLimits(), tarball(t,
+		entry{tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "3f2a91c"}}, ""},
+		folder("top/"), folder("top/bin/"), script, file("top/no/folder/entry", "x"), file("top/"+long, "deep"),
+		symlink("top/bin/link", "../no/folder/entry"), symlink("top/dangling", "not/there"), symlink("top/circle", "circle"),
+		symlink("top/tofolder", "no/folder"), hardLink("top/same", "top/bin/run")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"bin/run": "#!/bin/sh\n", "no/folder/entry": "x", long: "deep", "bin/link": "x", "tofolder/entry": "x", "same": "#!/bin/sh\n",
+	} {
+		if got, err := os.ReadFile(filepath.Join(workspace, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for name, want := range map[string]fs.FileMode{"bin/run": 0o755, "no/folder/entry": 0o644} {
+		if info, err := os.Stat(filepath.Join(workspace, name)); err != nil || info.Mode().Perm()|0o022 != want|0o022 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestHostileSourcesAreRefused(t *testing.T) {
+	small := limits{size: 10_000, entries: 5}
+	for _, c := range []struct {
+		name    string
+		entries []entry
+		want    string
+	}{
+		{"parent", []entry{file("top/../../escape", "x")}, "outside of the workspace"},
+		{"parent inside", []entry{file("top/a/../b", "x")}, "outside of the workspace"},
+		{"only parents", []entry{file("../escape", "x")}, "outside of the workspace"},
+		{"absolute", []entry{file("/tmp/escape", "x")}, "outside of the workspace"},
+		{"the workspace itself", []entry{file(".", "x")}, "outside of the workspace"},
+		{"two tops", []entry{file("top/a", "x"), file("other/b", "x")}, `"other/b" outside of its one folder "top"`},
+		{"no folder", []entry{file("top", "x")}, "outside of its one folder"},
+		{"link to absolute", []entry{symlink("top/l", "/etc/passwd")}, `a link to "/etc/passwd", which leads outside`},
+		{"link to parent", []entry{symlink("top/l", "../..")}, "which leads outside"},
+		{"link to nothing outside", []entry{symlink("top/l", "../not/there")}, "which leads outside"},
+		{"link by way of links", []entry{folder("top/a/b/c/"), symlink("top/a/b/c/up", "../.."), symlink("top/l", "a/b/c/up/../..")}, "which leads outside"},
+		{"file through a link", []entry{symlink("top/l", "/tmp"), file("top/l/escape", "x")}, `"l" both as a folder and as something else`},
+		{"file through a link inside", []entry{folder("top/d/"), symlink("top/l", "d"), file("top/l/f", "x")}, `"l" both`},
+		{"folder over a link", []entry{symlink("top/l", "/tmp"), folder("top/l/")}, `"l" both`},
+		{"file over a link", []entry{symlink("top/l", "/tmp/escape"), file("top/l", "x")}, `"l" twice`},
+		{"link over a file", []entry{file("top/l", "x"), symlink("top/l", "/tmp")}, `"l" twice`},
+		{"folder below a file", []entry{file("top/f", "x"), file("top/f/g", "x")}, `"f" both`},
+		{"hard link outside", []entry{hardLink("top/l", "/etc/passwd")}, "outside of the workspace"},
+		{"hard link to parent", []entry{hardLink("top/l", "top/../../x")}, "outside of the workspace"},
+		{"hard link through a link", []entry{symlink("top/e", "/etc"), hardLink("top/l", "top/e/passwd")}, "which is no file before it"},
+		{"hard link to a link", []entry{folder("top/a/"), symlink("top/a/l", ".."), hardLink("top/l", "top/a/l")}, "which is no file before it"},
+		{"hard link to nothing", []entry{hardLink("top/l", "top/x")}, "which is no file before it"},
+		{"device", []entry{special(tar.TypeBlock, "top/sda")}, "no file, folder or link"},
+		{"character device", []entry{special(tar.TypeChar, "top/null")}, "no file, folder or link"},
+		{"fifo", []entry{special(tar.TypeFifo, "top/fifo")}, "no file, folder or link"},
+		{"huge file", []entry{file("top/f", strings.Repeat("x", 10_001))}, "larger than"},
+		{"huge in sum", []entry{file("top/f", strings.Repeat("x", 6000)), file("top/g", strings.Repeat("x", 6000))}, "larger than"},
+		{"many", []entry{file("top/1", ""), file("top/2", ""), file("top/3", ""), file("top/4", ""), file("top/5", ""), file("top/6", "")}, "more than 5"},
+		{"many implied", []entry{file("top/1/2/3/4/5/6", "")}, "more than 5"},
+		{"a name of megabytes", []entry{file("top/"+strings.Repeat("d/", 100_000)+"f", "")}, "a name of more than 4096 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			most := small
+			if strings.Contains(c.name, "name of megabytes") {
+				most = sourceLimits() // its headers are what is large
+			}
+			workspace, parent, err := unpackIn(t, most, tarball(t, c.entries...))
+			if _, ok := errors.AsType[refusal](err); !ok || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+			if len(err.Error()) > 1000 || strings.Contains(err.Error(), "\n") {
+				t.Errorf("no text for people: %s", err)
+			}
+			wantNothingOutside(t, parent, workspace)
+		})
+	}
+}
+
+func TestAStreamOfNothingButHeadersIsRefused(t *testing.T) {
+	var many []entry
+	for range 100 {
+		many = append(many, folder("top/"))
+	}
+	_, _, err := unpackIn(t, limits{size: 1000, entries: 10}, tarball(t, many...))
+	if _, ok := errors.AsType[refusal](err); !ok {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	for _, entries := range [][]entry{
+		{folder("top/"), file("top/a/b", "x"), symlink("top/l", "a/b"), hardLink("top/h", "top/a/b")},
+		{symlink("top/l", "../.."), file("top/l/x", "x")},
+		{file("/x", "x")},
+		{file("../x", "x")},
+		{special(tar.TypeFifo, "top/f")},
+	} {
+		packed := tarball(f, entries...)
+		raw, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			f.Fatal(err)
+		}
+		var plain bytes.Buffer
+		if _, err := plain.ReadFrom(raw); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(plain.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		var packed bytes.Buffer
+		zipped := gzip.NewWriter(&packed)
+		if _, err := zipped.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+		if err := zipped.Close(); err != nil {
+			t.Fatal(err)
+		}
+		workspace, parent, err := unpackIn(t, limits{size: 1 << 20, entries: 1000}, packed.Bytes())
+		wantNothingOutside(t, parent, workspace)
+		if err == nil {
+			wantNoLinkOutside(t, workspace)
+		}
+	})
+}
+
+// unpackIn unpacks into a workspace in a folder that holds nothing else.
+func unpackIn(t *testing.T, most limits, source []byte) (workspace, parent string, err error) {
+	t.Helper()
+	parent, err = filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	workspace = filepath.Join(parent, "workspace")
+	if err := os.Mkdir(workspace, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(workspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	_, _, err = unpack(root, bytes.NewReader(source), most)
+	return workspace, parent, err
+}
+
+func wantNothingOutside(t *testing.T, parent, workspace string) {
+	t.Helper()
+	for _, dir := range []string{parent, "/tmp"} {
+		if _, err := os.Lstat(filepath.Join(dir, "escape")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("written outside of the workspace: %s/escape (%v)", dir, err)
+		}
+	}
+	entries, err := os.ReadDir(parent)
+	if err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(workspace) {
+		t.Errorf("beside the workspace: %v, %v", entries, err)
+	}
+}
+
+func wantNoLinkOutside(t *testing.T, workspace string) {
+	t.Helper()
+	err := filepath.WalkDir(workspace, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type() != fs.ModeSymlink {
+			return err
+		}
+		if end, err := filepath.EvalSymlinks(path); err == nil && end != workspace && !strings.HasPrefix(end, workspace+"/") {
+			t.Errorf("%s leads to %s", path, end)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,217 @@
+package enginetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// runner is the scheduler's side of forgexec, for several attempts.
+type runner struct {
+	schedulerv1.UnimplementedRunnerServiceServer
+
+	socket string
+	source []byte
+
+	mu       sync.Mutex
+	attempts map[string]*attempt // by token
+}
+
+type attempt struct {
+	name    string
+	plan    *schedulerv1.Plan
+	ids     map[string]bool // of the runners that came
+	reports []*schedulerv1.Report
+}
+
+func newRunner(t *testing.T) *runner {
+	t.Helper()
+	// Nothing else is in the folder: engines mount it. A socket's path must be short.
+	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // t.TempDir's is too long
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // builds of other users reach the socket
+		t.Fatal(err)
+	}
+	r := &runner{socket: filepath.Join(dir, "runner.sock"), source: source(t), attempts: map[string]*attempt{}}
+	listener, err := net.Listen("unix", r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(r.socket, 0o666); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	schedulerv1.RegisterRunnerServiceServer(server, r)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it had begun
+			t.Errorf("runner service: %v", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// source holds one file, hello.
+func source(t *testing.T) []byte {
+	t.Helper()
+	const text = "hello from the source\n"
+	var buffer bytes.Buffer
+	zipped := gzip.NewWriter(&buffer)
+	archive := tar.NewWriter(zipped)
+	err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "octo-hello-3f2a91c/hello", Mode: 0o644, Size: int64(len(text))})
+	_, failed := io.WriteString(archive, text)
+	if err := errors.Join(err, failed, archive.Close(), zipped.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+func (r *runner) url() string { return "unix://" + r.socket }
+
+// expect returns the token for a new attempt of these steps.
+func (r *runner) expect(name string, steps ...string) (token string) {
+	plan := &schedulerv1.Plan{
+		BuildId: name, Attempt: 1, Environment: map[string]string{"CI": "true"},
+		Timeout: durationpb.New(time.Hour), Grace: durationpb.New(10 * time.Second), Heartbeat: durationpb.New(time.Second),
+	}
+	for i, run := range steps {
+		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: int32(i + 1), Name: run, Run: run})
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	token = fmt.Sprintf("token-%d-%s", len(r.attempts), name)
+	r.attempts[token] = &attempt{name: name, plan: plan, ids: map[string]bool{}}
+	return token
+}
+
+// Attach serves one stream: whoever has the token gets the plan and the source,
+// and everything is acknowledged.
+func (r *runner) Attach(stream grpc.BidiStreamingServer[schedulerv1.AttachRequest, schedulerv1.AttachResponse]) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	token := strings.Join(md.Get("forge-runner-token"), "")
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	r.mu.Lock()
+	a := r.attempts[token]
+	if a == nil {
+		r.mu.Unlock()
+		return status.Error(codes.Unauthenticated, "no such attempt")
+	}
+	a.ids[hello.GetRunnerId()] = true
+	plan, stored := a.plan, int64(len(a.reports))
+	r.mu.Unlock()
+
+	answers := []*schedulerv1.AttachResponse{{Message: &schedulerv1.AttachResponse_Welcome{Welcome: &schedulerv1.Welcome{StoredSequence: stored}}}}
+	if !hello.GetHasPlan() {
+		answers = append(answers, &schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: plan}})
+	}
+	if !hello.GetHasSource() {
+		answers = append(answers, &schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Source{
+			Source: &schedulerv1.SourceChunk{Data: r.source, Last: true},
+		}})
+	}
+	for {
+		for _, answer := range answers {
+			if err := stream.Send(answer); err != nil {
+				return err
+			}
+		}
+		message, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		answers = nil
+		if report := message.GetReport(); report.GetSequence() > 0 {
+			r.mu.Lock()
+			a.reports = append(a.reports, report)
+			r.mu.Unlock()
+			answers = []*schedulerv1.AttachResponse{{Message: &schedulerv1.AttachResponse_Ack{Ack: &schedulerv1.Ack{Sequence: report.GetSequence()}}}}
+		}
+	}
+}
+
+// newest is the attempt of this name that was expected last; r.mu is held.
+func (r *runner) newest(name string) (token string, a *attempt) {
+	for t, candidate := range r.attempts {
+		if candidate.name == name && (a == nil || t > token) {
+			token, a = t, candidate
+		}
+	}
+	return token, a
+}
+
+func (r *runner) token(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	token, _ := r.newest(name)
+	return token
+}
+
+// runners is how many have come for the attempt.
+func (r *runner) runners(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, a := r.newest(name)
+	return len(a.ids)
+}
+
+func (r *runner) output(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, a := r.newest(name)
+	var output strings.Builder
+	for _, report := range a.reports {
+		output.Write(report.GetOutput().GetData())
+	}
+	return output.String()
+}
+
+// story is what was reported beside the output.
+func (r *runner) story(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, a := r.newest(name)
+	var told []string
+	for _, report := range a.reports {
+		switch e := report.GetEvent().(type) {
+		case *schedulerv1.Report_StepStarted:
+			told = append(told, fmt.Sprintf("start %d", e.StepStarted.GetNumber()))
+		case *schedulerv1.Report_StepEnded:
+			told = append(told, fmt.Sprintf("end %d: %d", e.StepEnded.GetNumber(), e.StepEnded.GetExitCode()))
+		case *schedulerv1.Report_Ended:
+			told = append(told, strings.TrimPrefix(e.Ended.GetCause().String(), "CAUSE_"))
+		}
+	}
+	return strings.Join(told, ", ")
+}

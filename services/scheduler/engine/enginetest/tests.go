@@ -1,0 +1,170 @@
+package enginetest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler"
+)
+
+func commandsRunAndAreHeard(t *testing.T, f *fixture) {
+	f.start("a1", "cat hello; echo oops >&2", "pwd >/dev/null; echo $CI; exit 4", "echo never")
+	f.awaitOutput("a1", "true\n")
+	f.awaitList("a1 exit 0")
+	if got, want := f.runner.story("a1"), "start 1, end 1: 0, start 2, end 2: 4, DONE"; got != want {
+		t.Errorf("reported: %s; want %s", got, want)
+	}
+	got := f.runner.output("a1")
+	if !strings.HasSuffix(got, "hello from the source\noops\ntrue\n") {
+		t.Errorf("output: %q", got)
+	}
+	if strings.Contains(got, f.runner.token("a1")) {
+		t.Error("the token is in the output")
+	}
+}
+
+func startTwiceIsStartOnce(t *testing.T, f *fixture) {
+	spec := f.start("a1", "echo ready; sleep 1000")
+	f.awaitOutput("a1", "ready")
+	for range 3 {
+		if err := f.engine.Start(t.Context(), spec); err != nil {
+			t.Errorf("start again: %v", err)
+		}
+	}
+	f.restart()
+	if err := f.engine.Start(t.Context(), spec); err != nil {
+		t.Errorf("start again after a restart: %v", err)
+	}
+	f.awaitList("a1 running")
+	if n := f.runner.runners("a1"); n != 1 {
+		t.Errorf("%d runners", n)
+	}
+}
+
+func startAfterTheEndStartsNothing(t *testing.T, f *fixture) {
+	spec := f.start("a1", "true")
+	f.awaitList("a1 exit 0")
+	if err := f.engine.Start(t.Context(), spec); err != nil {
+		t.Errorf("start again: %v", err)
+	}
+	f.awaitList("a1 exit 0")
+	if n := f.runner.runners("a1"); n != 1 {
+		t.Errorf("%d runners", n)
+	}
+}
+
+func startAfterStopStartsAnew(_ *testing.T, f *fixture) {
+	f.start("a1", "true")
+	f.awaitList("a1 exit 0")
+	f.stop("a1")
+	f.awaitList()
+	f.start("a1", "echo anew")
+	f.awaitOutput("a1", "anew")
+	f.awaitList("a1 exit 0")
+}
+
+func listTellsRunningFromEnded(_ *testing.T, f *fixture) {
+	f.awaitList()
+	f.start("a1", "sleep 1000")
+	f.awaitList("a1 running")
+	f.start("a2", "true")
+	f.awaitList("a1 running", "a2 exit 0")
+	spec := f.spec("a3", "true")
+	spec.Runner.Token = "another"
+	if err := f.engine.Start(f.t.Context(), spec); err != nil {
+		f.t.Fatal(err)
+	}
+	f.awaitList("a1 running", "a2 exit 0", "a3 exit 3")
+	f.stop("a1")
+	f.awaitList("a2 exit 0", "a3 exit 3")
+}
+
+func attemptsAreApart(t *testing.T, f *fixture) {
+	const look = "ls; echo x >mine; echo x >$HOME/mine; echo x >${TMPDIR:-/tmp}/mine; echo done"
+	f.start("a1", look)
+	f.awaitList("a1 exit 0")
+	f.start("a2", "ls $HOME/mine ${TMPDIR:-/tmp}/mine mine 2>/dev/null || true; "+look)
+	f.awaitOutput("a2", "done")
+	f.awaitList("a1 exit 0", "a2 exit 0")
+	if got := f.runner.output("a2"); !strings.HasSuffix(got, "hello\ndone\n") || strings.Contains(got, "mine") {
+		t.Errorf("the second attempt sees: %q", got)
+	}
+}
+
+func stopEndsAllAndLeavesNothing(_ *testing.T, f *fixture) {
+	mark := unique()
+	f.start("a1", fmt.Sprintf("trap '' TERM; (trap '' TERM; setsid sleep %[1]s & sleep %[1]s) & chmod -w .; echo ready; sleep %[1]s; sleep %[1]s", mark))
+	f.awaitOutput("a1", "ready")
+	f.stop("a1")
+	f.awaitGone(mark)
+	f.awaitList()
+	f.stop("a1")
+}
+
+func stopOfNothingIsNoError(t *testing.T, f *fixture) {
+	f.stop("never-started")
+	f.start("a1", "true")
+	f.awaitList("a1 exit 0")
+	f.stop("a1")
+	f.stop("a1")
+	if got := f.list(); len(got) != 0 {
+		t.Errorf("left: %q", got)
+	}
+}
+
+func aRestartedEngineKnowsWhatRuns(_ *testing.T, f *fixture) {
+	mark := unique()
+	f.start("a1", "echo ready; sleep "+mark)
+	f.start("a2", "true")
+	f.awaitOutput("a1", "ready")
+	f.awaitList("a1 running", "a2 exit 0")
+	f.restart()
+	f.awaitList("a1 running", "a2 exit 0")
+	f.stop("a1")
+	f.awaitGone(mark)
+	f.awaitList("a2 exit 0")
+	f.stop("a2")
+	f.awaitList()
+}
+
+func aKilledForgexecIsNotRunning(_ *testing.T, f *fixture) {
+	mark := unique()
+	kill, command := f.config.Kill, ""
+	if kill == nil {
+		kill, command = func(*testing.T, scheduler.Engine, string) {}, "kill -9 $PPID; "
+	}
+	f.start("a1", fmt.Sprintf("setsid sleep %[1]s & echo ready; sleep 0.2; %[2]s sleep %[1]s", mark, command))
+	f.awaitOutput("a1", "ready")
+	kill(f.t, f.engine, "a1")
+	f.awaitEnd("a1")
+	f.stop("a1")
+	f.awaitGone(mark)
+	f.awaitList()
+}
+
+func whatCannotBeStartedIsInvalid(t *testing.T, f *fixture) {
+	for name, change := range map[string]func(*scheduler.Spec){
+		"no attempt":    func(s *scheduler.Spec) { s.Attempt = "" },
+		"a path":        func(s *scheduler.Spec) { s.Attempt = "../a1" },
+		"upper case":    func(s *scheduler.Spec) { s.Attempt = "A1" },
+		"41 characters": func(s *scheduler.Spec) { s.Attempt = strings.Repeat("a", 41) },
+		"no runner":     func(s *scheduler.Spec) { s.Runner.URL = "" },
+		"no token":      func(s *scheduler.Spec) { s.Runner.Token = "" },
+	} {
+		spec := f.spec("a1", "true")
+		change(&spec)
+		if err := f.engine.Start(t.Context(), spec); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: got %v, want fault.Invalid", name, err)
+		}
+	}
+	if got := f.list(); len(got) != 0 {
+		t.Errorf("started: %q", got)
+	}
+}
+
+// unique is a number of seconds that no other process sleeps for.
+func unique() string { return strconv.Itoa(100_000_000 + rand.IntN(100_000_000)) } //nolint:gosec // not a secret
