@@ -1,0 +1,38 @@
+// Command forge is Forge in one process, and the tool of those who run it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/forge-ci/forge/services/forgexec"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// commands are the verbs, one file each.
+type commands struct {
+	Up      up      `cmd:"" help:"Run Forge: all four services in one process."`
+	Demo    demo    `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	Version version `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	// The engines fall back on this where no forgexec lies beside forge. It reads
+	// no settings: what it finds in its environment is an attempt's.
+	if len(os.Args) > 1 && os.Args[1] == "forgexec" {
+		os.Exit(forgexec.Main(context.Background(), os.Args[2:], os.Environ(), os.Stdout, os.Stderr))
+	}
+	var verbs commands
+	verb, err := settings.Parse(&verbs, filepath.Base(os.Args[0]), "CI/CD for a GitHub App on your own machines.",
+		"127.0.0.1:9090", engine.Names())
+	if err == nil {
+		err = verb.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "forge:", err)
+		os.Exit(1)
+	}
+}

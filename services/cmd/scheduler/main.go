@@ -1,0 +1,111 @@
+// Command scheduler is the room that decides which build runs next, and where.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// stopGrace is how long each part of the process gets to stop.
+const stopGrace = 10 * time.Second
+
+type flags struct {
+	settings.Common
+	settings.Rooms
+	settings.GRPC
+	settings.Links
+	settings.Scheduler
+	ConfigURL   string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" placeholder:"HOST:PORT" help:"gRPC address of config."`
+	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" placeholder:"HOST:PORT" help:"gRPC address of reporter."`
+}
+
+func main() {
+	var f flags
+	_, err := settings.Parse(&f, "scheduler", "Which build runs next, and where.", "127.0.0.1:9092", engine.Names())
+	if err == nil {
+		err = run(context.Background(), f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "scheduler:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, f flags) (err error) {
+	tel, flush, err := telemetry.Start(ctx, telemetry.Config{Service: "scheduler", Version: settings.Version, Debug: f.Debug})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, flush(ctx)) }()
+
+	admin, err := f.Admin()
+	if err != nil {
+		return err
+	}
+	serving, err := f.Server("scheduler", f.GRPCAddress, admin, scheduler.Access(), tel)
+	if err != nil {
+		return err
+	}
+	peer, err := f.Peer("scheduler", tel)
+	if err != nil {
+		return err
+	}
+	config, err := rpc.Dial(f.ConfigURL, peer)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, config.Close()) }()
+	reporter, err := rpc.Dial(f.ReporterURL, peer)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reporter.Close()) }()
+	db, err := sqldb.Open(ctx, f.Database("scheduler", scheduler.Migrations(), tel.Log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	containers, err := engine.New(f.Engine, f.DataDir, tel.Log)
+	if err != nil {
+		return err
+	}
+	runnerListener, runnerURL, err := f.ListenRunner(f.DataDir)
+	if err != nil {
+		return err
+	}
+	service, err := scheduler.New(scheduler.Deps{
+		DB: db, Config: config, Reporter: reporter, Engine: containers,
+		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
+		ForkPolicy: f.ForkPolicy, ExternalURL: f.ExternalURL, RunnerURL: runnerURL, Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return err
+	}
+	server := rpc.NewServer(serving)
+	service.Register(server)
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+	service.RegisterRunner(runner)
+	lis, err := f.Listen()
+	if err != nil {
+		return err
+	}
+
+	tel.Log.InfoContext(ctx, "up", "version", settings.Version, "grpc", lis.Addr().String(), "engine", f.Engine)
+	return daemon.Run(ctx, tel.Log, stopGrace,
+		daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runnerListener) }),
+		daemon.Background("scheduler", service.Run),
+		daemon.Background("gRPC", func(ctx context.Context) error { return server.Serve(ctx, lis) }),
+	)
+}

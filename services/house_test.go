@@ -1,0 +1,220 @@
+// Package services_test holds the house in order: who may import whom, and what stands at the top of the repository.
+package services_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const ours = "github.com/forge-ci/forge/"
+
+// rule says what the packages in and below a folder may import of ours. The rule of the innermost folder counts.
+type rule struct {
+	folder string
+	may    []string // folders, in and below
+	not    []string // exceptions from may
+	tests  []string // what their tests may import besides
+}
+
+// Rooms know each other by the contract alone, which is what makes each deployable apart. Their tests fake a sibling by
+// serving its contract, so they get no exception either.
+func rules() []rule {
+	return []rule{
+		{folder: "gen", may: []string{"gen"}},
+		{folder: "services/kit", may: []string{"services/kit"}},
+		{folder: "services/settings", may: []string{"services/settings", "services/kit"}},
+		{folder: "services/githubsim", may: []string{"services/githubsim", "services/kit"}},
+		{folder: "services/gateway", may: []string{"services/gateway", "services/kit", "gen"}, tests: []string{"services/githubsim"}},
+		{folder: "services/config", may: []string{"services/config", "services/kit", "gen"}, tests: []string{"services/githubsim"}},
+		{folder: "services/reporter", may: []string{"services/reporter", "services/kit", "gen"}, tests: []string{"services/githubsim"}},
+		{
+			folder: "services/scheduler",
+			may:    []string{"services/scheduler", "services/kit", "gen"},
+			not:    []string{"services/scheduler/engine"},
+			tests:  []string{"services/githubsim"},
+		},
+		{
+			folder: "services/scheduler/engine",
+			may:    []string{"services/scheduler", "services/kit", "gen"},
+			tests:  []string{"services/forgexec"},
+		},
+		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
+		{
+			folder: "services/standalone",
+			may: []string{
+				"services/standalone", "services/gateway", "services/config", "services/scheduler", "services/reporter",
+				"services/settings", "services/kit", "gen",
+			},
+			tests: []string{"services/githubsim", "services/forgexec"},
+		},
+		{folder: "services/cmd", may: []string{"services", "gen"}, not: []string{"services/cmd"}},
+	}
+}
+
+// source is what one package imports of ours. All paths go without the prefix that ours have in common.
+type source struct {
+	pkg            string
+	imports, tests []string
+}
+
+func TestPackagesImportOnlyWhatTheHouseAllows(t *testing.T) {
+	sources := read(t, "..", "gen", "services")
+	if len(sources) < 10 {
+		t.Fatalf("found %d packages only", len(sources))
+	}
+	for _, violation := range violations(rules(), sources) {
+		t.Error(violation)
+	}
+}
+
+// The checker itself: each line is a package, what it imports, and the complaint that is due.
+func TestForbiddenImportsAreReported(t *testing.T) {
+	const none = ""
+	for _, c := range []struct {
+		pkg, imports, tests string
+		want                string
+	}{
+		{pkg: "gen/forge/event/v1", imports: "gen/forge/config/v1", want: none},
+		{pkg: "gen/forge/event/v1", imports: "services/kit/rpc", want: "gen/forge/event/v1 must not import services/kit/rpc"},
+		{pkg: "services/kit/rpc", imports: "services/kit/fault", want: none},
+		{pkg: "services/kit/rpc", imports: "gen/forge/event/v1", want: "services/kit/rpc must not import gen/forge/event/v1"},
+		{pkg: "services/kitchen", imports: none, want: "services/kitchen has no rule"},
+		{pkg: "services/gateway", imports: "gen/forge/config/v1", want: none},
+		{pkg: "services/gateway", imports: "services/config", want: "services/gateway must not import services/config"},
+		{pkg: "services/gateway/web", imports: "services/gateway", want: none},
+		{pkg: "services/gateway", tests: "services/githubsim", want: none},
+		{pkg: "services/gateway", tests: "services/config", want: "services/gateway must not import services/config in its tests"},
+		{pkg: "services/config", imports: "services/githubsim", want: "services/config must not import services/githubsim"},
+		{pkg: "services/scheduler", imports: "services/scheduler/queue", want: none},
+		{pkg: "services/scheduler", imports: "services/scheduler/engine/process", want: "services/scheduler must not import services/scheduler/engine/process"},
+		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler", want: none},
+		{pkg: "services/scheduler/engine/docker", imports: "services/reporter", want: "services/scheduler/engine/docker must not import services/reporter"},
+		{pkg: "services/forgexec", imports: "services/scheduler", want: "services/forgexec must not import services/scheduler"},
+		{pkg: "services/githubsim", imports: "gen/forge/event/v1", want: "services/githubsim must not import gen/forge/event/v1"},
+		{pkg: "services/standalone", imports: "services/scheduler/engine/process", want: none},
+		{pkg: "services/standalone", imports: "services/cmd/forge", want: "services/standalone must not import services/cmd/forge"},
+		{pkg: "services/cmd/forge", imports: "services/githubsim", want: none},
+		{pkg: "services/cmd/forge", imports: "services/cmd/gateway", want: "services/cmd/forge must not import services/cmd/gateway"},
+	} {
+		got := violations(rules(), []source{{c.pkg, strings.Fields(c.imports), strings.Fields(c.tests)}})
+		if strings.Join(got, "; ") != c.want {
+			t.Errorf("%s importing %q, its tests %q:\n got %q\nwant %q", c.pkg, c.imports, c.tests, got, c.want)
+		}
+	}
+}
+
+func TestNothingElseStandsAtTheTop(t *testing.T) {
+	allowed := []string{
+		"LICENSE", "Makefile", "README.md", "buf.gen.yaml", "buf.yaml", "go.work", "go.work.sum",
+		"deploy", "docs", "gen", "proto", "services",
+		"forge-data", "forge.yaml", "third_party", // made here, ignored by git
+	}
+	entries, err := os.ReadDir("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); !strings.HasPrefix(name, ".") && !slices.Contains(allowed, name) {
+			t.Errorf("%s at the top of the repository: find it a room, or make one in design and in this list", name)
+		}
+	}
+}
+
+// violations says what each package must not import, in the order of sources.
+func violations(rules []rule, sources []source) []string {
+	var found []string
+	for _, s := range sources {
+		r, ok := innermost(rules, s.pkg)
+		if !ok {
+			found = append(found, s.pkg+" has no rule")
+			continue
+		}
+		check := func(imports, may []string, where string) {
+			for _, imported := range imports {
+				if !within(imported, may) || within(imported, r.not) {
+					found = append(found, fmt.Sprintf("%s must not import %s%s", s.pkg, imported, where))
+				}
+			}
+		}
+		check(s.imports, r.may, "")
+		check(s.tests, slices.Concat(r.may, r.tests), " in its tests")
+	}
+	return found
+}
+
+func innermost(rules []rule, pkg string) (rule, bool) {
+	var best rule
+	for _, r := range rules {
+		if within(pkg, []string{r.folder}) && len(r.folder) > len(best.folder) {
+			best = r
+		}
+	}
+	return best, best.folder != ""
+}
+
+func within(pkg string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(folder string) bool {
+		return pkg == folder || strings.HasPrefix(pkg, folder+"/")
+	})
+}
+
+// read parses the imports of every file below the folders, those behind build tags too. Unlike the output of `go list`,
+// files that a test opens are known to go test, which so runs it again when one has changed.
+func read(t *testing.T, root string, folders ...string) []source {
+	t.Helper()
+	found := map[string]*source{}
+	visit := func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && entry.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		folder := path.Dir(name)
+		if path.Ext(name) != ".go" || slices.Contains(folders, folder) { // this test stands in no room
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.ImportsOnly)
+		if err != nil {
+			return fmt.Errorf("imports of %s: %w", name, err)
+		}
+		if found[folder] == nil {
+			found[folder] = &source{pkg: folder}
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return fmt.Errorf("imports of %s: %w", name, err)
+			}
+			imported, isOurs := strings.CutPrefix(imported, ours)
+			switch {
+			case !isOurs:
+			case strings.HasSuffix(name, "_test.go"):
+				found[folder].tests = append(found[folder].tests, imported)
+			default:
+				found[folder].imports = append(found[folder].imports, imported)
+			}
+		}
+		return nil
+	}
+	for _, folder := range folders {
+		if err := fs.WalkDir(os.DirFS(root), folder, visit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sources []source
+	for _, pkg := range slices.Sorted(maps.Keys(found)) {
+		sources = append(sources, *found[pkg])
+	}
+	return sources
+}

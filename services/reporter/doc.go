@@ -1,0 +1,22 @@
+// Package reporter tells GitHub what became of a build. What GitHub should show
+// is stored before a report is answered, is told at least once, and never goes
+// backwards.
+//
+// Decisions that bind this room:
+//
+//   - A target is level-triggered: it holds the newest of what GitHub should show
+//     and what GitHub was told last, and the loop closes the difference. Reports
+//     that arrive in a burst, twice or out of order become one call with the
+//     newest.
+//   - The first pending and every final state are told at once. While GitHub
+//     shows pending, another text for pending waits for a second: a build that is
+//     queued, runs and ends within that second costs two calls, not three.
+//   - One replica at a time tells a target, for no longer than its lease. A call
+//     that failed may have reached GitHub all the same; what GitHub shows then
+//     counts as unknown, and the newest is told whatever it was before.
+//   - A suspended installation pauses its targets. They are tried again when
+//     GitHub says that it is back, and now and then besides: webhooks get lost,
+//     and this one may be here before the room that makes the tokens has it.
+//   - What GitHub will never take is kept, with the reason, for a person. The next
+//     report for the same target is told all the same.
+package reporter

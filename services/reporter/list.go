@@ -1,0 +1,107 @@
+package reporter
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+const (
+	defaultPage = 50
+	largestPage = 500
+)
+
+// ListTargets lists targets, the latest changed first.
+func (s *Service) ListTargets(ctx context.Context, req *reporterv1.ListTargetsRequest) (*reporterv1.ListTargetsResponse, error) {
+	after, err := parsePageToken(req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	owner, name, whole := strings.Cut(req.GetRepository(), "/")
+	if req.GetRepository() != "" && (!whole || owner == "" || name == "") {
+		return nil, fault.New(fault.Invalid, "repository is written owner/name")
+	}
+	size := int(req.GetPageSize())
+	switch {
+	case size < 0:
+		return nil, fault.New(fault.Invalid, "page_size is negative")
+	case size == 0:
+		size = defaultPage
+	}
+	size = min(size, largestPage)
+	// One more than asked for tells whether there is a next page.
+	found, err := s.store.list(ctx, page{
+		after: after, owner: owner, name: name, sha: req.GetSha(), states: req.GetStates(), limit: size + 1,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &reporterv1.ListTargetsResponse{}
+	if len(found) > size {
+		found = found[:size]
+		resp.NextPageToken = pageToken(found[size-1])
+	}
+	for _, t := range found {
+		resp.Targets = append(resp.Targets, t.proto())
+	}
+	return resp, nil
+}
+
+// GetTarget shows one target.
+func (s *Service) GetTarget(ctx context.Context, req *reporterv1.GetTargetRequest) (*reporterv1.GetTargetResponse, error) {
+	t, err := s.store.get(ctx, req.GetTargetId())
+	if err != nil {
+		return nil, err
+	}
+	return &reporterv1.GetTargetResponse{Target: t.proto()}, nil
+}
+
+func (t *target) proto() *reporterv1.Target {
+	return &reporterv1.Target{
+		Id: t.id, Kind: t.kind, Repository: t.repository, InstallationId: t.installationID, Sha: t.sha, Context: t.context,
+		State: t.state, Version: t.version, ToldVersion: t.toldVersion,
+		DesiredState: t.want.state, Description: t.want.description, TargetUrl: t.want.url, BuildId: t.buildID,
+		Attempts: int32(t.attempts), Error: t.err, NextTryTime: moment(t.due), //nolint:gosec // mostTries at most
+		TellTime: moment(t.toldAt), UpdateTime: moment(t.updated), PullRequest: t.pullRequest,
+	}
+}
+
+func moment(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// cursor is the last target of a page.
+type cursor struct {
+	updated int64
+	id      string
+}
+
+func pageToken(last target) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", sqldb.Micros(last.updated), last.id))
+}
+
+func parsePageToken(token string) (cursor, error) {
+	var c cursor
+	if token == "" {
+		return c, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	if err == nil {
+		_, err = fmt.Sscanf(string(text), "%d %s", &c.updated, &c.id)
+	}
+	if err != nil {
+		return cursor{}, fault.New(fault.Invalid, "page_token is not one of ours")
+	}
+	return c, nil
+}

@@ -1,0 +1,239 @@
+package reporter
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// store keeps targets.
+type store struct{ db *sqldb.DB }
+
+const targetColumns = `id, kind, repository_id, owner, name, installation_id, sha, context, head, base, build_id, traceparent,
+	version, want_state, want_description, want_url, told_version, told_state, told_description, told_url, told, pull_request,
+	state, due, lease, attempts, error, updated`
+
+func scanTarget(scan func(...any) error) (target, error) {
+	t := target{repository: &eventv1.Repository{}}
+	var told, dueAt, lease, updated int64
+	err := scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
+		&t.head, &t.base, &t.buildID, &t.traceparent,
+		&t.version, &t.want.state, &t.want.description, &t.want.url,
+		&t.toldVersion, &t.told.state, &t.told.description, &t.told.url, &told, &t.pullRequest,
+		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated)
+	t.toldAt, t.due, t.lease, t.updated = sqldb.Time(told), sqldb.Time(dueAt), sqldb.Time(lease), sqldb.Time(updated)
+	return t, err
+}
+
+// change locks a target, has it changed and stores it. A target that is not
+// there yet is new: of the given kind and repository, with nothing to tell.
+func (s *store) change(ctx context.Context, id string, kind reporterv1.Target_Kind, repositoryID int64, change func(*target)) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO targets (id, kind, repository_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+			id, int32(kind), repositoryID); err != nil {
+			return err
+		}
+		t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id).Scan)
+		if err != nil {
+			return err
+		}
+		change(&t)
+		return save(ctx, tx, t)
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("change target %s: %w", id, err))
+	}
+	return nil
+}
+
+func (s *store) locked() string {
+	if s.db.Dialect == sqldb.Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+func save(ctx context.Context, tx *sql.Tx, t target) error {
+	_, err := tx.ExecContext(ctx,
+		`UPDATE targets SET owner = $2, name = $3, installation_id = $4, sha = $5, context = $6, head = $7, base = $8,
+			build_id = $9, traceparent = $10, version = $11, want_state = $12, want_description = $13, want_url = $14,
+			told_version = $15, told_state = $16, told_description = $17, told_url = $18, told = $19, pull_request = $20,
+			state = $21, due = $22, lease = $23, attempts = $24, error = $25, updated = $26
+		WHERE id = $1`,
+		t.id, t.repository.GetOwner(), t.repository.GetName(), t.installationID, t.sha, t.context, t.head, t.base,
+		t.buildID, t.traceparent, t.version, t.want.state, t.want.description, t.want.url,
+		t.toldVersion, t.told.state, t.told.description, t.told.url, sqldb.Micros(t.toldAt), t.pullRequest,
+		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated))
+	return err
+}
+
+// claim leases due targets until the given moment, those that are due longest
+// first. A lease that ran out was that of somebody who died while telling:
+// nobody knows what GitHub heard of it.
+func (s *store) claim(ctx context.Context, limit int, now, until time.Time) ([]target, error) {
+	var claimed []target
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		claimed, err = query(ctx, tx, `SELECT `+targetColumns+` FROM targets
+			WHERE due > 0 AND due <= $1 AND lease <= $1 ORDER BY due LIMIT $2`+s.db.Dialect.SkipLocked(), sqldb.Micros(now), limit)
+		for i := range claimed {
+			t := &claimed[i]
+			if !t.lease.IsZero() {
+				t.told = shown{}
+			}
+			t.lease = sqldb.Time(sqldb.Micros(until)) // as it is read again
+			err = errors.Join(err, save(ctx, tx, *t))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("claim targets: %w", err))
+	}
+	return claimed, nil
+}
+
+// settle writes down how a try ended, unless the lease was lost meanwhile, and
+// returns the target as it is then.
+func (s *store) settle(ctx context.Context, claimed target, change func(*target)) (settled target, err error) {
+	err = s.change(ctx, claimed.id, claimed.kind, claimed.repository.GetId(), func(t *target) {
+		if t.lease.Equal(claimed.lease) {
+			change(t)
+		}
+		settled = *t
+	})
+	return settled, err
+}
+
+// freeLeases makes what somebody was telling due. A SQLite file has one reporter,
+// so at its start a lease is a dead one's. On PostgreSQL other replicas hold
+// leases, and a dead one's runs out by itself.
+func (s *store) freeLeases(ctx context.Context, now time.Time) error {
+	if s.db.Dialect != sqldb.SQLite {
+		return nil
+	}
+	return s.exec(ctx, "free leases", `UPDATE targets SET lease = 0, due = $1, told_state = '', told_description = '', told_url = ''
+		WHERE lease > 0`, sqldb.Micros(now))
+}
+
+// resume has what waits in one of the states for an installation or a repository
+// (0: any) tried at once.
+func (s *store) resume(ctx context.Context, installationID, repositoryID int64, now time.Time, states ...reporterv1.Target_State) error {
+	where, args := in("state", states, sqldb.Micros(now), int32(reporterv1.Target_STATE_PENDING), installationID, repositoryID)
+	return s.exec(ctx, "resume targets", `UPDATE targets SET due = $1, updated = $1, state = $2, attempts = 0
+		WHERE CAST($3 AS BIGINT) IN (0, installation_id) AND CAST($4 AS BIGINT) IN (0, repository_id) AND `+where, args...)
+}
+
+// abandon keeps all that an installation was still to be told for a person.
+func (s *store) abandon(ctx context.Context, installationID int64, why string, now time.Time) error {
+	return s.exec(ctx, "abandon targets", `UPDATE targets SET due = 0, updated = $1, state = $2, error = $3
+		WHERE installation_id = $4 AND state NOT IN ($2, $5)`,
+		sqldb.Micros(now), int32(reporterv1.Target_STATE_KEPT), why, installationID, int32(reporterv1.Target_STATE_TOLD))
+}
+
+// move renames a repository in all its targets.
+func (s *store) move(ctx context.Context, to *eventv1.Repository, installationID int64) error {
+	return s.exec(ctx, "move targets", `UPDATE targets SET owner = $2, name = $3,
+			installation_id = COALESCE(NULLIF(CAST($4 AS BIGINT), 0), installation_id) WHERE repository_id = $1`,
+		to.GetId(), to.GetOwner(), to.GetName(), installationID)
+}
+
+func (s *store) exec(ctx context.Context, what, statement string, args ...any) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, statement, args...)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
+}
+
+// get is fault.NotFound, with a text for people, where there is none.
+func (s *store) get(ctx context.Context, id string) (target, error) {
+	t, err := scanTarget(s.db.Read().QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`, id).Scan)
+	if errors.Is(err, sql.ErrNoRows) {
+		return target{}, fault.Newf(fault.NotFound, "no target %s: nothing was ever reported for it, or it was pruned since", id)
+	}
+	if err != nil {
+		return target{}, sqldb.Kind(fmt.Errorf("read target %s: %w", id, err))
+	}
+	return t, nil
+}
+
+// page says which targets a list shows: those that changed before the last of
+// the page before.
+type page struct {
+	after       cursor
+	owner, name string
+	sha         string
+	states      []reporterv1.Target_State
+	limit       int
+}
+
+// list returns a page of targets, the latest changed first.
+func (s *store) list(ctx context.Context, p page) ([]target, error) {
+	where, args := []string{"TRUE"}, []any{}
+	add := func(wanted bool, condition string, values ...any) {
+		if wanted {
+			for _, value := range values {
+				args = append(args, value)
+				condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
+			}
+			where = append(where, condition)
+		}
+	}
+	add(p.after.id != "", "(updated < ? OR (updated = ? AND id < ?))", p.after.updated, p.after.updated, p.after.id)
+	add(p.owner != "", "lower(owner) = lower(?) AND lower(name) = lower(?)", p.owner, p.name)
+	add(p.sha != "", "sha = ?", p.sha)
+	if len(p.states) > 0 {
+		var condition string
+		condition, args = in("state", p.states, args...)
+		where = append(where, condition)
+	}
+	args = append(args, p.limit)
+	found, err := query(ctx, s.db.Read(), `SELECT `+targetColumns+` FROM targets WHERE `+strings.Join(where, " AND ")+
+		fmt.Sprintf(" ORDER BY updated DESC, id DESC LIMIT $%d", len(args)), args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("list targets: %w", err))
+	}
+	return found, nil
+}
+
+// in is a condition on one of several values, which it adds to args.
+func in(column string, values []reporterv1.Target_State, args ...any) (condition string, all []any) {
+	args = slices.Clone(args)
+	var marks []string
+	for _, value := range values {
+		args = append(args, int32(value))
+		marks = append(marks, fmt.Sprintf("$%d", len(args)))
+	}
+	return column + " IN (" + strings.Join(marks, ", ") + ")", args
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, statement string, args ...any) (*sql.Rows, error)
+}
+
+func query(ctx context.Context, q querier, statement string, args ...any) (found []target, err error) {
+	rows, err := q.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		t, err := scanTarget(rows.Scan)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, t)
+	}
+	return found, rows.Err()
+}

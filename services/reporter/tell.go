@@ -1,0 +1,182 @@
+package reporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-github/v62/github"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+const (
+	tryFor       = 45 * time.Second
+	lease        = tryFor + 15*time.Second // outlives the try and its settling
+	settleWithin = 5 * time.Second
+)
+
+// answer is what came of telling; a status has none.
+type answer struct {
+	pullRequest int32
+	note        string // for people
+}
+
+// work makes one try and writes down how it ended.
+func (s *Service) work(ctx context.Context, claimed target) {
+	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.context,
+		trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithAttributes(attribute.String("forge.target", claimed.id), attribute.String("forge.sha", claimed.sha)))
+	defer span.End()
+
+	tried, got, err := s.try(ctx, claimed)
+	stopped := err != nil && ctx.Err() != nil
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	log := s.deps.Log.With("target", claimed.id, "repository", claimed.repository.GetOwner()+"/"+claimed.repository.GetName(),
+		"sha", claimed.sha, "context", claimed.context)
+	change := func(t *target) {
+		now := s.deps.Now()
+		switch {
+		case err == nil:
+			if got != (answer{}) && t.version == tried.version {
+				t.pullRequest, t.want.description = got.pullRequest, got.note
+				tried.want.description = got.note
+			}
+			t.succeed(tried.version, tried.want, now)
+		case stopped:
+			t.release(now)
+		default:
+			t.fail(tried.version, judge(err), now, s.deps.Random)
+		}
+	}
+	// A stop ends ctx; how the try ended is written down all the same.
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	settled, settleErr := s.store.settle(ending, claimed, change)
+	switch {
+	case settleErr != nil:
+		log.ErrorContext(ctx, "outcome not stored; GitHub is told again when the lease is over", "error", settleErr)
+	case err == nil:
+		log.InfoContext(ctx, "GitHub told", "version", tried.version, "state", tried.want.state, "text", tried.want.description)
+	case settled.state == reporterv1.Target_STATE_KEPT:
+		log.ErrorContext(ctx, "GitHub not told, kept for a person", "version", tried.version, "error", settled.err)
+	case !stopped:
+		log.WarnContext(ctx, "GitHub not told, tried again", "version", tried.version, "due", settled.due, "error", settled.err)
+	}
+	if settled.state == reporterv1.Target_STATE_PENDING { // something newer came meanwhile
+		s.loop.Wake()
+	}
+}
+
+// try tells GitHub the newest of a target, and returns what that was.
+func (s *Service) try(ctx context.Context, claimed target) (target, answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
+	defer cancel()
+	from := &source{tokens: s.tokens, request: &configv1.CreateTokenRequest{
+		Repository: claimed.repository, InstallationId: claimed.installationID,
+	}}
+	if err := from.renew(ctx); err != nil {
+		return claimed, answer{}, err
+	}
+	client, err := s.client(from)
+	if err != nil {
+		return claimed, answer{}, err
+	}
+	// A token can take its time.
+	newest, err := s.store.get(ctx, claimed.id)
+	if err != nil || newest.want == newest.told {
+		return newest, answer{}, err
+	}
+	tell := map[reporterv1.Target_Kind]func(context.Context, *github.Client, target) (answer, error){
+		reporterv1.Target_KIND_STATUS:    tellStatus,
+		reporterv1.Target_KIND_PROMOTION: tellPromotion,
+	}[newest.kind]
+	got, err := tell(ctx, client, newest)
+	return newest, got, err
+}
+
+func tellStatus(ctx context.Context, client *github.Client, t target) (answer, error) {
+	_, _, err := client.Repositories.CreateStatus(ctx, t.repository.GetOwner(), t.repository.GetName(), t.sha, &github.RepoStatus{
+		State: &t.want.state, Description: &t.want.description, TargetURL: &t.want.url, Context: &t.context,
+	})
+	return answer{}, err
+}
+
+func (s *Service) client(from kitgithub.TokenSource) (*github.Client, error) {
+	return kitgithub.New(kitgithub.Config{
+		APIURL: s.deps.GitHubAPIURL, Tokens: from, Tracer: s.deps.Tracer, Log: s.deps.Log, Base: s.transport,
+	})
+}
+
+// source is config as the token source of one try.
+type source struct {
+	tokens  configv1.TokenServiceClient
+	request *configv1.CreateTokenRequest
+	token   string
+}
+
+// Token is the token of the try, another one after Expire.
+func (s *source) Token(ctx context.Context) (string, error) {
+	if s.token == "" {
+		if err := s.renew(ctx); err != nil {
+			return "", err
+		}
+	}
+	return s.token, nil
+}
+
+// Expire has the next Token be another one.
+func (s *source) Expire(token string) { s.token, s.request.RejectedToken = "", token }
+
+func (s *source) renew(ctx context.Context) error {
+	resp, err := s.tokens.CreateToken(ctx, s.request)
+	switch {
+	case fault.Is(err, fault.Conflict):
+		return &suspendedError{err}
+	case err != nil:
+		return fmt.Errorf("no token for GitHub: %w", err)
+	}
+	s.token = resp.GetToken()
+	return nil
+}
+
+// suspendedError says that the installation is suspended.
+type suspendedError struct{ cause error }
+
+func (e *suspendedError) Error() string { return e.cause.Error() }
+func (e *suspendedError) Unwrap() error { return e.cause }
+
+// setback is what a failed try means for its target.
+type setback struct {
+	state reporterv1.Target_State // failing, paused or kept
+	after time.Duration           // the pause that GitHub asks for; 0: none in particular
+	text  string
+}
+
+// judge says what an error means. What is nobody's decision, and credentials
+// that an operator can mend, are tried again.
+func judge(err error) setback {
+	outcome := kitgithub.Classify(err)
+	why := setback{reporterv1.Target_STATE_FAILING, outcome.After, outcome.Text}
+	_, suspended := errors.AsType[*suspendedError](err)
+	switch {
+	case suspended, outcome.Kind == fault.Denied && strings.Contains(outcome.Text, "suspended"):
+		why.state = reporterv1.Target_STATE_PAUSED
+	case outcome.Retry:
+	case slices.Contains([]fault.Kind{fault.Denied, fault.NotFound, fault.Invalid, fault.Conflict}, outcome.Kind):
+		why.state = reporterv1.Target_STATE_KEPT
+	}
+	return why
+}

@@ -1,0 +1,432 @@
+package reporter
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+const (
+	queued  = schedulerv1.Build_STATE_QUEUED
+	running = schedulerv1.Build_STATE_RUNNING
+	good    = schedulerv1.Build_STATE_PASSED
+	bad     = schedulerv1.Build_STATE_FAILED
+
+	told    = reporterv1.Target_STATE_TOLD
+	failing = reporterv1.Target_STATE_FAILING
+	paused  = reporterv1.Target_STATE_PAUSED
+	kept    = reporterv1.Target_STATE_KEPT
+)
+
+func TestFastBuildCostsTwoCalls(t *testing.T) {
+	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		w.background(s.Run)
+		w.report(s, 1, w.build(queued))
+		w.reaches(s, told)
+		w.report(s, 2, w.build(running)) // waits for what may come within the second
+		w.report(s, 3, like(w.build(good), good))
+		w.reaches(s, told)
+		w.wantHistory("pending: Queued", "success: Passed, 1 step")
+	})
+}
+
+func TestSlowBuildIsShownRunning(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		w.background(s.Run)
+		w.report(s, 1, w.build(queued))
+		w.reaches(s, told)
+		w.report(s, 2, w.build(running))
+		if got := w.target(s); got.GetState() != reporterv1.Target_STATE_PENDING || got.GetNextTryTime().AsTime() != w.clock.Now().Add(patience) {
+			t.Errorf("another text for pending is due at once: %v", got)
+		}
+		w.clock.Advance(patience)
+		s.loop.Wake()
+		w.reaches(s, told)
+		w.wantHistory("pending: Queued", "pending: Running")
+	})
+}
+
+func TestOnlyTheNewestOfReportsInAnyOrderIsTold(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		w.report(s, 3, like(w.build(good), good))
+		w.report(s, 1, w.build(queued))
+		w.report(s, 3, w.build(bad))
+		w.report(s, 2, w.build(running))
+		w.background(s.Run)
+		w.reaches(s, told)
+		w.report(s, 2, w.build(running))
+		w.report(s, 4, like(w.build(good), good)) // looks the same
+		if got := w.reaches(s, told); got.GetToldVersion() != 4 {
+			t.Errorf("told %v, want version 4", got)
+		}
+		w.wantHistory("success: Passed, 1 step")
+	})
+}
+
+func TestReportDuringACallIsToldAfterIt(t *testing.T) {
+	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		arrived, release := make(chan struct{}, 9), make(chan struct{})
+		w.onTheWay(func(_ http.ResponseWriter, r *http.Request) bool {
+			arrived <- struct{}{}
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			return false
+		})
+		w.background(s.Run)
+		w.report(s, 1, w.build(queued))
+		<-arrived
+		w.report(s, 2, like(w.build(bad), bad))
+		w.report(s, 3, w.build(queued)) // looks like what is being told, but comes after it
+		w.report(s, 4, like(w.build(good), good))
+		close(release)
+		w.reaches(s, told)
+		w.wantHistory("pending: Queued", "success: Passed, 1 step")
+	})
+}
+
+func TestReportMeetsTroubleOnTheWay(t *testing.T) {
+	status := func(code int, body string, headers ...string) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			for i := 0; i < len(headers); i += 2 {
+				w.Header().Set(headers[i], headers[i+1])
+			}
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+			return true
+		}
+	}
+	for name, c := range map[string]struct {
+		way   func(http.ResponseWriter, *http.Request) bool
+		mint  error
+		state reporterv1.Target_State
+		pause time.Duration // 0: none
+		says  string
+	}{
+		"bad gateway":        {way: status(502, ""), state: failing, pause: time.Second, says: "502 Bad Gateway"},
+		"retry after":        {way: status(403, `{"message":"You have exceeded a secondary rate limit"}`, "Retry-After", "17"), state: failing, pause: 17 * time.Second, says: "slow down for 17s"},
+		"too many requests":  {way: status(429, `{"message":"slow"}`, "Retry-After", "3"), state: failing, pause: 3 * time.Second, says: "slow down for 3s"},
+		"bad credentials":    {way: status(401, `{"message":"Bad credentials"}`), state: failing, pause: time.Second, says: "does not accept the credentials"},
+		"missing permission": {way: status(403, `{"message":"Resource not accessible by integration"}`, "X-Accepted-GitHub-Permissions", "statuses=write"), state: kept, says: "lacks the permission statuses=write"},
+		"suspended":          {way: status(403, `{"message":"This installation has been suspended"}`), state: paused, pause: time.Second, says: "suspended"},
+		"gone":               {way: status(404, `{"message":"Not Found"}`), state: kept, says: "Not Found"},
+		"too many statuses":  {way: status(422, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`), state: kept, says: "maximum number of statuses"},
+		"cut off":            {way: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }, state: failing, pause: time.Second, says: "cut off"},
+		"no token for now":   {mint: fault.New(fault.Unavailable, "GitHub could not be asked"), state: failing, pause: time.Second, says: "GitHub could not be asked"},
+		"config is broken":   {mint: fault.New(fault.Internal, "oops"), state: failing, pause: time.Second, says: "internal error"},
+		"not installed":      {mint: fault.New(fault.NotFound, "the GitHub App is not installed on octo/shop"), state: kept, says: "not installed on octo/shop"},
+		"token of suspended": {mint: fault.New(fault.Conflict, "installation of octo is suspended"), state: paused, pause: time.Second, says: "suspended"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kittest.DBs(t, "reporter", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
+				w := newWorld(t)
+				s := w.reporter(open())
+				mint := w.mint
+				if c.mint != nil {
+					w.minting(func(*configv1.CreateTokenRequest) (string, error) { return "", c.mint })
+				}
+				w.onTheWay(c.way)
+				w.background(s.Run)
+				w.report(s, 1, like(w.build(good), good))
+				got := w.reaches(s, c.state)
+				if !strings.Contains(got.GetError(), c.says) {
+					t.Errorf("error is %q, want something with %q", got.GetError(), c.says)
+				}
+				if next := got.GetNextTryTime(); c.pause == 0 && next != nil || c.pause > 0 && next.AsTime() != w.clock.Now().Add(c.pause) {
+					t.Errorf("next try at %v, want %v after %v", next.AsTime(), c.pause, w.clock.Now())
+				}
+				// Once the trouble is over, the next try or the next report gets through.
+				w.onTheWay(nil)
+				w.minting(mint)
+				if c.pause == 0 {
+					w.report(s, 2, like(w.build(good), good))
+				}
+				w.clock.Advance(c.pause)
+				s.loop.Wake()
+				if got := w.reaches(s, told); got.GetError() != "" || got.GetAttempts() != 0 {
+					t.Errorf("told, and still %v", got)
+				}
+				w.wantHistory("success: Passed, 1 step")
+			})
+		})
+	}
+}
+
+func TestTokenIsRenewedOnceAfter401(t *testing.T) {
+	w := newWorld(t)
+	fresh, err := w.mint(nil)
+	w.must(err)
+	w.minting(func(req *configv1.CreateTokenRequest) (string, error) {
+		if req.GetRejectedToken() == "" {
+			return "ghs_stale", nil
+		}
+		return fresh, nil
+	})
+	kittest.DBs(t, "reporter", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		w.background(s.Run)
+		w.report(s, 1, w.build(queued))
+		w.reaches(s, told)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		last := w.asked[len(w.asked)-1]
+		if last.GetRejectedToken() != "ghs_stale" || last.GetRepository().GetId() != w.repository.GetId() || last.GetInstallationId() != w.installation {
+			t.Errorf("asked config for %v", last)
+		}
+	})
+}
+
+func TestSuspendedInstallationIsResumed(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		mint := w.mint
+		w.minting(func(*configv1.CreateTokenRequest) (string, error) { return "", fault.New(fault.Conflict, "suspended") })
+		w.background(s.Run)
+		w.report(s, 1, w.build(queued))
+		w.reaches(s, paused)
+		w.report(s, 2, like(w.build(good), good))
+		if got := w.target(s); got.GetState() != paused || got.GetVersion() != 2 {
+			t.Errorf("news end the pause: %v", got)
+		}
+		w.minting(mint)
+		account := &eventv1.Event_Installation{Installation: &eventv1.InstallationEvent{Account: &eventv1.Account{Login: "octo"}}}
+		if d := w.event(s, "unsuspend", &eventv1.Event{Payload: account}); d.GetReason() != eventv1.Reason_REASON_NOTED {
+			t.Errorf("decided %v", d)
+		}
+		w.reaches(s, told)
+		w.wantHistory("success: Passed, 1 step")
+	})
+}
+
+func TestRenamedRepositoryIsFollowed(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		w.background(s.Run)
+		b := w.build(queued)
+		b.Repository = &eventv1.Repository{Id: w.repository.GetId(), Owner: "octo", Name: "kiosk"}
+		w.report(s, 1, b)
+		w.reaches(s, kept)
+		changed := &eventv1.Event_RepositoryChanged{RepositoryChanged: &eventv1.RepositoryEvent{PreviousName: "kiosk"}}
+		if d := w.event(s, "renamed", &eventv1.Event{Repository: w.repository, Payload: changed}); d.GetText() != "repository is octo/shop now" {
+			t.Errorf("decided %v", d)
+		}
+		w.reaches(s, told)
+		w.wantHistory("pending: Queued")
+	})
+}
+
+func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
+	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
+		db := open()
+		s := w.reporter(db)
+		w.report(s, 1, w.build(queued))
+		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease)) // and dies
+		w.must(err)
+		w.report(s, 2, like(w.build(good), good))
+		w.must(db.Close())
+
+		s = w.reporter(open())
+		w.background(s.Run)
+		w.clock.Advance(lease)
+		s.loop.Wake()
+		w.reaches(s, told)
+		w.wantHistory("success: Passed, 1 step")
+	})
+}
+
+func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		var mu sync.Mutex
+		busy := map[string]bool{}
+		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
+			mu.Lock()
+			if busy[r.URL.Path] {
+				t.Errorf("two calls at once to %s", r.URL.Path)
+			}
+			busy[r.URL.Path] = true
+			mu.Unlock()
+			w.sim.ServeHTTP(rw, r)
+			mu.Lock()
+			busy[r.URL.Path] = false
+			mu.Unlock()
+			return true
+		})
+		replicas := []*Service{w.reporter(open()), w.reporter(open())}
+		for _, s := range replicas {
+			w.background(s.Run)
+		}
+		for version, state := range []schedulerv1.Build_State{queued, bad, queued, good} {
+			for sha := range w.commits(10) {
+				b := like(w.build(state), state)
+				b.Sha = sha
+				w.report(replicas[version%2], int64(version+1), b)
+			}
+		}
+		w.allRight(replicas[0], w.commits(10), "success")
+		// Each version is told once at most.
+		if posts := w.posts(); posts > 4*10 {
+			t.Errorf("%d calls for 40 reports", posts)
+		}
+	})
+}
+
+func TestStormEndsWithEveryStateRight(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		random := rand.New(rand.NewPCG(1, 2)) // a fixed storm
+		var mu sync.Mutex
+		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
+			mu.Lock()
+			lot := random.IntN(12)
+			mu.Unlock()
+			switch lot {
+			case 0:
+				rw.WriteHeader(http.StatusBadGateway)
+			case 1:
+				rw.Header().Set("Retry-After", "2")
+				rw.WriteHeader(http.StatusForbidden)
+			case 2: // GitHub did it, and its answer is lost
+				w.sim.ServeHTTP(&lostAnswer{}, r)
+				panic(http.ErrAbortHandler)
+			default:
+				return false
+			}
+			return true
+		})
+		s := w.reporter(open())
+		stop := w.background(s.Run)
+		reports := []schedulerv1.Build_State{queued, running, good}
+		commits := w.commits(20)
+		for sha := range commits {
+			for _, i := range []int{0, 1, 0, 2, 1} { // twice and out of order
+				b := like(w.build(reports[i]), reports[i])
+				b.Sha = sha
+				w.report(s, int64(i+1), b)
+			}
+		}
+		stop()
+		s = w.reporter(open())
+		w.background(s.Run)
+		w.allRight(s, commits, "success")
+		for sha := range commits {
+			history, err := w.sim.StatusHistory("octo", "shop", sha)
+			w.must(err)
+			for i := 1; i < len(history); i++ {
+				if history[i-1].State != pending && history[i].State == pending {
+					t.Errorf("%s went from %s back to pending", sha, history[i-1].State)
+				}
+			}
+		}
+	})
+}
+
+func TestTellingJoinsTheBuildsTrace(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		spans := tracetest.NewSpanRecorder()
+		provider := trace.NewTracerProvider(trace.WithSpanProcessor(spans))
+		s, err := New(Deps{DB: open(), Config: w.config, GitHubAPIURL: w.github.URL, Tracer: provider})
+		w.must(err)
+		ctx, span := provider.Tracer("test").Start(t.Context(), "build")
+		_, err = s.Report(ctx, &reporterv1.ReportRequest{Build: w.build(queued), Version: 1})
+		w.must(err)
+		span.End()
+		stop := w.background(s.Run)
+		w.reaches(s, told)
+		stop()
+		names := map[string]bool{}
+		for _, ended := range spans.Ended() {
+			names[ended.Name()] = ended.SpanContext().TraceID() == span.SpanContext().TraceID()
+		}
+		for _, name := range []string{"tell GitHub forge/test", "GitHub: set a commit status in octo/shop"} {
+			if !names[name] {
+				t.Errorf("no span %q in the build's trace, of all: %v", name, names)
+			}
+		}
+	})
+}
+
+// lostAnswer is an answer that nobody reads.
+type lostAnswer struct{ header http.Header }
+
+func (l *lostAnswer) Header() http.Header {
+	if l.header == nil {
+		l.header = http.Header{}
+	}
+	return l.header
+}
+func (*lostAnswer) Write(b []byte) (int, error) { return len(b), nil }
+func (*lostAnswer) WriteHeader(int)             {}
+
+// commits returns the shas of n commits, the same on each call.
+func (w *world) commits(n int) map[string]bool {
+	w.t.Helper()
+	found := map[string]bool{}
+	for i := range n {
+		branch := fmt.Sprintf("b%d", i)
+		if sha, err := w.sim.Head("octo", "shop", branch); err == nil {
+			found[sha] = true
+			continue
+		}
+		w.must(w.sim.CreateBranch("octo", "shop", branch, "main"))
+		sha, err := w.sim.Commit("octo", "shop", branch, githubsim.Commit{Files: map[string]string{branch: branch}})
+		w.must(err)
+		found[sha] = true
+	}
+	return found
+}
+
+// allRight moves the clock on until every target is told, and holds what GitHub
+// shows against the state.
+func (w *world) allRight(s *Service, commits map[string]bool, state string) {
+	w.t.Helper()
+	kittest.Eventually(w.t, 3*soon, func() error {
+		w.clock.Advance(time.Second)
+		s.loop.Wake()
+		resp, err := s.ListTargets(context.WithoutCancel(w.t.Context()), &reporterv1.ListTargetsRequest{})
+		w.must(err)
+		for _, one := range resp.GetTargets() {
+			if one.GetState() != told {
+				return fmt.Errorf("target is %v", one)
+			}
+		}
+		return nil
+	})
+	for sha := range commits {
+		shows, err := w.sim.Statuses("octo", "shop", sha)
+		w.must(err)
+		if shows["forge/test"].State != state {
+			w.t.Errorf("%s shows %v", sha, shows)
+		}
+	}
+}
+
+func (w *world) posts() int {
+	n := 0
+	for _, call := range w.sim.Calls() {
+		if strings.HasPrefix(call.Route, "POST /repos/{owner}/{repo}/statuses/") {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,202 @@
+package reporter
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// maxDescription is how many characters GitHub takes as a status's description.
+const maxDescription = 140
+
+// look is how a state of a build shows on GitHub.
+type look struct {
+	state string // of the commit status
+	text  func(*schedulerv1.Build) string
+}
+
+// looks has every state that can be told.
+// https://docs.github.com/rest/commits/statuses#create-a-commit-status
+var looks = map[schedulerv1.Build_State]look{
+	schedulerv1.Build_STATE_QUEUED:    {pending, because("Queued")},
+	schedulerv1.Build_STATE_WAITING:   {pending, because("Waiting")},
+	schedulerv1.Build_STATE_BLOCKED:   {pending, always("Needs approval: comes from a fork")},
+	schedulerv1.Build_STATE_STARTING:  {pending, always("Running")},
+	schedulerv1.Build_STATE_RUNNING:   {pending, always("Running")},
+	schedulerv1.Build_STATE_PASSED:    {"success", passed},
+	schedulerv1.Build_STATE_FAILED:    {"failure", failed},
+	schedulerv1.Build_STATE_ERRORED:   {"error", errored},
+	schedulerv1.Build_STATE_CANCELLED: {"error", cancelled},
+	schedulerv1.Build_STATE_TIMED_OUT: {"error", timedOut},
+}
+
+const pending = "pending"
+
+// shown is what GitHub shows of a target. The zero value is not known.
+type shown struct{ state, description, url string }
+
+// showing is what GitHub is to show of a build.
+func showing(b *schedulerv1.Build) shown {
+	l := looks[b.GetState()]
+	return shown{l.state, cut(oneLine(l.text(b)), maxDescription), b.GetUrl()}
+}
+
+func always(text string) func(*schedulerv1.Build) string {
+	return func(*schedulerv1.Build) string { return text }
+}
+
+func because(text string) func(*schedulerv1.Build) string {
+	return func(b *schedulerv1.Build) string { return join(": ", text, b.GetMessage()) }
+}
+
+func passed(b *schedulerv1.Build) string {
+	steps := int(cmp.Or(b.GetStepCount(), int32(len(b.GetSteps())))) //nolint:gosec // 500 at most
+	count := fmt.Sprintf("%d steps", steps)
+	if steps == 1 {
+		count = "1 step"
+	}
+	return join(", ", join(" in ", "Passed", took(b)), count)
+}
+
+func failed(b *schedulerv1.Build) string {
+	if b.GetReason() != schedulerv1.Build_REASON_OUT_OF_MEMORY {
+		for _, step := range b.GetSteps() {
+			if step.GetState() == schedulerv1.Step_STATE_FAILED {
+				return failedStep(step)
+			}
+		}
+	}
+	return join(": ", "Failed", b.GetMessage())
+}
+
+// failedStep shortens the name, so that what follows it is always there.
+func failedStep(step *schedulerv1.Step) string {
+	before := fmt.Sprintf(`Step %d "`, step.GetNumber())
+	after := join(" after ", fmt.Sprintf(`" failed (exit %d)`, step.GetExitCode()), took(step))
+	room := maxDescription - utf8.RuneCountInString(before) - utf8.RuneCountInString(after)
+	return before + cut(oneLine(step.GetName()), room) + after
+}
+
+// errored leads in where the message alone would not say what went wrong.
+func errored(b *schedulerv1.Build) string {
+	leads := map[schedulerv1.Build_Reason]string{
+		schedulerv1.Build_REASON_START_FAILED: "Could not start",
+		schedulerv1.Build_REASON_NOT_RUNNABLE: "Could not run",
+		schedulerv1.Build_REASON_LOST:         "Lost",
+	}
+	if lead := leads[b.GetReason()]; lead != "" {
+		return join(": ", lead, b.GetMessage())
+	}
+	return cmp.Or(capital(b.GetMessage()), "Errored")
+}
+
+func cancelled(b *schedulerv1.Build) string {
+	switch b.GetReason() {
+	case schedulerv1.Build_REASON_SUPERSEDED:
+		return cmp.Or(capital(b.GetMessage()), "Superseded")
+	case schedulerv1.Build_REASON_ALREADY_CONTAINED:
+		return cmp.Or(capital(b.GetMessage()), "Already contained")
+	default:
+		return join(": ", "Cancelled", b.GetMessage())
+	}
+}
+
+func timedOut(b *schedulerv1.Build) string { return join(" after ", "Timed out", took(b)) }
+
+// timed is a build or a step.
+type timed interface {
+	GetStartTime() *timestamppb.Timestamp
+	GetEndTime() *timestamppb.Timestamp
+}
+
+// took is how long something took, "" where that is not known.
+func took(what timed) string {
+	if what.GetStartTime() == nil || what.GetEndTime() == nil {
+		return ""
+	}
+	return length(what.GetEndTime().AsTime().Sub(what.GetStartTime().AsTime()))
+}
+
+// length is a duration as people say it: 0.3s, 34s, 1m 12s, 2h 5m.
+func length(d time.Duration) string {
+	d = max(d, 0)
+	if tenths := d.Round(time.Second / 10); tenths < 10*time.Second {
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", tenths.Seconds()), ".0") + "s"
+	}
+	d = d.Round(time.Second)
+	hours, minutes, seconds := d/time.Hour, d/time.Minute%60, d/time.Second%60
+	var parts []string
+	if hours > 0 {
+		parts = append(parts, fmt.Sprintf("%dh", hours))
+	}
+	if minutes > 0 {
+		parts = append(parts, fmt.Sprintf("%dm", minutes))
+	}
+	if seconds > 0 && hours == 0 {
+		parts = append(parts, fmt.Sprintf("%ds", seconds))
+	}
+	return strings.Join(parts, " ")
+}
+
+func join(separator, text, more string) string {
+	if more == "" {
+		return text
+	}
+	return text + separator + more
+}
+
+func capital(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(first)) + text[size:]
+}
+
+// oneLine has no line ends and nothing that a database or a page trips over.
+func oneLine(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// cut bounds the characters of text. What is too long ends between words, where
+// there are any, and with an ellipsis.
+func cut(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	end := most - 1
+	for end > most/2 && joined(runes[end-1], runes[end]) {
+		end--
+	}
+	for at := end; at > most/2; at-- { // a word longer than that, or a script without spaces, is cut within
+		if runes[at] == ' ' {
+			end = at
+			break
+		}
+	}
+	return strings.TrimRight(string(runes[:end]), " ,;:") + "…"
+}
+
+const zeroWidthJoiner = '\u200d'
+
+// joined reports whether two characters are drawn as one: an accent, a skin
+// colour, the members of a family, the halves of a flag.
+func joined(a, b rune) bool {
+	flag := func(r rune) bool { return r >= '\U0001F1E6' && r <= '\U0001F1FF' }
+	return unicode.Is(unicode.M, b) || b >= '\U0001F3FB' && b <= '\U0001F3FF' ||
+		a == zeroWidthJoiner || b == zeroWidthJoiner || flag(a) && flag(b)
+}

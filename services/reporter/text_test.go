@@ -1,0 +1,115 @@
+package reporter
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+func lasting(b *schedulerv1.Build, d time.Duration) *schedulerv1.Build {
+	begin := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	b.StartTime, b.EndTime = timestamppb.New(begin), timestamppb.New(begin.Add(d))
+	return b
+}
+
+func failedAt(name string) *schedulerv1.Build {
+	exit := int32(1)
+	begin := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	return &schedulerv1.Build{
+		State: bad, Reason: schedulerv1.Build_REASON_STEP_FAILED,
+		Steps: []*schedulerv1.Step{
+			{Number: 1, Name: "lint", State: schedulerv1.Step_STATE_PASSED},
+			{
+				Number: 2, Name: name, State: schedulerv1.Step_STATE_FAILED, ExitCode: &exit,
+				StartTime: timestamppb.New(begin), EndTime: timestamppb.New(begin.Add(34 * time.Second)),
+			},
+			{Number: 3, Name: "package", State: schedulerv1.Step_STATE_SKIPPED},
+		},
+	}
+}
+
+func TestTextsThatPeopleRead(t *testing.T) {
+	family := "👨\u200d👩\u200d👧\u200d👦"
+	says := func(state schedulerv1.Build_State, reason schedulerv1.Build_Reason, message string) *schedulerv1.Build {
+		return &schedulerv1.Build{State: state, Reason: reason, Message: message}
+	}
+	const none = schedulerv1.Build_REASON_UNSPECIFIED
+	const errored, cancelled = schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_STATE_CANCELLED
+	var out bytes.Buffer
+	for _, b := range []*schedulerv1.Build{
+		says(queued, none, ""),
+		says(queued, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE, "the engine does not answer: cannot connect to the Docker daemon"),
+		says(schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_ENVIRONMENT_BUSY, "staging is deploying build 7k2"),
+		says(schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_REASON_NEEDS_APPROVAL, "comes from a fork and needs approval"),
+		says(schedulerv1.Build_STATE_STARTING, none, ""),
+		says(running, none, ""),
+		lasting(&schedulerv1.Build{State: good, StepCount: 5}, 72*time.Second),
+		lasting(&schedulerv1.Build{State: good, StepCount: 1}, 280*time.Millisecond),
+		lasting(&schedulerv1.Build{State: good, StepCount: 2}, 59970*time.Millisecond),
+		lasting(&schedulerv1.Build{State: good, StepCount: 2}, 2*time.Hour+5*time.Minute+9*time.Second),
+		failedAt("unit tests"),
+		failedAt("go test \\\n\t-race ./...\x00"),
+		failedAt("тесты 測試 " + family), //nolint:gosmopolitan // the point of it
+		failedAt(strings.Repeat("a rather long name of a step ", 9)),
+		failedAt(strings.Repeat(family, 40)),
+		failedAt(strings.Repeat("測試", 90)), //nolint:gosmopolitan // as above
+		failedAt(strings.Repeat("e\u0301", 90)),
+		says(bad, schedulerv1.Build_REASON_OUT_OF_MEMORY, "the memory limit of 4 GiB was reached"),
+		says(errored, schedulerv1.Build_REASON_CONFIG_INVALID, `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`),
+		says(errored, schedulerv1.Build_REASON_START_FAILED, "image golang:1.99 not found"),
+		says(errored, schedulerv1.Build_REASON_NOT_RUNNABLE, "the container has no shell"),
+		says(errored, schedulerv1.Build_REASON_LOST, "the container is gone"),
+		says(errored, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE, "the source could not be fetched"),
+		says(errored, none, ""),
+		says(errored, schedulerv1.Build_REASON_FORBIDDEN, strings.Repeat("GitHub refuses the file, ", 12)),
+		says(cancelled, schedulerv1.Build_REASON_SUPERSEDED, "Superseded by 3f2a91c"),
+		says(cancelled, schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, "#12 was closed"),
+		says(cancelled, schedulerv1.Build_REASON_ALREADY_CONTAINED, "already contained in build 7k2"),
+		says(cancelled, none, ""),
+		lasting(says(schedulerv1.Build_STATE_TIMED_OUT, none, ""), 30*time.Minute+200*time.Millisecond),
+	} {
+		shows := showing(b)
+		length := utf8.RuneCountInString(shows.description)
+		if length > maxDescription || !utf8.ValidString(shows.description) {
+			t.Errorf("%d characters: %q", length, shows.description)
+		}
+		fmt.Fprintf(&out, "%-8s %3d  %s\n", shows.state, length, shows.description)
+	}
+	kittest.Golden(t, "texts", out.Bytes())
+}
+
+func TestEveryStateOfABuildHasALook(t *testing.T) {
+	for number, name := range schedulerv1.Build_State_name {
+		if _, known := looks[schedulerv1.Build_State(number)]; !known && number != 0 {
+			t.Errorf("%s has no look", name)
+		}
+	}
+}
+
+func TestCutKeepsWordsAndDrawnCharacters(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"exactly ten", 11, "exactly ten"},
+		{"one two three", 9, "one two…"},
+		{"one two, three", 10, "one two…"},
+		{"incomprehensibilities", 9, "incompre…"},
+		{"ab👍🏽", 4, "ab👍🏽"},
+		{"ab👍🏽c", 4, "ab…"},
+		{"ab🇩🇪cd", 4, "ab…"},
+	} {
+		if got := cut(c.text, c.most); got != c.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package settings
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/forge-ci/forge/services/kit/github"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/settings"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+// Admin returns the admin token. Where none is set, the one in the data
+// directory counts, which is made at first start and readable by its owner only.
+func (c Common) Admin() (string, error) {
+	if c.AdminToken != "" {
+		return c.AdminToken, nil
+	}
+	path := filepath.Join(c.DataDir, "admin-token")
+	kept, err := os.ReadFile(path)
+	if token := strings.TrimSpace(string(kept)); err == nil && token != "" {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return "", fmt.Errorf("data directory (FORGE_DATA_DIR): %w", err)
+	}
+	token := rand.Text()
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("admin token: %w", err)
+	}
+	return token, nil
+}
+
+// Database says which database a room opens.
+func (c Common) Database(room string, migrations fs.FS, log *slog.Logger) sqldb.Config {
+	return sqldb.Config{URL: c.DatabaseURL, Dir: c.DataDir, Room: room, Migrations: migrations, Log: log}
+}
+
+// Key returns the GitHub App, or which of its settings is missing and where to
+// get it.
+func (a App) Key() (github.App, error) {
+	const page = "the App's settings page on GitHub (Settings → Developer settings → GitHub Apps)"
+	if a.GitHubAppID == 0 {
+		return github.App{}, fmt.Errorf("FORGE_GITHUB_APP_ID is missing: it is the number \"App ID\" on %s", page)
+	}
+	key, err := settings.FromFile(a.GitHubPrivateKey, a.GitHubPrivateKeyFile)
+	if err != nil {
+		return github.App{}, fmt.Errorf("FORGE_GITHUB_PRIVATE_KEY: %w", err)
+	}
+	if key == "" {
+		return github.App{}, fmt.Errorf("FORGE_GITHUB_PRIVATE_KEY_FILE is missing: make a key under \"Private keys\" on %s and name the downloaded file", page)
+	}
+	return github.App{ID: a.GitHubAppID, Key: []byte(key)}, nil
+}
+
+// Secrets returns the webhook secrets, or says where to get one.
+func (g Gateway) Secrets() ([]string, error) {
+	if len(g.WebhookSecrets) == 0 {
+		return nil, errors.New("FORGE_WEBHOOK_SECRETS is missing: make up a long random secret and enter the same under \"Webhook secret\" " +
+			"on the App's settings page on GitHub (Settings → Developer settings → GitHub Apps)")
+	}
+	return g.WebhookSecrets, nil
+}
+
+// Server says how a room that runs apart serves gRPC at address. It refuses an
+// address beyond loopback where the others could not prove themselves.
+func (r Rooms) Server(room, address, admin string, access map[string]rpc.Access, tel *telemetry.Telemetry) (rpc.Config, error) {
+	config, err := r.tls()
+	if err != nil {
+		return rpc.Config{}, err
+	}
+	proven := len(r.RoomTokens) > 0 || config != nil && config.ClientCAs != nil
+	if !proven && !loopback(address) {
+		return rpc.Config{}, fmt.Errorf("FORGE_GRPC_ADDRESS is %s, which others can reach: set FORGE_ROOM_TOKENS, "+
+			"or FORGE_TLS_CERT, FORGE_TLS_KEY and FORGE_TLS_CA, so that services can prove themselves", address)
+	}
+	return rpc.Config{
+		Name: room, Access: access, AdminToken: admin, RoomTokens: r.RoomTokens, TLS: config, TrustLoopback: !proven,
+		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+	}, nil
+}
+
+// Peer says how a room that runs apart calls the others.
+func (r Rooms) Peer(room string, tel *telemetry.Telemetry) (rpc.Peer, error) {
+	config, err := r.tls()
+	if err != nil {
+		return rpc.Peer{}, err
+	}
+	return rpc.Peer{Room: room, Token: r.RoomToken, TLS: config, Tracer: tel.Tracer, Meter: tel.Meter}, nil
+}
+
+// tls returns the configuration for both directions; nil where TLS is not set.
+func (r Rooms) tls() (*tls.Config, error) {
+	if r.TLSCert == "" && r.TLSKey == "" && r.TLSCA == "" {
+		return nil, nil //nolint:nilnil // nil is gRPC's own word for no TLS
+	}
+	if r.TLSCert == "" || r.TLSKey == "" {
+		return nil, errors.New("FORGE_TLS_CERT and FORGE_TLS_KEY go together: set both")
+	}
+	pair, err := tls.LoadX509KeyPair(r.TLSCert, r.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_TLS_CERT and FORGE_TLS_KEY: %w", err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if r.TLSCA == "" {
+		return config, nil
+	}
+	authority, err := os.ReadFile(r.TLSCA)
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_TLS_CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authority) {
+		return nil, fmt.Errorf("FORGE_TLS_CA: %s holds no PEM certificate", r.TLSCA)
+	}
+	// A caller without a certificate is a person with the admin token.
+	config.RootCAs, config.ClientCAs, config.ClientAuth = pool, pool, tls.VerifyClientCertIfGiven
+	return config, nil
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Builds returns how many builds run at once.
+func (s Scheduler) Builds() int {
+	if s.Capacity > 0 {
+		return s.Capacity
+	}
+	return runtime.NumCPU()
+}

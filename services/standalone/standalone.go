@@ -1,0 +1,169 @@
+// Package standalone runs all four rooms in one process. The wiring is that of
+// the four binaries, with one pipe in place of their addresses: the same calls,
+// the same checks, the same trace.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"net"
+	"slices"
+
+	"google.golang.org/grpc"
+
+	"github.com/forge-ci/forge/services/config"
+	"github.com/forge-ci/forge/services/gateway"
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/reporter"
+	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// Forge is the four rooms, assembled and listening. Its parts are to be run.
+type Forge struct {
+	Parts      []daemon.Part
+	HTTP, GRPC net.Addr
+	Admin      string // the admin token
+}
+
+// New opens what s names and assembles the rooms. What it opened is closed when
+// the parts stop, or at once where it returns an error.
+func New(ctx context.Context, s Settings, containers scheduler.Engine, tel *telemetry.Telemetry) (_ *Forge, err error) {
+	var opened closers
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, opened.close())
+		}
+	}()
+
+	app, err := s.Key()
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := s.Secrets()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := s.Admin()
+	if err != nil {
+		return nil, err
+	}
+
+	web, err := s.ListenHTTP()
+	if err != nil {
+		return nil, err
+	}
+	opened = append(opened, web.Close)
+	public, err := s.Listen()
+	if err != nil {
+		return nil, err
+	}
+	opened = append(opened, public.Close)
+	runners, runnerURL, err := s.ListenRunner(s.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	opened = append(opened, runners.Close)
+
+	pipe := rpc.NewPipe()
+	conns := map[string]*grpc.ClientConn{}
+	for _, room := range []string{"gateway", "scheduler", "reporter"} {
+		if conns[room], err = pipe.Dial(room, tel.Tracer); err != nil {
+			return nil, err
+		}
+		opened = append(opened, conns[room].Close)
+	}
+	stores := map[string]*sqldb.DB{}
+	for room, migrations := range map[string]fs.FS{
+		"gateway": gateway.Migrations(), "scheduler": scheduler.Migrations(), "reporter": reporter.Migrations(),
+	} {
+		if stores[room], err = sqldb.Open(ctx, s.Database(room, migrations, tel.Log)); err != nil {
+			return nil, err
+		}
+		opened = append(opened, stores[room].Close)
+	}
+
+	cfg, err := config.New(config.Deps{
+		App: app, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL, DataDir: s.DataDir,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	rep, err := reporter.New(reporter.Deps{
+		DB: stores["reporter"], Config: conns["reporter"], GitHubAPIURL: s.GitHubAPIURL,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	sched, err := scheduler.New(scheduler.Deps{
+		DB: stores["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
+		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
+		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runnerURL,
+		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	gate, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
+		DB: stores["gateway"], Self: conns["gateway"],
+		Receivers: map[string]grpc.ClientConnInterface{
+			"config": conns["gateway"], "scheduler": conns["gateway"], "reporter": conns["gateway"],
+		},
+		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL,
+		Version: settings.Version, ExternalURL: s.ExternalURL,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	access := map[string]rpc.Access{}
+	for _, room := range []map[string]rpc.Access{gateway.Access(), config.Access(), scheduler.Access(), reporter.Access()} {
+		maps.Copy(access, room)
+	}
+	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+	cfg.Register(server)
+	sched.Register(server)
+	rep.Register(server)
+	gate.Register(server)
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+	sched.RegisterRunner(runner)
+
+	return &Forge{
+		HTTP: web.Addr(), GRPC: public.Addr(), Admin: admin,
+		Parts: []daemon.Part{
+			daemon.Background("stores", func(ctx context.Context) error {
+				<-ctx.Done()
+				return opened.close()
+			}),
+			daemon.Background("gRPC", func(ctx context.Context) error { return server.Serve(ctx, public, pipe) }),
+			daemon.Background("config", cfg.Run),
+			daemon.Background("reporter", rep.Run),
+			daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runners) }),
+			daemon.Background("scheduler", sched.Run),
+			daemon.Background("relay", gate.Run),
+			daemon.Background("HTTP", func(ctx context.Context) error { return gate.Serve(ctx, web) }),
+		},
+	}, nil
+}
+
+// closers are closed last first. What its user has closed already is fine.
+type closers []func() error
+
+func (c closers) close() error {
+	var errs []error
+	for _, closeOne := range slices.Backward(c) {
+		if err := closeOne(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
