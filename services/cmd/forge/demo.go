@@ -216,7 +216,7 @@ func (w *world) close() {
 	}
 	if w.process != nil && w.process.Process != nil {
 		_ = w.process.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = <-w.exited                                // killed by us, or told before
+		<-w.exited
 	}
 	_ = w.server.Close()
 	w.sim.Close()
