@@ -20,13 +20,16 @@ func (a *account) email() string {
 
 // account finds an account by its login, in any case, or signs it up.
 func (s *Sim) account(login, kind string) *account {
-	known := s.accounts[strings.ToLower(login)]
+	known := s.known(login)
 	if known == nil {
 		known = &account{id: s.id(), login: login, kind: kind}
 		s.accounts[strings.ToLower(login)] = known
 	}
 	return known
 }
+
+// known is an account that is there already, or nil.
+func (s *Sim) known(login string) *account { return s.accounts[strings.ToLower(login)] }
 
 func (s *Sim) user(login string) *account {
 	if login == "" {

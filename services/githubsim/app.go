@@ -6,58 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
-	"time"
 )
-
-// An installation is the App on one account, on all of its repositories.
-type installation struct {
-	id      int64
-	account *account
-	created time.Time
-	updated time.Time
-}
-
-func (i *installation) covers(r *repository) bool { return i.account == r.owner }
-
-// AddInstallation installs the App for an organization, on all its repositories, and says so by webhook.
-// An owner who has it already gets the same id.
-func (s *Sim) AddInstallation(owner string) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	who := s.account(owner, "Organization")
-	if known := s.installationOf(who); known != nil {
-		return known.id
-	}
-	i := &installation{id: s.id(), account: who, created: s.now(), updated: s.now()}
-	s.installations = append(s.installations, i)
-	s.emit(event{name: "installation", action: "created", installation: i, payload: func(l links) object {
-		full := l.installation(s, i)
-		full["created_at"], full["updated_at"] = i.created.Unix(), i.updated.Unix()
-		return object{"installation": full, "repositories": each(s.repositoriesOf(i), l.repositoryName), "requester": nil}
-	}})
-	return i.id
-}
-
-func (s *Sim) installationOf(owner *account) *installation {
-	for _, i := range s.installations {
-		if i.account == owner {
-			return i
-		}
-	}
-	return nil
-}
-
-func (s *Sim) repositoriesOf(i *installation) []*repository {
-	var found []*repository
-	for _, r := range s.repositories {
-		if i.covers(r) {
-			found = append(found, r)
-		}
-	}
-	slices.SortFunc(found, func(a, b *repository) int { return int(a.id - b.id) })
-	return found
-}
 
 // subscriptions are the events the App asked for; those about installations come unasked.
 func subscriptions() []string {
@@ -66,24 +15,34 @@ func subscriptions() []string {
 
 func (l links) installation(s *Sim, i *installation) object {
 	api := fmt.Sprintf("%s/app/installations/%d", l, i.id)
+	var suspendedBy any
+	if i.suspendedBy != nil {
+		suspendedBy = l.account(i.suspendedBy)
+	}
 	return object{
-		"id": i.id, "account": l.account(i.account), "repository_selection": "all",
+		"id": i.id, "account": l.account(i.account), "repository_selection": i.selection(),
 		"access_tokens_url": api + "/access_tokens", "repositories_url": string(l) + "/installation/repositories",
 		"html_url": fmt.Sprintf("%s/organizations/%s/settings/installations/%d", l, i.account.login, i.id),
 		"app_id":   s.config.AppID, "app_slug": s.config.AppSlug, "target_id": i.account.id, "target_type": i.account.kind,
 		"permissions": s.config.Permissions, "events": subscriptions(), "single_file_name": nil,
 		"has_multiple_single_files": false, "single_file_paths": []string{},
-		"created_at": timestamp(i.created), "updated_at": timestamp(i.updated), "suspended_at": nil, "suspended_by": nil,
+		"created_at": timestamp(i.created), "updated_at": timestamp(i.updated), "suspended_at": timestamp(i.suspended), "suspended_by": suspendedBy,
 	}
 }
 
 func (s *Sim) getApp(c *call) *response {
-	return ok(object{
+	app := c.links.app(s)
+	app["installations_count"] = len(s.installations)
+	return ok(app)
+}
+
+func (l links) app(s *Sim) object {
+	return object{
 		"id": s.config.AppID, "slug": s.config.AppSlug, "node_id": nodeID("Integration", s.config.AppID), "name": s.config.AppSlug,
-		"owner": c.links.account(s.user("")), "description": "", "external_url": string(c.links),
-		"html_url": string(c.links) + "/apps/" + s.config.AppSlug, "permissions": s.config.Permissions,
-		"events": subscriptions(), "installations_count": len(s.installations),
-	})
+		"owner": l.account(s.user("")), "description": "", "external_url": string(l),
+		"html_url": string(l) + "/apps/" + s.config.AppSlug, "permissions": s.config.Permissions,
+		"events": subscriptions(), "created_at": timestamp(s.created), "updated_at": timestamp(s.created),
+	}
 }
 
 func (s *Sim) listInstallations(c *call) *response {
@@ -93,7 +52,7 @@ func (s *Sim) listInstallations(c *call) *response {
 func (s *Sim) getInstallation(c *call) *response { return s.showInstallation(c, s.installationByID(c)) }
 
 func (s *Sim) getOrgInstallation(c *call) *response {
-	owner := s.accounts[strings.ToLower(c.PathValue("org"))]
+	owner := s.known(c.PathValue("org"))
 	if owner == nil || owner.kind != "Organization" {
 		return notFound()
 	}
@@ -101,7 +60,7 @@ func (s *Sim) getOrgInstallation(c *call) *response {
 }
 
 func (s *Sim) getUserInstallation(c *call) *response {
-	return s.showInstallation(c, s.installationOf(s.accounts[strings.ToLower(c.PathValue("user"))]))
+	return s.showInstallation(c, s.installationOf(s.known(c.PathValue("user"))))
 }
 
 func (s *Sim) getRepositoryInstallation(c *call) *response {
@@ -109,7 +68,7 @@ func (s *Sim) getRepositoryInstallation(c *call) *response {
 	if r == nil {
 		return notFound()
 	}
-	return s.showInstallation(c, s.installationOf(r.owner))
+	return s.showInstallation(c, s.installationOn(r))
 }
 
 func (s *Sim) showInstallation(c *call, i *installation) *response {
@@ -131,8 +90,11 @@ func (s *Sim) installationByID(c *call) *installation {
 
 func (s *Sim) createToken(c *call) *response {
 	i := s.installationByID(c)
-	if i == nil {
+	switch {
+	case i == nil:
 		return notFound()
+	case !i.suspended.IsZero():
+		return suspended()
 	}
 	var want struct {
 		Repositories  []string          `json:"repositories"`
@@ -163,7 +125,7 @@ func (s *Sim) createToken(c *call) *response {
 	}
 	token := "ghs_" + (rand.Text() + rand.Text())[:36]
 	s.tokens[token] = g
-	answer := object{"token": token, "expires_at": timestamp(g.expires), "permissions": g.permissions, "repository_selection": "all"}
+	answer := object{"token": token, "expires_at": timestamp(g.expires), "permissions": g.permissions, "repository_selection": i.selection()}
 	if g.repositories != nil {
 		answer["repository_selection"] = "selected"
 		answer["repositories"] = each(g.repositories, c.links.repository)
@@ -178,6 +140,6 @@ func (s *Sim) listInstallationRepositories(c *call) *response {
 	}
 	some, header := page(c, usualPage, all)
 	return &response{status: http.StatusOK, header: header, body: object{
-		"total_count": len(all), "repository_selection": "all", "repositories": each(some, c.links.repository),
+		"total_count": len(all), "repository_selection": c.caller.grant.selection(), "repositories": each(some, c.links.repository),
 	}}
 }

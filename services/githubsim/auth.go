@@ -48,9 +48,20 @@ type grant struct {
 
 func (g *grant) covers(r *repository) bool {
 	if g.repositories != nil {
-		return slices.Contains(g.repositories, r)
+		return slices.Contains(g.repositories, r) && g.installation.covers(r)
 	}
 	return g.installation.covers(r)
+}
+
+func (g *grant) selection() string {
+	if g.repositories != nil {
+		return "selected"
+	}
+	return g.installation.selection()
+}
+
+func suspended() *response {
+	return refuse(http.StatusForbidden, "This installation has been suspended")
 }
 
 // allows compares levels, of which each contains the ones before.
@@ -75,6 +86,8 @@ func (s *Sim) authenticate(r *http.Request, wanted who) (caller, *response) {
 		return caller{}, refuse(http.StatusUnauthorized, "A JSON web token could not be decoded")
 	case kind == "":
 		return caller{}, nil
+	case g != nil && s.now().Before(g.expires) && !g.installation.suspended.IsZero():
+		return caller{}, suspended()
 	case g != nil && s.now().Before(g.expires):
 		return caller{grant: g}, nil
 	}
@@ -136,7 +149,7 @@ func (s *Sim) admit(a access, c *call) *response {
 		if a.level != "read" {
 			return forbidden
 		}
-	case !allows(c.caller.grant.permissions, a.permission, a.level):
+	case !a.allowed(c.caller.grant.permissions):
 		return forbidden
 	}
 	c.repo = r

@@ -124,7 +124,7 @@ func TestTokensAreNarrowed(t *testing.T) {
 	w.must(w.sim.AddRepository(newRepository("acme", "second")))
 	ctx := t.Context()
 	narrow, _, err := w.app().Apps.CreateInstallationToken(ctx, w.installation, &github.InstallationTokenOptions{
-		Repositories: []string{"shop"}, Permissions: &github.InstallationPermissions{Contents: github.String("read")},
+		Repositories: []string{"shop"}, Permissions: &github.InstallationPermissions{Contents: new("read")},
 	})
 	w.must(err)
 	if len(narrow.Repositories) != 1 || narrow.GetPermissions().GetContents() != "read" || narrow.GetPermissions().GetStatuses() != "" {
@@ -143,9 +143,9 @@ func TestTokensAreNarrowed(t *testing.T) {
 	wantError(t, err, http.StatusNotFound, "Not Found")
 	head, err := w.sim.Head("acme", "shop", "main")
 	w.must(err)
-	_, answer, err := client.Repositories.CreateStatus(ctx, "acme", "shop", head, &github.RepoStatus{State: github.String("success")})
+	_, answer, err := client.Repositories.CreateStatus(ctx, "acme", "shop", head, &github.RepoStatus{State: new("success")})
 	wantError(t, err, http.StatusForbidden, "Resource not accessible by integration")
-	if got := answer.Header.Get("X-Accepted-GitHub-Permissions"); got != "statuses=write" {
+	if got := answer.Header.Get("X-Accepted-Github-Permissions"); got != "statuses=write" {
 		t.Errorf("got accepted permissions %q", got)
 	}
 
@@ -153,7 +153,7 @@ func TestTokensAreNarrowed(t *testing.T) {
 		options github.InstallationTokenOptions
 		says    string
 	}{
-		"more than the App has": {github.InstallationTokenOptions{Permissions: &github.InstallationPermissions{Contents: github.String("write")}}, "The permissions requested are not granted to this installation."},
+		"more than the App has": {github.InstallationTokenOptions{Permissions: &github.InstallationPermissions{Contents: new("write")}}, "The permissions requested are not granted to this installation."},
 		"unknown repository":    {github.InstallationTokenOptions{Repositories: []string{"nowhere"}}, "at least one repository that does not exist"},
 		"another's repository":  {github.InstallationTokenOptions{RepositoryIDs: []int64{999_999}}, "at least one repository that does not exist"},
 	} {
@@ -194,7 +194,7 @@ func TestWhatACallerMayNotSeeIsNotFound(t *testing.T) {
 	}
 	head, err := w.sim.Head("zeta", "open", "main")
 	w.must(err)
-	_, _, err = w.shop().Repositories.CreateStatus(t.Context(), "zeta", "open", head, &github.RepoStatus{State: github.String("success")})
+	_, _, err = w.shop().Repositories.CreateStatus(t.Context(), "zeta", "open", head, &github.RepoStatus{State: new("success")})
 	wantError(t, err, http.StatusForbidden, "Resource not accessible by integration")
 }
 

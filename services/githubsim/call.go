@@ -22,6 +22,7 @@ type call struct {
 	*http.Request
 	body   []byte
 	caller caller
+	usage  *usage      // that the call was counted in
 	repo   *repository // of the route, if it names one
 	links  links
 }
@@ -52,18 +53,16 @@ func (c *call) number(name string) int64 {
 }
 
 // ServeHTTP answers the REST API, with and without the /api/v3 of Enterprise, and the pages under /sim.
-//
-// What may go wrong on the way to GitHub (latency, 502s, cut connections, limits) belongs here, before anything is done.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mux.ServeHTTP(w, oneSegmentRefs(r))
+	s.mux.ServeHTTP(w, s.routed(r))
 }
 
-var refInPath = regexp.MustCompile(`^(/repos/[^/]+/[^/]+/(?:branches|commits|compare)/)(.+?)(/status|/statuses)?$`)
+var refInPath = regexp.MustCompile(`^(/repos/[^/]+/[^/]+/(?:branches|commits|compare)/)(.+?)(/status|/statuses|/check-runs|/check-suites|/pulls)?$`)
 
-// oneSegmentRefs drops the /api/v3 prefix and escapes the slashes of a ref in the middle of a path, which a pattern could
-// not match: GitHub takes commits/feature/x/status.
-func oneSegmentRefs(r *http.Request) *http.Request {
-	path := strings.TrimPrefix(r.URL.EscapedPath(), "/api/v3")
+// routed is the request with the path that the patterns know: without /api/v3, by the repository's name, and with the
+// slashes of a ref in its middle escaped, which no pattern could match: GitHub takes commits/feature/x/status.
+func (s *Sim) routed(r *http.Request) *http.Request {
+	path := s.byName(strings.TrimPrefix(r.URL.EscapedPath(), "/api/v3"))
 	if m := refInPath.FindStringSubmatch(path); m != nil {
 		path = m[1] + strings.ReplaceAll(m[2], "/", "%2F") + m[3]
 	}
@@ -78,39 +77,69 @@ func oneSegmentRefs(r *http.Request) *http.Request {
 	return &routed
 }
 
-// serve answers one route: it reads, asks who calls and whether they may, and records what was answered.
+// serve answers one route: it reads, asks who calls and whether they may, and records what was answered. What goes wrong
+// on the way comes before or after the handler, never within.
 func (s *Sim) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-		s.mu.Lock()
 		c := &call{Request: r, body: body, links: linksTo(r)}
-		res := refuse(http.StatusRequestEntityTooLarge, "The request body is too large")
-		if err == nil {
-			res = s.answer(rt, c)
-		}
-		header := w.Header()
-		header.Set("X-Github-Request-Id", strings.ToUpper(uuid.NewString()))
-		header.Set("X-Github-Media-Type", "github.v3; format=json")
-		if rt.access.permission != "" {
-			header.Set("X-Accepted-Github-Permissions", rt.access.permission+"="+rt.access.level)
-		}
-		res.settle(c, rt)
-		s.countCall(c, rt, header, res.status)
-		s.record(c, rt, res.status)
-		s.mu.Unlock()
-		if err := res.write(w); err != nil {
-			s.config.Log.Debug("answer cut short", "path", r.URL.Path, "error", err)
+		refusal, t := s.receive(rt, c, err)
+		defer s.leave(c)
+		t.pause(r.Context()) // a caller that leaves meanwhile does not hold it up: GitHub works on
+		if err := t.write(w, s.carryOut(rt, c, refusal, t)); err != nil {
+			s.config.Log.DebugContext(r.Context(), "answer cut short", "path", r.URL.Path, "error", err)
 		}
 	}
 }
 
-// answer lets the handler speak if the caller may be here; s.mu is held.
-func (s *Sim) answer(rt route, c *call) *response {
-	var refusal *response
-	if c.caller, refusal = s.authenticate(c.Request, rt.access.who); refusal != nil {
-		return refusal
+// receive says who calls, whether that is within limits, and what will go wrong.
+func (s *Sim) receive(rt route, c *call, unread error) (refusal *response, t trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if unread != nil {
+		refusal = refuse(http.StatusRequestEntityTooLarge, "The request body is too large")
+	} else if c.caller, refusal = s.authenticate(c.Request, rt.access.who); refusal == nil {
+		refusal = s.limit(c, rt)
 	}
-	if refusal = s.admit(rt.access, c); refusal != nil {
+	return refusal, s.trouble(rt, c)
+}
+
+// carryOut lets the handler speak if the caller may be here and nothing is in the way; it returns what the caller is told.
+func (s *Sim) carryOut(rt route, c *call, refusal *response, t trouble) *response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	res, outcome := refusal, 0
+	if !t.lost() {
+		if res == nil {
+			res = s.answer(rt, c)
+		}
+		res.settle(c, rt)
+		outcome = res.status
+	}
+	if instead := t.instead(); instead != nil {
+		res = instead
+		res.settle(c, rt)
+	}
+	res.header.Set("X-Github-Request-Id", strings.ToUpper(uuid.NewString()))
+	res.header.Set("X-Github-Media-Type", "github.v3; format=json")
+	if len(rt.access.permissions) > 0 {
+		res.header.Set("X-Accepted-Github-Permissions", rt.access.text())
+	}
+	s.tellUsage(c, res.header, res.status)
+	told := res.status
+	if t.silent() {
+		told = 0
+	}
+	s.record(c, rt, told, outcome)
+	return res
+}
+
+// answer lets the handler speak if the caller may be here.
+func (s *Sim) answer(rt route, c *call) *response {
+	if elsewhere := s.movedOn(rt, c); elsewhere != nil {
+		return elsewhere
+	}
+	if refusal := s.admit(rt.access, c); refusal != nil {
 		return refusal
 	}
 	return rt.handle(c)

@@ -36,9 +36,9 @@ func TestContentsAreReadAtARef(t *testing.T) {
 			t.Errorf("at %q: got %q, error %v", ref, got, err)
 		}
 	}
-	_, _, _, err = shop.Repositories.GetContents(ctx, "acme", "shop", "nothing.yml", nil)
+	_, _, _, err = shop.Repositories.GetContents(ctx, "acme", "shop", "nothing.yml", nil) //nolint:dogsled // it returns that many
 	wantError(t, err, http.StatusNotFound, "Not Found")
-	_, _, _, err = shop.Repositories.GetContents(ctx, "acme", "shop", ".forge.yml", &github.RepositoryContentGetOptions{Ref: "gone"})
+	_, _, _, err = shop.Repositories.GetContents(ctx, "acme", "shop", ".forge.yml", &github.RepositoryContentGetOptions{Ref: "gone"}) //nolint:dogsled // it returns that many
 	wantError(t, err, http.StatusNotFound, "No commit found for the ref gone")
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +23,10 @@ func newPage() *template.Template {
 func (s *Sim) controls() {
 	s.mux.HandleFunc("GET /sim", s.showIndex)
 	s.mux.HandleFunc("GET /sim/{owner}/{repo}", s.showRepository)
+	s.mux.HandleFunc("GET /sim/misbehave", s.showMisbehaviours)
 	for pattern, act := range map[string]func(*http.Request) (string, error){
+		"POST /sim/misbehave":                            s.pressMisbehave,
+		"POST /sim/behave":                               s.pressBehave,
 		"POST /sim/{owner}/{repo}/pulls":                 s.pressOpen,
 		"POST /sim/{owner}/{repo}/pulls/{number}/push":   s.pressPush,
 		"POST /sim/{owner}/{repo}/pulls/{number}/merge":  s.pressMerge,
@@ -41,10 +45,11 @@ func pressed(act func(*http.Request) (string, error)) http.HandlerFunc {
 			return
 		}
 		if strings.Contains(r.Header.Get("Accept"), "text/html") {
-			http.Redirect(w, r, "/sim/"+r.PathValue("owner")+"/"+r.PathValue("repo"), http.StatusSeeOther)
+			to, _ := url.JoinPath("/sim", r.PathValue("owner"), r.PathValue("repo")) // plain names join
+			http.Redirect(w, r, to, http.StatusSeeOther)
 			return
 		}
-		fmt.Fprintln(w, said)
+		_, _ = fmt.Fprintln(w, said) // who has left needs no answer
 	}
 }
 
@@ -170,9 +175,9 @@ func (s *Sim) showRepository(w http.ResponseWriter, r *http.Request) {
 func (r *repository) page() pageData {
 	data := pageData{Repository: r.fullName()}
 	for _, p := range slices.Backward(r.pulls) {
-		checks := r.latestStatuses(p.head.sha)
+		checks := r.checks(p.head.sha)
 		if p.mergedAs != "" {
-			checks = append(checks, r.latestStatuses(p.mergedAs)...)
+			checks = append(checks, r.checks(p.mergedAs)...)
 		}
 		data.Pulls = append(data.Pulls, pagePull{PullRequest: p.public(), Shown: p.describe(), Checks: checks})
 	}
@@ -180,10 +185,20 @@ func (r *repository) page() pageData {
 		tip := r.commits[r.refs[ref]]
 		message, _, _ := strings.Cut(tip.message, "\n")
 		data.Branches = append(data.Branches, pageBranch{
-			Name: strings.TrimPrefix(ref, "refs/heads/"), SHA: tip.sha[:7], Message: message, Checks: r.latestStatuses(tip.sha),
+			Name: strings.TrimPrefix(ref, "refs/heads/"), SHA: tip.sha[:7], Message: message, Checks: r.checks(tip.sha),
 		})
 	}
 	return data
+}
+
+// checks are the statuses of a commit, and its check runs as if they were statuses.
+func (r *repository) checks(sha string) []*Status {
+	list := r.latestStatuses(sha)
+	for _, run := range r.latestRuns(sha) {
+		state := map[verdict]string{undecided: "pending", succeeded: "success", failed: "failure"}[run.verdict()]
+		list = append(list, &Status{Context: run.Name, State: state, Description: run.Title, TargetURL: run.DetailsURL})
+	}
+	return list
 }
 
 func (s *Sim) render(w http.ResponseWriter, data pageData) {

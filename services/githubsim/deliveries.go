@@ -10,8 +10,15 @@ import (
 
 // listDeliveries pages by cursor, the newest first: the cursor is the id of the first of the next page.
 func (s *Sim) listDeliveries(c *call) *response {
-	newest := s.hooks.ended()
+	newest := s.recent()
 	slices.Reverse(newest)
+	switch status := c.URL.Query().Get("status"); status {
+	case "":
+	case "success", "failure":
+		newest = slices.DeleteFunc(newest, func(d *Delivery) bool { return d.succeeded() != (status == "success") })
+	default:
+		return refuse(http.StatusUnprocessableEntity, "Invalid status")
+	}
 	if cursor := c.URL.Query().Get("cursor"); cursor != "" {
 		from := slices.IndexFunc(newest, func(d *Delivery) bool { return strconv.FormatInt(d.ID, 10) == cursor })
 		if from < 0 {
@@ -30,11 +37,12 @@ func (s *Sim) listDeliveries(c *call) *response {
 }
 
 func (s *Sim) getDelivery(c *call) *response {
-	d := s.hooks.find(c.number("id"))
+	d := s.delivery(c.number("id"))
 	if d == nil {
 		return notFound()
 	}
 	full := d.object()
+	full["url"] = s.hooks.address()
 	full["request"] = object{"headers": flat(d.Request), "payload": json.RawMessage(d.Payload)}
 	full["response"] = object{"headers": flat(d.Response), "payload": d.ResponseBody}
 	return ok(full)
@@ -42,7 +50,7 @@ func (s *Sim) getDelivery(c *call) *response {
 
 // redeliver sends the same payload again, under the same GUID, to where the webhook points now.
 func (s *Sim) redeliver(c *call) *response {
-	d := s.hooks.find(c.number("id"))
+	d := s.delivery(c.number("id"))
 	if d == nil {
 		return notFound()
 	}
@@ -53,8 +61,14 @@ func (s *Sim) redeliver(c *call) *response {
 	return &response{status: http.StatusAccepted, body: object{}}
 }
 
-func (w *sender) find(id int64) *Delivery {
-	all := w.ended()
+// recent are the deliveries that GitHub still knows of, the oldest first.
+func (s *Sim) recent() []*Delivery {
+	since := s.now().Add(-keptFor)
+	return slices.DeleteFunc(s.hooks.ended(), func(d *Delivery) bool { return d.At.Before(since) })
+}
+
+func (s *Sim) delivery(id int64) *Delivery {
+	all := s.recent()
 	i := slices.IndexFunc(all, func(d *Delivery) bool { return d.ID == id })
 	if i < 0 {
 		return nil
@@ -62,11 +76,10 @@ func (w *sender) find(id int64) *Delivery {
 	return all[i]
 }
 
+func (d *Delivery) succeeded() bool { return d.StatusCode >= 200 && d.StatusCode <= 299 }
+
 func (d *Delivery) object() object {
-	var action, installation, repository any
-	if d.Action != "" {
-		action = d.Action
-	}
+	var installation, repository any
 	if d.Installation != 0 {
 		installation = d.Installation
 	}
@@ -75,7 +88,7 @@ func (d *Delivery) object() object {
 	}
 	return object{
 		"id": d.ID, "guid": d.GUID, "delivered_at": timestamp(d.At), "redelivery": d.Redelivery, "duration": d.Duration.Seconds(),
-		"status": d.Status, "status_code": d.StatusCode, "event": d.Event, "action": action,
+		"status": d.Status, "status_code": d.StatusCode, "event": d.Event, "action": orNull(d.Action),
 		"installation_id": installation, "repository_id": repository, "throttled_at": nil,
 	}
 }

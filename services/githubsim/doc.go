@@ -1,12 +1,18 @@
 // Package githubsim is a GitHub small enough for a laptop: one App, its installations, and repositories held in memory.
 //
 // It answers the part of the REST API that an App of a build service needs, as GitHub's public description says it does
-// (paths, status codes, bodies, errors, pages, permissions), and sends signed webhooks when something happens. What it
-// does not know answers 404 and is recorded like every other call, so a test sees what was missed. Tokens, permissions
-// and their errors are GitHub's own: a client that works here by luck is a bug in this package.
+// (paths, status codes, bodies, errors, pages, permissions, redirects of what has moved), and sends signed webhooks when
+// something happens. What it does not know answers 404 and is recorded like every other call, so a test sees what was
+// missed. Tokens, permissions and their errors are GitHub's own: a client that works here by luck is a bug in this package.
 //
-// What it leaves out on purpose: packs and the git protocol, users' tokens, rename detection, and patches in lists of
-// changed files. Requests are counted in X-RateLimit-* and never refused for it.
+// It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, before GitHub
+// did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says
+// how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run everything in
+// a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving.
+//
+// What it leaves out on purpose: packs and the git protocol, users' tokens, rename detection, patches in lists of changed
+// files, events that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an
+// App declines it.
 //
 // For people, beside the API:
 //
@@ -17,4 +23,8 @@
 //	POST /sim/{owner}/{repo}/pulls/{number}/merge
 //	POST /sim/{owner}/{repo}/pulls/{number}/close
 //	POST /sim/{owner}/{repo}/pulls/{number}/reopen
+//	GET  /sim/misbehave                     what goes wrong at present
+//	POST /sim/misbehave                     makes calls go wrong; form fields as in Misbehaviour: route, share, times,
+//	                                        latency, jitter, status, retry_after, cut, half, carried_out
+//	POST /sim/behave                        ends all of that
 package githubsim

@@ -1,25 +1,29 @@
 package githubsim
 
 import (
-	"encoding/json"
+	"fmt"
+	"maps"
 	"strings"
 )
 
 // An event is something that the App is told of. Its payload gets the repository, the installation and the sender.
 type event struct {
 	name, action string
-	installation *installation // of the repository's owner if nil
+	installation *installation // the one on the repository if nil
 	repo         *repository
 	sender       *account // "octocat" if nil
 	payload      func(links) object
 }
 
-// emit sends an event to the App; where the App is not installed nothing is sent.
+// emit sends an event to the App. What happens where it is not installed, or suspended, it is not told.
 func (s *Sim) emit(e event) {
 	if e.installation == nil {
-		if e.installation = s.installationOf(e.repo.owner); e.installation == nil {
+		if e.installation = s.installationOn(e.repo); e.installation == nil {
 			return
 		}
+	}
+	if !e.installation.suspended.IsZero() && e.name != "installation" {
+		return
 	}
 	if e.sender == nil {
 		e.sender = s.user("")
@@ -43,7 +47,7 @@ func (s *Sim) emit(e event) {
 	if body["installation"] == nil {
 		body["installation"] = object{"id": e.installation.id, "node_id": nodeID("IntegrationInstallation", e.installation.id)}
 	}
-	d.Payload, _ = json.Marshal(body) // objects, numbers and strings: nothing that JSON cannot say
+	d.Payload = encode(body)
 	s.hooks.queue(d)
 }
 
@@ -51,7 +55,7 @@ func (s *Sim) emit(e event) {
 func (s *Sim) Ping() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	body, _ := json.Marshal(object{
+	body := encode(object{
 		"zen": "Keep it logically awesome.", "hook_id": hookID,
 		"hook": object{
 			"type": "App", "id": hookID, "name": "web", "active": true, "events": subscriptions(), "app_id": s.config.AppID,
@@ -65,14 +69,13 @@ func (s *Sim) Ping() {
 func (s *Sim) emitPull(p *pull, action string, by *account, more object) {
 	s.emit(event{name: "pull_request", action: action, repo: p.base.repo, sender: by, payload: func(l links) object {
 		body := object{"number": p.number, "pull_request": l.wholePull(p)}
-		for name, value := range more {
-			body[name] = value
-		}
+		maps.Copy(body, more)
 		return body
 	}})
 }
 
-// emitPush tells of a branch or tag. Its repository is shown in an older form than elsewhere, with seconds for times.
+// emitPush tells of a branch or tag; from is empty if it is new, to if it is gone. Its repository is shown in an older
+// form than elsewhere, with seconds for times.
 func (s *Sim) emitPush(r *repository, ref, from, to string, by *account) {
 	s.emit(event{name: "push", repo: r, sender: by, payload: func(l links) object {
 		repo := l.repository(r)
@@ -82,18 +85,29 @@ func (s *Sim) emitPush(r *repository, ref, from, to string, by *account) {
 		owner["name"], owner["email"] = r.owner.login, nil
 		repo["owner"] = owner
 
-		before, compare, known := from, from+"..."+to, from
-		if from == "" {
-			before, compare, known = noCommit, strings.TrimPrefix(ref, "refs/heads/"), r.refs["refs/heads/"+r.defaultBranch]
+		body := object{
+			"ref": ref, "before": from, "after": to, "created": from == "", "deleted": to == "", "forced": to == "", "base_ref": nil,
+			"commits": []object{}, "head_commit": nil, "repository": repo, "pusher": object{"name": by.login, "email": by.email()},
 		}
-		return object{
-			"ref": ref, "before": before, "after": to, "created": from == "", "deleted": false,
-			"forced": from != "" && !r.commits.reachable(to)[from], "base_ref": nil,
-			"compare":     repo["html_url"].(string) + "/compare/" + compare,
-			"commits":     each(r.commits.between(known, to), func(c *commit) object { return l.pushed(r, c) }),
-			"head_commit": l.pushed(r, r.commits[to]), "repository": repo,
-			"pusher": object{"name": by.login, "email": by.email()},
+		var compare string
+		known := from
+		switch {
+		case from == "":
+			body["before"], known = noCommit, r.refs["refs/heads/"+r.defaultBranch]
+			compare = strings.TrimPrefix(strings.TrimPrefix(ref, "refs/heads/"), "refs/tags/")
+		case to == "":
+			body["after"] = noCommit
+			compare = from[:12] + "..." + noCommit[:12]
+		default:
+			body["forced"] = !r.commits.reachable(to)[from]
+			compare = from[:12] + "..." + to[:12]
 		}
+		body["compare"] = fmt.Sprintf("%s/compare/%s", repo["html_url"], compare)
+		if to != "" {
+			body["commits"] = each(r.commits.between(known, to), func(c *commit) object { return l.pushed(r, c) })
+			body["head_commit"] = l.pushed(r, r.commits[to])
+		}
+		return body
 	}})
 }
 

@@ -11,9 +11,9 @@ import (
 type PullRequest struct {
 	Title  string
 	Body   string
-	Head   string // a branch
+	Head   string // a branch; "account:branch" of a fork
 	Base   string // a branch; the default one if empty
-	Author string // a login; "octocat" if empty
+	Author string // a login; "octocat", or the owner of the fork, if empty
 	Draft  bool
 
 	Number      int
@@ -31,6 +31,7 @@ type pull struct {
 	body       string
 	author     *account
 	draft      bool
+	labels     []string
 	state      string
 	head, base end
 	created    time.Time
@@ -52,6 +53,14 @@ type end struct {
 
 func (e end) label() string { return e.repo.owner.login + ":" + e.branch }
 
+// tip is the branch's commit; nil if it has none.
+func (e end) tip() *commit {
+	if e.repo == nil || e.repo.gone {
+		return nil
+	}
+	return e.repo.branch(e.branch)
+}
+
 // OpenPullRequest opens a pull request and returns its number. It fails where GitHub would refuse.
 func (s *Sim) OpenPullRequest(owner, repo string, want PullRequest) (number int, err error) {
 	s.mu.Lock()
@@ -62,6 +71,9 @@ func (s *Sim) OpenPullRequest(owner, repo string, want PullRequest) (number int,
 	}
 	if want.Base == "" {
 		want.Base = r.defaultBranch
+	}
+	if login, _, fromFork := strings.Cut(want.Head, ":"); want.Author == "" && fromFork {
+		want.Author = login
 	}
 	p, refusal := s.open(r, want, s.user(want.Author))
 	if refusal != nil {
@@ -111,17 +123,28 @@ func (s *Sim) Merge(owner, repo string, number int) (sha string, err error) {
 	if p.tested == "" {
 		return "", fmt.Errorf("merge %s#%d: conflicts in %s", p.base.repo.fullName(), number, strings.Join(p.conflicts, ", "))
 	}
-	r, by := p.base.repo, s.user("")
-	c := r.commits.add(commit{
-		parents: r.commits[p.tested].parents, files: r.commits[p.tested].files, author: by, time: s.now(),
-		message: fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", number, p.head.repo.owner.login, p.head.branch, p.title),
-	})
-	p.state, p.merged, p.mergedBy, p.mergedAs = "closed", s.now(), by, c.sha
-	p.closed, p.updated = p.merged, p.merged
-	delete(r.refs, p.ref("merge"))
-	s.move(r, "refs/heads/"+p.base.branch, c.sha, by)
-	s.emitPull(p, "closed", by, nil)
+	by := s.user("")
+	s.leaveQueue(p, by)
+	c := s.mergeCommit(p, p.base.repo.commits[p.tested], by)
+	s.land(p, c.sha, by)
 	return c.sha, nil
+}
+
+// mergeCommit is the commit that a test merge becomes.
+func (s *Sim) mergeCommit(p *pull, tested *commit, by *account) *commit {
+	return p.base.repo.commits.add(commit{
+		parents: tested.parents, files: tested.files, author: by, time: s.now(),
+		message: fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", p.number, p.head.repo.owner.login, p.head.branch, p.title),
+	})
+}
+
+// land moves the base to the merge commit and closes the pull request as merged.
+func (s *Sim) land(p *pull, sha string, by *account) {
+	p.state, p.merged, p.mergedBy, p.mergedAs = "closed", s.now(), by, sha
+	p.closed, p.updated = p.merged, p.merged
+	delete(p.base.repo.refs, p.ref("merge"))
+	s.move(p.base.repo, "refs/heads/"+p.base.branch, sha, by)
+	s.emitPull(p, "closed", by, nil)
 }
 
 // ClosePullRequest closes one without merging it.
@@ -141,7 +164,7 @@ func (s *Sim) switchPull(owner, repo string, number int, from, to string) error 
 	if err != nil {
 		return err
 	}
-	if p.state != from || p.mergedAs != "" {
+	if p.state != from || to == "open" && !p.reopens() {
 		return fmt.Errorf("pull request %s#%d is %s", p.base.repo.fullName(), number, p.describe())
 	}
 	s.setState(p, to, s.user(""))
@@ -169,11 +192,10 @@ func (r *repository) pull(number int) *pull {
 
 // open opens a pull request if GitHub would.
 func (s *Sim) open(r *repository, want PullRequest, by *account) (*pull, *response) {
-	head := end{repo: r, branch: strings.TrimPrefix(want.Head, r.owner.login+":")}
-	base := end{repo: r, branch: want.Base}
-	headTip, baseTip := r.branch(head.branch), r.branch(base.branch)
+	head, base := s.headOf(r, want.Head), end{repo: r, branch: want.Base}
+	headTip, baseTip := head.tip(), base.tip()
 	taken := slices.ContainsFunc(r.pulls, func(p *pull) bool {
-		return p.state == "open" && p.head.branch == head.branch && p.base.branch == base.branch
+		return p.state == "open" && p.head.repo == head.repo && p.head.branch == head.branch && p.base.branch == base.branch
 	})
 	switch {
 	case want.Title == "":
@@ -200,6 +222,7 @@ func (s *Sim) open(r *repository, want PullRequest, by *account) (*pull, *respon
 
 // synchronize tells that the head has moved.
 func (s *Sim) synchronize(p *pull, to string, by *account) {
+	s.leaveQueue(p, by)
 	before := p.head.sha
 	p.head.sha, p.updated = to, s.now()
 	p.base.sha = p.base.repo.branch(p.base.branch).sha
@@ -210,15 +233,19 @@ func (s *Sim) synchronize(p *pull, to string, by *account) {
 
 // setState closes or reopens; a reopened pull request takes up what was pushed meanwhile.
 func (s *Sim) setState(p *pull, state string, by *account) {
+	s.leaveQueue(p, by)
 	p.state, p.updated = state, s.now()
 	action := "closed"
 	if p.closed = p.updated; state == "open" {
 		action, p.closed = "reopened", time.Time{}
-		p.head.sha = p.head.repo.branch(p.head.branch).sha
+		p.head.sha = p.head.tip().sha
 		p.refresh()
 	}
 	s.emitPull(p, action, by, nil)
 }
+
+// reopens says whether a closed pull request can be opened again: it is not merged, and has both its branches.
+func (p *pull) reopens() bool { return p.mergedAs == "" && p.head.tip() != nil && p.base.tip() != nil }
 
 func (p *pull) ref(which string) string { return fmt.Sprintf("refs/pull/%d/%s", p.number, which) }
 

@@ -2,6 +2,7 @@ package githubsim
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -58,50 +59,6 @@ func (s *Sim) createPull(c *call) *response {
 	}}
 }
 
-// updatePull changes what is given: one `edited` tells of title, body and base, and a change of state of its own.
-func (s *Sim) updatePull(c *call) *response {
-	p := c.repo.pull(int(c.number("number")))
-	if p == nil {
-		return notFound()
-	}
-	var want struct{ Title, Body, Base, State *string }
-	if refusal := c.decode(&want); refusal != nil {
-		return refusal
-	}
-	switch {
-	case want.Title != nil && *want.Title == "":
-		return invalid("PullRequest", "title", "missing_field", "")
-	case want.Base != nil && c.repo.branch(*want.Base) == nil:
-		return invalid("PullRequest", "base", "invalid", "")
-	case want.State != nil && *want.State != "open" && *want.State != "closed":
-		return invalid("PullRequest", "state", "invalid", "")
-	case want.State != nil && *want.State == "open" && p.mergedAs != "":
-		return invalid("PullRequest", "state", "invalid", "state cannot be changed. The pull request cannot be reopened.")
-	}
-	changes := object{}
-	if want.Title != nil && *want.Title != p.title {
-		changes["title"] = object{"from": p.title}
-		p.title = *want.Title
-	}
-	if want.Body != nil && *want.Body != p.body {
-		changes["body"] = object{"from": p.body}
-		p.body = *want.Body
-	}
-	if want.Base != nil && *want.Base != p.base.branch {
-		changes["base"] = object{"ref": object{"from": p.base.branch}, "sha": object{"from": p.base.sha}}
-		p.base.branch, p.base.sha = *want.Base, c.repo.branch(*want.Base).sha
-		p.refresh()
-	}
-	if len(changes) > 0 {
-		p.updated = s.now()
-		s.emitPull(p, "edited", s.bot(), object{"changes": changes})
-	}
-	if want.State != nil && *want.State != p.state {
-		s.setState(p, *want.State, s.bot())
-	}
-	return ok(c.links.wholePull(p))
-}
-
 func (s *Sim) listPullFiles(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil {
@@ -126,16 +83,12 @@ func (l links) pull(p *pull) object {
 	} else if p.tested != "" {
 		mergeSHA = p.tested
 	}
-	association := "MEMBER"
-	if p.author.kind == "Bot" {
-		association = "CONTRIBUTOR"
-	}
 	return object{
 		"id": p.id, "node_id": nodeID("PullRequest", p.id), "number": p.number, "state": p.state, "locked": false,
 		"title": p.title, "user": l.account(p.author), "body": body, "draft": p.draft,
 		"created_at": timestamp(p.created), "updated_at": timestamp(p.updated), "closed_at": timestamp(p.closed), "merged_at": timestamp(p.merged),
 		"merge_commit_sha": mergeSHA, "assignee": nil, "assignees": []object{}, "requested_reviewers": []object{},
-		"requested_teams": []object{}, "labels": []object{}, "milestone": nil, "author_association": association,
+		"requested_teams": []object{}, "labels": each(p.labels, func(name string) object { return l.label(r, name) }), "milestone": nil, "author_association": r.association(p.author),
 		"auto_merge": nil, "active_lock_reason": nil, "head": l.end(p.head), "base": l.end(p.base),
 		"url": self, "html_url": html, "diff_url": html + ".diff", "patch_url": html + ".patch", "issue_url": issue,
 		"commits_url": self + "/commits", "review_comments_url": self + "/comments", "comments_url": issue + "/comments",
@@ -151,7 +104,11 @@ func (l links) pull(p *pull) object {
 func href(address string) object { return object{"href": address} }
 
 func (l links) end(e end) object {
-	return object{"label": e.label(), "ref": e.branch, "sha": e.sha, "user": l.account(e.repo.owner), "repo": l.repository(e.repo)}
+	var repo any
+	if !e.repo.gone {
+		repo = l.repository(e.repo)
+	}
+	return object{"label": e.label(), "ref": e.branch, "sha": e.sha, "user": l.account(e.repo.owner), "repo": repo}
 }
 
 // wholePull is how one alone is shown, and how webhooks show it.
@@ -171,12 +128,10 @@ func (l links) wholePull(p *pull) object {
 	if p.mergedBy != nil {
 		mergedBy = l.account(p.mergedBy)
 	}
-	for name, value := range (object{
+	maps.Copy(full, (object{
 		"merged": p.mergedAs != "", "mergeable": mergeable, "rebaseable": mergeable, "mergeable_state": state, "merged_by": mergedBy,
-		"comments": 0, "review_comments": 0, "maintainer_can_modify": false, "commits": len(p.commits()),
+		"comments": len(p.base.repo.commentsOn(p.number)), "review_comments": 0, "maintainer_can_modify": false, "commits": len(p.commits()),
 		"additions": added, "deletions": removed, "changed_files": len(changes),
-	}) {
-		full[name] = value
-	}
+	}))
 	return full
 }

@@ -64,7 +64,7 @@ func TestPromotionIsOpenedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.must(w.sim.CreateBranch("acme", "shop", "production", "main"))
 	shop, ctx := w.shop(), t.Context()
-	promotion := &github.NewPullRequest{Title: github.String("Deploy to production"), Head: github.String("main"), Base: github.String("production"), Body: github.String("Carries #1")}
+	promotion := &github.NewPullRequest{Title: new("Deploy to production"), Head: new("main"), Base: new("production"), Body: new("Carries #1")}
 
 	_, _, err := shop.PullRequests.Create(ctx, "acme", "shop", promotion)
 	wantError(t, err, http.StatusUnprocessableEntity, "No commits between production and main")
@@ -161,10 +161,10 @@ func TestPullRequestIsEdited(t *testing.T) {
 	w.hooks.take(t)
 	shop, ctx := w.shop(), t.Context()
 	_, _, err := shop.PullRequests.Edit(ctx, "acme", "shop", number, &github.PullRequest{
-		Title: github.String("Better"), Base: &github.PullRequestBranch{Ref: github.String("production")},
+		Title: new("Better"), Base: &github.PullRequestBranch{Ref: new("production")},
 	})
 	w.must(err)
-	p, _, err := shop.PullRequests.Edit(ctx, "acme", "shop", number, &github.PullRequest{State: github.String("closed")})
+	p, _, err := shop.PullRequests.Edit(ctx, "acme", "shop", number, &github.PullRequest{State: new("closed")})
 	w.must(err)
 	if p.GetTitle() != "Better" || p.GetBase().GetRef() != "production" || p.GetState() != "closed" {
 		t.Errorf("got %.300v", p)
@@ -181,6 +181,6 @@ func TestPullRequestIsEdited(t *testing.T) {
 	if closed := events[1].(*github.PullRequestEvent); closed.GetAction() != "closed" || closed.GetPullRequest().GetMerged() {
 		t.Errorf("got %s, merged %t", closed.GetAction(), closed.GetPullRequest().GetMerged())
 	}
-	_, _, err = shop.PullRequests.Edit(ctx, "acme", "shop", number, &github.PullRequest{State: github.String("merged")})
+	_, _, err = shop.PullRequests.Edit(ctx, "acme", "shop", number, &github.PullRequest{State: new("merged")})
 	wantError(t, err, http.StatusUnprocessableEntity, "PullRequest state invalid")
 }

@@ -1,9 +1,7 @@
 package githubsim
 
 import (
-	"net/http"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -18,7 +16,8 @@ type Call struct {
 	Path         string
 	Query        string
 	Body         string
-	Status       int
+	Status       int   // what the caller was answered; 0: the connection was cut before there was an answer
+	Outcome      int   // the status of GitHub's own answer, whether the caller got it or not; 0: the call never came that far
 	Installation int64 // 0: not called as an installation
 }
 
@@ -29,62 +28,16 @@ func (s *Sim) Calls() []Call {
 	return slices.Clone(s.calls)
 }
 
-func (s *Sim) record(c *call, rt route, status int) {
+func (s *Sim) record(c *call, rt route, told, outcome int) {
 	if len(s.calls) == maxCalls {
 		s.calls = slices.Delete(s.calls, 0, maxCalls/10)
 	}
 	one := Call{
 		Time: s.now(), Route: rt.pattern, Method: c.Method, Path: c.URL.Path, Query: c.URL.RawQuery,
-		Body: string(c.body), Status: status, Installation: c.caller.installationID(),
+		Body: string(c.body), Status: told, Outcome: outcome, Installation: c.caller.installationID(),
 	}
 	s.calls = append(s.calls, one)
-	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", status, "installation", one.Installation)
-}
-
-// GitHub gives an installation this many calls an hour; nobody in particular gets 60.
-const (
-	hourly          = 5000
-	hourlyAnonymous = 60
-)
-
-// An allowance is what one caller has used of the hour that ends at reset.
-type allowance struct {
-	limit, used int
-	reset       time.Time
-}
-
-func (s *Sim) allowance(of caller) *allowance {
-	a := s.allowances[of.name()]
-	if a == nil || !s.now().Before(a.reset) {
-		a = &allowance{limit: hourly, reset: s.now().Add(time.Hour)}
-		if of == (caller{}) {
-			a.limit = hourlyAnonymous
-		}
-		s.allowances[of.name()] = a
-	}
-	return a
-}
-
-func (a *allowance) object() object {
-	return object{"limit": a.limit, "used": a.used, "remaining": max(a.limit-a.used, 0), "reset": a.reset.Unix()}
-}
-
-// countCall counts the call and says what is left. A 304 costs nothing, nor does asking how much is left, nor a download.
-func (s *Sim) countCall(c *call, rt route, header http.Header, status int) {
-	a := s.allowance(c.caller)
-	if status != http.StatusNotModified && rt.access.who != anyone {
-		a.used++
-	}
-	header.Set("X-Ratelimit-Limit", strconv.Itoa(a.limit))
-	header.Set("X-Ratelimit-Used", strconv.Itoa(a.used))
-	header.Set("X-Ratelimit-Remaining", strconv.Itoa(max(a.limit-a.used, 0)))
-	header.Set("X-Ratelimit-Reset", strconv.FormatInt(a.reset.Unix(), 10))
-	header.Set("X-Ratelimit-Resource", "core")
-}
-
-func (s *Sim) getRateLimit(c *call) *response {
-	core := s.allowance(c.caller).object()
-	return ok(object{"resources": object{"core": core}, "rate": core})
+	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", told, "outcome", outcome, "installation", one.Installation)
 }
 
 func (s *Sim) getMeta(*call) *response {

@@ -8,22 +8,36 @@ import (
 	"strings"
 )
 
-// move sets a ref and tells all who follow it.
+// move sets a ref, or ends it if to is empty, and tells all who follow it.
 func (s *Sim) move(r *repository, ref, to string, by *account) {
 	from := r.refs[ref]
-	r.refs[ref] = to
+	if r.refs[ref] = to; to == "" {
+		delete(r.refs, ref)
+	}
 	r.pushed, r.updated = s.now(), s.now()
 	s.emitPush(r, ref, from, to, by)
-	for _, p := range r.pulls {
-		if p.state != "open" {
-			continue
+	for _, other := range s.network(r) {
+		for _, p := range other.pulls {
+			s.follow(p, r, ref, to, by)
 		}
-		if "refs/heads/"+p.head.branch == ref {
-			s.synchronize(p, to, by)
-		}
-		if "refs/heads/"+p.base.branch == ref {
-			p.testMerge()
-		}
+	}
+	if branch, isBranch := strings.CutPrefix(ref, "refs/heads/"); isBranch {
+		s.requeue(r, branch, by)
+	}
+}
+
+// follow does with a pull request what a moved ref means for it.
+func (s *Sim) follow(p *pull, r *repository, ref, to string, by *account) {
+	isHead := p.head.repo == r && "refs/heads/"+p.head.branch == ref
+	isBase := p.base.repo == r && "refs/heads/"+p.base.branch == ref
+	switch {
+	case p.state != "open":
+	case to == "" && (isHead || isBase):
+		s.setState(p, "closed", by)
+	case isHead:
+		s.synchronize(p, to, by)
+	case isBase:
+		p.testMerge()
 	}
 }
 

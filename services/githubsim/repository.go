@@ -23,14 +23,22 @@ type repository struct {
 	owner         *account
 	name          string
 	public        bool
+	gone          bool        // deleted
+	parent        *repository // that it is a fork of, or nil
 	defaultBranch string
 	created       time.Time
 	updated       time.Time
 	pushed        time.Time
-	commits       history
+	commits       history           // of all its network
 	refs          map[string]string // refs/heads/…, refs/tags/…, refs/pull/… to a sha
 	pulls         []*pull
 	statuses      map[string][]*Status // by sha, oldest first
+	comments      []*comment
+	suites        []*checkSuite
+	deployments   []*deployment
+	collaborators map[*account]string // roles that were given; see role
+	required      []string            // contexts without which the queue merges nothing by itself
+	queue         []*group
 }
 
 func key(owner, name string) string { return strings.ToLower(owner + "/" + name) }
@@ -65,14 +73,9 @@ func (s *Sim) AddRepository(want Repository) error {
 	}
 	first := r.commits.add(commit{message: "Initial commit", author: s.user(""), time: now, files: files})
 	r.refs["refs/heads/"+want.Branch] = first.sha
-	s.repositories[key(want.Owner, want.Name)] = r
-	if i := s.installationOf(r.owner); i != nil {
-		s.emit(event{name: "installation_repositories", action: "added", installation: i, payload: func(l links) object {
-			return object{
-				"installation": l.installation(s, i), "repository_selection": "all", "requester": nil,
-				"repositories_added": []object{l.repositoryName(r)}, "repositories_removed": []object{},
-			}
-		}})
+	s.place(r)
+	if i := s.installationOn(r); i != nil {
+		s.emitSelection(i, "added", r)
 	}
 	return nil
 }
@@ -119,28 +122,10 @@ func (s *Sim) Commit(owner, repo, branch string, change Commit) (sha string, err
 		change.Message = "Update " + strings.Join(paths, ", ")
 	}
 	by := s.user(change.Author)
+	r.welcome(by)
 	c := r.commits.add(commit{parents: []string{parent.sha}, message: change.Message, author: by, time: s.now(), files: files})
 	s.move(r, "refs/heads/"+branch, c.sha, by)
 	return c.sha, nil
-}
-
-// CreateBranch makes a branch where another branch, a tag or a commit is, which sends a push.
-func (s *Sim) CreateBranch(owner, repo, branch, from string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, err := s.find(owner, repo)
-	if err != nil {
-		return err
-	}
-	c := r.resolve(from)
-	if c == nil {
-		return fmt.Errorf("branch %s of %s: no commit at %s", branch, r.fullName(), from)
-	}
-	if r.branch(branch) != nil {
-		return fmt.Errorf("branch %s of %s exists already", branch, r.fullName())
-	}
-	s.move(r, "refs/heads/"+branch, c.sha, s.user(""))
-	return nil
 }
 
 // Head is the commit that a branch, tag or short sha names.
@@ -179,6 +164,9 @@ func (s *Sim) getRepository(c *call) *response {
 	if c.repo.owner.kind == "Organization" {
 		full["organization"] = c.links.account(c.repo.owner)
 	}
+	if c.repo.parent != nil {
+		full["parent"], full["source"] = c.links.repository(c.repo.parent), c.links.repository(c.repo.root())
+	}
 	return ok(full)
 }
 
@@ -202,7 +190,7 @@ func (l links) repository(r *repository) object {
 	host := strings.TrimPrefix(strings.TrimPrefix(string(l), "http://"), "https://")
 	return object{
 		"id": r.id, "node_id": nodeID("Repository", r.id), "name": r.name, "full_name": r.fullName(), "private": !r.public,
-		"owner": l.account(r.owner), "html_url": html, "description": nil, "fork": false, "url": api,
+		"owner": l.account(r.owner), "html_url": html, "description": nil, "fork": r.parent != nil, "url": api,
 		"created_at": timestamp(r.created), "updated_at": timestamp(r.updated), "pushed_at": timestamp(r.pushed),
 		"git_url": "git://" + host + "/" + r.fullName() + ".git", "ssh_url": "git@" + host + ":" + r.fullName() + ".git",
 		"clone_url": html + ".git", "svn_url": html, "mirror_url": nil, "homepage": nil, "size": 0, "stargazers_count": 0,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -51,13 +52,14 @@ func (r *response) text() string {
 	if !isError {
 		return http.StatusText(r.status)
 	}
-	for _, one := range problem.Errors {
-		if message, told := one["message"].(string); told {
-			return message
-		}
-		return fmt.Sprint(one["field"], " is ", one["code"])
+	if len(problem.Errors) == 0 {
+		return problem.Message
 	}
-	return problem.Message
+	first := problem.Errors[0]
+	if message, told := first["message"].(string); told {
+		return message
+	}
+	return fmt.Sprint(first["field"], " is ", first["code"])
 }
 
 // invalid is GitHub's 422 about one field of a resource.
@@ -77,30 +79,28 @@ func (r *response) settle(c *call, rt route) {
 	if r.header == nil {
 		r.header = http.Header{}
 	}
-	if problem, isError := r.body.(*apiError); isError {
+	if problem, isError := r.body.(*apiError); isError && problem.Docs == "" {
 		problem.Docs = "https://docs.github.com/rest"
 		if rt.docs != "" {
 			problem.Docs += "/" + rt.docs
 		}
 	}
 	if r.body != nil {
-		r.raw, _ = json.Marshal(r.body) // objects, numbers and strings: nothing that JSON cannot say
+		r.raw = encode(r.body)
 		r.header.Set("Content-Type", "application/json; charset=utf-8")
 	}
 	if c.Method != http.MethodGet || r.status != http.StatusOK || r.stream != nil {
 		return
 	}
 	tag := fmt.Sprintf(`W/"%x"`, sha256.Sum256(append([]byte(c.Header.Get("Authorization")), r.raw...)))
-	r.header.Set("Etag", tag)
+	r.header.Set("ETag", tag)
 	if strings.TrimPrefix(c.Header.Get("If-None-Match"), "W/") == strings.TrimPrefix(tag, "W/") {
 		r.status, r.raw = http.StatusNotModified, nil
 	}
 }
 
 func (r *response) write(w http.ResponseWriter) error {
-	for name, values := range r.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), r.header)
 	w.WriteHeader(r.status)
 	if r.stream != nil {
 		return r.stream(w)
@@ -167,4 +167,18 @@ func timestamp(t time.Time) any {
 		return nil
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// encode writes JSON of objects, numbers and strings, of which there is nothing that JSON cannot say.
+func encode(body any) []byte {
+	text, _ := json.Marshal(body) //nolint:errchkjson // see above
+	return text
+}
+
+// orNull is how GitHub writes a text that is not given.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
 }

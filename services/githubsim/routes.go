@@ -1,11 +1,25 @@
 package githubsim
 
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
 // An access is what a route asks of its caller.
 type access struct {
-	who        who
-	permission string // of an installation's token, for an installation's route
-	level      string
+	who         who
+	permissions []string // of an installation's token, for an installation's route; one of them will do
+	level       string
 }
+
+// allowed says whether a token's permissions will do.
+func (a access) allowed(granted map[string]string) bool {
+	return slices.ContainsFunc(a.permissions, func(permission string) bool { return allows(granted, permission, a.level) })
+}
+
+// text is how GitHub writes it in X-Accepted-GitHub-Permissions.
+func (a access) text() string { return strings.Join(a.permissions, "="+a.level+"; ") + "=" + a.level }
 
 type who int
 
@@ -15,10 +29,10 @@ const (
 	anInstallation
 )
 
-func open() access                    { return access{who: anyone} }
-func app() access                     { return access{who: theApp} }
-func reads(permission string) access  { return access{anInstallation, permission, "read"} }
-func writes(permission string) access { return access{anInstallation, permission, "write"} }
+func open() access                        { return access{who: anyone} }
+func app() access                         { return access{who: theApp} }
+func reads(permissions ...string) access  { return access{anInstallation, permissions, "read"} }
+func writes(permissions ...string) access { return access{anInstallation, permissions, "write"} }
 
 // A route is one method of the REST API.
 type route struct {
@@ -28,7 +42,13 @@ type route struct {
 	docs    string // the page that errors point to, under https://docs.github.com/rest
 }
 
-// routes is all that this GitHub answers. A ref may hold slashes, see oneSegmentRefs.
+// changes says whether the route does more than read.
+func (r route) changes() bool {
+	method, _, _ := strings.Cut(r.pattern, " ")
+	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete
+}
+
+// routes is all that this GitHub answers. A ref may hold slashes, see routed.
 func (s *Sim) routes() []route {
 	return []route{
 		{"GET /app", app(), s.getApp, "apps/apps#get-the-authenticated-app"},
@@ -67,6 +87,32 @@ func (s *Sim) routes() []route {
 		{"GET /repos/{owner}/{repo}/pulls/{number}", reads("pull_requests"), s.getPull, "pulls/pulls#get-a-pull-request"},
 		{"PATCH /repos/{owner}/{repo}/pulls/{number}", writes("pull_requests"), s.updatePull, "pulls/pulls#update-a-pull-request"},
 		{"GET /repos/{owner}/{repo}/pulls/{number}/files", reads("pull_requests"), s.listPullFiles, "pulls/pulls#list-pull-requests-files"},
+		{"GET /repos/{owner}/{repo}/commits/{ref}/pulls", reads("pull_requests"), s.listCommitPulls, "commits/commits#list-pull-requests-associated-with-a-commit"},
+		{"GET /repos/{owner}/{repo}/collaborators/{user}/permission", reads("metadata"), s.getPermission, "collaborators/collaborators#get-repository-permissions-for-a-user"},
+
+		{"GET /repos/{owner}/{repo}/issues/{number}/{list}", reads("issues", "pull_requests"), s.listComments, "issues/comments#list-issue-comments"},
+		{"POST /repos/{owner}/{repo}/issues/{number}/comments", writes("issues", "pull_requests"), s.createComment, "issues/comments#create-an-issue-comment"},
+		{"GET /repos/{owner}/{repo}/issues/comments/{id}", reads("issues", "pull_requests"), s.getComment, "issues/comments#get-an-issue-comment"},
+		{"PATCH /repos/{owner}/{repo}/issues/comments/{id}", writes("issues", "pull_requests"), s.updateComment, "issues/comments#update-an-issue-comment"},
+		{"GET /repos/{owner}/{repo}/issues/comments/{id}/reactions", reads("issues", "pull_requests"), s.listReactions, "reactions/reactions#list-reactions-for-an-issue-comment"},
+		{"POST /repos/{owner}/{repo}/issues/comments/{id}/reactions", writes("issues", "pull_requests"), s.createReaction, "reactions/reactions#create-reaction-for-an-issue-comment"},
+
+		{"POST /repos/{owner}/{repo}/check-runs", writes("checks"), s.createCheckRun, "checks/runs#create-a-check-run"},
+		{"GET /repos/{owner}/{repo}/check-runs/{id}", reads("checks"), s.getCheckRun, "checks/runs#get-a-check-run"},
+		{"PATCH /repos/{owner}/{repo}/check-runs/{id}", writes("checks"), s.updateCheckRun, "checks/runs#update-a-check-run"},
+		{"GET /repos/{owner}/{repo}/check-runs/{id}/annotations", reads("checks"), s.listAnnotations, "checks/runs#list-check-run-annotations"},
+		{"POST /repos/{owner}/{repo}/check-runs/{id}/rerequest", writes("checks"), s.rerequestRun, "checks/runs#rerequest-a-check-run"},
+		{"GET /repos/{owner}/{repo}/commits/{ref}/check-runs", reads("checks"), s.listRefRuns, "checks/runs#list-check-runs-for-a-git-reference"},
+		{"GET /repos/{owner}/{repo}/commits/{ref}/check-suites", reads("checks"), s.listSuites, "checks/suites#list-check-suites-for-a-git-reference"},
+		{"GET /repos/{owner}/{repo}/check-suites/{id}", reads("checks"), s.getSuite, "checks/suites#get-a-check-suite"},
+		{"GET /repos/{owner}/{repo}/check-suites/{id}/check-runs", reads("checks"), s.listSuiteRuns, "checks/runs#list-check-runs-in-a-check-suite"},
+		{"POST /repos/{owner}/{repo}/check-suites/{id}/rerequest", writes("checks"), s.rerequestSuite, "checks/suites#rerequest-a-check-suite"},
+
+		{"GET /repos/{owner}/{repo}/deployments", reads("deployments"), s.listDeployments, "deployments/deployments#list-deployments"},
+		{"POST /repos/{owner}/{repo}/deployments", writes("deployments"), s.createDeployment, "deployments/deployments#create-a-deployment"},
+		{"GET /repos/{owner}/{repo}/deployments/{id}", reads("deployments"), s.getDeployment, "deployments/deployments#get-a-deployment"},
+		{"GET /repos/{owner}/{repo}/deployments/{id}/statuses", reads("deployments"), s.listDeploymentStatuses, "deployments/statuses#list-deployment-statuses"},
+		{"POST /repos/{owner}/{repo}/deployments/{id}/statuses", writes("deployments"), s.createDeploymentStatus, "deployments/statuses#create-a-deployment-status"},
 
 		{"GET /rate_limit", open(), s.getRateLimit, "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user"},
 		{"GET /meta", open(), s.getMeta, "meta/meta#get-github-meta-information"},

@@ -1,11 +1,12 @@
 package githubsim
 
 import (
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"crypto/rsa"
 	"html/template"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -19,27 +20,34 @@ type Config struct {
 	Permissions   map[string]string // what installations grant; nil: what Forge asks for
 	WebhookURL    string            // where deliveries go; empty: none are sent. See SetWebhook
 	WebhookSecret string
-	URL           string        // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
-	TokenLife     time.Duration // of an installation's token; 0: an hour, as GitHub's
+	URL           string         // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
+	TokenLife     time.Duration  // of an installation's token; 0: an hour, as GitHub's
+	Limits        Limits         // zero: calls are counted and never refused
+	Misbehaviours []Misbehaviour // from the start on; see Misbehave
+	Seed          uint64         // of the chance in misbehaviours
 	Now           func() time.Time
 	Log           *slog.Logger
 }
 
 // Sim is one GitHub. Its methods are what people do there, and are safe for concurrent use.
 type Sim struct {
-	config Config
-	mux    *http.ServeMux
-	page   *template.Template
-	hooks  *sender
-	secret []byte // signs the short-lived addresses of archives and raw files
+	config  Config
+	mux     *http.ServeMux
+	page    *template.Template
+	hooks   *sender
+	secret  []byte // signs the short-lived addresses of archives and raw files
+	created time.Time
 
 	mu            sync.Mutex // guards all below
 	lastID        int64
 	accounts      map[string]*account // by lower-case login
 	installations []*installation
 	repositories  map[string]*repository // by lower-case owner/name
+	moved         map[string]*repository // by such a name they had before
 	tokens        map[string]*grant
-	allowances    map[string]*allowance
+	usages        map[string]*usage // by the caller's name
+	misbehaviours []*active
+	chance        *rand.Rand
 	calls         []Call
 }
 
@@ -72,11 +80,17 @@ func New(config Config) *Sim {
 		config:       config,
 		mux:          http.NewServeMux(),
 		page:         newPage(),
-		secret:       []byte(rand.Text()),
+		secret:       []byte(cryptorand.Text()),
 		accounts:     map[string]*account{},
 		repositories: map[string]*repository{},
+		moved:        map[string]*repository{},
 		tokens:       map[string]*grant{},
-		allowances:   map[string]*allowance{},
+		usages:       map[string]*usage{},
+		chance:       newChance(config.Seed),
+	}
+	s.created = s.now()
+	for _, m := range config.Misbehaviours {
+		s.Misbehave(m)
 	}
 	for _, r := range s.routes() {
 		s.mux.HandleFunc(r.pattern, s.serve(r))

@@ -19,7 +19,7 @@ func TestCallsAreRecordedAndCounted(t *testing.T) {
 	shop, ctx := w.shop(), t.Context()
 	_, answer, err := shop.Repositories.Get(ctx, "acme", "shop")
 	w.must(err)
-	if answer.Rate.Limit != 5000 || answer.Rate.Remaining != 4999 || answer.Header.Get("X-GitHub-Request-Id") == "" {
+	if answer.Rate.Limit != 5000 || answer.Rate.Remaining != 4999 || answer.Header.Get("X-Github-Request-Id") == "" {
 		t.Errorf("got rate %v, headers %v", answer.Rate, answer.Header)
 	}
 	_, _, err = shop.Issues.Get(ctx, "acme", "shop", 1)
@@ -58,12 +58,12 @@ func TestUnchangedAnswersCostNothing(t *testing.T) {
 		return answer
 	}
 	first := get("")
-	again := get(first.Header.Get("Etag"))
+	again := get(first.Header.Get("ETag"))
 	if again.StatusCode != http.StatusNotModified || again.Rate.Remaining != first.Rate.Remaining {
 		t.Errorf("got %s, remaining %d after %d", again.Status, again.Rate.Remaining, first.Rate.Remaining)
 	}
 	w.commit("main", map[string]string{"x": "x"})
-	if changed := get(first.Header.Get("Etag")); changed.StatusCode != http.StatusOK {
+	if changed := get(first.Header.Get("ETag")); changed.StatusCode != http.StatusOK {
 		t.Errorf("got %s", changed.Status)
 	}
 }
@@ -85,7 +85,7 @@ func TestPeopleUseThePage(t *testing.T) {
 	p, err := w.sim.PullRequest("acme", "shop", 1)
 	w.must(err)
 	_, _, err = w.shop().Repositories.CreateStatus(t.Context(), "acme", "shop", p.HeadSHA, &github.RepoStatus{
-		State: github.String("failure"), Context: github.String("forge/test"), Description: github.String("<b>Step 2</b> failed"), TargetURL: github.String("https://forge.example/b/1"),
+		State: new("failure"), Context: new("forge/test"), Description: new("<b>Step 2</b> failed"), TargetURL: new("https://forge.example/b/1"),
 	})
 	w.must(err)
 	code, page := w.fetch(http.MethodGet, "/acme/shop/pull/1", "text/html", nil)
@@ -154,7 +154,7 @@ func TestManyAtOnce(t *testing.T) {
 	shop, ctx := w.shop(), t.Context()
 	var all sync.WaitGroup
 	failures := make(chan error, 100)
-	for _, branch := range strings.Fields("a b c d e f g h") {
+	for branch := range strings.FieldsSeq("a b c d e f g h") {
 		all.Go(func() {
 			if err := w.sim.CreateBranch("acme", "shop", branch, "main"); err != nil {
 				failures <- err
@@ -162,7 +162,7 @@ func TestManyAtOnce(t *testing.T) {
 			}
 			sha, err := w.sim.Commit("acme", "shop", branch, githubsim.Commit{Files: map[string]string{branch: branch}})
 			_, errOpen := w.sim.OpenPullRequest("acme", "shop", githubsim.PullRequest{Title: branch, Head: branch})
-			_, _, errStatus := shop.Repositories.CreateStatus(ctx, "acme", "shop", sha, &github.RepoStatus{State: github.String("success")})
+			_, _, errStatus := shop.Repositories.CreateStatus(ctx, "acme", "shop", sha, &github.RepoStatus{State: new("success")})
 			_, _, errList := shop.PullRequests.List(ctx, "acme", "shop", nil)
 			if err := errors.Join(err, errOpen, errStatus, errList); err != nil {
 				failures <- err

@@ -91,6 +91,7 @@ func (s *Sim) createStatus(c *call) *response {
 		Creator: s.bot().login, Created: s.now(),
 	}
 	c.repo.statuses[at.sha] = append(c.repo.statuses[at.sha], st)
+	s.advance(c.repo)
 	return &response{status: http.StatusCreated, body: s.wholeStatus(c, at, st)}
 }
 
@@ -158,17 +159,10 @@ func (s *Sim) wholeStatus(c *call, at *commit, st *Status) object {
 }
 
 func (s *Sim) status(c *call, at *commit, st *Status) object {
-	var description, target any
-	if st.Description != "" {
-		description = st.Description
-	}
-	if st.TargetURL != "" {
-		target = st.TargetURL
-	}
 	bot := s.bot()
 	return object{
 		"id": st.ID, "node_id": nodeID("StatusContext", st.ID), "state": st.State, "context": st.Context,
-		"description": description, "target_url": target, "created_at": timestamp(st.Created), "updated_at": timestamp(st.Created),
+		"description": orNull(st.Description), "target_url": orNull(st.TargetURL), "created_at": timestamp(st.Created), "updated_at": timestamp(st.Created),
 		"avatar_url": fmt.Sprintf("%s/avatars/u/%d?v=4", c.links, bot.id),
 		"url":        fmt.Sprintf("%s/repos/%s/statuses/%s", c.links, c.repo.fullName(), at.sha),
 	}

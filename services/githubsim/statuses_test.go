@@ -13,9 +13,9 @@ func TestStatusesAreToldAndShown(t *testing.T) {
 	head := w.commit("feature/x", map[string]string{"x": "x"})
 	shop, ctx := w.shop(), t.Context()
 	for _, told := range []github.RepoStatus{
-		{State: github.String("pending"), Context: github.String("forge/test"), Description: github.String(strings.Repeat("é", 140))},
-		{State: github.String("success"), Context: github.String("forge/test"), TargetURL: github.String("https://forge.example/builds/1")},
-		{State: github.String("pending")},
+		{State: new("pending"), Context: new("forge/test"), Description: new(strings.Repeat("é", 140))},
+		{State: new("success"), Context: new("forge/test"), TargetURL: new("https://forge.example/builds/1")},
+		{State: new("pending")},
 	} {
 		status, _, err := shop.Repositories.CreateStatus(ctx, "acme", "shop", head, &told)
 		w.must(err)
@@ -50,7 +50,7 @@ func TestCombinedStateIsTheWorst(t *testing.T) {
 			shop := w.shop()
 			head, err := w.sim.Head("acme", "shop", "main")
 			w.must(err)
-			for _, state := range strings.Fields(states) {
+			for state := range strings.FieldsSeq(states) {
 				_, _, err := shop.Repositories.CreateStatus(t.Context(), "acme", "shop", head, &github.RepoStatus{State: &state, Context: &state})
 				w.must(err)
 			}
@@ -72,11 +72,11 @@ func TestStatusesAreRefused(t *testing.T) {
 		status github.RepoStatus
 		says   string
 	}{
-		"unknown state":  {head, github.RepoStatus{State: github.String("passed")}, "Status state custom state is not included in the list"},
+		"unknown state":  {head, github.RepoStatus{State: new("passed")}, "Status state custom state is not included in the list"},
 		"no state":       {head, github.RepoStatus{}, "state is not included in the list"},
-		"long":           {head, github.RepoStatus{State: github.String("success"), Description: github.String(strings.Repeat("x", 141))}, "description is too long (maximum is 140 characters)"},
-		"no web address": {head, github.RepoStatus{State: github.String("success"), TargetURL: github.String("ftp://forge")}, "target_url must use http(s) scheme"},
-		"unknown commit": {strings.Repeat("a", 40), github.RepoStatus{State: github.String("success")}, "No commit found for SHA: aaaa"},
+		"long":           {head, github.RepoStatus{State: new("success"), Description: new(strings.Repeat("x", 141))}, "description is too long (maximum is 140 characters)"},
+		"no web address": {head, github.RepoStatus{State: new("success"), TargetURL: new("ftp://forge")}, "target_url must use http(s) scheme"},
+		"unknown commit": {strings.Repeat("a", 40), github.RepoStatus{State: new("success")}, "No commit found for SHA: aaaa"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := shop.Repositories.CreateStatus(ctx, "acme", "shop", test.sha, &test.status)
@@ -98,14 +98,14 @@ func TestStatusesOfOneContextAreLimited(t *testing.T) {
 	shop, ctx := w.shop(), t.Context()
 	head, err := w.sim.Head("acme", "shop", "main")
 	w.must(err)
-	status := &github.RepoStatus{State: github.String("pending"), Context: github.String("forge/test")}
+	status := &github.RepoStatus{State: new("pending"), Context: new("forge/test")}
 	for range 1000 {
 		_, _, err := shop.Repositories.CreateStatus(ctx, "acme", "shop", head, status)
 		w.must(err)
 	}
 	_, _, err = shop.Repositories.CreateStatus(ctx, "acme", "shop", head, status)
 	wantError(t, err, http.StatusUnprocessableEntity, "This SHA and context has reached the maximum number of statuses.")
-	status.Context = github.String("forge/staging")
+	status.Context = new("forge/staging")
 	_, _, err = shop.Repositories.CreateStatus(ctx, "acme", "shop", head, status)
 	w.must(err)
 }

@@ -3,7 +3,7 @@ package githubsim
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // GitHub's older signature, still sent beside the newer
+	"crypto/sha1" // GitHub's older signature, still sent beside the newer
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,10 +24,11 @@ import (
 
 const (
 	hookID      = 1
-	sendTimeout = 10 * time.Second // GitHub waits no longer
-	maxWaiting  = 10_000           // deliveries in the queue
-	maxRecorded = 20_000           // deliveries kept; the oldest leave first
-	maxResponse = 64 << 10         // bytes of an answer that are kept
+	sendTimeout = 10 * time.Second   // GitHub waits no longer
+	maxWaiting  = 10_000             // deliveries in the queue
+	maxRecorded = 20_000             // deliveries kept; the oldest leave first
+	keptFor     = 3 * 24 * time.Hour // GitHub tells of no older ones
+	maxResponse = 64 << 10           // bytes of an answer that are kept
 )
 
 // A Delivery is one attempt to tell the App of an event. It is made once: GitHub tries again only when asked.
@@ -48,6 +49,8 @@ type Delivery struct {
 	StatusCode   int    // 0: no answer
 	Response     http.Header
 	ResponseBody string
+
+	dropped bool
 }
 
 // SetWebhook says where deliveries go from now on, and with which secret they are signed.
@@ -64,6 +67,20 @@ func (s *Sim) Deliveries() []Delivery {
 		list = append(list, *d)
 	}
 	return list
+}
+
+// DropDeliveries has the next n deliveries not arrive: they are recorded as failed to connect, and can be redelivered.
+func (s *Sim) DropDeliveries(n int) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	s.hooks.drop = n
+}
+
+// LoseDeliveries has the next n deliveries neither sent nor recorded: nobody will ever know of them.
+func (s *Sim) LoseDeliveries(n int) {
+	s.hooks.mu.Lock()
+	defer s.hooks.mu.Unlock()
+	s.hooks.lose = n
 }
 
 // WaitDeliveries waits until nothing is left to send.
@@ -90,6 +107,7 @@ type sender struct {
 
 	mu          sync.Mutex
 	url, secret string
+	drop, lose  int // of the next deliveries
 	done        []*Delivery
 	open        int           // waiting or being sent
 	idle        chan struct{} // closed while open is 0
@@ -144,9 +162,17 @@ func (w *sender) ended() []*Delivery {
 // queue takes a delivery to be sent; an App without a webhook is told nothing.
 func (w *sender) queue(d *Delivery) {
 	w.mu.Lock()
-	if w.url == "" {
+	switch {
+	case w.url == "":
 		w.mu.Unlock()
 		return
+	case w.lose > 0:
+		w.lose--
+		w.mu.Unlock()
+		return
+	case w.drop > 0:
+		w.drop--
+		d.dropped = true
 	}
 	if w.open++; w.open == 1 {
 		w.idle = make(chan struct{})
@@ -176,7 +202,13 @@ func (w *sender) end(d *Delivery) {
 	}
 }
 
+const unreachable = "failed to connect to host"
+
 func (w *sender) send(ctx context.Context, d *Delivery) {
+	if d.dropped {
+		d.Status = unreachable
+		return
+	}
 	w.mu.Lock()
 	to, secret := w.url, w.secret
 	w.mu.Unlock()
@@ -206,17 +238,17 @@ func (w *sender) send(ctx context.Context, d *Delivery) {
 	response, err := w.client.Do(request)
 	d.Duration = time.Since(start)
 	if err != nil {
-		d.Status = "failed to connect to host"
+		d.Status = unreachable
 		if failure := (*url.Error)(nil); errors.As(err, &failure) && failure.Timeout() {
 			d.Status = "timed out"
 		}
 		return
 	}
-	defer response.Body.Close()
+	defer response.Body.Close()                                       //nolint:errcheck // nothing is left to do about it
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // what came of it is what is shown
 	d.StatusCode, d.Response, d.ResponseBody = response.StatusCode, response.Header, string(body)
 	d.Status = "OK"
-	if d.StatusCode < 200 || d.StatusCode > 299 {
+	if !d.succeeded() {
 		d.Status = fmt.Sprintf("Invalid HTTP Response: %d", d.StatusCode)
 	}
 }

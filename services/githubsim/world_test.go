@@ -34,11 +34,12 @@ type world struct {
 	url          string
 	key          *rsa.PrivateKey
 	clock        *clock
+	transport    http.RoundTripper // nil: the default one
 	hooks        *receiver
 	installation int64
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, changes ...func(*githubsim.Config)) *world {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -46,9 +47,11 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, key: key, clock: &clock{now: time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)}, hooks: &receiver{status: http.StatusOK}}
 	hooks := httptest.NewServer(w.hooks)
-	w.sim = githubsim.New(githubsim.Config{
-		AppID: appID, AppKey: &key.PublicKey, WebhookURL: hooks.URL, WebhookSecret: secret, Now: w.clock.Now,
-	})
+	config := githubsim.Config{AppID: appID, AppKey: &key.PublicKey, WebhookURL: hooks.URL, WebhookSecret: secret, Now: w.clock.Now}
+	for _, change := range changes {
+		change(&config)
+	}
+	w.sim = githubsim.New(config)
 	server := httptest.NewServer(w.sim)
 	w.url = server.URL
 	w.sim.SetURL(server.URL)
@@ -88,7 +91,7 @@ func (w *world) goodClaims() jwt.MapClaims {
 
 func (w *world) client(token string) *github.Client {
 	w.t.Helper()
-	client, err := github.NewClient(nil).WithEnterpriseURLs(w.url, w.url)
+	client, err := github.NewClient(&http.Client{Transport: w.transport}).WithEnterpriseURLs(w.url, w.url)
 	w.must(err)
 	if token == "" {
 		return client
@@ -144,9 +147,11 @@ func wantError(t *testing.T, err error, status int, text string) {
 		t.Fatalf("got error %v, want GitHub's %d", err, status)
 	}
 	said := problem.Message
+	var saidSb150 strings.Builder
 	for _, one := range problem.Errors {
-		said += "\n" + one.Resource + " " + one.Field + " " + one.Code + " " + one.Message
+		saidSb150.WriteString("\n" + one.Resource + " " + one.Field + " " + one.Code + " " + one.Message)
 	}
+	said += saidSb150.String()
 	if problem.Response.StatusCode != status || !strings.Contains(said, text) {
 		t.Errorf("got %d %q, want %d %q", problem.Response.StatusCode, said, status, text)
 	}
@@ -155,6 +160,19 @@ func wantError(t *testing.T, err error, status int, text string) {
 	}
 }
 
+// eventually waits for what another goroutine brings about.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); !holds(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// A clock stands still until advanced; a zero one runs.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -163,6 +181,9 @@ type clock struct {
 func (c *clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.now.IsZero() {
+		return time.Now()
+	}
 	return c.now
 }
 

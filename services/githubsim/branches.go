@@ -1,0 +1,63 @@
+package githubsim
+
+import "fmt"
+
+// CreateBranch makes a branch where another branch, a tag or a commit is, which sends a push.
+func (s *Sim) CreateBranch(owner, repo, branch, from string) error {
+	return s.createRef(owner, repo, "branch", branch, from)
+}
+
+// DeleteBranch ends a branch, which sends a push and closes the pull requests from and into it.
+func (s *Sim) DeleteBranch(owner, repo, branch string) error {
+	return s.deleteRef(owner, repo, "branch", branch)
+}
+
+// CreateTag makes a lightweight tag, which sends a push.
+func (s *Sim) CreateTag(owner, repo, tag, at string) error {
+	return s.createRef(owner, repo, "tag", tag, at)
+}
+
+// DeleteTag ends a tag, which sends a push.
+func (s *Sim) DeleteTag(owner, repo, tag string) error {
+	return s.deleteRef(owner, repo, "tag", tag)
+}
+
+// refPrefixes are where refs of a kind lie.
+var refPrefixes = map[string]string{"branch": "refs/heads/", "tag": "refs/tags/"}
+
+func (s *Sim) createRef(owner, repo, kind, name, from string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.find(owner, repo)
+	if err != nil {
+		return err
+	}
+	c := r.resolve(from)
+	if c == nil {
+		return fmt.Errorf("%s %s of %s: no commit at %s", kind, name, r.fullName(), from)
+	}
+	ref := refPrefixes[kind] + name
+	if r.refs[ref] != "" {
+		return fmt.Errorf("%s %s of %s exists already", kind, name, r.fullName())
+	}
+	s.move(r, ref, c.sha, s.user(""))
+	return nil
+}
+
+func (s *Sim) deleteRef(owner, repo, kind, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.find(owner, repo)
+	if err != nil {
+		return err
+	}
+	ref := refPrefixes[kind] + name
+	if r.refs[ref] == "" {
+		return fmt.Errorf("%s %s of %s does not exist", kind, name, r.fullName())
+	}
+	if ref == "refs/heads/"+r.defaultBranch {
+		return fmt.Errorf("branch %s of %s is the default one and stays", name, r.fullName())
+	}
+	s.move(r, ref, "", s.user(""))
+	return nil
+}

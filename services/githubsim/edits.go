@@ -1,0 +1,124 @@
+package githubsim
+
+import (
+	"fmt"
+	"net/url"
+)
+
+// ChangeBase has a pull request go into another branch.
+func (s *Sim) ChangeBase(owner, repo string, number int, base string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.findPull(owner, repo, number)
+	if err != nil {
+		return err
+	}
+	if p.base.repo.branch(base) == nil {
+		return fmt.Errorf("change the base of %s#%d: there is no branch %s", p.base.repo.fullName(), number, base)
+	}
+	s.edit(p, pullEdit{Base: &base}, s.user(""))
+	return nil
+}
+
+// Label puts a label on a pull request.
+func (s *Sim) Label(owner, repo string, number int, label string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.findPull(owner, repo, number)
+	if err != nil {
+		return err
+	}
+	p.labels, p.updated = append(p.labels, label), s.now()
+	s.emit(event{name: "pull_request", action: "labeled", repo: p.base.repo, payload: func(l links) object {
+		return object{"number": p.number, "pull_request": l.wholePull(p), "label": l.label(p.base.repo, label)}
+	}})
+	return nil
+}
+
+// A pullEdit is what is to change; nil stays.
+type pullEdit struct{ Title, Body, Base *string }
+
+// edit changes what is given, and tells of it at once.
+func (s *Sim) edit(p *pull, want pullEdit, by *account) {
+	changes := object{}
+	if want.Title != nil && *want.Title != p.title {
+		changes["title"] = object{"from": p.title}
+		p.title = *want.Title
+	}
+	if want.Body != nil && *want.Body != p.body {
+		changes["body"] = object{"from": p.body}
+		p.body = *want.Body
+	}
+	if want.Base != nil && *want.Base != p.base.branch {
+		changes["base"] = object{"ref": object{"from": p.base.branch}, "sha": object{"from": p.base.sha}}
+		s.leaveQueue(p, by)
+		p.base.branch, p.base.sha = *want.Base, p.base.repo.branch(*want.Base).sha
+		p.refresh()
+	}
+	if len(changes) == 0 {
+		return
+	}
+	p.updated = s.now()
+	s.emitPull(p, "edited", by, object{"changes": changes})
+}
+
+// updatePull changes what is given: one `edited` tells of title, body and base, and a change of state of its own.
+func (s *Sim) updatePull(c *call) *response {
+	p := c.repo.pull(int(c.number("number")))
+	if p == nil {
+		return notFound()
+	}
+	var want struct {
+		pullEdit
+		State *string
+	}
+	if refusal := c.decode(&want); refusal != nil {
+		return refusal
+	}
+	switch {
+	case want.Title != nil && *want.Title == "":
+		return invalid("PullRequest", "title", "missing_field", "")
+	case want.Base != nil && c.repo.branch(*want.Base) == nil:
+		return invalid("PullRequest", "base", "invalid", "")
+	case want.State != nil && *want.State != "open" && *want.State != "closed":
+		return invalid("PullRequest", "state", "invalid", "")
+	case want.State != nil && *want.State == "open" && !p.reopens():
+		return invalid("PullRequest", "state", "invalid", "state cannot be changed. The pull request cannot be reopened.")
+	}
+	s.edit(p, want.pullEdit, s.bot())
+	if want.State != nil && *want.State != p.state {
+		s.setState(p, *want.State, s.bot())
+	}
+	return ok(c.links.wholePull(p))
+}
+
+// listCommitPulls lists the pull requests that a commit came with, or comes with.
+func (s *Sim) listCommitPulls(c *call) *response {
+	at := c.repo.resolve(c.PathValue("ref"))
+	if at == nil {
+		return noCommitFor(c.PathValue("ref"))
+	}
+	var found []*pull
+	for _, p := range c.repo.pulls {
+		if p.mergedAs == at.sha || p.holds(at.sha) {
+			found = append(found, p)
+		}
+	}
+	return listed(c, found, c.links.pull)
+}
+
+func (p *pull) holds(sha string) bool {
+	for _, one := range p.commits() {
+		if one.sha == sha {
+			return true
+		}
+	}
+	return false
+}
+
+func (l links) label(r *repository, name string) object {
+	return object{
+		"id": r.id, "node_id": nodeID("Label", r.id), "url": fmt.Sprintf("%s/repos/%s/labels/%s", l, r.fullName(), url.PathEscape(name)),
+		"name": name, "color": "ededed", "default": false, "description": nil,
+	}
+}

@@ -1,0 +1,168 @@
+package githubsim
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Misbehaviour is what goes wrong with some calls. Those it is about wait for Latency and more by chance, up to Jitter;
+// then one of Status, Cut and Half spoils the answer. Where several are about a call, their waits add up and the first
+// that spoils counts. Chance is seeded by Config.Seed.
+type Misbehaviour struct {
+	Route string  // a part of the method and route, or of the method and path: "POST", "/statuses/{sha}", "GET /repos/acme"; empty: all calls
+	Share float64 // of the calls it is about, up to 1; 0: all of them
+	Times int     // calls after which it is over; 0: it goes on
+
+	Latency time.Duration
+	Jitter  time.Duration
+
+	Status     int           // answered in place of GitHub's own, as 502
+	RetryAfter time.Duration // goes with Status; in whole seconds, rounded up
+	Cut        bool          // the connection ends without an answer
+	Half       bool          // the connection ends in the middle of GitHub's own answer
+	CarriedOut bool          // with Status or Cut: GitHub does what it was asked, and only then things go wrong
+}
+
+// An active misbehaviour has this many calls left, unless it goes on.
+type active struct {
+	Misbehaviour
+	left int
+}
+
+// Misbehave begins a misbehaviour; undo ends it.
+func (s *Sim) Misbehave(m Misbehaviour) (undo func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one := &active{Misbehaviour: m, left: m.Times}
+	s.misbehaviours = append(s.misbehaviours, one)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(other *active) bool { return other == one })
+	}
+}
+
+// Behave ends all misbehaviour.
+func (s *Sim) Behave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.misbehaviours = nil
+}
+
+func newChance(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, seed)) }
+
+// A trouble is what goes wrong with one call.
+type trouble struct {
+	delay time.Duration
+	spoil Misbehaviour
+}
+
+func (s *Sim) trouble(rt route, c *call) trouble {
+	var t trouble
+	_, pattern, _ := strings.Cut(rt.pattern, " ")
+	for _, m := range s.misbehaviours {
+		about := strings.Contains(c.Method+" "+pattern, m.Route) || strings.Contains(c.Method+" "+c.URL.Path, m.Route)
+		if !about || m.Share > 0 && s.chance.Float64() >= m.Share {
+			continue
+		}
+		m.left--
+		t.delay += m.Latency
+		if m.Jitter > 0 {
+			t.delay += time.Duration(s.chance.Int64N(int64(m.Jitter)))
+		}
+		if m.spoils() && !t.spoil.spoils() {
+			t.spoil = m.Misbehaviour
+		}
+	}
+	s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(m *active) bool { return m.Times > 0 && m.left == 0 })
+	return t
+}
+
+func (m Misbehaviour) spoils() bool { return m.Status != 0 || m.Cut || m.Half }
+
+// lost calls never come as far as GitHub.
+func (t trouble) lost() bool { return t.spoil.spoils() && !t.spoil.Half && !t.spoil.CarriedOut }
+
+// silent calls get no answer.
+func (t trouble) silent() bool { return t.spoil.Cut }
+
+// instead is the answer in place of GitHub's own, if there is one.
+func (t trouble) instead() *response {
+	switch m := t.spoil; {
+	case m.Cut:
+		return &response{}
+	case m.Status == http.StatusForbidden, m.Status == http.StatusTooManyRequests:
+		return slowDown(m.Status, tooFast, m.RetryAfter)
+	case m.Status >= http.StatusInternalServerError:
+		return refuse(m.Status, "Server Error").retryAfter(m.RetryAfter)
+	case m.Status != 0:
+		return refuse(m.Status, http.StatusText(m.Status)).retryAfter(m.RetryAfter)
+	}
+	return nil
+}
+
+func (t trouble) pause(ctx context.Context) {
+	if t.delay == 0 {
+		return
+	}
+	timer := time.NewTimer(t.delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// write sends the answer, or as much of it as gets through.
+func (t trouble) write(w http.ResponseWriter, res *response) error {
+	if t.spoil.Cut {
+		panic(http.ErrAbortHandler) // the one way to end a connection without an answer
+	}
+	if !t.spoil.Half {
+		return res.write(w)
+	}
+	var whole bytes.Buffer
+	if res.stream != nil {
+		if err := res.stream(&whole); err != nil {
+			return err
+		}
+	} else {
+		whole.Write(res.raw)
+	}
+	res.header.Set("Content-Length", strconv.Itoa(whole.Len()))
+	half := &response{status: res.status, header: res.header, raw: whole.Bytes()[:whole.Len()/2]}
+	if err := half.write(w); err != nil {
+		return err
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return err
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// String is a misbehaviour in a line.
+func (m Misbehaviour) String() string {
+	var parts []string
+	add := func(when bool, format string, values ...any) {
+		if when {
+			parts = append(parts, fmt.Sprintf(format, values...))
+		}
+	}
+	add(m.Latency > 0 || m.Jitter > 0, "wait %v to %v", m.Latency, m.Latency+m.Jitter)
+	add(m.Status != 0, "answer %d", m.Status)
+	add(m.RetryAfter > 0, "with Retry-After %v", m.RetryAfter)
+	add(m.Cut, "cut the connection")
+	add(m.Half, "cut the answer in half")
+	add(m.CarriedOut, "after it was carried out")
+	add(m.Share > 0, "for %g %%", m.Share*100)
+	add(m.Route != "", "of %s", m.Route)
+	add(m.Times > 0, "%d times", m.Times)
+	return strings.Join(parts, ", ")
+}
