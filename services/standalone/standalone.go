@@ -21,6 +21,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/reporter"
 	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -33,7 +34,7 @@ type Forge struct {
 
 // New opens what s names and assembles the rooms. What it opened is closed when
 // the parts stop, or at once where it returns an error.
-func New(ctx context.Context, s Settings, containers scheduler.Engine, tel *telemetry.Telemetry) (_ *Forge, err error) {
+func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, err error) {
 	var opened closers
 	defer func() {
 		if err != nil {
@@ -86,6 +87,15 @@ func New(ctx context.Context, s Settings, containers scheduler.Engine, tel *tele
 			return nil, err
 		}
 		opened = append(opened, stores[room].Close)
+	}
+
+	instance, err := scheduler.Instance(ctx, stores["scheduler"])
+	if err != nil {
+		return nil, err
+	}
+	containers, err := engine.New(ctx, engine.Config{Name: s.Engine, DataDir: s.DataDir, Instance: instance, Log: tel.Log})
+	if err != nil {
+		return nil, err
 	}
 
 	cfg, err := config.New(config.Deps{

@@ -135,7 +135,7 @@ func (n *narrator) delivery(ctx context.Context, sent githubsim.Delivery) error 
 			continue
 		}
 		n.linef("GitHub", "sent %s", name)
-		n.linef("Forge", "%s", decision.GetText())
+		n.linef("Forge", "%s", n.paint(bold, decision.GetText()))
 		for _, id := range decision.GetBuildIds() {
 			if err := n.build(ctx, id, decision.GetReason()); err != nil {
 				return err
@@ -253,23 +253,29 @@ func (n *narrator) output(ctx context.Context, build *schedulerv1.Build, from, t
 	return nil
 }
 
-// status tells what GitHub shows once it shows the build's end.
+// status tells what GitHub was told about the build, until it shows the end.
 func (n *narrator) status(ctx context.Context, build *schedulerv1.Build) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(pulse)
 	defer tick.Stop()
+	var told int
 	colours := map[string]string{"success": green, "failure": red, "error": red, "pending": amber}
 	for {
-		statuses, err := n.world.sim.Statuses(demoOwner, demoRepo, build.GetSha())
+		history, err := n.world.sim.StatusHistory(demoOwner, demoRepo, build.GetSha())
 		if err != nil {
 			return err
 		}
-		shown := statuses[build.GetContext()]
-		if shown.State != "" && shown.State != "pending" {
-			n.linef("GitHub", "shows %s  %s  %s", build.GetContext(), n.paint(colours[shown.State], shown.State), shown.Description)
-			n.linef("", "%s", n.paint(dim, shown.TargetURL))
-			return nil
+		for ; told < len(history); told++ {
+			shown := history[told]
+			if shown.Context != build.GetContext() {
+				continue
+			}
+			n.linef("GitHub", "shows %s: %s, %s", shown.Context, n.paint(colours[shown.State], shown.State), shown.Description)
+			if shown.State != "pending" {
+				n.linef("", "%s", n.paint(dim, shown.TargetURL))
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():

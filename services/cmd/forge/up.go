@@ -7,7 +7,6 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/telemetry"
-	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/settings"
 	"github.com/forge-ci/forge/services/standalone"
 )
@@ -27,11 +26,7 @@ func (u up) Run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, flush(ctx)) }()
-	containers, err := engine.New(u.Engine, u.DataDir, tel.Log)
-	if err != nil {
-		return err
-	}
-	forge, err := standalone.New(ctx, u.Settings, containers, tel)
+	forge, err := standalone.New(ctx, u.Settings, tel)
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,11 @@ func run(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	containers, err := engine.New(f.Engine, f.DataDir, tel.Log)
+	instance, err := scheduler.Instance(ctx, db)
+	if err != nil {
+		return err
+	}
+	containers, err := engine.New(ctx, engine.Config{Name: f.Engine, DataDir: f.DataDir, Instance: instance, Log: tel.Log})
 	if err != nil {
 		return err
 	}

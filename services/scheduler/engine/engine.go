@@ -1,33 +1,42 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
 
 	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 	"github.com/forge-ci/forge/services/scheduler/engine/process"
 )
 
-// config is what any engine may need.
-type config struct {
-	dataDir  string
-	forgexec []string
-	log      *slog.Logger
+// Config is what any engine may need.
+type Config struct {
+	Name     string // of the engine
+	DataDir  string // where it keeps what it must
+	Instance string // of this Forge, see scheduler.Instance
+	Log      *slog.Logger
 }
+
+// maker makes an engine; forgexec is its command line.
+type maker func(ctx context.Context, c Config, forgexec []string) (scheduler.Engine, error)
 
 // engines is every engine, by the name it is set by.
 func engines() []struct {
 	name string
-	make func(config) (scheduler.Engine, error)
+	make maker
 } {
 	return []struct {
 		name string
-		make func(config) (scheduler.Engine, error)
+		make maker
 	}{
-		{"process", func(c config) (scheduler.Engine, error) {
-			return process.New(process.Config{Dir: filepath.Join(c.dataDir, "process"), Forgexec: c.forgexec, Log: c.log})
+		{"docker", func(ctx context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
+			return docker.New(ctx, docker.Config{Instance: c.Instance, Forgexec: forgexec, Log: c.Log})
+		}},
+		{"process", func(_ context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
+			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Log: c.Log})
 		}},
 	}
 }
@@ -41,21 +50,21 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
-// New makes the engine of that name, which keeps what it must in dataDir.
-func New(name, dataDir string, log *slog.Logger) (scheduler.Engine, error) {
+// New makes the engine that c names. One that does not answer is an error.
+func New(ctx context.Context, c Config) (scheduler.Engine, error) {
 	for _, e := range engines() {
-		if e.name != name {
+		if e.name != c.Name {
 			continue
 		}
 		path, args, err := Forgexec()
 		if err != nil {
 			return nil, err
 		}
-		made, err := e.make(config{dataDir: dataDir, forgexec: append([]string{path}, args...), log: log})
+		made, err := e.make(ctx, c, append([]string{path}, args...))
 		if err != nil {
-			return nil, fmt.Errorf("engine %s (FORGE_ENGINE): %w", name, err)
+			return nil, fmt.Errorf("FORGE_ENGINE=%s: %w", c.Name, err)
 		}
 		return made, nil
 	}
-	return nil, fmt.Errorf("FORGE_ENGINE is %q: use %s", name, Names())
+	return nil, fmt.Errorf("FORGE_ENGINE is %q: use one of %s", c.Name, Names())
 }

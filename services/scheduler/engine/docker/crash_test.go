@@ -1,0 +1,110 @@
+package docker_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/moby/moby/client"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine/docker"
+)
+
+// cutter passes requests to the Docker engine, but for those that end in cut: it
+// hangs up on them, before or after the Docker engine has seen them. To the engine
+// that is what a kill of Forge at this place leaves behind.
+type cutter struct {
+	*httptest.Server
+	cut   atomic.Value // string; "" for none, "/" for all
+	after bool
+}
+
+func newCutter(t *testing.T, after bool) *cutter {
+	t.Helper()
+	api, err := client.New(client.FromEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := api.Dialer()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
+	proxy.Transport = transport
+	c := &cutter{after: after}
+	c.cut.Store("")
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cut := c.cut.Load().(string)
+		if cut == "" || cut != "/" && path.Base(r.URL.Path) != path.Base(cut) {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		if c.after {
+			proxy.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *cutter) host() string { return "tcp://" + strings.TrimPrefix(c.URL, "http://") }
+
+func TestStartGoesOnWhereItWasInterrupted(t *testing.T) {
+	for name, after := range map[string]bool{"before": false, "after": true} {
+		for _, step := range []string{"/networks/create", "/containers/create", "/containers/id/archive", "/containers/id/start"} {
+			t.Run(name+step, func(t *testing.T) {
+				wire := newCutter(t, after)
+				r := newRig(t, docker.Config{Host: wire.host()})
+				again, stopped := r.spec(r.image(t)), r.spec("")
+				stopped.Image = again.Image
+
+				wire.cut.Store(step)
+				for _, spec := range []scheduler.Spec{again, stopped} {
+					if err := r.Start(t.Context(), spec); err == nil || fault.Is(err, fault.Invalid) {
+						t.Fatalf("interrupted: %v", err)
+					}
+				}
+				wire.cut.Store("")
+				if err := r.Stop(t.Context(), stopped.Attempt); err != nil {
+					t.Error(err)
+				}
+				name := r.start(t, again)
+				if out, code := r.run(t, name, "cat /proc/1/comm"); out != "forgexec\n" || code != 0 {
+					t.Errorf("exit %d, %q", code, out)
+				}
+				want := "container [/" + name + "] (running), network " + name
+				if left := r.left(t.Context(), t); left != want {
+					t.Errorf("there are %s, want %s", left, want)
+				}
+			})
+		}
+	}
+}
+
+func TestNobodyKnowsWhatRunsWhileDockerIsAway(t *testing.T) {
+	wire := newCutter(t, false)
+	r := newRig(t, docker.Config{Host: wire.host()})
+	spec := r.spec(r.image(t))
+	r.start(t, spec)
+	wire.cut.Store("/")
+	if containers, err := r.List(t.Context()); err == nil {
+		t.Errorf("List: %+v", containers)
+	}
+	if err := r.Stop(t.Context(), spec.Attempt); err == nil {
+		t.Error("Stop: no error")
+	}
+	if err := r.Start(t.Context(), spec); err == nil || fault.Is(err, fault.Invalid) {
+		t.Errorf("Start: %v", err)
+	}
+	wire.cut.Store("")
+	r.listed(t, func(c scheduler.Container) bool { return c.Running })
+}

@@ -1,0 +1,7 @@
+-- +goose Up
+
+-- One row: the name by which engines know the containers of this Forge.
+CREATE TABLE instance (
+  only BIGINT PRIMARY KEY,
+  name TEXT NOT NULL
+);
