@@ -214,6 +214,9 @@ func duration(start, end *timestamppb.Timestamp, now time.Time) string {
 		now = end.AsTime()
 	}
 	took := max(0, now.Sub(start.AsTime()))
+	if took < time.Second {
+		return fmt.Sprintf("%d ms", took.Milliseconds())
+	}
 	if took < 10*time.Second {
 		return fmt.Sprintf("%.1f s", took.Seconds())
 	}

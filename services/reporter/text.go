@@ -124,9 +124,12 @@ func took(what timed) string {
 	return length(what.GetEndTime().AsTime().Sub(what.GetStartTime().AsTime()))
 }
 
-// length is a duration as people say it: 0.3s, 34s, 1m 12s, 2h 5m.
+// length is a duration as people say it: 87ms, 1.3s, 34s, 1m 12s, 2h 5m.
 func length(d time.Duration) string {
 	d = max(d, 0)
+	if d < time.Second {
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	}
 	if tenths := d.Round(time.Second / 10); tenths < 10*time.Second {
 		return strings.TrimSuffix(fmt.Sprintf("%.1f", tenths.Seconds()), ".0") + "s"
 	}
