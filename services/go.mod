@@ -10,7 +10,6 @@ require (
 	github.com/docker/cli v29.9.1+incompatible
 	github.com/dustin/go-humanize v1.1.0
 	github.com/forge-ci/forge/gen v0.0.0
-	github.com/goccy/go-yaml v1.19.2
 	github.com/golang-jwt/jwt/v4 v4.5.2
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-github/v62 v62.0.0

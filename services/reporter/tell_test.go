@@ -258,6 +258,10 @@ func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 
 func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
 	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		replicas := []*Service{w.reporter(open()), w.reporter(open())}
+		if replicas[0].deps.DB.Dialect == sqldb.SQLite {
+			replicas = replicas[:1] // one process, which takes over all leases when it starts
+		}
 		var mu sync.Mutex
 		busy := map[string]bool{}
 		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -273,7 +277,6 @@ func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
 			mu.Unlock()
 			return true
 		})
-		replicas := []*Service{w.reporter(open()), w.reporter(open())}
 		for _, s := range replicas {
 			w.background(s.Run)
 		}
@@ -281,7 +284,7 @@ func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
 			for sha := range w.commits(10) {
 				b := like(w.build(state), state)
 				b.Sha = sha
-				w.report(replicas[version%2], int64(version+1), b)
+				w.report(replicas[version%len(replicas)], int64(version+1), b)
 			}
 		}
 		w.allRight(replicas[0], w.commits(10), "success")

@@ -16,7 +16,7 @@ import (
 // other's alone.
 func Instance(ctx context.Context, db *sqldb.DB) (name string, err error) {
 	err = db.Write(ctx, func(ctx context.Context, t *sql.Tx) error {
-		_, err := t.ExecContext(ctx, `INSERT INTO instance (only, name) VALUES (1, $1) ON CONFLICT DO NOTHING`, strings.ToLower(rand.Text()))
+		_, err := t.ExecContext(ctx, `INSERT INTO instance (id, name) VALUES (1, $1) ON CONFLICT DO NOTHING`, strings.ToLower(rand.Text()))
 		if err != nil {
 			return err
 		}

@@ -92,7 +92,8 @@ func TestWrongSettingsStopStartUp(t *testing.T) {
 // refused starts `forge up`, which must end at once and say the text.
 func (w *world) refused(t *testing.T, text string, flags ...string) {
 	t.Helper()
-	p := w.start(t, "forge", append([]string{"up", "--engine=process"}, flags...)...)
+	w.env = []string{fmt.Sprintf("FORGE_PORT=%d", freePort(t)), fmt.Sprintf("FORGE_GRPC_ADDRESS=127.0.0.1:%d", freePort(t)), "FORGE_ENGINE=process"}
+	p := w.start(t, "forge", append([]string{"up"}, flags...)...)
 	select {
 	case <-p.exited:
 	case <-time.After(settleWithin):

@@ -7,8 +7,7 @@ import (
 	"slices"
 
 	"github.com/alecthomas/kong"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v4"
 )
 
 // entry is one setting of the file: a scalar, a list, or a map of scalars.
@@ -32,51 +31,53 @@ func (e entry) text(flag *kong.Flag) string {
 }
 
 func parseFile(text []byte) (map[string]entry, error) {
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, err
 	}
 	entries := map[string]entry{}
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
+	for _, top := range doc.Content { // one at most
+		if top.Tag == "!!null" {
 			continue
 		}
-		mapping, ok := doc.Body.(ast.MapNode)
-		if !ok {
+		if top.Kind != yaml.MappingNode {
 			return nil, errors.New("expected lines of key: value")
 		}
-		for it := mapping.MapRange(); it.Next(); {
-			key := it.Key().GetToken()
-			e, err := newEntry(it.Value())
-			if err != nil {
-				return nil, fmt.Errorf("%s, line %d: %w", key.Value, key.Position.Line, err)
+		for pair := range slices.Chunk(top.Content, 2) {
+			key := pair[0]
+			if first, twice := entries[key.Value]; twice {
+				return nil, fmt.Errorf("%s, line %d: stands already on line %d", key.Value, key.Line, first.line)
 			}
-			e.line = key.Position.Line
+			e, err := newEntry(pair[1])
+			if err != nil {
+				return nil, fmt.Errorf("%s, line %d: %w", key.Value, key.Line, err)
+			}
+			e.line = key.Line
 			entries[key.Value] = e
 		}
 	}
 	return entries, nil
 }
 
-func newEntry(node ast.Node) (e entry, err error) {
-	switch node := node.(type) {
-	case *ast.SequenceNode:
+func newEntry(node *yaml.Node) (e entry, err error) {
+	switch node.Kind {
+	case yaml.SequenceNode:
 		e.list = []string{}
-		for _, item := range node.Values {
+		for _, item := range node.Content {
 			text, err := scalar(item)
 			if err != nil {
 				return entry{}, err
 			}
 			e.list = append(e.list, text)
 		}
-	case ast.MapNode:
+	case yaml.MappingNode:
 		e.pairs = []string{}
-		for it := node.MapRange(); it.Next(); {
-			text, err := scalar(it.Value())
+		for pair := range slices.Chunk(node.Content, 2) {
+			text, err := scalar(pair[1])
 			if err != nil {
 				return entry{}, err
 			}
-			e.pairs = append(e.pairs, it.Key().GetToken().Value+"="+text)
+			e.pairs = append(e.pairs, pair[0].Value+"="+text)
 		}
 	default:
 		e.scalar, err = scalar(node)
@@ -84,16 +85,15 @@ func newEntry(node ast.Node) (e entry, err error) {
 	return e, err
 }
 
-func scalar(node ast.Node) (string, error) {
-	switch node := node.(type) {
-	case *ast.NullNode:
+func scalar(node *yaml.Node) (string, error) {
+	switch {
+	case node.Kind != yaml.ScalarNode:
+		return "", errors.New("expected a single value, a list of values, or a map of values")
+	case node.Tag == "!!null":
 		return "", nil
-	case *ast.LiteralNode:
-		return node.Value.Value, nil
-	case ast.ScalarNode:
-		return node.GetToken().Value, nil
+	default:
+		return node.Value, nil
 	}
-	return "", errors.New("expected a single value, a list of values, or a map of values")
 }
 
 func sortedByLine(file map[string]entry) []string {

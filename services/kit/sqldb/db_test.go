@@ -393,8 +393,8 @@ func TestDeadlockedTransactionRunsAgain(t *testing.T) {
 	}
 	wg.Wait()
 	var sum int
-	if err := db.Read().QueryRowContext(t.Context(), "SELECT sum(due) FROM builds").Scan(&sum); err != nil || sum != 4 || runs != 3 {
-		t.Errorf("sum %d after %d runs, %v; want 4 after 3", sum, runs, err)
+	if err := db.Read().QueryRowContext(t.Context(), "SELECT sum(due) FROM builds").Scan(&sum); err != nil || sum != 4 || runs < 3 {
+		t.Errorf("sum %d after %d runs, %v; want 4 after 3 or more", sum, runs, err)
 	}
 }
 

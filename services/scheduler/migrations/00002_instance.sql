@@ -2,6 +2,6 @@
 
 -- One row: the name by which engines know the containers of this Forge.
 CREATE TABLE instance (
-  only BIGINT PRIMARY KEY,
+  id BIGINT PRIMARY KEY,
   name TEXT NOT NULL
 );
