@@ -84,7 +84,7 @@ func TestPortInUseIsNamed(t *testing.T) {
 func TestWrongSettingsStopStartUp(t *testing.T) {
 	w := newWorld(t, hello())
 	w.refused(t, "--capacity", "--capacity=many")
-	w.refused(t, `use process`, "--engine=abacus")
+	w.refused(t, "use one of docker, process", "--engine=abacus")
 	w.refused(t, "--port", "--prot=1")
 	w.refused(t, "FORGE_GITHUB_APP_ID is missing", "--github-app-id=0")
 }
