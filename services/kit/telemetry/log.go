@@ -10,7 +10,7 @@ import (
 )
 
 func newLog(cfg Config) *slog.Logger {
-	options := &slog.HandlerOptions{}
+	options := &slog.HandlerOptions{ReplaceAttr: legible}
 	if cfg.Debug {
 		options.Level = slog.LevelDebug
 	}
@@ -22,6 +22,14 @@ func newLog(cfg Config) *slog.Logger {
 		return slog.New(traced{slog.NewTextHandler(out, options)})
 	}
 	return slog.New(traced{slog.NewJSONHandler(out, options)}).With("service", cfg.Service)
+}
+
+// legible writes durations as 1.5s; slog's JSON has nanoseconds.
+func legible(_ []string, attr slog.Attr) slog.Attr {
+	if attr.Value.Kind() == slog.KindDuration {
+		attr.Value = slog.StringValue(attr.Value.Duration().String())
+	}
+	return attr
 }
 
 // traced adds the ids of the span in the context to each record.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -215,6 +216,15 @@ func TestDebugIsLoggedWhenAskedFor(t *testing.T) {
 		if err := stop(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestDurationsAreLoggedForPeople(t *testing.T) {
+	var log bytes.Buffer
+	tel, _ := start(t, &log, nil)
+	tel.Log.Info("trying again", "in", 1500*time.Millisecond)
+	if !strings.Contains(log.String(), `"in":"1.5s"`) {
+		t.Errorf("logged %s", log.String())
 	}
 }
 
