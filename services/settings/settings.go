@@ -7,7 +7,7 @@ import "time"
 
 // Common is what every service takes.
 type Common struct {
-	DataDir     string `env:"FORGE_DATA_DIR" default:"./forge-data" placeholder:"DIR" help:"Where databases, blobs and generated tokens are kept."`
+	DataDir     string `env:"FORGE_DATA_DIR" default:"./forge-data" help:"Where databases, blobs and generated tokens are kept."`
 	DatabaseURL string `env:"FORGE_DATABASE_URL" placeholder:"URL" secret:"" help:"postgres://… instead of SQLite in the data directory."`
 	AdminToken  string `env:"FORGE_ADMIN_TOKEN" placeholder:"TOKEN" secret:"" help:"Bearer token of admin calls. Default: made at first start, kept in the data directory."`
 	Debug       bool   `env:"FORGE_DEBUG" short:"d" help:"Log more."`
@@ -16,7 +16,7 @@ type Common struct {
 // Rooms is how services that run apart prove themselves to each other.
 type Rooms struct {
 	RoomToken  string            `env:"FORGE_ROOM_TOKEN" placeholder:"TOKEN" secret:"" help:"What this service shows to the others."`
-	RoomTokens map[string]string `env:"FORGE_ROOM_TOKENS" mapsep:"," placeholder:"ROOM=TOKEN,…" secret:"" help:"What this service accepts from the others."`
+	RoomTokens map[string]string `env:"FORGE_ROOM_TOKENS" mapsep:"," placeholder:"ROOM=TOKEN" secret:"" help:"What this service accepts from the others."`
 	TLSCert    string            `env:"FORGE_TLS_CERT" placeholder:"FILE" help:"Certificate of this service's gRPC address; its name is the room."`
 	TLSKey     string            `env:"FORGE_TLS_KEY" placeholder:"FILE" help:"Key of that certificate."`
 	TLSCA      string            `env:"FORGE_TLS_CA" name:"tls-ca" placeholder:"FILE" help:"Authority whose certificates are accepted from the other services."`
@@ -24,35 +24,35 @@ type Rooms struct {
 
 // Siblings is where the other services are, when they run apart.
 type Siblings struct {
-	ConfigURL    string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" placeholder:"HOST:PORT" help:"gRPC address of config."`
-	SchedulerURL string `env:"FORGE_SCHEDULER_URL" default:"127.0.0.1:9092" placeholder:"HOST:PORT" help:"gRPC address of scheduler."`
-	ReporterURL  string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" placeholder:"HOST:PORT" help:"gRPC address of reporter."`
+	ConfigURL    string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
+	SchedulerURL string `env:"FORGE_SCHEDULER_URL" default:"127.0.0.1:9092" help:"gRPC address of scheduler."`
+	ReporterURL  string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
 }
 
 // GRPC is where a service serves gRPC. The default is the service's own:
 // ${grpc_address}.
 type GRPC struct {
-	GRPCAddress string `env:"FORGE_GRPC_ADDRESS" name:"grpc-address" default:"${grpc_address}" placeholder:"HOST:PORT" help:"Where gRPC is served, with reflection and health."`
+	GRPCAddress string `env:"FORGE_GRPC_ADDRESS" name:"grpc-address" default:"${grpc_address}" help:"Where gRPC is served, with reflection and health."`
 }
 
 // Links is how people reach Forge.
 type Links struct {
-	ExternalURL string `env:"FORGE_EXTERNAL_URL" default:"http://localhost:9098" placeholder:"URL" help:"Forge's address in the links that people follow from GitHub."`
+	ExternalURL string `env:"FORGE_EXTERNAL_URL" default:"http://localhost:9098" help:"Forge's address in the links that people follow from GitHub."`
 }
 
 // GitHub is which GitHub it is.
 type GitHub struct {
-	GitHubAPIURL string `env:"FORGE_GITHUB_API_URL" name:"github-api-url" default:"https://api.github.com" placeholder:"URL" help:"GitHub's REST API; for Enterprise Server https://HOST/api/v3."`
-	GitHubURL    string `env:"FORGE_GITHUB_URL" name:"github-url" default:"https://github.com" placeholder:"URL" help:"GitHub's pages; for Enterprise Server https://HOST."`
+	GitHubAPIURL string `env:"FORGE_GITHUB_API_URL" name:"github-api-url" default:"https://api.github.com" help:"GitHub's REST API; for Enterprise Server https://HOST/api/v3."`
+	GitHubURL    string `env:"FORGE_GITHUB_URL" name:"github-url" default:"https://github.com" help:"GitHub's pages; for Enterprise Server https://HOST."`
 }
 
 // Gateway is the gateway's own.
 type Gateway struct {
-	Address        string   `env:"FORGE_ADDRESS" short:"a" default:"0.0.0.0" placeholder:"HOST" help:"Where HTTP is served: webhooks, API, pages."`
+	Address        string   `env:"FORGE_ADDRESS" short:"a" default:"0.0.0.0" help:"Where HTTP is served: webhooks, API, pages."`
 	Port           int      `env:"FORGE_PORT" short:"p" default:"9098" help:"Port of HTTP."`
-	WebhookSecrets []string `env:"FORGE_WEBHOOK_SECRETS" placeholder:"SECRET,…" secret:"" help:"The webhook secret of the GitHub App; several while one replaces another."`
-	AllowedIPs     []string `env:"FORGE_WEBHOOK_ALLOWED_IPS" name:"webhook-allowed-ips" default:"github" placeholder:"github|any|CIDR,…" help:"Who may deliver webhooks."`
-	TrustedProxies []string `env:"FORGE_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Load balancers whose X-Forwarded-For is believed."`
+	WebhookSecrets []string `env:"FORGE_WEBHOOK_SECRETS" placeholder:"SECRET" secret:"" help:"The webhook secret of the GitHub App; several while one replaces another."`
+	AllowedIPs     []string `env:"FORGE_WEBHOOK_ALLOWED_IPS" name:"webhook-allowed-ips" default:"github" help:"Who may deliver webhooks: github (the ranges GitHub publishes), any, or CIDRs."`
+	TrustedProxies []string `env:"FORGE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Load balancers whose X-Forwarded-For is believed."`
 }
 
 // App is the GitHub App; only config holds it.
@@ -66,10 +66,10 @@ type App struct {
 type Scheduler struct {
 	RunnerAddress       string        `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served. Default: a unix socket in the data directory."`
 	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the scheduler. Default: the runner address."`
-	Engine              string        `env:"FORGE_ENGINE" default:"docker" placeholder:"ENGINE" help:"What runs builds: ${engines}."`
+	Engine              string        `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
 	Capacity            int           `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs."`
-	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" placeholder:"BRANCH,…" help:"Branches that pull requests are tested for and staging is deployed from."`
-	ProductionBranches  []string      `env:"FORGE_PRODUCTION_BRANCHES" default:"production" placeholder:"BRANCH,…" help:"Branches that production is deployed from."`
+	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`
+	ProductionBranches  []string      `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from."`
 	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Timeout             time.Duration `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
 	MaxTimeout          time.Duration `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`

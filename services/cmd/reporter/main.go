@@ -25,7 +25,7 @@ type flags struct {
 	settings.GRPC
 	settings.GitHub
 	settings.Reporter
-	ConfigURL string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" placeholder:"HOST:PORT" help:"gRPC address of config."`
+	ConfigURL string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
 }
 
 func main() {

@@ -26,8 +26,8 @@ type flags struct {
 	settings.GRPC
 	settings.Links
 	settings.Scheduler
-	ConfigURL   string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" placeholder:"HOST:PORT" help:"gRPC address of config."`
-	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" placeholder:"HOST:PORT" help:"gRPC address of reporter."`
+	ConfigURL   string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
+	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
 }
 
 func main() {
