@@ -25,13 +25,12 @@ import (
 const (
 	relayWorkers = 8
 	tryFor       = 30 * time.Second
-	lease        = tryFor + 15*time.Second
 	settleWithin = 2 * time.Second
 
 	firstPause = time.Second
-	mostPause  = 5 * time.Minute
+	mostPause  = time.Minute
 	// Half of mostPause is the shortest a pause can be then: at least 24 hours.
-	mostTries = 600
+	mostTries = 3000
 )
 
 // decide asks a receiver.
@@ -60,9 +59,10 @@ func newRelay(receiver string, store *store, deps Deps) (*relay, error) {
 		Log:     deps.Log,
 		Claim: func(ctx context.Context, limit int) ([]forward, error) {
 			now := deps.Now()
-			return store.claim(ctx, receiver, limit, now, now.Add(lease))
+			return store.claim(ctx, receiver, limit, now, now.Add(due.Lease))
 		},
-		Work: r.work,
+		Renew: func(ctx context.Context, f forward) error { return store.renew(ctx, f, deps.Now().Add(due.Lease)) },
+		Work:  r.work,
 	}
 	return r, nil
 }

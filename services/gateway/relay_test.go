@@ -15,6 +15,7 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -126,13 +127,13 @@ func TestTriesRunOutAfterADayAndTheDeliveryIsKept(t *testing.T) {
 	if waited < 24*time.Hour {
 		t.Errorf("given up after %v", waited)
 	}
-	if f.state != kept || f.decision.GetReason() != eventv1.Reason_REASON_GAVE_UP || f.decision.GetText() != "gave up after 600 tries: no" {
+	if f.state != kept || f.decision.GetReason() != eventv1.Reason_REASON_GAVE_UP || f.decision.GetText() != "gave up after 3000 tries: no" {
 		t.Errorf("%+v", f)
 	}
 	if got := stateOf([]forward{{state: decided}, f}); got != gatewayv1.Delivery_STATE_KEPT {
 		t.Errorf("state %v", got)
 	}
-	if got := r.outcome(forward{state: pending, attempts: 600}, nil, broken, true); got.state != pending || got.attempts != 599 {
+	if got := r.outcome(forward{state: pending, attempts: 3000}, nil, broken, true); got.state != pending || got.attempts != 2999 {
 		t.Errorf("a stop counts as a try: %+v", got)
 	}
 }
@@ -161,7 +162,7 @@ func TestWhatWasStoredIsRelayedAfterARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The gateway dies with the delivery in its hands.
-		claimedUntil := time.Now().Add(lease)
+		claimedUntil := time.Now().Add(due.Lease)
 		if db.Dialect == sqldb.Postgres {
 			claimedUntil = time.Now() // where a lease is waited for
 		}
@@ -263,8 +264,8 @@ func TestOneTraceFromTheRequestToTheReceiver(t *testing.T) {
 	}
 	method := "forge.scheduler.v1.EventService/ReceiveEvent"
 	for child, parent := range map[string]string{
-		"http server": "",
-		"relay pull_request to scheduler consumer": "http server",
+		"POST /v1/listen server":                   "",
+		"relay pull_request to scheduler consumer": "POST /v1/listen server",
 		method + " client":                         "relay pull_request to scheduler consumer",
 		method + " server":                         method + " client",
 	} {

@@ -56,6 +56,19 @@ func (s *store) claim(ctx context.Context, receiver string, limit int, now, unti
 	return claimed, nil
 }
 
+// renew has the lease of a claimed forward last until the given moment.
+func (s *store) renew(ctx context.Context, f forward, until time.Time) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE forwards SET due = $1 WHERE delivery = $2 AND receiver = $3 AND state = 1",
+			sqldb.Micros(until), f.delivery, f.receiver)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("renew delivery %d to %s: %w", f.delivery, f.receiver, err))
+	}
+	return nil
+}
+
 // settle writes down how a try ended. Where facts are known by now, the delivery
 // gets them.
 func (s *store) settle(ctx context.Context, f forward, known facts) error {

@@ -21,9 +21,11 @@ import (
 )
 
 const (
-	tryFor       = 45 * time.Second
-	lease        = tryFor + 15*time.Second // outlives the try and its settling
-	settleWithin = 5 * time.Second
+	// GitHub itself ends a call after 10 s:
+	// https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#timeouts
+	tryFor       = 12 * time.Second
+	settleWithin = 3 * time.Second
+	lease        = tryFor + settleWithin + 5*time.Second
 )
 
 // answer is what came of telling; a status has none.

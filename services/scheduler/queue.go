@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,11 +19,6 @@ import (
 )
 
 const (
-	// Whoever starts an attempt holds it for startLease and says so again while
-	// the engine takes its time; when it dies, another goes on after that.
-	startLease   = 15 * time.Second
-	leaseRenewal = 5 * time.Second
-
 	startRetryFirst = time.Second
 	startRetryMost  = time.Minute
 
@@ -34,8 +28,9 @@ const (
 
 // start is an attempt to be started.
 type start struct {
-	build *build
-	token string
+	build  *build
+	token  string
+	queued time.Time // since when it waited; zero where it was begun before
 }
 
 // claimStarts takes builds from the queue. Attempt and token are stored before
@@ -49,44 +44,53 @@ func (s *Service) claimStarts(ctx context.Context, limit int) ([]start, error) {
 			return err
 		}
 		for _, b := range startable {
-			token, err := s.claimStart(ctx, t, b)
+			one, err := s.claimStart(ctx, t, b)
 			if err != nil {
 				return fmt.Errorf("claim build %s: %w", b.GetId(), err)
 			}
-			claimed = append(claimed, start{b, token})
+			claimed = append(claimed, one)
 		}
 		return nil
 	})
-	return claimed, err
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range claimed {
+		if !c.queued.IsZero() {
+			s.span(ctx, c.build.traceparent, "wait in queue", c.queued, s.Now())
+		}
+	}
+	return claimed, nil
 }
 
-func (s *Service) claimStart(ctx context.Context, t *tx, b *build) (token string, err error) {
+func (s *Service) claimStart(ctx context.Context, t *tx, b *build) (start, error) {
+	claimed := start{build: b}
 	fresh := b.GetAttempt() == 0
 	if !fresh {
 		last, err := t.attempt(ctx, b.GetId(), b.GetAttempt())
 		if err != nil {
-			return "", err
+			return start{}, err
 		}
 		fresh = last.ended
 	}
 	if fresh {
-		s.span(ctx, b.traceparent, "wait in queue", b.due, t.now)
+		claimed.queued = b.due
 		b.Attempt++
 		if err := t.addAttempt(ctx, b.GetId(), b.GetAttempt()); err != nil {
-			return "", err
+			return start{}, err
 		}
 	}
 	secret := make([]byte, 32)
 	if _, err := io.ReadFull(s.Random, secret); err != nil {
-		return "", fmt.Errorf("random bits for a token: %w", err)
+		return start{}, fmt.Errorf("random bits for a token: %w", err)
 	}
-	token = hex.EncodeToString(secret)
-	if err := t.addToken(ctx, tokenHash(token), b.GetId(), b.GetAttempt()); err != nil {
-		return "", err
+	claimed.token = hex.EncodeToString(secret)
+	if err := t.addToken(ctx, tokenHash(claimed.token), b.GetId(), b.GetAttempt()); err != nil {
+		return start{}, err
 	}
 	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_STARTING, schedulerv1.Build_REASON_UNSPECIFIED, ""
-	b.due = t.now.Add(startLease)
-	return token, t.saveBuild(ctx, b)
+	b.due = t.now.Add(due.Lease)
+	return claimed, t.saveBuild(ctx, b)
 }
 
 // tokenHash is how a token is stored. It has 256 random bits: a plain hash is enough.
@@ -112,14 +116,8 @@ func (s *Service) start(ctx context.Context, c start) {
 	}
 }
 
-// askEngine calls Start and keeps the lease meanwhile.
 func (s *Service) askEngine(ctx context.Context, c start) error {
 	b := c.build
-	var keeping sync.WaitGroup
-	defer keeping.Wait()
-	keep, done := context.WithCancel(ctx)
-	defer done()
-	keeping.Go(func() { s.keepLease(keep, b) })
 	return s.Engine.Start(ctx, Spec{
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
@@ -129,28 +127,14 @@ func (s *Service) askEngine(ctx context.Context, c start) error {
 	})
 }
 
-func (s *Service) keepLease(ctx context.Context, b *build) {
-	tick := time.NewTicker(leaseRenewal)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := s.renewStart(ctx, b); err != nil && ctx.Err() == nil {
-				s.Log.WarnContext(ctx, "lease of a start not renewed", "build", b.GetId(), "error", err)
-			}
-		}
-	}
-}
-
-func (s *Service) renewStart(ctx context.Context, claimed *build) error {
+// renewStart keeps the build while the engine takes its time.
+func (s *Service) renewStart(ctx context.Context, c start) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
-		b, err := t.build(ctx, claimed.GetId())
-		if err != nil || b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetAttempt() != claimed.GetAttempt() {
+		b, err := t.build(ctx, c.build.GetId())
+		if err != nil || b.due.IsZero() || b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetAttempt() != c.build.GetAttempt() {
 			return err
 		}
-		b.due = t.now.Add(startLease)
+		b.due = t.now.Add(due.Lease)
 		return t.saveBuild(ctx, b)
 	})
 }

@@ -13,8 +13,10 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
 func TestCapacityBoundsWhatRunsAndDeploysGoFirst(t *testing.T) {
@@ -170,12 +172,12 @@ func TestStartThatWasCutOffIsDoneAgain(t *testing.T) {
 		r.start()
 		id := r.built(opened(1, "aaa"))
 		r.becomes(id, schedulerv1.Build_STATE_STARTING)
-		r.clock.Advance(startLease)
+		r.clock.Advance(due.Lease)
 		before, err := r.service.claimStarts(t.Context(), 1) // another replica, which dies
 		if err != nil || len(before) != 1 || before[0].build.GetAttempt() != 1 {
 			t.Fatalf("claimed %v, %v", before, err)
 		}
-		r.clock.Advance(startLease)
+		r.clock.Advance(due.Lease)
 		r.engine.set(func(e *memoryEngine) { e.held = nil })
 		r.wake()
 		spec := r.spec(id, 1)
@@ -187,6 +189,39 @@ func TestStartThatWasCutOffIsDoneAgain(t *testing.T) {
 		if b := r.becomes(id, schedulerv1.Build_STATE_PASSED); b.GetAttempt() != 1 {
 			t.Errorf("%v", b)
 		}
+	})
+}
+
+// On PostgreSQL another replica may hold the leases, so there they run out.
+func TestRestartTakesUpWhatAKilledSchedulerHeld(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		db := r.open()
+		r.deps.DB = db
+		killed, err := New(r.deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := killed.ReceiveEvent(t.Context(), &schedulerv1.ReceiveEventRequest{Event: opened(1, "aaa")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		starts, err := killed.claimStarts(t.Context(), 9)
+		if err != nil || len(starts) != 1 {
+			t.Fatalf("claimed %v, %v", starts, err)
+		}
+		if told, err := killed.store.claimTargets(t.Context(), 9); err != nil || len(told) != 1 {
+			t.Fatalf("claimed %v, %v", told, err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if db.Dialect == sqldb.Postgres {
+			r.clock.Advance(due.Lease)
+		}
+		r.start()
+		u := r.attach(r.spec(answer.GetDecision().GetBuildIds()[0], 1).Runner.Token)
+		u.send(passing(2)...)
+		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
 	})
 }
 
@@ -338,6 +373,22 @@ func TestReporterThatWasDownIsToldTheNewestInTheEnd(t *testing.T) {
 		if !slices.IsSorted(versions) || versions[0] == 1 {
 			t.Errorf("versions told %v: in order, and not what was over by then", versions)
 		}
+	})
+}
+
+func TestWhatTheReporterWasToldIsNotToldAgain(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.pass(r.built(opened(1, "aaa")))
+		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
+		kittest.Eventually(t, patience, func() error {
+			var owed int
+			err := r.service.store.db.Read().QueryRowContext(t.Context(),
+				`SELECT count(*) FROM targets WHERE due_time < $1`, int64(never)).Scan(&owed)
+			if owed > 0 {
+				return fmt.Errorf("%d targets are to be told again", owed)
+			}
+			return err
+		})
 	})
 }
 

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// reportTimeout bounds one call: the reporter only stores.
-	reportTimeout = 20 * time.Second
+	// reportTimeout bounds one call, well within a lease: the reporter only stores.
+	reportTimeout = due.Lease * 2 / 3
 
 	reportRetryFirst = 100 * time.Millisecond
 	reportRetryMost  = 30 * time.Second

@@ -12,6 +12,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
 const (
@@ -52,6 +53,7 @@ func (r runnerService) Attach(stream schedulerv1.RunnerService_AttachServer) err
 	if err != nil {
 		return err
 	}
+	ctx = telemetry.WithTraceparent(ctx, b.traceparent)
 	s.Log.DebugContext(ctx, "runner attached", "attempt", a.name(), "version", hello.GetVersion(), "stored", a.sequence)
 	at := &attachment{service: s, stream: stream, build: b, attempt: a}
 	return at.serve(ctx, hello)

@@ -120,8 +120,8 @@ func New(deps Deps) (*Service, error) {
 		sources:  configv1.NewSourceServiceClient(deps.Config),
 		reporter: reporterv1.NewReportServiceClient(deps.Reporter),
 	}
-	s.starts = &due.Loop[start]{Name: "starts", Workers: deps.Capacity, Log: deps.Log, Claim: s.claimStarts, Work: s.start}
-	s.stops = &due.Loop[stop]{Name: "stops", Workers: deps.Capacity, Log: deps.Log, Claim: s.store.claimStops, Work: s.stop}
+	s.starts = &due.Loop[start]{Name: "starts", Workers: deps.Capacity, Log: deps.Log, Claim: s.claimStarts, Renew: s.renewStart, Work: s.start}
+	s.stops = &due.Loop[stop]{Name: "stops", Workers: deps.Capacity, Log: deps.Log, Claim: s.store.claimStops, Renew: s.store.renewStop, Work: s.stop}
 	s.reports = &due.Loop[target]{Name: "reports", Workers: 8, Log: deps.Log, Claim: s.store.claimTargets, Work: s.report}
 	s.promotions = &due.Loop[promotion]{Name: "promotions", Workers: 2, Log: deps.Log, Claim: s.store.claimPromotions, Work: s.promote}
 	return s, nil
@@ -153,6 +153,9 @@ func Access() map[string]rpc.Access {
 
 // Run places builds, tells of them and looks after them until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.store.freeLeases(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("scheduler: %w", err)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
 		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.sweepOften,

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
+
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
@@ -24,6 +26,8 @@ const (
 // told by the last chunk. An error ends the stream: the runner attaches again
 // and starts over, since a broken download cannot be continued.
 func (s *Service) fetchSource(ctx context.Context, b *build, chunks chan<- *schedulerv1.SourceChunk) error {
+	ctx, span := s.tracer.Start(ctx, "source")
+	defer span.End()
 	send := func(chunk *schedulerv1.SourceChunk) error {
 		select {
 		case chunks <- chunk:
@@ -41,8 +45,10 @@ func (s *Service) fetchSource(ctx context.Context, b *build, chunks chan<- *sche
 	case err == nil:
 		return send(&schedulerv1.SourceChunk{Last: true})
 	case ctx.Err() != nil || sent > 0:
+		span.SetStatus(codes.Error, err.Error())
 		return fault.Newf(fault.Unavailable, "the source broke off: attach again: %w", err)
 	default:
+		span.SetStatus(codes.Error, err.Error())
 		s.Log.WarnContext(ctx, "no source", "build", b.GetId(), "error", err)
 		return send(&schedulerv1.SourceChunk{Error: fmt.Sprintf("no source of %s: %v", short(b.GetSha()), err)})
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -147,4 +149,27 @@ func (t *tx) savePullRequest(ctx context.Context, p *pullRequest) error {
 	return t.exec(ctx, `UPDATE pull_requests SET update_time = $3, closed = $4, moves = $5
 		WHERE repository_id = $1 AND number = $2`,
 		p.repositoryID, p.number, sqldb.Micros(p.updated), p.closed, formatMoves(p.moves))
+}
+
+// freeLeases makes due what somebody was at work on. A SQLite file has one
+// scheduler, so at its start a lease is a dead one's. On PostgreSQL other
+// replicas hold leases, and a dead one's runs out by itself.
+func (s *store) freeLeases(ctx context.Context) error {
+	if s.db.Dialect != sqldb.SQLite {
+		return nil
+	}
+	_, err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		now := sqldb.Micros(t.now)
+		return errors.Join(
+			t.exec(ctx, `UPDATE builds SET due_time = $1 WHERE state = $2 AND due_time > $1 AND due_time < $3`,
+				now, int32(schedulerv1.Build_STATE_STARTING), int64(never)),
+			t.exec(ctx, `UPDATE attempts SET stop_time = $1 WHERE stop_time > $1 AND stop_time < $2`, now, int64(never)),
+			t.exec(ctx, `UPDATE targets SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
+			t.exec(ctx, `UPDATE promotions SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
+		)
+	})
+	if err != nil {
+		return fmt.Errorf("free leases: %w", err)
+	}
+	return nil
 }

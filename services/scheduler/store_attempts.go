@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -120,20 +121,26 @@ func (t *tx) stopSoon(ctx context.Context, buildID string, number int32) error {
 		buildID, number, sqldb.Micros(t.now))
 }
 
-// stopLease outlives any Stop of an engine, which is bounded by stopTimeout.
-const stopLease = 45 * time.Second
-
 func (s *store) claimStops(ctx context.Context, limit int) ([]stop, error) {
 	var claimed []stop
 	_, err := s.write(ctx, func(ctx context.Context, t *tx) (err error) {
 		claimed, err = collect(ctx, t, scanStop, `SELECT build_id, attempt, stop_tries FROM attempts
 			WHERE stop_time <= $1 ORDER BY stop_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.settleStop(ctx, c, t.now.Add(stopLease)))
+			err = errors.Join(err, t.settleStop(ctx, c, t.now.Add(due.Lease)))
 		}
 		return err
 	})
 	return claimed, err
+}
+
+// renewStop keeps a claimed stop while the engine takes its time.
+func (s *store) renewStop(ctx context.Context, c stop) error {
+	_, err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		return t.exec(ctx, `UPDATE attempts SET stop_time = $3 WHERE build_id = $1 AND attempt = $2 AND stop_time < $4`,
+			c.buildID, c.attempt, sqldb.Micros(t.now.Add(due.Lease)), int64(never))
+	})
+	return err
 }
 
 // settleStop says when the engine is asked again; the zero time: never.

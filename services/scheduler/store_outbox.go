@@ -8,12 +8,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
-
-// outboxLease outlives any call to the reporter, which is bounded by
-// reportTimeout.
-const outboxLease = 30 * time.Second
 
 // target is a commit status with news that the reporter is to be told.
 type target struct {
@@ -53,7 +50,7 @@ func (s *store) claimTargets(ctx context.Context, limit int) ([]target, error) {
 			FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
 		for _, c := range claimed {
 			err = errors.Join(err, t.exec(ctx, `UPDATE targets SET due_time = $4 WHERE repository_id = $1 AND sha = $2 AND context = $3`,
-				c.repositoryID, c.sha, c.context, sqldb.Micros(t.now.Add(outboxLease))))
+				c.repositoryID, c.sha, c.context, sqldb.Micros(t.now.Add(due.Lease))))
 		}
 		return err
 	})
@@ -63,15 +60,16 @@ func (s *store) claimTargets(ctx context.Context, limit int) ([]target, error) {
 // settleTarget says when the reporter is to be told again, the zero time being
 // never. A version that was issued meanwhile is due at once.
 func (t *tx) settleTarget(ctx context.Context, c target, again time.Time) error {
-	tries := c.tries + 1
-	if again.IsZero() {
-		tries = 0
-		t.news.reports = true
+	settle := `UPDATE targets SET tries = $4, due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3`
+	if !again.IsZero() {
+		return t.exec(ctx, settle, c.repositoryID, c.sha, c.context, c.tries+1, dueMicros(again))
 	}
-	return t.exec(ctx, `UPDATE targets SET tries = $5,
-			due_time = CASE WHEN version > $4 AND $5 = 0 THEN $7 ELSE $6 END
-		WHERE repository_id = $1 AND sha = $2 AND context = $3`,
-		c.repositoryID, c.sha, c.context, c.version, tries, dueMicros(again), sqldb.Micros(t.now))
+	t.news.reports = true
+	return errors.Join(
+		t.exec(ctx, settle, c.repositoryID, c.sha, c.context, 0, dueMicros(again)),
+		t.exec(ctx, `UPDATE targets SET due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3 AND version > $4`,
+			c.repositoryID, c.sha, c.context, c.version, sqldb.Micros(t.now)),
+	)
 }
 
 // promotion is a request that the reporter is to be asked.
@@ -112,7 +110,7 @@ func (s *store) claimPromotions(ctx context.Context, limit int) ([]promotion, er
 		claimed, err = collect(ctx, t, scanPromotion, `SELECT request, version, tries, traceparent
 			FROM promotions WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.settlePromotion(ctx, c, t.now.Add(outboxLease), c.tries))
+			err = errors.Join(err, t.settlePromotion(ctx, c, t.now.Add(due.Lease), c.tries))
 		}
 		return err
 	})

@@ -1,7 +1,8 @@
 // Package due runs the work that rows of a database stand for. A row is work
 // with a due time, an attempt count and a lease: Claim leases the rows that are
 // due, Work settles one of them. A row whose worker died is claimed again once
-// its lease is over, so Work is at least once.
+// its lease is over, so Work is at least once; one whose Work takes its time has
+// its lease renewed meanwhile.
 package due
 
 import (
@@ -15,7 +16,14 @@ import (
 	"time"
 )
 
+// Lease is how long a claimed row is left to its worker: as short as people may
+// wait for what a killed process was doing, and long enough for a renewal that
+// meets a slow disk.
+const Lease = 15 * time.Second
+
 const (
+	renewEvery = Lease / 3
+
 	defaultPoll  = time.Second
 	defaultDrain = 5 * time.Second
 
@@ -39,6 +47,10 @@ type Loop[R any] struct {
 
 	// Claim leases the rows that are due, at most limit of them.
 	Claim func(ctx context.Context, limit int) ([]R, error)
+	// Renew has the lease of a row last for another Lease. It is asked every now
+	// and then while Work goes on, also just after that has settled the row; nil
+	// where the lease outlives any Work.
+	Renew func(ctx context.Context, row R) error
 	// Work settles its row: done, due again, or kept for a person.
 	Work func(ctx context.Context, row R)
 
@@ -124,7 +136,29 @@ func (l *Loop[R]) work(ctx context.Context, row R) {
 				"loop", l.Name, "panic", cause, "stack", string(debug.Stack()))
 		}
 	}()
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	working, done := context.WithCancel(ctx)
+	defer done()
+	if l.Renew != nil {
+		renewing.Go(func() { l.renew(working, row) })
+	}
 	l.Work(ctx, row)
+}
+
+func (l *Loop[R]) renew(ctx context.Context, row R) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := l.Renew(ctx, row); err != nil && ctx.Err() == nil {
+				l.log().WarnContext(ctx, "lease not renewed", "loop", l.Name, "error", err)
+			}
+		}
+	}
 }
 
 func (l *Loop[R]) poll() time.Duration { return cmp.Or(l.Poll, defaultPoll) }

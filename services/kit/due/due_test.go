@@ -277,3 +277,36 @@ func TestBackoffDoublesUpToMostAndIsSpread(t *testing.T) {
 		}
 	}
 }
+
+func TestLeaseIsRenewedAsLongAsWorkGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newRows(1, 2)
+		var renewed []time.Duration
+		loop := &Loop[int]{
+			Claim: table.claim,
+			Renew: func(_ context.Context, row int) error {
+				if row == 1 {
+					t.Error("the lease of quick work was renewed")
+				}
+				renewed = append(renewed, time.Since(table.start))
+				return errors.New("the database is away") // which ends nothing
+			},
+			Work: func(_ context.Context, row int) {
+				table.begin()
+				if row == 2 {
+					time.Sleep(Lease)
+				}
+				table.finish(row)
+			},
+		}
+		during(t, loop, func(func()) {
+			time.Sleep(3 * Lease)
+			if want := []time.Duration{renewEvery, 2 * renewEvery}; len(renewed) < 2 || !slices.Equal(renewed[:2], want) || len(renewed) > 3 {
+				t.Errorf("renewed at %v, want %v", renewed, want)
+			}
+			if got := table.sorted(); !slices.Equal(got, []int{1, 2}) {
+				t.Errorf("done: %v", got)
+			}
+		})
+	})
+}
