@@ -40,7 +40,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})
-	return telemetry.Handler(s.endStreams(mux), "http", &telemetry.Telemetry{
+	return telemetry.Handler(s.endStreams(mux), &telemetry.Telemetry{
 		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
 	}), nil
 }
@@ -146,6 +146,8 @@ func (s *Service) endStreams(next http.Handler) http.Handler {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // the server's, beside the request's
-		next.ServeHTTP(w, r.WithContext(ctx))
+		inner := r.WithContext(ctx)
+		next.ServeHTTP(w, inner)
+		r.Pattern = inner.Pattern // which names the span
 	})
 }

@@ -144,7 +144,8 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	sched.Register(server)
 	rep.Register(server)
 	gate.Register(server)
-	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+	// No tracer: a stream as long as its build says nothing; the scheduler tells of the steps.
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Meter: tel.Meter})
 	sched.RegisterRunner(runner)
 
 	return &Forge{
@@ -161,6 +162,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 			daemon.Background("scheduler", sched.Run),
 			daemon.Background("relay", gate.Run),
 			daemon.Background("HTTP", func(ctx context.Context) error { return gate.Serve(ctx, web) }),
+			daemon.Background("health", server.TurnAway),
 		},
 	}, nil
 }

@@ -111,5 +111,6 @@ func run(ctx context.Context, f flags) (err error) {
 		daemon.Background("gRPC", func(ctx context.Context) error { return server.Serve(ctx, lis, pipe) }),
 		daemon.Background("relay", service.Run),
 		daemon.Background("HTTP", func(ctx context.Context) error { return service.Serve(ctx, web) }),
+		daemon.Background("health", server.TurnAway),
 	)
 }

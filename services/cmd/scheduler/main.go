@@ -99,7 +99,8 @@ func run(ctx context.Context, f flags) (err error) {
 	}
 	server := rpc.NewServer(serving)
 	service.Register(server)
-	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+	// No tracer: a stream as long as its build says nothing; the scheduler tells of the steps.
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Meter: tel.Meter})
 	service.RegisterRunner(runner)
 	lis, err := f.Listen()
 	if err != nil {

@@ -11,6 +11,9 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
+// lastWords is how long streams of gRPC's own services go on when the server stops.
+const lastWords = 100 * time.Millisecond
+
 type stoppingKey struct{}
 
 // Stopping is closed when the server that a call came to begins to stop. The
@@ -38,11 +41,12 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	ctx := ss.Context()
 	if builtin(info.FullMethod) {
-		// A health watch has no end of its own and knows no Stopping.
+		// A health watch has no end of its own and knows no Stopping; it is to say
+		// NOT_SERVING before it ends.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(s.stopping, cancel)()
+		defer context.AfterFunc(s.stopping, func() { time.AfterFunc(lastWords, cancel) })()
 	}
 	return s.handle(ctx, info.FullMethod, func(ctx context.Context) error {
 		return handler(srv, &serverStream{ss, ctx})

@@ -134,6 +134,14 @@ func (s *Server) Serve(ctx context.Context, lis ...net.Listener) error {
 	return group.Wait()
 }
 
+// TurnAway has health say NOT_SERVING when ctx ends, while calls go on. As the
+// part of a process that is stopped first it sends callers elsewhere in time.
+func (s *Server) TurnAway(ctx context.Context) error {
+	<-ctx.Done()
+	s.health.Shutdown()
+	return nil
+}
+
 func (s *Server) stop() {
 	s.health.Shutdown()
 	s.beginStop()

@@ -96,8 +96,11 @@ func TestHealthWatchSeesTheEndAndDoesNotDelayIt(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(start); took != 0 {
+		if took := time.Since(start); took > 100*time.Millisecond {
 			t.Errorf("stopping took %s", took)
+		}
+		if last, err := watch.Recv(); err != nil || last.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("in the end: %v, %v", last, err)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
@@ -126,12 +127,19 @@ func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	return nil
 }
 
-// Handler gives each request a span of this name, as a child of the caller's where the
-// request brings a W3C traceparent.
-func Handler(h http.Handler, name string, t *Telemetry) http.Handler {
-	return otelhttp.NewHandler(h, name,
+// Handler gives each request a span, as a child of the caller's where the request
+// brings a W3C traceparent. It is named by the method and, once that is known, by
+// the pattern that the request has matched: a path may hold what is secret.
+func Handler(h http.Handler, t *Telemetry) http.Handler {
+	return otelhttp.NewHandler(h, "",
 		otelhttp.WithTracerProvider(t.Tracer),
 		otelhttp.WithMeterProvider(t.Meter),
 		otelhttp.WithPropagators(propagation.TraceContext{}),
-		otelhttp.WithSpanNameFormatter(func(name string, _ *http.Request) string { return name }))
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string {
+			_, path, found := strings.Cut(r.Pattern, " ")
+			if !found {
+				path = r.Pattern
+			}
+			return strings.TrimSpace(r.Method + " " + path)
+		}))
 }

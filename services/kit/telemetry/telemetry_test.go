@@ -85,7 +85,7 @@ func (c *collector) saw(path string) bool {
 // work makes a span and, through the HTTP edge, a metric.
 func work(t *testing.T, tel *telemetry.Telemetry) {
 	t.Helper()
-	answer := telemetry.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), "listen", tel)
+	answer := telemetry.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), tel)
 	answer.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/listen", nil))
 }
 
@@ -124,7 +124,7 @@ func TestAnEndpointTurnsTracesOnAndNotMetrics(t *testing.T) {
 		t.Fatalf("sent to %q: %v", c.paths, &c.traces)
 	}
 	sent := c.traces.GetResourceSpans()[0]
-	if span := sent.GetScopeSpans()[0].GetSpans()[0]; span.GetName() != "listen" {
+	if span := sent.GetScopeSpans()[0].GetSpans()[0]; span.GetName() != "POST" {
 		t.Errorf("span %q", span.GetName())
 	}
 	resource := map[string]string{}
@@ -271,7 +271,7 @@ func TestRequestJoinsTheCallersTrace(t *testing.T) {
 	var seen context.Context
 	edge := telemetry.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		seen = r.Context() //nolint:fatcontext // one request at a time, looked at afterwards
-	}), "listen", tel)
+	}), tel)
 
 	request := httptest.NewRequest(http.MethodPost, "/v1/listen", nil)
 	request.Header.Set("Traceparent", remote)
