@@ -1,10 +1,11 @@
 package standalone_test
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -14,12 +15,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,63 +38,20 @@ const (
 	settleWithin  = 30 * time.Second
 )
 
-// binDir holds the binaries, which the first test that needs them builds.
-var binDir string
-
-var buildBinaries = sync.OnceValue(func() error {
-	out, err := exec.Command("go", "build", "-o", binDir, "../cmd/...").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
-})
-
-func TestMain(m *testing.M) {
-	var err error
-	if binDir, err = os.MkdirTemp("", "forge-bin"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
-	_ = os.RemoveAll(binDir)
-	os.Exit(code)
-}
-
 // world is a simulated GitHub with one repository, and the Forge that serves it.
 type world struct {
 	sim    *githubsim.Sim
 	github string
-	dir    string // data directory
+	dir    string // everything of this Forge
 	key    string // file with the App's private key
 
-	http, grpc string   // where the gateway is
-	env        []string // further settings
+	http, grpc string            // where the gateway is
+	apart      map[string]string // where each room's gRPC is; nil in one process
+	tls        *tls.Config       // to call the rooms; nil without certificates
+	env        []string          // further settings
 	processes  []*process
-}
 
-// process is one running binary.
-type process struct {
-	name   string
-	cmd    *exec.Cmd
-	exited chan struct{}
-	err    error
-	output *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	planned, told atomic.Int64 // how often GitHub was asked for a file, and told a status
 }
 
 // newWorld makes the GitHub: an App, its installation, and a repository with
@@ -117,7 +73,15 @@ func newWorld(t *testing.T, files map[string]string) *world {
 		t.Fatal(err)
 	}
 	w.sim = githubsim.New(githubsim.Config{AppID: appID, AppKey: &key.PublicKey, Log: slog.New(slog.DiscardHandler)})
-	server := httptest.NewServer(w.sim)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.sim.ServeHTTP(rw, r)
+		switch {
+		case strings.Contains(r.URL.Path, "/contents/"):
+			w.planned.Add(1)
+		case strings.Contains(r.URL.Path, "/statuses/"):
+			w.told.Add(1)
+		}
+	}))
 	t.Cleanup(func() { server.Close(); w.sim.Close() })
 	w.github = server.URL
 	w.sim.SetURL(server.URL)
@@ -133,8 +97,9 @@ func newWorld(t *testing.T, files map[string]string) *world {
 
 // deployment is a way to run Forge.
 type deployment struct {
-	apart    bool // four processes, else one
-	postgres bool // else SQLite
+	apart        bool // four processes, else one
+	postgres     bool // else SQLite
+	certificates bool // by which services apart know each other, else tokens
 }
 
 func (d deployment) String() string {
@@ -161,118 +126,10 @@ func eachDeployment(t *testing.T, test func(*testing.T, deployment)) {
 	}
 }
 
-// deploy starts Forge in the given way, waits until it answers and points
-// GitHub's webhook there.
-func (w *world) deploy(t *testing.T, d deployment) {
+// dial connects to a room.
+func (w *world) dial(t *testing.T, room string) *grpc.ClientConn {
 	t.Helper()
-	if d.postgres {
-		w.env = append(w.env, "FORGE_DATABASE_URL="+kittest.PostgresURL(t))
-	}
-	if !d.apart {
-		w.up(t)
-		return
-	}
-	w.apart(t)
-}
-
-// apart starts the four services, the gateway first: any order must do.
-func (w *world) apart(t *testing.T) {
-	t.Helper()
-	httpPort := freePort(t)
-	w.http = fmt.Sprintf("http://127.0.0.1:%d", httpPort)
-	address := map[string]string{}
-	for _, room := range []string{"gateway", "scheduler", "reporter", "config"} {
-		address[room] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	}
-	w.grpc = address["gateway"]
-	tokens := "FORGE_ROOM_TOKENS=gateway=its-token,scheduler=their-token,reporter=our-token"
-	w.env = append(w.env, tokens, "FORGE_EXTERNAL_URL="+w.http, "FORGE_ENGINE=process",
-		"FORGE_CONFIG_URL="+address["config"], "FORGE_SCHEDULER_URL="+address["scheduler"], "FORGE_REPORTER_URL="+address["reporter"])
-	w.start(t, "gateway", "--grpc-address="+address["gateway"], "--room-token=its-token", "--address=127.0.0.1", fmt.Sprintf("--port=%d", httpPort))
-	w.start(t, "scheduler", "--grpc-address="+address["scheduler"], "--room-token=their-token")
-	w.start(t, "reporter", "--grpc-address="+address["reporter"], "--room-token=our-token")
-	w.start(t, "config", "--grpc-address="+address["config"])
-	w.awaitUp(t)
-	w.sim.SetWebhook(w.http+"/v1/listen", webhookSecret)
-}
-
-// up starts `forge up`, waits until it answers and points GitHub's webhook there.
-func (w *world) up(t *testing.T) {
-	t.Helper()
-	httpPort, grpcPort := freePort(t), freePort(t)
-	w.http, w.grpc = fmt.Sprintf("http://127.0.0.1:%d", httpPort), fmt.Sprintf("127.0.0.1:%d", grpcPort)
-	w.start(t, "forge", "up", "--engine=process", "--address=127.0.0.1", fmt.Sprintf("--port=%d", httpPort), "--grpc-address="+w.grpc,
-		"--external-url="+w.http)
-	w.awaitUp(t)
-	w.sim.SetWebhook(w.http+"/v1/listen", webhookSecret)
-}
-
-// start starts a binary with the settings that all share in its environment.
-func (w *world) start(t *testing.T, name string, args ...string) *process {
-	t.Helper()
-	if err := buildBinaries(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{name: name, cmd: exec.Command(filepath.Join(binDir, name), args...), exited: make(chan struct{}), output: &lockedBuffer{}}
-	p.cmd.Dir = w.dir
-	p.cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"),
-		"FORGE_DATA_DIR=" + filepath.Join(w.dir, "forge-data"), "FORGE_ADMIN_TOKEN=" + adminToken,
-		"FORGE_WEBHOOK_SECRETS=" + webhookSecret, "FORGE_WEBHOOK_ALLOWED_IPS=any",
-		fmt.Sprintf("FORGE_GITHUB_APP_ID=%d", appID), "FORGE_GITHUB_PRIVATE_KEY_FILE=" + w.key,
-		"FORGE_GITHUB_API_URL=" + w.github, "FORGE_GITHUB_URL=" + w.github,
-	}, w.env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.exited)
-	}()
-	w.processes = append(w.processes, p)
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		select {
-		case <-p.exited:
-		case <-time.After(settleWithin):
-			_ = p.cmd.Process.Kill()
-			<-p.exited
-			t.Errorf("%s did not stop", name)
-		}
-		if t.Failed() {
-			t.Logf("%s said:\n%s", name, p.output)
-		}
-	})
-	return p
-}
-
-func (w *world) awaitUp(t *testing.T) {
-	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
-		for _, p := range w.processes {
-			select {
-			case <-p.exited:
-				t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.output)
-			default:
-			}
-		}
-		answer, err := http.Get(w.http + "/v1/status")
-		if err != nil {
-			return err
-		}
-		defer func() { _ = answer.Body.Close() }()
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("/v1/status answers %s", answer.Status)
-		}
-		return nil
-	})
-}
-
-// dial connects to the gateway's gRPC address.
-func (w *world) dial(t *testing.T) *grpc.ClientConn {
-	t.Helper()
-	conn, err := rpc.Dial(w.grpc, rpc.Peer{})
+	conn, err := rpc.Dial(cmp.Or(w.apart[room], w.grpc), rpc.Peer{TLS: w.tls})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,15 +145,27 @@ func asAdmin(ctx context.Context) context.Context {
 // and head.
 func (w *world) propose(t *testing.T, branch string, change githubsim.Commit) (number int, sha string) {
 	t.Helper()
-	if err := w.sim.CreateBranch(owner, repo, branch, "main"); err != nil {
+	sha = w.branch(t, branch, change)
+	return w.open(t, branch), sha
+}
+
+// branch makes a branch with this change and returns its head.
+func (w *world) branch(t *testing.T, name string, change githubsim.Commit) (sha string) {
+	t.Helper()
+	if err := w.sim.CreateBranch(owner, repo, name, "main"); err != nil {
 		t.Fatal(err)
 	}
-	sha = w.push(t, branch, change)
+	return w.push(t, name, change)
+}
+
+// open opens a pull request into main.
+func (w *world) open(t *testing.T, branch string) (number int) {
+	t.Helper()
 	number, err := w.sim.OpenPullRequest(owner, repo, githubsim.PullRequest{Title: "Change " + branch, Head: branch, Base: "main"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return number, sha
+	return number
 }
 
 func (w *world) push(t *testing.T, branch string, change githubsim.Commit) (sha string) {

@@ -107,7 +107,7 @@ func (w *world) refused(t *testing.T, text string, flags ...string) {
 // decision waits for what a receiver decided about the only delivery of an event.
 func (w *world) decision(t *testing.T, event, receiver string) (decided *eventv1.Decision) {
 	t.Helper()
-	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t))
+	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
 	kittest.Eventually(t, settleWithin, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event})
 		if err != nil {

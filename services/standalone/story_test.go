@@ -36,7 +36,10 @@ func TestStory(t *testing.T) { eachDeployment(t, story) }
 func story(t *testing.T, d deployment) {
 	w := newWorld(t, hello())
 	w.deploy(t, d)
+	tell(t, w)
+}
 
+func tell(t *testing.T, w *world) {
 	number, broken := w.propose(t, "rude", files("greeting", "go away\n"))
 	failed := w.shows(t, broken, "forge/test", "failure")
 	if !strings.HasPrefix(failed.Description, `Step 2 "unit tests" failed (exit 3) after `) {

@@ -1,0 +1,176 @@
+package standalone_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+// everyDeliveryIsDecided: all that was answered 200 is known, once, and decided
+// by every receiver.
+func (s *storm) everyDeliveryIsDecided() {
+	undecided := []eventv1.Reason{eventv1.Reason_REASON_UNSPECIFIED, eventv1.Reason_REASON_MALFORMED, eventv1.Reason_REASON_GAVE_UP}
+	known := map[string]bool{}
+	request := &gatewayv1.ListDeliveriesRequest{PageSize: 500}
+	client := gatewayv1.NewDeliveryServiceClient(s.dial(s.t, "gateway"))
+	for more := true; more; more = request.GetPageToken() != "" {
+		page, err := client.ListDeliveries(asAdmin(s.t.Context()), request)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		request.PageToken = page.GetNextPageToken()
+		for _, d := range page.GetDeliveries() {
+			if known[d.GetId()] || len(d.GetForwards()) == 0 {
+				s.t.Errorf("delivery %s is known twice or has no receiver: %v", d.GetId(), d)
+			}
+			known[d.GetId()] = true
+			for _, f := range d.GetForwards() {
+				if slices.Contains(undecided, f.GetDecision().GetReason()) {
+					s.t.Errorf("delivery %s: %s decided %v", d.GetId(), f.GetReceiver(), f.GetDecision())
+				}
+			}
+		}
+	}
+	for guid := range s.accepted() {
+		if !known[guid] {
+			s.t.Errorf("delivery %s was answered 200 and is not known", guid)
+		}
+	}
+}
+
+// everyBuildIsRight compares the builds, and what GitHub shows of them, with what
+// the authors know.
+func (s *storm) everyBuildIsRight() []*schedulerv1.Build {
+	for _, p := range s.proposals {
+		if p.merged != "" { // its test counts no more, if the news of the merge came first
+			s.shows(s.t, p.merged, "forge/deploy-staging", states()[schedulerv1.Build_STATE_PASSED])
+		} else {
+			s.shows(s.t, p.head, "forge/test", states()[p.outcome()])
+		}
+	}
+	s.shows(s.t, s.promotion(s.t).HeadSHA, "forge/staging", "success")
+
+	told := map[string]bool{}
+	all := s.builds()
+	for _, b := range all { // newest first
+		superseded := b.GetReason() == schedulerv1.Build_REASON_SUPERSEDED && b.GetAction() != schedulerv1.Build_ACTION_DEPLOY_STAGING
+		if b.GetState() != s.outcomes[b.GetSha()] && !superseded {
+			s.t.Errorf("%s of %.7s is %s, want %s: %s %s", b.GetContext(), b.GetSha(), b.GetState(), s.outcomes[b.GetSha()], b.GetReason(), b.GetMessage())
+		}
+		if target := b.GetSha() + b.GetContext(); !told[target] {
+			told[target] = true
+			s.shows(s.t, b.GetSha(), b.GetContext(), states()[b.GetState()])
+		}
+	}
+	for sha := range s.outcomes {
+		s.neverPendingAgain(sha)
+	}
+	return all
+}
+
+// states are those of builds as statuses on GitHub.
+func states() map[schedulerv1.Build_State]string {
+	return map[schedulerv1.Build_State]string{
+		schedulerv1.Build_STATE_PASSED: "success", schedulerv1.Build_STATE_FAILED: "failure", schedulerv1.Build_STATE_CANCELLED: "error",
+	}
+}
+
+// builds are all there are, the newest first.
+func (s *storm) builds() (all []*schedulerv1.Build) {
+	s.t.Helper()
+	request := &schedulerv1.ListBuildsRequest{PageSize: 500}
+	client := schedulerv1.NewBuildServiceClient(s.dial(s.t, "scheduler"))
+	for more := true; more; more = request.GetPageToken() != "" {
+		page, err := client.ListBuilds(asAdmin(s.t.Context()), request)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		request.PageToken = page.GetNextPageToken()
+		all = append(all, page.GetBuilds()...)
+	}
+	return all
+}
+
+// neverPendingAgain: GitHub was not told that a build is pending after it was
+// told how it ended.
+func (s *storm) neverPendingAgain(sha string) {
+	s.t.Helper()
+	history, err := s.sim.StatusHistory(owner, repo, sha)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ended := map[string]string{}
+	for _, status := range history {
+		build := status.Context + " " + status.TargetURL
+		if status.State == "pending" && ended[build] != "" {
+			s.t.Errorf("%s of %.7s went from %s to pending", build, sha, ended[build])
+		}
+		if status.State != "pending" {
+			ended[build] = status.State
+		}
+	}
+}
+
+// everyCommandRanOnce: in its attempt; and what passed has run them all, in order.
+func (s *storm) everyCommandRanOnce(builds []*schedulerv1.Build) {
+	text, err := os.ReadFile(s.ledger)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ran := map[string]string{} // steps by attempt
+	for line := range strings.Lines(string(text)) {
+		attempt, step, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.Contains(ran[attempt], step) {
+			s.t.Errorf("step %s ran twice in attempt %s", step, attempt)
+		}
+		ran[attempt] += step + " "
+	}
+	for _, b := range builds {
+		all := "one two "
+		if b.GetAction() == schedulerv1.Build_ACTION_TEST {
+			all += "three "
+		}
+		if got := ran[b.GetId()+"-1"]; b.GetState() != schedulerv1.Build_STATE_CANCELLED && got != all {
+			s.t.Errorf("%s of %.7s is %s in attempt %d; its first ran the steps %q", b.GetContext(), b.GetSha(), b.GetState(), b.GetAttempt(), got)
+		}
+	}
+}
+
+// nothingIsLeft: no process of a build runs and no folder of an attempt is there.
+func (s *storm) nothingIsLeft() {
+	kittest.Eventually(s.t, settleWithin, func() error {
+		if running, err := processesUnder(s.dir); err != nil || len(running) > len(s.processes) {
+			return fmt.Errorf("%w; these run, and none but Forge's should: %v", err, running)
+		}
+		folders, err := os.ReadDir(filepath.Join(s.dir, "forge-data", "process"))
+		if err != nil || len(folders) > 0 {
+			return fmt.Errorf("%w; left behind: %v", err, folders)
+		}
+		return nil
+	})
+}
+
+// processesUnder are those that stand in a folder or carry its name in their
+// environment, by their command lines.
+func processesUnder(dir string) (found []string, err error) {
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range all {
+		folder, _ := os.Readlink(filepath.Join("/proc", entry.Name(), "cwd")) // what cannot be read has ended, or is no process
+		environ, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "environ"))
+		if strings.HasPrefix(folder, dir) || strings.Contains(string(environ), dir) {
+			command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+			found = append(found, strings.ReplaceAll(string(command), "\x00", " "))
+		}
+	}
+	return found, nil
+}
