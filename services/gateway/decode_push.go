@@ -35,6 +35,7 @@ func decodePush(payload []byte) (*eventv1.Event, error) {
 		CommitCount: number(len(p.Commits)),
 		HeadMessage: p.GetHeadCommit().GetMessage(),
 		HeadTime:    timestamp(head(p).Timestamp),
+		HeadSha:     p.GetHeadCommit().GetID(),
 		Pusher:      cmp.Or(p.GetPusher().GetLogin(), p.GetPusher().GetName()),
 	}}
 	return e, nil

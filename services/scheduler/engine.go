@@ -31,6 +31,9 @@ type Spec struct {
 	// BuildID, Repository (owner/name) and Action label the container for people.
 	BuildID, Repository, Action string
 	Image                       string
+	// Fork: the commands are a fork's. Whatever an engine could give a container
+	// besides, a port of the host first of all, these do not get.
+	Fork bool
 	// Runner is what forgexec is told: where to attach, and with which token.
 	Runner Runner
 	// CPUs in cores and Memory in bytes; 0 is no limit.

@@ -35,7 +35,7 @@ func (s *Service) ReceiveEvent(ctx context.Context, req *schedulerv1.ReceiveEven
 }
 
 func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
-	i, decided := s.intend(event)
+	m, decided := momentOf(event)
 	if decided != nil {
 		return decided, nil
 	}
@@ -45,38 +45,115 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	}
 	ctx, span := s.tracer.Start(ctx, "plan")
 	defer span.End()
-	var config *configv1.GetBuildConfigResponse
-	if i.moment != dropped {
-		// Before the transaction: GitHub may take its time.
-		config, err = s.configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
-			Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Sha: i.sha,
-		})
-		if fault.Is(err, fault.NotFound) {
-			return ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", short(i.sha)), nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read .forge.yml at %s: %w", short(i.sha), err)
+	var intents []intent
+	switch m {
+	case installed:
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted: config keeps the installations"}, nil
+	case pressed:
+		intents, decided, err = s.intendButton(ctx, event)
+	case commented:
+		intents = make([]intent, 1)
+		intents[0], decided, err = s.intendComment(ctx, event)
+	default:
+		intents = make([]intent, 1)
+		if intents[0], decided = s.intend(event, m); decided != nil {
+			return decided, nil
 		}
 	}
-	id, err := s.newID()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case decided == nil:
+		decided, err = s.carryOut(ctx, event, intents)
+	default: // GitHub had its part in it, and may answer otherwise another time
+		err = s.write(ctx, func(ctx context.Context, t *tx) error { return t.addDecision(ctx, event.GetDeliveryId(), decided) })
 	}
-	err = s.write(ctx, func(ctx context.Context, t *tx) error {
-		pull, err := t.pullRequest(ctx, event.GetRepository().GetId(), i.pull.GetNumber())
-		if err != nil {
-			return err
+	span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
+	return decided, err
+}
+
+// planned is an intent with what had to be asked for elsewhere.
+type planned struct {
+	intent
+	config  *configv1.GetBuildConfigResponse // nil where nothing is built
+	id      string                           // of the build, where one is made
+	retryOf string                           // the build it repeats, where that was asked for
+}
+
+// carryOut does what an event, or a call, asks for, and decides about it.
+func (s *Service) carryOut(ctx context.Context, event *eventv1.Event, intents []intent) (*eventv1.Decision, error) {
+	var all []planned
+	for _, i := range intents {
+		p, decided, err := s.prepare(ctx, i)
+		if decided != nil || err != nil {
+			return decided, err
 		}
+		all = append(all, p)
+	}
+	var decided *eventv1.Decision
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		var pulls []*pullRequest
+		for _, p := range all {
+			pull, err := t.pullRequest(ctx, event.GetRepository().GetId(), p.pull.GetNumber())
+			if err != nil {
+				return err
+			}
+			pulls = append(pulls, pull)
+		}
+		var err error
 		if decided, err = decision(ctx, t, event.GetDeliveryId()); decided != nil || err != nil {
 			return err
 		}
-		if decided, err = s.plan(ctx, t, i, pull, config, id); err != nil {
-			return err
+		for n, p := range all {
+			of, err := s.plan(ctx, t, p, pulls[n])
+			if err != nil {
+				return err
+			}
+			decided = join(decided, of)
+		}
+		if event.GetDeliveryId() == "" {
+			return nil
 		}
 		return t.addDecision(ctx, event.GetDeliveryId(), decided)
 	})
-	span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
 	return decided, err
+}
+
+// join makes one decision of several. What was done counts before what was not.
+func join(a, b *eventv1.Decision) *eventv1.Decision {
+	if a == nil {
+		return b
+	}
+	if len(a.GetBuildIds()) == 0 || (a.GetReason() == eventv1.Reason_REASON_DUPLICATE && len(b.GetBuildIds()) > 0) {
+		a, b = b, a
+	}
+	a.BuildIds = append(a.BuildIds, b.GetBuildIds()...)
+	return a
+}
+
+// prepare asks for what a plan needs, before the transaction: GitHub may take its
+// time.
+func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *eventv1.Decision, err error) {
+	p = planned{intent: i}
+	if i.moment == offered && i.fork && s.ForkPolicy == forkApprove {
+		if p.voucher, err = s.voucher(ctx, i); err != nil {
+			return p, nil, err
+		}
+	}
+	if !i.builds() {
+		return p, nil, nil
+	}
+	p.config, err = s.configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(), Sha: i.sha,
+	})
+	if fault.Is(err, fault.NotFound) {
+		return p, ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", short(i.sha)), nil
+	}
+	if err != nil {
+		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", short(i.sha), err)
+	}
+	p.id, err = s.newID()
+	return p, nil, err
 }
 
 // newID is 128 random bits in 26 letters and digits.
@@ -88,46 +165,103 @@ func (s *Service) newID() (string, error) {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(bits)), nil
 }
 
-// plan carries out an intent, with a build under the given id where one is made.
-func (s *Service) plan(ctx context.Context, t *tx, i intent, pull *pullRequest, config *configv1.GetBuildConfigResponse, id string) (*eventv1.Decision, error) {
-	stale := pull.stale(i)
-	prior, err := t.sameContent(ctx, pull.repositoryID, pull.number, i.sha, i.action)
-	if err != nil {
-		return nil, err
+// plan carries out an intent.
+func (s *Service) plan(ctx context.Context, t *tx, p planned, pull *pullRequest) (*eventv1.Decision, error) {
+	switch p.moment {
+	case grouped:
+		return s.planGroup(ctx, t, p)
+	case ungrouped:
+		return s.endGroup(ctx, t, p)
+	case pushed:
+		return s.planOnce(ctx, t, p)
+	case asked:
+		return s.planAgain(ctx, t, p)
+	case halted:
+		return s.halt(ctx, t, p)
+	case approved:
+		return s.approve(ctx, t, p)
+	default:
+		return s.planPull(ctx, t, p, pull)
 	}
+}
+
+// planPull does what the event of a pull request asks for, unless something newer
+// is known of it.
+func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequest) (*eventv1.Decision, error) {
+	stale := pull.stale(p.intent)
 	// What was merged stays merged, whatever came later.
-	if stale && i.moment != merged {
+	if stale && p.moment != merged {
+		prior, err := t.sameContent(ctx, p.intent)
+		if err != nil {
+			return nil, err
+		}
 		if prior != nil {
 			return duplicate(prior), nil
 		}
 		return ignored(eventv1.Reason_REASON_STALE, "something newer is known of #%d", pull.number), nil
 	}
-	later := i.pull.GetUpdateTime().AsTime().After(pull.updated)
+	later := p.pull.GetUpdateTime().AsTime().After(pull.updated)
 	if !stale {
-		pull.learn(i)
+		pull.learn(p.intent)
 		if err := t.savePullRequest(ctx, pull); err != nil {
 			return nil, err
 		}
 	}
-	if i.moment == dropped {
-		return s.cancelTests(ctx, t, i)
+	if p.moment == dropped {
+		return s.cancelTests(ctx, t, p, stopping{
+			reason: schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, message: fmt.Sprintf("#%d was closed", pull.number), because: "closed without a merge",
+		})
 	}
-	decided := duplicate(prior)
-	if prior == nil {
-		if decided, err = s.planBuild(ctx, t, i, config, id); err != nil {
-			return nil, err
-		}
-	}
-	if i.moment == offered {
-		err = s.supersede(ctx, t, i, later, decided)
+	decided, err := s.planOnce(ctx, t, p)
+	if err == nil && p.moment == offered {
+		err = s.supersede(ctx, t, p.intent, later, decided)
 	}
 	return decided, err
 }
 
-func duplicate(prior *build) *eventv1.Decision {
-	if prior == nil {
-		return nil
+// planOnce builds what was not built before.
+func (s *Service) planOnce(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
+	prior, err := t.sameContent(ctx, p.intent)
+	if err != nil {
+		return nil, err
 	}
+	if prior != nil {
+		return duplicate(prior), nil
+	}
+	return s.planBuild(ctx, t, p)
+}
+
+// planAgain builds what somebody wants built, unless that is under way. Nothing
+// is superseded: it may be an older commit.
+func (s *Service) planAgain(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
+	if purposeOf(p.action).environment != "" && p.build != "" {
+		newer, err := t.newerDeploy(ctx, p.intent)
+		if err != nil {
+			return nil, err
+		}
+		if newer != "" {
+			return ignored(eventv1.Reason_REASON_STALE, "build %s is the newer deploy of the same environment: roll back instead", newer), nil
+		}
+	}
+	prior, err := t.sameContent(ctx, p.intent)
+	switch {
+	case err != nil:
+		return nil, err
+	case prior == nil:
+		return s.planBuild(ctx, t, p)
+	case !ended(prior.GetState()):
+		decided := ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", short(p.sha), prior.GetId())
+		if prior.GetState() == schedulerv1.Build_STATE_BLOCKED {
+			decided.Text = fmt.Sprintf("ignored: %s waits for approval, as %s", short(p.sha), prior.GetId())
+		}
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	}
+	p.retryOf = prior.GetId()
+	return s.planBuild(ctx, t, p)
+}
+
+func duplicate(prior *build) *eventv1.Decision {
 	d := ignored(eventv1.Reason_REASON_DUPLICATE, "%s was built already, as %s", short(prior.GetSha()), prior.GetId())
 	d.BuildIds = []string{prior.GetId()}
 	return d
@@ -156,47 +290,74 @@ func (s *Service) supersede(ctx context.Context, t *tx, i intent, later bool, de
 	return nil
 }
 
-func (s *Service) cancelTests(ctx context.Context, t *tx, i intent) (*eventv1.Decision, error) {
-	unfinished, err := t.unfinishedTests(ctx, i.event.GetRepository().GetId(), i.pull.GetNumber())
+// stopping is why tests are cancelled.
+type stopping struct {
+	which            func(*build) bool // nil: all of the pull request
+	reason           schedulerv1.Build_Reason
+	message, because string // for the builds, and for the decision
+}
+
+// halt cancels what somebody wants stopped.
+func (s *Service) halt(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
+	why := stopping{
+		reason:  schedulerv1.Build_REASON_CANCEL_ASKED,
+		message: "Cancelled by " + p.event.GetSender().GetLogin(), because: p.event.GetSender().GetLogin() + " asked for it",
+	}
+	if p.build != "" {
+		why.which = func(b *build) bool { return b.GetId() == p.build }
+	}
+	return s.cancelTests(ctx, t, p, why)
+}
+
+func (s *Service) cancelTests(ctx context.Context, t *tx, p planned, why stopping) (*eventv1.Decision, error) {
+	unfinished, err := t.unfinishedTests(ctx, p.event.GetRepository().GetId(), p.pull.GetNumber())
 	if err != nil {
 		return nil, err
 	}
-	if len(unfinished) == 0 {
-		return ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "closed without a merge, and nothing of it was queued or running"), nil
-	}
-	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_CANCELLED, Text: "cancelled: closed without a merge"}
+	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_CANCELLED, Text: "cancelled: " + why.because}
 	for _, b := range unfinished {
-		message := fmt.Sprintf("#%d was closed", b.GetPullRequest())
-		if err := s.cancel(ctx, t, b, schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, message); err != nil {
+		if why.which != nil && !why.which(b) {
+			continue
+		}
+		if err := s.cancel(ctx, t, b, why.reason, why.message); err != nil {
 			return nil, err
 		}
 		decided.BuildIds = append(decided.BuildIds, b.GetId())
+	}
+	if len(decided.GetBuildIds()) == 0 {
+		return ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "%s, and nothing of it was queued or running", why.because), nil
 	}
 	return decided, nil
 }
 
 // planBuild makes the build of an intent, as far as .forge.yml asks for it.
-func (s *Service) planBuild(ctx context.Context, t *tx, i intent, config *configv1.GetBuildConfigResponse, id string) (*eventv1.Decision, error) {
-	b := s.newBuild(ctx, t, i, config.GetConfig(), id)
-	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{id}}
+func (s *Service) planBuild(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
+	b := s.newBuild(ctx, t, p)
+	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{p.id}}
 	refuse := func(reason schedulerv1.Build_Reason, why eventv1.Reason, message string) {
 		b.State, b.Reason, b.Message, b.EndTime = schedulerv1.Build_STATE_ERRORED, reason, message, b.GetCreateTime()
 		decided.Reason, decided.Text = why, message
 	}
-	switch outcome := config.GetOutcome().(type) {
+	switch outcome := p.config.GetOutcome().(type) {
 	case *configv1.GetBuildConfigResponse_Absent:
-		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + short(i.sha)}, nil
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + short(p.sha)}, nil
 	case *configv1.GetBuildConfigResponse_Invalid:
 		refuse(schedulerv1.Build_REASON_CONFIG_INVALID, eventv1.Reason_REASON_INVALID_CONFIG, firstProblem(outcome.Invalid))
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
 	case *configv1.GetBuildConfigResponse_Config:
 		if len(b.job().GetCommands()) == 0 {
-			return s.nothingToRun(ctx, t, i, b)
+			return s.nothingToRun(ctx, t, p, b)
 		}
-		if i.fork && s.ForkPolicy == forkApprove {
-			b.State, b.Reason = schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_REASON_NEEDS_APPROVAL
-			b.Message = "comes from a fork and needs approval"
+		if p.moment == pushed {
+			if decided := unwanted(b.config.GetPush(), p.ref); decided != nil {
+				return decided, nil
+			}
+		}
+		if err := s.gate(ctx, t, p, b); err != nil {
+			return nil, err
+		}
+		if b.GetState() == schedulerv1.Build_STATE_BLOCKED {
 			decided.Reason, decided.Text = eventv1.Reason_REASON_BLOCKED, "blocked: "+b.GetMessage()
 		}
 		if b.GetState() == schedulerv1.Build_STATE_QUEUED {
@@ -205,7 +366,7 @@ func (s *Service) planBuild(ctx context.Context, t *tx, i intent, config *config
 			}
 		}
 	default:
-		return nil, fmt.Errorf("config answered %T for .forge.yml at %s", outcome, short(i.sha))
+		return nil, fmt.Errorf("config answered %T for .forge.yml at %s", outcome, short(p.sha))
 	}
 	return decided, t.addBuild(ctx, b)
 }
@@ -220,9 +381,12 @@ func firstProblem(invalid *configv1.ConfigInvalid) string {
 
 // nothingToRun is decided where .forge.yml has no job for the purpose. A merge
 // then counts as deployed.
-func (s *Service) nothingToRun(ctx context.Context, t *tx, i intent, b *build) (*eventv1.Decision, error) {
-	decided := ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", purposeOf(i.action).name)
-	asked, err := s.askPromotion(ctx, t, b, i.pull.GetHtmlUrl())
+func (s *Service) nothingToRun(ctx context.Context, t *tx, p planned, b *build) (*eventv1.Decision, error) {
+	decided := ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", purposeOf(p.action).name)
+	if p.moment != merged {
+		return decided, nil
+	}
+	asked, err := s.askPromotion(ctx, t, b, p.pull.GetHtmlUrl())
 	if asked {
 		decided.Text = fmt.Sprintf("promoted: .forge.yml has no deploy to staging, so %s goes on to %s", b.GetBaseRef(), s.ProductionBranches[0])
 	}
@@ -242,21 +406,25 @@ func (s *Service) askPromotion(ctx context.Context, t *tx, b *build, because str
 }
 
 // newBuild is the queued build of an intent, not stored yet.
-func (s *Service) newBuild(ctx context.Context, t *tx, i intent, config *configv1.BuildConfig, id string) *build {
+func (s *Service) newBuild(ctx context.Context, t *tx, p planned) *build {
 	b := &build{
 		Build: &schedulerv1.Build{
-			Id: id, Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(),
-			Action: i.action, Sha: i.sha, Ref: i.ref, BaseRef: i.pull.GetBase().GetRef(),
-			PullRequest: i.pull.GetNumber(), Title: i.pull.GetTitle(), Actor: i.event.GetSender().GetLogin(),
-			Fork: i.fork, CommitCount: i.pull.GetCommitCount(),
-			State: schedulerv1.Build_STATE_QUEUED, Context: "forge/" + purposeOf(i.action).name,
-			Url: s.ExternalURL + "/builds/" + id, Image: config.GetImage(),
-			CreateTime: timestamppb.New(t.now), DeliveryId: i.event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
+			Id: p.id, Repository: p.event.GetRepository(), InstallationId: p.event.GetInstallationId(),
+			Action: p.action, Sha: p.sha, Ref: p.ref, BaseRef: p.pull.GetBase().GetRef(),
+			PullRequest: p.pull.GetNumber(), Title: p.pull.GetTitle(), Actor: p.event.GetSender().GetLogin(),
+			Fork: p.fork, CommitCount: p.pull.GetCommitCount(), RetryOf: p.retryOf,
+			State: schedulerv1.Build_STATE_QUEUED, Context: "forge/" + purposeOf(p.action).name,
+			Url: s.ExternalURL + "/builds/" + p.id, Image: p.config.GetConfig().GetImage(),
+			CreateTime: timestamppb.New(t.now), DeliveryId: p.event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
 		},
 		config: &configv1.BuildConfig{}, due: t.now, traceparent: telemetry.Traceparent(ctx),
 	}
-	if config != nil {
+	if config := p.config.GetConfig(); config != nil {
 		b.config = config
+	}
+	if b.GetFork() {
+		// What is not in the build's config can reach its container by no way.
+		b.config.Secrets, b.config.Ports = nil, nil
 	}
 	b.EnvironmentUrl = b.job().GetUrl()
 	b.StepCount = int32(len(b.job().GetCommands())) //nolint:gosec // config bounds it by 500

@@ -3,8 +3,6 @@ package scheduler
 import (
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -39,8 +37,11 @@ func purposeOf(action schedulerv1.Build_Action) purpose {
 		schedulerv1.Build_ACTION_STAGING:           {name: "staging", job: stagingOrExecute, priority: 2},
 		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {name: "deploy-staging", job: (*configv1.BuildConfig).GetDeployStaging, environment: "staging", promotes: true},
 		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {name: "deploy-production", job: (*configv1.BuildConfig).GetDeployProduction, environment: "production"},
+		schedulerv1.Build_ACTION_PUSH:              {name: "push", job: pushExecute, priority: 2},
 	}[action]
 }
+
+func pushExecute(c *configv1.BuildConfig) *configv1.Job { return c.GetPush().GetExecute() }
 
 func stagingOrExecute(c *configv1.BuildConfig) *configv1.Job {
 	if len(c.GetStaging().GetCommands()) > 0 {
@@ -49,36 +50,72 @@ func stagingOrExecute(c *configv1.BuildConfig) *configv1.Job {
 	return c.GetExecute()
 }
 
-// moment is what happened to a pull request, as far as it matters here.
+// moment is what happened, as far as it matters here.
 type moment int
 
 const (
-	offered moment = iota + 1 // it has a head, or a base, that it did not have before
-	merged
-	dropped // closed without a merge
+	offered   moment = iota + 1 // a pull request has a head, or a base, that it did not have before
+	merged                      // a pull request was
+	dropped                     // it was closed without a merge
+	grouped                     // the merge queue asks for checks of a group
+	ungrouped                   // it gives the group up
+	pushed                      // a branch or a tag has a commit that it did not have before
+	pressed                     // somebody pressed a button at a check
+	commented                   // somebody wrote a comment
+	installed                   // the App was installed, removed or changed
+
+	asked    // somebody wants it built, though it may have been built before
+	halted   // somebody wants it stopped
+	approved // somebody lets a fork's commit run
 )
 
-// moments says when each is; the first line that fits counts.
+// moments says which events bring what; the first line that fits counts.
 func moments() []struct {
-	action string
-	holds  func(*eventv1.PullRequestEvent) bool
-	moment moment
+	event, action string // "": whatever the action
+	holds         func(*eventv1.Event) bool
+	moment        moment
 } {
-	always := func(*eventv1.PullRequestEvent) bool { return true }
+	always := func(*eventv1.Event) bool { return true }
 	return []struct {
-		action string
-		holds  func(*eventv1.PullRequestEvent) bool
-		moment moment
+		event, action string
+		holds         func(*eventv1.Event) bool
+		moment        moment
 	}{
-		{"opened", always, offered},
-		{"reopened", always, offered},
-		{"synchronize", always, offered},
-		{"edited", func(e *eventv1.PullRequestEvent) bool {
-			return e.GetPreviousBaseRef() != "" && e.GetPullRequest().GetOpen()
+		{"pull_request", "opened", always, offered},
+		{"pull_request", "reopened", always, offered},
+		{"pull_request", "synchronize", always, offered},
+		{"pull_request", "edited", func(e *eventv1.Event) bool {
+			return e.GetPullRequest().GetPreviousBaseRef() != "" && e.GetPullRequest().GetPullRequest().GetOpen()
 		}, offered},
-		{"closed", func(e *eventv1.PullRequestEvent) bool { return e.GetPullRequest().GetMerged() }, merged},
-		{"closed", always, dropped},
+		{"pull_request", "closed", func(e *eventv1.Event) bool { return e.GetPullRequest().GetPullRequest().GetMerged() }, merged},
+		{"pull_request", "closed", always, dropped},
+		{"merge_group", "checks_requested", always, grouped},
+		{"merge_group", "destroyed", always, ungrouped},
+		{"push", "", always, pushed},
+		{"check_run", "rerequested", always, pressed},
+		{"check_run", "requested_action", always, pressed},
+		{"check_suite", "rerequested", always, pressed},
+		{"issue_comment", "created", always, commented},
+		{"installation", "", always, installed},
 	}
+}
+
+// momentOf is 0, with a decision, for what brings nothing.
+func momentOf(event *eventv1.Event) (moment, *eventv1.Decision) {
+	known := false
+	for _, m := range moments() {
+		if m.event != event.GetName() {
+			continue
+		}
+		known = true
+		if (m.action == "" || m.action == event.GetAction()) && m.holds(event) {
+			return m.moment, nil
+		}
+	}
+	if known {
+		return 0, ignored(eventv1.Reason_REASON_ACTION_IGNORED, "action %s", event.GetAction())
+	}
+	return 0, ignored(eventv1.Reason_REASON_EVENT_IGNORED, "nothing is built for %s", event.GetName())
 }
 
 // branch is what a base branch is for.
@@ -89,82 +126,108 @@ const (
 	production
 )
 
-// triggers is the table of what a pull request triggers, by what happened and by
-// its base branch.
-func triggers() []struct {
+type trigger struct {
 	moment moment
 	into   branch
 	action schedulerv1.Build_Action
-} {
-	return []struct {
-		moment moment
-		into   branch
-		action schedulerv1.Build_Action
-	}{
+}
+
+// triggers is the table of what is built, by what happened and by the base
+// branch. What a push builds, .forge.yml names itself.
+func triggers() []trigger {
+	return []trigger{
 		{offered, integration, schedulerv1.Build_ACTION_TEST},
 		{offered, production, schedulerv1.Build_ACTION_STAGING},
 		{merged, integration, schedulerv1.Build_ACTION_DEPLOY_STAGING},
 		{merged, production, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION},
+		{grouped, integration, schedulerv1.Build_ACTION_TEST},
+		{grouped, production, schedulerv1.Build_ACTION_STAGING},
+		{asked, integration, schedulerv1.Build_ACTION_TEST},
+		{asked, production, schedulerv1.Build_ACTION_STAGING},
 	}
 }
 
-// intent is what an event about a pull request asks for.
+// intent is one thing that an event, or a call, asks for.
 type intent struct {
-	event  *eventv1.Event
+	event *eventv1.Event // of a call: as far as there is one
+	// pull is the pull request; where there is none, number 0 with the title and
+	// the base branch of what is built.
 	pull   *eventv1.PullRequest
 	moment moment
-	action schedulerv1.Build_Action // unspecified for dropped
+	action schedulerv1.Build_Action // unspecified where nothing is built
 	sha    string                   // to be built
 	ref    string                   // where it is found
 	fork   bool
+	// voucher is who has write access and stands for a fork's commit; "": nobody.
+	voucher string
+	// build is what a button was pressed for; "": the whole pull request.
+	build string
 }
 
-// intend reads an event. Where nothing is to be done for it, whatever else is
-// known, it says so by a decision instead.
-func (s *Service) intend(event *eventv1.Event) (intent, *eventv1.Decision) {
-	if event.GetName() != "pull_request" {
-		return intent{}, ignored(eventv1.Reason_REASON_EVENT_IGNORED, "nothing is built for %s", event.GetName())
+// builds reports whether something may be built, and .forge.yml is to be read.
+func (i intent) builds() bool {
+	return slices.Contains([]moment{offered, merged, grouped, pushed, asked}, i.moment)
+}
+
+// intend reads an event that needs nothing else to be understood. Where nothing
+// is to be done for it, whatever else is known, it says so by a decision instead.
+func (s *Service) intend(event *eventv1.Event, m moment) (intent, *eventv1.Decision) {
+	switch m {
+	case pushed:
+		return s.intendPush(event)
+	case grouped, ungrouped:
+		return s.intendGroup(event, m)
+	default:
+		return s.intendPull(event, m)
 	}
-	payload, pull := event.GetPullRequest(), event.GetPullRequest().GetPullRequest()
+}
+
+func (s *Service) intendPull(event *eventv1.Event, m moment) (intent, *eventv1.Decision) {
+	pull := event.GetPullRequest().GetPullRequest()
 	if event.GetRepository().GetId() == 0 || pull.GetNumber() == 0 || pull.GetHead().GetSha() == "" {
-		return intent{}, &eventv1.Decision{
-			Reason: eventv1.Reason_REASON_MALFORMED, Text: "malformed: a pull_request event without a repository, a number or a head",
-		}
+		return intent{}, malformed("a pull_request event without a repository, a number or a head")
 	}
-	i := intent{event: event, pull: pull, sha: pull.GetHead().GetSha(), ref: fmt.Sprintf("refs/pull/%d/head", pull.GetNumber())}
-	for _, m := range moments() {
-		if m.action == event.GetAction() && m.holds(payload) {
-			i.moment = m.moment
-			break
-		}
+	if m == merged && pull.GetMergeCommitSha() == "" {
+		return intent{}, malformed("merged without a merge commit")
 	}
-	base := pull.GetBase().GetRef()
-	switch i.moment {
-	case 0:
-		return intent{}, ignored(eventv1.Reason_REASON_ACTION_IGNORED, "action %s", event.GetAction())
-	case dropped:
+	return s.aim(intent{event: event, pull: pull, moment: m})
+}
+
+// aim fills in what is built of a pull request.
+func (s *Service) aim(i intent) (intent, *eventv1.Decision) {
+	i.sha, i.ref = i.pull.GetHead().GetSha(), fmt.Sprintf("refs/pull/%d/head", i.pull.GetNumber())
+	if i.moment == dropped {
 		return i, nil
-	case merged:
-		i.sha, i.ref = pull.GetMergeCommitSha(), "refs/heads/"+base
-		if i.sha == "" {
-			return intent{}, &eventv1.Decision{Reason: eventv1.Reason_REASON_MALFORMED, Text: "malformed: merged without a merge commit"}
-		}
-	case offered:
-		i.fork = pull.GetHead().GetRepository().GetId() != event.GetRepository().GetId()
 	}
+	if i.moment == merged {
+		i.sha, i.ref = i.pull.GetMergeCommitSha(), "refs/heads/"+i.pull.GetBase().GetRef()
+	} else {
+		i.fork = i.pull.GetHead().GetRepository().GetId() != i.event.GetRepository().GetId()
+	}
+	return s.trigger(i)
+}
+
+// trigger looks up what is built, by moment and base branch.
+func (s *Service) trigger(i intent) (intent, *eventv1.Decision) {
+	base := i.pull.GetBase().GetRef()
 	into := s.branch(base)
-	for _, trigger := range triggers() {
-		if trigger.moment == i.moment && trigger.into == into {
-			i.action = trigger.action
+	for _, row := range triggers() {
+		if row.moment == i.moment && row.into == into {
+			i.action = row.action
 		}
 	}
 	if i.action == schedulerv1.Build_ACTION_UNSPECIFIED {
 		return intent{}, ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "base branch is %s", base)
 	}
-	if i.fork && s.ForkPolicy == forkNever {
-		return intent{}, ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull requests from forks are not built here")
+	return i, s.forkDecision(i.fork)
+}
+
+// forkDecision is nil where forks are built, if only once somebody approves.
+func (s *Service) forkDecision(fork bool) *eventv1.Decision {
+	if fork && s.ForkPolicy == forkNever {
+		return ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull requests from forks are not built here")
 	}
-	return i, nil
+	return nil
 }
 
 func (s *Service) branch(name string) branch {
@@ -182,70 +245,9 @@ func ignored(reason eventv1.Reason, format string, args ...any) *eventv1.Decisio
 	return &eventv1.Decision{Reason: reason, Text: "ignored: " + fmt.Sprintf(format, args...)}
 }
 
+func malformed(what string) *eventv1.Decision {
+	return &eventv1.Decision{Reason: eventv1.Reason_REASON_MALFORMED, Text: "malformed: " + what}
+}
+
 // short is a sha as people read it.
 func short(sha string) string { return sha[:min(7, len(sha))] }
-
-// pullRequest is the newest that is known of a pull request.
-type pullRequest struct {
-	repositoryID int64
-	number       int32
-	updated      time.Time // zero: nothing is known
-	closed       bool
-	// moves of its head at updated. GitHub's times are in whole seconds, and
-	// within one a branch may move more than once: what came before what is then
-	// told by the moves alone.
-	moves []move
-}
-
-type move struct{ before, after string }
-
-// stale reports whether what an event tells was over before what is known.
-func (p *pullRequest) stale(i intent) bool {
-	at := i.pull.GetUpdateTime().AsTime()
-	switch {
-	case p.updated.IsZero() || at.After(p.updated):
-		return false
-	case at.Before(p.updated):
-		return true
-	case i.moment != offered:
-		return false
-	case p.closed:
-		return i.event.GetAction() != "reopened"
-	}
-	left := slices.ContainsFunc(p.moves, func(m move) bool { return m.before == i.sha && m.after != i.sha })
-	follows := len(p.moves) > 0 && p.moves[len(p.moves)-1].after == i.event.GetPullRequest().GetBefore()
-	return left && !follows
-}
-
-// learn takes up what an event tells that is not stale.
-func (p *pullRequest) learn(i intent) {
-	at := i.pull.GetUpdateTime().AsTime()
-	if at.After(p.updated) {
-		p.updated, p.moves = at, nil
-	}
-	p.closed = i.moment != offered
-	if i.moment != offered {
-		return
-	}
-	if m := (move{i.event.GetPullRequest().GetBefore(), i.sha}); !slices.Contains(p.moves, m) {
-		p.moves = append(p.moves, m)
-	}
-}
-
-// The moves as one column: before>after, separated by spaces.
-func formatMoves(moves []move) string {
-	var text []string
-	for _, m := range moves {
-		text = append(text, m.before+">"+m.after)
-	}
-	return strings.Join(text, " ")
-}
-
-func parseMoves(text string) []move {
-	var moves []move
-	for field := range strings.FieldsSeq(text) {
-		before, after, _ := strings.Cut(field, ">")
-		moves = append(moves, move{before, after})
-	}
-	return moves
-}

@@ -121,7 +121,7 @@ func (s *Service) askEngine(ctx context.Context, c start) error {
 	return s.Engine.Start(ctx, Spec{
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
-		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(),
+		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
 		Runner: Runner{URL: s.RunnerURL, Token: c.token},
 		CPUs:   b.config.GetResources().GetCpus(), Memory: b.config.GetResources().GetMemory(),
 	})

@@ -48,6 +48,8 @@ type Deps struct {
 	IntegrationBranches, ProductionBranches []string
 	// ForkPolicy is approve, run or never.
 	ForkPolicy string
+	// GitHubAPIURL is "" for https://api.github.com.
+	GitHubAPIURL string
 	// ExternalURL is where people reach Forge.
 	ExternalURL string
 	// RunnerURL is what forgexec dials.
@@ -77,6 +79,7 @@ type Service struct {
 	configs  configv1.BuildConfigServiceClient
 	sources  configv1.SourceServiceClient
 	reporter reporterv1.ReportServiceClient
+	github   *asker
 
 	starts     *due.Loop[start]
 	stops      *due.Loop[stop]
@@ -120,6 +123,10 @@ func New(deps Deps) (*Service, error) {
 		sources:  configv1.NewSourceServiceClient(deps.Config),
 		reporter: reporterv1.NewReportServiceClient(deps.Reporter),
 	}
+	var err error
+	if s.github, err = newAsker(deps); err != nil {
+		return nil, err
+	}
 	s.starts = &due.Loop[start]{Name: "starts", Workers: deps.Capacity, Log: deps.Log, Claim: s.claimStarts, Renew: s.renewStart, Work: s.start}
 	s.stops = &due.Loop[stop]{Name: "stops", Workers: deps.Capacity, Log: deps.Log, Claim: s.store.claimStops, Renew: s.store.renewStop, Work: s.stop}
 	s.reports = &due.Loop[target]{Name: "reports", Workers: 8, Log: deps.Log, Claim: s.store.claimTargets, Work: s.report}
@@ -147,12 +154,16 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_WatchBuild_FullMethodName:   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:     {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:  {},
+		schedulerv1.BuildService_CreateBuild_FullMethodName:  {},
+		schedulerv1.BuildService_RetryBuild_FullMethodName:   {},
+		schedulerv1.BuildService_ApproveBuild_FullMethodName: {},
 		schedulerv1.RunnerService_Attach_FullMethodName:      {Public: true},
 	}
 }
 
 // Run places builds, tells of them and looks after them until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.github.transport.CloseIdleConnections()
 	if err := s.store.freeLeases(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}

@@ -124,7 +124,7 @@ func (t *tx) addDecision(ctx context.Context, deliveryID string, d *eventv1.Deci
 	if err != nil {
 		return err
 	}
-	return t.exec(ctx, `INSERT INTO decisions (delivery_id, decision, create_time) VALUES ($1, $2, $3)`,
+	return t.exec(ctx, `INSERT INTO decisions (delivery_id, decision, create_time) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
 		deliveryID, raw, sqldb.Micros(t.now))
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,26 +118,51 @@ func (t *tx) saveBuild(ctx context.Context, b *build) error {
 	return t.tell(ctx, b)
 }
 
-// sameContent finds the newest build of a commit for a purpose that was not
-// cancelled; nil when there is none.
-func (t *tx) sameContent(ctx context.Context, repositoryID int64, pullRequest int32, sha string, action schedulerv1.Build_Action) (*build, error) {
-	b, err := scanBuild(t.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 AND action = $4 AND state <> $5
-		ORDER BY number DESC LIMIT 1`,
-		repositoryID, pullRequest, sha, int32(action), int32(schedulerv1.Build_STATE_CANCELLED)))
-	if errors.Is(err, sql.ErrNoRows) {
+// sameContent finds the newest build of what an intent wants built; nil when
+// there is none, or it was cancelled. A push is of its ref too: a tag is built
+// though the branch it lies on was.
+func (t *tx) sameContent(ctx context.Context, i intent) (*build, error) {
+	all, err := t.buildsOf(ctx, i.event.GetRepository().GetId(), i.pull.GetNumber(), i.sha, "")
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(all, func(b *build) bool {
+		return b.GetAction() == i.action && (i.action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.ref)
+	})
+	if at < 0 || all[at].GetState() == schedulerv1.Build_STATE_CANCELLED {
 		return nil, nil //nolint:nilnil // none is an answer
 	}
-	return b, err
+	return all[at], nil
+}
+
+// buildsOf are the builds of a commit for a pull request, newest first.
+func (t *tx) buildsOf(ctx context.Context, repositoryID int64, pullRequest int32, sha, locked string) ([]*build, error) {
+	return collect(ctx, t, scanBuild, `SELECT `+buildColumns+` FROM builds
+		WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 ORDER BY number DESC`+locked, repositoryID, pullRequest, sha)
+}
+
+// newerDeploy names the newest deploy to the environment of an intent's build
+// that came after it; "" for none. What was cancelled changed nothing, or was
+// stopped by a person who knows.
+func (t *tx) newerDeploy(ctx context.Context, i intent) (id string, err error) {
+	err = t.QueryRowContext(ctx, `SELECT id FROM builds
+		WHERE repository_id = $1 AND action = $2 AND state <> $3 AND number > (SELECT number FROM builds WHERE id = $4)
+		ORDER BY number DESC LIMIT 1`,
+		i.event.GetRepository().GetId(), int32(i.action), int32(schedulerv1.Build_STATE_CANCELLED), i.build).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return id, err
 }
 
 // unfinishedTests locks the builds of a pull request that have not ended, deploys
 // left out.
 func (t *tx) unfinishedTests(ctx context.Context, repositoryID int64, pullRequest int32) ([]*build, error) {
 	return collect(ctx, t, scanBuild, `SELECT `+buildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4) AND state < $5
+		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5) AND state < $6
 		ORDER BY number`+t.locked,
-		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING), int32(firstEnded))
+		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
+		int32(schedulerv1.Build_ACTION_PUSH), int32(firstEnded))
 }
 
 // startable locks the builds to start now: those whose start was begun by

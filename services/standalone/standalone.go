@@ -115,7 +115,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	sched, err := scheduler.New(scheduler.Deps{
 		DB: stores["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
-		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runnerURL,
+		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runnerURL,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})

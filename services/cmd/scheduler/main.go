@@ -25,6 +25,7 @@ type flags struct {
 	settings.Rooms
 	settings.GRPC
 	settings.Links
+	settings.GitHub
 	settings.Scheduler
 	ConfigURL   string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
 	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
@@ -91,7 +92,7 @@ func run(ctx context.Context, f flags) (err error) {
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Config: config, Reporter: reporter, Engine: containers,
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
-		ForkPolicy: f.ForkPolicy, ExternalURL: f.ExternalURL, RunnerURL: runnerURL, Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
+		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runnerURL, Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

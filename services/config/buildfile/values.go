@@ -3,13 +3,13 @@ package buildfile
 import (
 	"math"
 	"net/url"
-	"path"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/dustin/go-humanize"
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -254,7 +254,7 @@ func (f *file) globs(at string, n *yaml.Node) []string {
 		if !ok {
 			continue
 		}
-		if _, err := path.Match(glob, ""); err != nil || glob == "" {
+		if !doublestar.ValidatePattern(glob) || glob == "" {
 			f.complainf(item, "%s: %q is not a pattern: expected one such as main, release/* or docs/**", at, clip(glob))
 		}
 		globs = append(globs, glob)

@@ -64,6 +64,8 @@ const (
 	Reason_REASON_NOT_ALLOWED Reason = 31
 	// A draft, a comment that is no command, or otherwise not for Forge.
 	Reason_REASON_NOT_ADDRESSED Reason = 32
+	// A button at a deploy: those are steered by admin calls alone.
+	Reason_REASON_DEPLOY_IGNORED Reason = 33
 	// .forge.yml has errors; the status shows the first.
 	Reason_REASON_INVALID_CONFIG Reason = 40
 	// GitHub refuses Forge the repository or the file.
@@ -98,6 +100,7 @@ var (
 		30: "REASON_FORK_IGNORED",
 		31: "REASON_NOT_ALLOWED",
 		32: "REASON_NOT_ADDRESSED",
+		33: "REASON_DEPLOY_IGNORED",
 		40: "REASON_INVALID_CONFIG",
 		41: "REASON_FORBIDDEN",
 		42: "REASON_MALFORMED",
@@ -124,6 +127,7 @@ var (
 		"REASON_FORK_IGNORED":      30,
 		"REASON_NOT_ALLOWED":       31,
 		"REASON_NOT_ADDRESSED":     32,
+		"REASON_DEPLOY_IGNORED":    33,
 		"REASON_INVALID_CONFIG":    40,
 		"REASON_FORBIDDEN":         41,
 		"REASON_MALFORMED":         42,
@@ -229,7 +233,7 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\bDecision\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.forge.event.v1.ReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
-	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xb4\x04\n" +
+	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xcf\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREASON_BUILT\x10\x01\x12\x10\n" +
@@ -251,6 +255,7 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\x13REASON_FORK_IGNORED\x10\x1e\x12\x16\n" +
 	"\x12REASON_NOT_ALLOWED\x10\x1f\x12\x18\n" +
 	"\x14REASON_NOT_ADDRESSED\x10 \x12\x19\n" +
+	"\x15REASON_DEPLOY_IGNORED\x10!\x12\x19\n" +
 	"\x15REASON_INVALID_CONFIG\x10(\x12\x14\n" +
 	"\x10REASON_FORBIDDEN\x10)\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10*\x12\x12\n" +

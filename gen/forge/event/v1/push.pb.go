@@ -41,7 +41,10 @@ type PushEvent struct {
 	// When the newest commit was made.
 	HeadTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=head_time,json=headTime,proto3" json:"head_time,omitempty"`
 	// The login or name of who pushed.
-	Pusher        string `protobuf:"bytes,10,opt,name=pusher,proto3" json:"pusher,omitempty"`
+	Pusher string `protobuf:"bytes,10,opt,name=pusher,proto3" json:"pusher,omitempty"`
+	// The newest commit. An annotated tag's `after` is the tag itself, and no
+	// commit.
+	HeadSha       string `protobuf:"bytes,11,opt,name=head_sha,json=headSha,proto3" json:"head_sha,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,11 +149,18 @@ func (x *PushEvent) GetPusher() string {
 	return ""
 }
 
+func (x *PushEvent) GetHeadSha() string {
+	if x != nil {
+		return x.HeadSha
+	}
+	return ""
+}
+
 var File_forge_event_v1_push_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_push_proto_rawDesc = "" +
 	"\n" +
-	"\x19forge/event/v1/push.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x02\n" +
+	"\x19forge/event/v1/push.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
 	"\tPushEvent\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -162,7 +172,8 @@ const file_forge_event_v1_push_proto_rawDesc = "" +
 	"\fhead_message\x18\b \x01(\tR\vheadMessage\x127\n" +
 	"\thead_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bheadTime\x12\x16\n" +
 	"\x06pusher\x18\n" +
-	" \x01(\tR\x06pusherB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	" \x01(\tR\x06pusher\x12\x19\n" +
+	"\bhead_sha\x18\v \x01(\tR\aheadShaB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_push_proto_rawDescOnce sync.Once

@@ -403,7 +403,12 @@ type Build struct {
 	// How many steps it has.
 	StepCount int32 `protobuf:"varint,51,opt,name=step_count,json=stepCount,proto3" json:"step_count,omitempty"`
 	// Bytes printed in the latest attempt so far.
-	LogSize       int64 `protobuf:"varint,52,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
+	LogSize int64 `protobuf:"varint,52,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
+	// The build it repeats, where somebody asked for that.
+	RetryOf string `protobuf:"bytes,60,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
+	// Who let a fork's commit run: who approved it, or its author, who has write
+	// access.
+	ApprovedBy    string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -639,6 +644,20 @@ func (x *Build) GetLogSize() int64 {
 		return x.LogSize
 	}
 	return 0
+}
+
+func (x *Build) GetRetryOf() string {
+	if x != nil {
+		return x.RetryOf
+	}
+	return ""
+}
+
+func (x *Build) GetApprovedBy() string {
+	if x != nil {
+		return x.ApprovedBy
+	}
+	return ""
 }
 
 // Step is one command of a build.
@@ -1201,6 +1220,300 @@ func (x *WatchLogResponse) GetOffset() int64 {
 	return 0
 }
 
+type CreateBuildRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Without refs/heads/; empty means the default branch.
+	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The full sha of a commit that the branch holds; empty means its newest. A
+	// deploy is made of the newest alone.
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// What to run; unspecified means ACTION_TEST. A deploy is made from the
+	// branches that are set for it.
+	Action        Build_Action `protobuf:"varint,4,opt,name=action,proto3,enum=forge.scheduler.v1.Build_Action" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateBuildRequest) Reset() {
+	*x = CreateBuildRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateBuildRequest) ProtoMessage() {}
+
+func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
+func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CreateBuildRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *CreateBuildRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *CreateBuildRequest) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *CreateBuildRequest) GetAction() Build_Action {
+	if x != nil {
+		return x.Action
+	}
+	return Build_ACTION_UNSPECIFIED
+}
+
+type CreateBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateBuildResponse) Reset() {
+	*x = CreateBuildResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateBuildResponse) ProtoMessage() {}
+
+func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
+func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CreateBuildResponse) GetBuild() *Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+type RetryBuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryBuildRequest) Reset() {
+	*x = RetryBuildRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryBuildRequest) ProtoMessage() {}
+
+func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
+func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RetryBuildRequest) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+type RetryBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryBuildResponse) Reset() {
+	*x = RetryBuildResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryBuildResponse) ProtoMessage() {}
+
+func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
+func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RetryBuildResponse) GetBuild() *Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+type ApproveBuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveBuildRequest) Reset() {
+	*x = ApproveBuildRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveBuildRequest) ProtoMessage() {}
+
+func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
+func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ApproveBuildRequest) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+type ApproveBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApproveBuildResponse) Reset() {
+	*x = ApproveBuildResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApproveBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApproveBuildResponse) ProtoMessage() {}
+
+func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
+func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ApproveBuildResponse) GetBuild() *Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
 type CancelBuildRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -1212,7 +1525,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1537,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1550,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -1263,7 +1576,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1588,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1601,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -1302,7 +1615,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x0f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x0f\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1339,7 +1652,10 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x05steps\x182 \x03(\v2\x18.forge.scheduler.v1.StepR\x05steps\x12\x1d\n" +
 	"\n" +
 	"step_count\x183 \x01(\x05R\tstepCount\x12\x19\n" +
-	"\blog_size\x184 \x01(\x03R\alogSize\"\xde\x01\n" +
+	"\blog_size\x184 \x01(\x03R\alogSize\x12\x19\n" +
+	"\bretry_of\x18< \x01(\tR\aretryOf\x12\x1f\n" +
+	"\vapproved_by\x18= \x01(\tR\n" +
+	"approvedBy\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -1431,12 +1747,29 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\">\n" +
 	"\x10WatchLogResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\"I\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\x98\x01\n" +
+	"\x12CreateBuildRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x128\n" +
+	"\x06action\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ActionR\x06action\"F\n" +
+	"\x13CreateBuildResponse\x12/\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\".\n" +
+	"\x11RetryBuildRequest\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"E\n" +
+	"\x12RetryBuildResponse\x12/\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"0\n" +
+	"\x13ApproveBuildRequest\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"G\n" +
+	"\x14ApproveBuildResponse\x12/\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"I\n" +
 	"\x12CancelBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
 	"\x13CancelBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\x80\x05\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\x8b\b\n" +
 	"\fBuildService\x12o\n" +
 	"\n" +
 	"ListBuilds\x12%.forge.scheduler.v1.ListBuildsRequest\x1a&.forge.scheduler.v1.ListBuildsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
@@ -1444,7 +1777,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bGetBuild\x12#.forge.scheduler.v1.GetBuildRequest\x1a$.forge.scheduler.v1.GetBuildResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/builds/{build_id}\x12\x82\x01\n" +
 	"\n" +
 	"WatchBuild\x12%.forge.scheduler.v1.WatchBuildRequest\x1a&.forge.scheduler.v1.WatchBuildResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/builds/{build_id}:watch0\x01\x12z\n" +
-	"\bWatchLog\x12#.forge.scheduler.v1.WatchLogRequest\x1a$.forge.scheduler.v1.WatchLogResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/builds/{build_id}/log0\x01\x12\x87\x01\n" +
+	"\bWatchLog\x12#.forge.scheduler.v1.WatchLogRequest\x1a$.forge.scheduler.v1.WatchLogResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/builds/{build_id}/log0\x01\x12u\n" +
+	"\vCreateBuild\x12&.forge.scheduler.v1.CreateBuildRequest\x1a'.forge.scheduler.v1.CreateBuildResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/builds\x12\x83\x01\n" +
+	"\n" +
+	"RetryBuild\x12%.forge.scheduler.v1.RetryBuildRequest\x1a&.forge.scheduler.v1.RetryBuildResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/builds/{build_id}:retry\x12\x8b\x01\n" +
+	"\fApproveBuild\x12'.forge.scheduler.v1.ApproveBuildRequest\x1a(.forge.scheduler.v1.ApproveBuildResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/builds/{build_id}:approve\x12\x87\x01\n" +
 	"\vCancelBuild\x12&.forge.scheduler.v1.CancelBuildRequest\x1a'.forge.scheduler.v1.CancelBuildResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/builds/{build_id}:cancelB>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
@@ -1460,7 +1798,7 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),              // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),             // 1: forge.scheduler.v1.Build.Action
@@ -1476,44 +1814,60 @@ var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(*WatchBuildResponse)(nil),    // 11: forge.scheduler.v1.WatchBuildResponse
 	(*WatchLogRequest)(nil),       // 12: forge.scheduler.v1.WatchLogRequest
 	(*WatchLogResponse)(nil),      // 13: forge.scheduler.v1.WatchLogResponse
-	(*CancelBuildRequest)(nil),    // 14: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),   // 15: forge.scheduler.v1.CancelBuildResponse
-	(*v1.Repository)(nil),         // 16: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*CreateBuildRequest)(nil),    // 14: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),   // 15: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),     // 16: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),    // 17: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),   // 18: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),  // 19: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),    // 20: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),   // 21: forge.scheduler.v1.CancelBuildResponse
+	(*v1.Repository)(nil),         // 22: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	16, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	22, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	17, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	17, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	17, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	23, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	23, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	23, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
 	3,  // 8: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	17, // 9: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	17, // 10: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	23, // 9: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	23, // 10: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
 	0,  // 11: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
 	1,  // 12: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
 	4,  // 13: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
 	4,  // 14: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
 	4,  // 15: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 16: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	6,  // 17: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	8,  // 18: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	10, // 19: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	12, // 20: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	14, // 21: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	7,  // 22: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	9,  // 23: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	11, // 24: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	13, // 25: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	15, // 26: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	1,  // 16: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 17: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 18: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 19: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 20: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	6,  // 21: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	8,  // 22: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	10, // 23: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	12, // 24: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	14, // 25: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	16, // 26: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	18, // 27: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	20, // 28: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	7,  // 29: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	9,  // 30: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	11, // 31: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	13, // 32: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	15, // 33: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	17, // 34: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	19, // 35: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	21, // 36: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -1528,7 +1882,7 @@ func file_forge_scheduler_v1_build_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

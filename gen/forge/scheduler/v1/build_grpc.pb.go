@@ -19,11 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BuildService_ListBuilds_FullMethodName  = "/forge.scheduler.v1.BuildService/ListBuilds"
-	BuildService_GetBuild_FullMethodName    = "/forge.scheduler.v1.BuildService/GetBuild"
-	BuildService_WatchBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/WatchBuild"
-	BuildService_WatchLog_FullMethodName    = "/forge.scheduler.v1.BuildService/WatchLog"
-	BuildService_CancelBuild_FullMethodName = "/forge.scheduler.v1.BuildService/CancelBuild"
+	BuildService_ListBuilds_FullMethodName   = "/forge.scheduler.v1.BuildService/ListBuilds"
+	BuildService_GetBuild_FullMethodName     = "/forge.scheduler.v1.BuildService/GetBuild"
+	BuildService_WatchBuild_FullMethodName   = "/forge.scheduler.v1.BuildService/WatchBuild"
+	BuildService_WatchLog_FullMethodName     = "/forge.scheduler.v1.BuildService/WatchLog"
+	BuildService_CreateBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/CreateBuild"
+	BuildService_RetryBuild_FullMethodName   = "/forge.scheduler.v1.BuildService/RetryBuild"
+	BuildService_ApproveBuild_FullMethodName = "/forge.scheduler.v1.BuildService/ApproveBuild"
+	BuildService_CancelBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/CancelBuild"
 )
 
 // BuildServiceClient is the client API for BuildService service.
@@ -46,6 +49,22 @@ type BuildServiceClient interface {
 	// goes on until the build has ended. OUT_OF_RANGE: the offset lies past the
 	// end of what was printed.
 	WatchLog(ctx context.Context, in *WatchLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLogResponse], error)
+	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
+	// the repository holds, such as a fork's, is refused. A .forge.yml that is
+	// broken answers with an errored build. NOT_FOUND: no such repository, branch
+	// or commit. ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: nothing
+	// to build there, as the text says.
+	CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*CreateBuildResponse, error)
+	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
+	// and a fork's commit that nobody has approved waits for that again.
+	// ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: a deploy that is not
+	// the newest of its environment, which would be a roll back; or nothing to
+	// build, as the text says.
+	RetryBuild(ctx context.Context, in *RetryBuildRequest, opts ...grpc.CallOption) (*RetryBuildResponse, error)
+	// ApproveBuild lets a blocked build of a fork run, and whatever else is built
+	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
+	// blocked.
+	ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error)
 	// CancelBuild asks a build to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
@@ -118,6 +137,36 @@ func (c *buildServiceClient) WatchLog(ctx context.Context, in *WatchLogRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type BuildService_WatchLogClient = grpc.ServerStreamingClient[WatchLogResponse]
 
+func (c *buildServiceClient) CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*CreateBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateBuildResponse)
+	err := c.cc.Invoke(ctx, BuildService_CreateBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *buildServiceClient) RetryBuild(ctx context.Context, in *RetryBuildRequest, opts ...grpc.CallOption) (*RetryBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryBuildResponse)
+	err := c.cc.Invoke(ctx, BuildService_RetryBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *buildServiceClient) ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ApproveBuildResponse)
+	err := c.cc.Invoke(ctx, BuildService_ApproveBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *buildServiceClient) CancelBuild(ctx context.Context, in *CancelBuildRequest, opts ...grpc.CallOption) (*CancelBuildResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelBuildResponse)
@@ -148,6 +197,22 @@ type BuildServiceServer interface {
 	// goes on until the build has ended. OUT_OF_RANGE: the offset lies past the
 	// end of what was printed.
 	WatchLog(*WatchLogRequest, grpc.ServerStreamingServer[WatchLogResponse]) error
+	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
+	// the repository holds, such as a fork's, is refused. A .forge.yml that is
+	// broken answers with an errored build. NOT_FOUND: no such repository, branch
+	// or commit. ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: nothing
+	// to build there, as the text says.
+	CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error)
+	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
+	// and a fork's commit that nobody has approved waits for that again.
+	// ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: a deploy that is not
+	// the newest of its environment, which would be a roll back; or nothing to
+	// build, as the text says.
+	RetryBuild(context.Context, *RetryBuildRequest) (*RetryBuildResponse, error)
+	// ApproveBuild lets a blocked build of a fork run, and whatever else is built
+	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
+	// blocked.
+	ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error)
 	// CancelBuild asks a build to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
@@ -173,6 +238,15 @@ func (UnimplementedBuildServiceServer) WatchBuild(*WatchBuildRequest, grpc.Serve
 }
 func (UnimplementedBuildServiceServer) WatchLog(*WatchLogRequest, grpc.ServerStreamingServer[WatchLogResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchLog not implemented")
+}
+func (UnimplementedBuildServiceServer) CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateBuild not implemented")
+}
+func (UnimplementedBuildServiceServer) RetryBuild(context.Context, *RetryBuildRequest) (*RetryBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryBuild not implemented")
+}
+func (UnimplementedBuildServiceServer) ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApproveBuild not implemented")
 }
 func (UnimplementedBuildServiceServer) CancelBuild(context.Context, *CancelBuildRequest) (*CancelBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelBuild not implemented")
@@ -256,6 +330,60 @@ func _BuildService_WatchLog_Handler(srv interface{}, stream grpc.ServerStream) e
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type BuildService_WatchLogServer = grpc.ServerStreamingServer[WatchLogResponse]
 
+func _BuildService_CreateBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).CreateBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_CreateBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).CreateBuild(ctx, req.(*CreateBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BuildService_RetryBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).RetryBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_RetryBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).RetryBuild(ctx, req.(*RetryBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BuildService_ApproveBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApproveBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).ApproveBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_ApproveBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).ApproveBuild(ctx, req.(*ApproveBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BuildService_CancelBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelBuildRequest)
 	if err := dec(in); err != nil {
@@ -288,6 +416,18 @@ var BuildService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBuild",
 			Handler:    _BuildService_GetBuild_Handler,
+		},
+		{
+			MethodName: "CreateBuild",
+			Handler:    _BuildService_CreateBuild_Handler,
+		},
+		{
+			MethodName: "RetryBuild",
+			Handler:    _BuildService_RetryBuild_Handler,
+		},
+		{
+			MethodName: "ApproveBuild",
+			Handler:    _BuildService_ApproveBuild_Handler,
 		},
 		{
 			MethodName: "CancelBuild",

@@ -1,0 +1,112 @@
+package scheduler
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// buttons is what those at a check run ask for, by what GitHub calls them.
+func buttons() map[string]moment {
+	return map[string]moment{"rerun": asked, "cancel": halted, "approve": approved}
+}
+
+// intendButton reads a button that somebody pressed at a check run, which names
+// its build, or at all checks of a commit.
+func (s *Service) intendButton(ctx context.Context, event *eventv1.Event) ([]intent, *eventv1.Decision, error) {
+	if event.GetRepository().GetId() == 0 {
+		return nil, malformed("a button without a repository"), nil
+	}
+	wish, found, decided, err := s.pressed(ctx, event)
+	if decided != nil || err != nil {
+		return nil, decided, err
+	}
+	tests := slices.DeleteFunc(found, func(b *build) bool { return deploys(b) })
+	if len(tests) == 0 {
+		return nil, ignored(eventv1.Reason_REASON_DEPLOY_IGNORED, "deploys are steered by administrators, not by buttons"), nil
+	}
+	if decided, err := s.mustWrite(ctx, event, event.GetSender()); decided != nil || err != nil {
+		return nil, decided, err
+	}
+	var intents []intent
+	for _, b := range tests {
+		i := again(event, b)
+		i.moment, i.build = wish, b.GetId()
+		if wish == approved {
+			decided = s.needsApproval(b.GetFork(), "build "+b.GetId())
+		} else if wish == asked {
+			decided = s.forkDecision(b.GetFork())
+		}
+		if decided != nil {
+			return nil, decided, nil
+		}
+		intents = append(intents, i)
+	}
+	return intents, nil, nil
+}
+
+// pressed is what is wanted, and of which builds.
+func (s *Service) pressed(ctx context.Context, event *eventv1.Event) (moment, []*build, *eventv1.Decision, error) {
+	pool, repository := s.store.db.Read(), event.GetRepository().GetId()
+	if suite := event.GetCheckSuite(); suite != nil {
+		found, err := newestBuilds(ctx, pool, repository, suite.GetHeadSha())
+		if err == nil && len(found) == 0 {
+			return 0, nil, ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing was built of %s", short(suite.GetHeadSha())), nil
+		}
+		return asked, found, nil, sqldb.Kind(err)
+	}
+	run := event.GetCheckRun()
+	wish := asked
+	if event.GetAction() == "requested_action" {
+		if wish = buttons()[run.GetRequestedAction()]; wish == 0 {
+			return 0, nil, ignored(eventv1.Reason_REASON_ACTION_IGNORED, "there is no button %q", run.GetRequestedAction()), nil
+		}
+	}
+	b, err := readBuild(ctx, pool, run.GetExternalId(), "")
+	if fault.Is(err, fault.NotFound) || (err == nil && (b.GetRepository().GetId() != repository || b.GetSha() != run.GetHeadSha())) {
+		return 0, nil, ignored(eventv1.Reason_REASON_GONE, "the check run is of no build that is known here"), nil
+	}
+	return wish, []*build{b}, nil, err
+}
+
+// again is the intent that a build was made for, asked for once more.
+func again(event *eventv1.Event, b *build) intent {
+	return intent{
+		event: event, moment: asked, action: b.GetAction(), sha: b.GetSha(), ref: b.GetRef(), fork: b.GetFork(),
+		pull: &eventv1.PullRequest{
+			Number: b.GetPullRequest(), Title: b.GetTitle(), CommitCount: b.GetCommitCount(),
+			Base: &eventv1.PullRequestBranch{Ref: b.GetBaseRef()},
+		},
+	}
+}
+
+func deploys(b *build) bool { return purposeOf(b.GetAction()).environment != "" }
+
+// newestBuilds are those of a commit that no newer one repeats, by pull request.
+func newestBuilds(ctx context.Context, q querier, repositoryID int64, sha string) ([]*build, error) {
+	all, err := collect(ctx, q, scanBuild, `SELECT `+buildColumns+` FROM builds WHERE sha = $1 AND repository_id = $2
+		ORDER BY number DESC`, sha, repositoryID)
+	if err != nil {
+		return nil, fmt.Errorf("builds of %s: %w", short(sha), err)
+	}
+	type content struct {
+		pull   int32
+		action schedulerv1.Build_Action
+		ref    string
+	}
+	seen := map[content]bool{}
+	newest := slices.DeleteFunc(all, func(b *build) bool {
+		c := content{b.GetPullRequest(), b.GetAction(), b.GetRef()}
+		older := seen[c]
+		seen[c] = true
+		return older
+	})
+	slices.SortFunc(newest, func(a, b *build) int { return cmp.Compare(a.GetPullRequest(), b.GetPullRequest()) })
+	return newest, nil
+}

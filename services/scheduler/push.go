@@ -1,0 +1,56 @@
+package scheduler
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+const (
+	branchRef = "refs/heads/"
+	tagRef    = "refs/tags/"
+	// queueRef is where GitHub's merge queue keeps its groups, which come as
+	// merge_group.
+	queueRef = branchRef + "gh-readonly-queue/"
+)
+
+func (s *Service) intendPush(event *eventv1.Event) (intent, *eventv1.Decision) {
+	push := event.GetPush()
+	// An annotated tag is an object of its own: what is built is its commit.
+	i := intent{
+		event: event, moment: pushed, action: schedulerv1.Build_ACTION_PUSH,
+		sha: cmp.Or(push.GetHeadSha(), push.GetAfter()), ref: push.GetRef(),
+		pull: &eventv1.PullRequest{Title: firstLine(push.GetHeadMessage())},
+	}
+	switch {
+	case event.GetRepository().GetId() == 0 || i.ref == "" || i.sha == "":
+		return i, malformed("a push without a repository, a ref or a commit")
+	case push.GetDeleted() || strings.Trim(push.GetAfter(), "0") == "":
+		return i, ignored(eventv1.Reason_REASON_ACTION_IGNORED, "%s was deleted", i.ref)
+	case strings.HasPrefix(i.ref, queueRef):
+		return i, ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "the merge queue's own branches are built as merge groups")
+	case !strings.HasPrefix(i.ref, branchRef) && !strings.HasPrefix(i.ref, tagRef):
+		return i, ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s is neither a branch nor a tag", i.ref)
+	}
+	return i, nil
+}
+
+// unwanted is a decision where .forge.yml names other refs than the one pushed
+// to. In a pattern * stops at a slash and ** does not.
+func unwanted(push *configv1.Push, ref string) *eventv1.Decision {
+	patterns, key := push.GetBranches(), "branches"
+	name, isBranch := strings.CutPrefix(ref, branchRef)
+	if !isBranch {
+		patterns, key, name = push.GetTags(), "tags", strings.TrimPrefix(ref, tagRef)
+	}
+	if slices.ContainsFunc(patterns, func(pattern string) bool { return doublestar.MatchUnvalidated(pattern, name) }) {
+		return nil
+	}
+	return ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "push.%s in .forge.yml does not name %s", key, name)
+}
