@@ -27,7 +27,7 @@ func (s *Service) intendButton(ctx context.Context, event *eventv1.Event) ([]int
 	if decided != nil || err != nil {
 		return nil, decided, err
 	}
-	tests := slices.DeleteFunc(found, func(b *build) bool { return deploys(b) })
+	tests := slices.DeleteFunc(found, deploys)
 	if len(tests) == 0 {
 		return nil, ignored(eventv1.Reason_REASON_DEPLOY_IGNORED, "deploys are steered by administrators, not by buttons"), nil
 	}
@@ -38,9 +38,10 @@ func (s *Service) intendButton(ctx context.Context, event *eventv1.Event) ([]int
 	for _, b := range tests {
 		i := again(event, b)
 		i.moment, i.build = wish, b.GetId()
-		if wish == approved {
+		switch wish {
+		case approved:
 			decided = s.needsApproval(b.GetFork(), "build "+b.GetId())
-		} else if wish == asked {
+		case asked:
 			decided = s.forkDecision(b.GetFork())
 		}
 		if decided != nil {

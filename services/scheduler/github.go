@@ -140,39 +140,38 @@ func (a *asker) branchCommit(ctx context.Context, owner, name, branch, sha strin
 	if branch == "" {
 		found.branch = repo.GetDefaultBranch()
 	}
-	tip, _, err := client.Repositories.GetBranch(ctx, owner, name, found.branch, 1)
+	tip, _, err := client.Git.GetRef(ctx, owner, name, branchRef+found.branch)
 	if err != nil {
 		return branchCommit{}, fmt.Errorf("branch %s: %w", found.branch, failure(err))
 	}
-	commit := tip.GetCommit()
-	if sha == "" || sha == commit.GetSHA() {
-		found.sha, found.newest = commit.GetSHA(), true
-	} else if commit, err = holds(ctx, client, found); err != nil {
+	if found.newest = sha == "" || sha == tip.GetObject().GetSHA(); found.newest {
+		found.sha = tip.GetObject().GetSHA()
+	} else if err := holds(ctx, client, found, tip.GetObject().GetSHA()); err != nil {
 		return branchCommit{}, err
+	}
+	commit, _, err := client.Repositories.GetCommit(ctx, owner, name, found.sha, nil)
+	if err != nil {
+		return branchCommit{}, fmt.Errorf("commit %s: %w", short(found.sha), failure(err))
 	}
 	found.title = firstLine(commit.GetCommit().GetMessage())
 	return found, nil
 }
 
-// holds is the commit, where its branch holds it.
-func holds(ctx context.Context, client *github.Client, c branchCommit) (*github.RepositoryCommit, error) {
+// holds is an error unless the commit lies on its branch, whose newest is tip.
+func holds(ctx context.Context, client *github.Client, c branchCommit, tip string) error {
 	owner, name := c.repository.GetOwner(), c.repository.GetName()
-	absent := fault.Newf(fault.NotFound, "branch %s of %s/%s does not hold the commit %s", c.branch, owner, name, c.sha)
-	compared, _, err := client.Repositories.CompareCommits(ctx, owner, name, c.branch, c.sha, &github.ListOptions{PerPage: 1})
+	compared, _, err := client.Repositories.CompareCommits(ctx, owner, name, tip, c.sha, &github.ListOptions{PerPage: 1})
 	if err != nil {
-		if err = failure(err); fault.Is(err, fault.NotFound) {
-			return nil, absent
-		}
-		return nil, fmt.Errorf("compare %s with %s: %w", c.branch, short(c.sha), err)
+		err = failure(err)
 	}
-	if status := compared.GetStatus(); status != "behind" && status != "identical" {
-		return nil, absent
+	status := compared.GetStatus()
+	switch {
+	case fault.Is(err, fault.NotFound), err == nil && status != "behind" && status != "identical":
+		return fault.Newf(fault.NotFound, "branch %s of %s/%s does not hold the commit %s", c.branch, owner, name, c.sha)
+	case err != nil:
+		return fmt.Errorf("compare %s with %s: %w", c.branch, short(c.sha), err)
 	}
-	commit, _, err := client.Repositories.GetCommit(ctx, owner, name, c.sha, nil)
-	if err != nil {
-		return nil, fmt.Errorf("commit %s: %w", short(c.sha), failure(err))
-	}
-	return commit, nil
+	return nil
 }
 
 func firstLine(message string) string {

@@ -82,9 +82,6 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 		{"closed, nothing there", []change{action("closed")}, "ignored: closed without a merge, and nothing of it was queued or running", "", "", 0, false},
 		{"merged without a commit", []change{merge("main"), func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).MergeCommitSha = "" }}, "malformed: merged without a merge commit", "", "", 0, false},
 		{"without a head", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head = nil }}, "malformed: a pull_request event without a repository, a number or a head", "", "", 0, false},
-		{"push", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) {
-			e.Name, e.Action, e.Payload = "push", "", &eventv1.Event_Push{}
-		}}, "ignored: nothing is built for push", "", "", 0, false},
 
 		{"no .forge.yml", []change{answer("aaa", absent)}, "no .forge.yml at aaa", "", "", 0, false},
 		{"merged, no .forge.yml", []change{merge("main"), answer("ccc", absent)}, "no .forge.yml at ccc", "", "", 0, false},

@@ -39,6 +39,7 @@ type rig struct {
 	engine   *memoryEngine
 	config   *fakeConfig
 	reporter *fakeReporter
+	github   *fakeGitHub
 	deps     Deps
 
 	service *Service
@@ -63,18 +64,20 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		clock:    kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
 		engine:   &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}},
 		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
-		reporter: &fakeReporter{},
+		reporter: &fakeReporter{}, github: newGitHub(t),
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
 	siblings := rpc.NewPipe()
 	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
 		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
+		configv1.TokenService_CreateToken_FullMethodName:          {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
 	}})
 	configv1.RegisterBuildConfigServiceServer(server, r.config)
 	configv1.RegisterSourceServiceServer(server, r.config)
+	configv1.RegisterTokenServiceServer(server, r.github)
 	reporterv1.RegisterReportServiceServer(server, r.reporter)
 	stop := r.serve(server, siblings)
 	conn := r.dial(siblings, "scheduler")
@@ -82,7 +85,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r.deps = Deps{
 		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
-		ExternalURL: "https://forge.example/", RunnerURL: "unix:///run/forge/runner.sock",
+		ExternalURL: "https://forge.example/", GitHubAPIURL: r.github.url, RunnerURL: "unix:///run/forge/runner.sock",
 		Log: kittest.Log(t), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })

@@ -1,0 +1,122 @@
+package scheduler
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+func pressedAt(sha, id, identifier string) *eventv1.Event {
+	action := "rerequested"
+	if identifier != "" {
+		action = "requested_action"
+	}
+	return happened("check_run", action, &eventv1.CheckRunEvent{HeadSha: sha, ExternalId: id, RequestedAction: identifier})
+}
+
+func TestButtonsDoWhatTheySay(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first := r.built(opened(1, "aaa"))
+		if d := r.send(pressedAt("aaa", first, "rerun")); d.GetReason() != eventv1.Reason_REASON_DUPLICATE {
+			t.Errorf("re-run of what runs: %v", d)
+		}
+		if d := r.send(pressedAt("aaa", first, "cancel")); d.GetReason() != eventv1.Reason_REASON_CANCELLED || !slices.Equal(d.GetBuildIds(), []string{first}) {
+			t.Errorf("%v", d)
+		}
+		if d := r.again(pressedAt("aaa", first, "cancel")); d.GetReason() != eventv1.Reason_REASON_NOTHING_TO_RUN {
+			t.Errorf("cancel of what has ended: %v", d)
+		}
+		second := r.built(pressedAt("aaa", first, ""))
+		r.pass(second)
+		third := r.built(func() *eventv1.Event { e := pressedAt("aaa", first, ""); e.DeliveryId += "'"; return e }())
+		if b := r.build(third); b.GetRetryOf() != second || b.GetTitle() != "Add a till" || b.GetBaseRef() != "main" || b.GetActor() != "ada" {
+			t.Errorf("%v", b)
+		}
+		blocked := r.send(fromFork("eve", opened(2, "fff"))).GetBuildIds()[0]
+		if d := r.send(pressedAt("fff", blocked, "approve")); d.GetReason() != eventv1.Reason_REASON_APPROVED {
+			t.Errorf("%v", d)
+		}
+		r.pass(third)
+		r.pass(blocked)
+	})
+}
+
+func TestRerunOfAnOldCommitSupersedesNothing(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	old := r.built(opened(1, "aaa"))
+	newer := r.built(synchronize("aaa", "bbb", noon.Add(1)))
+	again := r.built(pressedAt("aaa", old, ""))
+	for _, id := range []string{newer, again} {
+		if b := r.build(id); ended(b.GetState()) {
+			t.Errorf("%v", b)
+		}
+	}
+}
+
+func TestAllChecksOfACommitRunAgainButDeploys(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first, second := r.built(opened(1, "aaa")), r.built(opened(2, "aaa"))
+		deploy := r.built(mergedInto(3, "main", "aaa"))
+		for _, id := range []string{first, second, deploy} {
+			r.pass(id)
+		}
+		d := r.send(happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "aaa"}))
+		if d.GetReason() != eventv1.Reason_REASON_BUILT || len(d.GetBuildIds()) != 2 {
+			t.Fatalf("%v", d)
+		}
+		for n, id := range d.GetBuildIds() {
+			if b := r.build(id); b.GetRetryOf() != []string{first, second}[n] {
+				t.Errorf("%v", b)
+			}
+		}
+		// Now both are under way.
+		if d := r.again(happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "aaa"})); d.GetReason() != eventv1.Reason_REASON_DUPLICATE || len(d.GetBuildIds()) != 2 {
+			t.Errorf("%v", d)
+		}
+		if len(r.all()) != 5 {
+			t.Errorf("%d builds", len(r.all()))
+		}
+	})
+}
+
+func TestButtonsThatDoNothingSayWhy(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	test, deploy := r.built(opened(1, "aaa")), r.built(mergedInto(2, "main", "m1"))
+	for name, c := range map[string]struct {
+		event  *eventv1.Event
+		reason eventv1.Reason
+		text   string
+	}{
+		"re-run of a deploy":    {pressedAt("m1", deploy, ""), eventv1.Reason_REASON_DEPLOY_IGNORED, "ignored: deploys are steered by administrators, not by buttons"},
+		"cancel of a deploy":    {pressedAt("m1", deploy, "cancel"), eventv1.Reason_REASON_DEPLOY_IGNORED, "ignored: deploys are steered by administrators, not by buttons"},
+		"all checks of a merge": {happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "m1"}), eventv1.Reason_REASON_DEPLOY_IGNORED, "ignored: deploys are steered by administrators, not by buttons"},
+		"nothing built":         {happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "fffffffff"}), eventv1.Reason_REASON_NOTHING_TO_RUN, "ignored: nothing was built of fffffff"},
+		"unknown build":         {pressedAt("aaa", "nope", ""), eventv1.Reason_REASON_GONE, "ignored: the check run is of no build that is known here"},
+		"build of another":      {pressedAt("bbb", test, ""), eventv1.Reason_REASON_GONE, "ignored: the check run is of no build that is known here"},
+		"unknown button":        {pressedAt("aaa", test, "fix"), eventv1.Reason_REASON_ACTION_IGNORED, `ignored: there is no button "fix"`},
+		"approve no fork":       {pressedAt("aaa", test, "approve"), eventv1.Reason_REASON_NOT_ADDRESSED, "ignored: build " + test + " is not from a fork and needs no approval"},
+		"pressed by a reader":   {sentBy("eve", pressedAt("aaa", test, "rerun")), eventv1.Reason_REASON_NOT_ALLOWED, "ignored: eve has no write access to Acme/shop"},
+		"check run made":        {happened("check_run", "created", &eventv1.CheckRunEvent{HeadSha: "aaa", ExternalId: test}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action created"},
+		"suite requested":       {happened("check_suite", "requested", &eventv1.CheckSuiteEvent{HeadSha: "aaa"}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action requested"},
+		"another repository's": {func() *eventv1.Event {
+			e := pressedAt("aaa", test, "cancel")
+			e.Repository.Id = 8
+			return e
+		}(), eventv1.Reason_REASON_GONE, "ignored: the check run is of no build that is known here"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			c.event.DeliveryId += name
+			if d := r.send(c.event); d.GetReason() != c.reason || d.GetText() != c.text {
+				t.Errorf("%v %q, want %v %q", d.GetReason(), d.GetText(), c.reason, c.text)
+			}
+		})
+	}
+	if got := r.all(); len(got) != 2 || got[0].GetState() == schedulerv1.Build_STATE_CANCELLED || got[1].GetState() == schedulerv1.Build_STATE_CANCELLED {
+		t.Errorf("%v", got)
+	}
+}
