@@ -43,6 +43,7 @@ func (s *Service) intendButton(ctx context.Context, event *eventv1.Event) ([]int
 			decided = s.needsApproval(b.GetFork(), "build "+b.GetId())
 		case asked:
 			decided = s.forkDecision(b.GetFork())
+		default: // what is stopped may be of any kind
 		}
 		if decided != nil {
 			return nil, decided, nil

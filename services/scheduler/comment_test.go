@@ -171,7 +171,7 @@ func TestCommentsLeaveDeploysAlone(t *testing.T) {
 		if d := r.send(commentBy("ada", "/forge cancel")); !slices.Equal(d.GetBuildIds(), []string{test}) {
 			t.Errorf("%v", d)
 		}
-		if b := r.becomes(test, schedulerv1.Build_STATE_CANCELLED); b.GetReason() != schedulerv1.Build_REASON_CANCEL_ASKED || b.GetMessage() != "Cancelled by ada" {
+		if b := r.becomes(test, schedulerv1.Build_STATE_CANCELLED); b.GetReason() != schedulerv1.Build_REASON_CANCEL_ASKED || b.GetMessage() != "asked for by ada" {
 			t.Errorf("%v", b)
 		}
 		r.pass(deploy)

@@ -10,4 +10,13 @@
 // An attempt and its token are stored before the engine is asked to start it,
 // and starting is idempotent by attempt. What a runner says counts until its
 // attempt has ended; then it is refused, whoever ended it.
+// What is built once stays built: the same commit for the same purpose is built
+// again only where that build was cancelled, or a person asks. A rerun is a build
+// of its own, so that an end stays an end.
+//
+// Who may ask, GitHub says at that moment; what an event tells of it can be
+// stale. A fork's commit runs once somebody with write access stands for it: its
+// author, where nobody else has pushed it, or who approves that very commit. No
+// rerun, new base or reopening does. Nothing that is deployed is repeated by a
+// comment or a button.
 package scheduler

@@ -301,7 +301,7 @@ type stopping struct {
 func (s *Service) halt(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
 	why := stopping{
 		reason:  schedulerv1.Build_REASON_CANCEL_ASKED,
-		message: "Cancelled by " + p.event.GetSender().GetLogin(), because: p.event.GetSender().GetLogin() + " asked for it",
+		message: "asked for by " + p.event.GetSender().GetLogin(), because: p.event.GetSender().GetLogin() + " asked for it",
 	}
 	if p.build != "" {
 		why.which = func(b *build) bool { return b.GetId() == p.build }

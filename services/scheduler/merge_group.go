@@ -51,7 +51,7 @@ func (s *Service) endGroup(ctx context.Context, t *tx, p planned) (*eventv1.Deci
 	}
 	return s.cancelTests(ctx, t, p, stopping{
 		which:  func(b *build) bool { return b.GetSha() == p.sha && b.GetRef() == p.ref },
-		reason: schedulerv1.Build_REASON_MERGE_GROUP_DESTROYED, message: "The merge group was destroyed", because: "the merge group was destroyed",
+		reason: schedulerv1.Build_REASON_MERGE_GROUP_DESTROYED, message: "the merge group was destroyed", because: "the merge group was destroyed",
 	})
 }
 
