@@ -21,7 +21,7 @@ import (
 // by how its text begins.
 func (w *world) until(t *testing.T, event, text string) {
 	t.Helper()
-	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t))
+	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
 	kittest.Eventually(t, settleWithin, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event, PageSize: 500})
 		if err != nil {
@@ -43,7 +43,7 @@ func (w *world) until(t *testing.T, event, text string) {
 // builds are those of a commit, the newest first.
 func (w *world) builds(t *testing.T, sha string) []*schedulerv1.Build {
 	t.Helper()
-	list, err := schedulerv1.NewBuildServiceClient(w.dial(t)).ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
+	list, err := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,12 +128,12 @@ func TestForkWithApproval(t *testing.T) {
 	if len(blocked) != 1 || blocked[0].GetState() != schedulerv1.Build_STATE_BLOCKED || !blocked[0].GetFork() {
 		t.Fatalf("builds of the second commit: %v", blocked)
 	}
-	_, err = schedulerv1.NewBuildServiceClient(w.dial(t)).ApproveBuild(asAdmin(t.Context()), &schedulerv1.ApproveBuildRequest{BuildId: blocked[0].GetId()})
+	_, err = schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).ApproveBuild(asAdmin(t.Context()), &schedulerv1.ApproveBuildRequest{BuildId: blocked[0].GetId()})
 	must(t, err)
 	w.shows(t, second, "forge/test", "success")
 
 	// By hand a commit that only the fork has cannot be had at all.
-	_, err = schedulerv1.NewBuildServiceClient(w.dial(t)).CreateBuild(asAdmin(t.Context()),
+	_, err = schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).CreateBuild(asAdmin(t.Context()),
 		&schedulerv1.CreateBuildRequest{Repository: owner + "/" + repo, Branch: "main", Sha: second})
 	if err == nil || !strings.Contains(err.Error(), "branch main of "+owner+"/"+repo+" does not hold the commit "+second) {
 		t.Errorf("a fork's commit by hand: %v", err)
