@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 )
 
 // maxSocketPath is the room for a path in sockaddr_un on Linux, its final NUL
@@ -17,13 +18,32 @@ const maxSocketPath = 107
 // name of the setting. On "unix" the socket of a dead process is replaced, that
 // of a live one is not, and everybody on the machine may connect: what a socket
 // lets people do is for the directory's mode and the server to decide.
+//
+// An address that is taken may be free in a moment: a process that is killed
+// while it starts another leaves its listeners to that one until it has begun.
 func Listen(network, address string) (net.Listener, error) {
+	for end := time.Now().Add(takenPatience); ; time.Sleep(takenPause) {
+		lis, err := listen(network, address)
+		if _, is := errors.AsType[taken](err); !is || time.Now().After(end) {
+			return lis, err
+		}
+	}
+}
+
+const takenPatience, takenPause = time.Second, 20 * time.Millisecond
+
+// taken says that somebody else listens there.
+type taken string
+
+func (t taken) Error() string { return string(t) }
+
+func listen(network, address string) (net.Listener, error) {
 	if network == "unix" {
 		return listenUnix(address)
 	}
 	lis, err := net.Listen(network, address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the port is in use by another process", address)
+		return nil, fmt.Errorf("listen on %s: %w", address, taken("the port is in use by another process"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, reason(err))
@@ -63,7 +83,7 @@ func removeStale(path string) error {
 	}
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err == nil {
-		return errors.Join(errors.New("another process listens there"), conn.Close())
+		return errors.Join(taken("another process listens there"), conn.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return reason(err)

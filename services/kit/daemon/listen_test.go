@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/forge-ci/forge/services/kit/daemon"
 )
@@ -35,6 +36,14 @@ func refused(t *testing.T, network, address, want string) {
 func TestPortInUseIsNamed(t *testing.T) {
 	holder := listen(t, "tcp", "127.0.0.1:0")
 	refused(t, "tcp", holder.Addr().String(), "the port is in use by another process")
+}
+
+func TestAddressThatIsFreeInAMomentIsWaitedFor(t *testing.T) {
+	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
+		holder := listen(t, network, address)
+		time.AfterFunc(50*time.Millisecond, func() { holder.Close() })
+		listen(t, network, holder.Addr().String())
+	}
 }
 
 func TestUnknownHostIsNamed(t *testing.T) {
