@@ -22,7 +22,7 @@ test: need $(BIN)/.grpcurl ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1)
 	@.ci/services .ci/test
 
 lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
-	@cd services && ../$(BIN)/golangci-lint run ./...
+	@cd services && ../$(BIN)/golangci-lint run --allow-parallel-runners ./...
 
 generate: fresh ## make gen/ from proto/ anew
 	@rm -rf gen/forge gen/openapi && mv $(BIN)/fresh/gen/* gen/
