@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
@@ -61,7 +62,37 @@ func (s *Service) GetTarget(ctx context.Context, req *reporterv1.GetTargetReques
 	if err != nil {
 		return nil, err
 	}
-	return &reporterv1.GetTargetResponse{Target: t.proto()}, nil
+	history, err := s.store.history(ctx, t.id)
+	if err != nil {
+		return nil, err
+	}
+	resp := &reporterv1.GetTargetResponse{Target: t.proto()}
+	for _, c := range history {
+		resp.Calls = append(resp.Calls, &reporterv1.Call{
+			Time: timestamp(c.time), Duration: durationpb.New(c.took), Request: c.request, Status: int32(c.status), //nolint:gosec // three digits
+			Error: c.err, RequestId: c.requestID, Version: c.version,
+		})
+	}
+	return resp, nil
+}
+
+// RetryTarget has a target told at once.
+func (s *Service) RetryTarget(ctx context.Context, req *reporterv1.RetryTargetRequest) (*reporterv1.RetryTargetResponse, error) {
+	found, err := s.store.get(ctx, req.GetTargetId())
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.change(ctx, found.id, found.kind, found.repository.GetId(), func(t *target) {
+		if t.state != reporterv1.Target_STATE_TOLD && t.lease.IsZero() {
+			t.again(s.deps.Now())
+		}
+		found = *t
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.loop.Wake()
+	return &reporterv1.RetryTargetResponse{Target: found.proto()}, nil
 }
 
 func (t *target) proto() *reporterv1.Target {
@@ -69,12 +100,13 @@ func (t *target) proto() *reporterv1.Target {
 		Id: t.id, Kind: t.kind, Repository: t.repository, InstallationId: t.installationID, Sha: t.sha, Context: t.context,
 		State: t.state, Version: t.version, ToldVersion: t.toldVersion,
 		DesiredState: t.want.state, Description: t.want.description, TargetUrl: t.want.url, BuildId: t.buildID,
-		Attempts: int32(t.attempts), Error: t.err, NextTryTime: moment(t.due), //nolint:gosec // mostTries at most
-		TellTime: moment(t.toldAt), UpdateTime: moment(t.updated), PullRequest: t.pullRequest,
+		Attempts: int32(t.attempts), Error: t.err, NextTryTime: timestamp(t.due), //nolint:gosec // mostTries at most
+		TellTime: timestamp(t.toldAt), UpdateTime: timestamp(t.updated), PullRequest: t.pullRequest,
+		GithubId: t.githubID, VerifyTime: timestamp(t.verified),
 	}
 }
 
-func moment(t time.Time) *timestamppb.Timestamp {
+func timestamp(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/google/go-github/v62/github"
@@ -20,15 +21,22 @@ func tellPromotion(ctx context.Context, client *github.Client, t target) (answer
 		return found, err
 	}
 	owner, name := t.repository.GetOwner(), t.repository.GetName()
-	if _, resp, err := client.Git.GetRef(ctx, owner, name, "heads/"+t.base); err != nil {
-		if resp != nil && resp.StatusCode == http.StatusNotFound {
-			return answer{note: "no branch " + t.base}, nil
-		}
+	ahead, resp, err := client.Repositories.CompareCommits(ctx, owner, name, t.base, t.head, &github.ListOptions{PerPage: largestCompare})
+	switch {
+	case resp != nil && resp.StatusCode == http.StatusNotFound:
+		return missingBranch(ctx, client, t)
+	case err != nil:
+		return answer{}, err
+	case ahead.GetTotalCommits() == 0:
+		return answer{note: "nothing to promote"}, nil
+	}
+	carried, err := carriedBy(ctx, client, t, ahead.Commits)
+	if err != nil {
 		return answer{}, err
 	}
 	opened, _, err := client.PullRequests.Create(ctx, owner, name, &github.NewPullRequest{
 		Title: new("Promote " + t.head + " to " + t.base),
-		Head:  &t.head, Base: &t.base, Body: new(promotionBody(t)),
+		Head:  &t.head, Base: &t.base, Body: new(promotionBody(t, carried)),
 	})
 	if err == nil {
 		return answer{pullRequest: number(opened), note: "opened"}, nil
@@ -41,8 +49,6 @@ func tellPromotion(ctx context.Context, client *github.Client, t target) (answer
 		return found, err
 	case strings.Contains(why, "No commits between"):
 		return answer{note: "nothing to promote"}, nil
-	case strings.Contains(why, "head invalid"):
-		return answer{note: "no branch " + t.head}, nil
 	default:
 		return answer{}, err
 	}
@@ -61,8 +67,56 @@ func findPromotion(ctx context.Context, client *github.Client, t target) (answer
 
 func number(p *github.PullRequest) int32 { return int32(p.GetNumber()) } //nolint:gosec // counts from 1
 
-func promotionBody(t target) string {
-	return fmt.Sprintf("`%s` is at %s, which is ready for `%s`: %s\n\nMerging this deploys it.", t.head, t.sha, t.base, t.want.url)
+// missingBranch says which of the two branches is not there.
+func missingBranch(ctx context.Context, client *github.Client, t target) (answer, error) {
+	for _, name := range []string{t.base, t.head} {
+		_, resp, err := client.Git.GetRef(ctx, t.repository.GetOwner(), t.repository.GetName(), "heads/"+name)
+		switch {
+		case resp != nil && resp.StatusCode == http.StatusNotFound:
+			return answer{note: "no branch " + name}, nil
+		case err != nil:
+			return answer{}, err
+		}
+	}
+	return answer{}, fault.New(fault.Unavailable, "GitHub does not compare the branches, and has them both")
+}
+
+const (
+	largestCompare = 250 // commits that GitHub shows at once
+	largestList    = 100 // of anything else
+	// listedPulls is how many pull requests the body of a promotion names.
+	listedPulls = 100
+)
+
+// carriedBy are the pull requests whose merge is among the commits, the latest
+// first.
+func carriedBy(ctx context.Context, client *github.Client, t target, commits []*github.RepositoryCommit) ([]*github.PullRequest, error) {
+	among := map[string]bool{}
+	for _, c := range commits {
+		among[c.GetSHA()] = true
+	}
+	closed, _, err := client.PullRequests.List(ctx, t.repository.GetOwner(), t.repository.GetName(), &github.PullRequestListOptions{
+		State: "closed", Base: t.head, Sort: "updated", Direction: "desc", ListOptions: github.ListOptions{PerPage: largestList},
+	})
+	return slices.DeleteFunc(closed, func(p *github.PullRequest) bool {
+		return p.MergedAt == nil || !among[p.GetMergeCommitSHA()]
+	}), err
+}
+
+func promotionBody(t target, carried []*github.PullRequest) string {
+	var body strings.Builder
+	fmt.Fprintf(&body, "`%s` is at %s, which is ready for `%s`: %s\n\nMerging this deploys it.\n", t.head, t.sha, t.base, t.want.url)
+	for i, p := range carried {
+		if i == 0 {
+			body.WriteString("\nIt carries:\n\n")
+		}
+		if i == listedPulls {
+			fmt.Fprintf(&body, "- and %d more\n", len(carried)-i)
+			break
+		}
+		fmt.Fprintf(&body, "- #%d %s\n", p.GetNumber(), markdown(p.GetTitle(), maxDescription))
+	}
+	return body.String()
 }
 
 // refusal is why GitHub finds a request invalid; "" for any other error.

@@ -11,8 +11,11 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -38,23 +41,34 @@ func Migrations() fs.FS {
 // Access is who may call the reporter's methods.
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
-		reporterv1.ReportService_Report_FullMethodName:        {Rooms: []string{"scheduler"}},
-		reporterv1.ReportService_Promote_FullMethodName:       {Rooms: []string{"scheduler"}},
-		reporterv1.EventService_ReceiveEvent_FullMethodName:   {Rooms: []string{"gateway"}},
-		reporterv1.ReporterService_ListTargets_FullMethodName: {},
-		reporterv1.ReporterService_GetTarget_FullMethodName:   {},
+		reporterv1.ReportService_Report_FullMethodName:         {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Promote_FullMethodName:        {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Answer_FullMethodName:         {Rooms: []string{"scheduler"}},
+		reporterv1.EventService_ReceiveEvent_FullMethodName:    {Rooms: []string{"gateway"}},
+		reporterv1.ReporterService_ListTargets_FullMethodName:  {},
+		reporterv1.ReporterService_GetTarget_FullMethodName:    {},
+		reporterv1.ReporterService_RetryTarget_FullMethodName:  {},
+		reporterv1.ReporterService_VerifyTarget_FullMethodName: {},
 	}
 }
 
-// Deps is what the reporter works with. Log, Tracer, Now and Random may be left
-// out.
+// Deps is what the reporter works with. Only DB and Config are needed.
 type Deps struct {
 	DB           *sqldb.DB
 	Config       grpc.ClientConnInterface
 	GitHubAPIURL string // "": https://api.github.com
+	// Report is how builds are told: statuses, checks or both; "": statuses.
+	Report string
+	// Retention is how long what GitHub was told, or will not be told any more, is
+	// remembered; 0: 30 days.
+	Retention time.Duration
+	// Spacing is how far apart an installation's calls are at the most while GitHub
+	// refuses some as too many; 0: the second that GitHub advises.
+	Spacing time.Duration
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
 	Now    func() time.Time
 	Random func() float64 // in [0, 1)
 }
@@ -71,15 +85,35 @@ type Service struct {
 	transport *http.Transport
 	tracer    trace.Tracer
 	loop      *due.Loop[target]
+	gate      *gate
+	metrics   *metrics
+	alarm     *time.Timer // wakes the loop when a gate opens
 }
 
-const workers = 8
+const (
+	workers = 16
+
+	defaultReport    = "statuses"
+	defaultRetention = 30 * 24 * time.Hour
+	// GitHub's advice: a second between requests that change something.
+	// https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
+	defaultSpacing = time.Second
+)
 
 // New assembles the reporter. Nothing is told before Run.
 func New(deps Deps) (*Service, error) {
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
 	if deps.Tracer == nil {
 		deps.Tracer = noop.NewTracerProvider()
+	}
+	if deps.Meter == nil {
+		deps.Meter = metricnoop.NewMeterProvider()
+	}
+	deps.Report = cmp.Or(deps.Report, defaultReport)
+	deps.Retention = cmp.Or(deps.Retention, defaultRetention)
+	deps.Spacing = cmp.Or(deps.Spacing, defaultSpacing)
+	if reports()[deps.Report] == nil {
+		return nil, fmt.Errorf("reporter: told as %q: expected statuses, checks or both", deps.Report)
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
@@ -93,20 +127,24 @@ func New(deps Deps) (*Service, error) {
 		tokens:    configv1.NewTokenServiceClient(deps.Config),
 		transport: kitgithub.NewTransport(),
 		tracer:    deps.Tracer.Tracer("forge/reporter"),
+		gate:      newGate(deps.Now, deps.Spacing),
 	}
-	if _, err := s.client(&source{}); err != nil { // the address is checked once, here
+	var err error
+	if s.metrics, err = s.newMetrics(deps.Meter.Meter("forge/reporter")); err != nil {
+		return nil, fmt.Errorf("reporter: %w", err)
+	}
+	if _, err := s.client(&source{}, s.transport); err != nil { // the address is checked once, here
 		return nil, fmt.Errorf("reporter: %w", err)
 	}
 	s.loop = &due.Loop[target]{
 		Name:    "tell GitHub",
 		Workers: workers,
 		Log:     deps.Log,
-		Claim: func(ctx context.Context, limit int) ([]target, error) {
-			now := deps.Now()
-			return s.store.claim(ctx, limit, now, now.Add(lease))
-		},
-		Work: s.work,
+		Claim:   s.claim,
+		Work:    s.work,
 	}
+	s.alarm = time.AfterFunc(time.Hour, s.loop.Wake)
+	s.alarm.Stop() // until Run
 	return s, nil
 }
 
@@ -117,6 +155,32 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	reporterv1.RegisterReporterServiceServer(reg, s)
 }
 
+// claim leases what is due and may be told now.
+func (s *Service) claim(ctx context.Context, limit int) ([]target, error) {
+	now, opens := s.deps.Now(), time.Time{}
+	var entered []target
+	claimed, err := s.store.claim(ctx, limit, now, now.Add(lease), func(t target) bool {
+		ok, again := s.gate.enter(t.installationID, t.want.unfinished())
+		switch {
+		case ok:
+			entered = append(entered, t)
+		case !again.IsZero() && (opens.IsZero() || again.Before(opens)):
+			opens = again
+		}
+		return ok
+	})
+	if err != nil {
+		for _, t := range entered {
+			s.gate.leave(t.installationID)
+		}
+		return nil, err
+	}
+	if !opens.IsZero() {
+		s.alarm.Reset(opens.Sub(now))
+	}
+	return claimed, nil
+}
+
 // Run tells GitHub what is due until ctx ends. Without it reports are stored and
 // wait.
 func (s *Service) Run(ctx context.Context) error {
@@ -124,5 +188,27 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil {
 		return fmt.Errorf("reporter: %w", err)
 	}
-	return s.loop.Run(ctx)
+	s.alarm.Reset(0)
+	defer s.alarm.Stop()
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return s.loop.Run(ctx) })
+	running.Go(func() error { return s.every(ctx, sweepEvery, "read back what GitHub shows", s.sweep) })
+	running.Go(func() error { return s.every(ctx, pruneEvery, "prune targets", s.prune) })
+	return running.Wait()
+}
+
+// every does something again and again until ctx ends.
+func (s *Service) every(ctx context.Context, pause time.Duration, what string, do func(context.Context) error) error {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "done again later", "what", what, "error", err)
+		}
+	}
 }

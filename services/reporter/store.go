@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,17 +21,18 @@ type store struct{ db *sqldb.DB }
 
 const targetColumns = `id, kind, repository_id, owner, name, installation_id, sha, context, head, base, build_id, traceparent,
 	version, want_state, want_description, want_url, told_version, told_state, told_description, told_url, told, pull_request,
-	state, due, lease, attempts, error, updated`
+	state, due, lease, attempts, error, updated, payload, github_id, begun, since, verify, verified`
 
 func scanTarget(scan func(...any) error) (target, error) {
 	t := target{repository: &eventv1.Repository{}}
-	var told, dueAt, lease, updated int64
+	var told, dueAt, lease, updated, since, verify, verified int64
 	err := scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
 		&t.head, &t.base, &t.buildID, &t.traceparent,
 		&t.version, &t.want.state, &t.want.description, &t.want.url,
 		&t.toldVersion, &t.told.state, &t.told.description, &t.told.url, &told, &t.pullRequest,
-		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated)
+		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated, &t.payload, &t.githubID, &t.begun, &since, &verify, &verified)
 	t.toldAt, t.due, t.lease, t.updated = sqldb.Time(told), sqldb.Time(dueAt), sqldb.Time(lease), sqldb.Time(updated)
+	t.since, t.verify, t.verified = sqldb.Time(since), sqldb.Time(verify), sqldb.Time(verified)
 	return t, err
 }
 
@@ -38,21 +40,39 @@ func scanTarget(scan func(...any) error) (target, error) {
 // there yet is new: of the given kind and repository, with nothing to tell.
 func (s *store) change(ctx context.Context, id string, kind reporterv1.Target_Kind, repositoryID int64, change func(*target)) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO targets (id, kind, repository_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-			id, int32(kind), repositoryID); err != nil {
-			return err
-		}
-		t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id).Scan)
-		if err != nil {
-			return err
-		}
-		change(&t)
-		return save(ctx, tx, t)
+		return s.changeIn(ctx, tx, id, kind, repositoryID, change)
 	})
 	if err != nil {
 		return sqldb.Kind(fmt.Errorf("change target %s: %w", id, err))
 	}
 	return nil
+}
+
+func (s *store) changeIn(ctx context.Context, tx *sql.Tx, id string, kind reporterv1.Target_Kind, repositoryID int64, change func(*target)) error {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO targets (id, kind, repository_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		id, int32(kind), repositoryID); err != nil {
+		return err
+	}
+	t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id).Scan)
+	if err != nil {
+		return err
+	}
+	change(&t)
+	return save(ctx, tx, t)
+}
+
+// siblings locks and returns the targets of a commit's context: one status, and
+// a check run or a deployment for each of its builds. Who reports for the same
+// context at the same time waits.
+func (s *store) siblings(ctx context.Context, tx *sql.Tx, repositoryID int64, sha, name string) ([]target, error) {
+	if s.db.Dialect == sqldb.Postgres { // rows that are not there yet cannot be locked
+		key := fmt.Sprintf("%d %s %s", repositoryID, sha, name)
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, key); err != nil {
+			return nil, err
+		}
+	}
+	return query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
+		WHERE repository_id = $1 AND sha = $2 AND context = $3`+s.locked(), repositoryID, sha, name)
 }
 
 func (s *store) locked() string {
@@ -67,49 +87,98 @@ func save(ctx context.Context, tx *sql.Tx, t target) error {
 		`UPDATE targets SET owner = $2, name = $3, installation_id = $4, sha = $5, context = $6, head = $7, base = $8,
 			build_id = $9, traceparent = $10, version = $11, want_state = $12, want_description = $13, want_url = $14,
 			told_version = $15, told_state = $16, told_description = $17, told_url = $18, told = $19, pull_request = $20,
-			state = $21, due = $22, lease = $23, attempts = $24, error = $25, updated = $26
+			state = $21, due = $22, lease = $23, attempts = $24, error = $25, updated = $26,
+			payload = $27, github_id = $28, begun = $29, since = $30, verify = $31, verified = $32, unfinished = $33
 		WHERE id = $1`,
 		t.id, t.repository.GetOwner(), t.repository.GetName(), t.installationID, t.sha, t.context, t.head, t.base,
 		t.buildID, t.traceparent, t.version, t.want.state, t.want.description, t.want.url,
 		t.toldVersion, t.told.state, t.told.description, t.told.url, sqldb.Micros(t.toldAt), t.pullRequest,
-		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated))
+		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated),
+		t.payload, t.githubID, t.begun, sqldb.Micros(t.since), sqldb.Micros(t.verify), sqldb.Micros(t.verified), t.want.unfinished())
 	return err
 }
 
-// claim leases due targets until the given moment, those that are due longest
-// first. A lease that ran out was that of somebody who died while telling:
-// nobody knows what GitHub heard of it.
-func (s *store) claim(ctx context.Context, limit int, now, until time.Time) ([]target, error) {
+// claim leases due targets until the given moment: final states before others,
+// and those that are due longest first. enter says whether a target may be told
+// now; if not, no other of its installation is claimed either. A lease that ran
+// out was that of somebody who died while telling: nobody knows what GitHub heard
+// of it.
+func (s *store) claim(ctx context.Context, limit int, now, until time.Time, enter func(target) bool) ([]target, error) {
 	var claimed []target
-	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
-		claimed, err = query(ctx, tx, `SELECT `+targetColumns+` FROM targets
-			WHERE due > 0 AND due <= $1 AND lease <= $1 ORDER BY due LIMIT $2`+s.db.Dialect.SkipLocked(), sqldb.Micros(now), limit)
-		for i := range claimed {
-			t := &claimed[i]
-			if !t.lease.IsZero() {
-				t.told = shown{}
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		args, held := []any{sqldb.Micros(now)}, map[int64]bool{}
+		for round := true; round && len(claimed) < limit; {
+			due, err := query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
+				WHERE due > 0 AND due <= $1 AND lease <= $1 AND installation_id NOT IN (-1`+marks(len(args)-1)+`)
+				ORDER BY unfinished, due LIMIT `+strconv.Itoa(limit-len(claimed))+s.db.Dialect.SkipLocked(), args...)
+			if err != nil {
+				return err
 			}
-			t.lease = sqldb.Time(sqldb.Micros(until)) // as it is read again
-			err = errors.Join(err, save(ctx, tx, *t))
+			round = false // unless there may be more, of other installations
+			for _, t := range due {
+				if held[t.installationID] {
+					continue
+				}
+				if !enter(t) {
+					held[t.installationID], round = true, true
+					args = append(args, t.installationID)
+					continue
+				}
+				if !t.lease.IsZero() {
+					t.told = shown{}
+				}
+				t.lease = sqldb.Time(sqldb.Micros(until)) // as it is read again
+				taken := t
+				taken.begun = true
+				if err := save(ctx, tx, taken); err != nil {
+					return err
+				}
+				claimed = append(claimed, t)
+			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
-		return nil, sqldb.Kind(fmt.Errorf("claim targets: %w", err))
+		return claimed, sqldb.Kind(fmt.Errorf("claim targets: %w", err))
 	}
 	return claimed, nil
 }
 
-// settle writes down how a try ended, unless the lease was lost meanwhile, and
-// returns the target as it is then.
-func (s *store) settle(ctx context.Context, claimed target, change func(*target)) (settled target, err error) {
-	err = s.change(ctx, claimed.id, claimed.kind, claimed.repository.GetId(), func(t *target) {
-		if t.lease.Equal(claimed.lease) {
-			change(t)
+// marks are n more placeholders of a list, from $2 on.
+func marks(n int) string {
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, ", $%d", i+2)
+	}
+	return text.String()
+}
+
+// settle writes down how a try ended and what it called, unless the lease was
+// lost meanwhile, and returns the target as it is then. A deployment that has
+// just succeeded replaces the earlier ones of its environment.
+func (s *store) settle(ctx context.Context, claimed target, calls []call, change func(*target)) (settled target, err error) {
+	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err := s.changeIn(ctx, tx, claimed.id, claimed.kind, claimed.repository.GetId(), func(t *target) {
+			if t.lease.Equal(claimed.lease) {
+				change(t)
+			}
+			settled = *t
+		})
+		if err == nil {
+			err = addCalls(ctx, tx, claimed.id, calls)
 		}
-		settled = *t
+		if err == nil && settled.replaces() {
+			_, err = tx.ExecContext(ctx, `UPDATE targets SET want_state = $1, want_description = $2, due = $3, since = $3, state = $4
+				WHERE kind = $5 AND repository_id = $6 AND context = $7 AND want_state = 'success' AND github_id > 0 AND github_id < $8`,
+				inactive, "Replaced by "+short(settled.sha), sqldb.Micros(settled.toldAt), int32(reporterv1.Target_STATE_PENDING),
+				int32(settled.kind), settled.repository.GetId(), settled.context, settled.githubID)
+		}
+		return err
 	})
-	return settled, err
+	if err != nil {
+		return settled, sqldb.Kind(fmt.Errorf("settle target %s: %w", claimed.id, err))
+	}
+	return settled, nil
 }
 
 // freeLeases makes what somebody was telling due. A SQLite file has one reporter,
@@ -199,7 +268,7 @@ func (s *store) list(ctx context.Context, p page) ([]target, error) {
 		where = append(where, condition)
 	}
 	args = append(args, p.limit)
-	found, err := query(ctx, s.db.Read(), `SELECT `+targetColumns+` FROM targets WHERE `+strings.Join(where, " AND ")+
+	found, err := query(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets WHERE `+strings.Join(where, " AND ")+
 		fmt.Sprintf(" ORDER BY updated DESC, id DESC LIMIT $%d", len(args)), args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("list targets: %w", err))
@@ -222,18 +291,18 @@ type querier interface {
 	QueryContext(ctx context.Context, statement string, args ...any) (*sql.Rows, error)
 }
 
-func query(ctx context.Context, q querier, statement string, args ...any) (found []target, err error) {
+func query[R any](ctx context.Context, q querier, scan func(func(...any) error) (R, error), statement string, args ...any) (found []R, err error) {
 	rows, err := q.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		t, err := scanTarget(rows.Scan)
+		one, err := scan(rows.Scan)
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, t)
+		found = append(found, one)
 	}
 	return found, rows.Err()
 }

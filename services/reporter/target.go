@@ -44,6 +44,13 @@ type target struct {
 	toldAt      time.Time
 	pullRequest int32
 
+	payload  []byte // what a check run, a deployment or an answer is made of
+	githubID int64  // of what was made on GitHub
+	begun    bool   // GitHub may have made it, known or not
+	since    time.Time
+	verify   time.Time // when to read back what GitHub shows; zero: never
+	verified time.Time
+
 	state    reporterv1.Target_State
 	due      time.Time
 	lease    time.Time
@@ -63,13 +70,16 @@ func targetID(kind reporterv1.Target_Kind, repositoryID int64, key ...string) st
 // now schedules it again afterwards.
 func (t *target) schedule(now time.Time) {
 	t.updated = now
+	if t.since.IsZero() && t.want != t.told {
+		t.since = now
+	}
 	switch {
 	case !t.lease.IsZero():
-	case t.want == t.told:
+	case t.want == t.told, t.nothingToTell():
 		t.settled()
 	case t.state == reporterv1.Target_STATE_FAILING, t.state == reporterv1.Target_STATE_PAUSED:
 		// News do not shorten the pause after a failure.
-	case t.want.state == pending && t.told.state == pending:
+	case t.want.unfinished() && (t.told.unfinished() || t.kind == reporterv1.Target_KIND_DEPLOYMENT):
 		t.state = reporterv1.Target_STATE_PENDING
 		if t.due.IsZero() {
 			t.due = now.Add(patience)
@@ -79,10 +89,16 @@ func (t *target) schedule(now time.Time) {
 	}
 }
 
+// nothingToTell: a deploy that never began has left no trace on GitHub, and
+// needs none.
+func (t *target) nothingToTell() bool {
+	return t.kind == reporterv1.Target_KIND_DEPLOYMENT && t.want.state == inactive && !t.begun
+}
+
 // settled: GitHub shows what it should.
 func (t *target) settled() {
 	t.state, t.toldVersion = reporterv1.Target_STATE_TOLD, t.version
-	t.due, t.attempts, t.err = time.Time{}, 0, ""
+	t.due, t.attempts, t.err, t.since = time.Time{}, 0, "", time.Time{}
 }
 
 // again has the target tried at once, as if it had never failed.
@@ -99,15 +115,20 @@ func (t *target) keep(why string) {
 // any more.
 func (t *target) succeed(version int64, what shown, now time.Time) {
 	t.toldVersion, t.told, t.toldAt = version, what, now
+	t.verify = firstVerify(t.kind, now)
 	t.lease, t.due, t.attempts, t.err = time.Time{}, time.Time{}, 0, ""
 	t.state = reporterv1.Target_STATE_PENDING
 	t.schedule(now)
 }
 
 // fail takes in that GitHub could not be told a version. What GitHub shows is
-// not known then: the answer may have been lost, not the call.
+// not known then: the answer may have been lost, not the call. What GitHub
+// refused to make, it has not made.
 func (t *target) fail(version int64, why setback, now time.Time, random func() float64) {
 	t.lease, t.told, t.updated = time.Time{}, shown{}, now
+	if why.refused && t.githubID == 0 {
+		t.begun = false
+	}
 	t.attempts++
 	t.err = cut(oneLine(why.text), 500)
 	t.state = why.state

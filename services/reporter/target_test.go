@@ -9,6 +9,8 @@ import (
 
 func half() float64 { return 0.5 }
 
+func all(target) bool { return true }
+
 // While somebody tells, what was told before is not what GitHub will show.
 func TestReportThatLooksLikeTheLastToldStaysDueWhileAnotherIsTold(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -50,7 +52,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 		s := w.reporter(open())
 		w.report(s, 1, w.build(queued))
 		claim := func() target {
-			claimed, err := s.store.claim(t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease))
+			claimed, err := s.store.claim(t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease), all)
 			w.must(err)
 			if len(claimed) != 1 {
 				t.Fatalf("claimed %d targets", len(claimed))
@@ -60,7 +62,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 		slow := claim()
 		w.clock.Advance(lease)
 		claim()
-		settled, err := s.store.settle(t.Context(), slow, func(one *target) { one.succeed(1, one.want, w.clock.Now()) })
+		settled, err := s.store.settle(t.Context(), slow, nil, func(one *target) { one.succeed(1, one.want, w.clock.Now()) })
 		w.must(err)
 		if settled.state == told || settled.lease.IsZero() {
 			t.Errorf("settled by one who had lost it: %+v", settled)

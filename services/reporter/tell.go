@@ -1,9 +1,11 @@
 package reporter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -31,42 +33,62 @@ const (
 // answer is what came of telling; a status has none.
 type answer struct {
 	pullRequest int32
+	githubID    int64
 	note        string // for people
 }
 
 // work makes one try and writes down how it ended.
 func (s *Service) work(ctx context.Context, claimed target) {
+	defer func() {
+		if s.gate.leave(claimed.installationID) {
+			s.loop.Wake()
+		}
+	}()
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.context,
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String("forge.target", claimed.id), attribute.String("forge.sha", claimed.sha)))
 	defer span.End()
 
-	tried, got, err := s.try(ctx, claimed)
+	calls := s.wire(claimed.installationID)
+	tried, got, err := s.try(ctx, calls, claimed)
 	stopped := err != nil && ctx.Err() != nil
+	var why setback
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
+		why = judge(err)
+		// A try may have made something before it failed.
+		why.refused = why.refused && !claimed.begun
+		if why.after > 0 {
+			s.gate.refused(claimed.installationID, why.after)
+		}
 	}
 	log := s.deps.Log.With("target", claimed.id, "repository", claimed.repository.GetOwner()+"/"+claimed.repository.GetName(),
 		"sha", claimed.sha, "context", claimed.context)
 	change := func(t *target) {
 		now := s.deps.Now()
+		t.githubID = cmp.Or(got.githubID, t.githubID)
 		switch {
 		case err == nil:
-			if got != (answer{}) && t.version == tried.version {
-				t.pullRequest, t.want.description = got.pullRequest, got.note
+			if got.note != "" && t.version == tried.version {
+				t.pullRequest, t.want.description = cmp.Or(got.pullRequest, t.pullRequest), got.note
 				tried.want.description = got.note
 			}
 			t.succeed(tried.version, tried.want, now)
 		case stopped:
 			t.release(now)
 		default:
-			t.fail(tried.version, judge(err), now, s.deps.Random)
+			t.fail(tried.version, why, now, s.deps.Random)
 		}
+	}
+	made := calls.made()
+	for i := range made {
+		made[i].version = tried.version
+		s.metrics.called(ctx, claimed.kind, made[i])
 	}
 	// A stop ends ctx; how the try ended is written down all the same.
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	settled, settleErr := s.store.settle(ending, claimed, change)
+	settled, settleErr := s.store.settle(ending, claimed, made, change)
 	switch {
 	case settleErr != nil:
 		log.ErrorContext(ctx, "outcome not stored; GitHub is told again when the lease is over", "error", settleErr)
@@ -77,22 +99,27 @@ func (s *Service) work(ctx context.Context, claimed target) {
 	case !stopped:
 		log.WarnContext(ctx, "GitHub not told, tried again", "version", tried.version, "due", settled.due, "error", settled.err)
 	}
-	if settled.state == reporterv1.Target_STATE_PENDING { // something newer came meanwhile
+	if settled.state == reporterv1.Target_STATE_PENDING || settled.replaces() { // something newer came meanwhile, or was made
 		s.loop.Wake()
 	}
 }
 
+// tellers are how each kind of target is told.
+func tellers() map[reporterv1.Target_Kind]func(context.Context, *github.Client, target) (answer, error) {
+	return map[reporterv1.Target_Kind]func(context.Context, *github.Client, target) (answer, error){
+		reporterv1.Target_KIND_STATUS:     tellStatus,
+		reporterv1.Target_KIND_PROMOTION:  tellPromotion,
+		reporterv1.Target_KIND_CHECK_RUN:  tellCheck,
+		reporterv1.Target_KIND_DEPLOYMENT: tellDeployment,
+		reporterv1.Target_KIND_COMMENT:    tellAnswer,
+	}
+}
+
 // try tells GitHub the newest of a target, and returns what that was.
-func (s *Service) try(ctx context.Context, claimed target) (target, answer, error) {
+func (s *Service) try(ctx context.Context, calls *wire, claimed target) (target, answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
-	from := &source{tokens: s.tokens, request: &configv1.CreateTokenRequest{
-		Repository: claimed.repository, InstallationId: claimed.installationID,
-	}}
-	if err := from.renew(ctx); err != nil {
-		return claimed, answer{}, err
-	}
-	client, err := s.client(from)
+	client, err := s.clientFor(ctx, calls, claimed)
 	if err != nil {
 		return claimed, answer{}, err
 	}
@@ -101,11 +128,8 @@ func (s *Service) try(ctx context.Context, claimed target) (target, answer, erro
 	if err != nil || newest.want == newest.told {
 		return newest, answer{}, err
 	}
-	tell := map[reporterv1.Target_Kind]func(context.Context, *github.Client, target) (answer, error){
-		reporterv1.Target_KIND_STATUS:    tellStatus,
-		reporterv1.Target_KIND_PROMOTION: tellPromotion,
-	}[newest.kind]
-	got, err := tell(ctx, client, newest)
+	newest.begun = claimed.begun // since the claim it says that this try has begun
+	got, err := tellers()[newest.kind](ctx, client, newest)
 	return newest, got, err
 }
 
@@ -116,9 +140,25 @@ func tellStatus(ctx context.Context, client *github.Client, t target) (answer, e
 	return answer{}, err
 }
 
-func (s *Service) client(from kitgithub.TokenSource) (*github.Client, error) {
+// clientFor is a client that holds a token for a target's repository.
+func (s *Service) clientFor(ctx context.Context, calls *wire, t target) (*github.Client, error) {
+	from := &source{tokens: s.tokens, request: &configv1.CreateTokenRequest{
+		Repository: t.repository, InstallationId: t.installationID,
+	}}
+	if err := from.renew(ctx); err != nil {
+		return nil, err
+	}
+	return s.client(from, calls)
+}
+
+// wire carries the calls of one try.
+func (s *Service) wire(installationID int64) *wire {
+	return &wire{now: s.deps.Now, next: s.transport, heard: func(h http.Header) { s.gate.heard(installationID, h) }}
+}
+
+func (s *Service) client(from kitgithub.TokenSource, calls http.RoundTripper) (*github.Client, error) {
 	return kitgithub.New(kitgithub.Config{
-		APIURL: s.deps.GitHubAPIURL, Tokens: from, Tracer: s.deps.Tracer, Log: s.deps.Log, Base: s.transport,
+		APIURL: s.deps.GitHubAPIURL, Tokens: from, Tracer: s.deps.Tracer, Log: s.deps.Log, Base: calls,
 	})
 }
 
@@ -162,16 +202,18 @@ func (e *suspendedError) Unwrap() error { return e.cause }
 
 // setback is what a failed try means for its target.
 type setback struct {
-	state reporterv1.Target_State // failing, paused or kept
-	after time.Duration           // the pause that GitHub asks for; 0: none in particular
-	text  string
+	state   reporterv1.Target_State // failing, paused or kept
+	after   time.Duration           // the pause that GitHub asks for; 0: none in particular
+	text    string
+	refused bool // GitHub did nothing
 }
 
 // judge says what an error means. What is nobody's decision, and credentials
 // that an operator can mend, are tried again.
 func judge(err error) setback {
 	outcome := kitgithub.Classify(err)
-	why := setback{reporterv1.Target_STATE_FAILING, outcome.After, outcome.Text}
+	why := setback{state: reporterv1.Target_STATE_FAILING, after: outcome.After, text: outcome.Text}
+	why.refused = outcome.Kind != fault.Unavailable && outcome.Kind != fault.Internal
 	_, suspended := errors.AsType[*suspendedError](err)
 	switch {
 	case suspended, outcome.Kind == fault.Denied && strings.Contains(outcome.Text, "suspended"):

@@ -242,7 +242,7 @@ func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 		db := open()
 		s := w.reporter(db)
 		w.report(s, 1, w.build(queued))
-		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease)) // and dies
+		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease), all) // and dies
 		w.must(err)
 		w.report(s, 2, like(w.build(good), good))
 		w.must(db.Close())

@@ -16,38 +16,6 @@ import (
 // maxDescription is how many characters GitHub takes as a status's description.
 const maxDescription = 140
 
-// look is how a state of a build shows on GitHub.
-type look struct {
-	state string // of the commit status
-	text  func(*schedulerv1.Build) string
-}
-
-// looks has every state that can be told.
-// https://docs.github.com/rest/commits/statuses#create-a-commit-status
-var looks = map[schedulerv1.Build_State]look{
-	schedulerv1.Build_STATE_QUEUED:    {pending, because("Queued")},
-	schedulerv1.Build_STATE_WAITING:   {pending, because("Waiting")},
-	schedulerv1.Build_STATE_BLOCKED:   {pending, always("Needs approval: comes from a fork")},
-	schedulerv1.Build_STATE_STARTING:  {pending, always("Running")},
-	schedulerv1.Build_STATE_RUNNING:   {pending, always("Running")},
-	schedulerv1.Build_STATE_PASSED:    {"success", passed},
-	schedulerv1.Build_STATE_FAILED:    {"failure", failed},
-	schedulerv1.Build_STATE_ERRORED:   {"error", errored},
-	schedulerv1.Build_STATE_CANCELLED: {"error", cancelled},
-	schedulerv1.Build_STATE_TIMED_OUT: {"error", timedOut},
-}
-
-const pending = "pending"
-
-// shown is what GitHub shows of a target. The zero value is not known.
-type shown struct{ state, description, url string }
-
-// showing is what GitHub is to show of a build.
-func showing(b *schedulerv1.Build) shown {
-	l := looks[b.GetState()]
-	return shown{l.state, cut(oneLine(l.text(b)), maxDescription), b.GetUrl()}
-}
-
 func always(text string) func(*schedulerv1.Build) string {
 	return func(*schedulerv1.Build) string { return text }
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
@@ -76,7 +77,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		says(cancelled, none, ""),
 		lasting(says(schedulerv1.Build_STATE_TIMED_OUT, none, ""), 30*time.Minute+200*time.Millisecond),
 	} {
-		shows := showing(b)
+		shows := showing(reporterv1.Target_KIND_STATUS, b)
 		length := utf8.RuneCountInString(shows.description)
 		if length > maxDescription || !utf8.ValidString(shows.description) {
 			t.Errorf("%d characters: %q", length, shows.description)

@@ -1,11 +1,13 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"time"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
@@ -37,8 +39,54 @@ func (s *Service) tellReporter(ctx context.Context, c target) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.version})
+	printed, err := s.lastOutput(ctx, b)
+	if err != nil {
+		return err
+	}
+	_, err = s.reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.version, Output: printed})
 	return err
+}
+
+// reportedOutput is how much of a step's output goes with a report.
+const reportedOutput = 64 << 10
+
+// lastOutput is the last that the step printed at which a build ended, from a
+// line's beginning; nothing of a build that passed or still runs.
+func (s *Service) lastOutput(ctx context.Context, b *schedulerv1.Build) ([]byte, error) {
+	if !ended(b.GetState()) || b.GetState() == schedulerv1.Build_STATE_PASSED || b.GetLogSize() == 0 {
+		return nil, nil
+	}
+	begin, end := int64(0), b.GetLogSize()
+	for _, step := range b.GetSteps() {
+		if state := step.GetState(); state == schedulerv1.Step_STATE_FAILED || state == schedulerv1.Step_STATE_STOPPED {
+			begin = step.GetLogOffset()
+		}
+	}
+	cut := end-begin > reportedOutput
+	if cut {
+		begin = end - reportedOutput
+	}
+	var printed []byte
+	for at := begin; at < end; {
+		chunks, err := s.store.logFrom(ctx, b.GetId(), b.GetAttempt(), at)
+		if err != nil {
+			return nil, err
+		}
+		before := at
+		for _, c := range chunks {
+			if skip := at - c.position; skip < int64(len(c.data)) {
+				printed = append(printed, c.data[max(skip, 0):]...)
+				at = c.position + int64(len(c.data))
+			}
+		}
+		if at == before { // pruned meanwhile
+			break
+		}
+	}
+	if cut {
+		_, printed, _ = bytes.Cut(printed, []byte("\n"))
+	}
+	return printed[:min(len(printed), reportedOutput)], nil
 }
 
 // promote asks the reporter for the pull request into production.

@@ -77,7 +77,8 @@ type Scheduler struct {
 
 // Reporter is the reporter's own.
 type Reporter struct {
-	Report string `env:"FORGE_REPORT" default:"statuses" enum:"statuses" help:"How GitHub is told: statuses."`
+	Report          string        `env:"FORGE_REPORT" default:"statuses" enum:"statuses,checks,both" help:"How GitHub is told of builds: statuses, checks, both."`
+	ReportRetention time.Duration `env:"FORGE_REPORT_RETENTION" default:"720h" help:"How long what GitHub was told is remembered."`
 }
 
 // ForBuilds are the variables Forge gives to builds and to forgexec. A Forge

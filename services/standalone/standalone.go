@@ -107,7 +107,8 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	}
 	rep, err := reporter.New(reporter.Deps{
 		DB: stores["reporter"], Config: conns["reporter"], GitHubAPIURL: s.GitHubAPIURL,
-		Log: tel.Log, Tracer: tel.Tracer,
+		Report: s.Report, Retention: s.ReportRetention,
+		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {
 		return nil, err

@@ -69,7 +69,10 @@ func run(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	service, err := reporter.New(reporter.Deps{DB: db, Config: config, GitHubAPIURL: f.GitHubAPIURL, Log: tel.Log, Tracer: tel.Tracer})
+	service, err := reporter.New(reporter.Deps{
+		DB: db, Config: config, GitHubAPIURL: f.GitHubAPIURL, Report: f.Report, Retention: f.ReportRetention,
+		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+	})
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,74 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type AnswerRequest_Reaction int32
+
+const (
+	AnswerRequest_REACTION_UNSPECIFIED AnswerRequest_Reaction = 0
+	// 👍: it is done.
+	AnswerRequest_REACTION_DONE AnswerRequest_Reaction = 1
+	// 👀: it is taken up.
+	AnswerRequest_REACTION_SEEN AnswerRequest_Reaction = 2
+	// 😕: there is nothing to do, or it was not understood.
+	AnswerRequest_REACTION_CONFUSED AnswerRequest_Reaction = 3
+	// 👎: it is not allowed.
+	AnswerRequest_REACTION_REFUSED AnswerRequest_Reaction = 4
+)
+
+// Enum value maps for AnswerRequest_Reaction.
+var (
+	AnswerRequest_Reaction_name = map[int32]string{
+		0: "REACTION_UNSPECIFIED",
+		1: "REACTION_DONE",
+		2: "REACTION_SEEN",
+		3: "REACTION_CONFUSED",
+		4: "REACTION_REFUSED",
+	}
+	AnswerRequest_Reaction_value = map[string]int32{
+		"REACTION_UNSPECIFIED": 0,
+		"REACTION_DONE":        1,
+		"REACTION_SEEN":        2,
+		"REACTION_CONFUSED":    3,
+		"REACTION_REFUSED":     4,
+	}
+)
+
+func (x AnswerRequest_Reaction) Enum() *AnswerRequest_Reaction {
+	p := new(AnswerRequest_Reaction)
+	*p = x
+	return p
+}
+
+func (x AnswerRequest_Reaction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AnswerRequest_Reaction) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_reporter_v1_report_proto_enumTypes[0].Descriptor()
+}
+
+func (AnswerRequest_Reaction) Type() protoreflect.EnumType {
+	return &file_forge_reporter_v1_report_proto_enumTypes[0]
+}
+
+func (x AnswerRequest_Reaction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AnswerRequest_Reaction.Descriptor instead.
+func (AnswerRequest_Reaction) EnumDescriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{4, 0}
+}
+
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// With steps. Its repository id, sha and context are the target.
 	Build *v1.Build `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
 	// Grows with each report for the target, across all builds that share it.
-	Version       int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Of a build that did not pass: the last that the step at fault printed, as
+	// it printed it; at most 64 KiB, from a line's beginning.
+	Output        []byte `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -75,6 +137,13 @@ func (x *ReportRequest) GetVersion() int64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *ReportRequest) GetOutput() []byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
 }
 
 type ReportResponse struct {
@@ -238,14 +307,140 @@ func (*PromoteResponse) Descriptor() ([]byte, []int) {
 	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{3}
 }
 
+type AnswerRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Repository     *v11.Repository        `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	InstallationId int64                  `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	// The comment that is answered.
+	CommentId int64 `protobuf:"varint,3,opt,name=comment_id,json=commentId,proto3" json:"comment_id,omitempty"`
+	// Where it stands.
+	PullRequest int32 `protobuf:"varint,4,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// Put at the comment; unspecified means none.
+	Reaction AnswerRequest_Reaction `protobuf:"varint,5,opt,name=reaction,proto3,enum=forge.reporter.v1.AnswerRequest_Reaction" json:"reaction,omitempty"`
+	// Said below it, as Markdown; empty where a reaction says it all. At most
+	// 4,000 characters are told.
+	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRequest) Reset() {
+	*x = AnswerRequest{}
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRequest) ProtoMessage() {}
+
+func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
+func (*AnswerRequest) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AnswerRequest) GetRepository() *v11.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *AnswerRequest) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *AnswerRequest) GetCommentId() int64 {
+	if x != nil {
+		return x.CommentId
+	}
+	return 0
+}
+
+func (x *AnswerRequest) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
+func (x *AnswerRequest) GetReaction() AnswerRequest_Reaction {
+	if x != nil {
+		return x.Reaction
+	}
+	return AnswerRequest_REACTION_UNSPECIFIED
+}
+
+func (x *AnswerRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type AnswerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerResponse) Reset() {
+	*x = AnswerResponse{}
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerResponse) ProtoMessage() {}
+
+func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
+func (*AnswerResponse) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{5}
+}
+
 var File_forge_reporter_v1_report_proto protoreflect.FileDescriptor
 
 const file_forge_reporter_v1_report_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"Z\n" +
+	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"r\n" +
 	"\rReportRequest\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x03R\aversion\"\x10\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
+	"\x06output\x18\x03 \x01(\fR\x06output\"\x10\n" +
 	"\x0eReportResponse\"\xcc\x01\n" +
 	"\x0ePromoteRequest\x12:\n" +
 	"\n" +
@@ -256,10 +451,28 @@ const file_forge_reporter_v1_report_proto_rawDesc = "" +
 	"\x04base\x18\x04 \x01(\tR\x04base\x12\x10\n" +
 	"\x03sha\x18\x05 \x01(\tR\x03sha\x12\x1b\n" +
 	"\tbuild_url\x18\x06 \x01(\tR\bbuildUrl\"\x11\n" +
-	"\x0fPromoteResponse2\xb0\x01\n" +
+	"\x0fPromoteResponse\"\x8a\x03\n" +
+	"\rAnswerRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x1d\n" +
+	"\n" +
+	"comment_id\x18\x03 \x01(\x03R\tcommentId\x12!\n" +
+	"\fpull_request\x18\x04 \x01(\x05R\vpullRequest\x12E\n" +
+	"\breaction\x18\x05 \x01(\x0e2).forge.reporter.v1.AnswerRequest.ReactionR\breaction\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"w\n" +
+	"\bReaction\x12\x18\n" +
+	"\x14REACTION_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rREACTION_DONE\x10\x01\x12\x11\n" +
+	"\rREACTION_SEEN\x10\x02\x12\x15\n" +
+	"\x11REACTION_CONFUSED\x10\x03\x12\x14\n" +
+	"\x10REACTION_REFUSED\x10\x04\"\x10\n" +
+	"\x0eAnswerResponse2\xff\x01\n" +
 	"\rReportService\x12M\n" +
 	"\x06Report\x12 .forge.reporter.v1.ReportRequest\x1a!.forge.reporter.v1.ReportResponse\x12P\n" +
-	"\aPromote\x12!.forge.reporter.v1.PromoteRequest\x1a\".forge.reporter.v1.PromoteResponseB<Z:github.com/forge-ci/forge/gen/forge/reporter/v1;reporterv1b\x06proto3"
+	"\aPromote\x12!.forge.reporter.v1.PromoteRequest\x1a\".forge.reporter.v1.PromoteResponse\x12M\n" +
+	"\x06Answer\x12 .forge.reporter.v1.AnswerRequest\x1a!.forge.reporter.v1.AnswerResponseB<Z:github.com/forge-ci/forge/gen/forge/reporter/v1;reporterv1b\x06proto3"
 
 var (
 	file_forge_reporter_v1_report_proto_rawDescOnce sync.Once
@@ -273,27 +486,35 @@ func file_forge_reporter_v1_report_proto_rawDescGZIP() []byte {
 	return file_forge_reporter_v1_report_proto_rawDescData
 }
 
-var file_forge_reporter_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_forge_reporter_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_forge_reporter_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_forge_reporter_v1_report_proto_goTypes = []any{
-	(*ReportRequest)(nil),   // 0: forge.reporter.v1.ReportRequest
-	(*ReportResponse)(nil),  // 1: forge.reporter.v1.ReportResponse
-	(*PromoteRequest)(nil),  // 2: forge.reporter.v1.PromoteRequest
-	(*PromoteResponse)(nil), // 3: forge.reporter.v1.PromoteResponse
-	(*v1.Build)(nil),        // 4: forge.scheduler.v1.Build
-	(*v11.Repository)(nil),  // 5: forge.event.v1.Repository
+	(AnswerRequest_Reaction)(0), // 0: forge.reporter.v1.AnswerRequest.Reaction
+	(*ReportRequest)(nil),       // 1: forge.reporter.v1.ReportRequest
+	(*ReportResponse)(nil),      // 2: forge.reporter.v1.ReportResponse
+	(*PromoteRequest)(nil),      // 3: forge.reporter.v1.PromoteRequest
+	(*PromoteResponse)(nil),     // 4: forge.reporter.v1.PromoteResponse
+	(*AnswerRequest)(nil),       // 5: forge.reporter.v1.AnswerRequest
+	(*AnswerResponse)(nil),      // 6: forge.reporter.v1.AnswerResponse
+	(*v1.Build)(nil),            // 7: forge.scheduler.v1.Build
+	(*v11.Repository)(nil),      // 8: forge.event.v1.Repository
 }
 var file_forge_reporter_v1_report_proto_depIdxs = []int32{
-	4, // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
-	5, // 1: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
-	0, // 2: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
-	2, // 3: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
-	1, // 4: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
-	3, // 5: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7, // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
+	8, // 1: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
+	8, // 2: forge.reporter.v1.AnswerRequest.repository:type_name -> forge.event.v1.Repository
+	0, // 3: forge.reporter.v1.AnswerRequest.reaction:type_name -> forge.reporter.v1.AnswerRequest.Reaction
+	1, // 4: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
+	3, // 5: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
+	5, // 6: forge.reporter.v1.ReportService.Answer:input_type -> forge.reporter.v1.AnswerRequest
+	2, // 7: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
+	4, // 8: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
+	6, // 9: forge.reporter.v1.ReportService.Answer:output_type -> forge.reporter.v1.AnswerResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_forge_reporter_v1_report_proto_init() }
@@ -306,13 +527,14 @@ func file_forge_reporter_v1_report_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_reporter_v1_report_proto_rawDesc), len(file_forge_reporter_v1_report_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      1,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_forge_reporter_v1_report_proto_goTypes,
 		DependencyIndexes: file_forge_reporter_v1_report_proto_depIdxs,
+		EnumInfos:         file_forge_reporter_v1_report_proto_enumTypes,
 		MessageInfos:      file_forge_reporter_v1_report_proto_msgTypes,
 	}.Build()
 	File_forge_reporter_v1_report_proto = out.File

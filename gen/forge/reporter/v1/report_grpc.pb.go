@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ReportService_Report_FullMethodName  = "/forge.reporter.v1.ReportService/Report"
 	ReportService_Promote_FullMethodName = "/forge.reporter.v1.ReportService/Promote"
+	ReportService_Answer_FullMethodName  = "/forge.reporter.v1.ReportService/Answer"
 )
 
 // ReportServiceClient is the client API for ReportService service.
@@ -38,6 +39,11 @@ type ReportServiceClient interface {
 	// It returns once that is stored. Asked twice for the same commit, it is
 	// asked once.
 	Promote(ctx context.Context, in *PromoteRequest, opts ...grpc.CallOption) (*PromoteResponse, error)
+	// Answer answers somebody's comment on a pull request. It returns once that
+	// is stored. One comment is answered once: what is asked later for it changes
+	// nothing. INVALID_ARGUMENT: no repository or comment, no answer, or a text
+	// without a pull request.
+	Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*AnswerResponse, error)
 }
 
 type reportServiceClient struct {
@@ -68,6 +74,16 @@ func (c *reportServiceClient) Promote(ctx context.Context, in *PromoteRequest, o
 	return out, nil
 }
 
+func (c *reportServiceClient) Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*AnswerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AnswerResponse)
+	err := c.cc.Invoke(ctx, ReportService_Answer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ReportServiceServer is the server API for ReportService service.
 // All implementations must embed UnimplementedReportServiceServer
 // for forward compatibility.
@@ -83,6 +99,11 @@ type ReportServiceServer interface {
 	// It returns once that is stored. Asked twice for the same commit, it is
 	// asked once.
 	Promote(context.Context, *PromoteRequest) (*PromoteResponse, error)
+	// Answer answers somebody's comment on a pull request. It returns once that
+	// is stored. One comment is answered once: what is asked later for it changes
+	// nothing. INVALID_ARGUMENT: no repository or comment, no answer, or a text
+	// without a pull request.
+	Answer(context.Context, *AnswerRequest) (*AnswerResponse, error)
 	mustEmbedUnimplementedReportServiceServer()
 }
 
@@ -98,6 +119,9 @@ func (UnimplementedReportServiceServer) Report(context.Context, *ReportRequest) 
 }
 func (UnimplementedReportServiceServer) Promote(context.Context, *PromoteRequest) (*PromoteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Promote not implemented")
+}
+func (UnimplementedReportServiceServer) Answer(context.Context, *AnswerRequest) (*AnswerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Answer not implemented")
 }
 func (UnimplementedReportServiceServer) mustEmbedUnimplementedReportServiceServer() {}
 func (UnimplementedReportServiceServer) testEmbeddedByValue()                       {}
@@ -156,6 +180,24 @@ func _ReportService_Promote_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReportService_Answer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AnswerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReportServiceServer).Answer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReportService_Answer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReportServiceServer).Answer(ctx, req.(*AnswerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ReportService_ServiceDesc is the grpc.ServiceDesc for ReportService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -170,6 +212,10 @@ var ReportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Promote",
 			Handler:    _ReportService_Promote_Handler,
+		},
+		{
+			MethodName: "Answer",
+			Handler:    _ReportService_Answer_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -11,6 +11,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -31,10 +32,13 @@ const (
 	// A commit status.
 	Target_KIND_STATUS Target_Kind = 1
 	// The promotion's pull request.
-	Target_KIND_PROMOTION  Target_Kind = 2
-	Target_KIND_CHECK_RUN  Target_Kind = 3
+	Target_KIND_PROMOTION Target_Kind = 2
+	// A check run of one build.
+	Target_KIND_CHECK_RUN Target_Kind = 3
+	// A deployment by one build.
 	Target_KIND_DEPLOYMENT Target_Kind = 4
-	Target_KIND_COMMENT    Target_Kind = 5
+	// The answer to a comment.
+	Target_KIND_COMMENT Target_Kind = 5
 )
 
 // Enum value maps for Target_Kind.
@@ -147,8 +151,8 @@ func (Target_State) EnumDescriptor() ([]byte, []int) {
 	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{0, 1}
 }
 
-// Target is one thing GitHub is to be told: a commit status, or a pull request
-// for a promotion.
+// Target is one thing GitHub is to be told: a commit status, a check run, a
+// deployment, a pull request for a promotion, or the answer to a comment.
 type Target struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -163,8 +167,9 @@ type Target struct {
 	Version int64 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
 	// The version GitHub was told last; 0 before the first.
 	ToldVersion int64 `protobuf:"varint,9,opt,name=told_version,json=toldVersion,proto3" json:"told_version,omitempty"`
-	// What GitHub is to show: pending, success, failure or error, a description
-	// and a link. Of a promotion: "open".
+	// What GitHub is to show: a state in GitHub's word for that kind (a commit
+	// status's pending, success, failure or error), a description and a link. Of
+	// a promotion: "open"; of an answer: "answered".
 	DesiredState string `protobuf:"bytes,10,opt,name=desired_state,json=desiredState,proto3" json:"desired_state,omitempty"`
 	Description  string `protobuf:"bytes,11,opt,name=description,proto3" json:"description,omitempty"`
 	TargetUrl    string `protobuf:"bytes,12,opt,name=target_url,json=targetUrl,proto3" json:"target_url,omitempty"`
@@ -176,8 +181,13 @@ type Target struct {
 	NextTryTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=next_try_time,json=nextTryTime,proto3" json:"next_try_time,omitempty"`
 	TellTime    *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=tell_time,json=tellTime,proto3" json:"tell_time,omitempty"`
 	UpdateTime  *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	// Of a promotion: the pull request, once it is open.
-	PullRequest   int32 `protobuf:"varint,19,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// Of a promotion: the pull request, once it is open. Of an answer: where it
+	// stands.
+	PullRequest int32 `protobuf:"varint,19,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// GitHub's id of the check run, the deployment or the comment that was made.
+	GithubId int64 `protobuf:"varint,20,opt,name=github_id,json=githubId,proto3" json:"github_id,omitempty"`
+	// When GitHub was last asked what it shows.
+	VerifyTime    *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=verify_time,json=verifyTime,proto3" json:"verify_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -345,6 +355,118 @@ func (x *Target) GetPullRequest() int32 {
 	return 0
 }
 
+func (x *Target) GetGithubId() int64 {
+	if x != nil {
+		return x.GithubId
+	}
+	return 0
+}
+
+func (x *Target) GetVerifyTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.VerifyTime
+	}
+	return nil
+}
+
+// Call is one call of GitHub's API that was made for a target.
+type Call struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Time     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Duration *durationpb.Duration   `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Such as "POST /repos/octo/shop/statuses/3f2a…".
+	Request string `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
+	// The HTTP status; 0 where there was no answer.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// Why there was none.
+	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	// GitHub's name for the call, for its support.
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The version that was told.
+	Version       int64 `protobuf:"varint,7,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Call) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Call) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *Call) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *Call) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Call) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Call) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Call) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type ListTargetsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most this many; 0 means 50, more than 500 means 500.
@@ -364,7 +486,7 @@ type ListTargetsRequest struct {
 
 func (x *ListTargetsRequest) Reset() {
 	*x = ListTargetsRequest{}
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[1]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +498,7 @@ func (x *ListTargetsRequest) String() string {
 func (*ListTargetsRequest) ProtoMessage() {}
 
 func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[1]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +511,7 @@ func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{1}
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListTargetsRequest) GetPageSize() int32 {
@@ -438,7 +560,7 @@ type ListTargetsResponse struct {
 
 func (x *ListTargetsResponse) Reset() {
 	*x = ListTargetsResponse{}
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[2]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +572,7 @@ func (x *ListTargetsResponse) String() string {
 func (*ListTargetsResponse) ProtoMessage() {}
 
 func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[2]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +585,7 @@ func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{2}
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListTargetsResponse) GetTargets() []*Target {
@@ -489,7 +611,7 @@ type GetTargetRequest struct {
 
 func (x *GetTargetRequest) Reset() {
 	*x = GetTargetRequest{}
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[3]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +623,7 @@ func (x *GetTargetRequest) String() string {
 func (*GetTargetRequest) ProtoMessage() {}
 
 func (x *GetTargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[3]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +636,7 @@ func (x *GetTargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetRequest.ProtoReflect.Descriptor instead.
 func (*GetTargetRequest) Descriptor() ([]byte, []int) {
-	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{3}
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetTargetRequest) GetTargetId() string {
@@ -525,15 +647,17 @@ func (x *GetTargetRequest) GetTargetId() string {
 }
 
 type GetTargetResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Target *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// The latest calls for it, oldest first; at most 20.
+	Calls         []*Call `protobuf:"bytes,2,rep,name=calls,proto3" json:"calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetTargetResponse) Reset() {
 	*x = GetTargetResponse{}
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[4]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +669,7 @@ func (x *GetTargetResponse) String() string {
 func (*GetTargetResponse) ProtoMessage() {}
 
 func (x *GetTargetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_reporter_v1_target_proto_msgTypes[4]
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +682,7 @@ func (x *GetTargetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTargetResponse.ProtoReflect.Descriptor instead.
 func (*GetTargetResponse) Descriptor() ([]byte, []int) {
-	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{4}
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetTargetResponse) GetTarget() *Target {
@@ -568,11 +692,203 @@ func (x *GetTargetResponse) GetTarget() *Target {
 	return nil
 }
 
+func (x *GetTargetResponse) GetCalls() []*Call {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+type RetryTargetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TargetId      string                 `protobuf:"bytes,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryTargetRequest) Reset() {
+	*x = RetryTargetRequest{}
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryTargetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryTargetRequest) ProtoMessage() {}
+
+func (x *RetryTargetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryTargetRequest.ProtoReflect.Descriptor instead.
+func (*RetryTargetRequest) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RetryTargetRequest) GetTargetId() string {
+	if x != nil {
+		return x.TargetId
+	}
+	return ""
+}
+
+type RetryTargetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryTargetResponse) Reset() {
+	*x = RetryTargetResponse{}
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryTargetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryTargetResponse) ProtoMessage() {}
+
+func (x *RetryTargetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryTargetResponse.ProtoReflect.Descriptor instead.
+func (*RetryTargetResponse) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RetryTargetResponse) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+type VerifyTargetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TargetId      string                 `protobuf:"bytes,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTargetRequest) Reset() {
+	*x = VerifyTargetRequest{}
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTargetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTargetRequest) ProtoMessage() {}
+
+func (x *VerifyTargetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTargetRequest.ProtoReflect.Descriptor instead.
+func (*VerifyTargetRequest) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifyTargetRequest) GetTargetId() string {
+	if x != nil {
+		return x.TargetId
+	}
+	return ""
+}
+
+type VerifyTargetResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Target *Target                `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// What GitHub shows instead; empty where it shows what it was told.
+	Difference    string `protobuf:"bytes,2,opt,name=difference,proto3" json:"difference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyTargetResponse) Reset() {
+	*x = VerifyTargetResponse{}
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyTargetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyTargetResponse) ProtoMessage() {}
+
+func (x *VerifyTargetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_target_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyTargetResponse.ProtoReflect.Descriptor instead.
+func (*VerifyTargetResponse) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_target_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VerifyTargetResponse) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *VerifyTargetResponse) GetDifference() string {
+	if x != nil {
+		return x.Difference
+	}
+	return ""
+}
+
 var File_forge_reporter_v1_target_proto protoreflect.FileDescriptor
 
 const file_forge_reporter_v1_target_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/reporter/v1/target.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\a\n" +
+	"\x1eforge/reporter/v1/target.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad\b\n" +
 	"\x06Target\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.forge.reporter.v1.Target.KindR\x04kind\x12:\n" +
@@ -597,7 +913,10 @@ const file_forge_reporter_v1_target_proto_rawDesc = "" +
 	"\ttell_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\btellTime\x12;\n" +
 	"\vupdate_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12!\n" +
-	"\fpull_request\x18\x13 \x01(\x05R\vpullRequest\"|\n" +
+	"\fpull_request\x18\x13 \x01(\x05R\vpullRequest\x12\x1b\n" +
+	"\tgithub_id\x18\x14 \x01(\x03R\bgithubId\x12;\n" +
+	"\vverify_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"verifyTime\"|\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_STATUS\x10\x01\x12\x12\n" +
@@ -613,7 +932,16 @@ const file_forge_reporter_v1_target_proto_rawDesc = "" +
 	"\rSTATE_FAILING\x10\x03\x12\x10\n" +
 	"\fSTATE_PAUSED\x10\x04\x12\x0e\n" +
 	"\n" +
-	"STATE_KEPT\x10\x05\"\xbb\x01\n" +
+	"STATE_KEPT\x10\x05\"\xee\x01\n" +
+	"\x04Call\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x18\n" +
+	"\arequest\x18\x03 \x01(\tR\arequest\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tR\trequestId\x12\x18\n" +
+	"\aversion\x18\a \x01(\x03R\aversion\"\xbb\x01\n" +
 	"\x12ListTargetsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -627,12 +955,26 @@ const file_forge_reporter_v1_target_proto_rawDesc = "" +
 	"\atargets\x18\x01 \x03(\v2\x19.forge.reporter.v1.TargetR\atargets\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
 	"\x10GetTargetRequest\x12\x1b\n" +
-	"\ttarget_id\x18\x01 \x01(\tR\btargetId\"F\n" +
+	"\ttarget_id\x18\x01 \x01(\tR\btargetId\"u\n" +
 	"\x11GetTargetResponse\x121\n" +
-	"\x06target\x18\x01 \x01(\v2\x19.forge.reporter.v1.TargetR\x06target2\xfd\x01\n" +
+	"\x06target\x18\x01 \x01(\v2\x19.forge.reporter.v1.TargetR\x06target\x12-\n" +
+	"\x05calls\x18\x02 \x03(\v2\x17.forge.reporter.v1.CallR\x05calls\"1\n" +
+	"\x12RetryTargetRequest\x12\x1b\n" +
+	"\ttarget_id\x18\x01 \x01(\tR\btargetId\"H\n" +
+	"\x13RetryTargetResponse\x121\n" +
+	"\x06target\x18\x01 \x01(\v2\x19.forge.reporter.v1.TargetR\x06target\"2\n" +
+	"\x13VerifyTargetRequest\x12\x1b\n" +
+	"\ttarget_id\x18\x01 \x01(\tR\btargetId\"i\n" +
+	"\x14VerifyTargetResponse\x121\n" +
+	"\x06target\x18\x01 \x01(\v2\x19.forge.reporter.v1.TargetR\x06target\x12\x1e\n" +
+	"\n" +
+	"difference\x18\x02 \x01(\tR\n" +
+	"difference2\x93\x04\n" +
 	"\x0fReporterService\x12q\n" +
 	"\vListTargets\x12%.forge.reporter.v1.ListTargetsRequest\x1a&.forge.reporter.v1.ListTargetsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/targets\x12w\n" +
-	"\tGetTarget\x12#.forge.reporter.v1.GetTargetRequest\x1a$.forge.reporter.v1.GetTargetResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/targets/{target_id}B<Z:github.com/forge-ci/forge/gen/forge/reporter/v1;reporterv1b\x06proto3"
+	"\tGetTarget\x12#.forge.reporter.v1.GetTargetRequest\x1a$.forge.reporter.v1.GetTargetResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/targets/{target_id}\x12\x86\x01\n" +
+	"\vRetryTarget\x12%.forge.reporter.v1.RetryTargetRequest\x1a&.forge.reporter.v1.RetryTargetResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/targets/{target_id}:retry\x12\x8a\x01\n" +
+	"\fVerifyTarget\x12&.forge.reporter.v1.VerifyTargetRequest\x1a'.forge.reporter.v1.VerifyTargetResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/targets/{target_id}:verifyB<Z:github.com/forge-ci/forge/gen/forge/reporter/v1;reporterv1b\x06proto3"
 
 var (
 	file_forge_reporter_v1_target_proto_rawDescOnce sync.Once
@@ -647,37 +989,53 @@ func file_forge_reporter_v1_target_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_reporter_v1_target_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_reporter_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_forge_reporter_v1_target_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_forge_reporter_v1_target_proto_goTypes = []any{
 	(Target_Kind)(0),              // 0: forge.reporter.v1.Target.Kind
 	(Target_State)(0),             // 1: forge.reporter.v1.Target.State
 	(*Target)(nil),                // 2: forge.reporter.v1.Target
-	(*ListTargetsRequest)(nil),    // 3: forge.reporter.v1.ListTargetsRequest
-	(*ListTargetsResponse)(nil),   // 4: forge.reporter.v1.ListTargetsResponse
-	(*GetTargetRequest)(nil),      // 5: forge.reporter.v1.GetTargetRequest
-	(*GetTargetResponse)(nil),     // 6: forge.reporter.v1.GetTargetResponse
-	(*v1.Repository)(nil),         // 7: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*Call)(nil),                  // 3: forge.reporter.v1.Call
+	(*ListTargetsRequest)(nil),    // 4: forge.reporter.v1.ListTargetsRequest
+	(*ListTargetsResponse)(nil),   // 5: forge.reporter.v1.ListTargetsResponse
+	(*GetTargetRequest)(nil),      // 6: forge.reporter.v1.GetTargetRequest
+	(*GetTargetResponse)(nil),     // 7: forge.reporter.v1.GetTargetResponse
+	(*RetryTargetRequest)(nil),    // 8: forge.reporter.v1.RetryTargetRequest
+	(*RetryTargetResponse)(nil),   // 9: forge.reporter.v1.RetryTargetResponse
+	(*VerifyTargetRequest)(nil),   // 10: forge.reporter.v1.VerifyTargetRequest
+	(*VerifyTargetResponse)(nil),  // 11: forge.reporter.v1.VerifyTargetResponse
+	(*v1.Repository)(nil),         // 12: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
 }
 var file_forge_reporter_v1_target_proto_depIdxs = []int32{
 	0,  // 0: forge.reporter.v1.Target.kind:type_name -> forge.reporter.v1.Target.Kind
-	7,  // 1: forge.reporter.v1.Target.repository:type_name -> forge.event.v1.Repository
+	12, // 1: forge.reporter.v1.Target.repository:type_name -> forge.event.v1.Repository
 	1,  // 2: forge.reporter.v1.Target.state:type_name -> forge.reporter.v1.Target.State
-	8,  // 3: forge.reporter.v1.Target.next_try_time:type_name -> google.protobuf.Timestamp
-	8,  // 4: forge.reporter.v1.Target.tell_time:type_name -> google.protobuf.Timestamp
-	8,  // 5: forge.reporter.v1.Target.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 6: forge.reporter.v1.ListTargetsRequest.states:type_name -> forge.reporter.v1.Target.State
-	2,  // 7: forge.reporter.v1.ListTargetsResponse.targets:type_name -> forge.reporter.v1.Target
-	2,  // 8: forge.reporter.v1.GetTargetResponse.target:type_name -> forge.reporter.v1.Target
-	3,  // 9: forge.reporter.v1.ReporterService.ListTargets:input_type -> forge.reporter.v1.ListTargetsRequest
-	5,  // 10: forge.reporter.v1.ReporterService.GetTarget:input_type -> forge.reporter.v1.GetTargetRequest
-	4,  // 11: forge.reporter.v1.ReporterService.ListTargets:output_type -> forge.reporter.v1.ListTargetsResponse
-	6,  // 12: forge.reporter.v1.ReporterService.GetTarget:output_type -> forge.reporter.v1.GetTargetResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 3: forge.reporter.v1.Target.next_try_time:type_name -> google.protobuf.Timestamp
+	13, // 4: forge.reporter.v1.Target.tell_time:type_name -> google.protobuf.Timestamp
+	13, // 5: forge.reporter.v1.Target.update_time:type_name -> google.protobuf.Timestamp
+	13, // 6: forge.reporter.v1.Target.verify_time:type_name -> google.protobuf.Timestamp
+	13, // 7: forge.reporter.v1.Call.time:type_name -> google.protobuf.Timestamp
+	14, // 8: forge.reporter.v1.Call.duration:type_name -> google.protobuf.Duration
+	1,  // 9: forge.reporter.v1.ListTargetsRequest.states:type_name -> forge.reporter.v1.Target.State
+	2,  // 10: forge.reporter.v1.ListTargetsResponse.targets:type_name -> forge.reporter.v1.Target
+	2,  // 11: forge.reporter.v1.GetTargetResponse.target:type_name -> forge.reporter.v1.Target
+	3,  // 12: forge.reporter.v1.GetTargetResponse.calls:type_name -> forge.reporter.v1.Call
+	2,  // 13: forge.reporter.v1.RetryTargetResponse.target:type_name -> forge.reporter.v1.Target
+	2,  // 14: forge.reporter.v1.VerifyTargetResponse.target:type_name -> forge.reporter.v1.Target
+	4,  // 15: forge.reporter.v1.ReporterService.ListTargets:input_type -> forge.reporter.v1.ListTargetsRequest
+	6,  // 16: forge.reporter.v1.ReporterService.GetTarget:input_type -> forge.reporter.v1.GetTargetRequest
+	8,  // 17: forge.reporter.v1.ReporterService.RetryTarget:input_type -> forge.reporter.v1.RetryTargetRequest
+	10, // 18: forge.reporter.v1.ReporterService.VerifyTarget:input_type -> forge.reporter.v1.VerifyTargetRequest
+	5,  // 19: forge.reporter.v1.ReporterService.ListTargets:output_type -> forge.reporter.v1.ListTargetsResponse
+	7,  // 20: forge.reporter.v1.ReporterService.GetTarget:output_type -> forge.reporter.v1.GetTargetResponse
+	9,  // 21: forge.reporter.v1.ReporterService.RetryTarget:output_type -> forge.reporter.v1.RetryTargetResponse
+	11, // 22: forge.reporter.v1.ReporterService.VerifyTarget:output_type -> forge.reporter.v1.VerifyTargetResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_forge_reporter_v1_target_proto_init() }
@@ -691,7 +1049,7 @@ func file_forge_reporter_v1_target_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_reporter_v1_target_proto_rawDesc), len(file_forge_reporter_v1_target_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ReporterService_ListTargets_FullMethodName = "/forge.reporter.v1.ReporterService/ListTargets"
-	ReporterService_GetTarget_FullMethodName   = "/forge.reporter.v1.ReporterService/GetTarget"
+	ReporterService_ListTargets_FullMethodName  = "/forge.reporter.v1.ReporterService/ListTargets"
+	ReporterService_GetTarget_FullMethodName    = "/forge.reporter.v1.ReporterService/GetTarget"
+	ReporterService_RetryTarget_FullMethodName  = "/forge.reporter.v1.ReporterService/RetryTarget"
+	ReporterService_VerifyTarget_FullMethodName = "/forge.reporter.v1.ReporterService/VerifyTarget"
 )
 
 // ReporterServiceClient is the client API for ReporterService service.
@@ -35,6 +37,13 @@ type ReporterServiceClient interface {
 	// GetTarget shows one target. NOT_FOUND: nothing was ever reported for it,
 	// or it was pruned since.
 	GetTarget(ctx context.Context, in *GetTargetRequest, opts ...grpc.CallOption) (*GetTargetResponse, error)
+	// RetryTarget has a target told at once that is failing, paused or kept. One
+	// that was told is left as it is. NOT_FOUND as of GetTarget.
+	RetryTarget(ctx context.Context, in *RetryTargetRequest, opts ...grpc.CallOption) (*RetryTargetResponse, error)
+	// VerifyTarget reads what GitHub shows of a target that was told, and has it
+	// told again where that differs. FAILED_PRECONDITION: not told yet, or not of
+	// a kind that can be read back. UNAVAILABLE: GitHub does not answer.
+	VerifyTarget(ctx context.Context, in *VerifyTargetRequest, opts ...grpc.CallOption) (*VerifyTargetResponse, error)
 }
 
 type reporterServiceClient struct {
@@ -65,6 +74,26 @@ func (c *reporterServiceClient) GetTarget(ctx context.Context, in *GetTargetRequ
 	return out, nil
 }
 
+func (c *reporterServiceClient) RetryTarget(ctx context.Context, in *RetryTargetRequest, opts ...grpc.CallOption) (*RetryTargetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetryTargetResponse)
+	err := c.cc.Invoke(ctx, ReporterService_RetryTarget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reporterServiceClient) VerifyTarget(ctx context.Context, in *VerifyTargetRequest, opts ...grpc.CallOption) (*VerifyTargetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyTargetResponse)
+	err := c.cc.Invoke(ctx, ReporterService_VerifyTarget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ReporterServiceServer is the server API for ReporterService service.
 // All implementations must embed UnimplementedReporterServiceServer
 // for forward compatibility.
@@ -77,6 +106,13 @@ type ReporterServiceServer interface {
 	// GetTarget shows one target. NOT_FOUND: nothing was ever reported for it,
 	// or it was pruned since.
 	GetTarget(context.Context, *GetTargetRequest) (*GetTargetResponse, error)
+	// RetryTarget has a target told at once that is failing, paused or kept. One
+	// that was told is left as it is. NOT_FOUND as of GetTarget.
+	RetryTarget(context.Context, *RetryTargetRequest) (*RetryTargetResponse, error)
+	// VerifyTarget reads what GitHub shows of a target that was told, and has it
+	// told again where that differs. FAILED_PRECONDITION: not told yet, or not of
+	// a kind that can be read back. UNAVAILABLE: GitHub does not answer.
+	VerifyTarget(context.Context, *VerifyTargetRequest) (*VerifyTargetResponse, error)
 	mustEmbedUnimplementedReporterServiceServer()
 }
 
@@ -92,6 +128,12 @@ func (UnimplementedReporterServiceServer) ListTargets(context.Context, *ListTarg
 }
 func (UnimplementedReporterServiceServer) GetTarget(context.Context, *GetTargetRequest) (*GetTargetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTarget not implemented")
+}
+func (UnimplementedReporterServiceServer) RetryTarget(context.Context, *RetryTargetRequest) (*RetryTargetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryTarget not implemented")
+}
+func (UnimplementedReporterServiceServer) VerifyTarget(context.Context, *VerifyTargetRequest) (*VerifyTargetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyTarget not implemented")
 }
 func (UnimplementedReporterServiceServer) mustEmbedUnimplementedReporterServiceServer() {}
 func (UnimplementedReporterServiceServer) testEmbeddedByValue()                         {}
@@ -150,6 +192,42 @@ func _ReporterService_GetTarget_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReporterService_RetryTarget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetryTargetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReporterServiceServer).RetryTarget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReporterService_RetryTarget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReporterServiceServer).RetryTarget(ctx, req.(*RetryTargetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReporterService_VerifyTarget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyTargetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReporterServiceServer).VerifyTarget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReporterService_VerifyTarget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReporterServiceServer).VerifyTarget(ctx, req.(*VerifyTargetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ReporterService_ServiceDesc is the grpc.ServiceDesc for ReporterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +242,14 @@ var ReporterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTarget",
 			Handler:    _ReporterService_GetTarget_Handler,
+		},
+		{
+			MethodName: "RetryTarget",
+			Handler:    _ReporterService_RetryTarget_Handler,
+		},
+		{
+			MethodName: "VerifyTarget",
+			Handler:    _ReporterService_VerifyTarget_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

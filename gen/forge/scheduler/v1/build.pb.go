@@ -211,6 +211,8 @@ const (
 	Build_REASON_ALREADY_CONTAINED Build_Reason = 17
 	// Queued or waiting: the engine does not answer.
 	Build_REASON_ENGINE_UNAVAILABLE Build_Reason = 18
+	// Cancelled: none of the changed files matches `paths`.
+	Build_REASON_NO_MATCHING_PATHS Build_Reason = 19
 )
 
 // Enum value maps for Build_Reason.
@@ -235,6 +237,7 @@ var (
 		16: "REASON_NEEDS_APPROVAL",
 		17: "REASON_ALREADY_CONTAINED",
 		18: "REASON_ENGINE_UNAVAILABLE",
+		19: "REASON_NO_MATCHING_PATHS",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -256,6 +259,7 @@ var (
 		"REASON_NEEDS_APPROVAL":        16,
 		"REASON_ALREADY_CONTAINED":     17,
 		"REASON_ENGINE_UNAVAILABLE":    18,
+		"REASON_NO_MATCHING_PATHS":     19,
 	}
 )
 
@@ -1615,7 +1619,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x0f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x0f\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1675,7 +1679,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\x86\x04\n" +
+	"\vACTION_PUSH\x10\x05\"\xa4\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -1696,7 +1700,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x19REASON_ENVIRONMENT_FROZEN\x10\x0f\x12\x19\n" +
 	"\x15REASON_NEEDS_APPROVAL\x10\x10\x12\x1c\n" +
 	"\x18REASON_ALREADY_CONTAINED\x10\x11\x12\x1d\n" +
-	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\"\xcc\x03\n" +
+	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\x12\x1c\n" +
+	"\x18REASON_NO_MATCHING_PATHS\x10\x13\"\xcc\x03\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +

@@ -1,0 +1,164 @@
+package reporter
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-github/v62/github"
+
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// GitHub's bounds.
+// https://docs.github.com/rest/checks/runs#create-a-check-run
+const (
+	maxAnnotations = 50     // a call
+	maxText        = 65_535 // characters of a summary or a text
+)
+
+const (
+	tailLines   = 60
+	listedSteps = 100
+	maxStepName = 120
+	maxMessage  = 1000 // characters of an annotation
+	maxPath     = 255
+	maxLine     = 1_000_000
+)
+
+// output is the page of a check run.
+func output(r *reporterv1.ReportRequest, title string) *github.CheckRunOutput {
+	o := &github.CheckRunOutput{Title: &title, Summary: new(summary(r.GetBuild()))}
+	if looks[r.GetBuild().GetState()].status == pending {
+		return o
+	}
+	if lines := tail(r.GetOutput(), tailLines); len(lines) > 0 {
+		o.Text = new(fenced("The last lines of what it printed:", lines))
+	}
+	o.Annotations = annotations(r)
+	return o
+}
+
+// summary is a build's steps with their times, and where to read on.
+func summary(b *schedulerv1.Build) string {
+	var text strings.Builder
+	if b.GetMessage() != "" {
+		fmt.Fprintf(&text, "%s\n\n", markdown(b.GetMessage(), maxMessage))
+	}
+	for i, step := range b.GetSteps() {
+		if i == 0 {
+			text.WriteString("| | step | took |\n|---|---|---|\n")
+		}
+		if i == listedSteps {
+			fmt.Fprintf(&text, "| | and %d more | |\n", len(b.GetSteps())-i)
+			break
+		}
+		fmt.Fprintf(&text, "| %s | %d. %s | %s |\n", marksOf[step.GetState()], step.GetNumber(), markdown(step.GetName(), maxStepName), took(step))
+	}
+	fmt.Fprintf(&text, "\n[All output](%s)", b.GetUrl())
+	return strings.TrimSpace(text.String())
+}
+
+// marksOf show at a glance how a step ended.
+var marksOf = map[schedulerv1.Step_State]string{
+	schedulerv1.Step_STATE_PENDING: "◦",
+	schedulerv1.Step_STATE_RUNNING: "▶",
+	schedulerv1.Step_STATE_PASSED:  "✓",
+	schedulerv1.Step_STATE_FAILED:  "✗",
+	schedulerv1.Step_STATE_SKIPPED: "–",
+	schedulerv1.Step_STATE_STOPPED: "■",
+}
+
+// What a terminal would not print: colours, titles, moves of the cursor.
+var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[@-Z\\\\^_])")
+
+// tail is the last lines of an output as a terminal shows them.
+func tail(printed []byte, most int) []string {
+	text := escapes.ReplaceAllString(strings.ToValidUTF8(string(bytes.TrimRight(printed, "\r\n")), "\ufffd"), "")
+	if text == "" {
+		return nil
+	}
+	lines := strings.Split(text, "\n")
+	lines = lines[max(len(lines)-most, 0):]
+	for i, line := range lines {
+		line = strings.TrimRight(line, "\r")
+		line = line[strings.LastIndexByte(line, '\r')+1:] // a progress bar, drawn over
+		lines[i] = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) && r != '\t' {
+				return -1
+			}
+			return r
+		}, line)
+	}
+	return lines
+}
+
+// fenced are lines that GitHub shows as they are; of too many characters, the
+// last.
+func fenced(lead string, lines []string) string {
+	fence := "```"
+	body := strings.Join(lines, "\n")
+	for strings.Contains(body, fence) {
+		fence += "`"
+	}
+	room := maxText - utf8.RuneCountInString(lead) - 2*len(fence) - len("\n\n\n\n")
+	if runes := []rune(body); len(runes) > room {
+		body = string(runes[len(runes)-room:])
+	}
+	return lead + "\n\n" + fence + "\n" + body + "\n" + fence
+}
+
+// annotations are errors of .forge.yml, and what the output says of files at
+// line and column.
+func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
+	lines := tail(r.GetOutput(), maxReported)
+	if r.GetBuild().GetReason() == schedulerv1.Build_REASON_CONFIG_INVALID {
+		lines = append(lines, r.GetBuild().GetMessage())
+	}
+	var found []*github.CheckRunAnnotation
+	seen := map[string]bool{}
+	for _, line := range lines {
+		one := annotation(line)
+		if one == nil || seen[line] {
+			continue
+		}
+		seen[line] = true
+		if found = append(found, one); len(found) == maxAnnotations {
+			break
+		}
+	}
+	return found
+}
+
+// file:line:col: message, as compilers and linters write it.
+var complaint = regexp.MustCompile(`^\s*([^\s:"'()<>|*?]+):(\d{1,7}):(\d{1,7}):\s*(\S.*)$`)
+
+// annotation is what a line says of a file of the repository; nil if it says
+// nothing. A path that leads out of the repository is none of GitHub's business.
+func annotation(line string) *github.CheckRunAnnotation {
+	m := complaint.FindStringSubmatch(line)
+	if m == nil {
+		return nil
+	}
+	file := path.Clean(m[1])
+	at, err := strconv.Atoi(m[2])
+	column, columnErr := strconv.Atoi(m[3])
+	switch {
+	case err != nil, columnErr != nil, at < 1, at > maxLine, column < 1:
+		return nil
+	case path.IsAbs(file), file == ".", file == "..", strings.HasPrefix(file, "../"), strings.Contains(file, "\\"), len(file) > maxPath:
+		return nil
+	case !strings.Contains(path.Base(file), "."): // a time, an address and its port
+		return nil
+	}
+	return &github.CheckRunAnnotation{
+		Path: &file, StartLine: &at, EndLine: &at, StartColumn: &column, EndColumn: &column,
+		AnnotationLevel: new("failure"), Message: new(cut(oneLine(m[4]), maxMessage)),
+	}
+}
