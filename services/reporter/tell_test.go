@@ -1,7 +1,6 @@
 package reporter
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -140,36 +139,34 @@ func TestReportMeetsTroubleOnTheWay(t *testing.T) {
 		"token of suspended": {mint: fault.New(fault.Conflict, "installation of octo is suspended"), state: paused, pause: time.Second, says: "suspended"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kittest.DBs(t, "reporter", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
-				w := newWorld(t)
-				s := w.reporter(open())
-				mint := w.mint
-				if c.mint != nil {
-					w.minting(func(*configv1.CreateTokenRequest) (string, error) { return "", c.mint })
-				}
-				w.onTheWay(c.way)
-				w.background(s.Run)
-				w.report(s, 1, like(w.build(good), good))
-				got := w.reaches(s, c.state)
-				if !strings.Contains(got.GetError(), c.says) {
-					t.Errorf("error is %q, want something with %q", got.GetError(), c.says)
-				}
-				if next := got.GetNextTryTime(); c.pause == 0 && next != nil || c.pause > 0 && next.AsTime() != w.clock.Now().Add(c.pause) {
-					t.Errorf("next try at %v, want %v after %v", next.AsTime(), c.pause, w.clock.Now())
-				}
-				// Once the trouble is over, the next try or the next report gets through.
-				w.onTheWay(nil)
-				w.minting(mint)
-				if c.pause == 0 {
-					w.report(s, 2, like(w.build(good), good))
-				}
-				w.clock.Advance(c.pause)
-				s.loop.Wake()
-				if got := w.reaches(s, told); got.GetError() != "" || got.GetAttempts() != 0 {
-					t.Errorf("told, and still %v", got)
-				}
-				w.wantHistory("success: Passed, 1 step")
-			})
+			w := newWorld(t)
+			s := w.reporter(sqlite(t))
+			mint := w.mint
+			if c.mint != nil {
+				w.minting(func(*configv1.CreateTokenRequest) (string, error) { return "", c.mint })
+			}
+			w.onTheWay(c.way)
+			w.background(s.Run)
+			w.report(s, 1, like(w.build(good), good))
+			got := w.reaches(s, c.state)
+			if !strings.Contains(got.GetError(), c.says) {
+				t.Errorf("error is %q, want something with %q", got.GetError(), c.says)
+			}
+			if next := got.GetNextTryTime(); c.pause == 0 && next != nil || c.pause > 0 && next.AsTime() != w.clock.Now().Add(c.pause) {
+				t.Errorf("next try at %v, want %v after %v", next.AsTime(), c.pause, w.clock.Now())
+			}
+			// Once the trouble is over, the next try or the next report gets through.
+			w.onTheWay(nil)
+			w.minting(mint)
+			if c.pause == 0 {
+				w.report(s, 2, like(w.build(good), good))
+			}
+			w.clock.Advance(c.pause)
+			s.loop.Wake()
+			if got := w.reaches(s, told); got.GetError() != "" || got.GetAttempts() != 0 {
+				t.Errorf("told, and still %v", got)
+			}
+			w.wantHistory("success: Passed, 1 step")
 		})
 	}
 }
@@ -406,9 +403,7 @@ func (w *world) allRight(s *Service, commits map[string]bool, state string) {
 	kittest.Eventually(w.t, 3*soon, func() error {
 		w.clock.Advance(time.Second)
 		s.loop.Wake()
-		resp, err := s.ListTargets(context.WithoutCancel(w.t.Context()), &reporterv1.ListTargetsRequest{})
-		w.must(err)
-		for _, one := range resp.GetTargets() {
+		for _, one := range w.targets(s) {
 			if one.GetState() != told {
 				return fmt.Errorf("target is %v", one)
 			}

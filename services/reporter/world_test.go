@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -31,13 +32,18 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childAt) != "" {
+		os.Exit(beReporter())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const soon = 10 * time.Second
 
 // world is a GitHub with octo/shop, and a config that hands out its tokens.
 type world struct {
-	t            *testing.T
+	t            testing.TB
 	sim          *githubsim.Sim
 	clock        *kittest.Clock
 	github       *httptest.Server
@@ -45,6 +51,7 @@ type world struct {
 	repository   *eventv1.Repository
 	installation int64
 	sha          string
+	adjust       func(*Deps) // of a reporter that is made; nil: nothing
 
 	mu    sync.Mutex
 	way   func(w http.ResponseWriter, r *http.Request) bool // what happens on the way to GitHub; true: it is over there
@@ -52,14 +59,20 @@ type world struct {
 	asked []*configv1.CreateTokenRequest
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	return newWorldWithin(t, githubsim.Limits{})
+}
+
+// newWorldWithin is one where GitHub has limits.
+func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, clock: kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))}
-	w.sim = githubsim.New(githubsim.Config{AppID: 7, AppKey: &key.PublicKey})
+	w.sim = githubsim.New(githubsim.Config{AppID: 7, AppKey: &key.PublicKey, Limits: limits})
 	t.Cleanup(w.sim.Close)
 	w.installation = w.sim.AddInstallation("octo")
 	w.must(w.sim.AddRepository(githubsim.Repository{Owner: "octo", Name: "shop", Files: map[string]string{"README.md": "shop"}}))
@@ -160,10 +173,14 @@ func (t tokens) CreateToken(_ context.Context, req *configv1.CreateTokenRequest)
 
 func (w *world) reporter(db *sqldb.DB) *Service {
 	w.t.Helper()
-	s, err := New(Deps{
+	deps := Deps{
 		DB: db, Config: w.config, GitHubAPIURL: w.github.URL, Log: kittest.Log(w.t), Now: w.clock.Now,
 		Random: func() float64 { return 0 },
-	})
+	}
+	if w.adjust != nil {
+		w.adjust(&deps)
+	}
+	s, err := New(deps)
 	w.must(err)
 	return s
 }
@@ -245,4 +262,55 @@ func databases(t *testing.T, test func(t *testing.T, w *world, open func() *sqld
 	kittest.DBs(t, "reporter", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
 		test(t, newWorld(t), open)
 	})
+}
+
+// sqlite opens an empty database of the kind that most have, for what is the
+// same on each.
+func sqlite(t testing.TB) *sqldb.DB {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "reporter", Migrations: Migrations(), Log: kittest.Log(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// told has a reporter run until GitHub knows all that was reported, and stop.
+func (w *world) toldAll(s *Service) {
+	w.t.Helper()
+	stop := w.background(s.Run)
+	kittest.Eventually(w.t, soon, func() error {
+		w.clock.Advance(time.Second)
+		s.loop.Wake()
+		for _, t := range w.targets(s) {
+			if t.GetState() != told {
+				return fmt.Errorf("target is %v", t)
+			}
+		}
+		return nil
+	})
+	stop()
+}
+
+func (w *world) targets(s *Service) []*reporterv1.Target {
+	w.t.Helper()
+	resp, err := s.ListTargets(context.WithoutCancel(w.t.Context()), &reporterv1.ListTargetsRequest{PageSize: largestPage})
+	w.must(err)
+	return resp.GetTargets()
+}
+
+// changes counts the calls that changed something on GitHub since the given one.
+func (w *world) changes(since int) int {
+	n := 0
+	for _, c := range w.sim.Calls()[since:] {
+		if c.Method != http.MethodGet && c.Installation != 0 {
+			n++
+		}
+	}
+	return n
 }
