@@ -20,7 +20,7 @@ func (w *world) question() *reporterv1.AnswerRequest {
 	id, err := w.sim.Comment("octo", "shop", number, "mallory", "/forge retest")
 	w.must(err)
 	return &reporterv1.AnswerRequest{
-		Repository: w.repository, InstallationId: w.installation, CommentId: id, PullRequest: int32(number), //nolint:gosec // small
+		Repository: w.repository, InstallationId: w.installation, CommentId: id, PullRequest: int32(number),
 		Reaction: reporterv1.AnswerRequest_REACTION_REFUSED, Text: "mallory may not write to octo/shop, so nothing is run.",
 	}
 }

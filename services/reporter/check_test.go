@@ -193,7 +193,7 @@ func TestPagesOfCheckRuns(t *testing.T) {
 		}
 		for i := range steps {
 			b.Steps = append(b.Steps, &schedulerv1.Step{
-				Number: int32(i + 1), Name: name, State: schedulerv1.Step_State(2 + i%5), //nolint:gosec // small
+				Number: int32(i + 1), Name: name, State: schedulerv1.Step_State(2 + i%5),
 				StartTime: timestamppb.New(begin), EndTime: timestamppb.New(begin.Add(time.Duration(i) * time.Second)),
 			})
 		}

@@ -30,7 +30,12 @@ import (
 const childAt = "TEST_REPORTER_CHILD"
 
 // child is a reporter in a process of its own.
-type child struct{ Dir, Config, Listen, GitHub string }
+type child struct {
+	Dir    string `json:"dir"`
+	Config string `json:"config"`
+	Listen string `json:"listen"`
+	GitHub string `json:"github"`
+}
 
 func beReporter() int {
 	var c child
@@ -67,7 +72,7 @@ func (c child) run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.Run(ctx) })
 	running.Go(func() error { return server.Serve(ctx, lis) })
-	fmt.Println("up")
+	fmt.Fprintln(os.Stdout, "up")
 	return running.Wait()
 }
 
@@ -78,7 +83,7 @@ func (c child) start(t *testing.T) (kill func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this very test
+	self := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
 	self.Env = append(os.Environ(), childAt+"="+string(as))
 	self.Stderr = os.Stderr
 	out, err := self.StdoutPipe()

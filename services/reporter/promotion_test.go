@@ -86,7 +86,7 @@ func TestPromotionWithNothingToOpenIsDone(t *testing.T) {
 		"nothing new":          {func(w *world) { w.must(w.sim.CreateBranch("octo", "shop", "production", "main")) }, "nothing to promote"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+			onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 				c.prepare(w)
 				s := w.reporter(open())
 				w.background(s.Run)
@@ -101,7 +101,7 @@ func TestPromotionWithNothingToOpenIsDone(t *testing.T) {
 }
 
 func TestPromotionIsNeverOpenedTwice(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		lists := 0 // right after the first, somebody opens the same by hand
 		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -125,7 +125,7 @@ func TestPromotionIsNeverOpenedTwice(t *testing.T) {
 }
 
 func TestLostAnswerToAnOpenedPromotionIsFoundAgain(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		w.onTheWay(func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPost {
@@ -144,4 +144,30 @@ func TestLostAnswerToAnOpenedPromotionIsFoundAgain(t *testing.T) {
 		}
 		w.pulls(1)
 	})
+}
+
+func TestPromotionListsThePullRequestsItCarries(t *testing.T) {
+	w := newWorld(t)
+	s := w.reporter(sqlite(t))
+	w.ahead()
+	for _, title := range []string{"Sell apples", "Sell pears, @octocat", "Never merged"} {
+		branch := strings.ToLower(strings.Fields(title)[1])
+		w.must(w.sim.CreateBranch("octo", "shop", branch, "main"))
+		_, err := w.sim.Commit("octo", "shop", branch, githubsim.Commit{Files: map[string]string{branch: branch}})
+		w.must(err)
+		number, err := w.sim.OpenPullRequest("octo", "shop", githubsim.PullRequest{Title: title, Head: branch})
+		w.must(err)
+		if title != "Never merged" {
+			_, err = w.sim.Merge("octo", "shop", number)
+			w.must(err)
+		}
+	}
+	head, err := w.sim.Head("octo", "shop", "main")
+	w.must(err)
+	w.promote(s, head)
+	w.toldAll(s)
+	body := w.pulls(4)[3].Body
+	if !strings.HasSuffix(body, "\nIt carries:\n\n- #2 Sell pears, @\u200boctocat\n- #1 Sell apples\n") {
+		t.Errorf("body %q", body)
+	}
 }

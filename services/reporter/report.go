@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -178,7 +179,7 @@ func (s *Service) Answer(ctx context.Context, req *reporterv1.AnswerRequest) (*r
 		return nil, fmt.Errorf("answer to comment %d: %w", req.GetCommentId(), err)
 	}
 	kind, repositoryID := reporterv1.Target_KIND_COMMENT, req.GetRepository().GetId()
-	err = s.store.change(ctx, targetID(kind, repositoryID, fmt.Sprint(req.GetCommentId())), kind, repositoryID, func(t *target) {
+	err = s.store.change(ctx, targetID(kind, repositoryID, strconv.FormatInt(req.GetCommentId(), 10)), kind, repositoryID, func(t *target) {
 		if t.version > 0 {
 			return
 		}

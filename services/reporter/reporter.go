@@ -185,7 +185,7 @@ func (s *Service) claim(ctx context.Context, limit int) ([]target, error) {
 // wait.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.transport.CloseIdleConnections()
-	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil {
+	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reporter: %w", err)
 	}
 	s.alarm.Reset(0)

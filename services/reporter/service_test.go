@@ -22,7 +22,7 @@ func wantFault(t *testing.T, err error, kind fault.Kind, says string) {
 }
 
 func TestIncompleteRequestsAreRefused(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		_, err := s.Report(t.Context(), &reporterv1.ReportRequest{})
 		wantFault(t, err, fault.Invalid, "the report lacks its repository, sha, context, state, version")
@@ -100,7 +100,7 @@ func TestUninstalledAppLeavesTargetsToAPerson(t *testing.T) {
 }
 
 func TestEventsOfNoConcernAreIgnored(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		for _, c := range []struct {
 			action string
@@ -122,7 +122,7 @@ func TestEventsOfNoConcernAreIgnored(t *testing.T) {
 }
 
 func TestOnlyTheSchedulerReports(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		for room, want := range map[string]error{"scheduler": nil, "gateway": fault.New(fault.Denied, "")} {
 			server := rpc.NewServer(rpc.Config{Name: "reporter", Access: Access()})

@@ -3,6 +3,7 @@ package reporter
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -16,7 +17,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// What was told is read back four times within verifyWithin: after five minutes,
+// What was told is read back five times within verifyWithin: after five minutes,
 // and after four times as long each time. At most sweepMost calls are made per
 // sweep and installation: 120 of the 5,000 that GitHub grants in an hour.
 const (
@@ -64,15 +65,13 @@ func (s *Service) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, t := range some {
 		if _, err := s.readBack(ctx, t); err != nil {
-			s.deps.Log.WarnContext(ctx, "what GitHub shows is not known", "target", t.id, "sha", t.sha, "context", t.context, "error", err)
-		}
-		if ctx.Err() != nil {
-			break
+			errs = append(errs, fmt.Errorf("target %s: %w", t.id, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // readBack compares what GitHub shows with what it was told, of a target and of
@@ -237,12 +236,15 @@ func (s *store) claimVerify(ctx context.Context, now time.Time, spare func(insta
 		if err != nil {
 			return err
 		}
-		taken := map[int64]int{}
+		taken, commits := map[int64]int{}, map[string]bool{}
 		for _, t := range due {
-			if taken[t.installationID] == sweepMost || spare(t.installationID) {
+			commit := fmt.Sprintf("%d %s", t.repository.GetId(), t.sha)
+			together := t.kind == reporterv1.Target_KIND_STATUS && commits[commit] // one call reads them all
+			if together || taken[t.installationID] == sweepMost || spare(t.installationID) {
 				continue
 			}
 			taken[t.installationID]++
+			commits[commit] = commits[commit] || t.kind == reporterv1.Target_KIND_STATUS
 			// Should this one come to nothing, the next one does.
 			t.verify = t.nextVerify(now)
 			if err := save(ctx, tx, t); err != nil {

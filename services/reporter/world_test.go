@@ -256,6 +256,13 @@ func like(b *schedulerv1.Build, state schedulerv1.Build_State) *schedulerv1.Buil
 	}
 }
 
+// onSQLite runs a test on the kind of database that most have, for what is the
+// same on each.
+func onSQLite(t *testing.T, test func(t *testing.T, w *world, open func() *sqldb.DB)) {
+	t.Helper()
+	test(t, newWorld(t), func() *sqldb.DB { return sqlite(t) })
+}
+
 // databases runs a test on each kind of database.
 func databases(t *testing.T, test func(t *testing.T, w *world, open func() *sqldb.DB)) {
 	t.Helper()
@@ -264,8 +271,7 @@ func databases(t *testing.T, test func(t *testing.T, w *world, open func() *sqld
 	})
 }
 
-// sqlite opens an empty database of the kind that most have, for what is the
-// same on each.
+// sqlite opens an empty database.
 func sqlite(t testing.TB) *sqldb.DB {
 	t.Helper()
 	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "reporter", Migrations: Migrations(), Log: kittest.Log(t)})

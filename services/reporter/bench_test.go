@@ -1,0 +1,145 @@
+package reporter
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+// atOnce has a world's reporters live in the present.
+func atOnce(d *Deps) { d.Now, d.Log = time.Now, slog.New(slog.DiscardHandler) }
+
+// BenchmarkTell is how long it takes from a build's end to GitHub's receipt, in
+// round trips to the same GitHub: a request that sets a status, on a connection
+// that is open.
+func BenchmarkTell(b *testing.B) {
+	w := newWorld(b)
+	w.adjust = atOnce
+	s := w.reporter(sqlite(b))
+	w.background(s.Run)
+	received := make(chan time.Time, 1)
+	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
+		w.sim.ServeHTTP(rw, r)
+		if r.Header.Get("X-Bench") == "" {
+			received <- time.Now()
+		}
+		return true
+	})
+	token, err := w.mint(nil)
+	w.must(err)
+	var told, trips []time.Duration
+	for i := range b.N {
+		begin := time.Now()
+		w.roundTrip(token)
+		trips = append(trips, time.Since(begin))
+
+		one := like(w.build(good), good)
+		one.Context = fmt.Sprintf("forge/test-%d", i)
+		begin = time.Now()
+		w.report(s, 1, one)
+		told = append(told, (<-received).Sub(begin))
+	}
+	slices.Sort(told)
+	slices.Sort(trips)
+	p50, trip := told[len(told)/2], trips[len(trips)/2]
+	b.ReportMetric(float64(p50.Microseconds()), "p50-µs")
+	b.ReportMetric(float64(trip.Microseconds()), "round-trip-µs")
+	b.ReportMetric(float64(p50)/float64(trip), "round-trips")
+}
+
+// BenchmarkCalls counts the calls of a build that takes its time.
+func BenchmarkCalls(b *testing.B) {
+	for _, c := range []struct {
+		name, report, context string
+		most                  int
+	}{
+		{"statuses", "statuses", "forge/test", 3},
+		{"both", "both", "forge/test", 6},
+		{"deploy", "statuses", "forge/deploy-staging", 7},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for range b.N {
+				w := newWorld(b)
+				w.adjust = func(d *Deps) { d.Report = c.report }
+				s := w.reporter(sqlite(b))
+				before := len(w.sim.Calls())
+				for i, state := range []schedulerv1.Build_State{queued, schedulerv1.Build_STATE_STARTING, running, good} {
+					one := like(w.build(state), state)
+					one.Context = c.context
+					w.report(s, int64(i+1), one)
+					w.toldAll(s)
+				}
+				calls := len(w.sim.Calls()) - before
+				if calls > c.most {
+					b.Errorf("%d calls, want %d at most", calls, c.most)
+				}
+				b.ReportMetric(float64(calls), "calls")
+			}
+		})
+	}
+}
+
+// BenchmarkBurst has 600 builds queue up, run and end within a minute of a GitHub
+// with its published limits, whose clock runs 240 times as fast, and compares
+// when the last final state is told with the soonest that the limits allow.
+func BenchmarkBurst(b *testing.B) {
+	const builds, speed = 600, 240
+	limits := githubsim.PublishedLimits()
+	limits.Speed = speed
+	for range b.N {
+		w := newWorldWithin(b, limits)
+		w.adjust = func(d *Deps) { atOnce(d); d.Spacing = time.Second / speed }
+		s := w.reporter(sqlite(b))
+		w.background(s.Run)
+		begin := time.Now()
+		for version, state := range []schedulerv1.Build_State{queued, running, good} {
+			for i := range builds {
+				one := like(w.build(state), state)
+				one.Id, one.Context = fmt.Sprintf("b%d", i), fmt.Sprintf("forge/test-%d", i)
+				w.report(s, int64(version+1), one)
+			}
+		}
+		kittest.Eventually(b, 2*time.Minute, func() error {
+			if shows, err := w.sim.Statuses("octo", "shop", w.sha); err != nil || right(shows) < builds {
+				return fmt.Errorf("%d of %d right, %w", right(shows), builds, err)
+			}
+			return nil
+		})
+		took, least := time.Since(begin), w.sim.LeastTime(builds)
+		b.ReportMetric(took.Seconds()*speed/60, "minutes")
+		b.ReportMetric(float64(took)/float64(least), "least-times")
+		b.ReportMetric(float64(len(w.sim.Calls()))/builds, "calls/build")
+	}
+}
+
+func right(shows map[string]githubsim.Status) (n int) {
+	for _, st := range shows {
+		if st.State == "success" {
+			n++
+		}
+	}
+	return n
+}
+
+// roundTrip sets a status by itself.
+func (w *world) roundTrip(token string) {
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.github.URL+"/repos/octo/shop/statuses/"+w.sha, statusBody())
+	w.must(err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("X-Bench", "1")
+	resp, err := w.github.Client().Do(req)
+	w.must(err)
+	w.must(resp.Body.Close())
+}
+
+func statusBody() *strings.Reader {
+	return strings.NewReader(`{"state":"success","context":"bench","description":"Passed, 1 step"}`)
+}

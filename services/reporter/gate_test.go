@@ -1,0 +1,164 @@
+package reporter
+
+import (
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+func newTestGate() (*gate, *kittest.Clock) {
+	clock := kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
+	return newGate(clock.Now, time.Second), clock
+}
+
+// calls counts the calls that an installation gets through, one after the other,
+// until the clock reaches the end.
+func (g *gate) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) (n int) {
+	for {
+		ok, again := g.enter(1, unfinished)
+		switch {
+		case ok:
+			g.leave(1)
+			n++
+		case again.After(end):
+			return n
+		default:
+			clock.Advance(again.Sub(clock.Now()))
+		}
+		if n == 1000 {
+			return n
+		}
+	}
+}
+
+func TestRefusalHoldsTheWholeInstallationBack(t *testing.T) {
+	g, clock := newTestGate()
+	g.refused(1, 17*time.Second)
+	if ok, again := g.enter(1, false); ok || !again.Equal(clock.Now().Add(17*time.Second)) {
+		t.Errorf("let in: %v, or at %v", ok, again)
+	}
+	if ok, _ := g.enter(2, false); !ok {
+		t.Error("another installation is held back too")
+	}
+	clock.Advance(17 * time.Second)
+	if ok, _ := g.enter(1, false); !ok {
+		t.Error("held back for longer than GitHub asked for")
+	}
+}
+
+func TestRefusalsOfCallsUnderWayCountOnce(t *testing.T) {
+	g, clock := newTestGate()
+	for range 5 {
+		g.refused(1, 2*time.Second)
+	}
+	clock.Advance(2 * time.Second)
+	if n := g.callsUntil(clock, false, clock.Now().Add(500*time.Millisecond)); n < 5 {
+		t.Errorf("%d calls in half a second: each refusal widened the spacing", n)
+	}
+}
+
+func TestCallsAreSpacedAfterRefusalsAndRecover(t *testing.T) {
+	g, clock := newTestGate()
+	for range 6 {
+		g.refused(1, time.Second)
+		clock.Advance(time.Second)
+	}
+	if n := g.callsUntil(clock, false, clock.Now().Add(5*time.Second)); n > 6 {
+		t.Errorf("%d calls in the first 5 seconds, want one a second", n)
+	}
+	if n := g.callsUntil(clock, false, clock.Now().Add(time.Minute)); n < 1000 {
+		t.Errorf("%d calls in the minute after, want the spacing gone", n)
+	}
+}
+
+func TestFinalStatesGoFirstWhenCallsAreScarce(t *testing.T) {
+	g, clock := newTestGate()
+	g.refused(1, time.Second)
+	clock.Advance(time.Second)
+	if ok, _ := g.enter(1, true); ok {
+		t.Error("a pending state takes the first call")
+	}
+	if ok, _ := g.enter(1, false); !ok {
+		t.Error("a final state does not get the first call")
+	}
+	g.leave(1)
+	clock.Advance(5 * time.Second)
+	if ok, _ := g.enter(1, true); !ok {
+		t.Error("a pending state never gets a call")
+	}
+}
+
+func TestLastCallsOfTheHourAreForFinalStates(t *testing.T) {
+	g, clock := newTestGate()
+	reset := clock.Now().Add(20 * time.Minute)
+	header := http.Header{}
+	for name, value := range map[string]string{"Limit": "5000", "Remaining": "400", "Reset": strconv.FormatInt(reset.Unix(), 10)} {
+		header.Set("X-Ratelimit-"+name, value)
+	}
+	g.heard(1, header)
+	if ok, again := g.enter(1, true); ok || !again.Equal(reset) {
+		t.Errorf("a pending state is let in: %v, or at %v", ok, again)
+	}
+	if ok, _ := g.enter(1, false); !ok {
+		t.Error("a final state is held back")
+	}
+	header.Set("X-Ratelimit-Remaining", "4000") // overtaken by the answer before
+	g.heard(1, header)
+	if left := g.remaining()[1]; left != 400 {
+		t.Errorf("%d calls remain, want 400", left)
+	}
+	clock.Advance(20 * time.Minute)
+	if ok, _ := g.enter(1, true); !ok || g.remaining()[1] != 5000 {
+		t.Errorf("the new hour has not begun: %v", g.remaining())
+	}
+}
+
+func TestSlowInstallationLeavesWorkersToOthers(t *testing.T) {
+	g, _ := newTestGate()
+	for range perInstallation {
+		g.enter(1, false)
+	}
+	if ok, again := g.enter(1, false); ok || !again.IsZero() {
+		t.Errorf("one more is let in: %v, or at %v", ok, again)
+	}
+	if ok, _ := g.enter(2, false); !ok {
+		t.Error("another installation has to wait")
+	}
+	if !g.leave(1) || g.leave(1) {
+		t.Error("who was turned away is to be told once")
+	}
+}
+
+// The clock is real here, and GitHub's is 120 times as fast.
+func TestMoreThanGitHubAllowsIsToldAllTheSame(t *testing.T) {
+	w := newWorldWithin(t, githubsim.Limits{ContentMinute: 20, Points: 900, Speed: 120})
+	w.adjust = func(d *Deps) { d.Now, d.Spacing = time.Now, time.Second/120 }
+	s := w.reporter(sqlite(t))
+	commits := w.commits(40)
+	for sha := range commits {
+		for version, b := range []bool{false, true} {
+			one := like(w.build(queued), queued)
+			if b {
+				one = like(w.build(good), good)
+			}
+			one.Sha = sha
+			w.report(s, int64(version+1), one)
+		}
+	}
+	w.background(s.Run)
+	w.allRight(s, commits, "success")
+	refused := 0
+	for _, c := range w.sim.Calls() {
+		if c.Status == http.StatusForbidden {
+			refused++
+		}
+	}
+	// At most those under way each time that a minute's worth is used up.
+	if refused == 0 || refused > 6*perInstallation {
+		t.Errorf("%d calls refused", refused)
+	}
+}
