@@ -19,7 +19,7 @@ func (s *Service) ReceiveEvent(ctx context.Context, req *reporterv1.ReceiveEvent
 	if err != nil {
 		return nil, err
 	}
-	s.loop.Wake()
+	s.wake()
 	return &reporterv1.ReceiveEventResponse{Decision: decision}, nil
 }
 
@@ -36,6 +36,7 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 
 func (s *Service) installationChanged(ctx context.Context, event *eventv1.Event, account string) (*eventv1.Decision, error) {
 	id, now := event.GetInstallationId(), s.deps.Now()
+	s.tokens.drop(id, 0) // they know the installation as it was
 	switch event.GetAction() {
 	case "suspend":
 		// An event may be late: that it is suspended, config and GitHub say best

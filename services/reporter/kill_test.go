@@ -116,7 +116,7 @@ func TestReporterThatIsKilledInAStormTellsAll(t *testing.T) {
 	server := rpc.NewServer(rpc.Config{Name: "config", TrustLoopback: true, Access: map[string]rpc.Access{
 		configv1.TokenService_CreateToken_FullMethodName: {Rooms: []string{"reporter"}, NoAdmin: true},
 	}})
-	configv1.RegisterTokenServiceServer(server, tokens{world: w})
+	configv1.RegisterTokenServiceServer(server, tokenServer{world: w})
 	w.background(func(ctx context.Context) error { return server.Serve(ctx, lis) })
 	for _, m := range []githubsim.Misbehaviour{
 		{Share: 0.05, Status: 502},

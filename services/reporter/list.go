@@ -91,7 +91,7 @@ func (s *Service) RetryTarget(ctx context.Context, req *reporterv1.RetryTargetRe
 	if err != nil {
 		return nil, err
 	}
-	s.loop.Wake()
+	s.wake()
 	return &reporterv1.RetryTargetResponse{Target: found.proto()}, nil
 }
 

@@ -138,7 +138,7 @@ func TestLostAnswerToAnOpenedPromotionIsFoundAgain(t *testing.T) {
 		w.promote(s, w.ahead())
 		w.reaches(s, failing)
 		w.clock.Advance(firstPause)
-		s.loop.Wake()
+		s.wake()
 		if got := w.reaches(s, told); got.GetPullRequest() != 1 || got.GetDescription() != "found open" {
 			t.Errorf("target is %v", got)
 		}

@@ -39,7 +39,11 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 	if err != nil {
 		return nil, fmt.Errorf("report of build %s: %w", b.GetId(), err)
 	}
+	var leased []target
+	all := true
 	err = s.store.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		s.unlease(leased) // of a transaction that is tried again
+		leased = nil
 		siblings, err := s.store.siblings(ctx, tx, b.GetRepository().GetId(), b.GetSha(), b.GetContext())
 		if err != nil || slices.ContainsFunc(siblings, func(t target) bool { return t.version >= req.GetVersion() }) {
 			return err
@@ -57,7 +61,14 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 				t.repository, t.installationID = b.GetRepository(), b.GetInstallationId()
 				t.sha, t.context, t.buildID = b.GetSha(), b.GetContext(), b.GetId()
 				t.traceparent = telemetry.Traceparent(ctx)
-				t.schedule(s.deps.Now())
+				now := s.deps.Now()
+				t.schedule(now)
+				if s.lease(t, now) {
+					leased = append(leased, *t)
+					t.begun = true
+				} else {
+					all = false
+				}
 			}); err != nil {
 				return err
 			}
@@ -65,9 +76,15 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 		return nil
 	})
 	if err != nil {
+		s.unlease(leased)
 		return nil, sqldb.Kind(fmt.Errorf("report of build %s: %w", b.GetId(), err))
 	}
-	s.loop.Wake()
+	s.giveUp(ctx, s.handover.put(leased))
+	if all {
+		s.loop.Wake()
+	} else {
+		s.wake()
+	}
 	return &reporterv1.ReportResponse{}, nil
 }
 
@@ -156,7 +173,7 @@ func (s *Service) Promote(ctx context.Context, req *reporterv1.PromoteRequest) (
 	if err != nil {
 		return nil, err
 	}
-	s.loop.Wake()
+	s.wake()
 	return &reporterv1.PromoteResponse{}, nil
 }
 
@@ -193,7 +210,7 @@ func (s *Service) Answer(ctx context.Context, req *reporterv1.AnswerRequest) (*r
 	if err != nil {
 		return nil, err
 	}
-	s.loop.Wake()
+	s.wake()
 	return &reporterv1.AnswerResponse{}, nil
 }
 

@@ -81,11 +81,12 @@ type Service struct {
 
 	deps      Deps
 	store     *store
-	tokens    configv1.TokenServiceClient
+	tokens    *tokenCache
 	transport *http.Transport
 	tracer    trace.Tracer
 	loop      *due.Loop[target]
 	gate      *gate
+	handover  handover
 	metrics   *metrics
 	alarm     *time.Timer // wakes the loop when a gate opens
 }
@@ -124,7 +125,7 @@ func New(deps Deps) (*Service, error) {
 	s := &Service{
 		deps:      deps,
 		store:     &store{deps.DB},
-		tokens:    configv1.NewTokenServiceClient(deps.Config),
+		tokens:    &tokenCache{config: configv1.NewTokenServiceClient(deps.Config), now: deps.Now, kept: map[tokenKey]keptToken{}},
 		transport: kitgithub.NewTransport(),
 		tracer:    deps.Tracer.Tracer("forge/reporter"),
 		gate:      newGate(deps.Now, deps.Spacing),
@@ -143,7 +144,7 @@ func New(deps Deps) (*Service, error) {
 		Claim:   s.claim,
 		Work:    s.work,
 	}
-	s.alarm = time.AfterFunc(time.Hour, s.loop.Wake)
+	s.alarm = time.AfterFunc(time.Hour, s.wake)
 	s.alarm.Stop() // until Run
 	return s, nil
 }
@@ -155,30 +156,39 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	reporterv1.RegisterReporterServiceServer(reg, s)
 }
 
-// claim leases what is due and may be told now.
+// claim takes what was handed over, and leases what else is due and may be told
+// now.
 func (s *Service) claim(ctx context.Context, limit int) ([]target, error) {
+	leased, look := s.handover.take(limit)
+	if !look {
+		return leased, nil
+	}
 	now, opens := s.deps.Now(), time.Time{}
 	var entered []target
-	claimed, err := s.store.claim(ctx, limit, now, now.Add(lease), func(t target) bool {
+	claimed, err := s.store.claim(ctx, limit-len(leased), now, leaseUntil(now), func(t target) bool {
+		if !s.handover.reserve() {
+			return false
+		}
 		ok, again := s.gate.enter(t.installationID, t.want.unfinished())
-		switch {
-		case ok:
+		if ok {
 			entered = append(entered, t)
-		case !again.IsZero() && (opens.IsZero() || again.Before(opens)):
+			return true
+		}
+		s.handover.free()
+		if !again.IsZero() && (opens.IsZero() || again.Before(opens)) {
 			opens = again
 		}
-		return ok
+		return false
 	})
 	if err != nil {
-		for _, t := range entered {
-			s.gate.leave(t.installationID)
-		}
-		return nil, err
+		s.unlease(entered)
+		s.deps.Log.WarnContext(ctx, "due targets not claimed, tried again", "error", err)
+		return leased, nil
 	}
 	if !opens.IsZero() {
 		s.alarm.Reset(opens.Sub(now))
 	}
-	return claimed, nil
+	return append(leased, claimed...), nil
 }
 
 // Run tells GitHub what is due until ctx ends. Without it reports are stored and
@@ -188,13 +198,17 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("reporter: %w", err)
 	}
-	s.alarm.Reset(0)
 	defer s.alarm.Stop()
+	s.handover.begin()
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.loop.Run(ctx) })
 	running.Go(func() error { return s.every(ctx, sweepEvery, "read back what GitHub shows", s.sweep) })
 	running.Go(func() error { return s.every(ctx, pruneEvery, "prune targets", s.prune) })
-	return running.Wait()
+	err := running.Wait()
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	s.giveUp(ending, s.handover.end())
+	return err
 }
 
 // every does something again and again until ctx ends.

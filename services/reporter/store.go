@@ -127,7 +127,7 @@ func (s *store) claim(ctx context.Context, limit int, now, until time.Time, ente
 				if !t.lease.IsZero() {
 					t.told = shown{}
 				}
-				t.lease = sqldb.Time(sqldb.Micros(until)) // as it is read again
+				t.lease = until
 				taken := t
 				taken.begun = true
 				if err := save(ctx, tx, taken); err != nil {

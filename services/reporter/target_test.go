@@ -15,7 +15,7 @@ func all(target) bool { return true }
 func TestReportThatLooksLikeTheLastToldStaysDueWhileAnotherIsTold(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	first, second := shown{state: pending, description: "Queued"}, shown{state: "success"}
-	one := target{version: 3, want: first, told: first, toldVersion: 1, due: now, lease: now.Add(lease)}
+	one := target{version: 3, want: first, told: first, toldVersion: 1, due: now, lease: now.Add(leaseFor)}
 	one.schedule(now)
 	if one.state == told || !one.due.Equal(now) {
 		t.Errorf("not due any more: %+v", one)
@@ -29,7 +29,7 @@ func TestReportThatLooksLikeTheLastToldStaysDueWhileAnotherIsTold(t *testing.T) 
 func TestWhatGitHubShowsIsUnknownAfterAFailure(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	before := shown{state: pending, description: "Queued"}
-	one := target{version: 2, want: shown{state: "success"}, told: before, toldVersion: 1, due: now, lease: now.Add(lease)}
+	one := target{version: 2, want: shown{state: "success"}, told: before, toldVersion: 1, due: now, lease: now.Add(leaseFor)}
 	one.fail(2, setback{state: failing, text: "cut off"}, now, half)
 	one.version, one.want = 3, before
 	one.schedule(now)
@@ -40,7 +40,7 @@ func TestWhatGitHubShowsIsUnknownAfterAFailure(t *testing.T) {
 
 func TestNewsOutliveARefusalOfTheOld(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	one := target{version: 2, want: shown{state: "success"}, lease: now.Add(lease)}
+	one := target{version: 2, want: shown{state: "success"}, lease: now.Add(leaseFor)}
 	one.fail(1, setback{state: kept, text: "description is too long"}, now, half)
 	if one.state == kept || !one.due.Equal(now) {
 		t.Errorf("the newest is not tried: %+v", one)
@@ -52,7 +52,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 		s := w.reporter(open())
 		w.report(s, 1, w.build(queued))
 		claim := func() target {
-			claimed, err := s.store.claim(t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease), all)
+			claimed, err := s.store.claim(t.Context(), 9, w.clock.Now(), leaseUntil(w.clock.Now()), all)
 			w.must(err)
 			if len(claimed) != 1 {
 				t.Fatalf("claimed %d targets", len(claimed))
@@ -60,7 +60,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 			return claimed[0]
 		}
 		slow := claim()
-		w.clock.Advance(lease)
+		w.clock.Advance(leaseFor)
 		claim()
 		settled, err := s.store.settle(t.Context(), slow, nil, func(one *target) { one.succeed(1, one.want, w.clock.Now()) })
 		w.must(err)

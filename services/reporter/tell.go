@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,10 +14,10 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
@@ -27,8 +26,11 @@ const (
 	// https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#timeouts
 	tryFor       = 12 * time.Second
 	settleWithin = 3 * time.Second
-	lease        = tryFor + settleWithin + 5*time.Second
+	leaseFor     = tryFor + settleWithin + 5*time.Second
 )
+
+// leaseUntil is the end of a lease that begins now, as it is read again.
+func leaseUntil(now time.Time) time.Time { return sqldb.Time(sqldb.Micros(now.Add(leaseFor))) }
 
 // answer is what came of telling; a status has none.
 type answer struct {
@@ -40,8 +42,9 @@ type answer struct {
 // work makes one try and writes down how it ended.
 func (s *Service) work(ctx context.Context, claimed target) {
 	defer func() {
-		if s.gate.leave(claimed.installationID) {
-			s.loop.Wake()
+		awaited := s.gate.leave(claimed.installationID)
+		if s.handover.free() || awaited {
+			s.wake()
 		}
 	}()
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.context,
@@ -100,7 +103,7 @@ func (s *Service) work(ctx context.Context, claimed target) {
 		log.WarnContext(ctx, "GitHub not told, tried again", "version", tried.version, "due", settled.due, "error", settled.err)
 	}
 	if settled.state == reporterv1.Target_STATE_PENDING || settled.replaces() { // something newer came meanwhile, or was made
-		s.loop.Wake()
+		s.wake()
 	}
 }
 
@@ -119,17 +122,30 @@ func tellers() map[reporterv1.Target_Kind]func(context.Context, *github.Client, 
 func (s *Service) try(ctx context.Context, calls *wire, claimed target) (target, answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
-	client, err := s.clientFor(ctx, calls, claimed)
-	if err != nil {
+	from := s.tokens.source(claimed)
+	if _, err := from.Token(ctx); err != nil {
 		return claimed, answer{}, err
 	}
-	// A token can take its time.
-	newest, err := s.store.get(ctx, claimed.id)
-	if err != nil || newest.want == newest.told {
+	newest := claimed
+	if !from.old { // a token can take its time
+		var err error
+		if newest, err = s.store.get(ctx, claimed.id); err != nil {
+			return claimed, answer{}, err
+		}
+		newest.begun = claimed.begun // since the claim it says that this try has begun
+	}
+	if newest.want == newest.told {
+		return newest, answer{}, nil
+	}
+	client, err := s.client(from, calls)
+	if err != nil {
 		return newest, answer{}, err
 	}
-	newest.begun = claimed.begun // since the claim it says that this try has begun
 	got, err := tellers()[newest.kind](ctx, client, newest)
+	if err != nil && from.old && judge(err).state != reporterv1.Target_STATE_FAILING {
+		s.tokens.drop(newest.installationID, newest.repository.GetId())
+		err = &olderTokenError{err}
+	}
 	return newest, got, err
 }
 
@@ -138,17 +154,6 @@ func tellStatus(ctx context.Context, client *github.Client, t target) (answer, e
 		State: &t.want.state, Description: &t.want.description, TargetURL: &t.want.url, Context: &t.context,
 	})
 	return answer{}, err
-}
-
-// clientFor is a client that holds a token for a target's repository.
-func (s *Service) clientFor(ctx context.Context, calls *wire, t target) (*github.Client, error) {
-	from := &source{tokens: s.tokens, request: &configv1.CreateTokenRequest{
-		Repository: t.repository, InstallationId: t.installationID,
-	}}
-	if err := from.renew(ctx); err != nil {
-		return nil, err
-	}
-	return s.client(from, calls)
 }
 
 // wire carries the calls of one try.
@@ -162,43 +167,12 @@ func (s *Service) client(from kitgithub.TokenSource, calls http.RoundTripper) (*
 	})
 }
 
-// source is config as the token source of one try.
-type source struct {
-	tokens  configv1.TokenServiceClient
-	request *configv1.CreateTokenRequest
-	token   string
-}
+// olderTokenError is a refusal of a token that was there before the try: it may
+// know less than a new one would, as which permissions were accepted since.
+type olderTokenError struct{ cause error }
 
-// Token is the token of the try, another one after Expire.
-func (s *source) Token(ctx context.Context) (string, error) {
-	if s.token == "" {
-		if err := s.renew(ctx); err != nil {
-			return "", err
-		}
-	}
-	return s.token, nil
-}
-
-// Expire has the next Token be another one.
-func (s *source) Expire(token string) { s.token, s.request.RejectedToken = "", token }
-
-func (s *source) renew(ctx context.Context) error {
-	resp, err := s.tokens.CreateToken(ctx, s.request)
-	switch {
-	case fault.Is(err, fault.Conflict):
-		return &suspendedError{err}
-	case err != nil:
-		return fmt.Errorf("no token for GitHub: %w", err)
-	}
-	s.token = resp.GetToken()
-	return nil
-}
-
-// suspendedError says that the installation is suspended.
-type suspendedError struct{ cause error }
-
-func (e *suspendedError) Error() string { return e.cause.Error() }
-func (e *suspendedError) Unwrap() error { return e.cause }
+func (e *olderTokenError) Error() string { return e.cause.Error() }
+func (e *olderTokenError) Unwrap() error { return e.cause }
 
 // setback is what a failed try means for its target.
 type setback struct {
@@ -215,7 +189,9 @@ func judge(err error) setback {
 	why := setback{state: reporterv1.Target_STATE_FAILING, after: outcome.After, text: outcome.Text}
 	why.refused = outcome.Kind != fault.Unavailable && outcome.Kind != fault.Internal
 	_, suspended := errors.AsType[*suspendedError](err)
+	_, older := errors.AsType[*olderTokenError](err)
 	switch {
+	case older: // a new one is asked for first
 	case suspended, outcome.Kind == fault.Denied && strings.Contains(outcome.Text, "suspended"):
 		why.state = reporterv1.Target_STATE_PAUSED
 	case outcome.Retry:

@@ -58,7 +58,7 @@ func TestSlowBuildIsShownRunning(t *testing.T) {
 			t.Errorf("another text for pending is due at once: %v", got)
 		}
 		w.clock.Advance(patience)
-		s.loop.Wake()
+		s.wake()
 		w.reaches(s, told)
 		w.wantHistory("pending: Queued", "pending: Running")
 	})
@@ -162,7 +162,7 @@ func TestReportMeetsTroubleOnTheWay(t *testing.T) {
 				w.report(s, 2, like(w.build(good), good))
 			}
 			w.clock.Advance(c.pause)
-			s.loop.Wake()
+			s.wake()
 			if got := w.reaches(s, told); got.GetError() != "" || got.GetAttempts() != 0 {
 				t.Errorf("told, and still %v", got)
 			}
@@ -239,15 +239,15 @@ func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 		db := open()
 		s := w.reporter(db)
 		w.report(s, 1, w.build(queued))
-		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), w.clock.Now().Add(lease), all) // and dies
+		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), leaseUntil(w.clock.Now()), all) // and dies
 		w.must(err)
 		w.report(s, 2, like(w.build(good), good))
 		w.must(db.Close())
 
 		s = w.reporter(open())
 		w.background(s.Run)
-		w.clock.Advance(lease)
-		s.loop.Wake()
+		w.clock.Advance(leaseFor)
+		s.wake()
 		w.reaches(s, told)
 		w.wantHistory("success: Passed, 1 step")
 	})
@@ -402,7 +402,7 @@ func (w *world) allRight(s *Service, commits map[string]bool, state string) {
 	w.t.Helper()
 	kittest.Eventually(w.t, 3*soon, func() error {
 		w.clock.Advance(time.Second)
-		s.loop.Wake()
+		s.wake()
 		for _, one := range w.targets(s) {
 			if one.GetState() != told {
 				return fmt.Errorf("target is %v", one)

@@ -86,7 +86,7 @@ func (s *Service) readBack(ctx context.Context, of target) (says string, err err
 		}
 	}
 	calls := s.wire(of.installationID)
-	client, err := s.clientFor(ctx, calls, of)
+	client, err := s.client(s.tokens.source(of), calls)
 	if err != nil {
 		return "", err
 	}
@@ -118,7 +118,7 @@ func (s *Service) readBack(ctx context.Context, of target) (says string, err err
 		if differs != "" {
 			s.deps.Log.WarnContext(ctx, "GitHub shows something else, told again",
 				"target", was.id, "sha", was.sha, "context", was.context, "shows", differs)
-			s.loop.Wake()
+			s.wake()
 		}
 		if was.id == of.id {
 			says = differs

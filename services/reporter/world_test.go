@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -107,7 +108,7 @@ func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 	server := rpc.NewServer(rpc.Config{Name: "config", Access: map[string]rpc.Access{
 		configv1.TokenService_CreateToken_FullMethodName: {Rooms: []string{"reporter"}, NoAdmin: true},
 	}})
-	configv1.RegisterTokenServiceServer(server, tokens{world: w})
+	configv1.RegisterTokenServiceServer(server, tokenServer{world: w})
 	w.config = w.serve(server, "reporter", nil)
 	return w
 }
@@ -157,18 +158,18 @@ func (w *world) minting(mint func(*configv1.CreateTokenRequest) (string, error))
 	w.mint = mint
 }
 
-type tokens struct {
+type tokenServer struct {
 	configv1.UnimplementedTokenServiceServer
 
 	world *world
 }
 
-func (t tokens) CreateToken(_ context.Context, req *configv1.CreateTokenRequest) (*configv1.CreateTokenResponse, error) {
+func (t tokenServer) CreateToken(_ context.Context, req *configv1.CreateTokenRequest) (*configv1.CreateTokenResponse, error) {
 	t.world.mu.Lock()
 	defer t.world.mu.Unlock()
 	t.world.asked = append(t.world.asked, req)
 	token, err := t.world.mint(req)
-	return &configv1.CreateTokenResponse{Token: token}, err
+	return &configv1.CreateTokenResponse{Token: token, ExpireTime: timestamppb.New(time.Now().Add(24 * time.Hour))}, err
 }
 
 func (w *world) reporter(db *sqldb.DB) *Service {
@@ -292,7 +293,7 @@ func (w *world) toldAll(s *Service) {
 	stop := w.background(s.Run)
 	kittest.Eventually(w.t, soon, func() error {
 		w.clock.Advance(time.Second)
-		s.loop.Wake()
+		s.wake()
 		for _, t := range w.targets(s) {
 			if t.GetState() != told {
 				return fmt.Errorf("target is %v", t)
