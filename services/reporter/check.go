@@ -71,7 +71,7 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 
 // tellCheck makes a build's check run, or changes the one there is.
 func tellCheck(ctx context.Context, client *github.Client, t target) (answer, error) {
-	report, err := t.report()
+	report, err := t.reported()
 	if err != nil {
 		return answer{}, err
 	}

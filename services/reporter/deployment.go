@@ -24,7 +24,7 @@ func (t *target) replaces() bool {
 
 // tellDeployment has the deployment of a build there, and sets its status.
 func tellDeployment(ctx context.Context, client *github.Client, t target) (answer, error) {
-	report, err := t.report()
+	report, err := t.reported()
 	if err != nil {
 		return answer{}, err
 	}
@@ -76,8 +76,8 @@ func findDeployment(ctx context.Context, client *github.Client, t target) (int64
 	return 0, err
 }
 
-// report is what the target was made of.
-func (t *target) report() (*reporterv1.ReportRequest, error) {
+// reported is what the target was made of.
+func (t *target) reported() (*reporterv1.ReportRequest, error) {
 	r := &reporterv1.ReportRequest{}
 	if err := proto.Unmarshal(t.payload, r); err != nil {
 		return nil, fmt.Errorf("payload of target %s: %w", t.id, err)

@@ -11,6 +11,18 @@
 //   - The first pending and every final state are told at once. While GitHub
 //     shows pending, another text for pending waits for a second: a build that is
 //     queued, runs and ends within that second costs two calls, not three.
+//   - A status is one per commit and context; a check run and a deployment are
+//     one build's, found again by the build's id. What must not be made twice is
+//     looked for before it is made again. Of these another text alone is not worth
+//     a call.
+//   - A report that can be told at once is leased with the transaction that stores
+//     it and handed to a worker, so that nothing but that one commit stands between
+//     a build's end and GitHub.
+//   - GitHub counts an installation's calls together. After a refusal all of its
+//     targets wait for the moment that GitHub named, final states go before others,
+//     and the calls are spaced until all goes well again.
+//   - What was told is read back for a day, ever more rarely and with few calls,
+//     and told again where GitHub shows something else.
 //   - One replica at a time tells a target, for no longer than its lease. A call
 //     that failed may have reached GitHub all the same; what GitHub shows then
 //     counts as unknown, and the newest is told whatever it was before.

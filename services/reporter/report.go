@@ -52,24 +52,21 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 			return err
 		}
 		for _, kind := range s.kinds(b, siblings) {
-			if err := s.store.changeIn(ctx, tx, buildTarget(kind, b), kind, b.GetRepository().GetId(), func(t *target) {
-				t.version = req.GetVersion()
-				t.show(b)
-				if kind != reporterv1.Target_KIND_STATUS {
-					t.payload = payload
-				}
-				t.repository, t.installationID = b.GetRepository(), b.GetInstallationId()
-				t.sha, t.context, t.buildID = b.GetSha(), b.GetContext(), b.GetId()
-				t.traceparent = telemetry.Traceparent(ctx)
-				now := s.deps.Now()
-				t.schedule(now)
-				if s.lease(t, now) {
-					leased = append(leased, *t)
-					t.begun = true
-				} else {
-					all = false
-				}
-			}); err != nil {
+			t := target{id: buildTarget(kind, b), kind: kind}
+			if i := slices.IndexFunc(siblings, func(one target) bool { return one.id == t.id }); i >= 0 {
+				t = siblings[i]
+			}
+			t.report(b, req.GetVersion(), payload)
+			t.traceparent = telemetry.Traceparent(ctx)
+			now := s.deps.Now()
+			t.schedule(now)
+			if s.lease(&t, now) {
+				leased = append(leased, t)
+				t.begun = true
+			} else {
+				all = false
+			}
+			if err := save(ctx, tx, t); err != nil {
 				return err
 			}
 		}
@@ -86,6 +83,17 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 		s.wake()
 	}
 	return &reporterv1.ReportResponse{}, nil
+}
+
+// report has a build's newest state shown.
+func (t *target) report(b *schedulerv1.Build, version int64, payload []byte) {
+	t.version = version
+	t.show(b)
+	if t.kind != reporterv1.Target_KIND_STATUS {
+		t.payload = payload
+	}
+	t.repository, t.installationID = b.GetRepository(), b.GetInstallationId()
+	t.sha, t.context, t.buildID = b.GetSha(), b.GetContext(), b.GetId()
 }
 
 // kinds are what a build is told as. What was begun under another setting is

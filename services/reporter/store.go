@@ -82,16 +82,25 @@ func (s *store) locked() string {
 	return ""
 }
 
+const saveTarget = `INSERT INTO targets (` + targetColumns + `, unfinished)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)
+	ON CONFLICT (id) DO UPDATE SET
+		owner = excluded.owner, name = excluded.name, installation_id = excluded.installation_id, sha = excluded.sha,
+		context = excluded.context, head = excluded.head, base = excluded.base, build_id = excluded.build_id,
+		traceparent = excluded.traceparent, version = excluded.version, want_state = excluded.want_state,
+		want_description = excluded.want_description, want_url = excluded.want_url, told_version = excluded.told_version,
+		told_state = excluded.told_state, told_description = excluded.told_description, told_url = excluded.told_url,
+		told = excluded.told, pull_request = excluded.pull_request, state = excluded.state, due = excluded.due,
+		lease = excluded.lease, attempts = excluded.attempts, error = excluded.error, updated = excluded.updated,
+		payload = excluded.payload, github_id = excluded.github_id, begun = excluded.begun, since = excluded.since,
+		verify = excluded.verify, verified = excluded.verified, unfinished = excluded.unfinished`
+
+// save stores a target, new or changed.
 func save(ctx context.Context, tx *sql.Tx, t target) error {
-	_, err := tx.ExecContext(ctx,
-		`UPDATE targets SET owner = $2, name = $3, installation_id = $4, sha = $5, context = $6, head = $7, base = $8,
-			build_id = $9, traceparent = $10, version = $11, want_state = $12, want_description = $13, want_url = $14,
-			told_version = $15, told_state = $16, told_description = $17, told_url = $18, told = $19, pull_request = $20,
-			state = $21, due = $22, lease = $23, attempts = $24, error = $25, updated = $26,
-			payload = $27, github_id = $28, begun = $29, since = $30, verify = $31, verified = $32, unfinished = $33
-		WHERE id = $1`,
-		t.id, t.repository.GetOwner(), t.repository.GetName(), t.installationID, t.sha, t.context, t.head, t.base,
-		t.buildID, t.traceparent, t.version, t.want.state, t.want.description, t.want.url,
+	_, err := tx.ExecContext(ctx, saveTarget,
+		t.id, int32(t.kind), t.repository.GetId(), t.repository.GetOwner(), t.repository.GetName(), t.installationID, t.sha, t.context,
+		t.head, t.base, t.buildID, t.traceparent,
+		t.version, t.want.state, t.want.description, t.want.url,
 		t.toldVersion, t.told.state, t.told.description, t.told.url, sqldb.Micros(t.toldAt), t.pullRequest,
 		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated),
 		t.payload, t.githubID, t.begun, sqldb.Micros(t.since), sqldb.Micros(t.verify), sqldb.Micros(t.verified), t.want.unfinished())
