@@ -33,7 +33,7 @@ func (w *world) comments(number int32) []githubsim.Comment {
 }
 
 func TestCommentIsAnsweredOnce(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s, ask := w.reporter(open()), w.question()
 		for _, text := range []string{ask.GetText(), ask.GetText(), "something else"} {
 			ask.Text = text

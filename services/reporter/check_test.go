@@ -42,7 +42,7 @@ func (w *world) failed() *schedulerv1.Build {
 }
 
 func TestCheckRunFollowsItsBuildInThreeCalls(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		w.adjust = asChecks
 		s := w.reporter(open())
 		before := len(w.sim.Calls())

@@ -133,10 +133,10 @@ func TestSlowInstallationLeavesWorkersToOthers(t *testing.T) {
 	}
 }
 
-// The clock is real here, and GitHub's is 120 times as fast.
+// The clock is real here, and GitHub's is 30 times as fast.
 func TestMoreThanGitHubAllowsIsToldAllTheSame(t *testing.T) {
-	w := newWorldWithin(t, githubsim.Limits{ContentMinute: 20, Points: 900, Speed: 120})
-	w.adjust = func(d *Deps) { d.Now, d.Spacing = time.Now, time.Second/120 }
+	w := newWorldWithin(t, githubsim.Limits{ContentMinute: 20, Points: 900, Speed: 30})
+	w.adjust = func(d *Deps) { d.Now, d.Spacing = time.Now, time.Second/30 }
 	s := w.reporter(sqlite(t))
 	commits := w.commits(40)
 	for sha := range commits {

@@ -35,7 +35,7 @@ const (
 )
 
 func TestFastBuildCostsTwoCalls(t *testing.T) {
-	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		w.background(s.Run)
 		w.report(s, 1, w.build(queued))
@@ -48,7 +48,7 @@ func TestFastBuildCostsTwoCalls(t *testing.T) {
 }
 
 func TestSlowBuildIsShownRunning(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		w.background(s.Run)
 		w.report(s, 1, w.build(queued))
@@ -83,7 +83,7 @@ func TestOnlyTheNewestOfReportsInAnyOrderIsTold(t *testing.T) {
 }
 
 func TestReportDuringACallIsToldAfterIt(t *testing.T) {
-	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		arrived, release := make(chan struct{}, 9), make(chan struct{})
 		w.onTheWay(func(_ http.ResponseWriter, r *http.Request) bool {
@@ -234,6 +234,45 @@ func TestRenamedRepositoryIsFollowed(t *testing.T) {
 	})
 }
 
+func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
+	w := newWorld(t)
+	s := w.reporter(sqlite(t))
+	w.report(s, 1, w.build(queued))
+	w.toldAll(s)
+	token := w.mint
+	w.must(w.sim.TransferRepository("octo", "shop", "kiwi"))
+	w.minting(func(req *configv1.CreateTokenRequest) (string, error) {
+		if req.GetInstallationId() == w.installation {
+			return "", fault.New(fault.NotFound, "the GitHub App is not installed on octo/shop")
+		}
+		return token(req)
+	})
+	stop := w.background(s.Run)
+	w.report(s, 2, like(w.build(good), good))
+	kittest.Eventually(t, soon, func() error {
+		w.clock.Advance(time.Second)
+		s.wake()
+		if got := w.target(s); got.GetState() != kept {
+			return fmt.Errorf("target is %v", got)
+		}
+		return nil
+	})
+	w.installation = w.sim.AddInstallation("kiwi")
+	w.mintFor(w.installation)
+	moved := &eventv1.Event_RepositoryChanged{RepositoryChanged: &eventv1.RepositoryEvent{PreviousOwner: "octo"}}
+	to := &eventv1.Repository{Id: w.repository.GetId(), Owner: "kiwi", Name: "shop"}
+	if d := w.event(s, "transferred", &eventv1.Event{Repository: to, Payload: moved}); d.GetText() != "repository is kiwi/shop now" {
+		t.Errorf("decided %v", d)
+	}
+	w.reaches(s, told)
+	stop()
+	history, err := w.sim.StatusHistory("kiwi", "shop", w.sha)
+	w.must(err)
+	if len(history) != 2 || history[1].State != "success" {
+		t.Errorf("GitHub was told %v", history)
+	}
+}
+
 func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
 		db := open()
@@ -342,7 +381,7 @@ func TestStormEndsWithEveryStateRight(t *testing.T) {
 }
 
 func TestTellingJoinsTheBuildsTrace(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		spans := tracetest.NewSpanRecorder()
 		provider := trace.NewTracerProvider(trace.WithSpanProcessor(spans))
 		s, err := New(Deps{DB: open(), Config: w.config, GitHubAPIURL: w.github.URL, Tracer: provider})

@@ -46,6 +46,7 @@ const soon = 10 * time.Second
 type world struct {
 	t            testing.TB
 	sim          *githubsim.Sim
+	app          *github.Client
 	clock        *kittest.Clock
 	github       *httptest.Server
 	config       *grpc.ClientConn
@@ -95,11 +96,10 @@ func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 		ID: 7, Key: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
 	})
 	w.must(err)
-	token, _, err := app.Apps.CreateInstallationToken(t.Context(), w.installation, nil)
-	w.must(err)
-	w.mint = func(*configv1.CreateTokenRequest) (string, error) { return token.GetToken(), nil }
+	w.app = app
+	token := w.mintFor(w.installation)
 
-	reader := github.NewClient(&http.Client{Transport: transport}).WithAuthToken(token.GetToken())
+	reader := github.NewClient(&http.Client{Transport: transport}).WithAuthToken(token)
 	reader.BaseURL = app.BaseURL
 	found, _, err := reader.Repositories.Get(t.Context(), "octo", "shop")
 	w.must(err)
@@ -156,6 +156,15 @@ func (w *world) minting(mint func(*configv1.CreateTokenRequest) (string, error))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mint = mint
+}
+
+// mintFor has config hand out a token of an installation.
+func (w *world) mintFor(installation int64) string {
+	w.t.Helper()
+	token, _, err := w.app.Apps.CreateInstallationToken(w.t.Context(), installation, nil)
+	w.must(err)
+	w.minting(func(*configv1.CreateTokenRequest) (string, error) { return token.GetToken(), nil })
+	return token.GetToken()
 }
 
 type tokenServer struct {
