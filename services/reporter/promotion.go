@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/google/go-github/v62/github"
@@ -27,7 +26,7 @@ func tellPromotion(ctx context.Context, client *github.Client, t target) (answer
 		return missingBranch(ctx, client, t)
 	case err != nil:
 		return answer{}, err
-	case ahead.GetTotalCommits() == 0:
+	case ahead.GetTotalCommits() == 0, len(ahead.Commits) == 0:
 		return answer{note: "nothing to promote"}, nil
 	}
 	carried, err := carriedBy(ctx, client, t, ahead.Commits)
@@ -84,23 +83,40 @@ func missingBranch(ctx context.Context, client *github.Client, t target) (answer
 const (
 	largestCompare = 250 // commits that GitHub shows at once
 	largestList    = 100 // of anything else
+	mostPages      = 5   // of pull requests that are looked through
 	// listedPulls is how many pull requests the body of a promotion names.
 	listedPulls = 100
 )
 
-// carriedBy are the pull requests whose merge is among the commits, the latest
-// first.
+// carriedBy are the pull requests whose merge is among the commits, which are
+// oldest first; the latest changed come first. A pull request has changed when it
+// was merged, so those that changed before the oldest commit need not be asked for.
 func carriedBy(ctx context.Context, client *github.Client, t target, commits []*github.RepositoryCommit) ([]*github.PullRequest, error) {
 	among := map[string]bool{}
 	for _, c := range commits {
 		among[c.GetSHA()] = true
 	}
-	closed, _, err := client.PullRequests.List(ctx, t.repository.GetOwner(), t.repository.GetName(), &github.PullRequestListOptions{
-		State: "closed", Base: t.head, Sort: "updated", Direction: "desc", ListOptions: github.ListOptions{PerPage: largestList},
-	})
-	return slices.DeleteFunc(closed, func(p *github.PullRequest) bool {
-		return p.MergedAt == nil || !among[p.GetMergeCommitSHA()]
-	}), err
+	oldest := commits[0].GetCommit().GetCommitter().GetDate()
+	options := &github.PullRequestListOptions{
+		State: "closed", Base: t.head, Sort: "updated", Direction: "desc", ListOptions: github.ListOptions{PerPage: largestList, Page: 1},
+	}
+	var carried []*github.PullRequest
+	for options.Page > 0 && options.Page <= mostPages {
+		closed, resp, err := client.PullRequests.List(ctx, t.repository.GetOwner(), t.repository.GetName(), options)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range closed {
+			if p.MergedAt != nil && among[p.GetMergeCommitSHA()] {
+				carried = append(carried, p)
+			}
+		}
+		options.Page = resp.NextPage
+		if len(closed) > 0 && closed[len(closed)-1].GetUpdatedAt().Before(oldest.Time) {
+			break
+		}
+	}
+	return carried, nil
 }
 
 func promotionBody(t target, carried []*github.PullRequest) string {

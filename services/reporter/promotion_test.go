@@ -1,12 +1,17 @@
 package reporter
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/google/go-github/v62/github"
+
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -169,5 +174,24 @@ func TestPromotionListsThePullRequestsItCarries(t *testing.T) {
 	body := w.pulls(4)[3].Body
 	if !strings.HasSuffix(body, "\nIt carries:\n\n- #2 Sell pears, @\u200boctocat\n- #1 Sell apples\n") {
 		t.Errorf("body %q", body)
+	}
+}
+
+func TestBodyOfAPromotion(t *testing.T) {
+	one := target{head: "main", base: "production", sha: strings.Repeat("3f2a", 10), want: shown{url: "http://forge.example/builds/b1"}}
+	family := "👨\u200d👩\u200d👧\u200d👦"
+	var carried []*github.PullRequest
+	for i, title := range []string{"Sell apples", "@octocat <b>`x`</b> [a](http://b) #1", "тесты 測試 " + family, strings.Repeat("long ", 60)} { //nolint:gosmopolitan // the point of it
+		carried = append(carried, &github.PullRequest{Number: new(i + 1), Title: &title})
+	}
+	var out bytes.Buffer
+	fmt.Fprintln(&out, promotionBody(one, nil))
+	fmt.Fprintln(&out, promotionBody(one, carried))
+	kittest.Golden(t, "promotion", out.Bytes())
+	for range listedPulls {
+		carried = append(carried, carried[0])
+	}
+	if body := promotionBody(one, carried); !strings.HasSuffix(body, "- and 4 more\n") {
+		t.Errorf("body ends in %q", body[len(body)-40:])
 	}
 }
