@@ -133,12 +133,12 @@ func TestSlowInstallationLeavesWorkersToOthers(t *testing.T) {
 	}
 }
 
-// The clock is real here, and GitHub's is 30 times as fast.
+// The clock is real here, and GitHub's is 20 times as fast.
 func TestMoreThanGitHubAllowsIsToldAllTheSame(t *testing.T) {
-	w := newWorldWithin(t, githubsim.Limits{ContentMinute: 20, Points: 900, Speed: 30})
-	w.adjust = func(d *Deps) { d.Now, d.Spacing = time.Now, time.Second/30 }
+	w := newWorldWithin(t, githubsim.Limits{ContentMinute: 5, Points: 900, Speed: 20})
+	w.adjust = func(d *Deps) { d.Now, d.Spacing = time.Now, time.Second/20 }
 	s := w.reporter(sqlite(t))
-	commits := w.commits(40)
+	commits := w.commits(10)
 	for sha := range commits {
 		for version, b := range []bool{false, true} {
 			one := like(w.build(queued), queued)

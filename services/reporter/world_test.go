@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// appKey is the App's, made once: that takes a while.
+var appKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 const soon = 10 * time.Second
 
 // world is a GitHub with octo/shop, and a config that hands out its tokens.
@@ -69,7 +72,7 @@ func newWorld(t testing.TB) *world {
 // newWorldWithin is one where GitHub has limits.
 func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := appKey()
 	if err != nil {
 		t.Fatal(err)
 	}
