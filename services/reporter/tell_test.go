@@ -250,8 +250,7 @@ func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
 	stop := w.background(s.Run)
 	w.report(s, 2, like(w.build(good), good))
 	kittest.Eventually(t, soon, func() error {
-		w.clock.Advance(time.Second)
-		s.wake()
+		w.tick(s)
 		if got := w.target(s); got.GetState() != kept {
 			return fmt.Errorf("target is %v", got)
 		}
@@ -440,8 +439,7 @@ func (w *world) commits(n int) map[string]bool {
 func (w *world) allRight(s *Service, commits map[string]bool, state string) {
 	w.t.Helper()
 	kittest.Eventually(w.t, 3*soon, func() error {
-		w.clock.Advance(time.Second)
-		s.wake()
+		w.tick(s)
 		for _, one := range w.targets(s) {
 			if one.GetState() != told {
 				return fmt.Errorf("target is %v", one)
