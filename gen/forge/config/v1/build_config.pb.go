@@ -8,9 +8,11 @@ package configv1
 
 import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -23,6 +25,223 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetSchemaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSchemaRequest) Reset() {
+	*x = GetSchemaRequest{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSchemaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSchemaRequest) ProtoMessage() {}
+
+func (x *GetSchemaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSchemaRequest.ProtoReflect.Descriptor instead.
+func (*GetSchemaRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{0}
+}
+
+type GetSchemaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON Schema, draft 2020-12.
+	Schema        *structpb.Struct `protobuf:"bytes,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSchemaResponse) Reset() {
+	*x = GetSchemaResponse{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSchemaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSchemaResponse) ProtoMessage() {}
+
+func (x *GetSchemaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSchemaResponse.ProtoReflect.Descriptor instead.
+func (*GetSchemaResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetSchemaResponse) GetSchema() *structpb.Struct {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+type ValidateBuildConfigRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The text of the file.
+	Content       string `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateBuildConfigRequest) Reset() {
+	*x = ValidateBuildConfigRequest{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateBuildConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateBuildConfigRequest) ProtoMessage() {}
+
+func (x *ValidateBuildConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateBuildConfigRequest.ProtoReflect.Descriptor instead.
+func (*ValidateBuildConfigRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ValidateBuildConfigRequest) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+type ValidateBuildConfigResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*ValidateBuildConfigResponse_Config
+	//	*ValidateBuildConfigResponse_Invalid
+	Outcome isValidateBuildConfigResponse_Outcome `protobuf_oneof:"outcome"`
+	// The errors as `forge check` prints them; empty where there are none.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateBuildConfigResponse) Reset() {
+	*x = ValidateBuildConfigResponse{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateBuildConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateBuildConfigResponse) ProtoMessage() {}
+
+func (x *ValidateBuildConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateBuildConfigResponse.ProtoReflect.Descriptor instead.
+func (*ValidateBuildConfigResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ValidateBuildConfigResponse) GetOutcome() isValidateBuildConfigResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *ValidateBuildConfigResponse) GetConfig() *BuildConfig {
+	if x != nil {
+		if x, ok := x.Outcome.(*ValidateBuildConfigResponse_Config); ok {
+			return x.Config
+		}
+	}
+	return nil
+}
+
+func (x *ValidateBuildConfigResponse) GetInvalid() *ConfigInvalid {
+	if x != nil {
+		if x, ok := x.Outcome.(*ValidateBuildConfigResponse_Invalid); ok {
+			return x.Invalid
+		}
+	}
+	return nil
+}
+
+func (x *ValidateBuildConfigResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type isValidateBuildConfigResponse_Outcome interface {
+	isValidateBuildConfigResponse_Outcome()
+}
+
+type ValidateBuildConfigResponse_Config struct {
+	Config *BuildConfig `protobuf:"bytes,1,opt,name=config,proto3,oneof"`
+}
+
+type ValidateBuildConfigResponse_Invalid struct {
+	Invalid *ConfigInvalid `protobuf:"bytes,2,opt,name=invalid,proto3,oneof"`
+}
+
+func (*ValidateBuildConfigResponse_Config) isValidateBuildConfigResponse_Outcome() {}
+
+func (*ValidateBuildConfigResponse_Invalid) isValidateBuildConfigResponse_Outcome() {}
+
 type GetBuildConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The base repository, for a fork's commit too.
@@ -30,14 +249,21 @@ type GetBuildConfigRequest struct {
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
 	// The full sha of the commit.
-	Sha           string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// What changed, for `paths` to be held against. Without it they do not count.
+	//
+	// Types that are valid to be assigned to Change:
+	//
+	//	*GetBuildConfigRequest_PullRequest
+	//	*GetBuildConfigRequest_BaseSha
+	Change        isGetBuildConfigRequest_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetBuildConfigRequest) Reset() {
 	*x = GetBuildConfigRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[0]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +275,7 @@ func (x *GetBuildConfigRequest) String() string {
 func (*GetBuildConfigRequest) ProtoMessage() {}
 
 func (x *GetBuildConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[0]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +288,7 @@ func (x *GetBuildConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildConfigRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetBuildConfigRequest) GetRepository() *v1.Repository {
@@ -86,6 +312,49 @@ func (x *GetBuildConfigRequest) GetSha() string {
 	return ""
 }
 
+func (x *GetBuildConfigRequest) GetChange() isGetBuildConfigRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *GetBuildConfigRequest) GetPullRequest() int32 {
+	if x != nil {
+		if x, ok := x.Change.(*GetBuildConfigRequest_PullRequest); ok {
+			return x.PullRequest
+		}
+	}
+	return 0
+}
+
+func (x *GetBuildConfigRequest) GetBaseSha() string {
+	if x != nil {
+		if x, ok := x.Change.(*GetBuildConfigRequest_BaseSha); ok {
+			return x.BaseSha
+		}
+	}
+	return ""
+}
+
+type isGetBuildConfigRequest_Change interface {
+	isGetBuildConfigRequest_Change()
+}
+
+type GetBuildConfigRequest_PullRequest struct {
+	// All that the pull request of this number changes.
+	PullRequest int32 `protobuf:"varint,4,opt,name=pull_request,json=pullRequest,proto3,oneof"`
+}
+
+type GetBuildConfigRequest_BaseSha struct {
+	// All that sha has and this commit has not; zeros where there was none.
+	BaseSha string `protobuf:"bytes,5,opt,name=base_sha,json=baseSha,proto3,oneof"`
+}
+
+func (*GetBuildConfigRequest_PullRequest) isGetBuildConfigRequest_Change() {}
+
+func (*GetBuildConfigRequest_BaseSha) isGetBuildConfigRequest_Change() {}
+
 type GetBuildConfigResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Outcome:
@@ -94,14 +363,17 @@ type GetBuildConfigResponse struct {
 	//	*GetBuildConfigResponse_Absent
 	//	*GetBuildConfigResponse_Invalid
 	//	*GetBuildConfigResponse_Forbidden
-	Outcome       isGetBuildConfigResponse_Outcome `protobuf_oneof:"outcome"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Outcome isGetBuildConfigResponse_Outcome `protobuf_oneof:"outcome"`
+	// Goes with config: `paths` matches nothing of the change, so nothing is to
+	// be run for it. False where that cannot be told.
+	NoMatchingPaths bool `protobuf:"varint,5,opt,name=no_matching_paths,json=noMatchingPaths,proto3" json:"no_matching_paths,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetBuildConfigResponse) Reset() {
 	*x = GetBuildConfigResponse{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[1]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -113,7 +385,7 @@ func (x *GetBuildConfigResponse) String() string {
 func (*GetBuildConfigResponse) ProtoMessage() {}
 
 func (x *GetBuildConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[1]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -126,7 +398,7 @@ func (x *GetBuildConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildConfigResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetBuildConfigResponse) GetOutcome() isGetBuildConfigResponse_Outcome {
@@ -172,6 +444,13 @@ func (x *GetBuildConfigResponse) GetForbidden() *ConfigForbidden {
 	return nil
 }
 
+func (x *GetBuildConfigResponse) GetNoMatchingPaths() bool {
+	if x != nil {
+		return x.NoMatchingPaths
+	}
+	return false
+}
+
 type isGetBuildConfigResponse_Outcome interface {
 	isGetBuildConfigResponse_Outcome()
 }
@@ -212,7 +491,7 @@ type ConfigAbsent struct {
 
 func (x *ConfigAbsent) Reset() {
 	*x = ConfigAbsent{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +503,7 @@ func (x *ConfigAbsent) String() string {
 func (*ConfigAbsent) ProtoMessage() {}
 
 func (x *ConfigAbsent) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +516,7 @@ func (x *ConfigAbsent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigAbsent.ProtoReflect.Descriptor instead.
 func (*ConfigAbsent) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{2}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{6}
 }
 
 type ConfigInvalid struct {
@@ -250,7 +529,7 @@ type ConfigInvalid struct {
 
 func (x *ConfigInvalid) Reset() {
 	*x = ConfigInvalid{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +541,7 @@ func (x *ConfigInvalid) String() string {
 func (*ConfigInvalid) ProtoMessage() {}
 
 func (x *ConfigInvalid) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +554,7 @@ func (x *ConfigInvalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigInvalid.ProtoReflect.Descriptor instead.
 func (*ConfigInvalid) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{3}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConfigInvalid) GetProblems() []*ConfigInvalid_Problem {
@@ -295,7 +574,7 @@ type ConfigForbidden struct {
 
 func (x *ConfigForbidden) Reset() {
 	*x = ConfigForbidden{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +586,7 @@ func (x *ConfigForbidden) String() string {
 func (*ConfigForbidden) ProtoMessage() {}
 
 func (x *ConfigForbidden) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +599,7 @@ func (x *ConfigForbidden) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigForbidden.ProtoReflect.Descriptor instead.
 func (*ConfigForbidden) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConfigForbidden) GetMessage() string {
@@ -360,7 +639,7 @@ type BuildConfig struct {
 
 func (x *BuildConfig) Reset() {
 	*x = BuildConfig{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +651,7 @@ func (x *BuildConfig) String() string {
 func (*BuildConfig) ProtoMessage() {}
 
 func (x *BuildConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +664,7 @@ func (x *BuildConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildConfig.ProtoReflect.Descriptor instead.
 func (*BuildConfig) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{5}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BuildConfig) GetImage() string {
@@ -491,7 +770,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +782,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +795,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{6}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Job) GetCommands() []*Command {
@@ -546,7 +825,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +837,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +850,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Command) GetName() string {
@@ -600,7 +879,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +891,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +904,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{8}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -655,7 +934,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +946,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +959,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Push) GetBranches() []string {
@@ -715,7 +994,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +1006,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +1019,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -768,7 +1047,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1059,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1072,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -823,7 +1102,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1114,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1127,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -872,14 +1151,17 @@ type ConfigInvalid_Problem struct {
 	Line   int32 `protobuf:"varint,1,opt,name=line,proto3" json:"line,omitempty"`
 	Column int32 `protobuf:"varint,2,opt,name=column,proto3" json:"column,omitempty"`
 	// For people: unknown key "exceute", did you mean "execute"?
-	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The line, and a mark below the column, for a fixed font; empty where there
+	// is nothing to show.
+	Snippet       string `protobuf:"bytes,4,opt,name=snippet,proto3" json:"snippet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1173,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1186,7 @@ func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigInvalid_Problem.ProtoReflect.Descriptor instead.
 func (*ConfigInvalid_Problem) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{3, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *ConfigInvalid_Problem) GetLine() int32 {
@@ -928,30 +1210,52 @@ func (x *ConfigInvalid_Problem) GetMessage() string {
 	return ""
 }
 
+func (x *ConfigInvalid_Problem) GetSnippet() string {
+	if x != nil {
+		return x.Snippet
+	}
+	return ""
+}
+
 var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8e\x01\n" +
+	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x12\n" +
+	"\x10GetSchemaRequest\"D\n" +
+	"\x11GetSchemaResponse\x12/\n" +
+	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"6\n" +
+	"\x1aValidateBuildConfigRequest\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\tR\acontent\"\xb0\x01\n" +
+	"\x1bValidateBuildConfigResponse\x126\n" +
+	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
+	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
+	"\aoutcome\"\xda\x01\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12'\n" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
-	"\x03sha\x18\x03 \x01(\tR\x03sha\"\x92\x02\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x12#\n" +
+	"\fpull_request\x18\x04 \x01(\x05H\x00R\vpullRequest\x12\x1b\n" +
+	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseShaB\b\n" +
+	"\x06change\"\xbe\x02\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
 	"\x06absent\x18\x02 \x01(\v2\x1d.forge.config.v1.ConfigAbsentH\x00R\x06absent\x12:\n" +
 	"\ainvalid\x18\x03 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12@\n" +
-	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbiddenB\t\n" +
+	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbidden\x12*\n" +
+	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPathsB\t\n" +
 	"\aoutcome\"\x0e\n" +
-	"\fConfigAbsent\"\xa4\x01\n" +
+	"\fConfigAbsent\"\xbe\x01\n" +
 	"\rConfigInvalid\x12B\n" +
-	"\bproblems\x18\x01 \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\bproblems\x1aO\n" +
+	"\bproblems\x18\x01 \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\bproblems\x1ai\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"+\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\x12\x18\n" +
+	"\asnippet\x18\x04 \x01(\tR\asnippet\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"\xc2\x06\n" +
 	"\vBuildConfig\x12\x14\n" +
@@ -999,9 +1303,11 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06ignore\x18\x02 \x03(\tR\x06ignore\"7\n" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
-	"\x06memory\x18\x02 \x01(\x03R\x06memory2w\n" +
+	"\x06memory\x18\x02 \x01(\x03R\x06memory2\x8b\x03\n" +
 	"\x12BuildConfigService\x12a\n" +
-	"\x0eGetBuildConfig\x12&.forge.config.v1.GetBuildConfigRequest\x1a'.forge.config.v1.GetBuildConfigResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"\x0eGetBuildConfig\x12&.forge.config.v1.GetBuildConfigRequest\x1a'.forge.config.v1.GetBuildConfigResponse\x12\x96\x01\n" +
+	"\x13ValidateBuildConfig\x12+.forge.config.v1.ValidateBuildConfigRequest\x1a,.forge.config.v1.ValidateBuildConfigResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/build-config:validate\x12y\n" +
+	"\tGetSchema\x12!.forge.config.v1.GetSchemaRequest\x1a\".forge.config.v1.GetSchemaResponse\"%\x82\xd3\xe4\x93\x02\x1fb\x06schema\x12\x15/v1/schema/forge.jsonB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_build_config_proto_rawDescOnce sync.Once
@@ -1015,57 +1321,69 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
-	(*GetBuildConfigRequest)(nil),  // 0: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil), // 1: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),           // 2: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),          // 3: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),        // 4: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),            // 5: forge.config.v1.BuildConfig
-	(*Job)(nil),                    // 6: forge.config.v1.Job
-	(*Command)(nil),                // 7: forge.config.v1.Command
-	(*Port)(nil),                   // 8: forge.config.v1.Port
-	(*Push)(nil),                   // 9: forge.config.v1.Push
-	(*Sidecar)(nil),                // 10: forge.config.v1.Sidecar
-	(*Paths)(nil),                  // 11: forge.config.v1.Paths
-	(*Resources)(nil),              // 12: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),  // 13: forge.config.v1.ConfigInvalid.Problem
-	nil,                            // 14: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                            // 15: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                            // 16: forge.config.v1.Sidecar.EnvironmentEntry
-	(*v1.Repository)(nil),          // 17: forge.event.v1.Repository
-	(*durationpb.Duration)(nil),    // 18: google.protobuf.Duration
+	(*GetSchemaRequest)(nil),            // 0: forge.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),           // 1: forge.config.v1.GetSchemaResponse
+	(*ValidateBuildConfigRequest)(nil),  // 2: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 3: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 4: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 5: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 6: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 7: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 8: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 9: forge.config.v1.BuildConfig
+	(*Job)(nil),                         // 10: forge.config.v1.Job
+	(*Command)(nil),                     // 11: forge.config.v1.Command
+	(*Port)(nil),                        // 12: forge.config.v1.Port
+	(*Push)(nil),                        // 13: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 14: forge.config.v1.Sidecar
+	(*Paths)(nil),                       // 15: forge.config.v1.Paths
+	(*Resources)(nil),                   // 16: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 17: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 18: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 19: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 20: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 21: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 22: forge.event.v1.Repository
+	(*durationpb.Duration)(nil),         // 23: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	17, // 0: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	5,  // 1: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	2,  // 2: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	3,  // 3: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	4,  // 4: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	13, // 5: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	6,  // 6: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
-	6,  // 7: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
-	6,  // 8: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
-	6,  // 9: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
-	14, // 10: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	8,  // 11: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	9,  // 12: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	15, // 13: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	11, // 14: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	18, // 15: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	12, // 16: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	7,  // 17: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	6,  // 18: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
-	16, // 19: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	10, // 20: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	0,  // 21: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	1,  // 22: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	21, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	9,  // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	7,  // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	22, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	9,  // 4: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	6,  // 5: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	7,  // 6: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	8,  // 7: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	17, // 8: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	10, // 9: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
+	10, // 10: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
+	10, // 11: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
+	10, // 12: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
+	18, // 13: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	12, // 14: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	13, // 15: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	19, // 16: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	15, // 17: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	23, // 18: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	16, // 19: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	11, // 20: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	10, // 21: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
+	20, // 22: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	14, // 23: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	4,  // 24: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	2,  // 25: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	0,  // 26: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	5,  // 27: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	3,  // 28: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	1,  // 29: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	27, // [27:30] is the sub-list for method output_type
+	24, // [24:27] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -1073,7 +1391,15 @@ func file_forge_config_v1_build_config_proto_init() {
 	if File_forge_config_v1_build_config_proto != nil {
 		return
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[1].OneofWrappers = []any{
+	file_forge_config_v1_build_config_proto_msgTypes[3].OneofWrappers = []any{
+		(*ValidateBuildConfigResponse_Config)(nil),
+		(*ValidateBuildConfigResponse_Invalid)(nil),
+	}
+	file_forge_config_v1_build_config_proto_msgTypes[4].OneofWrappers = []any{
+		(*GetBuildConfigRequest_PullRequest)(nil),
+		(*GetBuildConfigRequest_BaseSha)(nil),
+	}
+	file_forge_config_v1_build_config_proto_msgTypes[5].OneofWrappers = []any{
 		(*GetBuildConfigResponse_Config)(nil),
 		(*GetBuildConfigResponse_Absent)(nil),
 		(*GetBuildConfigResponse_Invalid)(nil),
@@ -1085,7 +1411,7 @@ func file_forge_config_v1_build_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

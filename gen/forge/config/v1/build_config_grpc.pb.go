@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BuildConfigService_GetBuildConfig_FullMethodName = "/forge.config.v1.BuildConfigService/GetBuildConfig"
+	BuildConfigService_GetBuildConfig_FullMethodName      = "/forge.config.v1.BuildConfigService/GetBuildConfig"
+	BuildConfigService_ValidateBuildConfig_FullMethodName = "/forge.config.v1.BuildConfigService/ValidateBuildConfig"
+	BuildConfigService_GetSchema_FullMethodName           = "/forge.config.v1.BuildConfigService/GetSchema"
 )
 
 // BuildConfigServiceClient is the client API for BuildConfigService service.
@@ -32,6 +34,11 @@ type BuildConfigServiceClient interface {
 	// invalid or forbidden is an answer, not an error. UNAVAILABLE: GitHub could
 	// not be asked; ask again.
 	GetBuildConfig(ctx context.Context, in *GetBuildConfigRequest, opts ...grpc.CallOption) (*GetBuildConfigResponse, error)
+	// ValidateBuildConfig reads a .forge.yml that is sent along, as GetBuildConfig
+	// would.
+	ValidateBuildConfig(ctx context.Context, in *ValidateBuildConfigRequest, opts ...grpc.CallOption) (*ValidateBuildConfigResponse, error)
+	// GetSchema answers with the JSON Schema of .forge.yml, for editors.
+	GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*GetSchemaResponse, error)
 }
 
 type buildConfigServiceClient struct {
@@ -52,6 +59,26 @@ func (c *buildConfigServiceClient) GetBuildConfig(ctx context.Context, in *GetBu
 	return out, nil
 }
 
+func (c *buildConfigServiceClient) ValidateBuildConfig(ctx context.Context, in *ValidateBuildConfigRequest, opts ...grpc.CallOption) (*ValidateBuildConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ValidateBuildConfigResponse)
+	err := c.cc.Invoke(ctx, BuildConfigService_ValidateBuildConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *buildConfigServiceClient) GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*GetSchemaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSchemaResponse)
+	err := c.cc.Invoke(ctx, BuildConfigService_GetSchema_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BuildConfigServiceServer is the server API for BuildConfigService service.
 // All implementations must embed UnimplementedBuildConfigServiceServer
 // for forward compatibility.
@@ -62,6 +89,11 @@ type BuildConfigServiceServer interface {
 	// invalid or forbidden is an answer, not an error. UNAVAILABLE: GitHub could
 	// not be asked; ask again.
 	GetBuildConfig(context.Context, *GetBuildConfigRequest) (*GetBuildConfigResponse, error)
+	// ValidateBuildConfig reads a .forge.yml that is sent along, as GetBuildConfig
+	// would.
+	ValidateBuildConfig(context.Context, *ValidateBuildConfigRequest) (*ValidateBuildConfigResponse, error)
+	// GetSchema answers with the JSON Schema of .forge.yml, for editors.
+	GetSchema(context.Context, *GetSchemaRequest) (*GetSchemaResponse, error)
 	mustEmbedUnimplementedBuildConfigServiceServer()
 }
 
@@ -74,6 +106,12 @@ type UnimplementedBuildConfigServiceServer struct{}
 
 func (UnimplementedBuildConfigServiceServer) GetBuildConfig(context.Context, *GetBuildConfigRequest) (*GetBuildConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBuildConfig not implemented")
+}
+func (UnimplementedBuildConfigServiceServer) ValidateBuildConfig(context.Context, *ValidateBuildConfigRequest) (*ValidateBuildConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ValidateBuildConfig not implemented")
+}
+func (UnimplementedBuildConfigServiceServer) GetSchema(context.Context, *GetSchemaRequest) (*GetSchemaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSchema not implemented")
 }
 func (UnimplementedBuildConfigServiceServer) mustEmbedUnimplementedBuildConfigServiceServer() {}
 func (UnimplementedBuildConfigServiceServer) testEmbeddedByValue()                            {}
@@ -114,6 +152,42 @@ func _BuildConfigService_GetBuildConfig_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BuildConfigService_ValidateBuildConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ValidateBuildConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildConfigServiceServer).ValidateBuildConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildConfigService_ValidateBuildConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildConfigServiceServer).ValidateBuildConfig(ctx, req.(*ValidateBuildConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BuildConfigService_GetSchema_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSchemaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildConfigServiceServer).GetSchema(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildConfigService_GetSchema_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildConfigServiceServer).GetSchema(ctx, req.(*GetSchemaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // BuildConfigService_ServiceDesc is the grpc.ServiceDesc for BuildConfigService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +198,14 @@ var BuildConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBuildConfig",
 			Handler:    _BuildConfigService_GetBuildConfig_Handler,
+		},
+		{
+			MethodName: "ValidateBuildConfig",
+			Handler:    _BuildConfigService_ValidateBuildConfig_Handler,
+		},
+		{
+			MethodName: "GetSchema",
+			Handler:    _BuildConfigService_GetSchema_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
