@@ -70,6 +70,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		gatewayv1.RegisterStatusServiceHandlerClient(ctx, mux, gatewayv1.NewStatusServiceClient(s.deps.Self)),
 		gatewayv1.RegisterDeliveryServiceHandlerClient(ctx, mux, gatewayv1.NewDeliveryServiceClient(s.deps.Self)),
 		configv1.RegisterInstallationServiceHandlerClient(ctx, mux, configv1.NewInstallationServiceClient(s.deps.Receivers["config"])),
+		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(s.deps.Receivers["config"])),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
 		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(s.deps.Receivers["reporter"])),
 	)

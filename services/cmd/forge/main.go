@@ -16,6 +16,7 @@ import (
 type commands struct {
 	Up      up      `cmd:"" help:"Run Forge: all four services in one process."`
 	Demo    demo    `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	Check   check   `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Version version `cmd:"" help:"Print the version."`
 }
 

@@ -45,9 +45,7 @@ func TestDocsShowWhatTheParserTakes(t *testing.T) {
 			}
 		}
 		_, problems := Parse([]byte(example))
-		for _, p := range problems {
-			printed.WriteString(Text(p) + "\n")
-		}
+		printed.WriteString(Report(Name, problems))
 		switch {
 		case block[1] == "yaml" && printed.Len() > 0:
 			t.Errorf("the example\n%s\ngives\n%s", example, &printed)

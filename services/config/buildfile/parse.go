@@ -38,11 +38,6 @@ const (
 // Problem is one error in a file.
 type Problem = configv1.ConfigInvalid_Problem
 
-// Text is how a problem is printed.
-func Text(p *Problem) string {
-	return fmt.Sprintf("%s:%d:%d: %s", Name, p.GetLine(), p.GetColumn(), p.GetMessage())
-}
-
 func problemAt(line, column int, message string) *Problem {
 	return &Problem{Line: int32(line), Column: int32(column), Message: message} //nolint:gosec // bounded by MaxSize
 }
@@ -50,6 +45,15 @@ func problemAt(line, column int, message string) *Problem {
 // Parse reads a file. There are either no problems, or no config and the first
 // 20 problems in the order of the file.
 func Parse(text []byte) (*configv1.BuildConfig, []*Problem) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	config, problems := read(text)
+	for _, p := range problems {
+		p.Snippet = snippet(text, p)
+	}
+	return config, problems
+}
+
+func read(text []byte) (*configv1.BuildConfig, []*Problem) {
 	root, problem := load(text)
 	if problem != nil {
 		return nil, []*Problem{problem}
@@ -60,11 +64,12 @@ func Parse(text []byte) (*configv1.BuildConfig, []*Problem) {
 	if len(f.problems) == 0 {
 		return config, nil
 	}
-	slices.SortStableFunc(f.problems, func(a, b *Problem) int {
+	order := func(a, b *Problem) int {
 		return cmp.Or(cmp.Compare(a.GetLine(), b.GetLine()), cmp.Compare(a.GetColumn(), b.GetColumn()))
-	})
+	}
+	slices.SortStableFunc(f.problems, order)
 	// What an alias stands for is read in each place.
-	f.problems = slices.CompactFunc(f.problems, func(a, b *Problem) bool { return Text(a) == Text(b) })
+	f.problems = slices.CompactFunc(f.problems, func(a, b *Problem) bool { return order(a, b) == 0 && a.GetMessage() == b.GetMessage() })
 	return nil, f.problems[:min(len(f.problems), maxProblems)]
 }
 
@@ -73,7 +78,6 @@ func load(text []byte) (*yaml.Node, *Problem) {
 	if len(text) > MaxSize {
 		return nil, problemAt(1, 1, Oversize)
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	if problem := unreadable(text); problem != nil {
 		return nil, problem
 	}
@@ -168,11 +172,7 @@ func syntax(err error, text []byte) *Problem {
 
 // at is the character at a problem's place.
 func at(text []byte, p *Problem) (rune, bool) {
-	lines := bytes.Split(text, []byte("\n"))
-	if int(p.GetLine()) > len(lines) {
-		return 0, false
-	}
-	line := []rune(string(lines[p.GetLine()-1]))
+	line := []rune(string(lineOf(text, p)))
 	if int(p.GetColumn()) > len(line) {
 		return 0, false
 	}

@@ -42,7 +42,7 @@ func each(t *testing.T, folder string, show func(out *bytes.Buffer, config *conf
 func TestGoodFilesAreRead(t *testing.T) {
 	each(t, "good", func(out *bytes.Buffer, config *configv1.BuildConfig, problems []*Problem) {
 		for _, p := range problems {
-			t.Errorf("good file: %s", Text(p))
+			t.Errorf("good file: %v", p)
 		}
 		text, err := protojson.Marshal(config)
 		if err != nil {
@@ -61,16 +61,14 @@ func TestBadFilesAreRefusedInWords(t *testing.T) {
 		if config != nil || len(problems) == 0 || len(problems) > maxProblems {
 			t.Errorf("config %v, %d problems", config, len(problems))
 		}
-		for _, p := range problems {
-			fmt.Fprintln(out, Text(p))
-		}
+		out.WriteString(Report(Name, problems))
 	})
 }
 
 func TestFileMayBeAsLargeAsTheLimit(t *testing.T) {
 	small := "image: busybox\nexecute: make\n#"
 	if _, problems := Parse([]byte(small + strings.Repeat("x", MaxSize-len(small)))); len(problems) > 0 {
-		t.Errorf("at the limit: %s", Text(problems[0]))
+		t.Errorf("at the limit: %v", problems[0])
 	}
 	_, problems := Parse([]byte(small + strings.Repeat("x", MaxSize-len(small)+1)))
 	if len(problems) != 1 || problems[0].GetMessage() != Oversize {
@@ -195,7 +193,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%d problems", len(problems))
 		}
 		for _, p := range problems {
-			if p.GetLine() < 1 || p.GetColumn() < 1 || p.GetMessage() == "" || len(p.GetMessage()) > 1000 {
+			if p.GetLine() < 1 || p.GetColumn() < 1 || p.GetMessage() == "" || len(p.GetMessage()) > 1000 || len(p.GetSnippet()) > 1000 {
 				t.Errorf("problem %v", p)
 			}
 		}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/forge-ci/forge/services/config/buildfile"
+)
+
+type check struct {
+	File string `arg:"" optional:"" help:"The file; - is standard input. Default: .forge.yml."`
+}
+
+// Run prints what is wrong with a .forge.yml, as Forge would, and fails where
+// anything is.
+func (c check) Run() error { return c.run(os.Stdin, os.Stdout) }
+
+func (c check) run(in io.Reader, out io.Writer) error {
+	name := cmp.Or(c.File, buildfile.Name)
+	if name == "-" {
+		name = "standard input"
+	} else {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close() //nolint:errcheck // only read from
+		in = file
+	}
+	text, err := io.ReadAll(io.LimitReader(in, buildfile.MaxSize+1))
+	if err != nil {
+		return err
+	}
+	_, problems := buildfile.Parse(text)
+	if len(problems) == 0 {
+		_, err = fmt.Fprintf(out, "%s: nothing is wrong\n", name)
+		return err
+	}
+	if _, err := io.WriteString(out, buildfile.Report(name, problems)); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s cannot be built from", name)
+}
