@@ -47,10 +47,24 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	if err := checkSHA(req.GetSha()); err != nil {
 		return nil, err
 	}
-	if g.repository == 0 {
-		return s.readConfig(ctx, g, req.GetSha())
+	answer, err := s.config(ctx, g, req.GetSha())
+	paths := answer.GetConfig().GetPaths()
+	if err != nil || paths == nil || req.GetChange() == nil {
+		return answer, err
 	}
-	at := g.at(req.GetSha())
+	missed, err := s.missed(ctx, g, req, paths)
+	if err != nil {
+		return nil, err
+	}
+	return &configv1.GetBuildConfigResponse{Outcome: answer.GetOutcome(), NoMatchingPaths: missed}, nil
+}
+
+// config is what a commit wants built, whatever it changes.
+func (s *Service) config(ctx context.Context, g grant, sha string) (*configv1.GetBuildConfigResponse, error) {
+	if g.repository == 0 {
+		return s.readConfig(ctx, g, sha)
+	}
+	at := g.at(sha)
 	if answer, ok := s.configs.Get(at); ok {
 		return answer, nil
 	}
@@ -58,7 +72,7 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 		if answer, ok := s.configs.Get(at); ok { // read between our look and our turn
 			return answer, nil
 		}
-		answer, err := s.readConfig(ctx, g, req.GetSha())
+		answer, err := s.readConfig(ctx, g, sha)
 		if err == nil && answer.GetForbidden() == nil && proto.Size(answer) <= maxCachedConfig {
 			s.configs.Add(at, answer)
 		}

@@ -143,9 +143,9 @@ func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *ev
 	if !i.builds() {
 		return p, nil, nil
 	}
-	p.config, err = s.configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+	p.config, err = s.configs.GetBuildConfig(ctx, withChange(i, &configv1.GetBuildConfigRequest{
 		Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(), Sha: i.sha,
-	})
+	}))
 	if fault.Is(err, fault.NotFound) {
 		return p, ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", short(i.sha)), nil
 	}
@@ -313,6 +313,9 @@ func (s *Service) planBuild(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 			if decided := unwanted(b.config.GetPush(), p.ref); decided != nil {
 				return decided, nil
 			}
+		}
+		if p.config.GetNoMatchingPaths() {
+			return skip(b), t.addBuild(ctx, b)
 		}
 		if err := s.gate(ctx, t, p, b); err != nil {
 			return nil, err

@@ -116,7 +116,9 @@ func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildCon
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, req.GetSha())
 	if answer := c.answers[req.GetSha()]; answer != nil {
-		return answer, nil
+		return &configv1.GetBuildConfigResponse{
+			Outcome: answer.GetOutcome(), NoMatchingPaths: answer.GetNoMatchingPaths() && req.GetChange() != nil,
+		}, nil
 	}
 	return valid(usual()), c.err
 }

@@ -52,6 +52,8 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 	}}}
 	forbidden := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Forbidden{Forbidden: &configv1.ConfigForbidden{Message: "the App may not read contents"}}}
 
+	unmatched := &configv1.GetBuildConfigResponse{Outcome: valid(usual()).GetOutcome(), NoMatchingPaths: true}
+
 	const typo = `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`
 	for _, c := range []struct {
 		name     string
@@ -102,6 +104,9 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 			},
 			"ignored: nothing to run for deploy-staging in .forge.yml", "", "", 0, false,
 		},
+		{"no matching paths", []change{answer("aaa", unmatched)}, "ignored: no matching paths", "forge/test", "aaa", schedulerv1.Build_STATE_CANCELLED, false},
+		{"a fork, no matching paths", []change{fork, answer("aaa", unmatched)}, "ignored: no matching paths", "forge/test", "aaa", schedulerv1.Build_STATE_CANCELLED, false},
+		{"merged, no matching paths", []change{merge("main"), answer("ccc", unmatched)}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
 
 		{"a fork", []change{fork}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
 		{"a fork that is gone", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head.Repository = nil }}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},

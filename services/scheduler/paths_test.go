@@ -1,0 +1,38 @@
+package scheduler
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+func TestPathsCountForWhatNobodyAskedFor(t *testing.T) {
+	pull := &eventv1.PullRequest{Number: 12}
+	number := &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_PullRequest{PullRequest: 12}}
+	base := &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_BaseSha{BaseSha: "bbb"}}
+	for name, c := range map[string]struct {
+		event  *eventv1.Event
+		action schedulerv1.Build_Action
+		want   *configv1.GetBuildConfigRequest
+	}{
+		"a pull request":  {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_TEST, number},
+		"into production": {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_STAGING, number},
+		"a push":          {&eventv1.Event{Payload: &eventv1.Event_Push{Push: &eventv1.PushEvent{Before: "bbb"}}}, schedulerv1.Build_ACTION_TEST, base},
+		"a merge group": {
+			&eventv1.Event{Payload: &eventv1.Event_MergeGroup{MergeGroup: &eventv1.MergeGroupEvent{BaseSha: "bbb"}}},
+			schedulerv1.Build_ACTION_TEST, base,
+		},
+		"a merge":   {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_DEPLOY_STAGING, &configv1.GetBuildConfigRequest{}},
+		"a comment": {&eventv1.Event{Payload: &eventv1.Event_IssueComment{}}, schedulerv1.Build_ACTION_TEST, &configv1.GetBuildConfigRequest{}},
+		"by hand":   {nil, schedulerv1.Build_ACTION_TEST, &configv1.GetBuildConfigRequest{}},
+	} {
+		got := withChange(intent{event: c.event, pull: pull, action: c.action}, &configv1.GetBuildConfigRequest{})
+		if !proto.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
