@@ -64,7 +64,7 @@ func (a App) Key() (github.App, error) {
 	if key == "" {
 		return github.App{}, fmt.Errorf("FORGE_GITHUB_PRIVATE_KEY_FILE is missing: make a key under \"Private keys\" on %s and name the downloaded file", page)
 	}
-	return github.App{ID: a.GitHubAppID, Key: []byte(key)}, nil
+	return github.App{ID: a.GitHubAppID, Key: []byte(key), KeyFile: a.GitHubPrivateKeyFile}, nil
 }
 
 // Secrets returns the webhook secrets, or says where to get one.

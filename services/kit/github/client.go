@@ -7,7 +7,6 @@
 package github
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -18,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bradleyfalzon/ghinstallation/v2"
 	"github.com/google/go-github/v62/github"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
@@ -50,12 +48,6 @@ type Config struct {
 	Base http.RoundTripper
 }
 
-// App is the GitHub App as which a client signs.
-type App struct {
-	ID  int64
-	Key []byte // PEM, PKCS#1 or PKCS#8; line ends may be written \n
-}
-
 // New is a client that calls with the tokens of cfg.Tokens.
 func New(cfg Config) (*github.Client, error) {
 	if cfg.Tokens == nil {
@@ -80,11 +72,9 @@ func NewApp(cfg Config, app App) (*github.Client, error) {
 	if app.ID <= 0 {
 		return nil, fmt.Errorf("the App's id is a positive number, not %d: it is on the App's settings page under 'About'", app.ID)
 	}
-	// Keys in environment files often have their line ends escaped.
-	key := bytes.ReplaceAll(app.Key, []byte(`\n`), []byte("\n"))
-	signing, err := ghinstallation.NewAppsTransport(cfg.transport(), app.ID, key)
+	signing, err := newAppTransport(cfg, app)
 	if err != nil {
-		return nil, errors.New("the App's private key is not a PEM RSA key: download it from the App's settings page under 'Private keys'")
+		return nil, err
 	}
 	return cfg.client(root, signing), nil
 }
