@@ -23,7 +23,7 @@ import (
 
 const codeload = "/codeload/"
 
-func withDataDir(t *testing.T) func(*githubsim.Config, *Deps) {
+func withDataDir(t testing.TB) func(*githubsim.Config, *Deps) {
 	return func(_ *githubsim.Config, deps *Deps) { deps.DataDir = t.TempDir() }
 }
 

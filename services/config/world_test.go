@@ -41,7 +41,7 @@ const appID = 7
 // called as other rooms call it. Whatever a test does, no log, no span and no
 // error holds a secret.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	sim     *githubsim.Sim
 	front   *front
 	deps    Deps
@@ -67,7 +67,7 @@ func keyPEM(key *rsa.PrivateKey) []byte {
 
 const goodFile = "image: busybox\nexecute: [make test]\n"
 
-func newWorld(t *testing.T, change ...func(*githubsim.Config, *Deps)) *world {
+func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	t.Helper()
 	// The clock runs apart from GitHub's, which checks the App's own tokens by it.
 	w := &world{t: t, clock: kittest.NewClock(time.Now()), log: &lockedBuffer{}}

@@ -110,6 +110,13 @@ func TestTheEnginesNoticeOpensTheLog(t *testing.T) {
 		"source 1 entries", "start 1", `"image ignored\none\n"`, "end 1 exit 0", "start 2", `"two\n"`, "end 2 exit 0", "DONE")
 }
 
+func TestMissingSubmodulesAreSaidInTheLog(t *testing.T) {
+	s := newScheduler(t, "echo one", "echo two")
+	s.source = tarball(t, folder("top/"), file("top/.gitmodules", "[submodule \"lib\"]\n"))
+	s.wantStory(t, s.forgexec(t, "FORGE_RUNNER_NOTICE=image ignored"), "source 1 entries",
+		"start 1", fmt.Sprintf("%q", "image ignored\n"+submodulesNotice+"\none\n"), "end 1 exit 0", "start 2", `"two\n"`, "end 2 exit 0", "DONE")
+}
+
 func TestCancelStopsTheWholeGroup(t *testing.T) {
 	s := newScheduler(t, `trap 'echo stopping; exit 9' TERM; (sleep 1000; echo never) & echo ready; wait`, "echo never")
 	f := s.forgexec(t)

@@ -20,6 +20,9 @@ const background = 2 * time.Second
 const backgroundNotice = "forge: this step left processes in the background that still held its output; they were stopped. " +
 	"To keep one for later steps, send its output elsewhere: command >file 2>&1 &\n"
 
+// GitHub's archives have an empty folder for each submodule.
+const submodulesNotice = "forge: .gitmodules is there, but the source comes without its submodules: their folders are empty"
+
 // runner runs the steps of a plan.
 type runner struct {
 	processes *processes
@@ -60,6 +63,9 @@ func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
 			&halt{cause: schedulerv1.Ended_CAUSE_TIMED_OUT, message: "the build ran into its timeout of " + short(timeout)})
 		defer cancel()
+	}
+	if _, err := os.Lstat(filepath.Join(r.workspace.path, ".gitmodules")); err == nil {
+		r.notice = strings.TrimPrefix(r.notice+"\n"+submodulesNotice, "\n")
 	}
 	env := joined(r.environ, plan.GetEnvironment())
 	for _, step := range plan.GetSteps() {
