@@ -60,6 +60,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		}),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithErrorHandler(callError),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
@@ -107,6 +108,14 @@ func (m marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		}
 		return m.JSONPb.NewDecoder(r).Decode(v)
 	})
+}
+
+// callError says when to come again, where that would help.
+func callError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if status.Code(err) == codes.Unavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
 }
 
 // routingError says what is wrong with a path or a method.

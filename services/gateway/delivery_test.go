@@ -47,10 +47,10 @@ func TestListFiltersAndPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = w.gate.store.settle(t.Context(), forward{
+		err = w.gate.store.settle(t.Context(), []settlement{{forward{
 			delivery: d.id, receiver: "scheduler", state: kept,
 			decision: &eventv1.Decision{Reason: eventv1.Reason_REASON_GAVE_UP, Text: "gave up"},
-		}, facts{repository: "acme/web"})
+		}, facts{repository: "acme/web"}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -82,6 +82,8 @@ type Service struct {
 	deps    Deps
 	store   *store
 	inbox   *inbox
+	settler *batcher[settlement]
+	budget  budget
 	sources *sources
 	relays  []*relay
 	handler http.Handler
@@ -114,8 +116,9 @@ func New(deps Deps) (*Service, error) {
 	}
 	s := &Service{deps: deps, store: &store{deps.DB}, sources: sources}
 	s.stopping, s.beginStop = context.WithCancel(context.Background())
+	s.settler = newBatcher(s.store.settle)
 	for _, name := range receivers() {
-		r, err := newRelay(name, s.store, deps)
+		r, err := newRelay(name, s.store, s.settler, deps)
 		if err != nil {
 			return nil, err
 		}
@@ -141,13 +144,19 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.store.freeLeases(ctx, s.deps.Now()); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	// What a relay has decided when it is stopped is written down still.
+	settling, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
+	var settler errgroup.Group
+	settler.Go(func() error { return s.settler.run(settling) })
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.inbox.run(ctx) })
 	group.Go(func() error { return s.sources.run(ctx) })
 	for _, relay := range s.relays {
 		group.Go(func() error { return relay.loop.Run(ctx) })
 	}
-	return group.Wait()
+	err := group.Wait()
+	stopSettling()
+	return errors.Join(err, settler.Wait())
 }
 
 func (s *Service) wake() {

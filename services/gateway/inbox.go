@@ -3,84 +3,95 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// maxBatch bounds how long a delivery waits for the others of its batch.
-const maxBatch = 256
-
-// inbox stores deliveries in batches: those that come while a transaction is
-// being committed share the next one, so that under load one sync of the disk
-// serves many. A second delivery of the same id meets the first in its batch or
-// in the database; either way it is answered only when the first is on disk.
+// inbox stores deliveries. A second delivery of an id whose first is on its way
+// to the disk is answered with the first; one whose first is there is found by
+// the unique index, which alone knows what other replicas have stored.
 type inbox struct {
 	store  *store
 	log    *slog.Logger
 	stored func() // called after each batch
+	writer *batcher[*arrival]
 
-	queue   chan *arrival
-	stopped chan struct{} // closed when nothing is stored any more
+	mu      sync.Mutex
+	pending map[string]*arrival // by id, from put until its batch has ended
+	failing bool                // as of the last batch; the writer's alone
 }
 
 // arrival is a delivery on its way to the disk.
 type arrival struct {
 	delivery
-	payload []byte     // snappy
-	done    chan error // gets the outcome; buffered, so that nobody waits for a reader who left
+	payload []byte        // snappy
+	ended   chan struct{} // closed when err says how its batch ended
+	err     error
 }
 
 func newInbox(store *store, log *slog.Logger, stored func()) *inbox {
-	return &inbox{store: store, log: log, stored: stored, queue: make(chan *arrival, maxBatch), stopped: make(chan struct{})}
+	b := &inbox{store: store, log: log, stored: stored, pending: map[string]*arrival{}}
+	b.writer = newBatcher(b.commit)
+	return b
 }
 
 // put returns nil once the delivery is on disk.
 func (b *inbox) put(ctx context.Context, a *arrival) error {
-	a.done = make(chan error, 1)
-	select {
-	case b.queue <- a:
-	case <-b.stopped:
-		return status.Error(codes.Unavailable, "Forge is stopping: send the delivery again")
-	case <-ctx.Done():
-		return status.Error(codes.Unavailable, "the delivery could not be stored in time: send it again")
+	b.mu.Lock()
+	first, second := b.pending[a.guid]
+	if !second {
+		a.ended = make(chan struct{})
+		b.pending[a.guid] = a
 	}
-	select {
-	case err := <-a.done:
-		return err
-	case <-b.stopped:
-		// Whether the last batch took it along is not known here; a second delivery does no harm.
-		return status.Error(codes.Unavailable, "Forge is stopping: send the delivery again")
-	case <-ctx.Done():
-		return status.Error(codes.Unavailable, "the delivery could not be stored in time: send it again")
+	b.mu.Unlock()
+	if second {
+		select {
+		case <-first.ended:
+			return first.err
+		case <-ctx.Done():
+			return errLate
+		}
+	}
+	err := b.writer.do(ctx, a)
+	if err != nil {
+		b.end(err, a) // where the writer has not, or will not
+	}
+	return err
+}
+
+// end tells those who wait how it went and forgets the arrivals: what was not
+// stored may come again.
+func (b *inbox) end(err error, arrivals ...*arrival) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, a := range arrivals {
+		if b.pending[a.guid] == a {
+			delete(b.pending, a.guid)
+			a.err = err
+			close(a.ended)
+		}
 	}
 }
 
-// run is the one writer. A batch that began is committed even when ctx ends.
-func (b *inbox) run(ctx context.Context) error {
-	defer close(b.stopped)
-	batch := make([]*arrival, 0, maxBatch)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case first := <-b.queue:
-			batch = append(batch[:0], first)
-		}
-		for len(batch) < maxBatch && len(b.queue) > 0 {
-			batch = append(batch, <-b.queue)
-		}
-		err := b.store.insert(context.WithoutCancel(ctx), batch)
-		if err != nil {
-			b.log.ErrorContext(ctx, "deliveries not stored; GitHub was told 503", "count", len(batch), "error", err)
-			err = status.Error(codes.Unavailable, "the delivery could not be stored: send it again")
-		}
-		for i, a := range batch {
-			a.done <- err
-			batch[i] = nil
-		}
-		if err == nil {
-			b.stored()
-		}
+// commit stores a batch, or tells all in it to come again.
+func (b *inbox) commit(ctx context.Context, batch []*arrival) error {
+	err := b.store.insert(ctx, batch)
+	switch {
+	case err == nil && b.failing:
+		b.log.InfoContext(ctx, "deliveries are stored again")
+	case err != nil && !b.failing: // said once: a line for each refused batch could fill the disk
+		b.log.ErrorContext(ctx, "deliveries cannot be stored; GitHub is answered 503 until they can", "count", len(batch), "error", err)
 	}
+	if b.failing = err != nil; b.failing {
+		err = status.Error(codes.Unavailable, "the delivery could not be stored: send it again")
+	}
+	b.end(err, batch...)
+	if err == nil {
+		b.stored()
+	}
+	return err
 }
+
+func (b *inbox) run(ctx context.Context) error { return b.writer.run(ctx) }

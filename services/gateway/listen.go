@@ -29,6 +29,8 @@ const (
 	maxPayload = 25 << 20
 	// GitHub gives up after 10 s.
 	storeWithin = 9 * time.Second
+	// What a 503 says about when to come again, in seconds.
+	retryAfter = "5"
 	// Buffers that a rare large payload has grown are left to the collector.
 	maxPooled = 1 << 20
 )
@@ -129,6 +131,13 @@ type rawBody struct {
 
 func (*rawBody) Close() error { return nil }
 
+// writeBusy turns a delivery away before its body is read.
+func writeBusy(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Retry-After", retryAfter)
+	writeError(w, http.StatusServiceUnavailable, codes.Unavailable, "too many deliveries at once: send it again")
+}
+
 // listen says what only HTTP can say, around the method.
 func (s *Service) listen(next http.Handler) http.Handler {
 	pool := sync.Pool{New: func() any { return new([]byte) }}
@@ -147,14 +156,24 @@ func (s *Service) listen(next http.Handler) http.Handler {
 			writeError(w, http.StatusRequestEntityTooLarge, codes.InvalidArgument, tooLarge)
 			return
 		}
+		if !s.budget.take(0, 1) {
+			writeBusy(w)
+			return
+		}
 		buffer, _ := pool.Get().(*[]byte)
+		held := 0
 		defer func() {
+			s.budget.give(held, 1)
 			if cap(*buffer) <= maxPooled {
 				pool.Put(buffer)
 			}
 		}()
 		var err error
-		*buffer, err = readAll((*buffer)[:0], http.MaxBytesReader(w, r.Body, maxPayload), r.ContentLength)
+		*buffer, err = s.budget.readAll((*buffer)[:0], http.MaxBytesReader(w, r.Body, maxPayload), r.ContentLength, &held)
+		if errors.Is(err, errBusy) {
+			writeBusy(w)
+			return
+		}
 		if _, over := errors.AsType[*http.MaxBytesError](err); over {
 			writeError(w, http.StatusRequestEntityTooLarge, codes.InvalidArgument, tooLarge)
 			return
@@ -166,26 +185,4 @@ func (s *Service) listen(next http.Handler) http.Handler {
 		r.Body = &rawBody{data: *buffer, contentType: r.Header.Get("Content-Type")}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// readAll reads r into buffer, which is as large as expected from the start:
-// growing in steps costs more than the signature. A claimed length is believed
-// up to a bound, so that a claim alone takes no memory.
-func readAll(buffer []byte, r io.Reader, expected int64) ([]byte, error) {
-	if want := int(min(max(expected, 512), maxPooled-1)) + 1; cap(buffer) < want { // + 1 to meet the end without growing
-		buffer = make([]byte, 0, want)
-	}
-	for {
-		if len(buffer) == cap(buffer) {
-			buffer = append(buffer, 0)[:len(buffer)]
-		}
-		n, err := r.Read(buffer[len(buffer):cap(buffer)])
-		buffer = buffer[:len(buffer)+n]
-		if errors.Is(err, io.EOF) {
-			return buffer, nil
-		}
-		if err != nil {
-			return buffer, err
-		}
-	}
 }

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	relayWorkers = 8
+	relayWorkers = 32
 	tryFor       = 30 * time.Second
 	settleWithin = 2 * time.Second
 
@@ -42,17 +42,18 @@ type relay struct {
 	receiver string
 	decide   decide
 	store    *store
+	settler  *batcher[settlement]
 	deps     Deps
 	tracer   trace.Tracer
 	loop     *due.Loop[forward]
 }
 
-func newRelay(receiver string, store *store, deps Deps) (*relay, error) {
+func newRelay(receiver string, store *store, settler *batcher[settlement], deps Deps) (*relay, error) {
 	decide, err := decider(receiver, deps.Receivers)
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{receiver: receiver, decide: decide, store: store, deps: deps, tracer: deps.Tracer.Tracer("forge/gateway")}
+	r := &relay{receiver: receiver, decide: decide, store: store, settler: settler, deps: deps, tracer: deps.Tracer.Tracer("forge/gateway")}
 	r.loop = &due.Loop[forward]{
 		Name:    "relay to " + receiver,
 		Workers: relayWorkers,
@@ -134,7 +135,7 @@ func (r *relay) work(ctx context.Context, f forward) {
 	// A stop ends ctx; how the try ended is written down all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	if err := r.store.settle(ctx, settled, known); err != nil {
+	if err := r.settler.do(ctx, settlement{settled, known}); err != nil {
 		r.deps.Log.ErrorContext(ctx, "decision not stored; the receiver is asked again when the lease is over",
 			"delivery", d.guid, "receiver", r.receiver, "error", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,50 +48,70 @@ type facts struct {
 }
 
 // insert stores the batch and a pending forward for each receiver, in one
-// transaction. What is there already stays as it is.
+// transaction. What is there already stays as it is. A statement for all rows,
+// not one for each, since PostgreSQL is a round trip away.
 func (s *store) insert(ctx context.Context, batch []*arrival) error {
+	rows := make([]any, 0, 6*len(batch))
+	byGUID := make(map[string]*arrival, len(batch))
+	for _, a := range batch {
+		headers, err := json.Marshal(a.headers)
+		if err != nil {
+			return fmt.Errorf("headers of delivery %s: %w", a.guid, err)
+		}
+		rows = append(rows, a.guid, a.event, string(headers), a.size, a.traceparent, sqldb.Micros(a.received))
+		byGUID[a.guid] = a
+	}
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		into, err := prepare(ctx, tx,
-			`INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES ($1, $2, $3, $4, $5, $6)
-			 ON CONFLICT (guid) DO NOTHING RETURNING id`,
-			`INSERT INTO payloads (delivery, snappy) VALUES ($1, $2)`,
-			`INSERT INTO forwards (delivery, receiver, due) VALUES ($1, $2, $3)`)
+		found, err := tx.QueryContext(ctx, "INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES "+
+			marks(len(batch), 6)+" ON CONFLICT (guid) DO NOTHING RETURNING id, guid", rows...)
 		if err != nil {
 			return err
 		}
-		for _, a := range batch {
-			if err := insertOne(ctx, into, a); err != nil {
-				return fmt.Errorf("store delivery %s: %w", a.guid, err)
-			}
+		type key struct {
+			id   int64
+			guid string
 		}
-		return nil
-	})
-	return sqldb.Kind(err)
-}
-
-func insertOne(ctx context.Context, into []*sql.Stmt, a *arrival) error {
-	headers, err := json.Marshal(a.headers)
-	if err != nil {
-		return err
-	}
-	received := sqldb.Micros(a.received)
-	var id int64
-	err = into[0].QueryRowContext(ctx, a.guid, a.event, string(headers), a.size, a.traceparent, received).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil // a second delivery of the same id
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := into[1].ExecContext(ctx, id, a.payload); err != nil {
-		return err
-	}
-	for _, receiver := range routeOf(a.event).receivers {
-		if _, err := into[2].ExecContext(ctx, id, receiver, received); err != nil {
+		fresh, err := collect(found, func(columns func(...any) error) (k key, err error) {
+			return k, columns(&k.id, &k.guid)
+		})
+		if err != nil || len(fresh) == 0 {
 			return err
 		}
+		var payloads, forwards []any
+		for _, k := range fresh {
+			a := byGUID[k.guid]
+			payloads = append(payloads, k.id, a.payload)
+			for _, receiver := range routeOf(a.event).receivers {
+				forwards = append(forwards, k.id, receiver, sqldb.Micros(a.received))
+			}
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO payloads (delivery, snappy) VALUES "+marks(len(payloads)/2, 2), payloads...); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due) VALUES "+marks(len(forwards)/3, 3), forwards...)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("store %d deliveries: %w", len(batch), err))
 	}
 	return nil
+}
+
+// marks are the parameters of several rows: ($1, $2), ($3, $4).
+func marks(rows, columns int) string {
+	text := make([]byte, 0, rows*columns*6)
+	for i := range rows * columns {
+		switch {
+		case i == 0:
+			text = append(text, '(')
+		case i%columns == 0:
+			text = append(text, "), ("...)
+		default:
+			text = append(text, ", "...)
+		}
+		text = strconv.AppendInt(append(text, '$'), int64(i+1), 10)
+	}
+	return string(append(text, ')'))
 }
 
 // prepare prepares statements that end with the transaction.

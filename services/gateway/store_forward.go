@@ -69,34 +69,48 @@ func (s *store) renew(ctx context.Context, f forward, until time.Time) error {
 	return nil
 }
 
-// settle writes down how a try ended. Where facts are known by now, the delivery
-// gets them.
-func (s *store) settle(ctx context.Context, f forward, known facts) error {
-	var decision []byte
-	if f.decision != nil {
-		var err error
-		if decision, err = proto.Marshal(f.decision); err != nil {
-			return fmt.Errorf("decision on delivery %d: %w", f.delivery, err)
-		}
-	}
+// settlement is how a try ended and, where the payload was read, what a list
+// shows of it.
+type settlement struct {
+	forward
+	facts
+}
+
+// settle writes settlements down, all or none.
+func (s *store) settle(ctx context.Context, all []settlement) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx,
+		into, err := prepare(ctx, tx,
 			`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
 			 WHERE delivery = $7 AND receiver = $8 AND state = 1`,
-			f.state, sqldb.Micros(f.due), f.attempts, decision, storable(f.err), sqldb.Micros(f.decided), f.delivery, f.receiver)
-		if err != nil || known == (facts{}) {
+			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3
+			 WHERE id = $4 AND action = '' AND repository = '' AND installation_id = 0`)
+		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx,
-			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3
-			 WHERE id = $4 AND action = '' AND repository = '' AND installation_id = 0`,
-			storable(known.action), storable(known.repository), known.installationID, f.delivery)
-		return err
+		for _, one := range all {
+			if err := settleOne(ctx, into, one); err != nil {
+				return fmt.Errorf("settle delivery %d to %s: %w", one.delivery, one.receiver, err)
+			}
+		}
+		return nil
 	})
-	if err != nil {
-		return sqldb.Kind(fmt.Errorf("settle delivery %d to %s: %w", f.delivery, f.receiver, err))
+	return sqldb.Kind(err)
+}
+
+func settleOne(ctx context.Context, into []*sql.Stmt, s settlement) error {
+	var decision []byte
+	if s.decision != nil {
+		var err error
+		if decision, err = proto.Marshal(s.decision); err != nil {
+			return err
+		}
 	}
-	return nil
+	_, err := into[0].ExecContext(ctx, s.state, sqldb.Micros(s.due), s.attempts, decision, storable(s.err),
+		sqldb.Micros(s.decided), s.delivery, s.receiver)
+	if err == nil && s.facts != (facts{}) {
+		_, err = into[1].ExecContext(ctx, storable(s.action), storable(s.repository), s.installationID, s.delivery)
+	}
+	return err
 }
 
 // storable is text that every database takes: PostgreSQL refuses NUL, and
@@ -135,16 +149,16 @@ func (s *store) forwards(ctx context.Context, deliveries []delivery) (map[int64]
 		return found, nil
 	}
 	var (
-		marks []string
+		places []string
 		args  []any
 	)
 	for _, d := range deliveries {
 		args = append(args, d.id)
-		marks = append(marks, fmt.Sprintf("$%d", len(args)))
+		places = append(places, fmt.Sprintf("$%d", len(args)))
 	}
 	rows, err := s.db.Read().QueryContext(ctx,
 		`SELECT delivery, receiver, state, due, attempts, decision, error, decided FROM forwards
-		 WHERE delivery IN (`+strings.Join(marks, ", ")+`) ORDER BY delivery, receiver`, args...)
+		 WHERE delivery IN (`+strings.Join(places, ", ")+`) ORDER BY delivery, receiver`, args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("read forwards: %w", err))
 	}
