@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -63,6 +64,11 @@ type Deps struct {
 	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
 	GitHubAPIURL   string   // "": https://api.github.com
 
+	TLS TLS
+
+	// How long payloads and rows are kept, once all is decided; 0: for ever.
+	PayloadRetention, DeliveryRetention time.Duration
+
 	Version     string
 	ExternalURL string // how people reach this Forge
 
@@ -87,6 +93,7 @@ type Service struct {
 	sources *sources
 	relays  []*relay
 	handler http.Handler
+	tls     *tls.Config // nil: plain HTTP
 
 	stopping  context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
 	beginStop context.CancelFunc
@@ -110,11 +117,14 @@ func New(deps Deps) (*Service, error) {
 	if len(deps.Secrets) == 0 {
 		return nil, errors.New("FORGE_WEBHOOK_SECRETS: no webhook secret; it is the one on the GitHub App's settings page under 'Webhook'")
 	}
-	sources, err := newSources(deps)
-	if err != nil {
+	s := &Service{deps: deps, store: &store{deps.DB}}
+	var err error
+	if s.sources, err = newSources(deps, s.store); err != nil {
 		return nil, err
 	}
-	s := &Service{deps: deps, store: &store{deps.DB}, sources: sources}
+	if s.tls, err = deps.TLS.config(deps.Log, deps.Now); err != nil {
+		return nil, err
+	}
 	s.stopping, s.beginStop = context.WithCancel(context.Background())
 	s.settler = newBatcher(s.store.settle)
 	for _, name := range receivers() {
@@ -184,6 +194,7 @@ func (s *Service) Server() *http.Server {
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		TLSConfig:         s.tls,
 		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
 	}
 }
@@ -194,7 +205,11 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 	server := s.Server()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := server.Serve(lis); !errors.Is(err, http.ErrServerClosed) {
+		serve := server.Serve
+		if s.tls != nil {
+			serve = func(lis net.Listener) error { return server.ServeTLS(lis, "", "") }
+		}
+		if err := serve(lis); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP on %s: %w", lis.Addr(), err)
 		}
 		return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-github/v62/github"
+	"go.opentelemetry.io/otel/metric"
 
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
 )
@@ -33,13 +34,27 @@ type sources struct {
 	allowed []netip.Prefix
 	proxies []netip.Prefix
 
-	github *github.Client // nil: GitHub's own ranges are not asked for
-	ranges atomic.Pointer[[]netip.Prefix]
-	log    *slog.Logger
+	github  *github.Client // nil: GitHub's own ranges are not asked for
+	ranges  atomic.Pointer[[]netip.Prefix]
+	store   *store
+	log     *slog.Logger
+	refused metric.Int64Counter
 }
 
-func newSources(deps Deps) (*sources, error) {
-	s := &sources{log: deps.Log}
+// metaAnswer is the last good answer of /meta, as it is kept for the next start.
+type metaAnswer struct {
+	ETag  string   `json:"etag"`
+	Hooks []string `json:"hooks"`
+}
+
+func newSources(deps Deps, store *store) (*sources, error) {
+	s := &sources{store: store, log: deps.Log}
+	var err error
+	s.refused, err = deps.Meter.Meter("forge/gateway").Int64Counter("forge.gateway.refused_sources",
+		metric.WithDescription("Deliveries refused because of their source address."))
+	if err != nil {
+		return nil, fmt.Errorf("gateway: metrics: %w", err)
+	}
 	s.ranges.Store(&[]netip.Prefix{})
 	for _, entry := range deps.AllowedIPs {
 		switch entry {
@@ -64,7 +79,6 @@ func newSources(deps Deps) (*sources, error) {
 			s.allowed = append(s.allowed, allowed...)
 		}
 	}
-	var err error
 	if s.proxies, err = prefixes(deps.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("FORGE_TRUSTED_PROXIES: %w; use addresses like 10.0.0.0/8", err)
 	}
@@ -124,8 +138,28 @@ func (s *sources) run(ctx context.Context) error {
 	}
 }
 
+// refresh asks GitHub, which answers 304 for nothing where its list is as it was.
 func (s *sources) refresh(ctx context.Context) error {
-	meta, _, err := s.github.Meta.Get(ctx)
+	name := "the addresses of " + s.github.BaseURL.String()
+	var last metaAnswer
+	if err := s.store.recall(ctx, name, &last); err != nil {
+		return err
+	}
+	if ranges, err := prefixes(last.Hooks); err == nil && len(ranges) > 0 {
+		s.ranges.Store(&ranges)
+	}
+	req, err := s.github.NewRequest(http.MethodGet, "meta", nil)
+	if err != nil {
+		return fmt.Errorf("ask GitHub for its addresses: %w", err)
+	}
+	if last.ETag != "" {
+		req.Header.Set("If-None-Match", last.ETag)
+	}
+	var meta metaAnswer
+	resp, err := s.github.Do(ctx, req, &meta)
+	if resp != nil && resp.StatusCode == http.StatusNotModified {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("ask GitHub for its addresses: %w", err)
 	}
@@ -137,15 +171,23 @@ func (s *sources) refresh(ctx context.Context) error {
 		return fmt.Errorf("%s names no addresses of webhooks: set FORGE_WEBHOOK_ALLOWED_IPS to this GitHub's addresses, or to any", s.github.BaseURL)
 	}
 	s.ranges.Store(&ranges)
-	return nil
+	meta.ETag = resp.Header.Get("ETag")
+	return s.store.note(ctx, name, meta)
 }
 
 // allow reports whether a webhook may come from where r comes from, and the
-// address that was looked at.
+// address that was looked at. It counts those that may not.
 func (s *sources) allow(r *http.Request) (client string, ok bool) {
 	if s.any {
 		return r.RemoteAddr, true
 	}
+	if client, ok = s.look(r); !ok {
+		s.refused.Add(r.Context(), 1)
+	}
+	return client, ok
+}
+
+func (s *sources) look(r *http.Request) (client string, ok bool) {
 	addr, err := s.client(r)
 	if err != nil {
 		return r.RemoteAddr, false

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/metric/noop"
+
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
 func TestSourceAddress(t *testing.T) {
@@ -45,7 +48,7 @@ func TestSourceAddress(t *testing.T) {
 		"a proxy itself":                     {[]string{"github"}, proxies, "10.1.2.3:1", nil, false},
 		"nonsense behind a proxy":            {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7, moon"}, false},
 	} {
-		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies})
+		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies, Meter: noop.NewMeterProvider()}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -65,7 +68,8 @@ func TestSettingsOfSourcesThatAreNone(t *testing.T) {
 		`FORGE_WEBHOOK_ALLOWED_IPS: "gitHub" is no range of addresses; use github, any or addresses like 10.0.0.0/8`: {AllowedIPs: []string{"gitHub"}},
 		`FORGE_TRUSTED_PROXIES: "10.0.0.0/99" is no range of addresses; use addresses like 10.0.0.0/8`:               {TrustedProxies: []string{"10.0.0.0/99"}},
 	} {
-		if _, err := newSources(deps); err == nil || err.Error() != want {
+		deps.Meter = noop.NewMeterProvider()
+		if _, err := newSources(deps, nil); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -118,4 +122,43 @@ func TestGitHubsAddressesAreAskedFor(t *testing.T) {
 	if code, _ := w.post(hook{event: "star", id: "a1", body: star}); code != 403 {
 		t.Errorf("after a new list: %d", code)
 	}
+}
+
+func TestGitHubsAddressesSurviveARestartWithoutGitHub(t *testing.T) {
+	kittest.DBs(t, "gateway", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
+		var asked []string
+		meta := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, r.Header.Get("If-None-Match"))
+			if r.Header.Get("If-None-Match") == `"v1"` {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			w.Header().Set("ETag", `"v1"`)
+			w.Write([]byte(`{"hooks":["203.0.113.0/24"]}`))
+		}))
+		db := open()
+		fresh := func() *sources {
+			s, err := newSources(Deps{AllowedIPs: []string{"github"}, GitHubAPIURL: meta.URL, Meter: noop.NewMeterProvider()}, &store{db})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		for range 2 {
+			if err := fresh().refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := strings.Join(asked, ","); got != `,"v1"` {
+			t.Errorf("asked with %s", got)
+		}
+		meta.Close()
+		s := fresh()
+		if err := s.refresh(t.Context()); err == nil {
+			t.Error("a GitHub that is gone is no error")
+		}
+		if got := *s.ranges.Load(); len(got) != 1 || got[0].String() != "203.0.113.0/24" {
+			t.Errorf("after a restart without GitHub: %v", got)
+		}
+	})
 }

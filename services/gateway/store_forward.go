@@ -150,7 +150,7 @@ func (s *store) forwards(ctx context.Context, deliveries []delivery) (map[int64]
 	}
 	var (
 		places []string
-		args  []any
+		args   []any
 	)
 	for _, d := range deliveries {
 		args = append(args, d.id)

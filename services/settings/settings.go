@@ -53,6 +53,13 @@ type Gateway struct {
 	WebhookSecrets []string `env:"FORGE_WEBHOOK_SECRETS" placeholder:"SECRET" secret:"" help:"The webhook secret of the GitHub App; several while one replaces another."`
 	AllowedIPs     []string `env:"FORGE_WEBHOOK_ALLOWED_IPS" name:"webhook-allowed-ips" default:"github" help:"Who may deliver webhooks: github (the ranges GitHub publishes), any, or CIDRs."`
 	TrustedProxies []string `env:"FORGE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Load balancers whose X-Forwarded-For is believed."`
+	HTTPSCert      string   `env:"FORGE_HTTPS_CERT" name:"https-cert" placeholder:"FILE" help:"Certificate of HTTPS; without it, and without ACME, HTTP is spoken."`
+	HTTPSKey       string   `env:"FORGE_HTTPS_KEY" name:"https-key" placeholder:"FILE" help:"Key of that certificate."`
+	ACMEDomains    []string `env:"FORGE_ACME_DOMAINS" name:"acme-domains" placeholder:"NAME" help:"Get certificates for these names, from Let's Encrypt; port 443 must lead here."`
+	ACMEURL        string   `env:"FORGE_ACME_URL" name:"acme-url" placeholder:"URL" help:"Directory of another ACME authority."`
+
+	PayloadRetention  time.Duration `env:"FORGE_PAYLOAD_RETENTION" default:"168h" help:"How long the payloads of webhooks are kept."`
+	DeliveryRetention time.Duration `env:"FORGE_DELIVERY_RETENTION" default:"2160h" help:"How long it is known which webhooks came and what became of them."`
 }
 
 // App is the GitHub App; only config holds it.

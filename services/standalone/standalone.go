@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"path/filepath"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -129,8 +130,13 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 			"config": conns["gateway"], "scheduler": conns["gateway"], "reporter": conns["gateway"],
 		},
 		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL,
+		TLS: gateway.TLS{
+			Cert: s.HTTPSCert, Key: s.HTTPSKey,
+			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),
+		},
+		PayloadRetention: s.PayloadRetention, DeliveryRetention: s.DeliveryRetention,
 		Version: settings.Version, ExternalURL: s.ExternalURL,
-		Log: tel.Log, Tracer: tel.Tracer,
+		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -89,6 +90,11 @@ func run(ctx context.Context, f flags) (err error) {
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: self, Receivers: receivers,
 		Secrets: secrets, AllowedIPs: f.AllowedIPs, TrustedProxies: f.TrustedProxies, GitHubAPIURL: f.GitHubAPIURL,
+		TLS: gateway.TLS{
+			Cert: f.HTTPSCert, Key: f.HTTPSKey,
+			Domains: f.ACMEDomains, Authority: f.ACMEURL, Cache: filepath.Join(f.DataDir, "acme"),
+		},
+		PayloadRetention: f.PayloadRetention, DeliveryRetention: f.DeliveryRetention,
 		Version: settings.Version, ExternalURL: f.ExternalURL,
 		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
