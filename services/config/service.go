@@ -38,6 +38,7 @@ type Service struct {
 	configv1.UnimplementedBuildConfigServiceServer
 	configv1.UnimplementedSourceServiceServer
 	configv1.UnimplementedHookDeliveryServiceServer
+	configv1.UnimplementedPullRequestServiceServer
 	configv1.UnimplementedEventServiceServer
 
 	log           *slog.Logger
@@ -92,6 +93,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterBuildConfigServiceServer(r, s)
 	configv1.RegisterSourceServiceServer(r, s)
 	configv1.RegisterHookDeliveryServiceServer(r, s)
+	configv1.RegisterPullRequestServiceServer(r, s)
 	configv1.RegisterEventServiceServer(r, s)
 }
 
@@ -99,17 +101,18 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 // token must not open what the App may do.
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
-		configv1.InstallationService_ListInstallations_FullMethodName:     {},
-		configv1.InstallationService_GetInstallation_FullMethodName:       {},
-		configv1.InstallationService_RefreshInstallations_FullMethodName:  {},
-		configv1.EventService_ReceiveEvent_FullMethodName:                 {Rooms: []string{"gateway"}},
-		configv1.BuildConfigService_GetBuildConfig_FullMethodName:         {Rooms: []string{"scheduler"}},
-		configv1.BuildConfigService_ValidateBuildConfig_FullMethodName:    {},
-		configv1.BuildConfigService_GetSchema_FullMethodName:              {Public: true},
-		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:    {Rooms: []string{"gateway"}},
-		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName: {Rooms: []string{"gateway"}},
-		configv1.SourceService_GetSource_FullMethodName:                   {Rooms: []string{"scheduler"}},
-		configv1.TokenService_CreateToken_FullMethodName:                  {Rooms: []string{"scheduler", "reporter"}, NoAdmin: true},
+		configv1.InstallationService_ListInstallations_FullMethodName:      {},
+		configv1.InstallationService_GetInstallation_FullMethodName:        {},
+		configv1.InstallationService_RefreshInstallations_FullMethodName:   {},
+		configv1.EventService_ReceiveEvent_FullMethodName:                  {Rooms: []string{"gateway"}},
+		configv1.BuildConfigService_GetBuildConfig_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.BuildConfigService_ValidateBuildConfig_FullMethodName:     {},
+		configv1.BuildConfigService_GetSchema_FullMethodName:               {Public: true},
+		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
+		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
+		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
+		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
+		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"scheduler", "reporter"}, NoAdmin: true},
 	}
 }
 

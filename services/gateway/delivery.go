@@ -82,6 +82,35 @@ func (s *Service) GetDelivery(ctx context.Context, req *gatewayv1.GetDeliveryReq
 	return &gatewayv1.GetDeliveryResponse{Delivery: shown}, nil
 }
 
+// RedeliverDelivery has every receiver decide again.
+func (s *Service) RedeliverDelivery(ctx context.Context, req *gatewayv1.RedeliverDeliveryRequest) (*gatewayv1.RedeliverDeliveryResponse, error) {
+	d, err := s.store.byGUID(ctx, req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.again(ctx, d, s.deps.Now()); err != nil {
+		return nil, err
+	}
+	s.wake()
+	forwards, err := s.store.forwards(ctx, []delivery{d})
+	if err != nil {
+		return nil, err
+	}
+	return &gatewayv1.RedeliverDeliveryResponse{Delivery: show(d, forwards[d.id])}, nil
+}
+
+// RecoverDeliveries looks for what GitHub could not deliver, and sweeps.
+func (s *Service) RecoverDeliveries(ctx context.Context, req *gatewayv1.RecoverDeliveriesRequest) (*gatewayv1.RecoverDeliveriesResponse, error) {
+	if _, err := micros("since", req.GetSince()); err != nil {
+		return nil, err
+	}
+	var since time.Time
+	if req.GetSince() != nil {
+		since = req.GetSince().AsTime()
+	}
+	return s.recovery.look(ctx, alwaysSweep, since)
+}
+
 func show(d delivery, forwards []forward) *gatewayv1.Delivery {
 	shown := &gatewayv1.Delivery{
 		Id: d.guid, Event: d.event, Action: d.action, Repository: d.repository, InstallationId: d.installationID,

@@ -41,10 +41,12 @@ func Migrations() fs.FS {
 // Access is who may call the gateway's methods.
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
-		gatewayv1.WebhookService_Listen_FullMethodName:          {Public: true}, // a signature is the key
-		gatewayv1.StatusService_GetStatus_FullMethodName:        {Public: true},
-		gatewayv1.DeliveryService_ListDeliveries_FullMethodName: {},
-		gatewayv1.DeliveryService_GetDelivery_FullMethodName:    {},
+		gatewayv1.WebhookService_Listen_FullMethodName:             {Public: true}, // a signature is the key
+		gatewayv1.StatusService_GetStatus_FullMethodName:           {Public: true},
+		gatewayv1.DeliveryService_ListDeliveries_FullMethodName:    {},
+		gatewayv1.DeliveryService_GetDelivery_FullMethodName:       {},
+		gatewayv1.DeliveryService_RedeliverDelivery_FullMethodName: {},
+		gatewayv1.DeliveryService_RecoverDeliveries_FullMethodName: {},
 	}
 }
 
@@ -85,15 +87,16 @@ type Service struct {
 	gatewayv1.UnimplementedStatusServiceServer
 	gatewayv1.UnimplementedDeliveryServiceServer
 
-	deps    Deps
-	store   *store
-	inbox   *inbox
-	settler *batcher[settlement]
-	budget  budget
-	sources *sources
-	relays  []*relay
-	handler http.Handler
-	tls     *tls.Config // nil: plain HTTP
+	deps     Deps
+	store    *store
+	inbox    *inbox
+	settler  *batcher[settlement]
+	recovery *recovery
+	budget   budget
+	sources  *sources
+	relays   []*relay
+	handler  http.Handler
+	tls      *tls.Config // nil: plain HTTP
 
 	stopping  context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
 	beginStop context.CancelFunc
@@ -135,6 +138,7 @@ func New(deps Deps) (*Service, error) {
 		s.relays = append(s.relays, r)
 	}
 	s.inbox = newInbox(s.store, deps.Log, s.wake)
+	s.recovery = newRecovery(deps, s.store, s.inbox)
 	if s.handler, err = s.newHandler(); err != nil {
 		return nil, err
 	}
@@ -161,6 +165,8 @@ func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.inbox.run(ctx) })
 	group.Go(func() error { return s.sources.run(ctx) })
+	group.Go(func() error { return s.recovery.run(ctx) })
+	group.Go(func() error { return s.prune(ctx) })
 	for _, relay := range s.relays {
 		group.Go(func() error { return relay.loop.Run(ctx) })
 	}

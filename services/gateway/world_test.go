@@ -141,9 +141,11 @@ type world struct {
 	stop  func()
 }
 
-// start runs a gateway on db. change may alter what it is made with.
-func start(t *testing.T, db *sqldb.DB, change func(*Deps)) *world {
+// start runs a gateway on db. change may alter what it is made with; github is
+// what config shows of GitHub, nothing ever sent where it is left out.
+func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *world {
 	t.Helper()
+	shown := append(github, &hooks{})[0]
 	w := &world{t: t, rooms: &rooms{got: map[string][]*eventv1.Event{}, answer: map[string]func(*eventv1.Event) (*eventv1.Decision, error){}}}
 	pipe := rpc.NewPipe()
 	deps := Deps{
@@ -164,14 +166,19 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps)) *world {
 	}
 	access := Access()
 	maps.Copy(access, map[string]rpc.Access{
-		configv1.EventService_ReceiveEvent_FullMethodName:    {Rooms: []string{"gateway"}},
-		schedulerv1.EventService_ReceiveEvent_FullMethodName: {Rooms: []string{"gateway"}},
-		reporterv1.EventService_ReceiveEvent_FullMethodName:  {Rooms: []string{"gateway"}},
-		schedulerv1.BuildService_GetBuild_FullMethodName:     {Public: true},
-		schedulerv1.BuildService_WatchLog_FullMethodName:     {Public: true},
+		configv1.EventService_ReceiveEvent_FullMethodName:                  {Rooms: []string{"gateway"}},
+		schedulerv1.EventService_ReceiveEvent_FullMethodName:               {Rooms: []string{"gateway"}},
+		reporterv1.EventService_ReceiveEvent_FullMethodName:                {Rooms: []string{"gateway"}},
+		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
+		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
+		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
+		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
+		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 	})
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Log: deps.Log, Tracer: deps.Tracer})
 	w.gate.Register(server)
+	configv1.RegisterHookDeliveryServiceServer(server, shown)
+	configv1.RegisterPullRequestServiceServer(server, shown)
 	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})

@@ -20,6 +20,12 @@ type commands struct {
 	Secret  secret  `cmd:"" help:"Make secrets."`
 	Cert    cert    `cmd:"" help:"Make certificates."`
 	Version version `cmd:"" help:"Print the version."`
+	Up      up       `cmd:"" help:"Run Forge: all four services in one process."`
+	Demo    demo     `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	Recover recovery `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
+	Secret  secret   `cmd:"" help:"Make secrets."`
+	Cert    cert     `cmd:"" help:"Make certificates."`
+	Version version  `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -556,6 +556,302 @@ func (x *GetDeliveryResponse) GetDelivery() *Delivery {
 	return nil
 }
 
+type RedeliverDeliveryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// X-GitHub-Delivery.
+	DeliveryId    string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedeliverDeliveryRequest) Reset() {
+	*x = RedeliverDeliveryRequest{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedeliverDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedeliverDeliveryRequest) ProtoMessage() {}
+
+func (x *RedeliverDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedeliverDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*RedeliverDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RedeliverDeliveryRequest) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+type RedeliverDeliveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Delivery      *Delivery              `protobuf:"bytes,1,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedeliverDeliveryResponse) Reset() {
+	*x = RedeliverDeliveryResponse{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedeliverDeliveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedeliverDeliveryResponse) ProtoMessage() {}
+
+func (x *RedeliverDeliveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedeliverDeliveryResponse.ProtoReflect.Descriptor instead.
+func (*RedeliverDeliveryResponse) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RedeliverDeliveryResponse) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+type RecoverDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sweep pull requests changed since then; absent: since all was known the
+	// last time.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverDeliveriesRequest) Reset() {
+	*x = RecoverDeliveriesRequest{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverDeliveriesRequest) ProtoMessage() {}
+
+func (x *RecoverDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*RecoverDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecoverDeliveriesRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type RecoverDeliveriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Since when GitHub's list was read.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Deliveries on GitHub's list since then.
+	Listed int32 `protobuf:"varint,2,opt,name=listed,proto3" json:"listed,omitempty"`
+	// Those of them that GitHub was asked to send again.
+	Redelivered []*RecoveredDelivery `protobuf:"bytes,3,rep,name=redelivered,proto3" json:"redelivered,omitempty"`
+	// Those that failed too often to be asked for again.
+	GivenUp []*RecoveredDelivery `protobuf:"bytes,4,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// What the sweep found that no delivery had told: stored as deliveries of
+	// their own.
+	SweptDeliveryIds []string `protobuf:"bytes,5,rep,name=swept_delivery_ids,json=sweptDeliveryIds,proto3" json:"swept_delivery_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RecoverDeliveriesResponse) Reset() {
+	*x = RecoverDeliveriesResponse{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverDeliveriesResponse) ProtoMessage() {}
+
+func (x *RecoverDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*RecoverDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RecoverDeliveriesResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *RecoverDeliveriesResponse) GetListed() int32 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+func (x *RecoverDeliveriesResponse) GetRedelivered() []*RecoveredDelivery {
+	if x != nil {
+		return x.Redelivered
+	}
+	return nil
+}
+
+func (x *RecoverDeliveriesResponse) GetGivenUp() []*RecoveredDelivery {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+func (x *RecoverDeliveriesResponse) GetSweptDeliveryIds() []string {
+	if x != nil {
+		return x.SweptDeliveryIds
+	}
+	return nil
+}
+
+// RecoveredDelivery is a delivery that never arrived.
+type RecoveredDelivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// X-GitHub-Delivery.
+	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	Event      string `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	Action     string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// What GitHub says became of its last attempt: "timed out".
+	Status        string                 `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	DeliverTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deliver_time,json=deliverTime,proto3" json:"deliver_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveredDelivery) Reset() {
+	*x = RecoveredDelivery{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveredDelivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveredDelivery) ProtoMessage() {}
+
+func (x *RecoveredDelivery) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveredDelivery.ProtoReflect.Descriptor instead.
+func (*RecoveredDelivery) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RecoveredDelivery) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *RecoveredDelivery) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *RecoveredDelivery) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *RecoveredDelivery) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *RecoveredDelivery) GetDeliverTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeliverTime
+	}
+	return nil
+}
+
 var File_forge_gateway_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
@@ -614,10 +910,32 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\"M\n" +
 	"\x13GetDeliveryResponse\x126\n" +
-	"\bdelivery\x18\x01 \x01(\v2\x1a.forge.gateway.v1.DeliveryR\bdelivery2\x91\x02\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x1a.forge.gateway.v1.DeliveryR\bdelivery\";\n" +
+	"\x18RedeliverDeliveryRequest\x12\x1f\n" +
+	"\vdelivery_id\x18\x01 \x01(\tR\n" +
+	"deliveryId\"S\n" +
+	"\x19RedeliverDeliveryResponse\x126\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x1a.forge.gateway.v1.DeliveryR\bdelivery\"L\n" +
+	"\x18RecoverDeliveriesRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x9a\x02\n" +
+	"\x19RecoverDeliveriesResponse\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06listed\x18\x02 \x01(\x05R\x06listed\x12E\n" +
+	"\vredelivered\x18\x03 \x03(\v2#.forge.gateway.v1.RecoveredDeliveryR\vredelivered\x12>\n" +
+	"\bgiven_up\x18\x04 \x03(\v2#.forge.gateway.v1.RecoveredDeliveryR\agivenUp\x12,\n" +
+	"\x12swept_delivery_ids\x18\x05 \x03(\tR\x10sweptDeliveryIds\"\xb9\x01\n" +
+	"\x11RecoveredDelivery\x12\x1f\n" +
+	"\vdelivery_id\x18\x01 \x01(\tR\n" +
+	"deliveryId\x12\x14\n" +
+	"\x05event\x18\x02 \x01(\tR\x05event\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x12=\n" +
+	"\fdeliver_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdeliverTime2\xbf\x04\n" +
 	"\x0fDeliveryService\x12{\n" +
 	"\x0eListDeliveries\x12'.forge.gateway.v1.ListDeliveriesRequest\x1a(.forge.gateway.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\x80\x01\n" +
-	"\vGetDelivery\x12$.forge.gateway.v1.GetDeliveryRequest\x1a%.forge.gateway.v1.GetDeliveryResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/deliveries/{delivery_id}B:Z8github.com/forge-ci/forge/gen/forge/gateway/v1;gatewayv1b\x06proto3"
+	"\vGetDelivery\x12$.forge.gateway.v1.GetDeliveryRequest\x1a%.forge.gateway.v1.GetDeliveryResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/deliveries/{delivery_id}\x12\x9c\x01\n" +
+	"\x11RedeliverDelivery\x12*.forge.gateway.v1.RedeliverDeliveryRequest\x1a+.forge.gateway.v1.RedeliverDeliveryResponse\".\x82\xd3\xe4\x93\x02(\"&/v1/deliveries/{delivery_id}:redeliver\x12\x8c\x01\n" +
+	"\x11RecoverDeliveries\x12*.forge.gateway.v1.RecoverDeliveriesRequest\x1a+.forge.gateway.v1.RecoverDeliveriesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x16/v1/deliveries:recoverB:Z8github.com/forge-ci/forge/gen/forge/gateway/v1;gatewayv1b\x06proto3"
 
 var (
 	file_forge_gateway_v1_delivery_proto_rawDescOnce sync.Once
@@ -632,41 +950,56 @@ func file_forge_gateway_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_gateway_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_gateway_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_forge_gateway_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_forge_gateway_v1_delivery_proto_goTypes = []any{
-	(Delivery_State)(0),            // 0: forge.gateway.v1.Delivery.State
-	(*Delivery)(nil),               // 1: forge.gateway.v1.Delivery
-	(*Forward)(nil),                // 2: forge.gateway.v1.Forward
-	(*ListDeliveriesRequest)(nil),  // 3: forge.gateway.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil), // 4: forge.gateway.v1.ListDeliveriesResponse
-	(*GetDeliveryRequest)(nil),     // 5: forge.gateway.v1.GetDeliveryRequest
-	(*GetDeliveryResponse)(nil),    // 6: forge.gateway.v1.GetDeliveryResponse
-	nil,                            // 7: forge.gateway.v1.Delivery.HeadersEntry
-	(*timestamppb.Timestamp)(nil),  // 8: google.protobuf.Timestamp
-	(*v1.Decision)(nil),            // 9: forge.event.v1.Decision
+	(Delivery_State)(0),               // 0: forge.gateway.v1.Delivery.State
+	(*Delivery)(nil),                  // 1: forge.gateway.v1.Delivery
+	(*Forward)(nil),                   // 2: forge.gateway.v1.Forward
+	(*ListDeliveriesRequest)(nil),     // 3: forge.gateway.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),    // 4: forge.gateway.v1.ListDeliveriesResponse
+	(*GetDeliveryRequest)(nil),        // 5: forge.gateway.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),       // 6: forge.gateway.v1.GetDeliveryResponse
+	(*RedeliverDeliveryRequest)(nil),  // 7: forge.gateway.v1.RedeliverDeliveryRequest
+	(*RedeliverDeliveryResponse)(nil), // 8: forge.gateway.v1.RedeliverDeliveryResponse
+	(*RecoverDeliveriesRequest)(nil),  // 9: forge.gateway.v1.RecoverDeliveriesRequest
+	(*RecoverDeliveriesResponse)(nil), // 10: forge.gateway.v1.RecoverDeliveriesResponse
+	(*RecoveredDelivery)(nil),         // 11: forge.gateway.v1.RecoveredDelivery
+	nil,                               // 12: forge.gateway.v1.Delivery.HeadersEntry
+	(*timestamppb.Timestamp)(nil),     // 13: google.protobuf.Timestamp
+	(*v1.Decision)(nil),               // 14: forge.event.v1.Decision
 }
 var file_forge_gateway_v1_delivery_proto_depIdxs = []int32{
-	8,  // 0: forge.gateway.v1.Delivery.receive_time:type_name -> google.protobuf.Timestamp
+	13, // 0: forge.gateway.v1.Delivery.receive_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: forge.gateway.v1.Delivery.state:type_name -> forge.gateway.v1.Delivery.State
 	2,  // 2: forge.gateway.v1.Delivery.forwards:type_name -> forge.gateway.v1.Forward
-	7,  // 3: forge.gateway.v1.Delivery.headers:type_name -> forge.gateway.v1.Delivery.HeadersEntry
-	9,  // 4: forge.gateway.v1.Forward.decision:type_name -> forge.event.v1.Decision
-	8,  // 5: forge.gateway.v1.Forward.next_try_time:type_name -> google.protobuf.Timestamp
-	8,  // 6: forge.gateway.v1.Forward.decide_time:type_name -> google.protobuf.Timestamp
+	12, // 3: forge.gateway.v1.Delivery.headers:type_name -> forge.gateway.v1.Delivery.HeadersEntry
+	14, // 4: forge.gateway.v1.Forward.decision:type_name -> forge.event.v1.Decision
+	13, // 5: forge.gateway.v1.Forward.next_try_time:type_name -> google.protobuf.Timestamp
+	13, // 6: forge.gateway.v1.Forward.decide_time:type_name -> google.protobuf.Timestamp
 	0,  // 7: forge.gateway.v1.ListDeliveriesRequest.state:type_name -> forge.gateway.v1.Delivery.State
-	8,  // 8: forge.gateway.v1.ListDeliveriesRequest.receive_time_from:type_name -> google.protobuf.Timestamp
-	8,  // 9: forge.gateway.v1.ListDeliveriesRequest.receive_time_before:type_name -> google.protobuf.Timestamp
+	13, // 8: forge.gateway.v1.ListDeliveriesRequest.receive_time_from:type_name -> google.protobuf.Timestamp
+	13, // 9: forge.gateway.v1.ListDeliveriesRequest.receive_time_before:type_name -> google.protobuf.Timestamp
 	1,  // 10: forge.gateway.v1.ListDeliveriesResponse.deliveries:type_name -> forge.gateway.v1.Delivery
 	1,  // 11: forge.gateway.v1.GetDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
-	3,  // 12: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
-	5,  // 13: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
-	4,  // 14: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
-	6,  // 15: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	1,  // 12: forge.gateway.v1.RedeliverDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
+	13, // 13: forge.gateway.v1.RecoverDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	13, // 14: forge.gateway.v1.RecoverDeliveriesResponse.since:type_name -> google.protobuf.Timestamp
+	11, // 15: forge.gateway.v1.RecoverDeliveriesResponse.redelivered:type_name -> forge.gateway.v1.RecoveredDelivery
+	11, // 16: forge.gateway.v1.RecoverDeliveriesResponse.given_up:type_name -> forge.gateway.v1.RecoveredDelivery
+	13, // 17: forge.gateway.v1.RecoveredDelivery.deliver_time:type_name -> google.protobuf.Timestamp
+	3,  // 18: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
+	5,  // 19: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
+	7,  // 20: forge.gateway.v1.DeliveryService.RedeliverDelivery:input_type -> forge.gateway.v1.RedeliverDeliveryRequest
+	9,  // 21: forge.gateway.v1.DeliveryService.RecoverDeliveries:input_type -> forge.gateway.v1.RecoverDeliveriesRequest
+	4,  // 22: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
+	6,  // 23: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
+	8,  // 24: forge.gateway.v1.DeliveryService.RedeliverDelivery:output_type -> forge.gateway.v1.RedeliverDeliveryResponse
+	10, // 25: forge.gateway.v1.DeliveryService.RecoverDeliveries:output_type -> forge.gateway.v1.RecoverDeliveriesResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_forge_gateway_v1_delivery_proto_init() }
@@ -680,7 +1013,7 @@ func file_forge_gateway_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_gateway_v1_delivery_proto_rawDesc), len(file_forge_gateway_v1_delivery_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,8 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeliveryService_ListDeliveries_FullMethodName = "/forge.gateway.v1.DeliveryService/ListDeliveries"
-	DeliveryService_GetDelivery_FullMethodName    = "/forge.gateway.v1.DeliveryService/GetDelivery"
+	DeliveryService_ListDeliveries_FullMethodName    = "/forge.gateway.v1.DeliveryService/ListDeliveries"
+	DeliveryService_GetDelivery_FullMethodName       = "/forge.gateway.v1.DeliveryService/GetDelivery"
+	DeliveryService_RedeliverDelivery_FullMethodName = "/forge.gateway.v1.DeliveryService/RedeliverDelivery"
+	DeliveryService_RecoverDeliveries_FullMethodName = "/forge.gateway.v1.DeliveryService/RecoverDeliveries"
 )
 
 // DeliveryServiceClient is the client API for DeliveryService service.
@@ -35,6 +37,16 @@ type DeliveryServiceClient interface {
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
 	GetDelivery(ctx context.Context, in *GetDeliveryRequest, opts ...grpc.CallOption) (*GetDeliveryResponse, error)
+	// RedeliverDelivery has every receiver decide again, those included where
+	// tries ran out. One that has acted on the delivery answers as before.
+	// NOT_FOUND: never received, or pruned since. FAILED_PRECONDITION: its payload
+	// was pruned.
+	RedeliverDelivery(ctx context.Context, in *RedeliverDeliveryRequest, opts ...grpc.CallOption) (*RedeliverDeliveryResponse, error)
+	// RecoverDeliveries looks at once, as the gateway does at its start and every
+	// few minutes, for what GitHub could not deliver, and has it sent again. It
+	// also sweeps: pull requests that changed since the last time all was known
+	// and of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
+	RecoverDeliveries(ctx context.Context, in *RecoverDeliveriesRequest, opts ...grpc.CallOption) (*RecoverDeliveriesResponse, error)
 }
 
 type deliveryServiceClient struct {
@@ -65,6 +77,26 @@ func (c *deliveryServiceClient) GetDelivery(ctx context.Context, in *GetDelivery
 	return out, nil
 }
 
+func (c *deliveryServiceClient) RedeliverDelivery(ctx context.Context, in *RedeliverDeliveryRequest, opts ...grpc.CallOption) (*RedeliverDeliveryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RedeliverDeliveryResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_RedeliverDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deliveryServiceClient) RecoverDeliveries(ctx context.Context, in *RecoverDeliveriesRequest, opts ...grpc.CallOption) (*RecoverDeliveriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverDeliveriesResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_RecoverDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DeliveryServiceServer is the server API for DeliveryService service.
 // All implementations must embed UnimplementedDeliveryServiceServer
 // for forward compatibility.
@@ -77,6 +109,16 @@ type DeliveryServiceServer interface {
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
 	GetDelivery(context.Context, *GetDeliveryRequest) (*GetDeliveryResponse, error)
+	// RedeliverDelivery has every receiver decide again, those included where
+	// tries ran out. One that has acted on the delivery answers as before.
+	// NOT_FOUND: never received, or pruned since. FAILED_PRECONDITION: its payload
+	// was pruned.
+	RedeliverDelivery(context.Context, *RedeliverDeliveryRequest) (*RedeliverDeliveryResponse, error)
+	// RecoverDeliveries looks at once, as the gateway does at its start and every
+	// few minutes, for what GitHub could not deliver, and has it sent again. It
+	// also sweeps: pull requests that changed since the last time all was known
+	// and of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
+	RecoverDeliveries(context.Context, *RecoverDeliveriesRequest) (*RecoverDeliveriesResponse, error)
 	mustEmbedUnimplementedDeliveryServiceServer()
 }
 
@@ -92,6 +134,12 @@ func (UnimplementedDeliveryServiceServer) ListDeliveries(context.Context, *ListD
 }
 func (UnimplementedDeliveryServiceServer) GetDelivery(context.Context, *GetDeliveryRequest) (*GetDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelivery not implemented")
+}
+func (UnimplementedDeliveryServiceServer) RedeliverDelivery(context.Context, *RedeliverDeliveryRequest) (*RedeliverDeliveryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RedeliverDelivery not implemented")
+}
+func (UnimplementedDeliveryServiceServer) RecoverDeliveries(context.Context, *RecoverDeliveriesRequest) (*RecoverDeliveriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecoverDeliveries not implemented")
 }
 func (UnimplementedDeliveryServiceServer) mustEmbedUnimplementedDeliveryServiceServer() {}
 func (UnimplementedDeliveryServiceServer) testEmbeddedByValue()                         {}
@@ -150,6 +198,42 @@ func _DeliveryService_GetDelivery_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeliveryService_RedeliverDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RedeliverDeliveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).RedeliverDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_RedeliverDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).RedeliverDelivery(ctx, req.(*RedeliverDeliveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeliveryService_RecoverDeliveries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverDeliveriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).RecoverDeliveries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_RecoverDeliveries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).RecoverDeliveries(ctx, req.(*RecoverDeliveriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DeliveryService_ServiceDesc is the grpc.ServiceDesc for DeliveryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -164,6 +248,14 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetDelivery",
 			Handler:    _DeliveryService_GetDelivery_Handler,
+		},
+		{
+			MethodName: "RedeliverDelivery",
+			Handler:    _DeliveryService_RedeliverDelivery_Handler,
+		},
+		{
+			MethodName: "RecoverDeliveries",
+			Handler:    _DeliveryService_RecoverDeliveries_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

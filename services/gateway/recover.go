@@ -1,0 +1,257 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+const (
+	recoverEvery      = 3 * time.Minute
+	recoverRetryFirst = time.Second
+	// GitHub's clock and ours differ, and a delivery is listed when its attempt
+	// has ended: a look reaches back this much further than all was known.
+	overlap = 10 * time.Minute
+	// What was refused as often as this is refused again: it is for a person.
+	mostAttempts = 5
+	recoverFor   = 10 * time.Minute
+)
+
+// watermark is the moment up to which all that GitHub sent is known to be here.
+type watermark struct {
+	Known time.Time `json:"known"`
+}
+
+const watermarkNote = "recovery"
+
+// recovery finds what GitHub sent while nobody listened.
+type recovery struct {
+	deps      Deps
+	store     *store
+	inbox     *inbox
+	hooks     configv1.HookDeliveryServiceClient
+	pulls     configv1.PullRequestServiceClient
+	onlyOneIn chan struct{} // looks take turns
+}
+
+func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
+	conn := deps.Receivers["config"]
+	return &recovery{
+		deps: deps, store: store, inbox: inbox,
+		hooks: configv1.NewHookDeliveryServiceClient(conn), pulls: configv1.NewPullRequestServiceClient(conn),
+		onlyOneIn: make(chan struct{}, 1),
+	}
+}
+
+// run looks at start, when it may sweep, and every few minutes.
+func (r *recovery) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for sweep, failed := sweepCutOff, 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		pause := recoverEvery
+		found, err := r.look(ctx, sweep, time.Time{})
+		switch {
+		case err == nil:
+			sweep, failed = neverSweep, 0
+			r.report(ctx, found)
+		case ctx.Err() == nil:
+			failed++
+			pause = due.Backoff(failed, recoverRetryFirst, recoverEvery, r.deps.Random)
+			r.deps.Log.WarnContext(ctx, "deliveries that GitHub could not make are not known yet", "retry_in", pause, "error", err)
+		}
+		timer.Reset(pause)
+	}
+}
+
+func (r *recovery) report(ctx context.Context, found *gatewayv1.RecoverDeliveriesResponse) {
+	if len(found.GetRedelivered())+len(found.GetGivenUp())+len(found.GetSweptDeliveryIds()) == 0 {
+		return
+	}
+	r.deps.Log.InfoContext(ctx, "missed deliveries found", "since", found.GetSince().AsTime(),
+		"redelivered", len(found.GetRedelivered()), "given_up", len(found.GetGivenUp()), "swept", len(found.GetSweptDeliveryIds()))
+}
+
+// sweeping is when pull requests are swept: that costs calls for each repository.
+type sweeping int
+
+const (
+	neverSweep  sweeping = iota
+	sweepCutOff          // GitHub's list of deliveries does not reach back to when all was known
+	alwaysSweep
+)
+
+// look finds what is missing since the watermark and moves that. A first look
+// ever only sets it. since is for the sweep; zero is the watermark.
+func (r *recovery) look(ctx context.Context, sweep sweeping, since time.Time) (*gatewayv1.RecoverDeliveriesResponse, error) {
+	select {
+	case r.onlyOneIn <- struct{}{}:
+		defer func() { <-r.onlyOneIn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, recoverFor)
+	defer cancel()
+	var (
+		mark  watermark
+		begin = r.deps.Now()
+	)
+	if err := r.store.recall(ctx, watermarkNote, &mark); err != nil {
+		return nil, err
+	}
+	reach := mark.Known.Add(-overlap)
+	if mark.Known.IsZero() {
+		mark.Known, reach = begin, begin
+		if sweep == sweepCutOff {
+			sweep = neverSweep
+		}
+	}
+	if since.IsZero() {
+		since = mark.Known
+	}
+	found := &gatewayv1.RecoverDeliveriesResponse{Since: timestamppb.New(mark.Known)}
+	missing, cutOff, err := r.missing(ctx, reach, found)
+	if err != nil {
+		return nil, err
+	}
+	next := begin
+	for _, m := range missing {
+		if m.attempts >= mostAttempts {
+			found.GivenUp = append(found.GivenUp, m.shown())
+			continue
+		}
+		// It stays missing until it has arrived.
+		if at := m.GetDeliverTime().AsTime(); at.Before(next) {
+			next = at
+		}
+		_, err := r.hooks.RedeliverHookDelivery(ctx, &configv1.RedeliverHookDeliveryRequest{Id: m.GetId()})
+		if err != nil && !fault.Is(err, fault.NotFound) { // NotFound: forgotten meanwhile, for the sweep to find
+			return nil, fmt.Errorf("ask GitHub for delivery %s: %w", m.GetDeliveryId(), err)
+		}
+		found.Redelivered = append(found.Redelivered, m.shown())
+	}
+	if sweep == alwaysSweep || sweep == sweepCutOff && cutOff {
+		if found.SweptDeliveryIds, err = r.sweep(ctx, since); err != nil {
+			return nil, err
+		}
+	}
+	// What is missing lies within the next look only as long as the mark does not
+	// run ahead of it.
+	return found, r.store.note(ctx, watermarkNote, watermark{next})
+}
+
+// missed is a delivery's last attempt, and how many there were.
+type missed struct {
+	*configv1.HookDelivery
+	attempts int
+}
+
+func (m *missed) shown() *gatewayv1.RecoveredDelivery {
+	return &gatewayv1.RecoveredDelivery{
+		DeliveryId: m.GetDeliveryId(), Event: m.GetEvent(), Action: m.GetAction(), Status: m.GetStatus(), DeliverTime: m.GetDeliverTime(),
+	}
+}
+
+// missing reads GitHub's list back to since and returns what is not in the
+// inbox, the oldest first. cutOff: the list ends before it gets there.
+func (r *recovery) missing(ctx context.Context, since time.Time, found *gatewayv1.RecoverDeliveriesResponse) (lost []*missed, cutOff bool, err error) {
+	listed := map[string]*missed{}
+	cutOff = true
+	for token := ""; ; {
+		page, err := r.hooks.ListHookDeliveries(ctx, &configv1.ListHookDeliveriesRequest{PageToken: token})
+		if err != nil {
+			return nil, false, fmt.Errorf("ask GitHub for its deliveries: %w", err)
+		}
+		for _, one := range page.GetDeliveries() {
+			if one.GetDeliverTime().AsTime().Before(since) {
+				cutOff = false
+				break
+			}
+			if listed[one.GetDeliveryId()] == nil {
+				listed[one.GetDeliveryId()] = &missed{HookDelivery: one}
+			}
+			listed[one.GetDeliveryId()].attempts++
+		}
+		if token = page.GetNextPageToken(); token == "" || !cutOff {
+			break
+		}
+	}
+	found.Listed = int32(len(listed)) //nolint:gosec // of three days
+	var guids []string
+	for guid := range listed {
+		guids = append(guids, guid)
+	}
+	for some := range slices.Chunk(guids, 500) {
+		here, err := r.store.known(ctx, some)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, guid := range here {
+			delete(listed, guid)
+		}
+	}
+	for _, m := range listed {
+		lost = append(lost, m)
+	}
+	slices.SortFunc(lost, func(a, b *missed) int {
+		return a.GetDeliverTime().AsTime().Compare(b.GetDeliverTime().AsTime())
+	})
+	return lost, cutOff, nil
+}
+
+// sweep stores what changed of pull requests since then as deliveries, once for
+// each state, and returns those that are new. Receivers tell from the content
+// what they have decided about already.
+func (r *recovery) sweep(ctx context.Context, since time.Time) ([]string, error) {
+	stream, err := r.pulls.ListChangedPullRequests(ctx, &configv1.ListChangedPullRequestsRequest{Since: timestamppb.New(since)})
+	if err != nil {
+		return nil, fmt.Errorf("sweep pull requests: %w", err)
+	}
+	var swept []string
+	for {
+		pull, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return swept, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sweep pull requests: %w", err)
+		}
+		id := fmt.Sprintf("swept-%d-%d-%s", pull.GetRepositoryId(), pull.GetNumber(), pull.GetSha())
+		here, err := r.store.known(ctx, []string{id})
+		if err != nil {
+			return nil, err
+		}
+		if len(here) > 0 {
+			continue
+		}
+		err = r.inbox.put(ctx, &arrival{
+			delivery: delivery{
+				guid: id, event: "pull_request", size: int64(len(pull.GetPayload())), received: r.deps.Now(),
+				headers:     headers(metadata.Pairs("x-github-event", "pull_request"), "application/json"),
+				traceparent: telemetry.Traceparent(ctx),
+			},
+			payload: s2.EncodeSnappy(nil, pull.GetPayload()),
+		})
+		if err != nil {
+			return nil, err
+		}
+		swept = append(swept, id)
+	}
+}

@@ -1,0 +1,54 @@
+package gateway
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	pruneEvery = time.Minute
+	// Few rows at a time, with a pause: those who deliver wait for the same writer.
+	pruneRows  = 200
+	prunePause = 50 * time.Millisecond
+)
+
+// prune removes payloads, and later whole deliveries, that are older than they
+// are kept. What a receiver has not decided stays.
+func (s *Service) prune(ctx context.Context) error {
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		for _, old := range []struct {
+			table string
+			kept  time.Duration
+		}{{"payloads", s.deps.PayloadRetention}, {"deliveries", s.deps.DeliveryRetention}} {
+			if old.kept <= 0 {
+				continue
+			}
+			if err := s.pruneTable(ctx, old.table, s.deps.Now().Add(-old.kept)); err != nil && ctx.Err() == nil {
+				s.deps.Log.WarnContext(ctx, "old deliveries are still there", "what", old.table, "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Service) pruneTable(ctx context.Context, table string, before time.Time) error {
+	pause := time.NewTicker(prunePause)
+	defer pause.Stop()
+	for {
+		n, err := s.store.prune(ctx, table, before, pruneRows)
+		if err != nil || n < pruneRows {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pause.C:
+		}
+	}
+}

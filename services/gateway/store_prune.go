@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// prune removes up to limit rows, the oldest first, of the payloads or the
+// deliveries received before the given moment of which nothing is pending. They
+// are looked for outside the transaction, which stays short.
+func (s *store) prune(ctx context.Context, table string, before time.Time, limit int) (int, error) {
+	column := map[string]string{"payloads": "delivery", "deliveries": "id"}[table]
+	ids, err := s.old(ctx, table, column, before, limit)
+	if err != nil || len(ids) == 0 {
+		return 0, sqldb.Kind(err)
+	}
+	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE "+column+" IN "+marks(1, len(ids)), ids...)
+		return err
+	})
+	if err != nil {
+		return 0, sqldb.Kind(fmt.Errorf("prune %s: %w", table, err))
+	}
+	return len(ids), nil
+}
+
+func (s *store) old(ctx context.Context, table, column string, before time.Time, limit int) ([]any, error) {
+	// Ids rise with time: the newest that is old bounds the search.
+	var newest int64
+	err := s.db.Read().QueryRowContext(ctx, "SELECT id FROM deliveries WHERE received < $1 ORDER BY received DESC LIMIT 1", sqldb.Micros(before)).Scan(&newest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("old deliveries: %w", err)
+	}
+	rows, err := s.db.Read().QueryContext(ctx, "SELECT "+column+" FROM "+table+" WHERE "+column+" <= $1 AND NOT EXISTS "+
+		"(SELECT 1 FROM forwards WHERE forwards.delivery = "+table+"."+column+" AND state = 1) ORDER BY "+column+" LIMIT $2", newest, limit)
+	if err != nil {
+		return nil, fmt.Errorf("old %s: %w", table, err)
+	}
+	return collect(rows, func(columns func(...any) error) (any, error) {
+		var id int64
+		err := columns(&id)
+		return id, err
+	})
+}
+
+// known returns those of the ids that are stored.
+func (s *store) known(ctx context.Context, guids []string) ([]string, error) {
+	args := make([]any, len(guids))
+	for i, guid := range guids {
+		args[i] = guid
+	}
+	rows, err := s.db.Read().QueryContext(ctx, "SELECT guid FROM deliveries WHERE guid IN "+marks(1, len(args)), args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("look for deliveries: %w", err))
+	}
+	found, err := collect(rows, func(columns func(...any) error) (guid string, err error) { return guid, columns(&guid) })
+	return found, sqldb.Kind(err)
+}
+
+// again makes every forward of a delivery pending, as if it had just come.
+func (s *store) again(ctx context.Context, d delivery, now time.Time) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var there bool
+		err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payloads WHERE delivery = $1)", d.id).Scan(&there)
+		if err == nil && !there {
+			return fault.Newf(fault.Conflict, "delivery %s is too old: its payload was pruned; GitHub can send it again, from the App's settings page under 'Advanced'", d.guid)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx,
+			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0 WHERE delivery = $2",
+			sqldb.Micros(now), d.id)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("redeliver %s: %w", d.guid, err))
+	}
+	return nil
+}
