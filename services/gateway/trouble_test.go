@@ -1,0 +1,271 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// fill posts deliveries until one is not kept, and checks that it is said how.
+// It returns the ids of those that were.
+func (w *world) fill(prefix string) (kept []string) {
+	w.t.Helper()
+	large := []byte(`{"x":"` + strings.Repeat("0123456789abcdef", 4<<10) + `"}`)
+	for n := range 10000 {
+		// What compresses well fills nothing.
+		body := bytes.ReplaceAll(large, []byte("0123"), fmt.Appendf(nil, "%04x", n*2654435761%65536))
+		id := fmt.Sprintf("%s%d", prefix, n)
+		resp, err := http.DefaultTransport.RoundTrip(hook{event: "star", id: id, body: body}.request(w.t, w.http.URL))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		switch resp.StatusCode {
+		case http.StatusOK:
+			kept = append(kept, id)
+		case http.StatusServiceUnavailable:
+			if resp.Header.Get("Retry-After") == "" || !strings.Contains(string(answer), "send it again") {
+				w.t.Errorf("refused with %v %s", resp.Header, answer)
+			}
+			return kept
+		default:
+			w.t.Fatalf("%s: %s", resp.Status, answer)
+		}
+	}
+	w.t.Fatal("the disk is never full")
+	return nil
+}
+
+func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
+	limit := func(pages int) func(*sqldb.DB) {
+		return func(db *sqldb.DB) {
+			err := db.Write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	type disk struct {
+		dir        string
+		full, room func(*sqldb.DB)
+	}
+	disks := map[string]disk{"a database at its limit": {t.TempDir(), limit(200), limit(1 << 30)}}
+	// A disk that is really full can be had by root alone.
+	if dir := t.TempDir(); syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=4m") == nil {
+		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+		ballast := filepath.Join(dir, "ballast")
+		if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		disks["a small disk"] = disk{dir, func(*sqldb.DB) {}, func(*sqldb.DB) { os.Remove(ballast) }}
+	}
+	for name, disk := range disks {
+		t.Run(name, func(t *testing.T) {
+			db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: disk.dir, Room: "gateway", Migrations: Migrations()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			w := start(t, db, nil)
+			defer w.stop()
+			disk.full(db)
+			kept := w.fill("full-")
+			disk.room(db)
+			kittest.Eventually(t, 10*time.Second, func() error {
+				if code, body := w.post(hook{event: "star", id: "after", body: star}); code != 200 {
+					return errors.New(body)
+				}
+				return nil
+			})
+			for _, id := range append(kept, "after") {
+				w.ends(id)
+			}
+			if w.count() != len(kept)+1 {
+				t.Errorf("%d are stored, %d were kept", w.count(), len(kept)+1)
+			}
+		})
+	}
+}
+
+func TestBodiesInFlightAreBounded(t *testing.T) {
+	w := onSQLite(t, nil)
+	// Claims alone take nothing.
+	for range 50 {
+		conn := w.dialRaw(fmt.Sprintf("Content-Length: %d\r\n", maxPayload))
+		defer conn.Close()
+	}
+	if code, body := w.post(hook{event: "star", id: "among claims", body: star}); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+	if !w.gate.budget.take(maxHeldBytes-w.gate.budget.bytes, 0) {
+		t.Fatal("the budget is spent already")
+	}
+	resp, err := http.DefaultTransport.RoundTrip(hook{event: "star", id: "too many", body: star}.request(t, w.http.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("beyond the bytes: %s %v", resp.Status, resp.Header)
+	}
+	b := &budget{}
+	for range maxHeldBodies {
+		if !b.take(1, 1) {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if b.take(1, 1) {
+		t.Error("a body too many is taken")
+	}
+	b.give(1, 1)
+	if !b.take(1, 1) {
+		t.Error("what is given back is not there")
+	}
+}
+
+// dialRaw sends the beginning of a request, whose body never comes.
+func (w *world) dialRaw(header string) net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\n%s\r\n{", header)
+	return conn
+}
+
+func TestSlowBodyIsCutOff(t *testing.T) {
+	w := onSQLite(t, nil)
+	server := w.gate.Server()
+	if server.ReadTimeout <= 0 || server.ReadHeaderTimeout <= 0 || server.MaxHeaderBytes <= 0 {
+		t.Fatalf("no deadlines: %+v", server)
+	}
+	server.ReadTimeout = 50 * time.Millisecond
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(lis) })
+	defer serving.Wait()
+	defer server.Close()
+	conn, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\nContent-Length: 100\r\n\r\n{")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 400 {
+		t.Errorf("%s", resp.Status)
+	}
+	if w.gate.budget.bodies != 0 || w.gate.budget.bytes != 0 {
+		t.Errorf("it is still in the budget: %d bodies, %d bytes", w.gate.budget.bodies, w.gate.budget.bytes)
+	}
+}
+
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	w := onSQLite(t, nil)
+	for range 2000 {
+		conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	if code, body := w.post(hook{event: "star", id: "a1", body: star}); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+func TestNastyPayloadsAreKeptAndDecided(t *testing.T) {
+	w := onSQLite(t, nil)
+	for id, c := range map[string]struct {
+		event string
+		body  []byte
+		want  eventv1.Reason
+	}{
+		"deep":        {"pull_request", bytes.Repeat([]byte("["), 10_000), eventv1.Reason_REASON_MALFORMED},
+		"deep-object": {"star", append(bytes.Repeat([]byte(`{"a":`), 10_000), bytes.Repeat([]byte("}"), 10_000)...), eventv1.Reason_REASON_MALFORMED},
+		"bytes":       {"star", []byte("{\"action\":\"\xff\xfe\x00\"}"), eventv1.Reason_REASON_MALFORMED},
+		"no-utf8":     {"star", []byte("{\"action\":\"\xff\xfe\"}"), eventv1.Reason_REASON_EVENT_IGNORED},
+		"nul":         {"star", []byte(`{"action":"a\u0000b"}`), eventv1.Reason_REASON_EVENT_IGNORED},
+		"wrong-kind":  {"check_run", pullRequestPayload(), eventv1.Reason_REASON_MALFORMED},
+		"array":       {"push", []byte(`[1,2]`), eventv1.Reason_REASON_MALFORMED},
+		"null":        {"push", []byte(`null`), eventv1.Reason_REASON_MALFORMED},
+	} {
+		if code, body := w.post(hook{event: c.event, id: id, body: c.body}); code != 200 {
+			t.Errorf("%s: %d %s", id, code, body)
+			continue
+		}
+		d := w.ends(id)
+		if got := d.GetForwards()[0].GetDecision().GetReason(); got != c.want {
+			t.Errorf("%s: %v %s, want %v", id, got, d.GetForwards()[0].GetDecision().GetText(), c.want)
+		}
+		if !bytes.Equal(d.GetPayload(), c.body) {
+			t.Errorf("%s: another payload is kept", id)
+		}
+	}
+}
+
+func TestFailedBatchTakesItsIDsBack(t *testing.T) {
+	db := open(t)
+	s := &store{db}
+	b := newInbox(s, kittest.Log(t), func() {})
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { b.run(ctx) })
+	defer running.Wait()
+	defer stop()
+	refuse := func(sql string) {
+		if err := exec(db, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuse("CREATE TRIGGER refuse BEFORE INSERT ON payloads BEGIN SELECT RAISE(ABORT, 'no'); END")
+	put := func() error {
+		return b.put(t.Context(), &arrival{delivery: delivery{guid: "x", event: "star", received: time.Now()}, payload: packed(star)})
+	}
+	if err := put(); err == nil {
+		t.Fatal("kept without a payload")
+	}
+	refuse("DROP TRIGGER refuse")
+	if err := put(); err != nil {
+		t.Errorf("the same id, once there is room: %v", err)
+	}
+	if here, err := s.known(t.Context(), []string{"x"}); err != nil || len(here) != 1 {
+		t.Errorf("stored: %v, %v", here, err)
+	}
+}
+
+func exec(db *sqldb.DB, text string) error {
+	return db.Write(context.Background(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, text)
+		return err
+	})
+}
