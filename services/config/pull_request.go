@@ -79,13 +79,13 @@ func sweepRepository(ctx context.Context, client *github.Client, in *github.Repo
 			return failure(err)
 		}
 		event := github.PullRequestEvent{
-			Action: github.String("synchronize"), Number: pull.Number, PullRequest: pull, Repo: in, Sender: pull.User,
-			Installation: &github.Installation{ID: github.Int64(installation)},
+			Action: new("synchronize"), Number: pull.Number, PullRequest: pull, Repo: in, Sender: pull.User,
+			Installation: &github.Installation{ID: new(installation)},
 		}
 		sha := pull.GetHead().GetSHA()
 		switch {
 		case pull.GetMerged():
-			event.Action, event.Sender, sha = github.String("closed"), pull.MergedBy, pull.GetMergeCommitSHA()
+			event.Action, event.Sender, sha = new("closed"), pull.MergedBy, pull.GetMergeCommitSHA()
 		case pull.GetState() != "open":
 			continue // nothing to test or deploy
 		}
@@ -136,7 +136,7 @@ type wideToken struct {
 func (w *wideToken) Token(ctx context.Context) (string, error) {
 	if w.made == nil || time.Until(w.made.GetExpiresAt().Time) < spare {
 		made, _, err := w.app.CreateInstallationToken(ctx, w.installation, &github.InstallationTokenOptions{
-			Permissions: &github.InstallationPermissions{Metadata: github.String("read"), PullRequests: github.String("read")},
+			Permissions: &github.InstallationPermissions{Metadata: new("read"), PullRequests: new("read")},
 		})
 		if err != nil {
 			return "", appFailure(err)

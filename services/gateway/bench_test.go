@@ -3,82 +3,306 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-func readFull(r *http.Request, body []byte) (int, error) { return io.ReadFull(r.Body, body) }
+// What is measured is compared within one run: against a bare handler that reads
+// a body, checks its signature and keeps nothing. TEST_PEER_URL=http://… has the
+// same client measure any other receiver of webhooks with the secret "hush".
 
-// bench makes a gateway whose receivers do not answer, and the function that
-// runs its writer and returns the one that stops it.
-func bench(b *testing.B) (*Service, func() func()) {
+const connections = 64
+
+// target is a receiver of webhooks and what was measured of it.
+type target struct {
+	name  string
+	url   string
+	took  time.Duration
+	each  []time.Duration
+	extra func() // reported beside
+}
+
+func (t *target) rate() float64 { return float64(len(t.each)) / t.took.Seconds() }
+
+func (t *target) p99() float64 {
+	slices.Sort(t.each)
+	return float64(t.each[len(t.each)*99/100].Microseconds()) / 1000
+}
+
+// client posts one payload again and again, as GitHub would.
+type client struct {
+	transport http.Transport
+	payload   []byte
+	signature string
+	next      atomic.Int64
+}
+
+func newClient(b *testing.B) *client {
+	b.Helper()
+	payload := samples(b)["pull_request.opened"]
+	if payload == nil {
+		payload = slices.Concat(pullRequestPayload()[:1], []byte(`"pad":"`), bytes.Repeat([]byte("lorem ipsum "), 2000), []byte(`",`), pullRequestPayload()[1:])
+	}
+	c := &client{payload: payload, signature: sign(payload), transport: http.Transport{MaxIdleConnsPerHost: connections}}
+	b.Cleanup(c.transport.CloseIdleConnections)
+	return c
+}
+
+// drive posts n deliveries over all connections.
+func (c *client) drive(b *testing.B, t *target, n int) {
+	b.Helper()
+	var (
+		mu      sync.Mutex
+		left    atomic.Int64
+		sending sync.WaitGroup
+	)
+	left.Store(int64(n))
+	begin := time.Now()
+	for range connections {
+		sending.Go(func() {
+			var each []time.Duration
+			for left.Add(-1) >= 0 {
+				sent := time.Now()
+				if err := c.post(b.Context(), t.url); err != nil {
+					b.Errorf("%s: %v", t.name, err)
+					return
+				}
+				each = append(each, time.Since(sent))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			t.each = append(t.each, each...)
+		})
+	}
+	sending.Wait()
+	t.took += time.Since(begin)
+}
+
+func (c *client) post(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(c.payload))
+	if err != nil {
+		return err
+	}
+	req.Header = http.Header{
+		"Content-Type": {"application/json"}, "X-Github-Event": {"pull_request"},
+		"X-Github-Delivery": {benchID(c.next.Add(1))}, "X-Hub-Signature-256": {c.signature},
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("answered %s", resp.Status)
+	}
+	return err
+}
+
+// benchID is spread over the index as GitHub's are.
+func benchID(n int64) string {
+	mixed := uint64(n) * 0x9e3779b97f4a7c15
+	return fmt.Sprintf("%08x-%04x-11f0-8000-%012x", mixed>>32, mixed>>16&0xffff, n)
+}
+
+// compare measures all targets in turn, in rounds, so that what else goes on
+// around here hits all of them, and reports each one's ratio to the first.
+func compare(b *testing.B, c *client, targets ...*target) {
+	b.Helper()
+	const round = 2000
+	for left := b.N; left > 0; left -= round {
+		for _, t := range targets {
+			c.drive(b, t, min(left, round))
+		}
+	}
+	b.StopTimer()
+	for _, t := range targets {
+		b.ReportMetric(t.rate(), t.name+"-req/s")
+		b.ReportMetric(t.p99(), t.name+"-p99-ms")
+		if t != targets[0] {
+			b.ReportMetric(t.rate()/targets[0].rate(), t.name+"-ratio")
+		}
+		if t.extra != nil {
+			t.extra()
+		}
+	}
+	b.ReportMetric(0, "ns/op") // the sum of all targets says nothing
+}
+
+// bare is the limit: it keeps nothing.
+func bare(b *testing.B) *target {
+	b.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil || !signed(body, []string{secret}, r.Header["X-Hub-Signature-256"], nil) {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		w.Write([]byte("{}"))
+	}))
+	b.Cleanup(server.Close)
+	return &target{name: "bare", url: server.URL}
+}
+
+// running is a gateway that stores, and relays to rooms that ignore.
+func running(b *testing.B, name string, db *sqldb.DB, relays bool) *target {
 	b.Helper()
 	pipe := rpc.NewPipe()
 	conn, err := pipe.Dial("gateway", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
+	server := rpc.NewServer(rpc.Config{Name: "rooms", Access: map[string]rpc.Access{
+		schedulerv1.EventService_ReceiveEvent_FullMethodName: {Rooms: []string{"gateway"}},
+	}})
+	schedulerv1.RegisterEventServiceServer(server, ignoring{})
 	gate, err := New(Deps{
-		DB: open(b), Secrets: []string{secret}, AllowedIPs: []string{"any"}, Self: conn,
+		DB: db, Secrets: []string{secret}, AllowedIPs: []string{"any"}, Self: conn,
 		Receivers: map[string]grpc.ClientConnInterface{"config": conn, "scheduler": conn, "reporter": conn},
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	return gate, func() func() {
-		ctx, cancel := context.WithCancel(b.Context())
-		var running sync.WaitGroup
-		running.Go(func() { gate.inbox.run(ctx) })
-		return func() {
-			cancel()
-			running.Wait()
-			conn.Close()
-		}
-	}
-}
-
-// drive posts the payload over 64 connections.
-func drive(b *testing.B, payload []byte, signature string, handler http.Handler) {
-	b.Helper()
-	server := httptest.NewServer(handler)
-	defer server.Close()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	defer transport.CloseIdleConnections()
-	var next atomic.Int64
-	b.SetParallelism(32)
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, server.URL+"/v1/listen", bytes.NewReader(payload))
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			req.Header = http.Header{
-				"Content-Type": {"application/json"}, "X-Github-Event": {"pull_request"},
-				"X-Github-Delivery": {benchID(next.Add(1))}, "X-Hub-Signature-256": {signature},
-			}
-			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			if resp.StatusCode != http.StatusOK {
-				b.Errorf("%s", resp.Status)
-			}
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
+	ctx, cancel := context.WithCancel(b.Context())
+	var group sync.WaitGroup
+	group.Go(func() { server.Serve(ctx, pipe) })
+	group.Go(func() {
+		if relays {
+			gate.Run(ctx)
+		} else {
+			gate.inbox.run(ctx)
 		}
 	})
+	http := httptest.NewServer(gate.Handler())
+	b.Cleanup(func() {
+		http.Close()
+		cancel()
+		group.Wait()
+		conn.Close()
+	})
+	return &target{name: name, url: http.URL + "/v1/listen"}
+}
+
+type ignoring struct {
+	schedulerv1.UnimplementedEventServiceServer
+}
+
+func (ignoring) ReceiveEvent(context.Context, *schedulerv1.ReceiveEventRequest) (*schedulerv1.ReceiveEventResponse, error) {
+	return &schedulerv1.ReceiveEventResponse{Decision: &eventv1.Decision{Reason: eventv1.Reason_REASON_ACTION_IGNORED, Text: "ignored"}}, nil
+}
+
+func BenchmarkIngest(b *testing.B) {
+	targets := []*target{bare(b), running(b, "gateway", open(b), false)}
+	if url := os.Getenv("TEST_PEER_URL"); url != "" {
+		targets = append(targets, &target{name: "peer", url: url})
+	}
+	b.ResetTimer()
+	compare(b, newClient(b), targets...)
+}
+
+// The rate of what was answered and decided: the clock stops when nothing is
+// pending any more.
+func BenchmarkIngestWhileRelaying(b *testing.B) {
+	db := open(b)
+	limit, gate, c := bare(b), running(b, "relaying", db, true), newClient(b)
+	b.ResetTimer()
+	c.drive(b, limit, b.N)
+	c.drive(b, gate, b.N)
+	begin := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ; pendingForwards(b, db) > 0; <-tick.C {
+		if time.Since(begin) > time.Minute {
+			b.Fatal("the relay does not come to an end")
+		}
+	}
+	gate.took += time.Since(begin)
 	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
+	b.ReportMetric(gate.rate(), "relaying-req/s")
+	b.ReportMetric(gate.rate()/limit.rate(), "relaying-ratio")
+	b.ReportMetric(rss(b), "rss-MB")
+	b.ReportMetric(0, "ns/op")
+}
+
+func pendingForwards(b *testing.B, db *sqldb.DB) (n int) {
+	b.Helper()
+	if err := db.Read().QueryRowContext(b.Context(), "SELECT count(*) FROM forwards WHERE state = 1").Scan(&n); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// A million deliveries are there already; it should matter little.
+func BenchmarkIngestOnAMillion(b *testing.B) {
+	dir := b.TempDir()
+	full := openIn(b, dir)
+	err := full.Write(b.Context(), func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+			INSERT INTO deliveries (guid, event, headers, size, traceparent, received, repository)
+			SELECT lower(hex(randomblob(16))), 'pull_request', '{"x-github-event":"pull_request"}', 24000, '', 1700000000000000 + i, 'acme/web' FROM n`)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due, state) SELECT id, 'scheduler', received, 2 FROM deliveries")
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := full.Close(); err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	full = openIn(b, dir)
+	million := running(b, "million", full, false)
+	start := time.Since(begin)
+	million.extra = func() {
+		b.ReportMetric(float64(start.Milliseconds()), "start-ms")
+		b.ReportMetric(rss(b), "rss-MB")
+	}
+	empty := running(b, "empty", open(b), false)
+	b.ResetTimer()
+	compare(b, newClient(b), empty, million)
+}
+
+func openIn(b *testing.B, dir string) *sqldb.DB {
+	b.Helper()
+	db, err := sqldb.Open(b.Context(), sqldb.Config{Dir: dir, Room: "gateway", Migrations: Migrations()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	return db
+}
+
+// rss is this process's, the client that measures included.
+func rss(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0 // not on Linux
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	kib, _, _ := strings.Cut(strings.TrimSpace(after), " ")
+	n, err := strconv.ParseFloat(kib, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n / 1024
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -203,27 +202,3 @@ func FuzzSignature(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkIngest(b *testing.B) {
-	payload := samples(b)["pull_request.opened"]
-	if payload == nil {
-		payload = pullRequestPayload()
-	}
-	signature := sign(payload)
-	b.Run("bare", func(b *testing.B) {
-		drive(b, payload, signature, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body := make([]byte, r.ContentLength)
-			if _, err := readFull(r, body); err != nil || !signed(body, []string{secret}, r.Header["X-Hub-Signature-256"], nil) {
-				w.WriteHeader(http.StatusUnauthorized)
-			}
-			w.Write([]byte("{}"))
-		}))
-	})
-	b.Run("gateway", func(b *testing.B) {
-		gate, run := bench(b)
-		defer run()()
-		drive(b, payload, signature, gate.Handler())
-	})
-}
-
-func benchID(n int64) string { return "bench-" + strconv.FormatInt(n, 10) }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +53,7 @@ func (h *hooks) ListHookDeliveries(_ context.Context, req *configv1.ListHookDeli
 	to := min(from+2, len(h.list))
 	resp := &configv1.ListHookDeliveriesResponse{Deliveries: h.list[from:to]}
 	if to < len(h.list) {
-		resp.NextPageToken = fmt.Sprint(to)
+		resp.NextPageToken = strconv.Itoa(to)
 	}
 	return resp, nil
 }

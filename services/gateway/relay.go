@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -23,7 +24,9 @@ import (
 )
 
 const (
-	relayWorkers = 32
+	relayWorkers = 64
+	relayBatch   = 16
+	maxRelayed   = 32 << 20 // bytes of payloads at once, to one receiver
 	tryFor       = 30 * time.Second
 	settleWithin = 2 * time.Second
 
@@ -45,6 +48,7 @@ type relay struct {
 	settler  *batcher[settlement]
 	deps     Deps
 	tracer   trace.Tracer
+	room     *semaphore.Weighted
 	loop     *due.Loop[forward]
 }
 
@@ -53,10 +57,14 @@ func newRelay(receiver string, store *store, settler *batcher[settlement], deps 
 	if err != nil {
 		return nil, err
 	}
-	r := &relay{receiver: receiver, decide: decide, store: store, settler: settler, deps: deps, tracer: deps.Tracer.Tracer("forge/gateway")}
+	r := &relay{
+		receiver: receiver, decide: decide, store: store, settler: settler, deps: deps,
+		tracer: deps.Tracer.Tracer("forge/gateway"), room: semaphore.NewWeighted(maxRelayed),
+	}
 	r.loop = &due.Loop[forward]{
 		Name:    "relay to " + receiver,
 		Workers: relayWorkers,
+		Batch:   relayBatch,
 		Log:     deps.Log,
 		Claim: func(ctx context.Context, limit int) ([]forward, error) {
 			now := deps.Now()
@@ -145,6 +153,13 @@ func (r *relay) work(ctx context.Context, f forward) {
 // kind of event is decided here, and so is a request that the receiver calls
 // invalid: no later try would be another one.
 func (r *relay) try(ctx context.Context, d delivery) (*eventv1.Decision, facts, error) {
+	// Decoded, a payload takes several times its size; those of usual size never
+	// wait for each other.
+	weight := min(d.size, maxRelayed)
+	if err := r.room.Acquire(ctx, weight); err != nil {
+		return nil, facts{}, err
+	}
+	defer r.room.Release(weight)
 	payload, err := r.store.payload(ctx, d.id)
 	if err != nil {
 		return nil, facts{}, err

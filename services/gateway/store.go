@@ -62,6 +62,7 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 		byGUID[a.guid] = a
 	}
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		//nolint:gosec // marks are all that is put in, here and below
 		found, err := tx.QueryContext(ctx, "INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES "+
 			marks(len(batch), 6)+" ON CONFLICT (guid) DO NOTHING RETURNING id, guid", rows...)
 		if err != nil {
@@ -85,9 +86,11 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 				forwards = append(forwards, k.id, receiver, sqldb.Micros(a.received))
 			}
 		}
+		//nolint:gosec // as above
 		if _, err := tx.ExecContext(ctx, "INSERT INTO payloads (delivery, snappy) VALUES "+marks(len(payloads)/2, 2), payloads...); err != nil {
 			return err
 		}
+		//nolint:gosec // as above
 		_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due) VALUES "+marks(len(forwards)/3, 3), forwards...)
 		return err
 	})

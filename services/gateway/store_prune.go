@@ -21,6 +21,7 @@ func (s *store) prune(ctx context.Context, table string, before time.Time, limit
 		return 0, sqldb.Kind(err)
 	}
 	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		//nolint:gosec // both names are literals
 		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE "+column+" IN "+marks(1, len(ids)), ids...)
 		return err
 	})

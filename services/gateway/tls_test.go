@@ -109,7 +109,7 @@ func TestHTTPSWithHTTP2AndNothingOlderThanTLS12(t *testing.T) {
 	}
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
-	if resp.ProtoMajor != 2 || resp.StatusCode != 200 || !bytes.Equal(body, []byte("{}")) {
+	if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK || !bytes.Equal(body, []byte("{}")) {
 		t.Errorf("%s %s %s", resp.Proto, resp.Status, body)
 	}
 	transport.CloseIdleConnections()

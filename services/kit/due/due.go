@@ -38,6 +38,9 @@ type Loop[R any] struct {
 	Name string
 	// Workers is how many rows are worked on at once; 0 for one.
 	Workers int
+	// Batch is how many workers are free before Claim is asked for more; 0 for
+	// one. Where work is short a claim then serves several rows.
+	Batch int
 	// Poll is how often Claim is asked when nobody wakes the loop; 0 for a second.
 	Poll time.Duration
 	// Drain is how long Work may go on once Run was told to stop, before its
@@ -79,6 +82,7 @@ func (l *Loop[R]) Run(ctx context.Context) error {
 	defer abandon()
 	var (
 		workers = max(l.Workers, 1)
+		batch   = min(max(l.Batch, 1), workers)
 		freed   = make(chan struct{}, workers)
 		busy    int
 		ask     = true // Claim is to be called as soon as a worker is free
@@ -87,7 +91,7 @@ func (l *Loop[R]) Run(ctx context.Context) error {
 	)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		if free := workers - busy; ask && free > 0 {
+		if free := workers - busy; ask && free >= batch {
 			rows, err := l.Claim(ctx, free)
 			ask = len(rows) >= free // there may be more
 			pause := l.poll()
