@@ -37,7 +37,7 @@ func TestWhatWasMissedHappensAllTheSame(t *testing.T) {
 			w.stays(t)
 			lose(w.sim)
 			w.forge(t)
-			deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t))
+			deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
 			kittest.Eventually(t, settleWithin, func() error { // once it has looked it knows when it was there
 				_, err := deliveries.RecoverDeliveries(asAdmin(t.Context()), &gatewayv1.RecoverDeliveriesRequest{})
 				return err
@@ -147,7 +147,7 @@ func TestAnsweredDeliveriesSurviveSIGKILL(t *testing.T) {
 	sending.Wait()
 
 	stored := map[string]int{}
-	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t))
+	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
 	kittest.Eventually(t, settleWithin, func() error {
 		pending, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{State: gatewayv1.Delivery_STATE_PENDING})
 		if err == nil && len(pending.GetDeliveries()) > 0 {
