@@ -100,7 +100,10 @@ func TestNothingThatForgeSaysHoldsASecret(t *testing.T) {
 	number, head := w.propose(t, "greet", files("greeting", "hello again\n"))
 	w.shows(t, head, "forge/test", "success")
 	for _, wrong := range []githubsim.Misbehaviour{
-		{Status: http.StatusUnauthorized, Times: 2}, {Status: http.StatusBadGateway, Times: 2}, {Cut: true, Times: 2}, {Half: true, Times: 2},
+		{Status: http.StatusUnauthorized, Times: 2},
+		{Status: http.StatusBadGateway, Times: 2},
+		{Cut: true, Times: 2},
+		{Half: true, Times: 2},
 		{Route: "access_tokens", Status: http.StatusForbidden, RetryAfter: 1, Times: 1},
 	} {
 		undo := w.sim.Misbehave(wrong)
@@ -111,7 +114,7 @@ func TestNothingThatForgeSaysHoldsASecret(t *testing.T) {
 	_, broken := w.propose(t, "broken", files(".forge.yml", "imag: busybox\n"))
 	w.shows(t, broken, "forge/test", "error")
 
-	conn := w.dial(t)
+	conn := w.dial(t, "config")
 	_, err = configv1.NewTokenServiceClient(conn).CreateToken(asAdmin(t.Context()), &configv1.CreateTokenRequest{
 		Repository: &eventv1.Repository{Owner: owner, Name: repo}, RejectedToken: "ghs_rejected",
 	})

@@ -1,6 +1,7 @@
 package standalone_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -147,11 +148,11 @@ func (s *storm) everyCommandRanOnce(builds []*schedulerv1.Build) {
 func (s *storm) nothingIsLeft() {
 	kittest.Eventually(s.t, settleWithin, func() error {
 		if running, err := processesUnder(s.dir); err != nil || len(running) > len(s.processes) {
-			return fmt.Errorf("%v; these run, and none but Forge's should: %v", err, running)
+			return errors.Join(err, fmt.Errorf("these run, and none but Forge's should: %v", running))
 		}
 		folders, err := os.ReadDir(filepath.Join(s.dir, "forge-data", "process"))
 		if err != nil || len(folders) > 0 {
-			return fmt.Errorf("%v; left behind: %v", err, folders)
+			return errors.Join(err, fmt.Errorf("left behind: %v", folders))
 		}
 		return nil
 	})

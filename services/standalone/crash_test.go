@@ -313,17 +313,17 @@ func (s *storm) calm() {
 		}
 		undecided, err := deliveries.ListDeliveries(ctx, &gatewayv1.ListDeliveriesRequest{State: gatewayv1.Delivery_STATE_PENDING})
 		if err != nil || len(undecided.GetDeliveries()) > 0 {
-			return fmt.Errorf("undecided: %v; %v", err, undecided)
+			return errors.Join(err, fmt.Errorf("undecided: %v", undecided))
 		}
 		unbuilt, err := builds.ListBuilds(ctx, &schedulerv1.ListBuildsRequest{States: unfinished()})
 		if err != nil || len(unbuilt.GetBuilds()) > 0 {
-			return fmt.Errorf("unfinished: %v; %v", err, unbuilt)
+			return errors.Join(err, fmt.Errorf("unfinished: %v", unbuilt))
 		}
 		untold, err := targets.ListTargets(ctx, &reporterv1.ListTargetsRequest{States: []reporterv1.Target_State{
 			reporterv1.Target_STATE_PENDING, reporterv1.Target_STATE_FAILING, reporterv1.Target_STATE_PAUSED,
 		}})
 		if err != nil || len(untold.GetTargets()) > 0 {
-			return fmt.Errorf("untold: %v; %v", err, untold)
+			return errors.Join(err, fmt.Errorf("untold: %v", untold))
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package buildfile
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -49,7 +50,7 @@ func snippet(text []byte, p *Problem) string {
 	if line == "" {
 		return ""
 	}
-	number := fmt.Sprint(p.GetLine())
+	number := strconv.Itoa(int(p.GetLine()))
 	mark := min(int(p.GetColumn())-first, len(shown))
 	return fmt.Sprintf("  %s | %s\n  %*s | %*s", number, line, len(number), "", mark+1, "^")
 }
