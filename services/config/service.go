@@ -39,6 +39,7 @@ type Service struct {
 	configv1.UnimplementedSourceServiceServer
 	configv1.UnimplementedHookDeliveryServiceServer
 	configv1.UnimplementedPullRequestServiceServer
+	configv1.UnimplementedCommitServiceServer
 	configv1.UnimplementedEventServiceServer
 
 	log           *slog.Logger
@@ -94,6 +95,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterSourceServiceServer(r, s)
 	configv1.RegisterHookDeliveryServiceServer(r, s)
 	configv1.RegisterPullRequestServiceServer(r, s)
+	configv1.RegisterCommitServiceServer(r, s)
 	configv1.RegisterEventServiceServer(r, s)
 }
 
@@ -113,6 +115,7 @@ func Access() map[string]rpc.Access {
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"scheduler", "reporter"}, NoAdmin: true},
+		configv1.CommitService_CompareCommits_FullMethodName:               {Rooms: []string{"scheduler"}},
 	}
 }
 

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -26,14 +27,10 @@ const (
 
 // ListBuilds lists builds, newest first.
 func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsRequest) (*schedulerv1.ListBuildsResponse, error) {
-	size := int(req.GetPageSize())
-	switch {
-	case size < 0:
-		return nil, fault.New(fault.Invalid, "page_size: use 0 or more")
-	case size == 0:
-		size = defaultPage
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
 	}
-	size = min(size, largestPage)
 	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
 		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
 	}
@@ -54,6 +51,13 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 		answer.Builds = append(answer.Builds, b.Build)
 	}
 	return answer, nil
+}
+
+func pageSize(asked int32) (int, error) {
+	if asked < 0 {
+		return 0, fault.New(fault.Invalid, "page_size: use 0 or more")
+	}
+	return min(cmp.Or(int(asked), defaultPage), largestPage), nil
 }
 
 // parsePageToken is the number of the last build on the page before; 0 for none.

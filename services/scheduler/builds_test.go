@@ -236,6 +236,7 @@ func TestOnlyTheGatewaySendsEventsAndOnlyTheAdminSteers(t *testing.T) {
 	}{
 		{schedulerv1.EventService_ServiceDesc.ServiceName, len(schedulerv1.EventService_ServiceDesc.Methods) + len(schedulerv1.EventService_ServiceDesc.Streams)},
 		{schedulerv1.BuildService_ServiceDesc.ServiceName, len(schedulerv1.BuildService_ServiceDesc.Methods) + len(schedulerv1.BuildService_ServiceDesc.Streams)},
+		{schedulerv1.EnvironmentService_ServiceDesc.ServiceName, len(schedulerv1.EnvironmentService_ServiceDesc.Methods)},
 		{schedulerv1.RunnerService_ServiceDesc.ServiceName, len(schedulerv1.RunnerService_ServiceDesc.Methods) + len(schedulerv1.RunnerService_ServiceDesc.Streams)},
 	}
 	for _, service := range services {

@@ -115,7 +115,8 @@ func (s *Service) byHand(ctx context.Context, i intent) (*schedulerv1.Build, err
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("build %s of %s/%s: %w", short(i.sha), i.event.GetRepository().GetOwner(), i.event.GetRepository().GetName(), err)
-	case decided.GetReason() == eventv1.Reason_REASON_DUPLICATE, len(decided.GetBuildIds()) == 0:
+	case decided.GetReason() == eventv1.Reason_REASON_DUPLICATE, decided.GetReason() == eventv1.Reason_REASON_ALREADY_CONTAINED,
+		len(decided.GetBuildIds()) == 0:
 		return nil, undone(decided)
 	}
 	return s.readWhole(ctx, decided.GetBuildIds()[0])

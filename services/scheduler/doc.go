@@ -1,5 +1,6 @@
 // Package scheduler decides what runs next, and where. No event is built twice,
-// no build is forgotten, nothing uncertain ever turns green.
+// no build is forgotten, nothing uncertain ever turns green, an older commit
+// never replaces a newer one.
 //
 // A build is a row, and every change of it is one transaction: its state, the
 // version under which GitHub is told, the environment it holds, the promotion it
@@ -10,6 +11,7 @@
 // An attempt and its token are stored before the engine is asked to start it,
 // and starting is idempotent by attempt. What a runner says counts until its
 // attempt has ended; then it is refused, whoever ended it.
+//
 // What is built once stays built: the same commit for the same purpose is built
 // again only where that build was cancelled, or a person asks. A rerun is a build
 // of its own, so that an end stays an end.
@@ -19,4 +21,9 @@
 // author, where nobody else has pushed it, or who approves that very commit. No
 // rerun, new base or reopening does. Nothing that is deployed is repeated by a
 // comment or a button.
+//
+// A deploy holds its environment from before it starts until its container is
+// gone. Right before it starts GitHub is asked whether what was deployed there
+// contains its commit; since nothing else can be deployed meanwhile, the answer
+// stays true. Where GitHub cannot be asked, the deploy waits.
 package scheduler

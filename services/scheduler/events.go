@@ -78,6 +78,9 @@ type planned struct {
 	config  *configv1.GetBuildConfigResponse // nil where nothing is built
 	id      string                           // of the build, where one is made
 	retryOf string                           // the build it repeats, where that was asked for
+	// containedIn is the build that brought this commit, or a newer one, to where
+	// it is to be deployed; empty where none did.
+	containedIn string
 }
 
 // carryOut does what an event, or a call, asks for, and decides about it.
@@ -151,6 +154,9 @@ func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *ev
 	}
 	if err != nil {
 		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", short(i.sha), err)
+	}
+	if len(jobOf(i.action, p.config.GetConfig()).GetCommands()) > 0 {
+		p.containedIn = s.containedIn(ctx, i)
 	}
 	p.id, err = s.newID()
 	return p, nil, err
@@ -248,6 +254,7 @@ func (s *Service) planAgain(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 	case err != nil:
 		return nil, err
 	case prior == nil:
+		p.retryOf = p.build
 		return s.planBuild(ctx, t, p)
 	case !ended(prior.GetState()):
 		decided := ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", short(p.sha), prior.GetId())
@@ -317,6 +324,11 @@ func (s *Service) planBuild(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 		if p.config.GetNoMatchingPaths() {
 			return skip(b), t.addBuild(ctx, b)
 		}
+		if p.containedIn != "" {
+			return &eventv1.Decision{
+				Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: contained{buildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
+			}, nil
+		}
 		if err := s.gate(ctx, t, p, b); err != nil {
 			return nil, err
 		}
@@ -359,7 +371,7 @@ func (s *Service) nothingToRun(ctx context.Context, t *tx, p planned, b *build) 
 // askPromotion asks for the pull request into production, if that is what
 // follows from the build.
 func (s *Service) askPromotion(ctx context.Context, t *tx, b *build, because string) (bool, error) {
-	if !purposeOf(b.GetAction()).promotes || len(s.ProductionBranches) == 0 {
+	if !purposeOf(b.GetAction()).promotes || len(s.ProductionBranches) == 0 || b.GetRollBackOf() != "" {
 		return false, nil
 	}
 	return true, t.addPromotion(ctx, &reporterv1.PromoteRequest{
@@ -395,9 +407,11 @@ func (s *Service) newBuild(ctx context.Context, t *tx, p planned) *build {
 }
 
 // job is what the build runs.
-func (b *build) job() *configv1.Job {
-	if of := purposeOf(b.GetAction()).job; of != nil {
-		return of(b.config)
+func (b *build) job() *configv1.Job { return jobOf(b.GetAction(), b.config) }
+
+func jobOf(action schedulerv1.Build_Action, config *configv1.BuildConfig) *configv1.Job {
+	if of := purposeOf(action).job; of != nil {
+		return of(config)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -18,6 +19,7 @@ type memoryEngine struct {
 	stops      []string
 	startErr   error
 	listErr    error
+	stopErr    error
 	held       chan struct{} // when set, Start waits for it to be closed
 }
 
@@ -51,6 +53,9 @@ func (e *memoryEngine) Stop(_ context.Context, attempt string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stops = append(e.stops, attempt)
+	if e.stopErr != nil {
+		return e.stopErr
+	}
 	delete(e.containers, attempt)
 	return nil
 }
@@ -78,9 +83,19 @@ func (e *memoryEngine) running(attempt string) bool {
 	return there
 }
 
+// attempts names the containers that are there.
+func (e *memoryEngine) attempts() (names []string) {
+	all, _ := e.List(context.Background())
+	for _, c := range all {
+		names = append(names, c.Attempt)
+	}
+	return names
+}
+
 type fakeConfig struct {
 	configv1.UnimplementedBuildConfigServiceServer
 	configv1.UnimplementedSourceServiceServer
+	configv1.UnimplementedCommitServiceServer
 	mu        sync.Mutex
 	answers   map[string]*configv1.GetBuildConfigResponse // by sha; else usual
 	err       error
@@ -88,6 +103,8 @@ type fakeConfig struct {
 	sourceErr []error // one per call, before anything is sent
 	breaks    int     // calls that break off after the first part
 	asked     []string
+	history   []string // commits on one line, the oldest first
+	compare   error
 }
 
 func usual() *configv1.BuildConfig {
@@ -141,6 +158,18 @@ func (c *fakeConfig) GetSource(_ *configv1.GetSourceRequest, stream configv1.Sou
 		}
 	}
 	return nil
+}
+
+// CompareCommits has what is not in the history ahead of everything.
+func (c *fakeConfig) CompareCommits(_ context.Context, req *configv1.CompareCommitsRequest) (*configv1.CompareCommitsResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	base, head := slices.Index(c.history, req.GetBase()), slices.Index(c.history, req.GetHead())
+	relation := configv1.CompareCommitsResponse_RELATION_AHEAD
+	if base >= 0 && head >= 0 && head < base {
+		relation = configv1.CompareCommitsResponse_RELATION_BEHIND
+	}
+	return &configv1.CompareCommitsResponse{Relation: relation}, c.compare
 }
 
 type fakeReporter struct {

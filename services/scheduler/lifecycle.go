@@ -15,7 +15,7 @@ const firstEnded = schedulerv1.Build_STATE_PASSED
 
 func ended(state schedulerv1.Build_State) bool { return state >= firstEnded }
 
-// finish ends a build, and with it its attempt; the container goes, the
+// finish ends a build, and with it its attempt; the container goes, then the
 // environment is free for the next, and what follows from a deploy is asked for.
 func (s *Service) finish(ctx context.Context, t *tx, b *build, state schedulerv1.Build_State, reason schedulerv1.Build_Reason, message string) error {
 	if err := t.endAttempt(ctx, b); err != nil {
@@ -27,11 +27,17 @@ func (s *Service) finish(ctx context.Context, t *tx, b *build, state schedulerv1
 		return err
 	}
 	if state == schedulerv1.Build_STATE_PASSED {
+		if err := t.noteDeployed(ctx, b); err != nil {
+			return err
+		}
 		if _, err := s.askPromotion(ctx, t, b, b.GetUrl()); err != nil {
 			return err
 		}
 	}
-	return s.leaveEnvironment(ctx, t, b)
+	if b.GetAttempt() > 0 { // the environment is left with the container
+		return nil
+	}
+	return s.leaveEnvironment(ctx, t, b.GetId())
 }
 
 // endAttempt fences the current attempt, if there is one, and has its container

@@ -81,6 +81,9 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 		if err != nil {
 			return err
 		}
+		if first && size == 0 && s.pruned(ctx, req.GetBuildId()) {
+			return fault.Newf(fault.NotFound, "the log is gone: logs are kept for %v after the end of a build", s.LogRetention)
+		}
 		if first && offset > size {
 			return status.Error(codes.OutOfRange, fmt.Sprintf("offset %d lies past the end of what was printed, %d bytes", offset, size))
 		}
@@ -99,6 +102,12 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 		case <-poll.C:
 		}
 	}
+}
+
+// pruned reports whether a build is so old that its log was, or is being, removed.
+func (s *Service) pruned(ctx context.Context, buildID string) bool {
+	b, err := readBuild(ctx, s.store.db.Read(), buildID, "")
+	return err == nil && s.LogRetention > 0 && b.GetEndTime() != nil && s.Now().Sub(b.GetEndTime().AsTime()) >= s.LogRetention
 }
 
 // logState says how long the log of an attempt is, and whether that is all of

@@ -22,8 +22,6 @@ type purpose struct {
 	name string
 	// job is the part of .forge.yml it runs; nil or empty where there is none.
 	job func(*configv1.BuildConfig) *configv1.Job
-	// priority: the lowest is placed first.
-	priority int
 	// environment is what it deploys to; empty for tests.
 	environment string
 	// promotes: once it has passed, or where .forge.yml has no job for it, the
@@ -33,15 +31,24 @@ type purpose struct {
 
 func purposeOf(action schedulerv1.Build_Action) purpose {
 	return map[schedulerv1.Build_Action]purpose{
-		schedulerv1.Build_ACTION_TEST:              {name: "test", job: (*configv1.BuildConfig).GetExecute, priority: 2},
-		schedulerv1.Build_ACTION_STAGING:           {name: "staging", job: stagingOrExecute, priority: 2},
+		schedulerv1.Build_ACTION_TEST:              {name: "test", job: (*configv1.BuildConfig).GetExecute},
+		schedulerv1.Build_ACTION_STAGING:           {name: "staging", job: stagingOrExecute},
 		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {name: "deploy-staging", job: (*configv1.BuildConfig).GetDeployStaging, environment: "staging", promotes: true},
 		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {name: "deploy-production", job: (*configv1.BuildConfig).GetDeployProduction, environment: "production"},
-		schedulerv1.Build_ACTION_PUSH:              {name: "push", job: pushExecute, priority: 2},
+		schedulerv1.Build_ACTION_PUSH:              {name: "push", job: pushExecute},
 	}[action]
 }
 
 func pushExecute(c *configv1.BuildConfig) *configv1.Job { return c.GetPush().GetExecute() }
+
+// deployTo is the action that deploys to an environment; unspecified where there
+// is none of that name.
+func deployTo(environment string) schedulerv1.Build_Action {
+	return map[string]schedulerv1.Build_Action{
+		"staging":    schedulerv1.Build_ACTION_DEPLOY_STAGING,
+		"production": schedulerv1.Build_ACTION_DEPLOY_PRODUCTION,
+	}[environment]
+}
 
 func stagingOrExecute(c *configv1.BuildConfig) *configv1.Job {
 	if len(c.GetStaging().GetCommands()) > 0 {

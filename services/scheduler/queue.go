@@ -1,9 +1,11 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -107,7 +109,7 @@ func (s *Service) start(ctx context.Context, c start) {
 	span.SetAttributes(attribute.String("forge.engine", s.Engine.Name()), attribute.String("forge.attempt", attemptName(b.GetId(), b.GetAttempt())))
 
 	err := s.askEngine(ctx, c)
-	if err != nil {
+	if err != nil && !is[contained](err) {
 		span.SetStatus(otelcodes.Error, err.Error())
 		s.Log.WarnContext(ctx, "container not started", "build", b.GetId(), "attempt", b.GetAttempt(), "error", err)
 	}
@@ -116,15 +118,30 @@ func (s *Service) start(ctx context.Context, c start) {
 	}
 }
 
+// askEngine calls Start, unless a deploy has become needless.
 func (s *Service) askEngine(ctx context.Context, c start) error {
 	b := c.build
+	if err := s.startWanted(ctx, b); err != nil {
+		return err
+	}
 	return s.Engine.Start(ctx, Spec{
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
 		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
 		Runner: Runner{URL: s.RunnerURL, Token: c.token},
-		CPUs:   b.config.GetResources().GetCpus(), Memory: b.config.GetResources().GetMemory(),
+		CPUs:   bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
+		Memory: bound(b.config.GetResources().GetMemory(), s.Memory, s.MaxMemory),
 	})
+}
+
+// bound is what a build gets of a resource: what it asks for, else the usual, no
+// more than the most; 0 is no bound.
+func bound[N int64 | float64](asked, usual, most N) N {
+	got := cmp.Or(asked, usual)
+	if most > 0 && (got == 0 || got > most) {
+		return most
+	}
+	return got
 }
 
 // renewStart keeps the build while the engine takes its time.
@@ -143,6 +160,11 @@ func (s *Service) renewStart(ctx context.Context, c start) error {
 // and so may a cancellation: then only what is left behind is cleared away.
 func (s *Service) settleStart(ctx context.Context, claimed *build, answer error) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		if answer == nil {
+			if placed, err := t.notePlaced(ctx, claimed.GetId(), claimed.GetAttempt()); placed || err != nil {
+				return err
+			}
+		}
 		b, err := t.build(ctx, claimed.GetId())
 		if err != nil {
 			return err
@@ -153,22 +175,21 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 			return err
 		case a.ended:
 			return t.stopSoon(ctx, a.buildID, a.number)
-		case b.GetState() != schedulerv1.Build_STATE_STARTING:
+		case b.GetState() != schedulerv1.Build_STATE_STARTING || answer == nil:
 			return nil
-		case answer == nil:
-			a.placed, a.contact, a.deadline = true, t.now, t.now.Add(attachWithin)
-			b.due, b.tries = time.Time{}, 0
-			if err := t.saveAttempt(ctx, a); err != nil {
-				return err
-			}
 		case fault.Is(answer, fault.Invalid):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
+		case is[contained](answer):
+			return s.finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())
 		default:
 			// The container may be there all the same; the attempt stays the one
 			// that counts, and is asked for again.
 			b.tries++
 			b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE
 			b.Message = "the engine does not answer: " + answer.Error()
+			if is[unsure](answer) {
+				b.Reason, b.Message = schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
+			}
 			b.due = t.now.Add(due.Backoff(b.tries, startRetryFirst, startRetryMost, rand.Float64))
 		}
 		return t.saveBuild(ctx, b)
@@ -190,7 +211,21 @@ func (s *Service) stop(ctx context.Context, c stop) {
 		again = s.Now().Add(wait)
 		s.Log.WarnContext(ctx, "container not stopped", "build", c.buildID, "attempt", c.attempt, "retry_in", wait, "error", err)
 	}
-	if err := s.write(ctx, func(ctx context.Context, t *tx) error { return t.settleStop(ctx, c, again) }); err != nil {
+	if err := s.write(ctx, func(ctx context.Context, t *tx) error { return s.settleStop(ctx, t, c, again) }); err != nil {
 		s.Log.WarnContext(ctx, "stop not settled; done again when its lease is over", "build", c.buildID, "error", err)
 	}
+}
+
+// settleStop stores what the engine answered. With its container gone a deploy
+// that has ended leaves its environment.
+func (s *Service) settleStop(ctx context.Context, t *tx, c stop, again time.Time) error {
+	if err := t.stopAgain(ctx, c, again); err != nil || !again.IsZero() {
+		return err
+	}
+	return s.leaveEnvironment(ctx, t, c.buildID)
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -370,7 +371,7 @@ func TestReporterThatWasDownIsToldTheNewestInTheEnd(t *testing.T) {
 				versions = append(versions, report.GetVersion())
 			}
 		})
-		if !slices.IsSorted(versions) || versions[0] == 1 {
+		if !slices.IsSorted(versions) || versions[0] == sqldb.Micros(noon) {
 			t.Errorf("versions told %v: in order, and not what was over by then", versions)
 		}
 	})
@@ -418,6 +419,133 @@ func TestDecisionSurvivesARestart(t *testing.T) {
 		r.start()
 		if d := r.send(e); d.GetReason() != eventv1.Reason_REASON_BUILT || d.GetBuildIds()[0] != id {
 			t.Errorf("%v", d)
+		}
+	})
+}
+
+// of has an event come from another repository.
+func of(repositoryID int64, e *eventv1.Event) *eventv1.Event {
+	e.Repository = &eventv1.Repository{Id: repositoryID, Owner: "Acme", Name: fmt.Sprintf("shop-%d", repositoryID)}
+	pull(e).Head.Repository = e.GetRepository()
+	return e
+}
+
+func TestRepositoryWithFewestPlacesGoesFirst(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 3
+		r.start()
+		greedy := make([]string, 5)
+		for n := range greedy {
+			greedy[n] = r.built(of(1, opened(int32(n)+1, fmt.Sprintf("a%d", n))))
+		}
+		r.spec(greedy[2], 1)
+		late, later := r.built(of(2, opened(1, "b1"))), r.built(of(3, opened(1, "c1")))
+		r.pass(greedy[0])
+		r.spec(late, 1)
+		r.pass(greedy[1])
+		r.spec(later, 1)
+		if b := r.build(greedy[3]); b.GetState() != schedulerv1.Build_STATE_QUEUED {
+			t.Errorf("the repository with a place is served before those without: %v", b.GetState())
+		}
+		r.pass(late)
+		r.spec(greedy[3], 1)
+	})
+}
+
+func TestDeploysGoBeforeMergeGroupsBeforePullRequests(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.start()
+		first := r.built(opened(1, "a1"))
+		r.spec(first, 1)
+		test, deploy := r.built(opened(2, "a2")), r.built(mergedInto(3, "main", "m3"))
+		group := &build{Build: &schedulerv1.Build{
+			Id: "group", Repository: repository(), Action: schedulerv1.Build_ACTION_TEST, Sha: "g4", Ref: "refs/heads/gh-readonly-queue/main/pr-4-g4",
+			Context: "forge/test", State: schedulerv1.Build_STATE_QUEUED,
+		}, config: usual(), due: noon}
+		if err := r.service.write(t.Context(), func(ctx context.Context, t *tx) error { return t.addBuild(ctx, group) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{first, deploy, "group", test} {
+			r.pass(id)
+		}
+	})
+}
+
+// The container of a start that was not answered may be there: its place stays
+// taken.
+func TestStartThatWasNotAnsweredKeepsItsPlace(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.engine.startErr = errors.New("connection refused")
+		r.start()
+		id := r.built(opened(1, "a1"))
+		kittest.Eventually(t, patience, func() error {
+			if b := r.build(id); b.GetReason() != schedulerv1.Build_REASON_ENGINE_UNAVAILABLE {
+				return fmt.Errorf("%v", b)
+			}
+			return nil
+		})
+		next := r.built(opened(2, "a2"))
+		if claimed, err := r.service.claimStarts(t.Context(), 1); err != nil || len(claimed) != 0 {
+			t.Errorf("claimed %v, %v", claimed, err)
+		}
+		r.engine.set(func(e *memoryEngine) { e.startErr = nil })
+		r.clock.Advance(time.Minute)
+		r.wake()
+		r.pass(id)
+		r.pass(next)
+	})
+}
+
+func TestReplicasShareOneQueue(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		const builds = 24
+		deps := r.deps
+		deps.DB = r.open()
+		other, err := New(deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, halt := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- other.Run(ctx) }()
+		defer func() {
+			halt()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		for n := range int32(builds) {
+			r.built(opened(n+1, fmt.Sprintf("a%d", n)))
+		}
+		ended := map[string]bool{}
+		for len(ended) < builds {
+			kittest.Eventually(t, patience, func() error {
+				other.starts.Wake()
+				if live := r.engine.attempts(); len(live) > r.deps.Capacity {
+					t.Fatalf("%d containers at once, capacity %d: %v", len(live), r.deps.Capacity, live)
+				} else if len(live) > 0 {
+					return nil
+				}
+				return errors.New("nothing runs")
+			})
+			for _, attempt := range r.engine.attempts() {
+				id, number, _ := knownAttempt(attempt)
+				if number != 1 || ended[id] {
+					t.Fatalf("%s was started a second time", attempt)
+				}
+				r.pass(id)
+				ended[id] = true
+			}
+			kittest.Eventually(t, patience, func() error {
+				for _, attempt := range r.engine.attempts() {
+					if id, _, _ := knownAttempt(attempt); ended[id] {
+						return fmt.Errorf("%s is still there", attempt)
+					}
+				}
+				return nil
+			})
 		}
 	})
 }

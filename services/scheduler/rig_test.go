@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +48,7 @@ type rig struct {
 	builds  schedulerv1.BuildServiceClient // as the admin
 	events  schedulerv1.EventServiceClient
 	runners schedulerv1.RunnerServiceClient
+	places  schedulerv1.EnvironmentServiceClient // as the admin
 	halt    func()
 }
 
@@ -72,12 +75,14 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
 		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.CommitService_CompareCommits_FullMethodName:      {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
 	}})
 	configv1.RegisterBuildConfigServiceServer(server, r.config)
 	configv1.RegisterSourceServiceServer(server, r.config)
 	configv1.RegisterTokenServiceServer(server, r.github)
+	configv1.RegisterCommitServiceServer(server, r.config)
 	reporterv1.RegisterReportServiceServer(server, r.reporter)
 	stop := r.serve(server, siblings)
 	conn := r.dial(siblings, "scheduler")
@@ -86,10 +91,27 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
 		ExternalURL: "https://forge.example/", GitHubAPIURL: r.github.url, RunnerURL: "unix:///run/forge/runner.sock",
-		Log: kittest.Log(t), Tracer: provider, Now: r.clock.Now,
+		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// strict fails the test at what PostgreSQL makes of a statement, which loops
+// would only log.
+type strict struct {
+	slog.Handler
+	t *testing.T
+}
+
+func (s strict) Handle(ctx context.Context, record slog.Record) error {
+	record.Attrs(func(a slog.Attr) bool {
+		if strings.Contains(a.Value.String(), "SQLSTATE 42") {
+			s.t.Errorf("%s: %s", record.Message, a.Value)
+		}
+		return true
+	})
+	return s.Handler.Handle(ctx, record)
 }
 
 func (r *rig) dial(pipe *rpc.Pipe, room string) *grpc.ClientConn {
@@ -136,6 +158,7 @@ func (r *rig) start() {
 	gateway, admin, runner := r.dial(pipe, "gateway"), r.dial(pipe, ""), r.dial(runnerPipe, "")
 	r.events = schedulerv1.NewEventServiceClient(gateway)
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners = schedulerv1.NewRunnerServiceClient(runner)
 	r.halt = func() {
 		for _, conn := range []*grpc.ClientConn{gateway, admin, runner} {

@@ -60,6 +60,13 @@ type Deps struct {
 	// Grace is the time from SIGTERM to SIGKILL, Heartbeat how often a runner
 	// is heard. Default: 10 and 5 seconds.
 	Grace, Heartbeat time.Duration
+	// CPUs in cores and Memory in bytes count where .forge.yml names none, MaxCPUs
+	// and MaxMemory in any case; 0 is no limit.
+	CPUs, MaxCPUs     float64
+	Memory, MaxMemory int64
+	// LogRetention and BuildRetention are how long what has ended is kept; 0 is
+	// for good.
+	LogRetention, BuildRetention time.Duration
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
@@ -71,6 +78,7 @@ type Deps struct {
 type Service struct {
 	schedulerv1.UnimplementedEventServiceServer
 	schedulerv1.UnimplementedBuildServiceServer
+	schedulerv1.UnimplementedEnvironmentServiceServer
 	Deps
 
 	tracer   trace.Tracer
@@ -78,6 +86,7 @@ type Service struct {
 	hub      *hub
 	configs  configv1.BuildConfigServiceClient
 	sources  configv1.SourceServiceClient
+	commits  configv1.CommitServiceClient
 	reporter reporterv1.ReportServiceClient
 	github   *asker
 
@@ -121,6 +130,7 @@ func New(deps Deps) (*Service, error) {
 		hub:      newHub(),
 		configs:  configv1.NewBuildConfigServiceClient(deps.Config),
 		sources:  configv1.NewSourceServiceClient(deps.Config),
+		commits:  configv1.NewCommitServiceClient(deps.Config),
 		reporter: reporterv1.NewReportServiceClient(deps.Reporter),
 	}
 	var err error
@@ -138,6 +148,7 @@ func New(deps Deps) (*Service, error) {
 func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterEventServiceServer(reg, s)
 	schedulerv1.RegisterBuildServiceServer(reg, s)
+	schedulerv1.RegisterEnvironmentServiceServer(reg, s)
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -158,6 +169,12 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_RetryBuild_FullMethodName:   {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName: {},
 		schedulerv1.RunnerService_Attach_FullMethodName:      {Public: true},
+
+		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
+		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},
+		schedulerv1.EnvironmentService_FreezeEnvironment_FullMethodName:   {},
+		schedulerv1.EnvironmentService_UnfreezeEnvironment_FullMethodName: {},
+		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {},
 	}
 }
 
@@ -169,7 +186,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.sweepOften,
+		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.sweepOften, s.pruneOften,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}

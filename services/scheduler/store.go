@@ -40,10 +40,10 @@ type store struct {
 	now func() time.Time
 }
 
-// tx is one change. Its methods return the database's errors as they are; they
+// tx is one change. It runs statements that are literal texts. Its methods return the database's errors as they are; they
 // get their kinds in store.write.
 type tx struct {
-	*sql.Tx
+	*sqldb.Tx
 	// locked ends a SELECT whose rows are about to be changed.
 	locked string
 	// skipLocked ends one that takes what no other replica is taking.
@@ -61,7 +61,7 @@ type news struct {
 func (s *store) write(ctx context.Context, do func(ctx context.Context, t *tx) error) (news, error) {
 	var said news
 	err := s.db.Write(ctx, func(ctx context.Context, raw *sql.Tx) error {
-		t := &tx{Tx: raw, now: s.now(), skipLocked: s.db.Dialect.SkipLocked()}
+		t := &tx{Tx: s.db.Compiled(raw), now: s.now(), skipLocked: s.db.Dialect.SkipLocked()}
 		if s.db.Dialect == sqldb.Postgres {
 			t.locked = " FOR UPDATE"
 		}

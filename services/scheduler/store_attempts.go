@@ -76,6 +76,22 @@ func (t *tx) saveAttempt(ctx context.Context, a *attempt) error {
 		sqldb.Micros(a.contact), dueMicros(a.deadline), a.ended)
 }
 
+// notePlaced stores that the engine has started an attempt whose build still
+// waits for that; false where it does not.
+func (t *tx) notePlaced(ctx context.Context, buildID string, number int32) (bool, error) {
+	starting, err := t.ExecContext(ctx, `UPDATE builds SET due_time = $3, tries = 0 WHERE id = $1 AND state = $4
+		AND EXISTS (SELECT 1 FROM attempts WHERE build_id = $1 AND attempt = $2 AND NOT ended)`,
+		buildID, number, int64(never), int32(schedulerv1.Build_STATE_STARTING))
+	if err != nil {
+		return false, err
+	}
+	if n, err := starting.RowsAffected(); n == 0 || err != nil {
+		return false, err
+	}
+	return true, t.exec(ctx, `UPDATE attempts SET placed = $3, contact_time = $4, deadline = $5 WHERE build_id = $1 AND attempt = $2`,
+		buildID, number, true, sqldb.Micros(t.now), sqldb.Micros(t.now.Add(attachWithin)))
+}
+
 // heard stores that a runner was heard.
 func (t *tx) heard(ctx context.Context, buildID string, number int32) error {
 	return t.exec(ctx, `UPDATE attempts SET contact_time = $3 WHERE build_id = $1 AND attempt = $2 AND NOT ended`,
@@ -125,9 +141,9 @@ func (s *store) claimStops(ctx context.Context, limit int) ([]stop, error) {
 	var claimed []stop
 	_, err := s.write(ctx, func(ctx context.Context, t *tx) (err error) {
 		claimed, err = collect(ctx, t, scanStop, `SELECT build_id, attempt, stop_tries FROM attempts
-			WHERE stop_time <= $1 ORDER BY stop_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
+			WHERE stop_time <= $1 AND stop_time < 9223372036854775807 ORDER BY stop_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.settleStop(ctx, c, t.now.Add(due.Lease)))
+			err = errors.Join(err, t.stopAgain(ctx, c, t.now.Add(due.Lease)))
 		}
 		return err
 	})
@@ -143,8 +159,8 @@ func (s *store) renewStop(ctx context.Context, c stop) error {
 	return err
 }
 
-// settleStop says when the engine is asked again; the zero time: never.
-func (t *tx) settleStop(ctx context.Context, c stop, again time.Time) error {
+// stopAgain says when the engine is asked again; the zero time: never.
+func (t *tx) stopAgain(ctx context.Context, c stop, again time.Time) error {
 	return t.exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = $4 WHERE build_id = $1 AND attempt = $2`,
 		c.buildID, c.attempt, dueMicros(again), c.tries+1)
 }

@@ -86,7 +86,7 @@ func (t *tx) addBuild(ctx context.Context, b *build) error {
 			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
 		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10) RETURNING number`,
 		b.GetId(), b.GetRepository().GetId(), repository, b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-		purposeOf(b.GetAction()).priority, b.traceparent, []byte{}, config).Scan(&b.number)
+		b.priority(), b.traceparent, []byte{}, config).Scan(&b.number)
 	if err != nil {
 		return err
 	}
@@ -101,9 +101,9 @@ func (t *tx) saveBuild(ctx context.Context, b *build) error {
 		return err
 	}
 	err = t.exec(ctx, `UPDATE builds SET state = $2, due_time = $3, tries = $4,
-			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8 WHERE id = $1`,
+			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9 WHERE id = $1`,
 		b.GetId(), int32(b.GetState()), dueMicros(b.due), b.tries,
-		sqldb.Micros(b.cancel.time), int32(b.cancel.reason), b.cancel.message, seen)
+		sqldb.Micros(b.cancel.time), int32(b.cancel.reason), b.cancel.message, seen, endMicros(b))
 	if err != nil {
 		return err
 	}
@@ -118,6 +118,14 @@ func (t *tx) saveBuild(ctx context.Context, b *build) error {
 	return t.tell(ctx, b)
 }
 
+// endMicros is when a build has ended; 0 where it has not.
+func endMicros(b *build) int64 {
+	if b.GetEndTime() == nil {
+		return 0
+	}
+	return sqldb.Micros(b.GetEndTime().AsTime())
+}
+
 // sameContent finds the newest build of what an intent wants built; nil when
 // there is none, or it was cancelled. A push is of its ref too: a tag is built
 // though the branch it lies on was.
@@ -127,7 +135,7 @@ func (t *tx) sameContent(ctx context.Context, i intent) (*build, error) {
 		return nil, err
 	}
 	at := slices.IndexFunc(all, func(b *build) bool {
-		return b.GetAction() == i.action && (i.action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.ref)
+		return b.GetAction() == i.action && b.GetRollBackOf() == "" && (i.action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.ref)
 	})
 	if at < 0 || all[at].GetState() == schedulerv1.Build_STATE_CANCELLED {
 		return nil, nil //nolint:nilnil // none is an answer
@@ -163,34 +171,6 @@ func (t *tx) unfinishedTests(ctx context.Context, repositoryID int64, pullReques
 		ORDER BY number`+t.locked,
 		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
 		int32(schedulerv1.Build_ACTION_PUSH), int32(firstEnded))
-}
-
-// startable locks the builds to start now: those whose start was begun by
-// somebody who is gone, then as many of the queue as there are places.
-func (t *tx) startable(ctx context.Context, capacity, limit int) ([]*build, error) {
-	var one, busy int
-	if err := t.QueryRowContext(ctx, `SELECT id FROM places`+t.locked).Scan(&one); err != nil {
-		return nil, err
-	}
-	found, err := collect(ctx, t, scanBuild, `SELECT `+buildColumns+` FROM builds
-		WHERE state = $1 AND due_time <= $2 ORDER BY priority, number LIMIT $3`+t.skipLocked,
-		int32(schedulerv1.Build_STATE_STARTING), sqldb.Micros(t.now), limit)
-	if err != nil {
-		return nil, err
-	}
-	err = t.QueryRowContext(ctx, `SELECT count(*) FROM builds WHERE state IN ($1, $2)`,
-		int32(schedulerv1.Build_STATE_STARTING), int32(schedulerv1.Build_STATE_RUNNING)).Scan(&busy)
-	if err != nil {
-		return nil, err
-	}
-	free := min(capacity-busy, limit-len(found))
-	if free <= 0 {
-		return found, nil
-	}
-	queued, err := collect(ctx, t, scanBuild, `SELECT `+buildColumns+` FROM builds
-		WHERE state = $1 AND due_time <= $2 ORDER BY priority, number LIMIT $3`+t.skipLocked,
-		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(t.now), free)
-	return append(found, queued...), err
 }
 
 // overdue names the builds whose attempt should have ended by now, and those

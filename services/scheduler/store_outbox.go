@@ -30,11 +30,12 @@ func scanTarget(row scanner) (target, error) {
 
 // tell issues the next version of the build's target. Builds that share one are
 // told of by the newest alone. While the reporter does not answer, news do not
-// make the tries more frequent.
+// make the tries more frequent. Versions begin with the time, so that those of a
+// target that was pruned go on where they ended.
 func (t *tx) tell(ctx context.Context, b *build) error {
 	t.news.reports = true
 	return t.exec(ctx, `INSERT INTO targets (repository_id, sha, context, build_number, build_id, version, due_time, tries, traceparent)
-		VALUES ($1, $2, $3, $4, $5, 1, $6, 0, $7)
+		VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $7)
 		ON CONFLICT (repository_id, sha, context) DO UPDATE SET
 			version = targets.version + 1, build_number = excluded.build_number, build_id = excluded.build_id,
 			traceparent = excluded.traceparent,

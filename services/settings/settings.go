@@ -80,6 +80,12 @@ type Scheduler struct {
 	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Timeout             time.Duration `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
 	MaxTimeout          time.Duration `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`
+	CPUs                float64       `env:"FORGE_CPUS" name:"cpus" placeholder:"N" help:"Cores of a build where .forge.yml does not say. Default: no limit."`
+	MaxCPUs             float64       `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
+	Memory              Size          `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
+	MaxMemory           Size          `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
+	LogRetention        time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
+	BuildRetention      time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
 }
 
 // Reporter is the reporter's own.

@@ -119,6 +119,8 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
 		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runnerURL,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
+		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
+		LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

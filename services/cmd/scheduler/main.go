@@ -93,6 +93,8 @@ func run(ctx context.Context, f flags) (err error) {
 		DB: db, Config: config, Reporter: reporter, Engine: containers,
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
 		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runnerURL, Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
+		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory),
+		LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func opener(t *testing.T, cfg sqldb.Config) func() *sqldb.DB {
 
 // PostgresURL makes a database that lives as long as the test. It needs
 // Require(t, "postgres") before.
-func PostgresURL(t *testing.T) string {
+func PostgresURL(t testing.TB) string {
 	t.Helper()
 	server, err := url.Parse(os.Getenv("TEST_POSTGRES_URL"))
 	if err != nil {

@@ -55,6 +55,7 @@ type DB struct {
 
 	write, read *sql.DB
 	stop        func()
+	statements  statements
 }
 
 // Open opens the room's database, creates what is missing and migrates it. It
@@ -107,6 +108,7 @@ const (
 // Kind gives it a kind.
 func (db *DB) Write(ctx context.Context, do func(ctx context.Context, tx *sql.Tx) error) error {
 	const tries = 5
+	defer db.compile(context.WithoutCancel(ctx))
 	for try := 1; ; try++ {
 		err := db.attempt(ctx, do)
 		var pg *pgconn.PgError

@@ -412,7 +412,9 @@ type Build struct {
 	RetryOf string `protobuf:"bytes,60,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
 	// Who let a fork's commit run: who approved it, or its author, who has write
 	// access.
-	ApprovedBy    string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	ApprovedBy string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
+	// For a roll back: the earlier successful deploy that it repeats.
+	RollBackOf    string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +662,13 @@ func (x *Build) GetRetryOf() string {
 func (x *Build) GetApprovedBy() string {
 	if x != nil {
 		return x.ApprovedBy
+	}
+	return ""
+}
+
+func (x *Build) GetRollBackOf() string {
+	if x != nil {
+		return x.RollBackOf
 	}
 	return ""
 }
@@ -1619,7 +1628,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x0f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x0f\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1659,7 +1668,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\blog_size\x184 \x01(\x03R\alogSize\x12\x19\n" +
 	"\bretry_of\x18< \x01(\tR\aretryOf\x12\x1f\n" +
 	"\vapproved_by\x18= \x01(\tR\n" +
-	"approvedBy\"\xde\x01\n" +
+	"approvedBy\x12 \n" +
+	"\froll_back_of\x18> \x01(\tR\n" +
+	"rollBackOf\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +

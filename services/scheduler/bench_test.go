@@ -1,0 +1,136 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// benchService is a scheduler on a database of its own, with builds in its
+// queue, spread over 50 repositories.
+func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
+	b.Helper()
+	cfg.Room, cfg.Migrations = "scheduler", Migrations()
+	db, err := sqldb.Open(b.Context(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	engine := &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}}
+	s, err := New(Deps{DB: db, Engine: engine, Capacity: 8, ForkPolicy: forkRun})
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = s.write(b.Context(), func(ctx context.Context, t *tx) error {
+		insert, err := t.PrepareContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
+				due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
+			VALUES ($1, $2, 'acme/shop', $3, $1, 1, 1, 2, $4, 0, 0, 0, '', '', $5, $6)`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close()
+		config, err := proto.Marshal(usual())
+		if err != nil {
+			return err
+		}
+		for n := range queued {
+			id := fmt.Sprintf("build%021d", n)
+			seen, err := proto.Marshal(&schedulerv1.Build{
+				Id: id, Repository: &eventv1.Repository{Id: int64(n % 5), Owner: "acme", Name: "shop"}, InstallationId: 3,
+				Action: schedulerv1.Build_ACTION_TEST, Sha: id, Ref: "refs/pull/1/head", BaseRef: "main", PullRequest: int32(n),
+				Title: "Add a till", Actor: "ada", State: schedulerv1.Build_STATE_QUEUED, Context: "forge/test", Image: "golang:1.26", StepCount: 2,
+			})
+			if err != nil {
+				return err
+			}
+			if _, err := insert.ExecContext(ctx, id, n%5, n, sqldb.Micros(t.now), seen, config); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// place takes one build from the queue, has the engine start it and stores that,
+// and says how long it took. Its place is given back afterwards.
+func (s *Service) place(b *testing.B) time.Duration {
+	b.Helper()
+	begin := time.Now()
+	claimed, err := s.claimStarts(b.Context(), 1)
+	if err != nil || len(claimed) != 1 {
+		b.Fatalf("claimed %v, %v", claimed, err)
+	}
+	s.start(b.Context(), claimed[0])
+	took := time.Since(begin)
+	err = s.write(b.Context(), func(ctx context.Context, t *tx) error {
+		placed, err := t.build(ctx, claimed[0].build.GetId())
+		if err != nil {
+			return err
+		}
+		return s.finish(ctx, t, placed, schedulerv1.Build_STATE_PASSED, schedulerv1.Build_REASON_UNSPECIFIED, "")
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return took
+}
+
+// commit makes one row durable and says how long it took.
+func (s *Service) commit(b *testing.B, n int) time.Duration {
+	b.Helper()
+	begin := time.Now()
+	err := s.write(b.Context(), func(ctx context.Context, t *tx) error {
+		return t.exec(ctx, `INSERT INTO tokens (hash, build_id, attempt) VALUES ($1, 'none', 1)`, tokenHash(strconv.Itoa(n)))
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(begin)
+}
+
+// A placement in durable commits of the same database: at most 3.
+func BenchmarkPlace(b *testing.B) {
+	s := benchService(b, sqldb.Config{Dir: b.TempDir()}, 20000)
+	var placing, committing time.Duration
+	for n := 0; b.Loop(); n++ {
+		committing += s.commit(b, n)
+		placing += s.place(b)
+	}
+	b.ReportMetric(float64(placing)/float64(committing), "commits/placement")
+	b.ReportMetric(float64(committing.Microseconds())/float64(b.N), "µs/commit")
+	b.ReportMetric(0, "ns/op")
+}
+
+// A placement with 100,000 builds queued, in placements with 1,000: at most 1.5.
+func BenchmarkPlaceFromALongQueue(b *testing.B) {
+	compare := func(b *testing.B, few, many *Service) {
+		b.Helper()
+		var short, long time.Duration
+		for n := 0; n < 500 && b.Loop(); n++ {
+			short += few.place(b)
+			long += many.place(b)
+		}
+		b.ReportMetric(float64(long)/float64(short), "ratio")
+		b.ReportMetric(0, "ns/op")
+	}
+	b.Run("sqlite", func(b *testing.B) {
+		compare(b, benchService(b, sqldb.Config{Dir: b.TempDir()}, 1000), benchService(b, sqldb.Config{Dir: b.TempDir()}, 100000))
+	})
+	b.Run("postgres", func(b *testing.B) {
+		kittest.Require(b, "postgres")
+		compare(b, benchService(b, sqldb.Config{URL: kittest.PostgresURL(b)}, 1000), benchService(b, sqldb.Config{URL: kittest.PostgresURL(b)}, 100000))
+	})
+}

@@ -1,0 +1,218 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// What may be wrong with the model's engine.
+const (
+	engineWell         = iota
+	startIsRefused     // nothing was started
+	startIsNotAnswered // it was
+	stopFails
+	nobodyKnows // what runs
+)
+
+// modelEngine has containers with runners in them that live on whatever becomes
+// of the scheduler.
+type modelEngine struct {
+	trouble    int
+	containers map[string]*modelContainer
+	gone       map[string]*modelContainer // what ran in those that were there
+}
+
+type modelContainer struct {
+	spec     Spec
+	build    *build // as the runner was told
+	runnerID string // empty before it attached
+	running  bool
+	executed int32 // steps, whoever heard of it
+	failed   bool  // the last of them
+	reports  []*schedulerv1.Report
+	told     int64 // reports that the scheduler has taken
+}
+
+const modelJob = 2 // steps of each build
+
+// over reports whether all commands have come to their end.
+func (c *modelContainer) over() bool { return c.failed || c.executed == modelJob }
+
+// ending reports whether the runner has no more to say than it has.
+func (c *modelContainer) ending() bool {
+	return len(c.reports) > 0 && c.reports[len(c.reports)-1].GetEnded() != nil
+}
+
+// atWork reports whether commands run, or are about to.
+func (c *modelContainer) atWork() bool {
+	return c.runnerID != "" && c.running && !c.over() && !c.ending()
+}
+
+func (e *modelEngine) reset() {
+	e.trouble, e.containers, e.gone = engineWell, map[string]*modelContainer{}, map[string]*modelContainer{}
+}
+
+func (e *modelEngine) names() []string { return slices.Sorted(maps.Keys(e.containers)) }
+
+func (*modelEngine) Name() string { return "model" }
+
+func (e *modelEngine) Start(_ context.Context, spec Spec) error {
+	if e.trouble == startIsRefused {
+		return errors.New("connection refused")
+	}
+	if e.containers[spec.Attempt] == nil {
+		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true}
+		e.gone[spec.Attempt] = e.containers[spec.Attempt]
+	}
+	if e.trouble == startIsNotAnswered {
+		return errors.New("connection reset")
+	}
+	return nil
+}
+
+func (e *modelEngine) Stop(_ context.Context, attempt string) error {
+	if e.trouble == stopFails {
+		return errors.New("connection refused")
+	}
+	delete(e.containers, attempt)
+	return nil
+}
+
+func (e *modelEngine) List(context.Context) (all []Container, err error) {
+	if e.trouble == nobodyKnows {
+		return nil, errors.New("connection refused")
+	}
+	for name, c := range e.containers {
+		all = append(all, Container{Attempt: name, Running: c.running, ExitCode: -1})
+	}
+	return all, nil
+}
+
+// run has some container go on, by little or by much.
+func (m *model) run() {
+	names := m.engine.names()
+	if len(names) == 0 {
+		return
+	}
+	c := m.engine.containers[names[m.random.IntN(len(names))]]
+	for range 1 + m.random.IntN(8) {
+		switch {
+		case !c.running:
+		case c.runnerID == "":
+			m.attach(c)
+		case !c.over() && !c.ending() && m.random.IntN(2) == 0:
+			m.execute(c)
+		default:
+			m.report(c)
+		}
+	}
+}
+
+func (m *model) attach(c *modelContainer) {
+	id := "runner of " + c.spec.Attempt
+	buildID, number, err := m.service.store.attemptByToken(m.t.Context(), tokenHash(c.spec.Runner.Token))
+	if err == nil && attemptName(buildID, number) != c.spec.Attempt {
+		m.t.Errorf("the token of %s opens %s", c.spec.Attempt, attemptName(buildID, number))
+	}
+	if err == nil {
+		c.build, _, err = m.service.bind(m.t.Context(), buildID, number, id)
+	}
+	if err != nil { // its attempt is over: forgexec ends
+		m.failed("attach "+c.spec.Attempt, err, fault.Conflict)
+		c.running = false
+		return
+	}
+	m.notef("%s attaches", c.spec.Attempt)
+	c.runnerID = id
+}
+
+// impostor is a second process with the token of a container.
+func (m *model) impostor() {
+	for _, name := range m.engine.names() {
+		c := m.engine.containers[name]
+		if c.runnerID == "" {
+			continue
+		}
+		buildID, number, _ := knownAttempt(name)
+		if _, _, err := m.service.bind(m.t.Context(), buildID, number, "impostor"); !fault.Is(err, fault.Conflict) {
+			m.t.Errorf("a second runner of %s: %v", name, err)
+		}
+		_, err := m.service.take(m.t.Context(), buildID, number, "impostor", []*schedulerv1.Report{over(c.told+1, schedulerv1.Ended_CAUSE_DONE)})
+		if !fault.Is(err, fault.Conflict) {
+			m.t.Errorf("what a second runner of %s says: %v", name, err)
+		}
+		return
+	}
+}
+
+// execute runs the next command, whether the scheduler can be reached or not.
+func (m *model) execute(c *modelContainer) {
+	c.executed++
+	c.failed = m.random.IntN(6) == 0
+	m.notef("%s runs step %d", c.spec.Attempt, c.executed)
+	next := func() int64 { return int64(len(c.reports)) + 1 }
+	code := int32(0)
+	if c.failed {
+		code = 1
+	}
+	c.reports = append(c.reports, began(next(), c.executed))
+	c.reports = append(c.reports, printed(next(), c.executed, "hello"))
+	c.reports = append(c.reports, exited(next(), c.executed, code))
+	if c.over() || m.random.IntN(20) == 0 { // now and then a runner ends and leaves steps out
+		c.reports = append(c.reports, over(next(), schedulerv1.Ended_CAUSE_DONE))
+	}
+	if where := deploysTo(c.build); where != "" {
+		m.checkDeploy(c, where)
+	}
+}
+
+// deploysTo is the repository and the environment that a build deploys to.
+func deploysTo(b *build) string {
+	if name := purposeOf(b.GetAction()).environment; name != "" {
+		return fmt.Sprintf("%s of %d", name, b.GetRepository().GetId())
+	}
+	return ""
+}
+
+// checkDeploy holds a deploy that is at work against what was deployed.
+func (m *model) checkDeploy(c *modelContainer, where string) {
+	if at := mergeOf(c.build.GetSha()); c.build.GetRollBackOf() == "" && at <= m.frontier[where] {
+		m.t.Errorf("%s deploys %s to %s after merge%d", c.spec.Attempt, c.build.GetSha(), where, m.frontier[where])
+	}
+}
+
+// report tells the scheduler some of what happened; now and then what was told
+// before, or leaving something out.
+func (m *model) report(c *modelContainer) {
+	from := c.told
+	switch m.random.IntN(6) {
+	case 0:
+		from = m.random.Int64N(c.told + 1)
+	case 1:
+		from++
+	}
+	if from >= int64(len(c.reports)) {
+		return
+	}
+	to := from + 1 + m.random.Int64N(int64(len(c.reports))-from)
+	buildID, number, _ := knownAttempt(c.spec.Attempt)
+	m.notef("%s reports %d to %d", c.spec.Attempt, from+1, to)
+	done, err := m.service.take(m.t.Context(), buildID, number, c.runnerID, c.reports[from:to])
+	switch {
+	case fault.Is(err, fault.Conflict):
+		c.running = false // told that it is over
+	case err != nil:
+		m.t.Errorf("reports of %s: %v", c.spec.Attempt, err)
+	case done.gap != (from > c.told):
+		m.t.Errorf("%s: reports %d to %d after %d: gap %v", c.spec.Attempt, from+1, to, c.told, done.gap)
+	default:
+		c.told = max(c.told, done.sequence)
+		c.running = !done.ended
+	}
+}

@@ -1,0 +1,113 @@
+package scheduler
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.LogRetention, r.deps.BuildRetention = time.Hour, 10*time.Hour
+		r.start()
+		const day = 24 * time.Hour
+		outdated, newest := r.built(mergedInto(1, "main", "m1")), r.built(mergedInto(2, "main", "m2"))
+		r.pass(outdated)
+		r.pass(newest)
+		old, running := r.built(opened(11, "aaa")), r.built(opened(12, "bbb"))
+		r.pass(old)
+		r.attach(r.spec(running, 1).Runner.Token)
+		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
+		r.deployed(newest)
+		version := r.reporter.shows("aaa", "forge/test").GetVersion()
+
+		r.clock.Advance(2 * time.Hour)
+		r.settled()
+		r.pruned()
+		stream, err := r.builds.WatchLog(t.Context(), &schedulerv1.WatchLogRequest{BuildId: old})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.NotFound || status.Convert(err).Message() != "the log is gone: logs are kept for 1h0m0s after the end of a build" {
+			t.Errorf("the log: %v", err)
+		}
+		if b := r.build(old); b.GetState() != schedulerv1.Build_STATE_PASSED || len(b.GetSteps()) != 2 {
+			t.Errorf("%v", b)
+		}
+
+		r.clock.Advance(day)
+		r.pruned()
+		for _, id := range []string{old, outdated} {
+			if _, err := r.builds.GetBuild(t.Context(), &schedulerv1.GetBuildRequest{BuildId: id}); status.Code(err) != codes.NotFound {
+				t.Errorf("build %s: %v", id, err)
+			}
+		}
+		r.becomes(newest, schedulerv1.Build_STATE_PASSED) // staging runs it
+		r.becomes(running, schedulerv1.Build_STATE_RUNNING)
+
+		// What is told of the commit again is newer than what was told of it before.
+		e := opened(13, "aaa")
+		r.built(e)
+		kittest.Eventually(t, patience, func() error {
+			if report := r.reporter.shows("aaa", "forge/test"); report.GetVersion() <= version || report.GetBuild().GetPullRequest() != 13 {
+				return fmt.Errorf("shown: %v", report)
+			}
+			return nil
+		})
+		if d := r.send(e); d.GetReason() != eventv1.Reason_REASON_BUILT {
+			t.Errorf("a decision that is not old: %v", d)
+		}
+	})
+}
+
+// settled waits until the reporter has been told everything and every container
+// that is over is gone.
+func (r *rig) settled() {
+	r.t.Helper()
+	kittest.Eventually(r.t, patience, func() error {
+		var targets, stops int
+		err := r.deps.DB.Read().QueryRowContext(r.t.Context(), `SELECT (SELECT count(*) FROM targets WHERE due_time < 9223372036854775807),
+			(SELECT count(*) FROM attempts WHERE stop_time < 9223372036854775807)`).Scan(&targets, &stops)
+		if err == nil && targets+stops > 0 {
+			err = fmt.Errorf("%d targets and %d containers are left", targets, stops)
+		}
+		return err
+	})
+}
+
+func (r *rig) pruned() {
+	r.t.Helper()
+	if err := r.service.prune(r.t.Context()); err != nil {
+		r.t.Fatalf("prune: %v", err)
+	}
+}
+
+func TestResourcesAreBoundedByTheServer(t *testing.T) {
+	for _, c := range []struct{ asked, usual, most, want int64 }{
+		{0, 0, 0, 0},
+		{0, 2, 0, 2},
+		{3, 2, 0, 3},
+		{0, 0, 4, 4},
+		{0, 8, 4, 4},
+		{9, 2, 4, 4},
+		{3, 2, 4, 3},
+	} {
+		if got := bound(c.asked, c.usual, c.most); got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+	each(t, func(t *testing.T, r *rig) {
+		r.service.MaxCPUs, r.service.Memory = 1.5, 1<<30
+		spec := r.spec(r.built(opened(1, "aaa")), 1)
+		if spec.CPUs != 1.5 || spec.Memory != 1<<30 {
+			t.Errorf("%v cores, %d bytes", spec.CPUs, spec.Memory)
+		}
+	})
+}
