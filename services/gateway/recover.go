@@ -75,7 +75,7 @@ func (r *recovery) run(ctx context.Context) error {
 		case ctx.Err() == nil:
 			failed++
 			pause = due.Backoff(failed, recoverRetryFirst, recoverEvery, r.deps.Random)
-			r.deps.Log.WarnContext(ctx, "deliveries that GitHub could not make are not known yet", "retry_in", pause, "error", err)
+			r.deps.Log.InfoContext(ctx, "deliveries that GitHub could not make are not known yet", "retry_in", pause, "error", err)
 		}
 		timer.Reset(pause)
 	}
