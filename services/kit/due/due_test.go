@@ -301,6 +301,7 @@ func TestLeaseIsRenewedAsLongAsWorkGoesOn(t *testing.T) {
 		}
 		during(t, loop, func(func()) {
 			time.Sleep(3 * Lease)
+			synctest.Wait()
 			if want := []time.Duration{renewEvery, 2 * renewEvery}; len(renewed) < 2 || !slices.Equal(renewed[:2], want) || len(renewed) > 3 {
 				t.Errorf("renewed at %v, want %v", renewed, want)
 			}
