@@ -226,7 +226,8 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
 		if err := server.Shutdown(grace); err != nil {
-			return errors.Join(fmt.Errorf("stop HTTP: %w", err), server.Close())
+			s.deps.Log.WarnContext(ctx, "requests cut off: they went on for too long after the stop", "error", err)
+			return server.Close()
 		}
 		return nil
 	})

@@ -1,7 +1,6 @@
 package standalone_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -147,12 +146,16 @@ func (s *storm) everyCommandRanOnce(builds []*schedulerv1.Build) {
 // nothingIsLeft: no process of a build runs and no folder of an attempt is there.
 func (s *storm) nothingIsLeft() {
 	kittest.Eventually(s.t, settleWithin, func() error {
-		if running, err := processesUnder(s.dir); err != nil || len(running) > len(s.processes) {
-			return errors.Join(err, fmt.Errorf("these run, and none but Forge's should: %v", running))
+		running, err := processesUnder(s.dir)
+		if err != nil {
+			return err
 		}
 		folders, err := os.ReadDir(filepath.Join(s.dir, "forge-data", "process"))
-		if err != nil || len(folders) > 0 {
-			return errors.Join(err, fmt.Errorf("left behind: %v", folders))
+		if err != nil {
+			return err
+		}
+		if len(running) > len(s.processes) || len(folders) > 0 {
+			return fmt.Errorf("these run, and none but Forge's should: %v; these folders are left: %v", running, folders)
 		}
 		return nil
 	})

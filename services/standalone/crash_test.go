@@ -312,18 +312,21 @@ func (s *storm) calm() {
 			return fmt.Errorf("%d deliveries were not accepted", missing)
 		}
 		undecided, err := deliveries.ListDeliveries(ctx, &gatewayv1.ListDeliveriesRequest{State: gatewayv1.Delivery_STATE_PENDING})
-		if err != nil || len(undecided.GetDeliveries()) > 0 {
-			return errors.Join(err, fmt.Errorf("undecided: %v", undecided))
+		if err != nil {
+			return err
 		}
-		unbuilt, err := builds.ListBuilds(ctx, &schedulerv1.ListBuildsRequest{States: unfinished()})
-		if err != nil || len(unbuilt.GetBuilds()) > 0 {
-			return errors.Join(err, fmt.Errorf("unfinished: %v", unbuilt))
+		running, err := builds.ListBuilds(ctx, &schedulerv1.ListBuildsRequest{States: unfinished()})
+		if err != nil {
+			return err
 		}
 		untold, err := targets.ListTargets(ctx, &reporterv1.ListTargetsRequest{States: []reporterv1.Target_State{
 			reporterv1.Target_STATE_PENDING, reporterv1.Target_STATE_FAILING, reporterv1.Target_STATE_PAUSED,
 		}})
-		if err != nil || len(untold.GetTargets()) > 0 {
-			return errors.Join(err, fmt.Errorf("untold: %v", untold))
+		if err != nil {
+			return err
+		}
+		if len(undecided.GetDeliveries())+len(running.GetBuilds())+len(untold.GetTargets()) > 0 {
+			return fmt.Errorf("undecided: %v; running: %v; untold: %v", undecided, running, untold)
 		}
 		return nil
 	})

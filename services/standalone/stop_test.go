@@ -1,6 +1,11 @@
 package standalone_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path"
@@ -104,4 +109,67 @@ func hears(t *testing.T, room string, watch grpc_health_v1.Health_WatchClient, w
 	if said, err := watch.Recv(); err != nil || said.GetStatus() != want {
 		t.Errorf("health of %s: %v, %v; want %s", room, said.GetStatus(), err, want)
 	}
+}
+
+// Who asks for health is sent elsewhere before anything stops, and a delivery that
+// is on its way in is still taken.
+func TestDeliveryInFlightIsTakenWhileOthersAreTurnedAway(t *testing.T) {
+	for _, d := range []deployment{{}, {apart: true}} {
+		t.Run(d.String(), func(t *testing.T) {
+			w := newWorld(t, hello())
+			w.deploy(t, d)
+			watch, err := grpc_health_v1.NewHealthClient(w.dial(t, "gateway")).Watch(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hears(t, "gateway", watch, grpc_health_v1.HealthCheckResponse_SERVING)
+
+			const start, rest = `{"zen": "Keep `, `it logically awesome."}`
+			body, writer := io.Pipe()
+			answered := make(chan error, 1)
+			go func() { answered <- ping(w.http, start+rest, body) }()
+			if _, err := io.WriteString(writer, start); err != nil { // taken once the gateway reads
+				t.Fatal(err)
+			}
+			gateway := w.processes[0]
+			if err := gateway.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			hears(t, "gateway", watch, grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+			if _, err := io.WriteString(writer, rest); err != nil {
+				t.Error(err)
+			}
+			writer.Close()
+			if err := <-answered; err != nil {
+				t.Error(err)
+			}
+			if <-gateway.exited; gateway.err != nil {
+				t.Errorf("%s ended with %v", gateway.name, gateway.err)
+			}
+		})
+	}
+}
+
+// ping delivers a ping whose body comes bit by bit, from when it is asked for.
+func ping(forge, text string, body io.Reader) error {
+	request, err := http.NewRequest(http.MethodPost, forge+"/v1/listen", body)
+	if err != nil {
+		return err
+	}
+	mac := hmac.New(sha256.New, []byte(webhookSecret))
+	mac.Write([]byte(text))
+	request.Header.Set("X-Github-Event", "ping")
+	request.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	request.Header.Set("Expect", "100-continue")
+	transport := &http.Transport{ExpectContinueTimeout: settleWithin}
+	defer transport.CloseIdleConnections()
+	answer, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the delivery was answered %s", answer.Status)
+	}
+	return nil
 }
