@@ -55,9 +55,10 @@ func traced(t *testing.T, d deployment) (tree string) {
 		p.stop(t)
 	}
 	for _, root := range c.roots(trace[1]) {
-		// The calls of this test, and what config does when it starts.
+		// The calls of this test, and what config and the gateway do when they start.
 		if !slices.Contains([]string{
 			"GET /v1/", "GET /builds/{id}/log", "forge.config.v1.InstallationService/ListInstallations", "GitHub: list the App's installations",
+			"forge.config.v1.HookDeliveryService/ListHookDeliveries",
 		}, root) {
 			t.Errorf("a trace begins with %q, which nobody asked for", root)
 		}
