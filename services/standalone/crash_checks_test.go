@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -162,18 +163,23 @@ func (s *storm) nothingIsLeft() {
 }
 
 // processesUnder are those that stand in a folder or carry its name in their
-// environment, by their command lines.
-func processesUnder(dir string) (found []string, err error) {
+// environment: their command lines by their ids.
+func processesUnder(dir string) (map[int]string, error) {
 	all, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
+	found := map[int]string{}
 	for _, entry := range all {
-		folder, _ := os.Readlink(filepath.Join("/proc", entry.Name(), "cwd")) // what cannot be read has ended, or is no process
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		folder, _ := os.Readlink(filepath.Join("/proc", entry.Name(), "cwd")) // what cannot be read has ended
 		environ, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "environ"))
 		if strings.HasPrefix(folder, dir) || strings.Contains(string(environ), dir) {
 			command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-			found = append(found, strings.ReplaceAll(string(command), "\x00", " "))
+			found[pid] = strings.ReplaceAll(string(command), "\x00", " ")
 		}
 	}
 	return found, nil
