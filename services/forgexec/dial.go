@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -17,9 +16,10 @@ import (
 // maxMessage leaves room for the plan of 500 long steps.
 const maxMessage = 16 << 20
 
-// dialer returns what connects to url, unix:///path or host:port.
-func dialer(url, caFile string) (func() (*grpc.ClientConn, error), error) {
-	transport, err := transport(url, caFile)
+// dialer returns what connects to url, unix:///path or host:port, where the
+// certificates in ca are trusted; "": the system's.
+func dialer(url, ca string) (func() (*grpc.ClientConn, error), error) {
+	transport, err := transport(url, ca)
 	if err != nil {
 		return nil, err
 	}
@@ -34,19 +34,15 @@ func dialer(url, caFile string) (func() (*grpc.ClientConn, error), error) {
 	}, nil
 }
 
-func transport(url, caFile string) (credentials.TransportCredentials, error) {
+func transport(url, ca string) (credentials.TransportCredentials, error) {
 	if strings.HasPrefix(url, "unix:") {
 		return insecure.NewCredentials(), nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", caEnv, err)
-		}
+	if ca != "" {
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: %s holds no PEM certificate", caEnv, caFile)
+		if !config.RootCAs.AppendCertsFromPEM([]byte(ca)) {
+			return nil, fmt.Errorf("%s holds no PEM certificate", caEnv)
 		}
 	}
 	return credentials.NewTLS(config), nil

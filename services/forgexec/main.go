@@ -27,7 +27,7 @@ const (
 	ours         = "FORGE_RUNNER_"
 	urlEnv       = "FORGE_RUNNER_URL"    // unix:///path, or host:port for TLS
 	tokenEnv     = "FORGE_RUNNER_TOKEN"  // good for one attempt
-	caEnv        = "FORGE_RUNNER_CA"     // a PEM file in place of the system's roots
+	caEnv        = "FORGE_RUNNER_CA"     // PEM, in place of the system's roots
 	noticeEnv    = "FORGE_RUNNER_NOTICE" // a line from the engine, for the top of the log
 	stateEnv     = "FORGE_RUNNER_STATE"  // a file for "pid N", and "exit N" at the end
 	workspaceEnv = "FORGE_WORKSPACE"     // made if absent; empty; default: a temporary folder

@@ -45,8 +45,20 @@ type Spec struct {
 type Runner struct {
 	// URL is unix:///path/to/socket, or host:port for TLS.
 	URL string
+	// CA is what forgexec trusts there, PEM; "" for a socket or the system's roots.
+	CA string
 	// Token is good for one attempt. Never to be logged.
 	Token string
+}
+
+// Environ is the runner as variables of forgexec, which dials url: the URL as it
+// is inside the container.
+func (r Runner) Environ(url string) []string {
+	environ := []string{"FORGE_RUNNER_URL=" + url, "FORGE_RUNNER_TOKEN=" + r.Token}
+	if r.CA != "" {
+		environ = append(environ, "FORGE_RUNNER_CA="+r.CA)
+	}
+	return environ
 }
 
 // Container is one container, as its engine sees it.

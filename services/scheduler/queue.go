@@ -128,7 +128,7 @@ func (s *Service) askEngine(ctx context.Context, c start) error {
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
 		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
-		Runner: Runner{URL: s.RunnerURL, Token: c.token},
+		Runner: Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
 		CPUs:   bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
 		Memory: bound(b.config.GetResources().GetMemory(), s.Memory, s.MaxMemory),
 	})

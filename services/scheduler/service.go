@@ -52,8 +52,9 @@ type Deps struct {
 	GitHubAPIURL string
 	// ExternalURL is where people reach Forge.
 	ExternalURL string
-	// RunnerURL is what forgexec dials.
-	RunnerURL string
+	// RunnerURL is what forgexec dials, RunnerCA the PEM of whom it trusts there:
+	// see Runner.
+	RunnerURL, RunnerCA string
 	// Timeout counts where .forge.yml names none, MaxTimeout in any case.
 	// Default: 1 and 6 hours.
 	Timeout, MaxTimeout time.Duration

@@ -105,31 +105,40 @@ func (r Rooms) Peer(room string, tel *telemetry.Telemetry) (rpc.Peer, error) {
 
 // tls returns the configuration for both directions; nil where TLS is not set.
 func (r Rooms) tls() (*tls.Config, error) {
-	if r.TLSCert == "" && r.TLSKey == "" && r.TLSCA == "" {
+	if r.Certificate == (Certificate{}) {
 		return nil, nil //nolint:nilnil // nil is gRPC's own word for no TLS
 	}
-	if r.TLSCert == "" || r.TLSKey == "" {
-		return nil, errors.New("FORGE_TLS_CERT and FORGE_TLS_KEY go together: set both")
-	}
-	pair, err := tls.LoadX509KeyPair(r.TLSCert, r.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("FORGE_TLS_CERT and FORGE_TLS_KEY: %w", err)
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
-	if r.TLSCA == "" {
-		return config, nil
-	}
-	authority, err := os.ReadFile(r.TLSCA)
-	if err != nil {
-		return nil, fmt.Errorf("FORGE_TLS_CA: %w", err)
+	config, authority, err := r.load()
+	if err != nil || authority == nil {
+		return config, err
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("FORGE_TLS_CA: %s holds no PEM certificate", r.TLSCA)
-	}
+	pool.AppendCertsFromPEM(authority)
 	// A caller without a certificate is a person with the admin token.
 	config.RootCAs, config.ClientCAs, config.ClientAuth = pool, pool, tls.VerifyClientCertIfGiven
 	return config, nil
+}
+
+// load reads the files; authority is PEM, nil where none is set.
+func (c Certificate) load() (config *tls.Config, authority []byte, err error) {
+	if c.TLSCert == "" || c.TLSKey == "" {
+		return nil, nil, errors.New("FORGE_TLS_CERT and FORGE_TLS_KEY go together: set both")
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("FORGE_TLS_CERT and FORGE_TLS_KEY: %w", err)
+	}
+	config = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if c.TLSCA == "" {
+		return config, nil, nil
+	}
+	if authority, err = os.ReadFile(c.TLSCA); err != nil {
+		return nil, nil, fmt.Errorf("FORGE_TLS_CA: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(authority) {
+		return nil, nil, fmt.Errorf("FORGE_TLS_CA: %s holds no PEM certificate", c.TLSCA)
+	}
+	return config, authority, nil
 }
 
 func loopback(address string) bool {

@@ -17,9 +17,15 @@ type Common struct {
 type Rooms struct {
 	RoomToken  string            `env:"FORGE_ROOM_TOKEN" placeholder:"TOKEN" secret:"" help:"What this service shows to the others."`
 	RoomTokens map[string]string `env:"FORGE_ROOM_TOKENS" mapsep:"," placeholder:"ROOM=TOKEN" secret:"" help:"What this service accepts from the others."`
-	TLSCert    string            `env:"FORGE_TLS_CERT" placeholder:"FILE" help:"Certificate of this service's gRPC address; its name is the room."`
-	TLSKey     string            `env:"FORGE_TLS_KEY" placeholder:"FILE" help:"Key of that certificate."`
-	TLSCA      string            `env:"FORGE_TLS_CA" name:"tls-ca" placeholder:"FILE" help:"Authority whose certificates are accepted from the other services."`
+	Certificate
+}
+
+// Certificate is what TLS is spoken with: between services that run apart, and
+// at a runner address that other machines reach.
+type Certificate struct {
+	TLSCert string `env:"FORGE_TLS_CERT" placeholder:"FILE" help:"Certificate of this service's gRPC address, whose name is the room, and of the runner address."`
+	TLSKey  string `env:"FORGE_TLS_KEY" placeholder:"FILE" help:"Key of that certificate."`
+	TLSCA   string `env:"FORGE_TLS_CA" name:"tls-ca" placeholder:"FILE" help:"Authority whose certificates are accepted from the other services."`
 }
 
 // Siblings is where the other services are, when they run apart.
@@ -71,8 +77,8 @@ type App struct {
 
 // Scheduler is the scheduler's own.
 type Scheduler struct {
-	RunnerAddress       string        `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served. Default: a unix socket in the data directory."`
-	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the scheduler. Default: the runner address."`
+	RunnerAddress       string        `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
+	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string        `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
 	Capacity            int           `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs."`
 	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`

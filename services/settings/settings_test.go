@@ -115,7 +115,7 @@ func TestAddressBeyondLoopbackNeedsCredentials(t *testing.T) {
 }
 
 func TestHalfATLSSettingIsRefused(t *testing.T) {
-	rooms := settings.Rooms{TLSCert: "cert.pem"}
+	rooms := settings.Rooms{Certificate: settings.Certificate{TLSCert: "cert.pem"}}
 	if _, err := rooms.Peer("gateway", tel); err == nil || !strings.Contains(err.Error(), "go together") {
 		t.Errorf("a certificate without a key: error %v", err)
 	}
@@ -127,18 +127,15 @@ func TestRunnerSocketIsTheOnlyFileOfItsFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	lis, url, err := settings.Scheduler{}.ListenRunner(dir)
+	r, err := settings.Scheduler{}.ListenRunner(dir, settings.Certificate{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = lis.Close() })
-	if url != "unix://"+dir+"/runner/runner.sock" {
-		t.Errorf("forgexec is told %s", url)
+	t.Cleanup(func() { _ = r.Close() })
+	if r.URL != "unix://"+dir+"/runner/runner.sock" || r.CA != "" || r.TLS != nil {
+		t.Errorf("forgexec is told %s, to trust %q", r.URL, r.CA)
 	}
 	if files, err := os.ReadDir(dir + "/runner"); err != nil || len(files) != 1 {
 		t.Errorf("beside the socket: %v, %v", files, err)
-	}
-	if _, _, err := (settings.Scheduler{RunnerAddress: "0.0.0.0:9094"}).ListenRunner(dir); err == nil || !strings.Contains(err.Error(), "unix://") {
-		t.Errorf("an address that is no socket: error %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import "github.com/forge-ci/forge/services/settings"
 type Settings struct {
 	settings.Common
 	settings.GRPC
+	settings.Certificate
 	settings.Links
 	settings.GitHub
 	settings.Gateway

@@ -66,7 +66,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		return nil, err
 	}
 	opened = append(opened, public.Close)
-	runners, runnerURL, err := s.ListenRunner(s.DataDir)
+	runners, err := s.ListenRunner(s.DataDir, s.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	sched, err := scheduler.New(scheduler.Deps{
 		DB: stores["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
-		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runnerURL,
+		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
 		LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
@@ -154,7 +154,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	rep.Register(server)
 	gate.Register(server)
 	// No tracer: a stream as long as its build says nothing; the scheduler tells of the steps.
-	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Meter: tel.Meter})
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Bare: true, TLS: runners.TLS, Log: tel.Log, Meter: tel.Meter})
 	sched.RegisterRunner(runner)
 
 	return &Forge{

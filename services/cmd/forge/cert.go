@@ -1,21 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 type cert struct {
@@ -31,9 +24,9 @@ type selfSigned struct {
 // Run writes the pair and says what it is good for.
 func (s selfSigned) Run() error {
 	certFile, keyFile := filepath.Join(s.Dir, "forge-cert.pem"), filepath.Join(s.Dir, "forge-key.pem")
-	certificate, key, err := s.make(time.Now())
+	certificate, key, err := rpc.SelfSigned("Forge, self-signed", s.Host, time.Now(), s.For)
 	if err != nil {
-		return fmt.Errorf("self-signed certificate: %w", err)
+		return err
 	}
 	if err := create(keyFile, key, 0o600); err != nil {
 		return err
@@ -50,44 +43,6 @@ App's settings, and then whoever sits between GitHub and Forge can read and forg
 for a Forge that deploys: there use a certificate of your own, or FORGE_ACME_DOMAINS.
 `, certFile, keyFile)
 	return err
-}
-
-func (s selfSigned) make(now time.Time) (certificate, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Forge, self-signed"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(s.For), // clocks differ
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-	}
-	for _, host := range s.Host {
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, host)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		return nil, nil, err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return nil, nil, err
-	}
-	var certPEM, keyPEM bytes.Buffer
-	err = errors.Join(
-		pem.Encode(&certPEM, &pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.Encode(&keyPEM, &pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-	)
-	return certPEM.Bytes(), keyPEM.Bytes(), err
 }
 
 // create writes a file that is not there yet.

@@ -85,14 +85,15 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	runnerListener, runnerURL, err := f.ListenRunner(f.DataDir)
+	runners, err := f.ListenRunner(f.DataDir, f.Certificate)
 	if err != nil {
 		return err
 	}
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Config: config, Reporter: reporter, Engine: containers,
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
-		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runnerURL, Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
+		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
+		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
 		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory),
 		LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
 		Log: tel.Log, Tracer: tel.Tracer,
@@ -103,7 +104,7 @@ func run(ctx context.Context, f flags) (err error) {
 	server := rpc.NewServer(serving)
 	service.Register(server)
 	// No tracer: a stream as long as its build says nothing; the scheduler tells of the steps.
-	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Log: tel.Log, Meter: tel.Meter})
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Bare: true, TLS: runners.TLS, Log: tel.Log, Meter: tel.Meter})
 	service.RegisterRunner(runner)
 	lis, err := f.Listen()
 	if err != nil {
@@ -112,7 +113,7 @@ func run(ctx context.Context, f flags) (err error) {
 
 	tel.Log.InfoContext(ctx, "up", "version", settings.Version, "grpc", lis.Addr().String(), "engine", f.Engine)
 	return daemon.Run(ctx, tel.Log, stopGrace,
-		daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runnerListener) }),
+		daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runners) }),
 		daemon.Background("scheduler", service.Run),
 		daemon.Background("gRPC", func(ctx context.Context) error { return server.Serve(ctx, lis) }),
 	)

@@ -42,6 +42,8 @@ type Config struct {
 	// certificates it is ignored. A server on a socket that builds can reach
 	// must not set it.
 	TrustLoopback bool
+	// Bare leaves out health and reflection: for an address that strangers reach.
+	Bare bool
 
 	Log    *slog.Logger         // nil: none
 	Tracer trace.TracerProvider // nil: none
@@ -92,8 +94,10 @@ func NewServer(cfg Config) *Server {
 		// A forgexec waits for hours on a silent stream and must notice a dead peer.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
-	healthv1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	if !cfg.Bare {
+		healthv1.RegisterHealthServer(s.grpc, s.health)
+		reflection.Register(s.grpc)
+	}
 	return s
 }
 

@@ -97,14 +97,9 @@ func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (client.Con
 	return client.ContainerCreateOptions{
 		Name: name(spec.Attempt),
 		Config: &container.Config{
-			Image:      spec.Image,
-			Entrypoint: append([]string{programPath}, e.forgexec.args...),
-			Env: []string{
-				"FORGE_RUNNER_URL=" + url,
-				"FORGE_RUNNER_TOKEN=" + spec.Runner.Token,
-				"FORGE_RUNNER_NOTICE=" + notice,
-				"FORGE_WORKSPACE=" + workspace,
-			},
+			Image:       spec.Image,
+			Entrypoint:  append([]string{programPath}, e.forgexec.args...),
+			Env:         append(spec.Runner.Environ(url), "FORGE_RUNNER_NOTICE="+notice, "FORGE_WORKSPACE="+workspace),
 			Labels:      e.labels(spec),
 			Healthcheck: &container.HealthConfig{Test: []string{"NONE"}}, // the image's is about its own program
 		},

@@ -120,17 +120,15 @@ func (e *Engine) run(a attempt, spec scheduler.Spec, lock *os.File) (pid int, er
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"),
-		"LANG=" + os.Getenv("LANG"),
-		"HOME=" + a.path(homeFolder),
-		"TMPDIR=" + a.path(temporaryFolder),
+	cmd.Env = append(spec.Runner.Environ(spec.Runner.URL),
+		"PATH="+os.Getenv("PATH"),
+		"LANG="+os.Getenv("LANG"),
+		"HOME="+a.path(homeFolder),
+		"TMPDIR="+a.path(temporaryFolder),
 		a.marker(),
-		"FORGE_RUNNER_URL=" + spec.Runner.URL,
-		"FORGE_RUNNER_TOKEN=" + spec.Runner.Token,
-		"FORGE_RUNNER_STATE=" + a.path(stateFile),
-		"FORGE_RUNNER_NOTICE=" + notice(spec),
-	}
+		"FORGE_RUNNER_STATE="+a.path(stateFile),
+		"FORGE_RUNNER_NOTICE="+notice(spec),
+	)
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
