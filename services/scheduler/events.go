@@ -138,13 +138,13 @@ func join(a, b *eventv1.Decision) *eventv1.Decision {
 // time.
 func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *eventv1.Decision, err error) {
 	p = planned{intent: i}
+	if !i.builds() {
+		return p, nil, nil
+	}
 	if i.moment == offered && i.fork && s.ForkPolicy == forkApprove {
 		if p.voucher, err = s.voucher(ctx, i); err != nil {
 			return p, nil, err
 		}
-	}
-	if !i.builds() {
-		return p, nil, nil
 	}
 	p.config, err = s.configs.GetBuildConfig(ctx, withChange(i, &configv1.GetBuildConfigRequest{
 		Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(), Sha: i.sha,
@@ -218,11 +218,25 @@ func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequ
 			reason: schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, message: fmt.Sprintf("#%d was closed", pull.number), because: "closed without a merge",
 		})
 	}
+	if p.moment == offered && !p.builds() {
+		return s.leaveBase(ctx, t, p)
+	}
 	decided, err := s.planOnce(ctx, t, p)
 	if err == nil && p.moment == offered {
 		err = s.supersede(ctx, t, p.intent, later, decided)
 	}
 	return decided, err
+}
+
+// leaveBase cancels the tests of a pull request whose base is one that nothing is
+// built for.
+func (s *Service) leaveBase(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
+	why := "base branch is " + p.pull.GetBase().GetRef()
+	decided, err := s.cancelTests(ctx, t, p, stopping{reason: schedulerv1.Build_REASON_BASE_CHANGED, message: why, because: why})
+	if len(decided.GetBuildIds()) > 0 || err != nil {
+		return decided, err
+	}
+	return ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s", why), nil
 }
 
 // planOnce builds what was not built before.
@@ -289,7 +303,11 @@ func (s *Service) supersede(ctx context.Context, t *tx, i intent, later bool, de
 			continue
 		}
 		b.SupersededBy = kept
-		if err := s.cancel(ctx, t, b, schedulerv1.Build_REASON_SUPERSEDED, "Superseded by "+short(i.sha)); err != nil {
+		by := "Superseded by " + short(i.sha)
+		if b.GetSha() == i.sha { // and only the base is another
+			by = "Superseded: base branch is " + i.pull.GetBase().GetRef()
+		}
+		if err := s.cancel(ctx, t, b, schedulerv1.Build_REASON_SUPERSEDED, by); err != nil {
 			return err
 		}
 		decided.BuildIds = append(decided.BuildIds, b.GetId())

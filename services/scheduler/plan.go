@@ -173,7 +173,7 @@ type intent struct {
 
 // builds reports whether something may be built, and .forge.yml is to be read.
 func (i intent) builds() bool {
-	return slices.Contains([]moment{offered, merged, grouped, pushed, asked}, i.moment)
+	return i.action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]moment{offered, merged, grouped, pushed, asked}, i.moment)
 }
 
 // intend reads an event that needs nothing else to be understood. Where nothing
@@ -211,7 +211,11 @@ func (s *Service) aim(i intent) (intent, *eventv1.Decision) {
 	} else {
 		i.fork = i.pull.GetHead().GetRepository().GetId() != i.event.GetRepository().GetId()
 	}
-	return s.trigger(i)
+	aimed, decided := s.trigger(i)
+	if i.moment == offered && decided.GetReason() == eventv1.Reason_REASON_BRANCH_IGNORED {
+		return i, nil // it may have had another base, with tests that are over now
+	}
+	return aimed, decided
 }
 
 // trigger looks up what is built, by moment and base branch.

@@ -313,16 +313,68 @@ func TestLateEventOfAClosedPullRequestBuildsNothing(t *testing.T) {
 	})
 }
 
+// rebased is the pull request of opened(1, "aaa") with another base than before.
+func rebased(from, to string, at time.Time) *eventv1.Event {
+	e := opened(1, "aaa")
+	e.Action, e.DeliveryId = "edited", "edited-"+from+"-"+to
+	e.GetPullRequest().PreviousBaseRef, pull(e).Base.Ref, pull(e).UpdateTime = from, to, timestamppb.New(at)
+	return e
+}
+
 func TestNewBaseReplacesTheTest(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		test := r.built(opened(1, "aaa"))
-		e := opened(1, "aaa")
-		e.Action, e.DeliveryId, pull(e).Base.Ref, e.GetPullRequest().PreviousBaseRef = "edited", "edited", "production", "main"
-		pull(e).UpdateTime = timestamppb.New(noon.Add(time.Minute))
-		staging := r.built(e)
-		r.becomes(test, schedulerv1.Build_STATE_CANCELLED)
+		staging := r.built(rebased("main", "production", noon.Add(time.Minute)))
+		if b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_CANCELLED); b.GetId() != test || b.GetMessage() != "Superseded: base branch is production" {
+			t.Errorf("%v", b)
+		}
 		if b := r.build(staging); b.GetAction() != schedulerv1.Build_ACTION_STAGING || b.GetBaseRef() != "production" {
 			t.Errorf("%v", b)
+		}
+		again := r.built(rebased("production", "main", noon.Add(2*time.Minute)))
+		r.shown("aaa", "forge/staging", schedulerv1.Build_STATE_CANCELLED)
+		if b := r.becomes(again, schedulerv1.Build_STATE_STARTING); b.GetAction() != schedulerv1.Build_ACTION_TEST || again == test {
+			t.Errorf("%v", b)
+		}
+	})
+}
+
+func TestBaseThatNothingIsBuiltForEndsTheTests(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first := r.built(opened(1, "aaa"))
+		u := r.attach(r.spec(first, 1).Runner.Token)
+		other, deploy := r.built(opened(2, "aaa")), r.built(mergedInto(3, "main", "m1"))
+		away := rebased("main", "feature/x", noon.Add(time.Minute))
+		d := r.send(away)
+		if d.GetReason() != eventv1.Reason_REASON_CANCELLED || d.GetText() != "cancelled: base branch is feature/x" || !slices.Equal(d.GetBuildIds(), []string{first}) {
+			t.Errorf("%v", d)
+		}
+		if told := u.recv().GetCancel().GetMessage(); told != "base branch is feature/x" {
+			t.Errorf("the runner was told %q", told)
+		}
+		u.send(over(1, schedulerv1.Ended_CAUSE_CANCELLED))
+		if b := r.becomes(first, schedulerv1.Build_STATE_CANCELLED); b.GetReason() != schedulerv1.Build_REASON_BASE_CHANGED {
+			t.Errorf("%v", b)
+		}
+		for _, id := range []string{other, deploy} {
+			if b := r.build(id); b.GetState() == schedulerv1.Build_STATE_CANCELLED {
+				t.Errorf("cancelled: %v", b)
+			}
+		}
+		if d := r.again(away); d.GetText() != "ignored: base branch is feature/x" {
+			t.Errorf("told again: %v", d)
+		}
+		// What GitHub tells of the time before comes too late.
+		if d := r.send(synchronize("aaa", "bbb", noon.Add(time.Second))); d.GetReason() != eventv1.Reason_REASON_STALE {
+			t.Errorf("%v", d)
+		}
+		if again := r.built(rebased("feature/x", "main", noon.Add(2*time.Minute))); again == first {
+			t.Error("a cancelled build came back")
+		}
+		// And so does that of a base it has left again.
+		late := rebased("main", "feature/y", noon.Add(time.Minute+time.Second))
+		if d := r.send(late); len(d.GetBuildIds()) != 0 {
+			t.Errorf("%v", d)
 		}
 	})
 }

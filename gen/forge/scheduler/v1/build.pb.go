@@ -213,6 +213,9 @@ const (
 	Build_REASON_ENGINE_UNAVAILABLE Build_Reason = 18
 	// Cancelled: none of the changed files matches `paths`.
 	Build_REASON_NO_MATCHING_PATHS Build_Reason = 19
+	// Cancelled: the pull request's base is now a branch that nothing is built
+	// for.
+	Build_REASON_BASE_CHANGED Build_Reason = 20
 )
 
 // Enum value maps for Build_Reason.
@@ -238,6 +241,7 @@ var (
 		17: "REASON_ALREADY_CONTAINED",
 		18: "REASON_ENGINE_UNAVAILABLE",
 		19: "REASON_NO_MATCHING_PATHS",
+		20: "REASON_BASE_CHANGED",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -260,6 +264,7 @@ var (
 		"REASON_ALREADY_CONTAINED":     17,
 		"REASON_ENGINE_UNAVAILABLE":    18,
 		"REASON_NO_MATCHING_PATHS":     19,
+		"REASON_BASE_CHANGED":          20,
 	}
 )
 
@@ -1628,7 +1633,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x0f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x10\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1690,7 +1695,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xa4\x04\n" +
+	"\vACTION_PUSH\x10\x05\"\xbd\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -1712,7 +1717,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x15REASON_NEEDS_APPROVAL\x10\x10\x12\x1c\n" +
 	"\x18REASON_ALREADY_CONTAINED\x10\x11\x12\x1d\n" +
 	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\x12\x1c\n" +
-	"\x18REASON_NO_MATCHING_PATHS\x10\x13\"\xcc\x03\n" +
+	"\x18REASON_NO_MATCHING_PATHS\x10\x13\x12\x17\n" +
+	"\x13REASON_BASE_CHANGED\x10\x14\"\xcc\x03\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
