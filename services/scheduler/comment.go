@@ -27,6 +27,13 @@ func command(body string) (name, argument string, ok bool) {
 	return strings.ToLower(match[1]), strings.ToLower(match[2]), true
 }
 
+// readers read what each command asks for, given what follows its name.
+func (s *Service) readers() map[string]func(context.Context, *eventv1.Event, string) (intent, *eventv1.Decision, error) {
+	return map[string]func(context.Context, *eventv1.Event, string) (intent, *eventv1.Decision, error){
+		"retest": s.intendRetest, "cancel": s.intendCancel, "approve": s.intendApproval, "help": help,
+	}
+}
+
 // intendComment reads a comment on a pull request. Who wrote it is asked for at
 // GitHub, and so is the pull request: the comment names only its number.
 func (s *Service) intendComment(ctx context.Context, event *eventv1.Event) (intent, *eventv1.Decision, error) {
@@ -40,9 +47,7 @@ func (s *Service) intendComment(ctx context.Context, event *eventv1.Event) (inte
 	case !ok:
 		return intent{}, ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is no command"), nil
 	}
-	read := map[string]func(context.Context, *eventv1.Event, string) (intent, *eventv1.Decision, error){
-		"retest": s.intendRetest, "cancel": s.intendCancel, "approve": s.intendApproval, "help": help,
-	}[name]
+	read := s.readers()[name]
 	if read == nil {
 		return intent{}, ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "/forge %s is no command: there are %s", name, commands), nil
 	}

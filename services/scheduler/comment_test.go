@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"testing"
@@ -10,9 +11,11 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
+// commentBy is a comment of its own for each author and text.
 func commentBy(login, body string) *eventv1.Event {
+	id := int64(crc32.ChecksumIEEE([]byte(login+body))) + 1
 	return sentBy(login, happened("issue_comment", "created", &eventv1.IssueCommentEvent{
-		Number: 1, OnPullRequest: true, Open: true, CommentId: 5, Body: body, AuthorAssociation: "OWNER",
+		Number: 1, OnPullRequest: true, Open: true, CommentId: id, Body: body, AuthorAssociation: "OWNER",
 		Author: &eventv1.Account{Login: login, Type: eventv1.Account_TYPE_USER},
 	}))
 }

@@ -5,7 +5,7 @@
 // A build is a row, and every change of it is one transaction: its state, the
 // version under which GitHub is told, the environment it holds, the promotion it
 // asks for. What is to follow from a change (a container to start or to stop, a
-// report, a promotion) is a row with a due time in the same transaction, so a
+// report, a promotion, an answer) is a row with a due time in the same transaction, so a
 // crash at any point loses nothing and a restart goes on from the rows.
 //
 // An attempt and its token are stored before the engine is asked to start it,

@@ -242,7 +242,7 @@ func (s *Service) rollBack(ctx context.Context, t *tx, e *environment, of *build
 // repeat is a build that runs again what another ran, not stored yet.
 func (s *Service) repeat(ctx context.Context, t *tx, of *build, id string) *build {
 	return &build{config: of.config, traceparent: telemetry.Traceparent(ctx), Build: &schedulerv1.Build{
-		Id: id, Url: s.ExternalURL + "/builds/" + id, CreateTime: timestamppb.New(t.now), TraceId: telemetry.TraceID(ctx),
+		Id: id, Url: s.buildURL(id), CreateTime: timestamppb.New(t.now), TraceId: telemetry.TraceID(ctx),
 
 		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), BaseRef: of.GetBaseRef(),
 		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(),

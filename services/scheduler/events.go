@@ -39,7 +39,7 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	if decided != nil {
 		return decided, nil
 	}
-	decided, err := decision(ctx, s.store.db.Read(), event.GetDeliveryId())
+	decided, err := decision(ctx, s.store.db.Read(), event)
 	if decided != nil || err != nil {
 		return decided, sqldb.Kind(err)
 	}
@@ -66,7 +66,9 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	case decided == nil:
 		decided, err = s.carryOut(ctx, event, intents)
 	default: // GitHub had its part in it, and may answer otherwise another time
-		err = s.write(ctx, func(ctx context.Context, t *tx) error { return t.addDecision(ctx, event.GetDeliveryId(), decided) })
+		err = s.write(ctx, func(ctx context.Context, t *tx) error {
+			return t.addDecision(ctx, event, decided, s.answerTo(event, decided))
+		})
 	}
 	span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
 	return decided, err
@@ -104,7 +106,7 @@ func (s *Service) carryOut(ctx context.Context, event *eventv1.Event, intents []
 			pulls = append(pulls, pull)
 		}
 		var err error
-		if decided, err = decision(ctx, t, event.GetDeliveryId()); decided != nil || err != nil {
+		if decided, err = decision(ctx, t, event); decided != nil || err != nil {
 			return err
 		}
 		for n, p := range all {
@@ -117,7 +119,7 @@ func (s *Service) carryOut(ctx context.Context, event *eventv1.Event, intents []
 		if event.GetDeliveryId() == "" {
 			return nil
 		}
-		return t.addDecision(ctx, event.GetDeliveryId(), decided)
+		return t.addDecision(ctx, event, decided, s.answerTo(event, decided))
 	})
 	return decided, err
 }
@@ -161,6 +163,9 @@ func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *ev
 	p.id, err = s.newID()
 	return p, nil, err
 }
+
+// buildURL is where people see a build.
+func (s *Service) buildURL(id string) string { return s.ExternalURL + "/builds/" + id }
 
 // newID is 128 random bits in 26 letters and digits.
 func (s *Service) newID() (string, error) {
@@ -407,7 +412,7 @@ func (s *Service) newBuild(ctx context.Context, t *tx, p planned) *build {
 			PullRequest: p.pull.GetNumber(), Title: p.pull.GetTitle(), Actor: p.event.GetSender().GetLogin(),
 			Fork: p.fork, CommitCount: p.pull.GetCommitCount(), RetryOf: p.retryOf,
 			State: schedulerv1.Build_STATE_QUEUED, Context: "forge/" + purposeOf(p.action).name,
-			Url: s.ExternalURL + "/builds/" + p.id, Image: p.config.GetConfig().GetImage(),
+			Url: s.buildURL(p.id), Image: p.config.GetConfig().GetImage(),
 			CreateTime: timestamppb.New(t.now), DeliveryId: p.event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
 		},
 		config: &configv1.BuildConfig{}, due: t.now, traceparent: telemetry.Traceparent(ctx),

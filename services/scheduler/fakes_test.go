@@ -179,6 +179,7 @@ type fakeReporter struct {
 	refused    int
 	reports    []*reporterv1.ReportRequest
 	promotions []*reporterv1.PromoteRequest
+	answers    []*reporterv1.AnswerRequest
 }
 
 func (f *fakeReporter) set(change func(*fakeReporter)) {
@@ -213,6 +214,16 @@ func (f *fakeReporter) Promote(_ context.Context, req *reporterv1.PromoteRequest
 	}
 	f.promotions = append(f.promotions, req)
 	return &reporterv1.PromoteResponse{}, nil
+}
+
+func (f *fakeReporter) Answer(_ context.Context, req *reporterv1.AnswerRequest) (*reporterv1.AnswerResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.up(); err != nil {
+		return nil, err
+	}
+	f.answers = append(f.answers, req)
+	return &reporterv1.AnswerResponse{}, nil
 }
 
 // shows is what the reporter holds for a target: the highest version told.

@@ -229,7 +229,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.write(m.t.Context(), func(ctx context.Context, t *tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers"} {
 			if err := t.exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

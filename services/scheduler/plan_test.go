@@ -20,6 +20,14 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
+// What config may answer instead of a .forge.yml.
+var (
+	absent  = &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Absent{Absent: &configv1.ConfigAbsent{}}}
+	invalid = &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Invalid{Invalid: &configv1.ConfigInvalid{
+		Problems: []*configv1.ConfigInvalid_Problem{{Line: 7, Column: 3, Message: `unknown key "exceute", did you mean "execute"?`}},
+	}}}
+)
+
 func pull(e *eventv1.Event) *eventv1.PullRequest { return e.GetPullRequest().GetPullRequest() }
 
 // Each row sends an opened pull request into main, changed a little, and names
@@ -46,10 +54,6 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 		}
 	}
 	bare := &configv1.BuildConfig{Image: "busybox", Execute: usual().GetExecute()}
-	absent := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Absent{Absent: &configv1.ConfigAbsent{}}}
-	invalid := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Invalid{Invalid: &configv1.ConfigInvalid{
-		Problems: []*configv1.ConfigInvalid_Problem{{Line: 7, Column: 3, Message: `unknown key "exceute", did you mean "execute"?`}},
-	}}}
 	forbidden := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Forbidden{Forbidden: &configv1.ConfigForbidden{Message: "the App may not read contents"}}}
 
 	unmatched := &configv1.GetBuildConfigResponse{Outcome: valid(usual()).GetOutcome(), NoMatchingPaths: true}

@@ -46,6 +46,7 @@ func (s *Service) prune(ctx context.Context) error {
 		{"logs", s.LogRetention, oldLogs, (*tx).removeLog},
 		{"builds", s.BuildRetention, oldBuilds, (*tx).removeBuild},
 		{"decisions", s.BuildRetention, `SELECT delivery_id FROM decisions WHERE create_time <= $1 LIMIT $2`, (*tx).removeDecision},
+		{"answers", s.BuildRetention, `SELECT comment FROM answers WHERE create_time <= $1 AND due_time = 9223372036854775807 LIMIT $2`, (*tx).removeAnswer},
 	} {
 		if kind.retention == 0 {
 			continue
@@ -121,4 +122,8 @@ func (t *tx) removeBuild(ctx context.Context, id string) error {
 
 func (t *tx) removeDecision(ctx context.Context, deliveryID string) error {
 	return t.exec(ctx, `DELETE FROM decisions WHERE delivery_id = $1`, deliveryID)
+}
+
+func (t *tx) removeAnswer(ctx context.Context, comment string) error {
+	return t.exec(ctx, `DELETE FROM answers WHERE comment = $1`, comment)
 }

@@ -73,10 +73,11 @@ func (r *rig) settled() {
 	r.t.Helper()
 	kittest.Eventually(r.t, patience, func() error {
 		var targets, stops int
-		err := r.deps.DB.Read().QueryRowContext(r.t.Context(), `SELECT (SELECT count(*) FROM targets WHERE due_time < 9223372036854775807),
+		err := r.deps.DB.Read().QueryRowContext(r.t.Context(), `SELECT (SELECT count(*) FROM targets WHERE due_time < 9223372036854775807) +
+			(SELECT count(*) FROM answers WHERE due_time < 9223372036854775807),
 			(SELECT count(*) FROM attempts WHERE stop_time < 9223372036854775807)`).Scan(&targets, &stops)
 		if err == nil && targets+stops > 0 {
-			err = fmt.Errorf("%d targets and %d containers are left", targets, stops)
+			err = fmt.Errorf("%d targets or answers and %d containers are left", targets, stops)
 		}
 		return err
 	})

@@ -78,6 +78,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		configv1.CommitService_CompareCommits_FullMethodName:      {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Answer_FullMethodName:            {Rooms: []string{"scheduler"}},
 	}})
 	configv1.RegisterBuildConfigServiceServer(server, r.config)
 	configv1.RegisterSourceServiceServer(server, r.config)
@@ -204,6 +205,7 @@ func (r *rig) wake() {
 	r.service.stops.Wake()
 	r.service.reports.Wake()
 	r.service.promotions.Wake()
+	r.service.answers.Wake()
 }
 
 func (r *rig) sweep() {

@@ -95,6 +95,7 @@ type Service struct {
 	stops      *due.Loop[stop]
 	reports    *due.Loop[target]
 	promotions *due.Loop[promotion]
+	answers    *due.Loop[answer]
 }
 
 // New returns the scheduler; Run makes it work.
@@ -142,6 +143,7 @@ func New(deps Deps) (*Service, error) {
 	s.stops = &due.Loop[stop]{Name: "stops", Workers: deps.Capacity, Log: deps.Log, Claim: s.store.claimStops, Renew: s.store.renewStop, Work: s.stop}
 	s.reports = &due.Loop[target]{Name: "reports", Workers: 8, Log: deps.Log, Claim: s.store.claimTargets, Work: s.report}
 	s.promotions = &due.Loop[promotion]{Name: "promotions", Workers: 2, Log: deps.Log, Claim: s.store.claimPromotions, Work: s.promote}
+	s.answers = &due.Loop[answer]{Name: "answers", Workers: 2, Log: deps.Log, Claim: s.store.claimAnswers, Work: s.answer}
 	return s, nil
 }
 
@@ -187,7 +189,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.sweepOften, s.pruneOften,
+		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.answers.Run, s.sweepOften, s.pruneOften,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
@@ -212,6 +214,9 @@ func (s *Service) write(ctx context.Context, do func(ctx context.Context, t *tx)
 	}
 	if news.promotions {
 		s.promotions.Wake()
+	}
+	if news.answers {
+		s.answers.Wake()
 	}
 	return nil
 }

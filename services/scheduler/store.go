@@ -11,8 +11,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
 // never is the due time of a row with nothing to do.
@@ -54,8 +56,8 @@ type tx struct {
 
 // news is what a change brings to those who wait in this process.
 type news struct {
-	topics                             []string
-	starts, stops, reports, promotions bool
+	topics                                      []string
+	starts, stops, reports, promotions, answers bool
 }
 
 func (s *store) write(ctx context.Context, do func(ctx context.Context, t *tx) error) (news, error) {
@@ -105,10 +107,13 @@ func collect[R any](ctx context.Context, q querier, scan func(scanner) (R, error
 	return all, rows.Err()
 }
 
-// decision is what was decided about a delivery; nil when nothing was.
-func decision(ctx context.Context, q querier, deliveryID string) (*eventv1.Decision, error) {
+// decision is what was decided about an event, by its delivery or, of a comment,
+// by whichever delivery told of it; nil when nothing was.
+func decision(ctx context.Context, q querier, event *eventv1.Event) (*eventv1.Decision, error) {
 	var raw []byte
-	err := q.QueryRowContext(ctx, `SELECT decision FROM decisions WHERE delivery_id = $1`, deliveryID).Scan(&raw)
+	err := q.QueryRowContext(ctx, `SELECT decision FROM decisions WHERE delivery_id = $1
+		UNION ALL SELECT decision FROM answers WHERE comment = $2 LIMIT 1`,
+		event.GetDeliveryId(), commentKey(event.GetRepository().GetId(), event.GetIssueComment().GetCommentId())).Scan(&raw)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // nothing is an answer
 	}
@@ -119,13 +124,20 @@ func decision(ctx context.Context, q querier, deliveryID string) (*eventv1.Decis
 	return d, proto.Unmarshal(raw, d)
 }
 
-func (t *tx) addDecision(ctx context.Context, deliveryID string, d *eventv1.Decision) error {
+// addDecision stores what was decided about an event and, where it is a comment
+// that is answered, that it is to be.
+func (t *tx) addDecision(ctx context.Context, event *eventv1.Event, d *eventv1.Decision, answer *reporterv1.AnswerRequest) error {
 	raw, err := proto.Marshal(d)
 	if err != nil {
 		return err
 	}
+	if answer != nil {
+		if err := t.addAnswer(ctx, answer, raw, telemetry.Traceparent(ctx)); err != nil {
+			return err
+		}
+	}
 	return t.exec(ctx, `INSERT INTO decisions (delivery_id, decision, create_time) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-		deliveryID, raw, sqldb.Micros(t.now))
+		event.GetDeliveryId(), raw, sqldb.Micros(t.now))
 }
 
 // pullRequest locks what is known of a pull request; the zero update time says
@@ -166,6 +178,7 @@ func (s *store) freeLeases(ctx context.Context) error {
 			t.exec(ctx, `UPDATE attempts SET stop_time = $1 WHERE stop_time > $1 AND stop_time < $2`, now, int64(never)),
 			t.exec(ctx, `UPDATE targets SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
 			t.exec(ctx, `UPDATE promotions SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
+			t.exec(ctx, `UPDATE answers SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
 		)
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -127,4 +128,56 @@ func (t *tx) settlePromotion(ctx context.Context, p promotion, again time.Time, 
 	}
 	return t.exec(ctx, `UPDATE promotions SET due_time = $5, tries = $6
 		WHERE repository_id = $1 AND head = $2 AND base = $3 AND version = $4`, append(key, sqldb.Micros(again), tries)...)
+}
+
+// answer is a comment that the reporter is to be asked to answer.
+type answer struct {
+	comment     string
+	request     *reporterv1.AnswerRequest
+	tries       int
+	traceparent string
+}
+
+// commentKey is what a comment is known by.
+func commentKey(repositoryID, commentID int64) string {
+	return fmt.Sprintf("%d/%d", repositoryID, commentID)
+}
+
+func scanAnswer(row scanner) (answer, error) {
+	a := answer{request: &reporterv1.AnswerRequest{}}
+	var raw []byte
+	if err := row.Scan(&a.comment, &raw, &a.tries, &a.traceparent); err != nil {
+		return a, err
+	}
+	return a, proto.Unmarshal(raw, a.request)
+}
+
+// addAnswer stores what was decided about a comment and how it is answered.
+func (t *tx) addAnswer(ctx context.Context, request *reporterv1.AnswerRequest, decided []byte, traceparent string) error {
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		return err
+	}
+	t.news.answers = true
+	return t.exec(ctx, `INSERT INTO answers (comment, decision, create_time, due_time, tries, traceparent, request)
+		VALUES ($1, $2, $3, $3, 0, $4, $5) ON CONFLICT DO NOTHING`,
+		commentKey(request.GetRepository().GetId(), request.GetCommentId()), decided, sqldb.Micros(t.now), traceparent, raw)
+}
+
+func (s *store) claimAnswers(ctx context.Context, limit int) ([]answer, error) {
+	var claimed []answer
+	_, err := s.write(ctx, func(ctx context.Context, t *tx) (err error) {
+		claimed, err = collect(ctx, t, scanAnswer, `SELECT comment, request, tries, traceparent
+			FROM answers WHERE due_time <= $1 AND due_time < 9223372036854775807 ORDER BY due_time LIMIT $2`+t.skipLocked, sqldb.Micros(t.now), limit)
+		for _, c := range claimed {
+			err = errors.Join(err, t.settleAnswer(ctx, c, t.now.Add(due.Lease), c.tries))
+		}
+		return err
+	})
+	return claimed, err
+}
+
+// settleAnswer says when the reporter is asked again; the zero time: never.
+func (t *tx) settleAnswer(ctx context.Context, c answer, again time.Time, tries int) error {
+	return t.exec(ctx, `UPDATE answers SET due_time = $2, tries = $3 WHERE comment = $1`, c.comment, dueMicros(again), tries)
 }

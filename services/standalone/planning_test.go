@@ -57,10 +57,35 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func (w *world) comment(t *testing.T, number int, author, body string) {
+func (w *world) comment(t *testing.T, number int, author, body string) (id int64) {
 	t.Helper()
-	_, err := w.sim.Comment(owner, repo, number, author, body)
+	id, err := w.sim.Comment(owner, repo, number, author, body)
 	must(t, err)
+	return id
+}
+
+// answered waits until Forge has reacted to a comment, and holds what it has said
+// on the pull request so far: how each of its comments begins.
+func (w *world) answered(t *testing.T, number int, id int64, reaction string, said ...string) {
+	t.Helper()
+	kittest.Eventually(t, settleWithin, func() error {
+		all, err := w.sim.Comments(owner, repo, number)
+		must(t, err)
+		var reactions, texts []string
+		for _, one := range all {
+			if one.ID == id {
+				reactions = one.Reactions
+			}
+			if strings.HasSuffix(one.Author, "[bot]") {
+				texts = append(texts, one.Body)
+			}
+		}
+		begins := func(text, with string) bool { return strings.HasPrefix(text, with) }
+		if !slices.Equal(reactions, []string{reaction}) || !slices.EqualFunc(texts, said, begins) {
+			return fmt.Errorf("comment %d has %q, said was %q; want %q and %q", id, reactions, texts, reaction, said)
+		}
+		return nil
+	})
 }
 
 // The merge queue merges what Forge has passed, and Forge deploys it.
@@ -111,11 +136,12 @@ func TestForkWithApproval(t *testing.T) {
 	if status := w.shows(t, first, "forge/test", "pending"); !strings.Contains(status.Description, "approv") {
 		t.Errorf("the status says %q", status.Description)
 	}
-	w.comment(t, number, "eve", "/forge approve "+first)
+	refused := "Nothing done: eve has no write access to " + owner + "/" + repo
+	w.answered(t, number, w.comment(t, number, "eve", "/forge approve "+first), "-1", refused)
 	w.until(t, "issue_comment", "ignored: eve has no write access to "+owner+"/"+repo)
-	w.comment(t, number, "octocat", "/forge retest")
-	w.until(t, "issue_comment", "ignored: "+first[:7]+" waits for approval")
-	w.comment(t, number, "octocat", "Looks harmless.\n\n/forge approve "+first[:10])
+	waits := "Nothing done: " + first[:7] + " waits for approval, as ["
+	w.answered(t, number, w.comment(t, number, "octocat", "/forge retest"), "confused", refused, waits)
+	w.answered(t, number, w.comment(t, number, "octocat", "Looks harmless.\n\n/forge approve "+first[:10]), "+1", refused, waits)
 	w.shows(t, first, "forge/test", "success")
 	w.until(t, "issue_comment", "approved: "+first[:7]+" by octocat")
 
@@ -145,7 +171,8 @@ func TestRetestByComment(t *testing.T) {
 	w.up(t)
 	number, sha := w.propose(t, "feature", files("other", "a file\n"))
 	w.shows(t, sha, "forge/test", "success")
-	w.comment(t, number, "octocat", "/forge retest")
+	w.answered(t, number, w.comment(t, number, "octocat", "/forge help"), "+1", "People with write access")
+	w.answered(t, number, w.comment(t, number, "octocat", "/forge retest"), "eyes", "People with write access")
 	w.until(t, "issue_comment", "built")
 	kittest.Eventually(t, settleWithin, func() error {
 		all := w.builds(t, sha)
@@ -157,6 +184,27 @@ func TestRetestByComment(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A pull request that is aimed at a branch which nothing is built for is not
+// tested further, and is again once it is back.
+func TestPullRequestWithAnotherBase(t *testing.T) {
+	w := newWorld(t, hello())
+	w.up(t)
+	must(t, w.sim.CreateBranch(owner, repo, "feature-base", "main"))
+	number, sha := w.propose(t, "slow", files("test.sh", "#!/bin/sh\nsleep 300\n"))
+	w.shows(t, sha, "forge/test", "pending")
+	must(t, w.sim.ChangeBase(owner, repo, number, "feature-base"))
+	if status := w.shows(t, sha, "forge/test", "error"); status.Description != "Cancelled: base branch is feature-base" {
+		t.Errorf("the status says %q", status.Description)
+	}
+	must(t, w.sim.ChangeBase(owner, repo, number, "main"))
+	w.shows(t, sha, "forge/test", "pending")
+	must(t, w.sim.ChangeBase(owner, repo, number, "production"))
+	if status := w.shows(t, sha, "forge/test", "error"); status.Description != "Superseded: base branch is production" {
+		t.Errorf("the status says %q", status.Description)
+	}
+	w.shows(t, sha, "forge/staging", "success")
 }
 
 // A push that arrives after the one that followed it changes nothing.
