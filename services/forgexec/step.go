@@ -29,6 +29,7 @@ type runner struct {
 	workspace *workspace
 	environ   map[string]string
 	notice    string
+	budget    *budget // of the log
 	// report may block while too much output waits to be sent.
 	report func(*schedulerv1.Report)
 }
@@ -67,12 +68,14 @@ func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1
 	if _, err := os.Lstat(filepath.Join(r.workspace.path, ".gitmodules")); err == nil {
 		r.notice = strings.TrimPrefix(r.notice+"\n"+submodulesNotice, "\n")
 	}
+	r.budget = &budget{limit: plan.GetLogLimit(), left: plan.GetLogLimit()}
 	env := joined(r.environ, plan.GetEnvironment())
-	for _, step := range plan.GetSteps() {
+	for n, step := range plan.GetSteps() {
 		if ctx.Err() != nil {
 			return halted(ctx).ended()
 		}
-		end, err := r.step(ctx, step, env, plan.GetGrace().AsDuration())
+		last := n == len(plan.GetSteps())-1
+		end, err := r.step(ctx, step, last, env, plan.GetGrace().AsDuration())
 		if err != nil {
 			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
 		}
@@ -88,7 +91,7 @@ func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1
 }
 
 // step runs one. An error says, for people, why it could not be started.
-func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, env []string, grace time.Duration) (*schedulerv1.StepEnded, error) {
+func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last bool, env []string, grace time.Duration) (*schedulerv1.StepEnded, error) {
 	if err := r.workspace.missing(); err != nil {
 		return nil, err
 	}
@@ -117,11 +120,14 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, env []
 		r.notice = ""
 	}
 
-	pump := &pump{r: output, emit: printed}
+	share := r.budget.step(last, printed)
+	pump := &pump{r: output, emit: share.write}
 	closed := make(chan bool, 1)
 	go func() { closed <- pump.run() }()
 	status, stopped := wait(ctx, pid, grace, ended, pump)
-	if eof := <-closed; !eof && !stopped {
+	eof := <-closed
+	share.end()
+	if !eof && !stopped {
 		signalGroup(pid, syscall.SIGKILL)
 		printed([]byte(backgroundNotice))
 	}

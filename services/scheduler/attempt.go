@@ -106,8 +106,9 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		if len(event.Output.GetData()) > maxOutput {
 			return fault.Newf(fault.Invalid, "output: at most %d bytes in one report", maxOutput)
 		}
-		b.output = append(b.output, event.Output.GetData()...)
-		b.attempt.logSize += int64(len(event.Output.GetData()))
+		data := b.service.admitted(b.attempt.logSize, event.Output.GetData())
+		b.output = append(b.output, data...)
+		b.attempt.logSize += int64(len(data))
 		if len(b.output) >= chunkSize {
 			return b.storeOutput(ctx)
 		}

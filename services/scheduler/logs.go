@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -37,6 +38,26 @@ func (t *tx) addLogChunk(ctx context.Context, a *attempt, position int64, data [
 	t.news.topics = append(t.news.topics, logTopic(a.buildID))
 	return t.exec(ctx, `INSERT INTO log_chunks (build_id, attempt, position, size, compressed, data) VALUES ($1, $2, $3, $4, $5, $6)`,
 		a.buildID, a.number, position, len(data), compressed, stored)
+}
+
+const (
+	// overLimit is what a runner may say beyond the limit: it keeps it itself, with
+	// a few KiB for each of 500 steps whatever those before it printed.
+	overLimit = 8 << 20
+	limitNote = "\nforge: the log has reached its limit; the rest is left out\n"
+)
+
+// admitted is what is stored of output at a position of the log: all of it, but
+// for runners that do not keep the limit.
+func (s *Service) admitted(position int64, data []byte) []byte {
+	switch room := s.LogLimit + overLimit - position; {
+	case s.LogLimit == 0, room >= int64(len(data)):
+		return data
+	case room >= 0: // later there is less than no room, since this is said
+		return append(bytes.Clone(data[:room]), limitNote...)
+	default:
+		return nil
+	}
 }
 
 // logChunk is a piece of the log.

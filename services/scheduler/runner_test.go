@@ -294,3 +294,30 @@ func TestRunnerThatNeverEndsIsTimedOut(t *testing.T) {
 		}
 	})
 }
+
+// A runner that keeps no limit is cut off, and the log says so once.
+func TestLogLimitHoldsForAnyRunner(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.service.LogLimit = 1000
+		id := r.built(opened(1, "aaa"))
+		u := r.attach(r.spec(id, 1).Runner.Token)
+		u.send(began(1, 1))
+		const last = 2 + overLimit/maxOutput + 5
+		for n := int64(2); n < last; n++ {
+			u.send(printed(n, 1, strings.Repeat("x", maxOutput)))
+		}
+		u.send(exited(last, 1, 0))
+		u.acked(last)
+		stream, err := r.builds.WatchLog(t.Context(), &schedulerv1.WatchLogRequest{BuildId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log := string(readLog(t, stream, 0))
+		if len(log) != 1000+overLimit+len(limitNote) || strings.Count(log, limitNote) != 1 || !strings.HasSuffix(log, limitNote) {
+			t.Errorf("%d bytes that end in %q", len(log), log[max(0, len(log)-100):])
+		}
+		if u.plan.GetLogLimit() != 1000 {
+			t.Errorf("the runner is told %d", u.plan.GetLogLimit())
+		}
+	})
+}

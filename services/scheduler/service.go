@@ -65,6 +65,9 @@ type Deps struct {
 	// and MaxMemory in any case; 0 is no limit.
 	CPUs, MaxCPUs     float64
 	Memory, MaxMemory int64
+	// LogLimit is how many bytes the log of an attempt may have, but for the
+	// runner's words; 0 is no limit.
+	LogLimit int64
 	// LogRetention and BuildRetention are how long what has ended is kept; 0 is
 	// for good.
 	LogRetention, BuildRetention time.Duration

@@ -49,6 +49,7 @@ func (s *Service) runnerPlan(b *build) *schedulerv1.Plan {
 	plan := &schedulerv1.Plan{
 		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: b.variables(),
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Grace), Heartbeat: durationpb.New(s.Heartbeat),
+		LogLimit: s.LogLimit,
 	}
 	for _, step := range b.plannedSteps() {
 		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun()})

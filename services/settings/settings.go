@@ -90,6 +90,7 @@ type Scheduler struct {
 	MaxCPUs             float64       `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
 	Memory              Size          `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
 	MaxMemory           Size          `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
+	LogLimit            Size          `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
 	LogRetention        time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
 }

@@ -120,7 +120,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
-		LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
+		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

@@ -95,7 +95,7 @@ func run(ctx context.Context, f flags) (err error) {
 		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
 		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory),
-		LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
+		LogLimit: int64(f.LogLimit), LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

@@ -437,7 +437,11 @@ type Plan struct {
 	// From SIGTERM to SIGKILL.
 	Grace *durationpb.Duration `protobuf:"bytes,6,opt,name=grace,proto3" json:"grace,omitempty"`
 	// A heartbeat is due this often when nothing else is sent.
-	Heartbeat     *durationpb.Duration `protobuf:"bytes,7,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	Heartbeat *durationpb.Duration `protobuf:"bytes,7,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	// How many bytes the attempt's log may have; 0 is no limit. What the steps
+	// print beyond is left out by the runner, which says so in the log: of each
+	// step it keeps the beginning and the end.
+	LogLimit      int64 `protobuf:"varint,8,opt,name=log_limit,json=logLimit,proto3" json:"log_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +523,13 @@ func (x *Plan) GetHeartbeat() *durationpb.Duration {
 		return x.Heartbeat
 	}
 	return nil
+}
+
+func (x *Plan) GetLogLimit() int64 {
+	if x != nil {
+		return x.LogLimit
+	}
+	return 0
 }
 
 type PlannedStep struct {
@@ -1232,7 +1243,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
 	"has_source\x18\x04 \x01(\bR\thasSource\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\x9e\x03\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xbb\x03\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -1240,7 +1251,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\venvironment\x18\x04 \x03(\v2).forge.scheduler.v1.Plan.EnvironmentEntryR\venvironment\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x127\n" +
-	"\theartbeat\x18\a \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x1a>\n" +
+	"\theartbeat\x18\a \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x1b\n" +
+	"\tlog_limit\x18\b \x01(\x03R\blogLimit\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
