@@ -121,14 +121,11 @@ func TestCommentIsCarriedOutAndAnsweredOnce(t *testing.T) {
 			t.Errorf("in another delivery: %v", d)
 		}
 		r.stop()
-		r.start()
 		r.reporter.set(func(f *fakeReporter) { f.down = false })
 		r.clock.Advance(time.Hour)
-		r.wake()
+		r.start()
 		r.answered(1)
 		r.again(comment)
-		r.clock.Advance(time.Hour)
-		r.wake()
 		r.settled()
 		r.answered(1)
 		if len(r.all()) != 2 {
