@@ -18,6 +18,7 @@ import (
 	"google.golang.org/genproto/googleapis/api/httpbody"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
@@ -35,10 +36,14 @@ const (
 	maxPooled = 1 << 20
 )
 
-// Listen takes one delivery, see the contract. Its errors are statuses, not
-// faults: HTTP calls it in process, where no interceptor turns one into the other.
+// Listen takes one delivery, see the contract. HTTP calls it in process, where
+// the source was looked at before the body was read and no interceptor turns
+// faults into statuses: its errors are statuses.
 func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv1.ListenResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
+	if from, overGRPC := peer.FromContext(ctx); overGRPC && !s.sources.allow(ctx, from.Addr.String(), md.Get("x-forwarded-for")) {
+		return nil, status.Error(codes.PermissionDenied, notFromHere)
+	}
 	if len(req.GetData()) > maxPayload {
 		return nil, status.Error(codes.InvalidArgument, tooLarge)
 	}
@@ -72,7 +77,10 @@ func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv
 	return &gatewayv1.ListenResponse{}, nil
 }
 
-const tooLarge = "the payload is larger than 25 MiB, which is all that GitHub sends"
+const (
+	notFromHere = "webhooks are not accepted from this address"
+	tooLarge    = "the payload is larger than 25 MiB, which is all that GitHub sends"
+)
 
 func first(md metadata.MD, name string) string {
 	if values := md.Get(name); len(values) > 0 {
@@ -146,9 +154,8 @@ func (s *Service) listen(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if client, ok := s.sources.allow(r); !ok {
-			s.deps.Log.WarnContext(r.Context(), "delivery refused: FORGE_WEBHOOK_ALLOWED_IPS does not name its source", "client", client)
-			writeError(w, http.StatusForbidden, codes.PermissionDenied, "webhooks are not accepted from this address")
+		if !s.sources.allow(r.Context(), r.RemoteAddr, r.Header.Values("X-Forwarded-For")) {
+			writeError(w, http.StatusForbidden, codes.PermissionDenied, notFromHere)
 			return
 		}
 		if r.ContentLength > maxPayload {

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -70,12 +73,115 @@ func TestListenAnswersByWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestTwoSignaturesSignNothing(t *testing.T) {
+// A header that comes twice may be a smuggler's: two signatures sign nothing, and
+// of other headers the first counts, whoever reads them.
+func TestHeadersThatComeTwice(t *testing.T) {
 	w := onSQLite(t, nil)
-	req := hook{event: "star", id: "a1", body: star}.request(t, w.http.URL)
-	req.Header.Add("X-Hub-Signature-256", sign(star))
-	if code, body := w.do(req); code != 401 {
-		t.Errorf("%d %s", code, body)
+	for name, c := range map[string]struct {
+		value string
+		code  int
+	}{
+		"X-Hub-Signature-256": {sign(star), 401},
+		"X-GitHub-Event":      {"push", 200},
+		"X-GitHub-Delivery":   {"other", 200},
+		"Content-Type":        {"application/x-www-form-urlencoded", 200},
+	} {
+		req := hook{event: "star", id: "twice-" + name, body: star}.request(t, w.http.URL)
+		req.Header.Add(name, c.value)
+		if code, body := w.do(req); code != c.code {
+			t.Errorf("%s: %d %s", name, code, body)
+			continue
+		}
+		if c.code == 200 {
+			if d := w.ends("twice-" + name); d.GetEvent() != "star" || string(d.GetPayload()) != string(star) {
+				t.Errorf("%s: kept as %v", name, d)
+			}
+		}
+	}
+}
+
+// Whatever says how long a body is, or does not, what was signed is what is kept.
+func TestBodiesOfUnsaidLength(t *testing.T) {
+	w := onSQLite(t, nil)
+	head := "POST /v1/listen HTTP/%s\r\nHost: forge\r\nContent-Type: application/json\r\nX-GitHub-Event: star\r\nX-GitHub-Delivery: %s\r\nX-Hub-Signature-256: " +
+		sign(star) + "\r\n%s\r\n"
+	for name, c := range map[string]struct {
+		version, header string
+		code            int
+	}{
+		"none-in-1.0":  {"1.0", "", 401}, // there is no body then, and of that it is no signature
+		"none-in-1.1":  {"1.1", "", 401},
+		"twice":        {"1.1", fmt.Sprintf("Content-Length: %d\r\nContent-Length: 3\r\n", len(star)), 400},
+		"both":         {"1.1", fmt.Sprintf("Content-Length: %d\r\nTransfer-Encoding: gzip\r\n", len(star)), 501},
+		"too-little":   {"1.1", "Content-Length: 3\r\n", 401},
+		"not-a-number": {"1.1", "Content-Length: many\r\n", 400},
+		"negative":     {"1.1", "Content-Length: -1\r\n", 400},
+		"exact":        {"1.1", fmt.Sprintf("Content-Length: %d\r\n", len(star)), 200},
+	} {
+		conn, err := net.Dial("tcp", w.http.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, head, c.version, name, c.header)
+		conn.Write(star)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if resp.Body.Close(); resp.StatusCode != c.code {
+			t.Errorf("%s: %s, want %d", name, resp.Status, c.code)
+		}
+		conn.Close()
+	}
+	if n := w.count(); n != 1 {
+		t.Errorf("%d are kept", n)
+	}
+}
+
+// All kinds that there are samples of are taken, decided by those they concern and
+// malformed for none.
+func TestEveryKindIsTakenAndDecided(t *testing.T) {
+	w := onSQLite(t, nil)
+	kinds := samples(t)
+	for event, payload := range small() {
+		kinds[event+".small"] = []byte(payload)
+	}
+	for name, payload := range kinds {
+		event, _, _ := strings.Cut(name, ".")
+		id := strings.ReplaceAll(name, ".", "-")
+		if code, body := w.post(hook{event: event, id: id, body: payload}); code != 200 {
+			t.Errorf("%s: %d %s", name, code, body)
+			continue
+		}
+		d := w.ends(id)
+		want := eventv1.Reason_REASON_NOTED
+		if routes[event].decode == nil {
+			want = eventv1.Reason_REASON_EVENT_IGNORED
+		}
+		if len(d.GetForwards()) != len(routeOf(event).receivers) {
+			t.Errorf("%s went to %v", name, d.GetForwards())
+		}
+		for _, f := range d.GetForwards() {
+			if f.GetDecision().GetReason() != want {
+				t.Errorf("%s: %s decided %v", name, f.GetReceiver(), f.GetDecision())
+			}
+		}
+		if !bytes.Equal(d.GetPayload(), payload) {
+			t.Errorf("%s: another payload is kept", name)
+		}
+	}
+}
+
+// Neither GitHub nor anybody else can have a receiver miss a delivery by sending
+// its body under another id: idempotency by content is the receivers'.
+func TestSameBodyUnderANewIDIsADeliveryOfItsOwn(t *testing.T) {
+	w := onSQLite(t, nil)
+	for _, id := range []string{"one", "other"} {
+		w.post(hook{event: "pull_request", id: id, body: pullRequestPayload()})
+		w.ends(id)
+	}
+	got := w.rooms.received("scheduler")
+	if w.count() != 2 || len(got) != 2 || got[0].GetDeliveryId() == got[1].GetDeliveryId() {
+		t.Errorf("%d are kept, the scheduler got %v", w.count(), got)
 	}
 }
 
@@ -194,11 +300,54 @@ func TestKeptHeadersHoldNoSignature(t *testing.T) {
 }
 
 func FuzzSignature(f *testing.F) {
-	f.Add([]byte("{}"), sign([]byte("{}")), "")
-	f.Add([]byte(""), "sha256=", "sha1=")
+	mac := hmac.New(sha1.New, []byte(secret))
+	mac.Write(star)
+	with1 := "sha1=" + hex.EncodeToString(mac.Sum(nil))
+	for _, seed := range []struct {
+		body           []byte
+		with256, with1 string
+	}{
+		{star, sign(star), ""}, {star, "", with1}, {star, sign(star), with1}, {star, "sha256=00", with1}, {star, with1, ""},
+		{star, strings.ToUpper(sign(star)), ""}, {star, " " + sign(star), ""}, {star, sign(star) + "00", ""}, {star, "sha256=zz", ""},
+		{nil, sign(nil), ""}, {nil, "sha256=", "sha1="}, {nil, "", ""},
+	} {
+		f.Add(seed.body, seed.with256, seed.with1)
+	}
+	one := func(value string) []string { // as a header that is left out, where it is empty
+		if value == "" {
+			return nil
+		}
+		return []string{value}
+	}
 	f.Fuzz(func(t *testing.T, body []byte, with256, with1 string) {
-		if signed(body, []string{secret}, []string{with256}, []string{with1}) && !strings.EqualFold(with256, sign(body)) {
-			t.Errorf("%q signs %q", with256, body)
+		mac := hmac.New(sha1.New, []byte(secret))
+		mac.Write(body)
+		digits, scheme := strings.CutPrefix(with1, "sha1=")
+		fits1 := scheme && strings.EqualFold(digits, hex.EncodeToString(mac.Sum(nil)))
+		digits, scheme = strings.CutPrefix(with256, "sha256=")
+		fits256 := scheme && strings.EqualFold("sha256="+digits, sign(body))
+		want := fits256 || with256 == "" && fits1
+		if got := signed(body, []string{"", "old secret", secret}, one(with256), one(with1)); got != want {
+			t.Errorf("%q and %q sign %q: %v", with256, with1, body, got)
+		}
+	})
+}
+
+func FuzzForm(f *testing.F) {
+	for _, payload := range small() {
+		f.Add("application/x-www-form-urlencoded", []byte(url.Values{"payload": {payload}}.Encode()), "3f2a-91")
+	}
+	f.Add("application/x-www-form-urlencoded; charset=utf-8", []byte("payload=%zz"), "../../x")
+	f.Add("application/x-www-form-urlencoded", []byte("payload=1&payload=2"), strings.Repeat("x", 101))
+	f.Add("application/json", []byte("payload=1"), "")
+	f.Add("a/b; c=\"", []byte(nil), "\xff")
+	f.Fuzz(func(t *testing.T, kind string, body []byte, id string) {
+		payload := payloadOf(&httpbody.HttpBody{ContentType: kind, Data: body})
+		if len(payload) > len(body) {
+			t.Errorf("%q makes %q of %q", kind, payload, body)
+		}
+		if got := guid(id, "star", body); !addressable.MatchString(got) {
+			t.Errorf("known by %q", got)
 		}
 	})
 }

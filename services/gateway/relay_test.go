@@ -113,6 +113,35 @@ func TestReceiverThatIsDownDelaysOnlyItsOwn(t *testing.T) {
 	}
 }
 
+// A receiver that hangs on to more than it is sent at once delays nobody else.
+func TestReceiverThatHangsDelaysOnlyItsOwn(t *testing.T) {
+	const n = 2 * relayWorkers
+	w := onSQLite(t, nil)
+	release := make(chan struct{})
+	w.rooms.answers("config", func(*eventv1.Event) (*eventv1.Decision, error) {
+		<-release
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted at last"}, nil
+	})
+	for i := range n {
+		w.post(hook{event: "push", id: fmt.Sprintf("h%d", i), body: sample(t, "push")})
+	}
+	kittest.Eventually(t, 20*time.Second, func() error {
+		if got := len(w.rooms.received("scheduler")); got != n {
+			return fmt.Errorf("the scheduler got %d", got)
+		}
+		return nil
+	})
+	if got := len(w.rooms.received("config")); got > relayWorkers {
+		t.Errorf("config got %d at once", got)
+	}
+	close(release)
+	for i := range n {
+		if d := w.ends(fmt.Sprintf("h%d", i)); d.GetForwards()[0].GetDecision().GetText() != "noted at last" {
+			t.Errorf("%v", d)
+		}
+	}
+}
+
 func TestTriesRunOutAfterADayAndTheDeliveryIsKept(t *testing.T) {
 	r := relay{deps: Deps{Now: func() time.Time { return time.Unix(1000, 0) }, Random: func() float64 { return 1 }}}
 	broken := errors.New("no")

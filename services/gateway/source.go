@@ -175,36 +175,38 @@ func (s *sources) refresh(ctx context.Context) error {
 	return s.store.note(ctx, name, meta)
 }
 
-// allow reports whether a webhook may come from where r comes from, and the
-// address that was looked at. It counts those that may not.
-func (s *sources) allow(r *http.Request) (client string, ok bool) {
+// allow reports whether a webhook may come from peer, host:port, whose
+// X-Forwarded-For is forwarded. It counts and logs those that may not.
+func (s *sources) allow(ctx context.Context, peer string, forwarded []string) bool {
 	if s.any {
-		return r.RemoteAddr, true
+		return true
 	}
-	if client, ok = s.look(r); !ok {
-		s.refused.Add(r.Context(), 1)
+	client, ok := s.look(peer, forwarded)
+	if !ok {
+		s.refused.Add(ctx, 1)
+		s.log.WarnContext(ctx, "delivery refused: FORGE_WEBHOOK_ALLOWED_IPS does not name its source", "client", client)
 	}
-	return client, ok
+	return ok
 }
 
-func (s *sources) look(r *http.Request) (client string, ok bool) {
-	addr, err := s.client(r)
+func (s *sources) look(peer string, forwarded []string) (client string, ok bool) {
+	addr, err := s.client(peer, forwarded)
 	if err != nil {
-		return r.RemoteAddr, false
+		return peer, false
 	}
 	return addr.String(), within(s.allowed, addr) || within(*s.ranges.Load(), addr)
 }
 
-// client is the address that r comes from. Each proxy appends whom it heard, so
+// client is the address that a request comes from. Each proxy appends whom it heard, so
 // the last entry of X-Forwarded-For that is no proxy of ours is the client; what
 // stands before it is the client's own claim.
-func (s *sources) client(r *http.Request) (netip.Addr, error) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+func (s *sources) client(peer string, forwarded []string) (netip.Addr, error) {
+	addr, err := netip.ParseAddrPort(peer)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("address of the peer: %w", err)
 	}
-	client := peer.Addr().Unmap().WithZone("")
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	client := addr.Addr().Unmap().WithZone("")
+	hops := strings.Split(strings.Join(forwarded, ","), ",")
 	for _, hop := range slices.Backward(hops) {
 		if !within(s.proxies, client) || hop == "" {
 			break

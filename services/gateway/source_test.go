@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,7 +11,14 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -48,17 +56,12 @@ func TestSourceAddress(t *testing.T) {
 		"a proxy itself":                     {[]string{"github"}, proxies, "10.1.2.3:1", nil, false},
 		"nonsense behind a proxy":            {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7, moon"}, false},
 	} {
-		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies, Meter: noop.NewMeterProvider()}, nil)
+		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		r := httptest.NewRequest(http.MethodPost, "/v1/listen", nil)
-		r.RemoteAddr = c.peer
-		for _, f := range c.forwarded {
-			r.Header.Add("X-Forwarded-For", f)
-		}
-		if client, ok := s.allow(r); ok != c.want {
-			t.Errorf("%s: %v from %s", name, ok, client)
+		if ok := s.allow(t.Context(), c.peer, c.forwarded); ok != c.want {
+			t.Errorf("%s: %v", name, ok)
 		}
 	}
 }
@@ -81,8 +84,29 @@ func TestStrangerIsRefused(t *testing.T) {
 	if code != 403 || body != `{"code":7,"message":"webhooks are not accepted from this address"}` {
 		t.Errorf("%d %s", code, body)
 	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-github-event", "star", "x-hub-signature-256", sign(star), "x-forwarded-for", "203.0.113.1")
+	_, err := gatewayv1.NewWebhookServiceClient(w.grpc).Listen(ctx, &httpbody.HttpBody{ContentType: "application/json", Data: star})
+	if !fault.Is(err, fault.Denied) || err.Error() != notFromHere {
+		t.Errorf("over gRPC: %v", err)
+	}
 	if w.count() != 0 {
 		t.Error("it is stored")
+	}
+}
+
+// What gRPC hears from a proxy that is trusted is looked at like HTTP's.
+func TestGRPCCallersAreLookedAtThroughTheirProxy(t *testing.T) {
+	s, err := newSources(Deps{AllowedIPs: []string{"203.0.113.0/24"}, TrustedProxies: []string{"10.0.0.0/8"}, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := &Service{sources: s, deps: Deps{Log: kittest.Log(t)}}
+	for forwarded, want := range map[string]codes.Code{"203.0.113.7": codes.OK, "198.51.100.7": codes.PermissionDenied} {
+		ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}})
+		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("x-forwarded-for", forwarded))
+		if _, err := gate.Listen(ctx, &httpbody.HttpBody{}); status.Code(err) != want {
+			t.Errorf("for %s: %v", forwarded, err)
+		}
 	}
 }
 
