@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -28,7 +29,7 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 		if installation.GetSuspendTime() != nil {
 			continue
 		}
-		if err := s.sweep(ctx, installation, req.GetSince().AsTime(), stream.Send); err != nil {
+		if err := s.sweep(ctx, installation, req, stream.Send); err != nil {
 			return fmt.Errorf("pull requests of %s: %w", installation.GetAccount(), err)
 		}
 	}
@@ -37,46 +38,71 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 
 // sweep finds the changed pull requests of one installation. What is refused, as
 // an archived or blocked repository is, is left out.
-func (s *Service) sweep(ctx context.Context, of *configv1.Installation, since time.Time, found func(*configv1.ListChangedPullRequestsResponse) error) error {
+func (s *Service) sweep(ctx context.Context, of *configv1.Installation, req *configv1.ListChangedPullRequestsRequest, found func(*configv1.ListChangedPullRequestsResponse) error) error {
 	cfg := s.clients.base
 	cfg.Tokens = &wideToken{app: s.installations.app, installation: of.GetId()}
 	client, err := kitgithub.New(cfg)
 	if err != nil {
 		return err
 	}
+	all, rate, err := repositories(ctx, client)
+	if err != nil {
+		return err
+	}
+	calls := math.MaxInt
+	if req.GetFrugal() && rate.Limit > 0 {
+		calls = rate.Limit / 10
+		if rate.Remaining < rate.Limit/2 {
+			calls = 0
+		}
+	}
+	for n, repository := range all {
+		if calls <= 0 {
+			s.log.InfoContext(ctx, "sweep cut short, to leave GitHub's calls to builds", "account", of.GetAccount(), "repositories_left_out", len(all)-n)
+			return nil
+		}
+		spent, err := sweepRepository(ctx, client, repository, of.GetId(), req.GetSince().AsTime(), found)
+		calls -= spent
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) {
+			s.log.WarnContext(ctx, "repository left out of the sweep", "repository", repository.GetFullName(), "error", err)
+		} else if err != nil {
+			return fmt.Errorf("%s: %w", repository.GetFullName(), err)
+		}
+	}
+	return nil
+}
+
+// repositories are all that are in use, the last pushed to first, and what GitHub
+// says of the calls that are left.
+func repositories(ctx context.Context, client *github.Client) (all []*github.Repository, left github.Rate, err error) {
 	options := &github.ListOptions{PerPage: 100}
 	for {
 		page, resp, err := client.Apps.ListRepos(ctx, options)
 		if err != nil {
-			return failure(err)
+			return nil, left, failure(err)
 		}
-		for _, repository := range page.Repositories {
-			if repository.GetArchived() {
-				continue
-			}
-			err := sweepRepository(ctx, client, repository, of.GetId(), since, found)
-			if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) {
-				s.log.WarnContext(ctx, "repository left out of the sweep", "repository", repository.GetFullName(), "error", err)
-			} else if err != nil {
-				return fmt.Errorf("%s: %w", repository.GetFullName(), err)
-			}
-		}
+		all, left = append(all, page.Repositories...), resp.Rate
 		if options.Page = resp.NextPage; options.Page == 0 {
-			return nil
+			break
 		}
 	}
+	all = slices.DeleteFunc(all, func(r *github.Repository) bool { return r.GetArchived() })
+	slices.SortStableFunc(all, func(a, b *github.Repository) int { return b.GetPushedAt().Compare(a.GetPushedAt().Time) })
+	return all, left, nil
 }
 
-func sweepRepository(ctx context.Context, client *github.Client, in *github.Repository, installation int64, since time.Time, found func(*configv1.ListChangedPullRequestsResponse) error) error {
+// sweepRepository also returns how many calls it made.
+func sweepRepository(ctx context.Context, client *github.Client, in *github.Repository, installation int64, since time.Time, found func(*configv1.ListChangedPullRequestsResponse) error) (calls int, err error) {
 	owner, name := in.GetOwner().GetLogin(), in.GetName()
-	numbers, err := changedSince(ctx, client, owner, name, since)
+	numbers, calls, err := changedSince(ctx, client, owner, name, since)
 	if err != nil {
-		return err
+		return calls, err
 	}
 	for _, number := range slices.Backward(numbers) { // the oldest change first
 		pull, _, err := client.PullRequests.Get(ctx, owner, name, number) // a list has less of each
+		calls++
 		if err != nil {
-			return failure(err)
+			return calls, failure(err)
 		}
 		event := github.PullRequestEvent{
 			Action: new("synchronize"), Number: pull.Number, PullRequest: pull, Repo: in, Sender: pull.User,
@@ -88,38 +114,41 @@ func sweepRepository(ctx context.Context, client *github.Client, in *github.Repo
 			event.Action, event.Sender, sha = new("closed"), pull.MergedBy, pull.GetMergeCommitSHA()
 		case pull.GetState() != "open":
 			continue // nothing to test or deploy
+		case pull.GetHead().GetRepo().GetID() != in.GetID():
+			event.Sender = nil // who pushed to a fork is not known, so nobody vouches for it
 		}
 		payload, err := json.Marshal(event)
 		if err != nil {
-			return fmt.Errorf("pull request %d: %w", number, err)
+			return calls, fmt.Errorf("pull request %d: %w", number, err)
 		}
 		err = found(&configv1.ListChangedPullRequestsResponse{
 			RepositoryId: in.GetID(), Number: int32(number), Sha: sha, Payload: payload, //nolint:gosec // GitHub counts from 1
 		})
 		if err != nil {
-			return err
+			return calls, err
 		}
 	}
-	return nil
+	return calls, nil
 }
 
-// changedSince lists pull requests by number, the last change first.
-func changedSince(ctx context.Context, client *github.Client, owner, name string, since time.Time) ([]int, error) {
-	var numbers []int
+// changedSince lists pull requests by number, the last change first, and how many
+// calls that took.
+func changedSince(ctx context.Context, client *github.Client, owner, name string, since time.Time) (numbers []int, calls int, err error) {
 	options := &github.PullRequestListOptions{State: "all", Sort: "updated", Direction: "desc", ListOptions: github.ListOptions{PerPage: 100}}
 	for {
 		page, resp, err := client.PullRequests.List(ctx, owner, name, options)
+		calls++
 		if err != nil {
-			return nil, failure(err)
+			return nil, calls, failure(err)
 		}
 		for _, pull := range page {
 			if pull.GetUpdatedAt().Before(since.Truncate(time.Second)) { // as GitHub writes moments
-				return numbers, nil
+				return numbers, calls, nil
 			}
 			numbers = append(numbers, pull.GetNumber())
 		}
 		if options.Page = resp.NextPage; options.Page == 0 {
-			return numbers, nil
+			return numbers, calls, nil
 		}
 	}
 }

@@ -108,7 +108,7 @@ func (s *Service) RecoverDeliveries(ctx context.Context, req *gatewayv1.RecoverD
 	if req.GetSince() != nil {
 		since = req.GetSince().AsTime()
 	}
-	return s.recovery.look(ctx, alwaysSweep, since)
+	return s.recovery.look(ctx, byHand, since)
 }
 
 func show(d delivery, forwards []forward) *gatewayv1.Delivery {

@@ -2,21 +2,16 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
 const (
@@ -30,9 +25,11 @@ const (
 	recoverFor   = 10 * time.Minute
 )
 
-// watermark is the moment up to which all that GitHub sent is known to be here.
+// watermark is the moment up to which all that GitHub sent is known to be here,
+// and when pull requests were last swept.
 type watermark struct {
 	Known time.Time `json:"known"`
+	Swept time.Time `json:"swept"`
 }
 
 const watermarkNote = "recovery"
@@ -56,21 +53,21 @@ func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
 	}
 }
 
-// run looks at start, when it may sweep, and every few minutes.
+// run looks at start and every few minutes.
 func (r *recovery) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for sweep, failed := sweepCutOff, 0; ; {
+	for why, failed := atStart, 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		}
 		pause := recoverEvery
-		found, err := r.look(ctx, sweep, time.Time{})
+		found, err := r.look(ctx, why, time.Time{})
 		switch {
 		case err == nil:
-			sweep, failed = neverSweep, 0
+			why, failed = routine, 0
 			r.report(ctx, found)
 		case ctx.Err() == nil:
 			failed++
@@ -89,18 +86,19 @@ func (r *recovery) report(ctx context.Context, found *gatewayv1.RecoverDeliverie
 		"redelivered", len(found.GetRedelivered()), "given_up", len(found.GetGivenUp()), "swept", len(found.GetSweptDeliveryIds()))
 }
 
-// sweeping is when pull requests are swept: that costs calls for each repository.
-type sweeping int
+// reason is why a look is made.
+type reason int
 
 const (
-	neverSweep  sweeping = iota
-	sweepCutOff          // GitHub's list of deliveries does not reach back to when all was known
-	alwaysSweep
+	routine reason = iota
+	atStart
+	byHand
 )
 
 // look finds what is missing since the watermark and moves that. A first look
-// ever only sets it. since is for the sweep; zero is the watermark.
-func (r *recovery) look(ctx context.Context, sweep sweeping, since time.Time) (*gatewayv1.RecoverDeliveriesResponse, error) {
+// ever only sets it. By hand it sweeps in any case, since the given moment if
+// there is one.
+func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gatewayv1.RecoverDeliveriesResponse, error) {
 	select {
 	case r.onlyOneIn <- struct{}{}:
 		defer func() { <-r.onlyOneIn }()
@@ -118,28 +116,22 @@ func (r *recovery) look(ctx context.Context, sweep sweeping, since time.Time) (*
 	}
 	reach := mark.Known.Add(-overlap)
 	if mark.Known.IsZero() {
-		mark.Known, reach = begin, begin
-		if sweep == sweepCutOff {
-			sweep = neverSweep
-		}
-	}
-	if since.IsZero() {
-		since = mark.Known
+		mark, reach = watermark{begin, begin}, begin
 	}
 	found := &gatewayv1.RecoverDeliveriesResponse{Since: timestamppb.New(mark.Known)}
 	missing, cutOff, err := r.missing(ctx, reach, found)
 	if err != nil {
 		return nil, err
 	}
-	next := begin
+	next := watermark{begin, mark.Swept}
 	for _, m := range missing {
 		if m.attempts >= mostAttempts {
 			found.GivenUp = append(found.GivenUp, m.shown())
 			continue
 		}
 		// It stays missing until it has arrived.
-		if at := m.GetDeliverTime().AsTime(); at.Before(next) {
-			next = at
+		if at := m.GetDeliverTime().AsTime(); at.Before(next.Known) {
+			next.Known = at
 		}
 		_, err := r.hooks.RedeliverHookDelivery(ctx, &configv1.RedeliverHookDeliveryRequest{Id: m.GetId()})
 		if err != nil && !fault.Is(err, fault.NotFound) { // NotFound: forgotten meanwhile, for the sweep to find
@@ -147,14 +139,35 @@ func (r *recovery) look(ctx context.Context, sweep sweeping, since time.Time) (*
 		}
 		found.Redelivered = append(found.Redelivered, m.shown())
 	}
-	if sweep == alwaysSweep || sweep == sweepCutOff && cutOff {
-		if found.SweptDeliveryIds, err = r.sweep(ctx, since); err != nil {
+	if how, from := mark.sweep(begin, why, cutOff, since); how != neverSweep {
+		if found.SweptDeliveryIds, err = r.sweep(ctx, how, from); err != nil {
 			return nil, err
 		}
+		next.Swept = begin
 	}
 	// What is missing lies within the next look only as long as the mark does not
 	// run ahead of it.
-	return found, r.store.note(ctx, watermarkNote, watermark{next})
+	return found, r.store.note(ctx, watermarkNote, next)
+}
+
+// sweep decides whether a look at now sweeps, and since when. cutOff: GitHub's
+// list of deliveries does not reach back to when all was known, which while Forge
+// is up says only that little was sent.
+func (w watermark) sweep(now time.Time, why reason, cutOff bool, since time.Time) (sweeping, time.Time) {
+	last := w.Swept
+	if last.IsZero() { // noted by a Forge that swept at its start alone
+		last = w.Known
+	}
+	switch {
+	case why == byHand && !since.IsZero():
+		return wholeSweep, since
+	case why == byHand, why == atStart && cutOff && w.Known.Before(now):
+		return wholeSweep, w.Known
+	case now.Sub(last) >= sweepEvery:
+		return routineSweep, last.Add(-overlap)
+	default:
+		return neverSweep, time.Time{}
+	}
 }
 
 // missed is a delivery's last attempt, and how many there were.
@@ -214,44 +227,4 @@ func (r *recovery) missing(ctx context.Context, since time.Time, found *gatewayv
 		return a.GetDeliverTime().AsTime().Compare(b.GetDeliverTime().AsTime())
 	})
 	return lost, cutOff, nil
-}
-
-// sweep stores what changed of pull requests since then as deliveries, once for
-// each state, and returns those that are new. Receivers tell from the content
-// what they have decided about already.
-func (r *recovery) sweep(ctx context.Context, since time.Time) ([]string, error) {
-	stream, err := r.pulls.ListChangedPullRequests(ctx, &configv1.ListChangedPullRequestsRequest{Since: timestamppb.New(since)})
-	if err != nil {
-		return nil, fmt.Errorf("sweep pull requests: %w", err)
-	}
-	var swept []string
-	for {
-		pull, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return swept, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("sweep pull requests: %w", err)
-		}
-		id := fmt.Sprintf("swept-%d-%d-%s", pull.GetRepositoryId(), pull.GetNumber(), pull.GetSha())
-		here, err := r.store.known(ctx, []string{id})
-		if err != nil {
-			return nil, err
-		}
-		if len(here) > 0 {
-			continue
-		}
-		err = r.inbox.put(ctx, &arrival{
-			delivery: delivery{
-				guid: id, event: "pull_request", size: int64(len(pull.GetPayload())), received: r.deps.Now(),
-				headers:     headers(metadata.Pairs("x-github-event", "pull_request"), "application/json"),
-				traceparent: telemetry.Traceparent(ctx),
-			},
-			payload: s2.EncodeSnappy(nil, pull.GetPayload()),
-		})
-		if err != nil {
-			return nil, err
-		}
-		swept = append(swept, id)
-	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -25,12 +26,13 @@ type hooks struct {
 	configv1.UnimplementedHookDeliveryServiceServer
 	configv1.UnimplementedPullRequestServiceServer
 
-	mu    sync.Mutex
-	list  []*configv1.HookDelivery // the newest first
-	pulls []*configv1.ListChangedPullRequestsResponse
-	asked []int64
-	since []time.Time // of each sweep
-	down  bool
+	mu     sync.Mutex
+	list   []*configv1.HookDelivery // the newest first
+	pulls  []*configv1.ListChangedPullRequestsResponse
+	asked  []int64
+	since  []time.Time // of each sweep
+	frugal bool        // the last one
+	down   bool
 }
 
 // attempt adds one that failed, so long ago.
@@ -68,7 +70,7 @@ func (h *hooks) RedeliverHookDelivery(_ context.Context, req *configv1.Redeliver
 func (h *hooks) ListChangedPullRequests(req *configv1.ListChangedPullRequestsRequest, out grpc.ServerStreamingServer[configv1.ListChangedPullRequestsResponse]) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.since = append(h.since, req.GetSince().AsTime())
+	h.since, h.frugal = append(h.since, req.GetSince().AsTime()), req.GetFrugal()
 	for _, pull := range h.pulls {
 		if err := out.Send(pull); err != nil {
 			return err
@@ -112,7 +114,7 @@ func TestMissedDeliveriesAreAskedForUntilTheyAreHere(t *testing.T) {
 		begin := time.Now().Add(-time.Hour)
 		db := open()
 		s := &store{db}
-		if err := s.note(t.Context(), watermarkNote, watermark{begin}); err != nil {
+		if err := s.note(t.Context(), watermarkNote, watermark{begin, time.Now()}); err != nil {
 			t.Fatal(err)
 		}
 		known := &arrival{delivery: delivery{guid: "here", event: "push", received: begin}, payload: packed(star)}
@@ -147,7 +149,7 @@ func TestMissedDeliveriesAreAskedForUntilTheyAreHere(t *testing.T) {
 func TestWhatGitHubForgotIsSwept(t *testing.T) {
 	begin := time.Now().Add(-time.Hour)
 	db := open(t)
-	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{begin}); err != nil {
+	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
 		t.Fatal(err)
 	}
 	github := &hooks{pulls: []*configv1.ListChangedPullRequestsResponse{
@@ -169,6 +171,74 @@ func TestWhatGitHubForgotIsSwept(t *testing.T) {
 	}
 }
 
+// While Forge is up, webhooks that are lost without a record are looked for once
+// an hour, and what a delivery has told is left out.
+func TestRoutineSweepFindsWhatNoDeliveryTold(t *testing.T) {
+	kittest.DBs(t, "gateway", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
+		db, begin := open(), time.Now().UTC().Add(-time.Minute)
+		before := start(t, db, nil)
+		told := strings.Replace(string(pullRequestPayload()), "synchronize", "opened", 1)
+		before.post(hook{event: "pull_request", id: "told", body: []byte(told)})
+		before.ends("told")
+		before.post(hook{event: "pull_request", id: "labeled", body: []byte(strings.NewReplacer("opened", "labeled", "a1", "b2").Replace(told))})
+		before.ends("labeled")
+		before.stop()
+		swept := begin.Add(-2 * time.Hour)
+		if err := (&store{db}).note(t.Context(), watermarkNote, watermark{begin, swept}); err != nil {
+			t.Fatal(err)
+		}
+		github := &hooks{pulls: []*configv1.ListChangedPullRequestsResponse{
+			{RepositoryId: 11, Number: 5, Sha: "a1", Payload: pullRequestPayload()},
+			{RepositoryId: 11, Number: 5, Sha: "b2", Payload: bytes.ReplaceAll(pullRequestPayload(), []byte("a1"), []byte("b2"))},
+		}}
+		github.attempt("older", begin.Add(-time.Hour)) // the list of deliveries reaches back
+		w := start(t, db, nil, github)
+		w.looked(begin)
+		w.ends("swept-11-5-b2")
+		if w.count() != 3 {
+			t.Errorf("%d deliveries", w.count())
+		}
+		if _, err := w.gate.recovery.look(t.Context(), routine, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		github.mu.Lock()
+		defer github.mu.Unlock()
+		if len(github.since) != 1 || !github.frugal || github.since[0].Sub(swept.Add(-overlap)).Abs() > time.Millisecond {
+			t.Errorf("swept since %v, frugal %v", github.since, github.frugal)
+		}
+	})
+}
+
+func TestWhenALookSweeps(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	mark := watermark{ago(3 * time.Minute), ago(10 * time.Minute)}
+	for name, c := range map[string]struct {
+		mark   watermark
+		why    reason
+		cutOff bool
+		since  time.Time
+		how    sweeping
+		from   time.Time
+	}{
+		"a first start":              {watermark{now, now}, atStart, true, time.Time{}, neverSweep, time.Time{}},
+		"by hand at a first start":   {watermark{now, now}, byHand, true, time.Time{}, wholeSweep, now},
+		"a start after a moment":     {mark, atStart, false, time.Time{}, neverSweep, time.Time{}},
+		"a start, GitHub forgot":     {mark, atStart, true, time.Time{}, wholeSweep, mark.Known},
+		"a start after a night":      {watermark{ago(9 * time.Hour), ago(9 * time.Hour)}, atStart, false, time.Time{}, routineSweep, ago(9*time.Hour + overlap)},
+		"soon after a sweep":         {mark, routine, false, time.Time{}, neverSweep, time.Time{}},
+		"little was sent":            {mark, routine, true, time.Time{}, neverSweep, time.Time{}},
+		"an hour after a sweep":      {watermark{mark.Known, ago(time.Hour)}, routine, true, time.Time{}, routineSweep, ago(time.Hour + overlap)},
+		"noted by an older Forge":    {watermark{Known: mark.Known}, routine, true, time.Time{}, neverSweep, time.Time{}},
+		"by hand":                    {mark, byHand, false, time.Time{}, wholeSweep, mark.Known},
+		"by hand, of a certain time": {mark, byHand, false, ago(72 * time.Hour), wholeSweep, ago(72 * time.Hour)},
+	} {
+		if how, from := c.mark.sweep(now, c.why, c.cutOff, c.since); how != c.how || !from.Equal(c.from) {
+			t.Errorf("%s: %v since %v, want %v since %v", name, how, from, c.how, c.from)
+		}
+	}
+}
+
 func TestFirstStartRecoversNothing(t *testing.T) {
 	github := &hooks{}
 	github.attempt("from before", time.Now().Add(-time.Minute))
@@ -182,7 +252,7 @@ func TestFirstStartRecoversNothing(t *testing.T) {
 func TestMarkStaysWhileGitHubCannotBeAsked(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).UTC()
 	db := open(t)
-	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{begin}); err != nil {
+	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
 		t.Fatal(err)
 	}
 	w := start(t, db, nil, &hooks{down: true})

@@ -190,7 +190,7 @@ func malformed(err error) *eventv1.Decision {
 }
 
 func factsOf(e *eventv1.Event) facts {
-	f := facts{action: e.GetAction(), installationID: e.GetInstallationId()}
+	f := facts{action: e.GetAction(), installationID: e.GetInstallationId(), pull: toldOf(e)}
 	if repo := e.GetRepository(); repo != nil {
 		f.repository = repo.GetOwner() + "/" + repo.GetName()
 	}

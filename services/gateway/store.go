@@ -40,11 +40,12 @@ type delivery struct {
 	facts
 }
 
-// facts are what a list shows of a payload.
+// facts are what a list shows of a payload, and what a sweep looks for.
 type facts struct {
 	action         string
 	repository     string
 	installationID int64
+	pull           string // see pullState
 }
 
 // insert stores the batch and a pending forward for each receiver, in one

@@ -82,8 +82,8 @@ func (s *store) settle(ctx context.Context, all []settlement) error {
 		into, err := prepare(ctx, tx,
 			`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
 			 WHERE delivery = $7 AND receiver = $8 AND state = 1`,
-			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3
-			 WHERE id = $4 AND action = '' AND repository = '' AND installation_id = 0`)
+			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4
+			 WHERE id = $5 AND action = '' AND repository = '' AND installation_id = 0`)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func settleOne(ctx context.Context, into []*sql.Stmt, s settlement) error {
 	_, err := into[0].ExecContext(ctx, s.state, sqldb.Micros(s.due), s.attempts, decision, storable(s.err),
 		sqldb.Micros(s.decided), s.delivery, s.receiver)
 	if err == nil && s.facts != (facts{}) {
-		_, err = into[1].ExecContext(ctx, storable(s.action), storable(s.repository), s.installationID, s.delivery)
+		_, err = into[1].ExecContext(ctx, storable(s.action), storable(s.repository), s.installationID, s.pull, s.delivery)
 	}
 	return err
 }

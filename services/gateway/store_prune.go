@@ -67,6 +67,15 @@ func (s *store) known(ctx context.Context, guids []string) ([]string, error) {
 	return found, sqldb.Kind(err)
 }
 
+// told reports whether a delivery tells of this state of a pull request.
+func (s *store) told(ctx context.Context, pull string) (there bool, err error) {
+	err = s.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE pull = $1 AND pull <> '')", pull).Scan(&there)
+	if err != nil {
+		return false, sqldb.Kind(fmt.Errorf("look for pull request %s: %w", pull, err))
+	}
+	return there, nil
+}
+
 // again makes every forward of a delivery pending, as if it had just come.
 func (s *store) again(ctx context.Context, d delivery, now time.Time) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {

@@ -34,7 +34,8 @@ type WebhookServiceClient interface {
 	// lower case. It answers once the delivery is kept.
 	//
 	// UNAUTHENTICATED: the signature does not fit the body and any of the live
-	// secrets. UNAVAILABLE: it could not be kept; send it again.
+	// secrets. PERMISSION_DENIED: FORGE_WEBHOOK_ALLOWED_IPS does not name the
+	// caller's address. UNAVAILABLE: it could not be kept; send it again.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	Listen(ctx context.Context, in *httpbody.HttpBody, opts ...grpc.CallOption) (*ListenResponse, error)
 }
@@ -68,7 +69,8 @@ type WebhookServiceServer interface {
 	// lower case. It answers once the delivery is kept.
 	//
 	// UNAUTHENTICATED: the signature does not fit the body and any of the live
-	// secrets. UNAVAILABLE: it could not be kept; send it again.
+	// secrets. PERMISSION_DENIED: FORGE_WEBHOOK_ALLOWED_IPS does not name the
+	// caller's address. UNAVAILABLE: it could not be kept; send it again.
 	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
 	Listen(context.Context, *httpbody.HttpBody) (*ListenResponse, error)
 	mustEmbedUnimplementedWebhookServiceServer()

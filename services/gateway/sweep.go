@@ -1,0 +1,107 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/s2"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+)
+
+// sweeping is how far pull requests are swept: that costs a call for each
+// repository, and one for each pull request that changed.
+type sweeping int
+
+const (
+	neverSweep sweeping = iota
+	// Some webhooks are lost without a record even while Forge is up: GitHub's
+	// incidents tell so. Once an hour, with a small share of the calls.
+	routineSweep
+	// By hand, or where GitHub's list of deliveries does not reach back to when all
+	// was known.
+	wholeSweep
+)
+
+const sweepEvery = time.Hour
+
+// sweep stores what changed of pull requests since then as deliveries, and
+// returns those that are new: no delivery tells of that state yet.
+func (r *recovery) sweep(ctx context.Context, how sweeping, since time.Time) ([]string, error) {
+	stream, err := r.pulls.ListChangedPullRequests(ctx, &configv1.ListChangedPullRequestsRequest{
+		Since: timestamppb.New(since), Frugal: how == routineSweep,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sweep pull requests: %w", err)
+	}
+	var swept []string
+	for {
+		found, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return swept, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sweep pull requests: %w", err)
+		}
+		id, err := r.keep(ctx, found)
+		if err != nil {
+			return nil, err
+		}
+		if id != "" {
+			swept = append(swept, id)
+		}
+	}
+}
+
+// keep stores what a sweep found, unless it is known, and returns its id.
+func (r *recovery) keep(ctx context.Context, found *configv1.ListChangedPullRequestsResponse) (string, error) {
+	state := pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha())
+	id := "swept-" + state
+	if told, err := r.store.told(ctx, state); told || err != nil {
+		return "", err
+	}
+	if here, err := r.store.known(ctx, []string{id}); len(here) > 0 || err != nil {
+		return "", err
+	}
+	return id, r.inbox.put(ctx, &arrival{
+		delivery: delivery{
+			guid: id, event: "pull_request", size: int64(len(found.GetPayload())), received: r.deps.Now(),
+			headers:     headers(metadata.Pairs("x-github-event", "pull_request"), "application/json"),
+			traceparent: telemetry.Traceparent(ctx),
+		},
+		payload: s2.EncodeSnappy(nil, found.GetPayload()),
+	})
+}
+
+// pullState names a state of a pull request: its head's sha, or once merged the
+// merge commit's.
+func pullState(repository int64, number int32, sha string) string {
+	return fmt.Sprintf("%d-%d-%s", repository, number, sha)
+}
+
+// toldOf is the pullState that an event tells its receivers of; "" for events
+// that tell of none.
+func toldOf(e *eventv1.Event) string {
+	pull := e.GetPullRequest().GetPullRequest()
+	if pull == nil {
+		return ""
+	}
+	sha := pull.GetHead().GetSha()
+	switch e.GetAction() {
+	case "opened", "reopened", "synchronize":
+	case "closed":
+		if sha = pull.GetMergeCommitSha(); !pull.GetMerged() {
+			return ""
+		}
+	default:
+		return ""
+	}
+	return pullState(e.GetRepository().GetId(), pull.GetNumber(), sha)
+}
