@@ -1,12 +1,15 @@
 package standalone_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/google/go-github/v62/github"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
@@ -19,23 +22,14 @@ import (
 func (s *storm) everyDeliveryIsDecided() {
 	undecided := []eventv1.Reason{eventv1.Reason_REASON_UNSPECIFIED, eventv1.Reason_REASON_MALFORMED, eventv1.Reason_REASON_GAVE_UP}
 	known := map[string]bool{}
-	request := &gatewayv1.ListDeliveriesRequest{PageSize: 500}
-	client := gatewayv1.NewDeliveryServiceClient(s.dial(s.t, "gateway"))
-	for more := true; more; more = request.GetPageToken() != "" {
-		page, err := client.ListDeliveries(asAdmin(s.t.Context()), request)
-		if err != nil {
-			s.t.Fatal(err)
+	for _, d := range s.deliveries() {
+		if known[d.GetId()] || len(d.GetForwards()) == 0 {
+			s.t.Errorf("delivery %s is known twice or has no receiver: %v", d.GetId(), d)
 		}
-		request.PageToken = page.GetNextPageToken()
-		for _, d := range page.GetDeliveries() {
-			if known[d.GetId()] || len(d.GetForwards()) == 0 {
-				s.t.Errorf("delivery %s is known twice or has no receiver: %v", d.GetId(), d)
-			}
-			known[d.GetId()] = true
-			for _, f := range d.GetForwards() {
-				if slices.Contains(undecided, f.GetDecision().GetReason()) {
-					s.t.Errorf("delivery %s: %s decided %v", d.GetId(), f.GetReceiver(), f.GetDecision())
-				}
+		known[d.GetId()] = true
+		for _, f := range d.GetForwards() {
+			if slices.Contains(undecided, f.GetDecision().GetReason()) {
+				s.t.Errorf("delivery %s: %s decided %v", d.GetId(), f.GetReceiver(), f.GetDecision())
 			}
 		}
 	}
@@ -46,23 +40,42 @@ func (s *storm) everyDeliveryIsDecided() {
 	}
 }
 
+// deliveries are all there are.
+func (s *storm) deliveries() (all []*gatewayv1.Delivery) {
+	s.t.Helper()
+	request := &gatewayv1.ListDeliveriesRequest{PageSize: 500}
+	client := gatewayv1.NewDeliveryServiceClient(s.dial(s.t, "gateway"))
+	for more := true; more; more = request.GetPageToken() != "" {
+		page, err := client.ListDeliveries(asAdmin(s.t.Context()), request)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		request.PageToken = page.GetNextPageToken()
+		all = append(all, page.GetDeliveries()...)
+	}
+	return all
+}
+
 // everyBuildIsRight compares the builds, and what GitHub shows of them, with what
 // the authors know.
 func (s *storm) everyBuildIsRight() []*schedulerv1.Build {
+	all := s.builds()
+	late := s.lateMerges(all)
 	for _, p := range s.proposals {
-		if p.merged != "" { // its test counts no more, if the news of the merge came first
-			s.shows(s.t, p.merged, "forge/deploy-staging", states()[schedulerv1.Build_STATE_PASSED])
-		} else {
+		switch {
+		case p.merged == "":
 			s.shows(s.t, p.head, "forge/test", states()[p.outcome()])
+		case !late[p.merged]: // its test counts no more, if the news of the merge came first
+			s.shows(s.t, p.merged, "forge/deploy-staging", states()[schedulerv1.Build_STATE_PASSED])
 		}
 	}
 	s.shows(s.t, s.promotion(s.t).HeadSHA, "forge/staging", "success")
 
 	told := map[string]bool{}
-	all := s.builds()
 	for _, b := range all { // newest first
 		superseded := b.GetReason() == schedulerv1.Build_REASON_SUPERSEDED && b.GetAction() != schedulerv1.Build_ACTION_DEPLOY_STAGING
-		if b.GetState() != s.outcomes[b.GetSha()] && !superseded {
+		contained := b.GetReason() == schedulerv1.Build_REASON_ALREADY_CONTAINED && late[b.GetSha()]
+		if b.GetState() != s.outcomes[b.GetSha()] && !superseded && !contained {
 			s.t.Errorf("%s of %.7s is %s, want %s: %s %s", b.GetContext(), b.GetSha(), b.GetState(), s.outcomes[b.GetSha()], b.GetReason(), b.GetMessage())
 		}
 		if target := b.GetSha() + b.GetContext(); !told[target] {
@@ -74,6 +87,48 @@ func (s *storm) everyBuildIsRight() []*schedulerv1.Build {
 		s.neverPendingAgain(sha)
 	}
 	return all
+}
+
+// lateMerges are the merge commits whose news came when a newer one had been
+// deployed. Whether before or after a build was made for it, the reason names a
+// deploy that passed, of a later merge.
+func (s *storm) lateMerges(builds []*schedulerv1.Build) map[string]bool {
+	s.t.Helper()
+	contains := map[string]string{} // by merge commit, the build that is said to contain it
+	byID := map[string]*schedulerv1.Build{}
+	for _, b := range builds {
+		byID[b.GetId()] = b
+		if b.GetReason() == schedulerv1.Build_REASON_ALREADY_CONTAINED {
+			contains[b.GetSha()] = strings.TrimPrefix(b.GetMessage(), "already contained in build ")
+		}
+	}
+	client := gatewayv1.NewDeliveryServiceClient(s.dial(s.t, "gateway"))
+	for _, d := range s.deliveries() {
+		for _, f := range d.GetForwards() {
+			if f.GetDecision().GetReason() != eventv1.Reason_REASON_ALREADY_CONTAINED {
+				continue
+			}
+			whole, err := client.GetDelivery(asAdmin(s.t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: d.GetId()})
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			var event github.PullRequestEvent
+			if err := json.Unmarshal(whole.GetDelivery().GetPayload(), &event); err != nil {
+				s.t.Fatalf("delivery %s: %v", d.GetId(), err)
+			}
+			contains[event.GetPullRequest().GetMergeCommitSHA()] = f.GetDecision().GetBuildIds()[0]
+		}
+	}
+	late := map[string]bool{}
+	for sha, id := range contains {
+		b := byID[id]
+		earlier, later := slices.Index(s.merges, sha), slices.Index(s.merges, b.GetSha())
+		if earlier < 0 || later < earlier || b.GetState() != schedulerv1.Build_STATE_PASSED {
+			s.t.Errorf("%.7s, merge %d, is said to be contained in %s, which %s merge %d", sha, earlier, id, b.GetState(), later)
+		}
+		late[sha] = later > earlier // the very same commit is told of twice
+	}
+	return late
 }
 
 // states are those of builds as statuses on GitHub.

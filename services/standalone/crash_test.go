@@ -79,6 +79,7 @@ type storm struct {
 	ledger string         // file with a line for each command that ran
 
 	proposals []*proposal
+	merges    []string                           // merge commits, in order
 	outcomes  map[string]schedulerv1.Build_State // what a build of a commit is to come to
 	answered  atomic.Int64                       // deliveries, by Forge
 	kills     int
@@ -152,6 +153,7 @@ func (s *storm) work() {
 		case p.passes:
 			p.merged = s.merge(s.t, p.number)
 			s.outcomes[p.merged] = schedulerv1.Build_STATE_PASSED
+			s.merges = append(s.merges, p.merged)
 		}
 	}
 	s.pause(500 * time.Millisecond)
