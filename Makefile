@@ -57,7 +57,7 @@ third_party/googleapis:
 $(BIN)/.%: .ci/tools/%/go.mod .ci/tools/%/go.sum
 	@echo "building the tools of .ci/tools/$* (once)"
 	@mkdir -p $(BIN)
-	@GOWORK=off go build -C .ci/tools/$* -o $(CURDIR)/$(BIN)/ tool
+	@GOWORK=off go build -C .ci/tools/$* -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ tool
 	@touch $@
 
 need:
