@@ -14,13 +14,14 @@ import (
 
 // commands are the verbs, one file each.
 type commands struct {
-	Up      up       `cmd:"" help:"Run Forge: all four services in one process."`
-	Demo    demo     `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
-	Check   check    `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
-	Recover recovery `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
-	Secret  secret   `cmd:"" help:"Make secrets."`
-	Cert    cert     `cmd:"" help:"Make certificates."`
-	Version version  `cmd:"" help:"Print the version."`
+	Up         up         `cmd:"" help:"Run Forge: all four services in one process."`
+	Demo       demo       `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	Check      check      `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
+	Deliveries deliveries `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
+	Recover    recovery   `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
+	Secret     secret     `cmd:"" help:"Make secrets."`
+	Cert       cert       `cmd:"" help:"Make certificates."`
+	Version    version    `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -4,20 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
-	"github.com/forge-ci/forge/services/kit/rpc"
-	"github.com/forge-ci/forge/services/settings"
 )
 
 type recovery struct {
-	settings.Common
-	settings.GRPC
+	remote
+	output
 	Since time.Duration `placeholder:"DURATION" help:"Sweep pull requests changed within this time, such as 72h. Default: since all was known."`
 }
 
@@ -26,31 +23,23 @@ const recoverWithin = 10 * time.Minute
 
 // Run has a running Forge look for what it missed and prints what it found.
 func (r recovery) Run() error {
-	admin, err := r.Admin()
-	if err != nil {
-		return err
-	}
-	conn, err := rpc.Dial(r.GRPCAddress, rpc.Peer{})
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // nothing is left to be sent
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+admin), recoverWithin)
-	defer cancel()
 	req := &gatewayv1.RecoverDeliveriesRequest{}
 	if r.Since > 0 {
 		req.Since = timestamppb.New(time.Now().Add(-r.Since))
 	}
-	found, err := gatewayv1.NewDeliveryServiceClient(conn).RecoverDeliveries(ctx, req)
+	var found *gatewayv1.RecoverDeliveriesResponse
+	err := r.call(recoverWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		found, err = gatewayv1.NewDeliveryServiceClient(conn).RecoverDeliveries(ctx, req)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("recover by the Forge at %s (FORGE_GRPC_ADDRESS): %w", r.GRPCAddress, err)
+		return err
 	}
-	return printRecovered(os.Stdout, found)
+	return r.print(found, func(out io.Writer) { printRecovered(out, found) })
 }
 
-func printRecovered(out io.Writer, found *gatewayv1.RecoverDeliveriesResponse) error {
-	var text []byte
-	say := func(format string, args ...any) { text = fmt.Appendf(text, format+"\n", args...) }
+func printRecovered(out io.Writer, found *gatewayv1.RecoverDeliveriesResponse) {
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	list := func(title string, all []*gatewayv1.RecoveredDelivery) {
 		if len(all) == 0 {
 			return
@@ -68,6 +57,4 @@ func printRecovered(out io.Writer, found *gatewayv1.RecoverDeliveriesResponse) e
 	for _, id := range found.GetSweptDeliveryIds() {
 		say("  %s", id)
 	}
-	_, err := out.Write(text)
-	return err
 }

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+)
+
+type deliveries struct {
+	List      listDeliveries    `cmd:"" default:"withargs" help:"List them, newest first, with what became of each."`
+	Show      showDelivery      `cmd:"" help:"Show one, with what each service decided."`
+	Redeliver redeliverDelivery `cmd:"" help:"Have one decided again."`
+}
+
+type listDeliveries struct {
+	remote
+	output
+	Event      string        `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
+	Repository string        `placeholder:"OWNER/NAME" help:"Only this repository."`
+	State      string        `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`
+	Since      time.Duration `placeholder:"DURATION" help:"Only those received within this time, such as 2h."`
+	Limit      int           `default:"20" help:"At most this many."`
+}
+
+// Run prints a line a delivery.
+func (l listDeliveries) Run() error {
+	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository}
+	if l.State != "" {
+		req.State = gatewayv1.Delivery_State(gatewayv1.Delivery_State_value["STATE_"+strings.ToUpper(l.State)])
+	}
+	if l.Since > 0 {
+		req.ReceiveTimeFrom = timestamppb.New(time.Now().Add(-l.Since))
+	}
+	var all gatewayv1.ListDeliveriesResponse
+	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		client := gatewayv1.NewDeliveryServiceClient(conn)
+		for len(all.GetDeliveries()) < l.Limit {
+			req.PageSize = int32(min(l.Limit-len(all.GetDeliveries()), 500)) //nolint:gosec // 500 at most
+			page, err := client.ListDeliveries(ctx, req)
+			if err != nil {
+				return err
+			}
+			all.Deliveries = append(all.Deliveries, page.GetDeliveries()...)
+			all.NextPageToken = page.GetNextPageToken()
+			if req.PageToken = page.GetNextPageToken(); req.GetPageToken() == "" {
+				break
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return l.print(&all, func(out io.Writer) { printDeliveries(out, all.GetDeliveries()) })
+}
+
+func printDeliveries(out io.Writer, all []*gatewayv1.Delivery) {
+	if len(all) == 0 {
+		fmt.Fprintln(out, "no deliveries") //nolint:errcheck // out is memory
+		return
+	}
+	rows := [][]string{{"RECEIVED", "ID", "EVENT", "REPOSITORY", "WHAT BECAME OF IT"}}
+	for _, d := range all {
+		rows = append(rows, []string{
+			moment(d.GetReceiveTime()), d.GetId(), eventName(d), cmp.Or(d.GetRepository(), "-"), becameOf(d),
+		})
+	}
+	printTable(out, rows)
+}
+
+// becameOf is the decision that people wait for: where the scheduler takes part,
+// its own.
+func becameOf(d *gatewayv1.Delivery) string {
+	forwards := d.GetForwards()
+	if len(forwards) == 0 {
+		return "-"
+	}
+	n := max(0, slices.IndexFunc(forwards, func(f *gatewayv1.Forward) bool { return f.GetReceiver() == "scheduler" }))
+	return fate(forwards[n])
+}
+
+// fate is what became of a delivery at one receiver.
+func fate(f *gatewayv1.Forward) string {
+	switch {
+	case f.GetDecision() != nil:
+		return f.GetDecision().GetText()
+	case f.GetError() != "":
+		return fmt.Sprintf("not decided after %d tries, next at %s: %s", f.GetAttempts(), moment(f.GetNextTryTime()), f.GetError())
+	default:
+		return "not decided yet"
+	}
+}
+
+func eventName(d *gatewayv1.Delivery) string {
+	return strings.TrimSpace(d.GetEvent() + " " + d.GetAction())
+}
+
+func moment(at *timestamppb.Timestamp) string {
+	if at == nil {
+		return "-"
+	}
+	return at.AsTime().Local().Format(time.DateTime)
+}
+
+type showDelivery struct {
+	remote
+	output
+	ID      string `arg:"" help:"X-GitHub-Delivery."`
+	Payload bool   `help:"Print the payload alone, as GitHub sent it."`
+}
+
+// Run prints all that is known of a delivery.
+func (s showDelivery) Run() error {
+	var answer *gatewayv1.GetDeliveryResponse
+	err := s.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		answer, err = gatewayv1.NewDeliveryServiceClient(conn).GetDelivery(ctx, &gatewayv1.GetDeliveryRequest{DeliveryId: s.ID})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.Payload {
+		_, err := os.Stdout.Write(answer.GetDelivery().GetPayload())
+		return err
+	}
+	return s.print(answer, func(out io.Writer) { printDelivery(out, answer.GetDelivery()) })
+}
+
+func printDelivery(out io.Writer, d *gatewayv1.Delivery) {
+	rows := [][]string{
+		{"delivery", d.GetId()},
+		{"event", eventName(d)},
+		{"repository", cmp.Or(d.GetRepository(), "-")},
+		{"received", moment(d.GetReceiveTime())},
+		{"payload", fmt.Sprintf("%d bytes", d.GetPayloadSize())},
+		{"trace", cmp.Or(d.GetTraceId(), "-")},
+	}
+	for _, f := range d.GetForwards() {
+		rows = append(rows, []string{f.GetReceiver(), fate(f)})
+		for _, id := range f.GetDecision().GetBuildIds() {
+			rows = append(rows, []string{"", "build " + id})
+		}
+	}
+	printTable(out, rows)
+}
+
+type redeliverDelivery struct {
+	remote
+	output
+	ID string `arg:"" help:"X-GitHub-Delivery."`
+}
+
+// Run has a delivery decided again.
+func (r redeliverDelivery) Run() error {
+	var answer *gatewayv1.RedeliverDeliveryResponse
+	err := r.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		answer, err = gatewayv1.NewDeliveryServiceClient(conn).RedeliverDelivery(ctx, &gatewayv1.RedeliverDeliveryRequest{DeliveryId: r.ID})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.print(answer, func(out io.Writer) {
+		_, _ = fmt.Fprintf(out, "%s is decided again; forge deliveries show %[1]s tells how\n", r.ID)
+	})
+}
