@@ -59,9 +59,12 @@ func newPages(deps Deps) (*pages, error) {
 
 func (p *pages) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
+	mux.HandleFunc("GET /deliveries", p.deliveries)
 	mux.HandleFunc("GET /builds/{id}", p.build)
 	mux.HandleFunc("GET /builds/{id}/log", p.log)
-	for name, kind := range map[string]string{"forge.css": "text/css; charset=utf-8", "forge.js": "text/javascript; charset=utf-8"} {
+	for name, kind := range map[string]string{
+		"forge.css": "text/css; charset=utf-8", "forge.js": "text/javascript; charset=utf-8", "deliveries.js": "text/javascript; charset=utf-8",
+	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
 			secure(w, kind)
 			w.Header().Set("Cache-Control", "max-age=300")
@@ -94,6 +97,11 @@ func (p *pages) render(w http.ResponseWriter, r *http.Request, code int, name st
 
 func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
+}
+
+// deliveries is a page that asks the JSON API, with the token of whoever looks.
+func (p *pages) deliveries(w http.ResponseWriter, r *http.Request) {
+	p.render(w, r, http.StatusOK, "deliveries.html", nil)
 }
 
 // trouble is a page that says why there is no other.

@@ -105,7 +105,7 @@ func TestPagesRunNothingForeign(t *testing.T) {
 	w.rooms.builds.build = failedBuild()
 	for path, kind := range map[string]string{
 		"/": "text/html", "/builds/b1": "text/html", "/builds/b1/log": "text/plain", "/builds/no": "text/html",
-		"/forge.css": "text/css", "/forge.js": "text/javascript",
+		"/forge.css": "text/css", "/forge.js": "text/javascript", "/deliveries": "text/html", "/deliveries.js": "text/javascript",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+path, nil)
 		if err != nil {
