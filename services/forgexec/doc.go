@@ -12,6 +12,7 @@
 //   - The source never writes outside the workspace, nor leaves a link there
 //     that leads out of it.
 //   - No process of a step outlives the last step.
+//   - No secret leaves it: what is reported is masked before it is kept.
 //
 // Main is a process of its own: it reaps every child it has, answers SIGTERM and
 // changes the attributes of the process.

@@ -31,10 +31,12 @@ func commandEnvironment(container []string, workspace string) map[string]string 
 	return env
 }
 
-// joined returns NAME=value lines, those of the plan in place of the container's.
-func joined(container, plan map[string]string) []string {
-	env := maps.Clone(container)
-	maps.Copy(env, plan)
+// joined returns NAME=value lines; of one name the last counts.
+func joined(all ...map[string]string) []string {
+	env := map[string]string{}
+	for _, some := range all {
+		maps.Copy(env, some)
+	}
 	lines := make([]string, 0, len(env))
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		lines = append(lines, name+"="+env[name])

@@ -90,8 +90,11 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 	processes := newProcesses()
 	defer processes.stop()
 	run := &runner{
-		processes: processes, workspace: workspace, notice: env[noticeEnv],
+		processes: processes, workspace: workspace,
 		environ: commandEnvironment(environ, workspace.path),
+	}
+	if notice := env[noticeEnv]; notice != "" {
+		run.notices = []string{notice}
 	}
 	if plan != "" {
 		return runLocally(ctx, run, plan, source, stdout)

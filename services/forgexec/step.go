@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/mask"
 )
 
 // background is how long a step's output may stay open after its shell has ended.
@@ -28,7 +31,8 @@ type runner struct {
 	processes *processes
 	workspace *workspace
 	environ   map[string]string
-	notice    string
+	notices   []string // for the top of the log
+	masker    *mask.Masker
 	budget    *budget // of the log
 	// report may block while too much output waits to be sent.
 	report func(*schedulerv1.Report)
@@ -58,6 +62,13 @@ func halted(ctx context.Context) *halt {
 // steps runs one after the other until one fails, and reports them. When it
 // returns nothing of them runs any more.
 func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.Ended {
+	r.masker = mask.New(slices.Collect(maps.Values(plan.GetSecrets())))
+	ended := r.each(ctx, plan)
+	ended.Message = r.masker.String(ended.GetMessage())
+	return ended
+}
+
+func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.Ended {
 	defer r.processes.killRest()
 	if timeout := plan.GetTimeout().AsDuration(); timeout > 0 {
 		var cancel context.CancelFunc
@@ -65,11 +76,12 @@ func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1
 			&halt{cause: schedulerv1.Ended_CAUSE_TIMED_OUT, message: "the build ran into its timeout of " + short(timeout)})
 		defer cancel()
 	}
+	r.notices = append(r.notices, plan.GetNotices()...)
 	if _, err := os.Lstat(filepath.Join(r.workspace.path, ".gitmodules")); err == nil {
-		r.notice = strings.TrimPrefix(r.notice+"\n"+submodulesNotice, "\n")
+		r.notices = append(r.notices, submodulesNotice)
 	}
 	r.budget = &budget{limit: plan.GetLogLimit(), left: plan.GetLogLimit()}
-	env := joined(r.environ, plan.GetEnvironment())
+	env := joined(r.environ, plan.GetEnvironment(), plan.GetSecrets())
 	for n, step := range plan.GetSteps() {
 		if ctx.Err() != nil {
 			return halted(ctx).ended()
@@ -113,19 +125,22 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 	}
 	r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepStarted{StepStarted: &schedulerv1.StepStarted{Number: step.GetNumber()}}})
 	printed := func(data []byte) {
-		r.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: step.GetNumber(), Data: data}}})
+		for part := range slices.Chunk(data, chunk) {
+			r.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: step.GetNumber(), Data: part}}})
+		}
 	}
-	if r.notice != "" {
-		printed([]byte(r.notice + "\n"))
-		r.notice = ""
+	for _, notice := range r.notices {
+		printed([]byte(notice + "\n"))
 	}
+	r.notices = nil
 
-	share := r.budget.step(last, printed)
-	pump := &pump{r: output, emit: share.write}
+	share, masked := r.budget.step(last, printed), r.masker.Stream()
+	pump := &pump{r: output, emit: func(data []byte) { share.write(masked.Write(data)) }}
 	closed := make(chan bool, 1)
 	go func() { closed <- pump.run() }()
 	status, stopped := wait(ctx, pid, grace, ended, pump)
 	eof := <-closed
+	share.write(masked.Flush())
 	share.end()
 	if !eof && !stopped {
 		signalGroup(pid, syscall.SIGKILL)

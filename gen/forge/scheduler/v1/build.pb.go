@@ -216,6 +216,9 @@ const (
 	// Cancelled: the pull request's base is now a branch that nothing is built
 	// for.
 	Build_REASON_BASE_CHANGED Build_Reason = 20
+	// Errored: a secret that .forge.yml names cannot be had; the message says
+	// why, and what to do.
+	Build_REASON_SECRET_UNAVAILABLE Build_Reason = 21
 )
 
 // Enum value maps for Build_Reason.
@@ -242,6 +245,7 @@ var (
 		18: "REASON_ENGINE_UNAVAILABLE",
 		19: "REASON_NO_MATCHING_PATHS",
 		20: "REASON_BASE_CHANGED",
+		21: "REASON_SECRET_UNAVAILABLE",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -265,6 +269,7 @@ var (
 		"REASON_ENGINE_UNAVAILABLE":    18,
 		"REASON_NO_MATCHING_PATHS":     19,
 		"REASON_BASE_CHANGED":          20,
+		"REASON_SECRET_UNAVAILABLE":    21,
 	}
 )
 
@@ -419,9 +424,11 @@ type Build struct {
 	// access.
 	ApprovedBy string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
 	// For a roll back: the earlier successful deploy that it repeats.
-	RollBackOf    string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RollBackOf string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
+	// .forge.yml names secrets, which a fork's build does not get.
+	SecretsWithheld bool `protobuf:"varint,63,opt,name=secrets_withheld,json=secretsWithheld,proto3" json:"secrets_withheld,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Build) Reset() {
@@ -676,6 +683,13 @@ func (x *Build) GetRollBackOf() string {
 		return x.RollBackOf
 	}
 	return ""
+}
+
+func (x *Build) GetSecretsWithheld() bool {
+	if x != nil {
+		return x.SecretsWithheld
+	}
+	return false
 }
 
 // Step is one command of a build.
@@ -1633,7 +1647,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x10\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x10\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1675,7 +1689,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\vapproved_by\x18= \x01(\tR\n" +
 	"approvedBy\x12 \n" +
 	"\froll_back_of\x18> \x01(\tR\n" +
-	"rollBackOf\"\xde\x01\n" +
+	"rollBackOf\x12)\n" +
+	"\x10secrets_withheld\x18? \x01(\bR\x0fsecretsWithheld\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -1695,7 +1710,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xbd\x04\n" +
+	"\vACTION_PUSH\x10\x05\"\xdc\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -1718,7 +1733,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x18REASON_ALREADY_CONTAINED\x10\x11\x12\x1d\n" +
 	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\x12\x1c\n" +
 	"\x18REASON_NO_MATCHING_PATHS\x10\x13\x12\x17\n" +
-	"\x13REASON_BASE_CHANGED\x10\x14\"\xcc\x03\n" +
+	"\x13REASON_BASE_CHANGED\x10\x14\x12\x1d\n" +
+	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\"\xcc\x03\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +

@@ -315,7 +315,10 @@ type Hello struct {
 	// The runner has the plan already and must not be sent it again.
 	HasPlan bool `protobuf:"varint,3,opt,name=has_plan,json=hasPlan,proto3" json:"has_plan,omitempty"`
 	// The runner has unpacked the source already.
-	HasSource     bool `protobuf:"varint,4,opt,name=has_source,json=hasSource,proto3" json:"has_source,omitempty"`
+	HasSource bool `protobuf:"varint,4,opt,name=has_source,json=hasSource,proto3" json:"has_source,omitempty"`
+	// The runner masks secrets in all it reports. Without this it gets none, and
+	// a build that needs some ends.
+	MasksSecrets  bool `protobuf:"varint,20,opt,name=masks_secrets,json=masksSecrets,proto3" json:"masks_secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +377,13 @@ func (x *Hello) GetHasPlan() bool {
 func (x *Hello) GetHasSource() bool {
 	if x != nil {
 		return x.HasSource
+	}
+	return false
+}
+
+func (x *Hello) GetMasksSecrets() bool {
+	if x != nil {
+		return x.MasksSecrets
 	}
 	return false
 }
@@ -441,7 +451,12 @@ type Plan struct {
 	// How many bytes the attempt's log may have; 0 is no limit. What the steps
 	// print beyond is left out by the runner, which says so in the log: of each
 	// step it keeps the beginning and the end.
-	LogLimit      int64 `protobuf:"varint,8,opt,name=log_limit,json=logLimit,proto3" json:"log_limit,omitempty"`
+	LogLimit int64 `protobuf:"varint,8,opt,name=log_limit,json=logLimit,proto3" json:"log_limit,omitempty"`
+	// Set like the environment, in place of what that has by the same name, and
+	// masked in all that is reported.
+	Secrets map[string]string `protobuf:"bytes,20,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Lines for the top of the log, from Forge.
+	Notices       []string `protobuf:"bytes,21,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +545,20 @@ func (x *Plan) GetLogLimit() int64 {
 		return x.LogLimit
 	}
 	return 0
+}
+
+func (x *Plan) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *Plan) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
 }
 
 type PlannedStep struct {
@@ -1235,15 +1264,16 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"x\n" +
+	"\amessage\"\x9d\x01\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
 	"\bhas_plan\x18\x03 \x01(\bR\ahasPlan\x12\x1d\n" +
 	"\n" +
-	"has_source\x18\x04 \x01(\bR\thasSource\"2\n" +
+	"has_source\x18\x04 \x01(\bR\thasSource\x12#\n" +
+	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xbb\x03\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xd2\x04\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -1252,8 +1282,13 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12/\n" +
 	"\x05grace\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x127\n" +
 	"\theartbeat\x18\a \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x1b\n" +
-	"\tlog_limit\x18\b \x01(\x03R\blogLimit\x1a>\n" +
+	"\tlog_limit\x18\b \x01(\x03R\blogLimit\x12?\n" +
+	"\asecrets\x18\x14 \x03(\v2%.forge.scheduler.v1.Plan.SecretsEntryR\asecrets\x12\x18\n" +
+	"\anotices\x18\x15 \x03(\tR\anotices\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
 	"\vPlannedStep\x12\x16\n" +
@@ -1322,7 +1357,7 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Ended_Cause)(0),              // 0: forge.scheduler.v1.Ended.Cause
 	(*AttachRequest)(nil),         // 1: forge.scheduler.v1.AttachRequest
@@ -1342,8 +1377,9 @@ var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(*StepEnded)(nil),             // 15: forge.scheduler.v1.StepEnded
 	(*Ended)(nil),                 // 16: forge.scheduler.v1.Ended
 	nil,                           // 17: forge.scheduler.v1.Plan.EnvironmentEntry
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	nil,                           // 18: forge.scheduler.v1.Plan.SecretsEntry
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
@@ -1355,24 +1391,25 @@ var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	9,  // 6: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
 	6,  // 7: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
 	17, // 8: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	18, // 9: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	18, // 10: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	18, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	19, // 12: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	11, // 13: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	13, // 14: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	14, // 15: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	15, // 16: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	16, // 17: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	12, // 18: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	0,  // 19: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	1,  // 20: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 21: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	19, // 9: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	19, // 10: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	19, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	18, // 12: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	20, // 13: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	11, // 14: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	13, // 15: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	14, // 16: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	15, // 17: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	16, // 18: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	12, // 19: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	0,  // 20: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	1,  // 21: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 22: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	22, // [22:23] is the sub-list for method output_type
+	21, // [21:22] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -1405,7 +1442,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
