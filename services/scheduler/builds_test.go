@@ -237,6 +237,7 @@ func TestOnlyTheGatewaySendsEventsAndOnlyTheAdminSteers(t *testing.T) {
 		{schedulerv1.EventService_ServiceDesc.ServiceName, len(schedulerv1.EventService_ServiceDesc.Methods) + len(schedulerv1.EventService_ServiceDesc.Streams)},
 		{schedulerv1.BuildService_ServiceDesc.ServiceName, len(schedulerv1.BuildService_ServiceDesc.Methods) + len(schedulerv1.BuildService_ServiceDesc.Streams)},
 		{schedulerv1.EnvironmentService_ServiceDesc.ServiceName, len(schedulerv1.EnvironmentService_ServiceDesc.Methods)},
+		{schedulerv1.SecretService_ServiceDesc.ServiceName, len(schedulerv1.SecretService_ServiceDesc.Methods)},
 		{schedulerv1.RunnerService_ServiceDesc.ServiceName, len(schedulerv1.RunnerService_ServiceDesc.Methods) + len(schedulerv1.RunnerService_ServiceDesc.Streams)},
 	}
 	for _, service := range services {
@@ -256,6 +257,7 @@ func TestNewRefusesWhatItCannotWorkWith(t *testing.T) {
 	for want, deps := range map[string]Deps{
 		`fork policy "": use approve, run or never`:        {Capacity: 1},
 		"capacity: at least one build must be able to run": {ForkPolicy: "run"},
+		"secrets keys: at least one is needed":             {ForkPolicy: "run", Capacity: 1},
 	} {
 		if _, err := New(deps); err == nil || err.Error() != want {
 			t.Errorf("err = %v, want %s", err, want)

@@ -19,14 +19,15 @@ var wholeSha = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // CreateBuild builds a commit of a branch.
 func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
-	owner, name, ok := strings.Cut(req.GetRepository(), "/")
+	owner, name, err := splitRepository(req.GetRepository())
+	if err != nil {
+		return nil, err
+	}
 	action := req.GetAction()
 	if action == schedulerv1.Build_ACTION_UNSPECIFIED {
 		action = schedulerv1.Build_ACTION_TEST
 	}
 	switch {
-	case !ok || owner == "" || name == "" || strings.Contains(name, "/"):
-		return nil, fault.New(fault.Invalid, "repository: expected owner/name")
 	case req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()):
 		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
 	case purposeOf(action).name == "":
@@ -45,6 +46,14 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 		pull: &eventv1.PullRequest{Title: found.title, Base: &eventv1.PullRequestBranch{Ref: found.branch}},
 	})
 	return &schedulerv1.CreateBuildResponse{Build: b}, err
+}
+
+func splitRepository(repository string) (owner, name string, err error) {
+	owner, name, ok := strings.Cut(repository, "/")
+	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
+		return "", "", fault.New(fault.Invalid, "repository: expected owner/name")
+	}
+	return owner, name, nil
 }
 
 // mayDeploy is an error for a deploy of what only a merge, or a roll back, may

@@ -422,6 +422,7 @@ func (s *Service) newBuild(ctx context.Context, t *tx, p planned) *build {
 	}
 	if b.GetFork() {
 		// What is not in the build's config can reach its container by no way.
+		b.SecretsWithheld = len(b.config.GetSecrets()) > 0
 		b.config.Secrets, b.config.Ports = nil, nil
 	}
 	b.EnvironmentUrl = b.job().GetUrl()

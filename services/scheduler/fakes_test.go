@@ -98,6 +98,7 @@ type fakeConfig struct {
 	configv1.UnimplementedCommitServiceServer
 	mu        sync.Mutex
 	answers   map[string]*configv1.GetBuildConfigResponse // by sha; else usual
+	secrets   []string                                    // named by the usual answer
 	err       error
 	source    []string
 	sourceErr []error // one per call, before anything is sent
@@ -137,7 +138,9 @@ func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildCon
 			Outcome: answer.GetOutcome(), NoMatchingPaths: answer.GetNoMatchingPaths() && req.GetChange() != nil,
 		}, nil
 	}
-	return valid(usual()), c.err
+	config := usual()
+	config.Secrets = c.secrets
+	return valid(config), c.err
 }
 
 func (c *fakeConfig) GetSource(_ *configv1.GetSourceRequest, stream configv1.SourceService_GetSourceServer) error {

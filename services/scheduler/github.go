@@ -113,6 +113,22 @@ func (a *asker) pullRequest(ctx context.Context, event *eventv1.Event, number in
 	return pull, nil
 }
 
+// repository is a repository as it is now.
+func (a *asker) repository(ctx context.Context, owner, name string) (*eventv1.Repository, error) {
+	client, err := a.client(&eventv1.Repository{Owner: owner, Name: name}, 0)
+	if err != nil {
+		return nil, err
+	}
+	repo, _, err := client.Repositories.Get(ctx, owner, name)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s/%s: %w", owner, name, failure(err))
+	}
+	return &eventv1.Repository{
+		Id: repo.GetID(), Owner: repo.GetOwner().GetLogin(), Name: repo.GetName(), DefaultBranch: repo.GetDefaultBranch(),
+		Private: repo.GetPrivate(), Fork: repo.GetFork(), Archived: repo.GetArchived(),
+	}, nil
+}
+
 // branchCommit is a commit that a branch holds.
 type branchCommit struct {
 	repository *eventv1.Repository
@@ -125,20 +141,17 @@ type branchCommit struct {
 // that the branch does not hold is fault.NotFound, whether GitHub has it or not:
 // through a repository all commits of its forks can be read.
 func (a *asker) branchCommit(ctx context.Context, owner, name, branch, sha string) (branchCommit, error) {
+	repository, err := a.repository(ctx, owner, name)
+	if err != nil {
+		return branchCommit{}, err
+	}
 	client, err := a.client(&eventv1.Repository{Owner: owner, Name: name}, 0)
 	if err != nil {
 		return branchCommit{}, err
 	}
-	repo, _, err := client.Repositories.Get(ctx, owner, name)
-	if err != nil {
-		return branchCommit{}, fmt.Errorf("repository %s/%s: %w", owner, name, failure(err))
-	}
-	found := branchCommit{branch: branch, sha: sha, repository: &eventv1.Repository{
-		Id: repo.GetID(), Owner: repo.GetOwner().GetLogin(), Name: repo.GetName(), DefaultBranch: repo.GetDefaultBranch(),
-		Private: repo.GetPrivate(), Fork: repo.GetFork(), Archived: repo.GetArchived(),
-	}}
+	found := branchCommit{branch: branch, sha: sha, repository: repository}
 	if branch == "" {
-		found.branch = repo.GetDefaultBranch()
+		found.branch = repository.GetDefaultBranch()
 	}
 	tip, _, err := client.Git.GetRef(ctx, owner, name, branchRef+found.branch)
 	if err != nil {

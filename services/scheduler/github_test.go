@@ -28,6 +28,7 @@ type fakeGitHub struct {
 
 	mu       sync.Mutex
 	down     bool
+	gone     bool                            // the repository is
 	may      map[string]string               // login: permission
 	pulls    map[string]*eventv1.PullRequest // by number
 	branches map[string][]string             // their commits, the newest first
@@ -41,6 +42,9 @@ func newGitHub(t *testing.T) *fakeGitHub {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /repos/Acme/shop", g.answer(func(*http.Request) any {
+		if g.gone {
+			return nil
+		}
 		return map[string]any{"id": 7, "name": "shop", "default_branch": "main", "owner": map[string]any{"login": "Acme"}}
 	}))
 	mux.HandleFunc("GET /repos/Acme/shop/collaborators/{user}/permission", g.answer(g.permission))

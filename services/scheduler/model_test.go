@@ -171,6 +171,7 @@ func (m *model) restart(reopen bool) {
 	service, err := New(Deps{
 		DB: m.db, Engine: m.engine, Capacity: 2, ForkPolicy: forkRun, Now: m.clock.Now,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Log: slog.New(slog.DiscardHandler),
+		SecretsKeys: [][]byte{make([]byte, 32)},
 	})
 	if err != nil {
 		m.t.Fatal(err)

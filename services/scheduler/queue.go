@@ -124,6 +124,10 @@ func (s *Service) askEngine(ctx context.Context, c start) error {
 	if err := s.startWanted(ctx, b); err != nil {
 		return err
 	}
+	// What else goes wrong with them the runner hears, which asks again.
+	if _, _, err := s.handed(ctx, b); is[noSecrets](err) {
+		return err
+	}
 	return s.Engine.Start(ctx, Spec{
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
@@ -179,6 +183,8 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 			return nil
 		case fault.Is(answer, fault.Invalid):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
+		case is[noSecrets](answer):
+			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
 		case is[contained](answer):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())
 		default:

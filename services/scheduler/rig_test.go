@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ type rig struct {
 	events  schedulerv1.EventServiceClient
 	runners schedulerv1.RunnerServiceClient
 	places  schedulerv1.EnvironmentServiceClient // as the admin
+	secrets schedulerv1.SecretServiceClient      // as the admin
 	halt    func()
 }
 
@@ -91,7 +93,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r.deps = Deps{
 		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
-		ExternalURL: "https://forge.example/", GitHubAPIURL: r.github.url, RunnerURL: "unix:///run/forge/runner.sock",
+		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", GitHubAPIURL: r.github.url, RunnerURL: "unix:///run/forge/runner.sock",
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })
@@ -160,6 +162,7 @@ func (r *rig) start() {
 	r.events = schedulerv1.NewEventServiceClient(gateway)
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners = schedulerv1.NewRunnerServiceClient(runner)
 	r.halt = func() {
 		for _, conn := range []*grpc.ClientConn{gateway, admin, runner} {

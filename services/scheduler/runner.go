@@ -99,7 +99,7 @@ type attachment struct {
 }
 
 func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error {
-	if err := at.welcome(hello); err != nil {
+	if err := at.welcome(ctx, hello); err != nil {
 		return err
 	}
 	var working sync.WaitGroup
@@ -154,14 +154,43 @@ func endOfStream(err error) error {
 	return err
 }
 
-func (at *attachment) welcome(hello *schedulerv1.Hello) error {
+func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) error {
 	err := at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Welcome{
 		Welcome: &schedulerv1.Welcome{StoredSequence: at.attempt.sequence},
 	}})
 	if err != nil || hello.GetHasPlan() {
 		return err
 	}
-	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: at.service.runnerPlan(at.build)}})
+	plan, err := at.service.runnerPlan(ctx, at.build)
+	if err == nil && len(plan.GetSecrets()) > 0 && !hello.GetMasksSecrets() {
+		err = noSecrets("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
+	}
+	if is[noSecrets](err) {
+		return at.service.giveUp(ctx, at.attempt, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: plan}})
+}
+
+// giveUp ends an attempt that has not begun its work, since it lacks secrets.
+func (s *Service) giveUp(ctx context.Context, of *attempt, message string) error {
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		b, err := t.build(ctx, of.buildID)
+		if err != nil {
+			return err
+		}
+		a, err := t.attempt(ctx, of.buildID, of.number)
+		if err != nil || a.ended {
+			return err
+		}
+		return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, message)
+	})
+	if err != nil {
+		return err
+	}
+	return attemptOver(of)
 }
 
 // receive reads reports until the stream ends, which gRPC sees to when its

@@ -68,6 +68,9 @@ type Deps struct {
 	// LogLimit is how many bytes the log of an attempt may have, but for the
 	// runner's words; 0 is no limit.
 	LogLimit int64
+	// SecretsKeys are of 32 bytes each: secrets are encrypted with the first and
+	// decrypted with any.
+	SecretsKeys [][]byte
 	// LogRetention and BuildRetention are how long what has ended is kept; 0 is
 	// for good.
 	LogRetention, BuildRetention time.Duration
@@ -83,11 +86,13 @@ type Service struct {
 	schedulerv1.UnimplementedEventServiceServer
 	schedulerv1.UnimplementedBuildServiceServer
 	schedulerv1.UnimplementedEnvironmentServiceServer
+	schedulerv1.UnimplementedSecretServiceServer
 	Deps
 
 	tracer   trace.Tracer
 	store    *store
 	hub      *hub
+	keyring  *keyring
 	configs  configv1.BuildConfigServiceClient
 	sources  configv1.SourceServiceClient
 	commits  configv1.CommitServiceClient
@@ -139,6 +144,9 @@ func New(deps Deps) (*Service, error) {
 		reporter: reporterv1.NewReportServiceClient(deps.Reporter),
 	}
 	var err error
+	if s.keyring, err = newKeyring(deps.SecretsKeys, deps.Random); err != nil {
+		return nil, err
+	}
 	if s.github, err = newAsker(deps); err != nil {
 		return nil, err
 	}
@@ -155,6 +163,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterEventServiceServer(reg, s)
 	schedulerv1.RegisterBuildServiceServer(reg, s)
 	schedulerv1.RegisterEnvironmentServiceServer(reg, s)
+	schedulerv1.RegisterSecretServiceServer(reg, s)
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -181,6 +190,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.EnvironmentService_FreezeEnvironment_FullMethodName:   {},
 		schedulerv1.EnvironmentService_UnfreezeEnvironment_FullMethodName: {},
 		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {},
+
+		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
+		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},
+		schedulerv1.SecretService_DeleteSecret_FullMethodName: {},
 	}
 }
 
@@ -188,6 +201,9 @@ func Access() map[string]rpc.Access {
 func (s *Service) Run(ctx context.Context) error {
 	defer s.github.transport.CloseIdleConnections()
 	if err := s.store.freeLeases(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("scheduler: %w", err)
+	}
+	if err := s.renewSecrets(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strconv"
@@ -44,17 +45,22 @@ func (b *build) variables() map[string]string {
 	return all
 }
 
-// runnerPlan is what a runner is sent.
-func (s *Service) runnerPlan(b *build) *schedulerv1.Plan {
+// runnerPlan is what a runner is sent; its error is that of handed.
+func (s *Service) runnerPlan(ctx context.Context, b *build) (*schedulerv1.Plan, error) {
+	secrets, notices, err := s.handed(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	plan := &schedulerv1.Plan{
 		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: b.variables(),
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Grace), Heartbeat: durationpb.New(s.Heartbeat),
 		LogLimit: s.LogLimit,
+		Secrets:  secrets, Notices: notices,
 	}
 	for _, step := range b.plannedSteps() {
 		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun()})
 	}
-	return plan
+	return plan, nil
 }
 
 // plannedSteps are the steps of a build as they stand before it runs.

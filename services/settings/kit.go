@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"unicode"
 
 	"github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/rpc"
@@ -27,22 +29,74 @@ func (c Common) Admin() (string, error) {
 	if c.AdminToken != "" {
 		return c.AdminToken, nil
 	}
-	path := filepath.Join(c.DataDir, "admin-token")
-	kept, err := os.ReadFile(path)
-	if token := strings.TrimSpace(string(kept)); err == nil && token != "" {
-		return token, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("admin token: %w", err)
-	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
-		return "", fmt.Errorf("data directory (FORGE_DATA_DIR): %w", err)
-	}
-	token := rand.Text()
-	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+	token, err := c.kept("admin-token", rand.Text)
+	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
 	}
 	return token, nil
+}
+
+// kept is what a file in the data directory holds. One that is not there is made,
+// for its owner only, and by one process if several start at once.
+func (c Common) kept(name string, fresh func() string) (string, error) {
+	path := filepath.Join(c.DataDir, name)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return "", fmt.Errorf("data directory (FORGE_DATA_DIR): %w", err)
+		}
+		// Written before it has its name, so that nobody reads a part of it.
+		draft := path + "." + rand.Text()
+		defer os.Remove(draft) //nolint:errcheck // it may not have been made
+		if err := os.WriteFile(draft, []byte(fresh()+"\n"), 0o600); err != nil {
+			return "", err
+		}
+		if err := os.Link(draft, path); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		text, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	kept := strings.TrimSpace(string(text))
+	if kept == "" {
+		return "", fmt.Errorf("%s is empty; without the file a new one is made", path)
+	}
+	return kept, nil
+}
+
+// NewSecret is 256 random bits in 64 hexadecimal digits.
+func NewSecret() string {
+	bits := make([]byte, 32)
+	_, _ = rand.Read(bits) // never returns an error
+	return hex.EncodeToString(bits)
+}
+
+// Keys returns the keys of secrets, the one that encrypts first. Where none is
+// set, those in the data directory count, the first of which is made at first start.
+func (s Scheduler) Keys(c Common) ([][]byte, error) {
+	text, err := settings.FromFile(s.SecretsKey, s.SecretsKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_SECRETS_KEY: %w", err)
+	}
+	if text == "" && s.SecretsKeyFile == "" {
+		if text, err = c.kept("secrets-key", NewSecret); err != nil {
+			return nil, fmt.Errorf("key of secrets: %w", err)
+		}
+	}
+	var keys [][]byte
+	for n, digits := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+		key, err := hex.DecodeString(digits)
+		if err != nil || len(key) != 32 {
+			return nil, fmt.Errorf("FORGE_SECRETS_KEY: key %d is not of 64 hexadecimal digits; forge secret new makes one", n+1)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("FORGE_SECRETS_KEY_FILE: %s holds no key", s.SecretsKeyFile)
+	}
+	return keys, nil
 }
 
 // Database says which database a room opens.

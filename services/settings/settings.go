@@ -91,6 +91,8 @@ type Scheduler struct {
 	Memory              Size          `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
 	MaxMemory           Size          `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
 	LogLimit            Size          `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
+	SecretsKey          string        `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+	SecretsKeyFile      string        `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	LogRetention        time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
 }
@@ -112,4 +114,4 @@ var ForBuilds = []string{
 
 // Reserved are names that are settled on and do nothing yet: accepted, so that
 // one environment serves this version and the next.
-var Reserved = []string{"FORGE_BLOB_URL", "FORGE_SECRETS_KEY", "FORGE_SECRETS_KEY_FILE"}
+var Reserved = []string{"FORGE_BLOB_URL"}

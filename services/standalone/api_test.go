@@ -86,6 +86,10 @@ func binding(method protoreflect.MethodDescriptor) string {
 		return "`GET " + rule.GetGet() + "`"
 	case rule.GetPost() != "":
 		return "`POST " + rule.GetPost() + "`"
+	case rule.GetPut() != "":
+		return "`PUT " + rule.GetPut() + "`"
+	case rule.GetDelete() != "":
+		return "`DELETE " + rule.GetDelete() + "`"
 	default:
 		return ""
 	}

@@ -55,6 +55,10 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	if err != nil {
 		return nil, err
 	}
+	keys, err := s.Keys(s.Common)
+	if err != nil {
+		return nil, err
+	}
 
 	web, err := s.ListenHTTP()
 	if err != nil {
@@ -121,7 +125,8 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
 		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
-		Log: tel.Log, Tracer: tel.Tracer,
+		SecretsKeys: keys,
+		Log:         tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
 		return nil, err

@@ -19,7 +19,8 @@ type commands struct {
 	Check      check      `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries deliveries `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
 	Recover    recovery   `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
-	Secret     secret     `cmd:"" help:"Make secrets."`
+	Secrets    secrets    `cmd:"" help:"Set, list and delete the secrets that builds get."`
+	Secret     secret     `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert       cert       `cmd:"" help:"Make certificates."`
 	Version    version    `cmd:"" help:"Print the version."`
 }

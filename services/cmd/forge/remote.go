@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -30,6 +31,9 @@ const callWithin = 30 * time.Second
 
 // call connects and calls with the admin token.
 func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientConnInterface) error) error {
+	if _, err := os.Stat(filepath.Join(r.DataDir, "admin-token")); r.AdminToken == "" && err != nil {
+		return fmt.Errorf("no admin token: set FORGE_ADMIN_TOKEN, or FORGE_DATA_DIR to where Forge keeps it: %w", err)
+	}
 	admin, err := r.Admin()
 	if err != nil {
 		return err

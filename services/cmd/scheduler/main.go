@@ -54,6 +54,10 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
+	keys, err := f.Keys(f.Common)
+	if err != nil {
+		return err
+	}
 	serving, err := f.Server("scheduler", f.GRPCAddress, admin, scheduler.Access(), tel)
 	if err != nil {
 		return err
@@ -96,7 +100,8 @@ func run(ctx context.Context, f flags) (err error) {
 		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
 		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory),
 		LogLimit: int64(f.LogLimit), LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
-		Log: tel.Log, Tracer: tel.Tracer,
+		SecretsKeys: keys,
+		Log:         tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
 		return err

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+	"google.golang.org/grpc"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+type secrets struct {
+	Set    setSecret    `cmd:"" help:"Set a secret; its value is read from standard input, or asked for."`
+	List   listSecrets  `cmd:"" help:"List the names of secrets. Values are never shown."`
+	Delete deleteSecret `cmd:"" help:"Delete a secret."`
+}
+
+// secretsWithin leaves GitHub time to be asked which repository is meant.
+const secretsWithin = time.Minute
+
+// secretOf says which secret it is.
+type secretOf struct {
+	Name        string `arg:"" help:"The variable that builds have it in."`
+	Repo        string `required:"" placeholder:"OWNER/NAME" help:"The repository it belongs to."`
+	Environment string `enum:",staging,production" default:"" placeholder:"NAME" help:"Only for deploys to staging, or production. Default: every build."`
+}
+
+func (s secretOf) String() string {
+	if s.Environment == "" {
+		return fmt.Sprintf("secret %s of %s", s.Name, s.Repo)
+	}
+	return fmt.Sprintf("secret %s of %s for %s", s.Name, s.Repo, s.Environment)
+}
+
+type setSecret struct {
+	remote
+	secretOf
+}
+
+// Run sets a secret. Its value is never an argument, which others on the machine
+// could see.
+func (s setSecret) Run() error {
+	value, err := readSecret(os.Stdin, os.Stderr, s.Name)
+	if err != nil {
+		return err
+	}
+	return s.set(os.Stdout, value)
+}
+
+func (s setSecret) set(out io.Writer, value string) error {
+	return s.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		answer, err := schedulerv1.NewSecretServiceClient(conn).SetSecret(ctx, &schedulerv1.SetSecretRequest{
+			Repository: s.Repo, Environment: s.Environment, Name: s.Name, Value: value,
+		})
+		if err != nil {
+			return err
+		}
+		said := s.secretOf.String() + " is set\n"
+		if warning := answer.GetWarning(); warning != "" {
+			said += "mind: " + warning + "\n"
+		}
+		_, err = io.WriteString(out, said)
+		return err
+	})
+}
+
+// readSecret asks a person without showing what is typed, and reads from anything
+// else to its end. The line end after a single line is echo's.
+func readSecret(in *os.File, out io.Writer, name string) (string, error) {
+	if term.IsTerminal(int(in.Fd())) {
+		if _, err := fmt.Fprintf(out, "Value of %s: ", name); err != nil {
+			return "", err
+		}
+		typed, err := term.ReadPassword(int(in.Fd()))
+		_, _ = fmt.Fprintln(out) // the one typed was not shown either
+		return string(typed), err
+	}
+	const most = 1 << 20 // what is too large is refused by Forge
+	text, err := io.ReadAll(io.LimitReader(in, most))
+	value := string(text)
+	if line, ok := strings.CutSuffix(value, "\n"); ok && !strings.Contains(line, "\n") {
+		value = strings.TrimSuffix(line, "\r")
+	}
+	return value, err
+}
+
+type listSecrets struct {
+	remote
+	output
+	Repo string `placeholder:"OWNER/NAME" help:"Only of this repository."`
+}
+
+// Run lists secrets.
+func (l listSecrets) Run() error {
+	all, err := l.fetch()
+	if err != nil {
+		return err
+	}
+	return l.print(all, func(out io.Writer) { printSecrets(out, all) })
+}
+
+// fetch gets all pages in one.
+func (l listSecrets) fetch() (*schedulerv1.ListSecretsResponse, error) {
+	all := &schedulerv1.ListSecretsResponse{}
+	return all, l.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		req := &schedulerv1.ListSecretsRequest{Repository: l.Repo}
+		for {
+			page, err := schedulerv1.NewSecretServiceClient(conn).ListSecrets(ctx, req)
+			if err != nil {
+				return err
+			}
+			all.Secrets = append(all.Secrets, page.GetSecrets()...)
+			if req.PageToken = page.GetNextPageToken(); req.GetPageToken() == "" {
+				return nil
+			}
+		}
+	})
+}
+
+func printSecrets(out io.Writer, all *schedulerv1.ListSecretsResponse) {
+	rows := [][]string{{"REPOSITORY", "NAME", "FOR", "SET"}}
+	for _, secret := range all.GetSecrets() {
+		where := "every build"
+		if secret.GetEnvironment() != "" {
+			where = "deploys to " + secret.GetEnvironment()
+		}
+		rows = append(rows, []string{secret.GetRepository(), secret.GetName(), where, secret.GetUpdateTime().AsTime().Format(time.DateTime)})
+	}
+	printTable(out, rows)
+}
+
+type deleteSecret struct {
+	remote
+	secretOf
+}
+
+// Run deletes a secret.
+func (d deleteSecret) Run() error { return d.delete(os.Stdout) }
+
+func (d deleteSecret) delete(out io.Writer) error {
+	return d.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+		_, err := schedulerv1.NewSecretServiceClient(conn).DeleteSecret(ctx, &schedulerv1.DeleteSecretRequest{
+			Repository: d.Repo, Environment: d.Environment, Name: d.Name,
+		})
+		if err == nil {
+			_, err = fmt.Fprintln(out, d.secretOf.String(), "is deleted")
+		}
+		return err
+	})
+}

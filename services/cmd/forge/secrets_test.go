@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// keeper is a Forge that keeps secrets.
+type keeper struct {
+	schedulerv1.UnimplementedSecretServiceServer
+	kept map[string]string
+}
+
+func (k *keeper) SetSecret(_ context.Context, req *schedulerv1.SetSecretRequest) (*schedulerv1.SetSecretResponse, error) {
+	k.kept[req.GetRepository()+"/"+req.GetEnvironment()+"/"+req.GetName()] = req.GetValue()
+	if len(req.GetValue()) < 4 {
+		return &schedulerv1.SetSecretResponse{Warning: "it is short"}, nil
+	}
+	return &schedulerv1.SetSecretResponse{}, nil
+}
+
+func (k *keeper) ListSecrets(_ context.Context, req *schedulerv1.ListSecretsRequest) (*schedulerv1.ListSecretsResponse, error) {
+	at := timestamppb.New(time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC))
+	if req.GetPageToken() == "" {
+		return &schedulerv1.ListSecretsResponse{NextPageToken: "more", Secrets: []*schedulerv1.Secret{{Repository: "acme/shop", Name: "TOKEN", UpdateTime: at}}}, nil
+	}
+	return &schedulerv1.ListSecretsResponse{Secrets: []*schedulerv1.Secret{{Repository: "acme/shop", Environment: "staging", Name: "KEY", UpdateTime: at}}}, nil
+}
+
+func (k *keeper) DeleteSecret(_ context.Context, req *schedulerv1.DeleteSecretRequest) (*schedulerv1.DeleteSecretResponse, error) {
+	key := req.GetRepository() + "/" + req.GetEnvironment() + "/" + req.GetName()
+	if _, ok := k.kept[key]; !ok {
+		return nil, fault.New(fault.NotFound, "there is none")
+	}
+	delete(k.kept, key)
+	return &schedulerv1.DeleteSecretResponse{}, nil
+}
+
+// serve has the keeper listen and returns how it is reached.
+func (k *keeper) serve(t *testing.T) remote {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := rpc.NewServer(rpc.Config{Name: "keeper", AdminToken: "admin", Access: map[string]rpc.Access{
+		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
+		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},
+		schedulerv1.SecretService_DeleteSecret_FullMethodName: {},
+	}})
+	schedulerv1.RegisterSecretServiceServer(server, k)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(ctx, lis) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return remote{Common: settings.Common{AdminToken: "admin"}, GRPC: settings.GRPC{GRPCAddress: lis.Addr().String()}}
+}
+
+func TestSecretsAreSetListedAndDeleted(t *testing.T) {
+	k := &keeper{kept: map[string]string{}}
+	forge := k.serve(t)
+	var out strings.Builder
+	token := secretOf{Name: "TOKEN", Repo: "acme/shop"}
+	key := secretOf{Name: "KEY", Repo: "acme/shop", Environment: "staging"}
+	for _, err := range []error{
+		setSecret{forge, token}.set(&out, "hunter2"),
+		setSecret{forge, key}.set(&out, "no"),
+		deleteSecret{forge, token}.delete(&out),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	all, err := listSecrets{remote: forge}.fetch()
+	if err != nil {
+		t.Error(err)
+	}
+	printSecrets(&out, all)
+	const want = `secret TOKEN of acme/shop is set
+secret KEY of acme/shop for staging is set
+mind: it is short
+secret TOKEN of acme/shop is deleted
+REPOSITORY  NAME   FOR                 SET
+acme/shop   TOKEN  every build         2026-11-25 12:00:00
+acme/shop   KEY    deploys to staging  2026-11-25 12:00:00
+`
+	if out.String() != want {
+		t.Errorf("it says\n%s\nwant\n%s", &out, want)
+	}
+	if got := fmt.Sprint(k.kept); got != "map[acme/shop/staging/KEY:no]" {
+		t.Errorf("kept is %s", got)
+	}
+	if err := (deleteSecret{forge, token}).delete(&out); err == nil || !strings.Contains(err.Error(), "(FORGE_GRPC_ADDRESS): there is none") {
+		t.Errorf("deleted again: %v", err)
+	}
+	stranger := remote{Common: settings.Common{DataDir: t.TempDir() + "/none"}, GRPC: forge.GRPC}
+	if _, err := (listSecrets{remote: stranger}).fetch(); err == nil || !strings.Contains(err.Error(), "no admin token: set FORGE_ADMIN_TOKEN") {
+		t.Errorf("without a token: %v", err)
+	}
+}
+
+func TestASecretIsReadWithoutTheLineEndOfEcho(t *testing.T) {
+	for text, want := range map[string]string{
+		"hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", " hunter2 \n": " hunter2 ",
+		"one\ntwo\n": "one\ntwo\n", "": "", "\n": "",
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(w, text)
+		w.Close()
+		if got, err := readSecret(r, io.Discard, "TOKEN"); got != want || err != nil {
+			t.Errorf("%q is read as %q, %v", text, got, err)
+		}
+		r.Close()
+	}
+}
+
+func TestASecretThatIsTypedIsNotShown(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type answer struct {
+		value string
+		err   error
+	}
+	prompt, asked := io.Pipe()
+	read := make(chan answer, 1)
+	go func() {
+		value, err := readSecret(terminal, asked, "TOKEN")
+		asked.Close()
+		terminal.Close()
+		read <- answer{value, err}
+	}()
+	question := make([]byte, 100)
+	n, err := prompt.Read(question)
+	if err != nil || string(question[:n]) != "Value of TOKEN: " {
+		t.Errorf("it asks %q, %v", question[:n], err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, prompt) }()
+	kittest.Eventually(t, 10*time.Second, func() error {
+		attributes, err := unix.IoctlGetTermios(int(master.Fd()), unix.TCGETS)
+		if err == nil && attributes.Lflag&unix.ECHO != 0 {
+			err = errors.New("what is typed is shown")
+		}
+		return err
+	})
+	if _, err := io.WriteString(master, "hunter2\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-read; got.value != "hunter2" || got.err != nil {
+		t.Errorf("read %q, %v", got.value, got.err)
+	}
+	shown, _ := io.ReadAll(master) // ends with an error, as nobody has the terminal open
+	if strings.Contains(string(shown), "hunter2") {
+		t.Errorf("the terminal shows %q", shown)
+	}
+}

@@ -1,0 +1,278 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// needing has every commit name secrets.
+func (r *rig) needing(names ...string) {
+	r.config.mu.Lock()
+	defer r.config.mu.Unlock()
+	r.config.secrets = names
+}
+
+func (r *rig) setSecret(environment, name, value string) *schedulerv1.SetSecretResponse {
+	r.t.Helper()
+	answer, err := r.secrets.SetSecret(r.t.Context(), &schedulerv1.SetSecretRequest{
+		Repository: "Acme/shop", Environment: environment, Name: name, Value: value,
+	})
+	if err != nil {
+		r.t.Fatalf("set %s: %v", name, err)
+	}
+	return answer
+}
+
+// given are the secrets that the runner of a build's first attempt is handed.
+func (r *rig) given(id string) string {
+	r.t.Helper()
+	plan := r.attach(r.spec(id, 1).Runner.Token).plan
+	return strings.TrimSpace(fmt.Sprint(plan.GetSecrets(), " ", strings.Join(plan.GetNotices(), "; ")))
+}
+
+func TestABuildGetsTheSecretsMeantForIt(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.needing("TOKEN", "KEY", "LIVE")
+		r.setSecret("", "TOKEN", "of all")
+		r.setSecret("production", "TOKEN", "of production")
+		r.setSecret("", "KEY", "line one\nline two\n")
+		r.setSecret("production", "LIVE", "live")
+		r.setSecret("", "OTHER", "nobody asks for")
+		test := r.built(opened(1, "head"))
+		if got, want := r.given(test), "map[KEY:line one\nline two\n TOKEN:of all] forge: secret LIVE is only for deploys to production"; got != want {
+			t.Errorf("a test gets %q, want %q", got, want)
+		}
+		staging := r.built(mergedInto(2, "main", "staged"))
+		if got, want := r.given(staging), "map[KEY:line one\nline two\n TOKEN:of all] forge: secret LIVE is only for deploys to production"; got != want {
+			t.Errorf("a deploy to staging gets %q, want %q", got, want)
+		}
+		r.setSecret("", "TOKEN", "set anew")
+		for _, id := range []string{test, staging} {
+			r.cancelled(id)
+		}
+		deploy := r.built(mergedInto(3, "production", "released"))
+		if got, want := r.given(deploy), "map[KEY:line one\nline two\n LIVE:live TOKEN:of production]"; got != want {
+			t.Errorf("a deploy to production gets %q, want %q", got, want)
+		}
+	})
+}
+
+func (r *rig) cancelled(id string) {
+	r.t.Helper()
+	if _, err := r.builds.CancelBuild(r.t.Context(), &schedulerv1.CancelBuildRequest{BuildId: id}); err != nil {
+		r.t.Fatal(err)
+	}
+	r.clock.Advance(3 * r.service.Grace)
+	r.sweep()
+	r.becomes(id, schedulerv1.Build_STATE_CANCELLED)
+}
+
+func TestABuildNeverRunsWithoutASecretItNeeds(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.needing("TOKEN", "MISSING", "TOO")
+		r.setSecret("", "TOKEN", "hunter2")
+		wants := func(id, message string) {
+			t.Helper()
+			b := r.becomes(id, schedulerv1.Build_STATE_ERRORED)
+			if b.GetReason() != schedulerv1.Build_REASON_SECRET_UNAVAILABLE || !strings.Contains(b.GetMessage(), message) {
+				t.Errorf("ended with %s: %q, want %q", b.GetReason(), b.GetMessage(), message)
+			}
+			if strings.Contains(b.GetMessage(), "hunter2") {
+				t.Errorf("the message holds the secret: %q", b.GetMessage())
+			}
+		}
+		missing := r.built(opened(1, "missing"))
+		wants(missing, "no secret MISSING, TOO: forge secrets set MISSING --repo Acme/shop")
+		if len(r.engine.attempts()) > 0 {
+			t.Error("a container was started all the same")
+		}
+
+		// Between the start of the container and the runner's hello.
+		r.needing("TOKEN")
+		gone := r.built(opened(2, "gone"))
+		spec := r.spec(gone, 1)
+		if _, err := r.secrets.DeleteSecret(t.Context(), &schedulerv1.DeleteSecretRequest{Repository: "Acme/shop", Name: "TOKEN"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.stream(spec.Runner.Token, &schedulerv1.Hello{RunnerId: "r", MasksSecrets: true}).refused(); !fault.Is(err, fault.Conflict) {
+			t.Errorf("the runner is told %v", err)
+		}
+		wants(gone, "no secret TOKEN")
+
+		r.setSecret("", "TOKEN", "hunter2")
+		old := r.built(opened(3, "old"))
+		spec = r.spec(old, 1)
+		if err := r.stream(spec.Runner.Token, &schedulerv1.Hello{RunnerId: "r"}).refused(); !fault.Is(err, fault.Conflict) {
+			t.Errorf("a runner that does not mask is told %v", err)
+		}
+		wants(old, "too old to mask")
+
+		// As somebody could who writes to the database, and does not have the key.
+		r.setSecret("production", "TOKEN", "of production")
+		if err := r.service.store.db.Write(t.Context(), func(_ context.Context, tx *sql.Tx) error {
+			_, err := tx.Exec(`UPDATE secrets SET sealed = (SELECT s.sealed FROM secrets s WHERE s.environment = 'production') WHERE environment = ''`)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wants(r.built(opened(4, "swapped")), "secret TOKEN cannot be decrypted: what is stored is damaged")
+
+		r.setSecret("", "TOKEN", "hunter2")
+		r.stop()
+		r.deps.SecretsKeys = [][]byte{bytes.Repeat([]byte("x"), 32)}
+		r.start()
+		wants(r.built(opened(5, "other key")), "which FORGE_SECRETS_KEY does not hold")
+	})
+}
+
+// Whatever door a fork's commit comes by.
+func TestAForksBuildGetsNoSecret(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.needing("TOKEN")
+		r.setSecret("", "TOKEN", "hunter2")
+		const nothing = "map[] forge: .forge.yml names secrets; a fork's build gets none"
+		id := r.send(fromFork("eve", opened(1, "fff"))).GetBuildIds()[0]
+		if _, err := r.builds.ApproveBuild(t.Context(), &schedulerv1.ApproveBuildRequest{BuildId: id}); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.given(id); got != nothing {
+			t.Errorf("approved, it gets %q", got)
+		}
+		r.cancelled(id)
+		retried, err := r.builds.RetryBuild(t.Context(), &schedulerv1.RetryBuildRequest{BuildId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.given(retried.GetBuild().GetId()); got != nothing {
+			t.Errorf("retried, it gets %q", got)
+		}
+		r.cancelled(retried.GetBuild().GetId())
+		pressed := r.built(pressedAt("fff", id, ""))
+		if got := r.given(pressed); got != nothing {
+			t.Errorf("by a button, it gets %q", got)
+		}
+	})
+}
+
+func TestSecretsAreListedAndDeletedAndNeverRead(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		if w := r.setSecret("", "B", "hunter2").GetWarning(); w != "" {
+			t.Errorf("a usual value is warned of: %s", w)
+		}
+		if w := r.setSecret("", "A", " no\n").GetWarning(); !strings.Contains(w, "not masked") {
+			t.Errorf("a short value is not warned of: %q", w)
+		}
+		r.setSecret("staging", "A", "hunter2")
+		list := func(req *schedulerv1.ListSecretsRequest) string {
+			t.Helper()
+			var all []string
+			for {
+				answer, err := r.secrets.ListSecrets(t.Context(), req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range answer.GetSecrets() {
+					all = append(all, s.GetRepository()+":"+s.GetEnvironment()+":"+s.GetName()+s.GetUpdateTime().AsTime().Format(" 15:04"))
+				}
+				if req.PageToken = answer.GetNextPageToken(); req.GetPageToken() == "" {
+					return strings.Join(all, ", ")
+				}
+				all = append(all, "page")
+			}
+		}
+		const all = "Acme/shop::A 12:00, Acme/shop::B 12:00, Acme/shop:staging:A 12:00"
+		if got := list(&schedulerv1.ListSecretsRequest{}); got != all {
+			t.Errorf("all are %s", got)
+		}
+		if got := list(&schedulerv1.ListSecretsRequest{Repository: "Acme/shop", PageSize: 2}); got != strings.Replace(all, "B 12:00, ", "B 12:00, page, ", 1) {
+			t.Errorf("in pages they are %s", got)
+		}
+		for _, c := range []struct {
+			req  *schedulerv1.DeleteSecretRequest
+			want string
+		}{
+			{&schedulerv1.DeleteSecretRequest{Repository: "Acme/shop", Environment: "production", Name: "A"}, "Acme/shop has no secret A for production"},
+			{&schedulerv1.DeleteSecretRequest{Repository: "Acme/shop", Environment: "staging", Name: "A"}, ""},
+			{&schedulerv1.DeleteSecretRequest{Repository: "Acme/shop", Environment: "staging", Name: "A"}, "Acme/shop has no secret A for staging"},
+			{&schedulerv1.DeleteSecretRequest{Repository: "acme/other", Name: "A"}, "no repository acme/other"},
+			{&schedulerv1.DeleteSecretRequest{Repository: "acme", Name: "A"}, "expected owner/name"},
+		} {
+			_, err := r.secrets.DeleteSecret(t.Context(), c.req)
+			if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("delete %v: %v, want %s", c.req, err, c.want)
+			}
+		}
+		// GitHub knows the repository no more, or by another name.
+		r.github.set(func(g *fakeGitHub) { g.gone = true })
+		if got := list(&schedulerv1.ListSecretsRequest{Repository: "ACME/Shop"}); got != "Acme/shop::A 12:00, Acme/shop::B 12:00" {
+			t.Errorf("of a repository that is gone they are %s", got)
+		}
+		if _, err := r.secrets.DeleteSecret(t.Context(), &schedulerv1.DeleteSecretRequest{Repository: "ACME/Shop", Name: "A"}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestBadSecretsAreRefused(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	for want, req := range map[string]*schedulerv1.SetSecretRequest{
+		"expected owner/name":                    {Repository: "shop", Name: "A", Value: "hunter2"},
+		"GitHub shows Forge no repository a/b":   {Repository: "a/b", Name: "A", Value: "hunter2"},
+		"name: letters, digits and _":            {Repository: "Acme/shop", Name: "A-B", Value: "hunter2"},
+		"no digit first":                         {Repository: "Acme/shop", Name: "1A", Value: "hunter2"},
+		"name: at most 100 characters":           {Repository: "Acme/shop", Name: strings.Repeat("A", 101), Value: "hunter2"},
+		"FORGE_SHA is set by Forge or the shell": {Repository: "Acme/shop", Name: "FORGE_SHA", Value: "hunter2"},
+		"PATH is set by Forge or the shell":      {Repository: "Acme/shop", Name: "PATH", Value: "hunter2"},
+		"value: it is empty":                     {Repository: "Acme/shop", Name: "A"},
+		"value: at most 48 KiB":                  {Repository: "Acme/shop", Name: "A", Value: strings.Repeat("hunter2", 8<<10)},
+		"cannot hold a NUL":                      {Repository: "Acme/shop", Name: "A", Value: "hunter2\x00"},
+		`environment "live": use staging`:        {Repository: "Acme/shop", Environment: "live", Name: "A", Value: "hunter2"},
+	} {
+		_, err := r.secrets.SetSecret(t.Context(), req)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%v: %v", want, err)
+		}
+	}
+	for n := range mostSecrets {
+		r.setSecret("", fmt.Sprintf("S%d", n), "hunter2")
+	}
+	r.setSecret("", "S7", "again")
+	r.setSecret("staging", "ONE_MORE", "hunter2")
+	_, err := r.secrets.SetSecret(t.Context(), &schedulerv1.SetSecretRequest{Repository: "Acme/shop", Name: "ONE_MORE", Value: "hunter2"})
+	if !fault.Is(err, fault.Exhausted) {
+		t.Errorf("one too many: %v", err)
+	}
+	if _, err := r.secrets.ListSecrets(t.Context(), &schedulerv1.ListSecretsRequest{PageToken: "x"}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a page that is not: %v", err)
+	}
+}
+
+func TestAStartEncryptsWithTheFirstKey(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.needing("TOKEN")
+		r.setSecret("", "TOKEN", "hunter2")
+		first, second, other := r.deps.SecretsKeys[0], bytes.Repeat([]byte("2"), 32), bytes.Repeat([]byte("3"), 32)
+		for n, keys := range [][][]byte{{second, first}, {second}, {other, second}, {other}} {
+			r.stop()
+			r.deps.SecretsKeys = keys
+			r.start()
+			id := r.built(opened(int32(n+1), fmt.Sprint("head", n)))
+			if got := r.given(id); got != "map[TOKEN:hunter2]" {
+				t.Errorf("with keys %d: %s", n, got)
+			}
+			r.cancelled(id)
+			var text []byte
+			if err := r.service.store.db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM secrets`).Scan(&text); err != nil || bytes.Contains(text, []byte("hunter2")) {
+				t.Errorf("stored as %q, %v", text, err)
+			}
+		}
+	})
+}
