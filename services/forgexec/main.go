@@ -39,6 +39,9 @@ Forge is (FORGE_RUNNER_URL) and a token (FORGE_RUNNER_TOKEN).
 To run a plan without Forge:
   forgexec --plan FILE [--source FILE.tar.gz]
 
+To wait until one of some addresses answers, as Forge does for services:
+  forgexec --await HOST:PORT [--await HOST:PORT…]
+
 `
 
 // Main does what the arguments (without the program's name) and the environment
@@ -52,6 +55,11 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 	plan := flags.String("plan", "", "run this `FILE`, a Plan as JSON; exits as the step that failed")
 	source := flags.String("source", "", "unpack this `FILE` into the workspace first; with --plan")
+	var addresses []string
+	flags.Func("await", "wait until this `HOST:PORT` answers, or another that is named so", func(address string) error {
+		addresses = append(addresses, address)
+		return nil
+	})
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitReported
@@ -63,6 +71,13 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if len(addresses) > 0 {
+		if err := await(ctx, addresses); err != nil {
+			log.ErrorContext(ctx, "nothing answers", "error", err)
+			return exitFailed
+		}
+		return exitReported
+	}
 	env := variables(environ)
 	state, err := openState(env[stateEnv])
 	if err != nil {

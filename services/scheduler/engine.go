@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -32,14 +33,40 @@ type Spec struct {
 	BuildID, Repository, Action string
 	Image                       string
 	// Fork: the commands are a fork's. Whatever an engine could give a container
-	// besides, a port of the host first of all, these do not get.
+	// besides, these do not get.
 	Fork bool
+	// Sidecars run as long as the container does. Its commands begin once each is
+	// ready; an engine that has none of that says fault.Invalid.
+	Sidecars []Sidecar
+	// Ports of the container that the host is to lend it.
+	Ports []Port
 	// Runner is what forgexec is told: where to attach, and with which token.
 	Runner Runner
-	// CPUs in cores and Memory in bytes; 0 is no limit.
+	// CPUs in cores and Memory in bytes, of the container and of each sidecar; 0 is
+	// no limit.
 	CPUs   float64
 	Memory int64
+	// Say puts a line into the build's log while nothing runs there yet: what Start
+	// is waiting for. A Start that is asked again may say it again. May be nil.
+	Say func(line string)
 }
+
+// Sayf is Say, where there is one.
+func (s Spec) Sayf(format string, args ...any) {
+	if s.Say != nil {
+		s.Say(fmt.Sprintf(format, args...))
+	}
+}
+
+// Sidecar is a container beside that of the commands, which reach it by its name.
+type Sidecar struct {
+	Name, Image string
+	// Environment is all of it: it gets no secrets, and none of our variables.
+	Environment map[string]string
+}
+
+// Port is a TCP port of the container, and the one of the host that leads to it.
+type Port struct{ Container, Host uint16 }
 
 // Runner is how forgexec reaches the scheduler.
 type Runner struct {

@@ -18,6 +18,7 @@ type memoryEngine struct {
 	starts     []string
 	stops      []string
 	startErr   error
+	says       string // for the log, at each start
 	listErr    error
 	stopErr    error
 	held       chan struct{} // when set, Start waits for it to be closed
@@ -39,6 +40,9 @@ func (e *memoryEngine) Start(ctx context.Context, spec Spec) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.starts = append(e.starts, spec.Attempt)
+	if e.says != "" {
+		spec.Say(e.says)
+	}
 	if e.startErr != nil {
 		return e.startErr
 	}

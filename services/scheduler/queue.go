@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -120,32 +119,14 @@ func (s *Service) start(ctx context.Context, c start) {
 
 // askEngine calls Start, unless a deploy has become needless.
 func (s *Service) askEngine(ctx context.Context, c start) error {
-	b := c.build
-	if err := s.startWanted(ctx, b); err != nil {
+	if err := s.startWanted(ctx, c.build); err != nil {
 		return err
 	}
 	// What else goes wrong with them the runner hears, which asks again.
-	if _, _, err := s.handed(ctx, b); is[noSecrets](err) {
+	if _, _, err := s.handed(ctx, c.build); is[noSecrets](err) {
 		return err
 	}
-	return s.Engine.Start(ctx, Spec{
-		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
-		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
-		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
-		Runner: Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
-		CPUs:   bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
-		Memory: bound(b.config.GetResources().GetMemory(), s.Memory, s.MaxMemory),
-	})
-}
-
-// bound is what a build gets of a resource: what it asks for, else the usual, no
-// more than the most; 0 is no bound.
-func bound[N int64 | float64](asked, usual, most N) N {
-	got := cmp.Or(asked, usual)
-	if most > 0 && (got == 0 || got > most) {
-		return most
-	}
-	return got
+	return s.Engine.Start(ctx, s.spec(ctx, c))
 }
 
 // renewStart keeps the build while the engine takes its time.

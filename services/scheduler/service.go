@@ -71,6 +71,8 @@ type Deps struct {
 	// SecretsKeys are of 32 bytes each: secrets are encrypted with the first and
 	// decrypted with any.
 	SecretsKeys [][]byte
+	// PortAllowed reports whether builds may have a port of the host; nil is none.
+	PortAllowed func(port int32) bool
 	// LogRetention and BuildRetention are how long what has ended is kept; 0 is
 	// for good.
 	LogRetention, BuildRetention time.Duration

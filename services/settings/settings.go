@@ -93,8 +93,21 @@ type Scheduler struct {
 	LogLimit            Size          `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
 	SecretsKey          string        `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
 	SecretsKeyFile      string        `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	BuildPorts          []PortRange   `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
 	LogRetention        time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	Docker              Docker        `embed:"" prefix:"docker-"`
+}
+
+// Docker is the docker engine's own.
+type Docker struct {
+	Pull       string `env:"FORGE_DOCKER_PULL" default:"missing" enum:"missing,always" help:"When the images of builds are pulled: missing, always."`
+	ConfigFile string `env:"FORGE_DOCKER_CONFIG_FILE" placeholder:"FILE" help:"Credentials for registries, as docker login keeps them. Default: Docker's own file."`
+	Pids       int64  `env:"FORGE_DOCKER_PIDS" default:"4096" help:"Processes and threads a build's container may have."`
+	Disk       string `env:"FORGE_DOCKER_DISK" placeholder:"SIZE" help:"Disk a build's container may fill, such as 10GiB, where Docker's storage can bound that. Default: no limit."`
+	User       string `env:"FORGE_DOCKER_USER" placeholder:"USER" help:"Whom commands run as, such as 1000:1000. Default: as the image says."`
+	ReadOnly   bool   `env:"FORGE_DOCKER_READ_ONLY" help:"Builds can write to their workspace and /tmp alone."`
+	RunnerDir  string `env:"FORGE_DOCKER_RUNNER_DIR" placeholder:"DIR" help:"The folder of the runner's socket, as the Docker engine's host knows it. Default: as the runner URL says."`
 }
 
 // Reporter is the reporter's own.

@@ -98,7 +98,9 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	if err != nil {
 		return nil, err
 	}
-	containers, err := engine.New(ctx, engine.Config{Name: s.Engine, DataDir: s.DataDir, Instance: instance, Log: tel.Log})
+	containers, err := engine.New(ctx, engine.Config{
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engine.Docker(s.Docker), Log: tel.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
 		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
-		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
+		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
 		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
 		SecretsKeys: keys,
 		Log:         tel.Log, Tracer: tel.Tracer,

@@ -85,7 +85,9 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
-	containers, err := engine.New(ctx, engine.Config{Name: f.Engine, DataDir: f.DataDir, Instance: instance, Log: tel.Log})
+	containers, err := engine.New(ctx, engine.Config{
+		Name: f.Engine, DataDir: f.DataDir, Instance: instance, Docker: engine.Docker(f.Docker), Log: tel.Log,
+	})
 	if err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func run(ctx context.Context, f flags) (err error) {
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
 		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
-		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory),
+		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory), PortAllowed: f.PortAllowed,
 		LogLimit: int64(f.LogLimit), LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,
 		SecretsKeys: keys,
 		Log:         tel.Log, Tracer: tel.Tracer,

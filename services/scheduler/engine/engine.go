@@ -17,7 +17,19 @@ type Config struct {
 	Name     string // of the engine
 	DataDir  string // where it keeps what it must
 	Instance string // of this Forge, see scheduler.Instance
+	Docker   Docker
 	Log      *slog.Logger
+}
+
+// Docker is what people set of the docker engine. See docker.Config.
+type Docker struct {
+	Pull       string
+	ConfigFile string
+	Pids       int64
+	Disk       string
+	User       string
+	ReadOnly   bool
+	RunnerDir  string
 }
 
 // maker makes an engine; forgexec is its command line.
@@ -33,7 +45,12 @@ func engines() []struct {
 		make maker
 	}{
 		{"docker", func(ctx context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
-			return docker.New(ctx, docker.Config{Instance: c.Instance, Forgexec: forgexec, Log: c.Log})
+			return docker.New(ctx, docker.Config{
+				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
+				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
+				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
+				Log: c.Log,
+			})
 		}},
 		{"process", func(_ context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
 			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Log: c.Log})

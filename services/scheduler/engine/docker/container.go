@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,16 +33,24 @@ const (
 	buildLabel      = "forge.build"
 	repositoryLabel = "forge.repository"
 	actionLabel     = "forge.action"
+	sidecarLabel    = "forge.service" // its name; the build's own container has none
 )
 
-// Paths in the container. The home is the user's to write to, whoever that is in
-// the image.
+// Paths in the container.
 const (
 	home         = "/forge"
-	programPath  = home + "/forgexec"
-	workspace    = home + "/workspace"
 	runnerFolder = home + "/runner"
+	programName  = "forgexec"
 )
+
+// ownFolder is the user's to write to, whoever that is in the image. Where all else
+// is read-only it is in a volume, whose top nobody can be given through the API.
+func ownFolder(readOnly bool) string {
+	if readOnly {
+		return home + "/own"
+	}
+	return home
+}
 
 // containers finds this instance's, those that have ended too.
 func (e *Engine) containers(ctx context.Context, label, value string) ([]container.Summary, error) {
@@ -52,8 +61,8 @@ func (e *Engine) containers(ctx context.Context, label, value string) ([]contain
 	return found.Items, nil
 }
 
-func (e *Engine) networks(ctx context.Context, attempt string) ([]network.Summary, error) {
-	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: e.labelled(attemptLabel, attempt)})
+func (e *Engine) networks(ctx context.Context, label, value string) ([]network.Summary, error) {
+	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: e.labelled(label, value)})
 	if err != nil {
 		return nil, fmt.Errorf("list networks: %w", err)
 	}
@@ -73,43 +82,63 @@ func (e *Engine) labels(spec scheduler.Spec) map[string]string {
 
 // network makes the attempt's network, unless it is there.
 func (e *Engine) network(ctx context.Context, spec scheduler.Spec) error {
-	found, err := e.networks(ctx, spec.Attempt)
+	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
 	if err != nil || len(found) > 0 {
 		return err
 	}
 	options := client.NetworkCreateOptions{Driver: "bridge", Labels: e.labels(spec)}
-	if _, err := e.client.NetworkCreate(ctx, name(spec.Attempt), options); err != nil {
+	if _, err := e.client.NetworkCreate(ctx, networkName(spec.Attempt), options); err != nil {
 		return fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err)
 	}
 	return nil
 }
 
 // container says what an attempt's is to be like. Its image is there then.
-func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (client.ContainerCreateOptions, error) {
+func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (creation, error) {
 	mounts, url, err := e.runner(spec.Runner.URL)
 	if err != nil {
-		return client.ContainerCreateOptions{}, err
+		return creation{}, err
 	}
-	notice, err := e.image(ctx, spec.Image)
+	image, err := e.image(ctx, spec, spec.Image)
 	if err != nil {
-		return client.ContainerCreateOptions{}, err
+		return creation{}, err
 	}
-	return client.ContainerCreateOptions{
-		Name: name(spec.Attempt),
-		Config: &container.Config{
-			Image:       spec.Image,
-			Entrypoint:  append([]string{programPath}, e.forgexec.args...),
-			Env:         append(spec.Runner.Environ(url), "FORGE_RUNNER_NOTICE="+notice, "FORGE_WORKSPACE="+workspace),
-			Labels:      e.labels(spec),
-			Healthcheck: &container.HealthConfig{Test: []string{"NONE"}}, // the image's is about its own program
-		},
+	c := creation{ContainerCreateOptions: e.limited(spec, name(spec.Attempt), spec.Image, e.labels(spec))}
+	own := ownFolder(e.config.ReadOnly)
+	c.Config.Env = append(spec.Runner.Environ(url), "FORGE_WORKSPACE="+path.Join(own, "workspace"))
+	c.Config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}} // the image's is about its own program
+	c.Config.User = e.config.User
+	c.HostConfig.Mounts = mounts
+	c.HostConfig.Init = new(bool) // forgexec is process 1, whatever the Docker engine's default
+	publish(c.ContainerCreateOptions, spec.Ports)
+
+	program := path.Join(runnerFolder, programName)
+	if c.forgexec = !e.beside(spec.Runner.URL); c.forgexec {
+		program = path.Join(own, programName)
+	}
+	c.Config.Entrypoint = append([]string{program}, e.forgexec.args...)
+	// As root, forgexec makes the folder of its workspace; for others it must be there.
+	user, _, _ := strings.Cut(cmp.Or(e.config.User, image.Config.User), ":")
+	c.own = user != "" && user != "0" && user != "root" || e.config.ReadOnly
+	if e.config.ReadOnly {
+		c.HostConfig.ReadonlyRootfs = true
+		c.HostConfig.Mounts = append(c.HostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Target: home})
+		c.HostConfig.Tmpfs = map[string]string{"/tmp": "exec,mode=1777"}
+	}
+	return c, nil
+}
+
+// limited is a container as all of a build's are: on its network, with its
+// limits, and not able to gain anything.
+func (e *Engine) limited(spec scheduler.Spec, name, image string, labels map[string]string) client.ContainerCreateOptions {
+	options := client.ContainerCreateOptions{
+		Name:   name,
+		Config: &container.Config{Image: image, Labels: labels},
 		HostConfig: &container.HostConfig{
-			NetworkMode: container.NetworkMode(name(spec.Attempt)),
-			Mounts:      mounts,
+			NetworkMode: container.NetworkMode(networkName(spec.Attempt)),
 			SecurityOpt: []string{"no-new-privileges"},
 			CapDrop:     []string{"NET_RAW"},
-			Init:        new(bool), // forgexec is process 1, whatever the Docker engine's default
-			// Only forgexec itself writes there, and hardly anything.
+			// Of a build's own container only forgexec writes there, and hardly anything.
 			LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "1"}},
 			Resources: container.Resources{
 				NanoCPUs:   int64(spec.CPUs * 1e9),
@@ -118,32 +147,46 @@ func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (client.Con
 				PidsLimit:  &e.config.Pids,
 			},
 		},
-	}, nil
+	}
+	if e.config.Disk != "" {
+		options.HostConfig.StorageOpt = map[string]string{"size": e.config.Disk}
+	}
+	return options
 }
 
-func (e *Engine) create(ctx context.Context, options client.ContainerCreateOptions) (id string, err error) {
-	created, err := e.client.ContainerCreate(ctx, options)
+// creation is a container to be made, and what is to be put into it.
+type creation struct {
+	client.ContainerCreateOptions
+	own      bool // the folder that anybody may write to
+	forgexec bool
+}
+
+func (e *Engine) create(ctx context.Context, c creation) (id string, err error) {
+	created, err := e.client.ContainerCreate(ctx, c.ContainerCreateOptions)
 	if errdefs.IsInvalidArgument(err) { // less memory or more CPUs than Docker can give
 		return "", fault.Newf(fault.Invalid, "the container cannot be made: %s", plain(err))
 	}
+	if err != nil && strings.Contains(err.Error(), "--storage-opt") {
+		return "", fault.Newf(fault.Invalid, "the Docker engine cannot bound the disk of a build (FORGE_DOCKER_DISK): %s", plain(err))
+	}
 	if err != nil {
-		return "", fmt.Errorf("create container %s: %w", options.Name, err)
+		return "", full(fmt.Errorf("create container %s: %w", c.Name, err))
 	}
 	for _, warning := range created.Warnings {
-		e.config.Log.WarnContext(ctx, "the Docker engine warns", "container", options.Name, "warning", warning)
+		e.config.Log.WarnContext(ctx, "the Docker engine warns", "container", c.Name, "warning", warning)
 	}
-	return created.ID, nil
-}
-
-func (e *Engine) bringForgexec(ctx context.Context, id string) error {
-	err := e.forgexec.archive(func(tar io.Reader) error {
-		_, err := e.client.CopyToContainer(ctx, id, client.CopyToContainerOptions{DestinationPath: "/", Content: tar})
+	if !c.own && !c.forgexec {
+		return created.ID, nil
+	}
+	into, own := path.Split(ownFolder(c.HostConfig.ReadonlyRootfs))
+	err = e.forgexec.archive(own, c.forgexec, func(tar io.Reader) error {
+		_, err := e.client.CopyToContainer(ctx, created.ID, client.CopyToContainerOptions{DestinationPath: into, Content: tar})
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("copy forgexec into container %s: %w", id, err)
+		return "", full(fmt.Errorf("copy forgexec into container %s: %w", created.ID, err))
 	}
-	return nil
+	return created.ID, nil
 }
 
 // runner returns how forgexec reaches the scheduler from inside. A socket's
@@ -159,7 +202,7 @@ func (e *Engine) runner(url string) ([]mount.Mount, string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, "", fmt.Errorf("the runner's directory: %w", err)
 	}
-	other := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() != filepath.Base(socket) })
+	other := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() != filepath.Base(socket) && !isProgram(e.Name()) })
 	if other >= 0 {
 		return nil, "", fmt.Errorf("builds would see %s: the directory of the runner's socket must hold nothing else",
 			filepath.Join(dir, entries[other].Name()))
@@ -171,8 +214,24 @@ func (e *Engine) runner(url string) ([]mount.Mount, string, error) {
 		"unix://" + path.Join(runnerFolder, filepath.Base(socket)), nil
 }
 
-// name is that of the attempt's container, and of its network.
+// beside puts forgexec beside the runner's socket and reports whether containers
+// can run it from there.
+func (e *Engine) beside(url string) bool {
+	socket, local := strings.CutPrefix(url, "unix://")
+	if !local {
+		return false
+	}
+	err := e.forgexec.place(filepath.Dir(socket))
+	if err != nil {
+		e.config.Log.Debug("forgexec is copied into each container", "why", err)
+	}
+	return err == nil
+}
+
+// name is that of the attempt's container.
 func name(attempt string) string { return "forge-" + attempt }
+
+func networkName(attempt string) string { return name(attempt) }
 
 func check(spec scheduler.Spec) error {
 	if spec.Runner.URL == "" || spec.Runner.Token == "" {

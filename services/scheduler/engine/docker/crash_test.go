@@ -64,7 +64,7 @@ func TestStartGoesOnWhereItWasInterrupted(t *testing.T) {
 			t.Run(name+step, func(t *testing.T) {
 				wire := newCutter(t, after)
 				r := newRig(t, docker.Config{Host: wire.host()})
-				again, stopped := r.spec(r.image(t)), r.spec("")
+				again, stopped := r.spec(r.image(t, "USER builder")), r.spec("")
 				stopped.Image = again.Image
 
 				wire.cut.Store(step)

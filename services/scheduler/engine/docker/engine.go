@@ -1,19 +1,23 @@
 // Package docker runs each build in a container of its own, through the Docker
 // Engine API.
 //
-// An attempt is what carries its label: one container and one network. Nothing is
-// kept elsewhere, so a Forge that was killed between any two steps finds what it
-// has made, and Start goes on from there.
+// An attempt is what carries its label: a container, one more for each sidecar,
+// and a network. Nothing is kept elsewhere, so a Forge that was killed between any
+// two steps finds what it has made, and Start goes on from there.
 //
 // What a build gets:
 //
-//   - The user's image with forgexec as process 1, which is copied in. The
-//     workspace is part of the container and goes with it.
-//   - A bridge network of its own, which reaches no other container and so not
-//     Forge's, if Forge is in one.
+//   - The user's image with forgexec as process 1. The workspace is part of the
+//     container and goes with it.
+//   - Its sidecars, ready before its first command, gone with it.
+//   - A bridge network for these alone, which reaches no other container and so
+//     not Forge's, if Forge is in one.
 //   - Of the host, the directory of the runner's socket, read-only. Never Docker's.
 //   - Docker's default capabilities less NET_RAW, and no way to gain others.
-//   - Limits of CPU, memory (swap included) and processes.
+//   - Limits of CPU, memory (swap included) and processes, for each container.
+//
+// forgexec is put beside the runner's socket, once. Where that cannot be (there is
+// no socket, or no program may run from there) it is copied into each container.
 //
 // What the Engine API cannot do is keep a container from addresses outside: from
 // the host's own, and from 169.254.0.0/16, where clouds answer with the host's
@@ -21,12 +25,15 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +43,7 @@ import (
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler"
 )
 
@@ -60,8 +68,23 @@ type Config struct {
 	ConfigFile string
 	// Pull is when images are pulled. Default: PullMissing.
 	Pull Pull
-	// Pids is how many processes and threads a build may have. Default: 4096.
+	// Pids is how many processes and threads a container may have. Default: 4096.
 	Pids int64
+	// Disk bounds what a container may write to its image's file system, in Docker's
+	// words for sizes. Default: no limit. Few storage drivers can do it; another one
+	// refuses each container.
+	Disk string
+	// User runs the commands, "user", "uid" or "uid:gid". Default: the image's.
+	User string
+	// ReadOnly leaves the commands their workspace and /tmp to write to.
+	ReadOnly bool
+	// ReadyWithin is how long sidecars may take. Default: 2 minutes.
+	ReadyWithin time.Duration
+	// RetryAfter is the pause before the second and last try at what may pass: a
+	// registry that is down, a full disk. Default: 10 seconds.
+	RetryAfter time.Duration
+	// ProgressEvery is how often the build's log tells of a pull. Default: 5 seconds.
+	ProgressEvery time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -75,16 +98,13 @@ const (
 	PullAlways  Pull = "always"  // for each build
 )
 
-const (
-	defaultPids  = 4096
-	answerWithin = 5 * time.Second
-)
+const answerWithin = 5 * time.Second
 
 // Engine runs builds in containers of one Docker engine.
 type Engine struct {
 	config   Config
 	client   *client.Client
-	forgexec program
+	forgexec *program
 }
 
 var _ scheduler.Engine = (*Engine)(nil)
@@ -101,9 +121,10 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.Pull != PullMissing && c.Pull != PullAlways {
 		return nil, fmt.Errorf("docker engine: pull policy %q: choose %s or %s", c.Pull, PullMissing, PullAlways)
 	}
-	if c.Pids == 0 {
-		c.Pids = defaultPids
-	}
+	c.Pids = cmp.Or(c.Pids, 4096)
+	c.ReadyWithin = cmp.Or(c.ReadyWithin, 2*time.Minute)
+	c.RetryAfter = cmp.Or(c.RetryAfter, 10*time.Second)
+	c.ProgressEvery = cmp.Or(c.ProgressEvery, 5*time.Second)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -148,51 +169,107 @@ func (e *Engine) Name() string { return "docker" }
 // Close closes the connections to the Docker engine. Containers run on.
 func (e *Engine) Close() error { return e.client.Close() }
 
-// Start pulls the image if need be, which may take minutes.
+// Start pulls images if need be and waits for sidecars, which may take minutes.
+// What may pass by itself it tries once more.
 func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
 	if err := check(spec); err != nil {
 		return err
 	}
+	err := e.start(ctx, spec)
+	if !passing(err) {
+		return err
+	}
+	spec.Sayf("%v; trying once more in %v", err, e.config.RetryAfter)
+	pause := time.NewTimer(e.config.RetryAfter)
+	defer pause.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-pause.C:
+	}
+	if err = e.start(ctx, spec); passing(err) {
+		return fault.Newf(fault.Invalid, "%w", err)
+	}
+	return err
+}
+
+// trouble is what keeps a container from being started though the Docker engine
+// answers. It may pass.
+type trouble struct{ error }
+
+func passing(err error) bool {
+	_, ok := errors.AsType[trouble](err)
+	return ok
+}
+
+func (e *Engine) start(ctx context.Context, spec scheduler.Spec) error {
 	found, err := e.containers(ctx, attemptLabel, spec.Attempt)
 	if err != nil {
 		return err
 	}
-	id, create := "", client.ContainerCreateOptions{}
-	switch {
-	case len(found) == 0:
-		if create, err = e.container(ctx, spec); err != nil {
-			return err
+	beside := map[string]string{} // ids of sidecars
+	for _, c := range found {
+		switch name := c.Labels[sidecarLabel]; {
+		case name != "":
+			beside[name] = c.ID
+		case c.State != container.StateCreated:
+			return nil
+		default: // a Start was interrupted, of another version perhaps
+			if err := e.remove(ctx, c.ID, false); err != nil {
+				return err
+			}
 		}
-	case found[0].State == container.StateCreated: // a Start was interrupted
-		id = found[0].ID
-	default:
-		return nil
+	}
+	create, err := e.container(ctx, spec)
+	if err != nil {
+		return err
+	}
+	sidecars, err := e.sidecars(ctx, spec, beside)
+	if err != nil {
+		return err
 	}
 	// The network is wanted when the container starts: it is made meanwhile. Neither
 	// is cut short when the other fails, for the Docker engine would go on with it, and
 	// a Stop that comes now would not see what is still to be.
+	var id string
 	var both errgroup.Group
-	both.Go(func() error { return e.network(ctx, spec) })
 	both.Go(func() error {
-		if id == "" {
-			var err error
-			if id, err = e.create(ctx, create); err != nil {
-				return err
-			}
+		if err := e.network(ctx, spec); err != nil {
+			return err
 		}
-		return e.bringForgexec(ctx, id)
+		return e.startSidecars(ctx, spec, sidecars)
+	})
+	both.Go(func() (err error) {
+		id, err = e.create(ctx, create)
+		return err
 	})
 	if err := both.Wait(); err != nil {
 		return err
 	}
 	if _, err := e.client.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-		return fmt.Errorf("start the container of attempt %s: %w", spec.Attempt, err)
+		return e.notStarted(ctx, spec, err)
 	}
 	e.config.Log.InfoContext(ctx, "started", "attempt", spec.Attempt, "build", spec.BuildID, "image", spec.Image, "container", id)
 	return nil
 }
 
-// Stop kills the container and removes it, its volumes and its network.
+// notStarted says why a container that is there does not start.
+func (e *Engine) notStarted(ctx context.Context, spec scheduler.Spec, err error) error {
+	if taken := e.portTaken(ctx, spec.Ports, err); taken != nil {
+		return taken
+	}
+	return full(fmt.Errorf("start the container of attempt %s: %w", spec.Attempt, err))
+}
+
+// full tells a full disk from other errors.
+func full(err error) error {
+	if err != nil && strings.Contains(err.Error(), "no space left on device") {
+		return trouble{fmt.Errorf("the disk of the Docker engine is full: %w", err)}
+	}
+	return err
+}
+
+// Stop kills the containers and removes them, their volumes and their network.
 func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err := checkName(attempt); err != nil {
 		return err
@@ -201,13 +278,14 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err != nil {
 		return err
 	}
+	var all errgroup.Group
 	for _, c := range containers {
-		_, err := e.client.ContainerRemove(ctx, c.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
-		if err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove the container of attempt %s: %w", attempt, err)
-		}
+		all.Go(func() error { return e.remove(ctx, c.ID, true) })
 	}
-	networks, err := e.networks(ctx, attempt)
+	if err := all.Wait(); err != nil {
+		return fmt.Errorf("remove the containers of attempt %s: %w", attempt, err)
+	}
+	networks, err := e.networks(ctx, attemptLabel, attempt)
 	if err != nil {
 		return err
 	}
@@ -219,14 +297,37 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	return nil
 }
 
-// List asks the Docker engine.
+func (e *Engine) remove(ctx context.Context, id string, running bool) error {
+	_, err := e.client.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: running, RemoveVolumes: true})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove container %s: %w", id, err)
+	}
+	return nil
+}
+
+// List asks the Docker engine. An attempt that has come no further than its
+// network or its sidecars is listed too, so that these are found when nobody goes
+// on with it.
 func (e *Engine) List(ctx context.Context) ([]scheduler.Container, error) {
 	found, err := e.containers(ctx, instanceLabel, e.config.Instance)
 	if err != nil {
 		return nil, err
 	}
-	var containers []scheduler.Container
+	networks, err := e.networks(ctx, instanceLabel, e.config.Instance)
+	if err != nil {
+		return nil, err
+	}
+	listed := map[string]scheduler.Container{}
 	for _, c := range found {
+		listed[c.Labels[attemptLabel]] = scheduler.Container{Attempt: c.Labels[attemptLabel], ExitCode: -1}
+	}
+	for _, n := range networks {
+		listed[n.Labels[attemptLabel]] = scheduler.Container{Attempt: n.Labels[attemptLabel], ExitCode: -1}
+	}
+	for _, c := range found {
+		if c.Labels[sidecarLabel] != "" {
+			continue
+		}
 		inspected, err := e.client.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
 		if errdefs.IsNotFound(err) {
 			continue // removed meanwhile
@@ -238,9 +339,9 @@ func (e *Engine) List(ctx context.Context) ([]scheduler.Container, error) {
 		if err != nil {
 			return nil, fmt.Errorf("inspect container %s: %w", c.ID, err)
 		}
-		containers = append(containers, one)
+		listed[one.Attempt] = one
 	}
-	return containers, nil
+	return slices.Collect(maps.Values(listed)), nil
 }
 
 // seen is a container in the scheduler's words.

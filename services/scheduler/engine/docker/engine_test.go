@@ -65,7 +65,7 @@ func TestContainerHasNoMoreThanItNeeds(t *testing.T) {
 		"grep NoNewPrivs /proc/self/status": "NoNewPrivs:\t1\n",
 		// Docker's default capabilities are a80425fb; NET_RAW is bit 13.
 		"grep CapBnd /proc/self/status":                      "CapBnd:\t00000000a80405fb\n",
-		"ls /var/run/docker.sock 2>/dev/null; echo /forge/*": "/forge/forgexec /forge/runner /forge/workspace\n",
+		"ls /var/run/docker.sock 2>/dev/null; echo /forge/*": "/forge/runner /forge/workspace\n",
 		"touch /forge/runner/x 2>/dev/null || echo never":    "never\n",
 		"echo ${FORGE_DATA_DIR-nothing of Forge}":            "nothing of Forge\n",
 	} {

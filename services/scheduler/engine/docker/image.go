@@ -13,76 +13,130 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/dustin/go-humanize"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler"
 )
 
-// image sees to it that the image is there and that forgexec can run in it. The
-// notice is for the build's log: why it took so long.
-func (e *Engine) image(ctx context.Context, name string) (notice string, err error) {
+// image sees to it that the image is there and that forgexec can run in it.
+func (e *Engine) image(ctx context.Context, spec scheduler.Spec, name string) (client.ImageInspectResult, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return "", fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
+		return client.ImageInspectResult{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
 	}
 	image, err := e.client.ImageInspect(ctx, name)
 	if err != nil && !errdefs.IsNotFound(err) {
-		return "", fmt.Errorf("inspect image %s: %w", name, err)
+		return image, fmt.Errorf("inspect image %s: %w", name, err)
 	}
 	if err != nil || e.config.Pull == PullAlways {
-		begin := time.Now()
-		if err := e.pull(ctx, ref, name); err != nil {
-			return "", err
+		if err := e.pull(ctx, spec, ref, name); err != nil {
+			return image, err
 		}
 		if image, err = e.client.ImageInspect(ctx, name); err != nil {
-			return "", fmt.Errorf("inspect image %s: %w", name, err)
+			return image, fmt.Errorf("inspect image %s: %w", name, err)
 		}
-		took := time.Since(begin).Round(100 * time.Millisecond)
-		notice = fmt.Sprintf("image %s pulled in %v", name, took)
-		e.config.Log.InfoContext(ctx, "pulled", "image", name, "took", took)
 	}
 	if platform := image.Os + "/" + image.Architecture; platform != e.forgexec.platform {
-		return "", fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, platform, e.forgexec.platform)
+		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, platform, e.forgexec.platform)
 	}
-	return notice, nil
+	if image.Config == nil { // an image that was imported without a word
+		image.Config = &dockerspec.DockerOCIImageConfig{}
+	}
+	return image, nil
 }
 
-func (e *Engine) pull(ctx context.Context, ref reference.Named, name string) error {
-	auth, err := e.credentials(reference.Domain(ref))
+func (e *Engine) pull(ctx context.Context, spec scheduler.Spec, ref reference.Named, name string) error {
+	host := reference.Domain(ref)
+	auth, err := e.credentials(host)
 	if err != nil {
 		return fmt.Errorf("credentials for image %s: %w", name, err)
 	}
-	progress, err := e.client.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
+	begin := time.Now()
+	spec.Sayf("pulling image %s", name)
+	stream, err := e.client.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
 	if err == nil {
-		err = progress.Wait(ctx)
+		err = e.follow(ctx, spec, name, stream)
 	}
 	switch {
 	case err == nil:
+		took := time.Since(begin).Round(100 * time.Millisecond)
+		spec.Sayf("image %s pulled in %v", name, took)
+		e.config.Log.InfoContext(ctx, "pulled", "image", name, "took", took)
 		return nil
-	case ctx.Err() == nil && refused(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s", name, plain(err))
+	case ctx.Err() != nil:
+		return fmt.Errorf("pull image %s: %w", name, err)
+	case missing(err):
+		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, plain(err), host)
+	case refused(err):
+		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s refuses it; credentials for it belong into %s on Forge's host (docker login)",
+			name, plain(err), host, e.config.ConfigFile)
+	case passing(full(err)):
+		return full(err)
 	}
-	return fmt.Errorf("pull image %s: %w", name, err)
+	// What remains is a registry that is away, or the Docker engine itself.
+	err = fmt.Errorf("pull image %s: %w", name, err)
+	if _, away := e.client.Ping(ctx, client.PingOptions{}); away != nil {
+		return err
+	}
+	return trouble{fmt.Errorf("%s does not answer as a registry should: %w", host, err)}
+}
+
+// follow reads what Docker tells of a pull and says in the build's log, now and
+// then, how far it is.
+func (e *Engine) follow(ctx context.Context, spec scheduler.Spec, name string, stream client.ImagePullResponse) error {
+	defer stream.Close() //nolint:errcheck // it was not written to
+	layers := map[string]jsonstream.Progress{}
+	said := time.Now()
+	for message, err := range stream.JSONMessages(ctx) {
+		if err != nil {
+			return err
+		}
+		if message.Error != nil {
+			return message.Error
+		}
+		if message.Status == "Downloading" && message.Progress != nil {
+			layers[message.ID] = *message.Progress
+		}
+		if time.Since(said) < e.config.ProgressEvery {
+			continue
+		}
+		said = time.Now()
+		var got, total int64
+		for _, layer := range layers {
+			got, total = got+layer.Current, total+layer.Total
+		}
+		spec.Sayf("pulling image %s: %s of %s", name, size(got), size(total))
+	}
+	return nil
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
+// missing reports whether the registry knows no such image.
+func missing(err error) bool {
+	return errdefs.IsNotFound(err) || says(err, "manifest unknown", "name unknown", "no matching manifest", "does not match the specified platform")
 }
 
 // refused reports whether a registry has answered, and another try would get the
 // same answer.
 func refused(err error) bool {
-	return errdefs.IsNotFound(err) || errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsInvalidArgument(err) ||
-		slices.ContainsFunc(refusals(), func(text string) bool { return strings.Contains(err.Error(), text) })
+	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsInvalidArgument(err) ||
+		says(err, "unauthorized", "no basic auth credentials", "access to the resource is denied", "pull access denied")
 }
 
-// refusals are the words of refusals that come without a status of their own:
-// Docker passes those of registries on as 500, and has none once it has begun to
-// report progress. They are of the registry API's error codes, and of Docker's and
+// says looks for words, since answers of registries come without a status of
+// their own: Docker passes them on as 500, and has none once it has begun to report
+// progress. The words are of the registry API's error codes, and of Docker's and
 // containerd's clients.
-func refusals() []string {
-	return []string{
-		"manifest unknown", "name unknown", "unauthorized", "no basic auth credentials", "access to the resource is denied",
-		"pull access denied", "no matching manifest", "does not match the specified platform",
-	}
+func says(err error, words ...string) bool {
+	return slices.ContainsFunc(words, func(text string) bool { return strings.Contains(err.Error(), text) })
 }
 
 // credentials returns what the Docker engine shows to the registry.

@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
@@ -27,6 +30,8 @@ type registry struct {
 	user, password string
 	// down: it answers, but not what it should.
 	down atomic.Bool
+	// slow is how long it takes for each 64 KiB of a layer.
+	slow time.Duration
 	// manifests counts how often one was fetched.
 	manifests atomic.Int32
 	content   map[string][]byte // by digest
@@ -99,7 +104,12 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	_, _ = w.Write(content)
+	for part := range slices.Chunk(content, 64<<10) {
+		if len(content) > len(part) {
+			time.Sleep(r.slow)
+		}
+		_, _ = w.Write(part)
+	}
 }
 
 func digest(content []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(content)) }
@@ -122,8 +132,8 @@ func TestMissingImageIsPulledOnce(t *testing.T) {
 	if out, _ := r.run(t, name, "echo hello"); out != "hello\n" {
 		t.Errorf("got %q", out)
 	}
-	if env := strings.Join(r.inspect(t, name).Config.Env, "\n"); !strings.Contains(env, "FORGE_RUNNER_NOTICE=image "+image+" pulled in ") {
-		t.Errorf("the build's log does not say so: %s", env)
+	if log := r.log(); !strings.HasPrefix(log, "pulling image "+image+"\n") || !strings.Contains(log, "\nimage "+image+" pulled in ") {
+		t.Errorf("the build's log does not say so: %s", log)
 	}
 	once := reg.manifests.Load()
 	r.start(t, r.spec(image))
@@ -170,7 +180,7 @@ func TestPrivateImageIsPulledWithTheCredentialsOfTheFile(t *testing.T) {
 	r.start(t, r.spec(image))
 }
 
-func TestRefusalIsInvalidAndSilenceIsNot(t *testing.T) {
+func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 	reg, foreign, down := newRegistry(t, runtime.GOARCH), newRegistry(t, "riscv64"), newRegistry(t, runtime.GOARCH)
 	down.down.Store(true)
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
@@ -182,25 +192,76 @@ func TestRefusalIsInvalidAndSilenceIsNot(t *testing.T) {
 	}
 	r := newRig(t, docker.Config{})
 	r.images = append(r.images, foreign.image("octo/tools:1"))
+	absent, other, away, nowhere := reg.image("octo/tools:absent"), foreign.image("octo/tools:1"), down.image("octo/tools:1"), gone.Addr().String()+"/octo/tools:1"
 	for _, c := range []struct {
-		image   string
-		invalid bool
-		want    string
+		image string
+		want  []string
+		again bool // it is tried twice
 	}{
-		{reg.image("octo/tools:absent"), true, "image " + reg.image("octo/tools:absent") + " cannot be pulled: manifest unknown"},
-		{foreign.image("octo/tools:1"), true, "is for linux/riscv64, builds run on linux/" + runtime.GOARCH},
-		{down.image("octo/tools:1"), false, "pull image " + down.image("octo/tools:1") + ": "},
-		{gone.Addr().String() + "/octo/tools:1", false, "connection refused"},
+		{absent, []string{"image " + absent + " cannot be pulled: manifest unknown", "has no such image"}, false},
+		{other, []string{"is for linux/riscv64, builds run on linux/" + runtime.GOARCH}, false},
+		{away, []string{"does not answer as a registry should: pull image " + away + ": "}, true},
+		{nowhere, []string{gone.Addr().String() + " does not answer", "connection refused"}, true},
 	} {
-		spec := r.spec(c.image)
-		err := r.Start(t.Context(), spec)
-		if err == nil || fault.Is(err, fault.Invalid) != c.invalid || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got %v, want %q", c.image, err, c.want)
+		r.said = nil
+		err := r.Start(t.Context(), r.spec(c.image))
+		if !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: got %v, want fault.Invalid", c.image, err)
+			continue
 		}
-		t.Log(err)
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got %v, want %q", c.image, err, want)
+			}
+		}
+		if again := strings.Contains(r.log(), "trying once more"); again != c.again || strings.Count(r.log(), "pulling image") > 2 {
+			t.Errorf("%s: tried again: %v\n%s", c.image, again, r.log())
+		}
 		if left := r.left(t.Context(), t); left != "" {
 			t.Errorf("%s: left %s", c.image, left)
 		}
+	}
+}
+
+func TestRegistryThatComesBackIsPulledFrom(t *testing.T) {
+	reg := newRegistry(t, runtime.GOARCH)
+	reg.down.Store(true)
+	r := newRig(t, docker.Config{})
+	image := reg.image("octo/tools:1")
+	r.images = append(r.images, image)
+	spec := r.spec(image)
+	say := spec.Say
+	spec.Say = func(line string) {
+		say(line)
+		if strings.Contains(line, "trying once more") {
+			reg.down.Store(false)
+		}
+	}
+	r.start(t, spec)
+}
+
+// The Docker engine is away, not the registry: that may last, so the build waits.
+func TestDockerThatGoesAwayDuringAPullIsNotTheRegistrysFault(t *testing.T) {
+	wire := newCutter(t, false)
+	r := newRig(t, docker.Config{Host: wire.host()})
+	reg := newRegistry(t, runtime.GOARCH)
+	spec := r.spec(reg.image("octo/tools:1"))
+	spec.Say = func(string) { wire.cut.Store("/") } // when the pull begins
+	if err := r.Start(t.Context(), spec); err == nil || fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v", err)
+	}
+	wire.cut.Store("")
+}
+
+func TestProgressOfAPullIsInTheLog(t *testing.T) {
+	reg := newRegistry(t, runtime.GOARCH)
+	reg.slow = 20 * time.Millisecond
+	r := newRig(t, docker.Config{ProgressEvery: time.Nanosecond})
+	image := reg.image("octo/tools:1")
+	r.images = append(r.images, image)
+	r.start(t, r.spec(image))
+	if log := r.log(); !regexp.MustCompile(`pulling image \S+: [0-9.]+ [kM]?i?B of [0-9.]+ [kM]iB`).MatchString(log) {
+		t.Errorf("got %s", log)
 	}
 }
 

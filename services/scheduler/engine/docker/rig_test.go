@@ -39,6 +39,9 @@ type rig struct {
 	config docker.Config
 	socket net.Listener
 	images []string // to be removed in the end
+
+	mu   sync.Mutex
+	said []string // for the log of builds
 }
 
 // newRig fills in what the config leaves open. When the test ends, nothing must
@@ -59,6 +62,9 @@ func newRig(t testing.TB, config docker.Config) *rig {
 	}
 	if config.ConfigFile == "" {
 		config.ConfigFile = filepath.Join(t.TempDir(), "config.json") // not this user's
+	}
+	if config.RetryAfter == 0 {
+		config.RetryAfter = time.Millisecond
 	}
 	config.Log = kittest.Log(t)
 	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // a socket's path must be short
@@ -117,7 +123,8 @@ func (r *rig) left(ctx context.Context, t testing.TB) string {
 	return left(ctx, t, r.api, r.config.Instance)
 }
 
-// left names the containers and networks of an instance.
+// left names the containers and networks of an instance. Anonymous volumes go with
+// their containers, which TestEndedContainerIsListedUntilItIsStopped looks at.
 func left(ctx context.Context, t testing.TB, api *client.Client, instance string) string {
 	t.Helper()
 	mine := client.Filters{}.Add("label", "forge.instance="+instance)
@@ -143,7 +150,19 @@ func (r *rig) spec(image string) scheduler.Spec {
 	return scheduler.Spec{
 		Attempt: unique(), BuildID: "b1", Repository: "octo/cat", Action: "execute", Image: image,
 		Runner: scheduler.Runner{URL: "unix://" + r.socket.Addr().String(), Token: "secret"},
+		Say: func(line string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.said = append(r.said, line)
+		},
 	}
+}
+
+// log is what was said for the log of builds so far.
+func (r *rig) log() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.said, "\n")
 }
 
 // start returns the container's name.

@@ -81,6 +81,9 @@ func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
 	if spec.Runner.URL == "" || spec.Runner.Token == "" {
 		return fault.Newf(fault.Invalid, "attempt %s: the runner's URL and token are missing", spec.Attempt)
 	}
+	if len(spec.Sidecars) > 0 {
+		return fault.Newf(fault.Invalid, "services (%s) run in containers, and this server has none: it runs FORGE_ENGINE=process", spec.Sidecars[0].Name)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.reap()
@@ -97,6 +100,11 @@ func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
 	defer lock.Close() //nolint:errcheck // forgexec has it now
 	if state, err := attempt.state(); err != nil || state.pid != 0 {
 		return err // it has ended
+	}
+	for _, port := range spec.Ports {
+		if port.Container != port.Host {
+			spec.Sayf("process engine: port %d of the host does not lead to port %d: there is no container", port.Host, port.Container)
+		}
 	}
 	pid, err := e.run(attempt, spec, lock)
 	if err != nil {

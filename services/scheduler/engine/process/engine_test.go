@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler"
 	"github.com/forge-ci/forge/services/scheduler/engine/enginetest"
@@ -162,5 +163,27 @@ func TestStopRemovesFoldersThatNobodyMayWriteTo(t *testing.T) {
 func TestAnEngineWithoutForgexecIsAnError(t *testing.T) {
 	if _, err := process.New(process.Config{Dir: t.TempDir()}); err == nil {
 		t.Error("it was made")
+	}
+}
+
+func TestServicesAreRefusedAndPortsThatLeadNowhereAreSaid(t *testing.T) {
+	engine := newEngine(t, t.TempDir(), "/bin/true")
+	refused := spec()
+	refused.Sidecars = []scheduler.Sidecar{{Name: "db", Image: "postgres:16"}}
+	if err := engine.Start(t.Context(), refused); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "services (db) run in containers") {
+		t.Errorf("got %v", err)
+	}
+	var said []string
+	ports := spec()
+	ports.Ports = []scheduler.Port{{Container: 8080, Host: 80}, {Container: 9000, Host: 9000}}
+	ports.Say = func(line string) { said = append(said, line) }
+	if err := engine.Start(t.Context(), ports); err != nil {
+		t.Fatal(err)
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "port 80 of the host does not lead to port 8080") {
+		t.Errorf("said %q", said)
+	}
+	if err := engine.Stop(t.Context(), "a1"); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,78 @@
+package scheduler
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+)
+
+// spec is what the engine is asked for.
+func (s *Service) spec(ctx context.Context, c start) Spec {
+	b := c.build
+	spec := Spec{
+		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
+		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
+		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
+		Sidecars: sidecars(b.config),
+		Runner:   Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
+		CPUs:     bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
+		Memory:   s.memory(b),
+		Say:      func(line string) { s.say(ctx, b, line) },
+	}
+	for _, port := range b.config.GetPorts() {
+		if s.PortAllowed == nil || !s.PortAllowed(port.GetHost()) {
+			spec.Sayf("port %d is not published: this server does not let builds have its port %d (FORGE_BUILD_PORTS)", port.GetContainer(), port.GetHost())
+			continue
+		}
+		spec.Ports = append(spec.Ports, Port{Container: uint16(port.GetContainer()), Host: uint16(port.GetHost())}) //nolint:gosec // config bounds both
+	}
+	return spec
+}
+
+// sidecars are in the order of their names, so that they are the same each time.
+func sidecars(config *configv1.BuildConfig) []Sidecar {
+	var all []Sidecar
+	for _, name := range slices.Sorted(maps.Keys(config.GetServices())) {
+		service := config.GetServices()[name]
+		all = append(all, Sidecar{Name: name, Image: service.GetImage(), Environment: service.GetEnvironment()})
+	}
+	return all
+}
+
+func (s *Service) memory(b *build) int64 {
+	return bound(b.config.GetResources().GetMemory(), s.Memory, s.MaxMemory)
+}
+
+// bound is what a build gets of a resource: what it asks for, else the usual, no
+// more than the most; 0 is no bound.
+func bound[N int64 | float64](asked, usual, most N) N {
+	got := cmp.Or(asked, usual)
+	if most > 0 && (got == 0 || got > most) {
+		return most
+	}
+	return got
+}
+
+// say puts a line of ours at the end of the log of the build's attempt, unless
+// that has ended. The log serves people: what cannot be stored is not worth a build.
+func (s *Service) say(ctx context.Context, b *build, line string) {
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		a, err := t.attempt(ctx, b.GetId(), b.GetAttempt())
+		if err != nil || a.ended {
+			return err
+		}
+		begin := a.logSize
+		text := []byte("forge: " + line + "\n")
+		a.logSize += int64(len(text))
+		if err := t.addLogChunk(ctx, a, begin, text); err != nil {
+			return err
+		}
+		return t.saveAttempt(ctx, a)
+	})
+	if err != nil {
+		s.Log.WarnContext(ctx, "line of a log not stored", "build", b.GetId(), "line", line, "error", err)
+	}
+}
