@@ -142,6 +142,9 @@ func New(deps Deps) (*Service, error) {
 	if s.handler, err = s.newHandler(); err != nil {
 		return nil, err
 	}
+	if err := s.observe(deps.Meter.Meter("forge/gateway")); err != nil {
+		return nil, fmt.Errorf("gateway: metrics: %w", err)
+	}
 	return s, nil
 }
 

@@ -3,12 +3,10 @@ package reporter
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"testing"
 	"time"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/githubsim"
@@ -101,40 +99,19 @@ func TestMetricsSayHowFarBehindGitHubIs(t *testing.T) {
 		meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 		t.Cleanup(func() { w.must(meters.Shutdown(context.WithoutCancel(t.Context()))) })
 		w.adjust = func(d *Deps) { d.Meter = meters }
+		wantMetric := func(name string, want float64) {
+			t.Helper()
+			if got := kittest.Metric(t, reader, name); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
 		s := w.reporter(open())
 		w.report(s, 1, like(w.build(good), good))
 		w.clock.Advance(90 * time.Second)
-		wantMetric(t, reader, "forge.reporter.untold.age", "90")
+		wantMetric("forge.reporter.untold.age", 90)
 		w.toldAll(s)
-		wantMetric(t, reader, "forge.reporter.untold.age", "0")
-		wantMetric(t, reader, "forge.reporter.calls", "1")
-		wantMetric(t, reader, "forge.reporter.calls.remaining", "4998") // the test's token cost one too
+		wantMetric("forge.reporter.untold.age", 0)
+		wantMetric("forge.reporter.calls", 1)
+		wantMetric("forge.reporter.calls.remaining", 4998) // the test's token cost one too
 	})
-}
-
-func wantMetric(t *testing.T, reader sdkmetric.Reader, name, want string) {
-	t.Helper()
-	var all metricdata.ResourceMetrics
-	if err := reader.Collect(t.Context(), &all); err != nil {
-		t.Fatal(err)
-	}
-	got := ""
-	for _, scope := range all.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			if m.Name != name {
-				continue
-			}
-			switch data := m.Data.(type) {
-			case metricdata.Gauge[float64]:
-				got = fmt.Sprint(data.DataPoints[0].Value)
-			case metricdata.Gauge[int64]:
-				got = strconv.FormatInt(data.DataPoints[0].Value, 10)
-			case metricdata.Sum[int64]:
-				got = strconv.FormatInt(data.DataPoints[0].Value, 10)
-			}
-		}
-	}
-	if got != want {
-		t.Errorf("%s is %s, want %s", name, got, want)
-	}
 }
