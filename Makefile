@@ -18,7 +18,7 @@ demo: build ## watch Forge test, merge and deploy on a simulated GitHub (ARGS=--
 run: build ## start Forge for a real GitHub App (ARGS: its flags; without settings it says which it needs)
 	@$(BIN)/forge up $(ARGS)
 
-test: need $(BIN)/.grpcurl ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1), at last say what was skipped
+test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1), at last say what was skipped
 	@.ci/services .ci/test
 
 lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
