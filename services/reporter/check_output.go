@@ -119,7 +119,10 @@ func fenced(lead string, lines []string) string {
 func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
 	lines := tail(r.GetOutput(), maxReported)
 	if r.GetBuild().GetReason() == schedulerv1.Build_REASON_CONFIG_INVALID {
-		lines = append(lines, r.GetBuild().GetMessage())
+		for _, p := range r.GetBuild().GetConfigProblems() {
+			lines = append(lines, fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), oneLine(p.GetMessage())))
+		}
+		lines = append(lines, r.GetBuild().GetMessage()) // the first of them
 	}
 	var found []*github.CheckRunAnnotation
 	seen := map[string]bool{}

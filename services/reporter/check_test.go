@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/githubsim"
@@ -203,8 +204,14 @@ func TestPagesOfCheckRuns(t *testing.T) {
 	for i := range 200 {
 		fmt.Fprintf(&many, "pkg/file%d.go:%d:1: line %d\n", i, i+1, i)
 	}
+	mistyped := page("", 0, `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`, "", schedulerv1.Build_REASON_CONFIG_INVALID)
+	mistyped.Build.ConfigProblems = []*configv1.ConfigInvalid_Problem{
+		{Line: 7, Column: 3, Message: `unknown key "exceute", did you mean "execute"?`},
+		{Line: 9, Column: 12, Message: "expected a list,\nnot " + strings.Repeat("測試", 600)}, //nolint:gosmopolitan // the point of it
+	}
 	var out bytes.Buffer
 	for _, r := range []*reporterv1.ReportRequest{
+		mistyped,
 		page("unit tests", 5, "", "ok\n\x1b[31mFAIL\x1b[0m cart\r\n 10%\r 50%\r100%\n", schedulerv1.Build_REASON_STEP_FAILED),
 		page("тесты | 測試 👨\u200d👩\u200d👧\u200d👦 @octocat #1 <b>`x`</b> [a](http://b)", 2, "", "```\nfence\n````\n", schedulerv1.Build_REASON_STEP_FAILED), //nolint:gosmopolitan // the point of it
 		page(strings.Repeat("a rather long name of a step ", 9), 120, "", many.String(), schedulerv1.Build_REASON_STEP_FAILED),

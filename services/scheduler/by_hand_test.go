@@ -17,9 +17,7 @@ var (
 )
 
 func (r *rig) branches() {
-	r.github.set(func(g *fakeGitHub) {
-		g.branches = map[string][]string{"main": {tip, older}, "production": {promoted}}
-	})
+	r.config.branches = map[string][]string{"main": {tip, older}, "production": {promoted}}
 }
 
 func TestBuildIsMadeByHandOfWhatABranchHolds(t *testing.T) {
@@ -38,8 +36,8 @@ func TestBuildIsMadeByHandOfWhatABranchHolds(t *testing.T) {
 		"deploy":                       {request("main", "", deploy), codes.OK, "forge/deploy-staging " + tip},
 		"deploy, newest by its sha":    {request("production", promoted, production), codes.OK, "forge/deploy-production " + promoted},
 
-		"a fork's commit":         {request("main", forks, 0), codes.NotFound, "branch main of Acme/shop does not hold the commit " + forks},
-		"another branch's commit": {request("production", older, 0), codes.NotFound, "branch production of Acme/shop does not hold the commit " + older},
+		"a fork's commit":         {request("main", forks, 0), codes.NotFound, "the branch does not hold it"},
+		"another branch's commit": {request("production", older, 0), codes.NotFound, "the branch does not hold it"},
 		"no such branch":          {request("feature", "", 0), codes.NotFound, ""},
 		"a fork's branch":         {request("eve:main", "", 0), codes.NotFound, ""},
 		"no such repository":      {&schedulerv1.CreateBuildRequest{Repository: "acme/other"}, codes.NotFound, ""},
@@ -83,11 +81,12 @@ func TestBrokenForgeYmlAnswersWithAnErroredBuild(t *testing.T) {
 	r := sqliteRig(t)
 	r.branches()
 	r.config.set(tip, &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Invalid{Invalid: &configv1.ConfigInvalid{
-		Problems: []*configv1.ConfigInvalid_Problem{{Line: 1, Column: 2, Message: "not YAML"}},
+		Problems: []*configv1.ConfigInvalid_Problem{{Line: 1, Column: 2, Message: "not YAML"}, {Line: 3, Column: 4, Message: "nor JSON"}},
 	}}})
 	r.start()
 	answer, err := r.builds.CreateBuild(t.Context(), &schedulerv1.CreateBuildRequest{Repository: "Acme/shop"})
-	if b := answer.GetBuild(); err != nil || b.GetState() != schedulerv1.Build_STATE_ERRORED || b.GetMessage() != ".forge.yml:1:2: not YAML" {
+	if b := answer.GetBuild(); err != nil || b.GetState() != schedulerv1.Build_STATE_ERRORED || b.GetMessage() != ".forge.yml:1:2: not YAML" ||
+		len(b.GetConfigProblems()) != 2 || b.GetConfigProblems()[1].GetMessage() != "nor JSON" {
 		t.Errorf("%v, %v", answer, err)
 	}
 }

@@ -332,6 +332,7 @@ func (s *Service) planBuild(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 	case *configv1.GetBuildConfigResponse_Absent:
 		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + short(p.sha)}, nil
 	case *configv1.GetBuildConfigResponse_Invalid:
+		b.ConfigProblems = outcome.Invalid.GetProblems()
 		refuse(schedulerv1.Build_REASON_CONFIG_INVALID, eventv1.Reason_REASON_INVALID_CONFIG, firstProblem(outcome.Invalid))
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())

@@ -7,6 +7,7 @@
 package schedulerv1
 
 import (
+	v11 "github.com/forge-ci/forge/gen/forge/config/v1"
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -427,8 +428,11 @@ type Build struct {
 	RollBackOf string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
 	// .forge.yml names secrets, which a fork's build does not get.
 	SecretsWithheld bool `protobuf:"varint,63,opt,name=secrets_withheld,json=secretsWithheld,proto3" json:"secrets_withheld,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What is wrong with .forge.yml, for REASON_CONFIG_INVALID; the message says
+	// the first.
+	ConfigProblems []*v11.ConfigInvalid_Problem `protobuf:"bytes,64,rep,name=config_problems,json=configProblems,proto3" json:"config_problems,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Build) Reset() {
@@ -690,6 +694,13 @@ func (x *Build) GetSecretsWithheld() bool {
 		return x.SecretsWithheld
 	}
 	return false
+}
+
+func (x *Build) GetConfigProblems() []*v11.ConfigInvalid_Problem {
+	if x != nil {
+		return x.ConfigProblems
+	}
+	return nil
 }
 
 // Step is one command of a build.
@@ -1647,7 +1658,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x10\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x11\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1690,7 +1701,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"approvedBy\x12 \n" +
 	"\froll_back_of\x18> \x01(\tR\n" +
 	"rollBackOf\x12)\n" +
-	"\x10secrets_withheld\x18? \x01(\bR\x0fsecretsWithheld\"\xde\x01\n" +
+	"\x10secrets_withheld\x18? \x01(\bR\x0fsecretsWithheld\x12O\n" +
+	"\x0fconfig_problems\x18@ \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\x0econfigProblems\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -1838,30 +1850,31 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
-	(Build_State)(0),              // 0: forge.scheduler.v1.Build.State
-	(Build_Action)(0),             // 1: forge.scheduler.v1.Build.Action
-	(Build_Reason)(0),             // 2: forge.scheduler.v1.Build.Reason
-	(Step_State)(0),               // 3: forge.scheduler.v1.Step.State
-	(*Build)(nil),                 // 4: forge.scheduler.v1.Build
-	(*Step)(nil),                  // 5: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),     // 6: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),    // 7: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildRequest)(nil),       // 8: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),      // 9: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),     // 10: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),    // 11: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),       // 12: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),      // 13: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),    // 14: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),   // 15: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),     // 16: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),    // 17: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),   // 18: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),  // 19: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),    // 20: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),   // 21: forge.scheduler.v1.CancelBuildResponse
-	(*v1.Repository)(nil),         // 22: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(Build_State)(0),                  // 0: forge.scheduler.v1.Build.State
+	(Build_Action)(0),                 // 1: forge.scheduler.v1.Build.Action
+	(Build_Reason)(0),                 // 2: forge.scheduler.v1.Build.Reason
+	(Step_State)(0),                   // 3: forge.scheduler.v1.Step.State
+	(*Build)(nil),                     // 4: forge.scheduler.v1.Build
+	(*Step)(nil),                      // 5: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),         // 6: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),        // 7: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildRequest)(nil),           // 8: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),          // 9: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),         // 10: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),        // 11: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),           // 12: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),          // 13: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),        // 14: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),       // 15: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),         // 16: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),        // 17: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),       // 18: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),      // 19: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),        // 20: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),       // 21: forge.scheduler.v1.CancelBuildResponse
+	(*v1.Repository)(nil),             // 22: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),     // 23: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil), // 24: forge.config.v1.ConfigInvalid.Problem
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	22, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
@@ -1872,40 +1885,41 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	23, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
 	23, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
 	5,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	3,  // 8: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	23, // 9: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	23, // 10: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 11: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 12: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 13: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 14: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 15: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 16: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 17: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 18: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 19: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 20: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	6,  // 21: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	8,  // 22: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	10, // 23: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	12, // 24: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	14, // 25: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	16, // 26: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	18, // 27: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	20, // 28: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	7,  // 29: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	9,  // 30: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	11, // 31: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	13, // 32: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	15, // 33: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	17, // 34: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	19, // 35: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	21, // 36: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	24, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	3,  // 9: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	23, // 10: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	23, // 11: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 12: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 13: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 14: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	4,  // 15: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 16: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 17: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 18: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 19: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 20: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 21: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	6,  // 22: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	8,  // 23: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	10, // 24: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	12, // 25: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	14, // 26: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	16, // 27: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	18, // 28: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	20, // 29: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	7,  // 30: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	9,  // 31: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	11, // 32: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	13, // 33: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	15, // 34: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	17, // 35: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	19, // 36: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	21, // 37: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	30, // [30:38] is the sub-list for method output_type
+	22, // [22:30] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
