@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/google/go-github/v62/github"
 
@@ -29,10 +31,19 @@ func (s *Service) CompareCommits(ctx context.Context, req *configv1.CompareCommi
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", noun, err)
 	}
-	// GitHub lists the changed files with the first page alone; only the relation is wanted.
-	compared, _, err := client.Repositories.CompareCommits(ctx, g.owner, g.name, req.GetBase(), req.GetHead(), &github.ListOptions{Page: 2, PerPage: 1})
+	relation, err := compare(ctx, client, g, req.GetBase(), req.GetHead())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, failure(err))
+		return nil, fmt.Errorf("%s: %w", noun, err)
+	}
+	return &configv1.CompareCommitsResponse{Relation: relation}, nil
+}
+
+// compare says where head stands to base.
+func compare(ctx context.Context, client *github.Client, g grant, base, head string) (configv1.CompareCommitsResponse_Relation, error) {
+	// GitHub lists the changed files with the first page alone; only the relation is wanted.
+	compared, _, err := client.Repositories.CompareCommits(ctx, g.owner, g.name, base, head, &github.ListOptions{Page: 2, PerPage: 1})
+	if err != nil {
+		return 0, failure(err)
 	}
 	relation, known := map[string]configv1.CompareCommitsResponse_Relation{
 		"identical": configv1.CompareCommitsResponse_RELATION_IDENTICAL,
@@ -41,7 +52,49 @@ func (s *Service) CompareCommits(ctx context.Context, req *configv1.CompareCommi
 		"diverged":  configv1.CompareCommitsResponse_RELATION_DIVERGED,
 	}[compared.GetStatus()]
 	if !known {
-		return nil, fault.Newf(fault.Unavailable, "%s: GitHub answers %q", noun, compared.GetStatus())
+		return 0, fault.Newf(fault.Unavailable, "GitHub answers %q", compared.GetStatus())
 	}
-	return &configv1.CompareCommitsResponse{Relation: relation}, nil
+	return relation, nil
+}
+
+// FindCommit implements configv1.CommitServiceServer.
+func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {
+	g, err := grantFor(req.GetRepository(), 0, roomConfig)
+	if err != nil {
+		return nil, err
+	}
+	if req.GetSha() != "" {
+		if err := checkSHA(req.GetSha()); err != nil {
+			return nil, err
+		}
+	}
+	client, repository, err := s.repository(ctx, g)
+	if err != nil {
+		return nil, err
+	}
+	found := &configv1.FindCommitResponse{
+		Repository: repository, Branch: cmp.Or(req.GetBranch(), repository.GetDefaultBranch()), Sha: req.GetSha(),
+	}
+	ref, _, err := client.Git.GetRef(ctx, g.owner, g.name, "refs/heads/"+found.GetBranch())
+	if err != nil {
+		return nil, fmt.Errorf("branch %s: %w", found.GetBranch(), failure(err))
+	}
+	tip := ref.GetObject().GetSHA()
+	found.Sha = cmp.Or(found.GetSha(), tip)
+	if found.Newest = found.GetSha() == tip; !found.GetNewest() {
+		relation, err := compare(ctx, client, g, tip, found.GetSha())
+		if fault.Is(err, fault.NotFound) || (err == nil && relation != configv1.CompareCommitsResponse_RELATION_BEHIND) {
+			return nil, fault.Newf(fault.NotFound, "branch %s of %s does not hold the commit %s", found.GetBranch(), g.fullName(), found.GetSha())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("compare %s with branch %s: %w", found.GetSha(), found.GetBranch(), err)
+		}
+	}
+	commit, _, err := client.Repositories.GetCommit(ctx, g.owner, g.name, found.GetSha(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s: %w", found.GetSha(), failure(err))
+	}
+	title, _, _ := strings.Cut(commit.GetCommit().GetMessage(), "\n")
+	found.Title = strings.TrimSpace(title)
+	return found, nil
 }

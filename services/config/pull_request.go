@@ -10,8 +10,10 @@ import (
 
 	"github.com/google/go-github/v62/github"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
 )
@@ -34,6 +36,40 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 		}
 	}
 	return nil
+}
+
+// GetPullRequest implements configv1.PullRequestServiceServer.
+func (s *Service) GetPullRequest(ctx context.Context, req *configv1.GetPullRequestRequest) (*configv1.GetPullRequestResponse, error) {
+	g, err := grantFor(req.GetRepository(), req.GetInstallationId(), roomConfig)
+	if err != nil {
+		return nil, err
+	}
+	noun := fmt.Sprintf("read #%d of %s", req.GetNumber(), g.fullName())
+	client, err := s.clients.client(ctx, g)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", noun, err)
+	}
+	p, _, err := client.PullRequests.Get(ctx, g.owner, g.name, int(req.GetNumber()))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", noun, failure(err))
+	}
+	return &configv1.GetPullRequestResponse{PullRequest: &eventv1.PullRequest{
+		Number: req.GetNumber(), Title: p.GetTitle(), HtmlUrl: p.GetHTMLURL(), Open: p.GetState() == "open",
+		Merged: p.GetMerged(), Draft: p.GetDraft(), MergeCommitSha: p.GetMergeCommitSHA(),
+		Author:      &eventv1.Account{Login: p.GetUser().GetLogin()},
+		CommitCount: int32(p.GetCommits()), //nolint:gosec // GitHub lists 250 at most
+		Head:        pullBranch(p.GetHead()), Base: pullBranch(p.GetBase()),
+		UpdateTime: timestamppb.New(p.GetUpdatedAt().Time),
+	}}, nil
+}
+
+// pullBranch has no repository where that is gone.
+func pullBranch(b *github.PullRequestBranch) *eventv1.PullRequestBranch {
+	branch := &eventv1.PullRequestBranch{Ref: b.GetRef(), Sha: b.GetSHA()}
+	if of := b.GetRepo(); of != nil {
+		branch.Repository = &eventv1.Repository{Id: of.GetID(), Owner: of.GetOwner().GetLogin(), Name: of.GetName()}
+	}
+	return branch
 }
 
 // sweep finds the changed pull requests of one installation. What is refused, as

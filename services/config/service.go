@@ -40,6 +40,8 @@ type Service struct {
 	configv1.UnimplementedHookDeliveryServiceServer
 	configv1.UnimplementedPullRequestServiceServer
 	configv1.UnimplementedCommitServiceServer
+	configv1.UnimplementedCollaboratorServiceServer
+	configv1.UnimplementedRepositoryServiceServer
 	configv1.UnimplementedEventServiceServer
 
 	log           *slog.Logger
@@ -96,6 +98,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterHookDeliveryServiceServer(r, s)
 	configv1.RegisterPullRequestServiceServer(r, s)
 	configv1.RegisterCommitServiceServer(r, s)
+	configv1.RegisterCollaboratorServiceServer(r, s)
+	configv1.RegisterRepositoryServiceServer(r, s)
 	configv1.RegisterEventServiceServer(r, s)
 }
 
@@ -114,8 +118,12 @@ func Access() map[string]rpc.Access {
 		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
-		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"scheduler", "reporter"}, NoAdmin: true},
+		configv1.PullRequestService_GetPullRequest_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"reporter"}, NoAdmin: true},
 		configv1.CommitService_CompareCommits_FullMethodName:               {Rooms: []string{"scheduler"}},
+		configv1.CommitService_FindCommit_FullMethodName:                   {Rooms: []string{"scheduler"}},
+		configv1.CollaboratorService_GetPermission_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.RepositoryService_GetRepository_FullMethodName:            {Rooms: []string{"scheduler"}},
 	}
 }
 

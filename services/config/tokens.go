@@ -22,8 +22,7 @@ import (
 // the installation grants.
 func mayHold(room string) map[string]string {
 	return map[string]map[string]string{
-		roomConfig:  {"metadata": "read", "contents": "read", "pull_requests": "read"},
-		"scheduler": {"metadata": "read", "contents": "read", "pull_requests": "read"},
+		roomConfig: {"metadata": "read", "contents": "read", "pull_requests": "read"},
 		"reporter": {
 			"metadata": "read", "contents": "read",
 			"statuses": "write", "checks": "write", "deployments": "write", "pull_requests": "write",

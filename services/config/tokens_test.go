@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,16 +31,22 @@ func (w *world) mustToken(room, rejected string) string {
 func TestEachRoomGetsItsOwnNarrowToken(t *testing.T) {
 	w := newWorld(t)
 	want := map[string]map[string]string{
-		"scheduler": {"metadata": "read", "contents": "read", "pull_requests": "read"},
+		roomConfig: {"metadata": "read", "contents": "read", "pull_requests": "read"},
 		"reporter": {
 			"metadata": "read", "contents": "read", "statuses": "write", "checks": "write",
 			"deployments": "write", "pull_requests": "write",
 		},
 	}
-	seen := map[string]bool{}
+	before := w.calls(tokenCalls)
 	for room, permissions := range want {
-		seen[w.mustToken(room, "")] = true
-		calls := w.sim.Calls()
+		if room == roomConfig {
+			if _, err := w.config(w.head()); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			w.mustToken(room, "")
+		}
+		calls := slices.DeleteFunc(w.sim.Calls(), func(c githubsim.Call) bool { return !strings.Contains(c.Path, tokenCalls) })
 		last := calls[len(calls)-1]
 		var asked struct {
 			RepositoryIDs []int64           `json:"repository_ids"`
@@ -52,8 +59,8 @@ func TestEachRoomGetsItsOwnNarrowToken(t *testing.T) {
 			t.Errorf("%s asked for %s", room, last.Body)
 		}
 	}
-	if len(seen) != 2 {
-		t.Error("rooms share a token")
+	if calls := w.calls(tokenCalls) - before; calls != 2 {
+		t.Errorf("%d tokens for two rooms", calls)
 	}
 }
 
@@ -91,13 +98,13 @@ func TestInstallationThatGrantsNothingGetsNoToken(t *testing.T) {
 func TestTokenIsSharedUntilFiveMinutesBeforeItsEnd(t *testing.T) {
 	w := newWorld(t)
 	before := w.calls(tokenCalls)
-	first := w.mustToken("scheduler", "")
+	first := w.mustToken("reporter", "")
 	w.clock.Advance(54 * time.Minute)
-	if w.mustToken("scheduler", "") != first {
+	if w.mustToken("reporter", "") != first {
 		t.Error("renewed although it lasts")
 	}
 	w.clock.Advance(2 * time.Minute)
-	if w.mustToken("scheduler", "") == first {
+	if w.mustToken("reporter", "") == first {
 		t.Error("not renewed before its end")
 	}
 	if n := w.calls(tokenCalls) - before; n != 2 {
@@ -108,13 +115,9 @@ func TestTokenIsSharedUntilFiveMinutesBeforeItsEnd(t *testing.T) {
 func TestRejectedTokenIsNeverHandedOutAgain(t *testing.T) {
 	w := newWorld(t)
 	first := w.mustToken("reporter", "")
-	other := w.mustToken("scheduler", "")
 	second := w.mustToken("reporter", first)
 	if second == first || w.mustToken("reporter", first) != second {
 		t.Error("the rejected token is not replaced once")
-	}
-	if w.mustToken("scheduler", "") != other {
-		t.Error("another room's token went with it")
 	}
 }
 
@@ -138,7 +141,7 @@ func TestOneTokenRequestHoweverManyAsk(t *testing.T) {
 
 func TestSuspendedInstallationGetsNoToken(t *testing.T) {
 	w := newWorld(t)
-	w.mustToken("reporter", "")
+	had := w.mustToken("reporter", "")
 	suspended := func(out http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, tokenCalls) {
 			out.WriteHeader(http.StatusForbidden)
@@ -151,7 +154,7 @@ func TestSuspendedInstallationGetsNoToken(t *testing.T) {
 	}
 	w.front.set(suspended)
 	// Whether GitHub says so when asked for a token, or by event before.
-	_, err := w.token("scheduler", "")
+	_, err := w.token("reporter", had)
 	w.wantFault(err, fault.Conflict, "installation of acme is suspended: an owner can resume it at https://github.com/settings/installations/1")
 	_, err = w.token("reporter", "")
 	w.wantFault(err, fault.Conflict, "installation of acme is suspended")
@@ -163,12 +166,12 @@ func TestSuspendedInstallationGetsNoToken(t *testing.T) {
 	if _, err := w.event(&eventv1.Event{InstallationId: w.install, Payload: &eventv1.Event_Installation{Installation: &eventv1.InstallationEvent{}}}); err != nil {
 		t.Fatal(err)
 	}
-	w.mustToken("scheduler", "")
+	w.mustToken("reporter", "")
 }
 
 func TestTokenRefusals(t *testing.T) {
 	w := newWorld(t)
-	w.mustToken("reporter", "") // the installation is known
+	had := w.mustToken("reporter", "") // the installation is known
 	stranger := &eventv1.Repository{Id: 4711, Owner: "acme", Name: "gone"}
 	for name, c := range map[string]struct {
 		room string
@@ -177,20 +180,20 @@ func TestTokenRefusals(t *testing.T) {
 		kind fault.Kind
 		text string
 	}{
-		"a room without rights":     {room: "gateway", repo: w.repo, kind: fault.Denied, text: "scheduler, reporter"},
-		"nobody":                    {room: "", repo: w.repo, kind: fault.Denied, text: "scheduler, reporter"},
+		"a room without rights":     {room: "scheduler", repo: w.repo, kind: fault.Denied, text: "reporter"},
+		"nobody":                    {room: "", repo: w.repo, kind: fault.Denied, text: "reporter"},
 		"no repository":             {room: "reporter", kind: fault.Invalid, text: "lacks its owner or name"},
 		"not installed":             {room: "reporter", repo: &eventv1.Repository{Owner: "x", Name: "y"}, kind: fault.NotFound, text: "not installed on x/y"},
 		"not one of the owner's":    {room: "reporter", repo: stranger, kind: fault.NotFound, text: "not installed on acme/gone"},
-		"GitHub is down":            {room: "scheduler", repo: w.repo, act: func() { w.front.answers(tokenCalls, 500, "oops") }, kind: fault.Unavailable, text: "GitHub had trouble"},
-		"GitHub is slow on purpose": {room: "scheduler", repo: w.repo, act: func() { w.front.answers(tokenCalls, 403, "slow down", "Retry-After", "7") }, kind: fault.Unavailable, text: "slow down for 7s"},
-		"the connection is cut":     {room: "scheduler", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
+		"GitHub is down":            {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 500, "oops") }, kind: fault.Unavailable, text: "GitHub had trouble"},
+		"GitHub is slow on purpose": {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 403, "slow down", "Retry-After", "7") }, kind: fault.Unavailable, text: "slow down for 7s"},
+		"the connection is cut":     {room: "reporter", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
 	} {
 		w.front.set(nil)
 		if c.act != nil {
 			c.act()
 		}
-		_, err := configv1.NewTokenServiceClient(w.as(c.room)).CreateToken(t.Context(), &configv1.CreateTokenRequest{Repository: c.repo})
+		_, err := configv1.NewTokenServiceClient(w.as(c.room)).CreateToken(t.Context(), &configv1.CreateTokenRequest{Repository: c.repo, RejectedToken: had})
 		if !fault.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: got %v (%v), want %v with %q", name, err, fault.KindOf(err), c.kind, c.text)
 		}
@@ -201,15 +204,15 @@ func TestAdminTokenOpensNoToken(t *testing.T) {
 	w := newWorld(t)
 	ctx, _ := w.admin()
 	_, err := configv1.NewTokenServiceClient(w.as("")).CreateToken(ctx, &configv1.CreateTokenRequest{Repository: w.repo})
-	w.wantFault(err, fault.Denied, "only these rooms may make this call: scheduler, reporter")
+	w.wantFault(err, fault.Denied, "only these rooms may make this call: reporter")
 }
 
 func TestRepositoryNamedWithoutIDGetsItsToken(t *testing.T) {
 	w := newWorld(t)
 	w.repo = &eventv1.Repository{Owner: "Acme", Name: "App"}
-	first := w.mustToken("scheduler", "")
+	first := w.mustToken("reporter", "")
 	w.repo = &eventv1.Repository{Owner: "acme", Name: "app"}
-	if w.mustToken("scheduler", "") != first {
+	if w.mustToken("reporter", "") != first {
 		t.Error("case makes two of one repository")
 	}
 }

@@ -51,7 +51,7 @@ func TestCommandsAreAnswered(t *testing.T) {
 			login: "eve", body: "/forge @everybody", reaction: confused, text: "There is no such command. " + helpText,
 		},
 		"closed": {
-			login: "ada", body: "/forge retest", before: func(r *rig) { r.github.set(func(g *fakeGitHub) { g.pulls["1"].Open = false }) },
+			login: "ada", body: "/forge retest", before: func(r *rig) { r.github.set(func(g *fakeGitHub) { g.pulls[1].Open = false }) },
 			reaction: confused, text: "Nothing done: #1 is closed.",
 		},
 	} {

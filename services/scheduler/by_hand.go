@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -33,7 +34,9 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	case purposeOf(action).name == "":
 		return nil, fault.Newf(fault.Invalid, "action: there is no %d", action)
 	}
-	found, err := s.github.branchCommit(ctx, owner, name, req.GetBranch(), req.GetSha())
+	found, err := s.commits.FindCommit(ctx, &configv1.FindCommitRequest{
+		Repository: &eventv1.Repository{Owner: owner, Name: name}, Branch: req.GetBranch(), Sha: req.GetSha(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +44,9 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 		return nil, err
 	}
 	b, err := s.byHand(ctx, intent{
-		event:  &eventv1.Event{Repository: found.repository, Sender: &eventv1.Account{Login: administrator}},
-		moment: asked, action: action, sha: found.sha, ref: branchRef + found.branch,
-		pull: &eventv1.PullRequest{Title: found.title, Base: &eventv1.PullRequestBranch{Ref: found.branch}},
+		event:  &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
+		moment: asked, action: action, sha: found.GetSha(), ref: branchRef + found.GetBranch(),
+		pull: &eventv1.PullRequest{Title: found.GetTitle(), Base: &eventv1.PullRequestBranch{Ref: found.GetBranch()}},
 	})
 	return &schedulerv1.CreateBuildResponse{Build: b}, err
 }
@@ -58,18 +61,18 @@ func splitRepository(repository string) (owner, name string, err error) {
 
 // mayDeploy is an error for a deploy of what only a merge, or a roll back, may
 // deploy.
-func (s *Service) mayDeploy(action schedulerv1.Build_Action, of branchCommit) error {
+func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCommitResponse) error {
 	if purposeOf(action).environment == "" {
 		return nil
 	}
 	fits := slices.ContainsFunc(triggers(), func(row trigger) bool {
-		return row.moment == merged && row.action == action && row.into == s.branch(of.branch)
+		return row.moment == merged && row.action == action && row.into == s.branch(of.GetBranch())
 	})
 	switch {
 	case !fits:
-		return fault.Newf(fault.Conflict, "%s is not deployed from branch %s", purposeOf(action).environment, of.branch)
-	case !of.newest:
-		return fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", of.branch)
+		return fault.Newf(fault.Conflict, "%s is not deployed from branch %s", purposeOf(action).environment, of.GetBranch())
+	case !of.GetNewest():
+		return fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", of.GetBranch())
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func (s *Service) intendComment(ctx context.Context, event *eventv1.Event) (inte
 
 // mustWrite is a decision about who has no write access.
 func (s *Service) mustWrite(ctx context.Context, event *eventv1.Event, who *eventv1.Account) (*eventv1.Decision, error) {
-	if may, err := s.github.mayWrite(ctx, event, who); may || err != nil {
+	if may, err := s.mayWrite(ctx, event, who); may || err != nil {
 		return nil, err
 	}
 	return ignored(eventv1.Reason_REASON_NOT_ALLOWED, "%s has no write access to %s/%s",
@@ -119,7 +119,7 @@ func (s *Service) needsApproval(fork bool, what string) *eventv1.Decision {
 
 // openPull is the pull request of a comment, as GitHub has it now.
 func (s *Service) openPull(ctx context.Context, event *eventv1.Event) (*eventv1.PullRequest, *eventv1.Decision, error) {
-	pull, err := s.github.pullRequest(ctx, event, event.GetIssueComment().GetNumber())
+	pull, err := s.pullRequest(ctx, event, event.GetIssueComment().GetNumber())
 	if err == nil && !pull.GetOpen() {
 		return nil, ignored(eventv1.Reason_REASON_GONE, "#%d is closed", pull.GetNumber()), nil
 	}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -108,7 +109,8 @@ type fakeConfig struct {
 	sourceErr []error // one per call, before anything is sent
 	breaks    int     // calls that break off after the first part
 	asked     []string
-	history   []string // commits on one line, the oldest first
+	history   []string            // commits on one line, the oldest first
+	branches  map[string][]string // their commits, the newest first
 	compare   error
 }
 
@@ -177,6 +179,22 @@ func (c *fakeConfig) CompareCommits(_ context.Context, req *configv1.CompareComm
 		relation = configv1.CompareCommitsResponse_RELATION_BEHIND
 	}
 	return &configv1.CompareCommitsResponse{Relation: relation}, c.compare
+}
+
+func (c *fakeConfig) FindCommit(_ context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := &configv1.FindCommitResponse{Repository: repository(), Branch: cmp.Or(req.GetBranch(), "main")}
+	commits := c.branches[found.GetBranch()]
+	if of := req.GetRepository(); fullName(of) != fullName(found.GetRepository()) || len(commits) == 0 {
+		return nil, fault.New(fault.NotFound, "GitHub does not have it")
+	}
+	found.Sha = cmp.Or(req.GetSha(), commits[0])
+	if !slices.Contains(commits, found.GetSha()) {
+		return nil, fault.New(fault.NotFound, "the branch does not hold it")
+	}
+	found.Newest, found.Title = found.GetSha() == commits[0], "Commit "+found.GetSha()[:3]
+	return found, nil
 }
 
 type fakeReporter struct {

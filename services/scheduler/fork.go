@@ -19,7 +19,7 @@ func (s *Service) voucher(ctx context.Context, i intent) (string, error) {
 		if n > 0 && who.GetLogin() == i.pull.GetAuthor().GetLogin() {
 			continue
 		}
-		if may, err := s.github.mayWrite(ctx, i.event, who); !may || err != nil {
+		if may, err := s.mayWrite(ctx, i.event, who); !may || err != nil {
 			return "", err
 		}
 	}

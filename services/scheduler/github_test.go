@@ -2,12 +2,7 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,61 +13,30 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// fakeGitHub answers what the scheduler asks, about shas of a test's own making,
-// and hands out the tokens for it.
+// fakeGitHub is what config has to tell of people and pull requests.
 type fakeGitHub struct {
-	configv1.UnimplementedTokenServiceServer
-	url string
+	configv1.UnimplementedCollaboratorServiceServer
+	configv1.UnimplementedPullRequestServiceServer
+	configv1.UnimplementedRepositoryServiceServer
 
-	mu       sync.Mutex
-	down     bool
-	gone     bool                            // the repository is
-	may      map[string]string               // login: permission
-	pulls    map[string]*eventv1.PullRequest // by number
-	branches map[string][]string             // their commits, the newest first
-	asked    []string                        // whose permission
+	mu    sync.Mutex
+	down  bool
+	gone  bool                                                 // the repository is
+	may   map[string]configv1.GetPermissionResponse_Permission // by login
+	pulls map[int32]*eventv1.PullRequest                       // by number
+	asked []string                                             // whose permission
 }
 
-func newGitHub(t *testing.T) *fakeGitHub {
-	g := &fakeGitHub{
-		may: map[string]string{"ada": "write", "root": "admin", "eve": "read"}, pulls: map[string]*eventv1.PullRequest{},
-		branches: map[string][]string{},
+func newGitHub() *fakeGitHub {
+	return &fakeGitHub{
+		pulls: map[int32]*eventv1.PullRequest{}, may: map[string]configv1.GetPermissionResponse_Permission{
+			"ada": configv1.GetPermissionResponse_PERMISSION_WRITE, "root": configv1.GetPermissionResponse_PERMISSION_ADMIN,
+			"eve": configv1.GetPermissionResponse_PERMISSION_READ,
+		},
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /repos/Acme/shop", g.answer(func(*http.Request) any {
-		if g.gone {
-			return nil
-		}
-		return map[string]any{"id": 7, "name": "shop", "default_branch": "main", "owner": map[string]any{"login": "Acme"}}
-	}))
-	mux.HandleFunc("GET /repos/Acme/shop/collaborators/{user}/permission", g.answer(g.permission))
-	mux.HandleFunc("GET /repos/Acme/shop/pulls/{number}", g.answer(func(r *http.Request) any { return g.pull(r.PathValue("number")) }))
-	mux.HandleFunc("GET /repos/Acme/shop/git/ref/heads/{branch}", g.answer(func(r *http.Request) any {
-		if commits := g.branches[r.PathValue("branch")]; commits != nil {
-			return map[string]any{"object": map[string]any{"sha": commits[0]}}
-		}
-		return nil
-	}))
-	mux.HandleFunc("GET /repos/Acme/shop/compare/{range}", g.answer(func(r *http.Request) any {
-		tip, sha, _ := strings.Cut(r.PathValue("range"), "...")
-		for _, commits := range g.branches {
-			if commits[0] == tip && slices.Contains(commits, sha) {
-				return map[string]any{"status": "behind"}
-			}
-		}
-		return map[string]any{"status": "diverged"}
-	}))
-	mux.HandleFunc("GET /repos/Acme/shop/commits/{sha}", g.answer(func(r *http.Request) any { return commitOf(r.PathValue("sha")) }))
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	g.url = server.URL
-	return g
-}
-
-func (g *fakeGitHub) CreateToken(context.Context, *configv1.CreateTokenRequest) (*configv1.CreateTokenResponse, error) {
-	return &configv1.CreateTokenResponse{Token: "token"}, nil
 }
 
 func (g *fakeGitHub) set(change func(*fakeGitHub)) {
@@ -81,55 +45,45 @@ func (g *fakeGitHub) set(change func(*fakeGitHub)) {
 	change(g)
 }
 
-// answer is 404 for nil.
-func (g *fakeGitHub) answer(of func(*http.Request) any) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		body := of(r)
-		switch {
-		case g.down:
-			w.WriteHeader(http.StatusForbidden)
-			body = map[string]any{"message": "Resource not accessible by integration"}
-		case body == nil:
-			w.WriteHeader(http.StatusNotFound)
-			body = map[string]any{"message": "Not Found"}
-		}
-		_ = json.NewEncoder(w).Encode(body)
-	}
-}
-
-func (g *fakeGitHub) permission(r *http.Request) any {
-	g.asked = append(g.asked, r.PathValue("user"))
-	if level := g.may[r.PathValue("user")]; level != "" {
-		return map[string]any{"permission": level}
+func (g *fakeGitHub) up() error {
+	if g.down {
+		return fault.New(fault.Unavailable, "GitHub does not answer")
 	}
 	return nil
 }
 
-func (g *fakeGitHub) pull(number string) any {
-	p := g.pulls[number]
-	if p == nil {
-		return nil
+func (g *fakeGitHub) GetPermission(_ context.Context, req *configv1.GetPermissionRequest) (*configv1.GetPermissionResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asked = append(g.asked, req.GetLogin())
+	permission := configv1.GetPermissionResponse_PERMISSION_NONE
+	if may, known := g.may[req.GetLogin()]; known {
+		permission = may
 	}
-	state := map[bool]string{true: "open", false: "closed"}[p.GetOpen()]
-	head := map[string]any{"ref": p.GetHead().GetRef(), "sha": p.GetHead().GetSha()}
-	if from := p.GetHead().GetRepository(); from != nil {
-		head["repo"] = map[string]any{"id": from.GetId()}
-	}
-	return map[string]any{
-		"number": p.GetNumber(), "title": p.GetTitle(), "state": state, "head": head, "commits": p.GetCommitCount(),
-		"base": map[string]any{"ref": p.GetBase().GetRef()}, "user": map[string]any{"login": p.GetAuthor().GetLogin()},
-	}
+	return &configv1.GetPermissionResponse{Permission: permission}, g.up()
 }
 
-func commitOf(sha string) any {
-	return map[string]any{"sha": sha, "commit": map[string]any{"message": "Commit " + sha[:3] + "\n\nAt length"}}
+func (g *fakeGitHub) GetPullRequest(_ context.Context, req *configv1.GetPullRequestRequest) (*configv1.GetPullRequestResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.pulls[req.GetNumber()] == nil {
+		return nil, fault.New(fault.NotFound, "GitHub does not have it")
+	}
+	return &configv1.GetPullRequestResponse{PullRequest: g.pulls[req.GetNumber()]}, g.up()
+}
+
+func (g *fakeGitHub) GetRepository(_ context.Context, req *configv1.GetRepositoryRequest) (*configv1.GetRepositoryResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone || !strings.EqualFold(req.GetOwner()+"/"+req.GetName(), fullName(repository())) {
+		return nil, fault.New(fault.NotFound, "GitHub does not have it")
+	}
+	return &configv1.GetRepositoryResponse{Repository: repository()}, g.up()
 }
 
 // shows makes an event's pull request what GitHub shows, too.
 func (g *fakeGitHub) shows(e *eventv1.Event) *eventv1.Event {
-	g.set(func(g *fakeGitHub) { g.pulls[strconv.Itoa(int(pull(e).GetNumber()))] = pull(e) })
+	g.set(func(g *fakeGitHub) { g.pulls[pull(e).GetNumber()] = pull(e) })
 	return e
 }
 
@@ -190,8 +144,8 @@ func TestEventIsNotDecidedWhileGitHubDoesNotSayWhoMayWrite(t *testing.T) {
 		r.github.set(func(g *fakeGitHub) { g.down = true })
 		for _, e := range []*eventv1.Event{fork, comment} {
 			_, err := r.events.ReceiveEvent(t.Context(), &schedulerv1.ReceiveEventRequest{Event: e})
-			if code := status.Code(err); code != codes.PermissionDenied {
-				t.Errorf("%s: %v, want PermissionDenied", e.GetName(), err)
+			if code := status.Code(err); code != codes.Unavailable {
+				t.Errorf("%s: %v, want Unavailable", e.GetName(), err)
 			}
 		}
 		r.github.set(func(g *fakeGitHub) { g.down = false })

@@ -101,7 +101,9 @@ func modelDatabases() map[string]func(t *testing.T) func() *sqldb.DB {
 // model is a world around a scheduler whose loops are not running: each step of
 // theirs is one of the model's.
 type model struct {
-	configv1.BuildConfigServiceClient // nil: the scheduler calls GetBuildConfig alone
+	// nil: of these the model answers what the scheduler calls.
+	configv1.BuildConfigServiceClient
+	configv1.CommitServiceClient
 
 	t       *testing.T
 	open    func() *sqldb.DB

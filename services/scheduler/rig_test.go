@@ -69,14 +69,17 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		clock:    kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
 		engine:   &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}},
 		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
-		reporter: &fakeReporter{}, github: newGitHub(t),
+		reporter: &fakeReporter{}, github: newGitHub(),
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
 	siblings := rpc.NewPipe()
 	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
 		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
-		configv1.TokenService_CreateToken_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.CollaboratorService_GetPermission_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.PullRequestService_GetPullRequest_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.CommitService_FindCommit_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.RepositoryService_GetRepository_FullMethodName:   {Rooms: []string{"scheduler"}},
 		configv1.CommitService_CompareCommits_FullMethodName:      {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
 		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
@@ -84,7 +87,9 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	}})
 	configv1.RegisterBuildConfigServiceServer(server, r.config)
 	configv1.RegisterSourceServiceServer(server, r.config)
-	configv1.RegisterTokenServiceServer(server, r.github)
+	configv1.RegisterCollaboratorServiceServer(server, r.github)
+	configv1.RegisterRepositoryServiceServer(server, r.github)
+	configv1.RegisterPullRequestServiceServer(server, r.github)
 	configv1.RegisterCommitServiceServer(server, r.config)
 	reporterv1.RegisterReportServiceServer(server, r.reporter)
 	stop := r.serve(server, siblings)
@@ -93,7 +98,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r.deps = Deps{
 		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
-		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", GitHubAPIURL: r.github.url, RunnerURL: "unix:///run/forge/runner.sock",
+		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", RunnerURL: "unix:///run/forge/runner.sock",
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })

@@ -42,7 +42,7 @@ func (s *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	if err != nil {
 		return nil, err
 	}
-	repository, err := s.github.repository(ctx, owner, name)
+	repository, err := s.repository(ctx, owner, name)
 	if fault.Is(err, fault.NotFound) {
 		return nil, fault.Newf(fault.NotFound, "GitHub shows Forge no repository %s: is it the right name, and is the App installed there?", req.GetRepository())
 	}
@@ -151,7 +151,7 @@ func (s *Service) secretsOwner(ctx context.Context, repository string) (int64, e
 	if err != nil {
 		return 0, err
 	}
-	shown, err := s.github.repository(ctx, owner, name)
+	shown, err := s.repository(ctx, owner, name)
 	if !fault.Is(err, fault.NotFound) {
 		return shown.GetId(), err
 	}

@@ -48,8 +48,6 @@ type Deps struct {
 	IntegrationBranches, ProductionBranches []string
 	// ForkPolicy is approve, run or never.
 	ForkPolicy string
-	// GitHubAPIURL is "" for https://api.github.com.
-	GitHubAPIURL string
 	// ExternalURL is where people reach Forge.
 	ExternalURL string
 	// RunnerURL is what forgexec dials, RunnerCA the PEM of whom it trusts there:
@@ -91,15 +89,17 @@ type Service struct {
 	schedulerv1.UnimplementedSecretServiceServer
 	Deps
 
-	tracer   trace.Tracer
-	store    *store
-	hub      *hub
-	keyring  *keyring
-	configs  configv1.BuildConfigServiceClient
-	sources  configv1.SourceServiceClient
-	commits  configv1.CommitServiceClient
-	reporter reporterv1.ReportServiceClient
-	github   *asker
+	tracer        trace.Tracer
+	store         *store
+	hub           *hub
+	keyring       *keyring
+	configs       configv1.BuildConfigServiceClient
+	sources       configv1.SourceServiceClient
+	commits       configv1.CommitServiceClient
+	pulls         configv1.PullRequestServiceClient
+	collaborators configv1.CollaboratorServiceClient
+	repositories  configv1.RepositoryServiceClient
+	reporter      reporterv1.ReportServiceClient
 
 	starts     *due.Loop[start]
 	stops      *due.Loop[stop]
@@ -136,20 +136,20 @@ func New(deps Deps) (*Service, error) {
 		deps.Random = rand.Reader
 	}
 	s := &Service{
-		Deps:     deps,
-		tracer:   deps.Tracer.Tracer("forge/scheduler"),
-		store:    &store{db: deps.DB, now: deps.Now},
-		hub:      newHub(),
-		configs:  configv1.NewBuildConfigServiceClient(deps.Config),
-		sources:  configv1.NewSourceServiceClient(deps.Config),
-		commits:  configv1.NewCommitServiceClient(deps.Config),
-		reporter: reporterv1.NewReportServiceClient(deps.Reporter),
+		Deps:          deps,
+		tracer:        deps.Tracer.Tracer("forge/scheduler"),
+		store:         &store{db: deps.DB, now: deps.Now},
+		hub:           newHub(),
+		configs:       configv1.NewBuildConfigServiceClient(deps.Config),
+		sources:       configv1.NewSourceServiceClient(deps.Config),
+		commits:       configv1.NewCommitServiceClient(deps.Config),
+		pulls:         configv1.NewPullRequestServiceClient(deps.Config),
+		collaborators: configv1.NewCollaboratorServiceClient(deps.Config),
+		reporter:      reporterv1.NewReportServiceClient(deps.Reporter),
+		repositories:  configv1.NewRepositoryServiceClient(deps.Config),
 	}
 	var err error
 	if s.keyring, err = newKeyring(deps.SecretsKeys, deps.Random); err != nil {
-		return nil, err
-	}
-	if s.github, err = newAsker(deps); err != nil {
 		return nil, err
 	}
 	s.starts = &due.Loop[start]{Name: "starts", Workers: deps.Capacity, Log: deps.Log, Claim: s.claimStarts, Renew: s.renewStart, Work: s.start}
@@ -201,7 +201,6 @@ func Access() map[string]rpc.Access {
 
 // Run places builds, tells of them and looks after them until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.github.transport.CloseIdleConnections()
 	if err := s.store.freeLeases(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("scheduler: %w", err)
 	}

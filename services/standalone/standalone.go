@@ -123,7 +123,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	sched, err := scheduler.New(scheduler.Deps{
 		DB: stores["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
-		ForkPolicy: s.ForkPolicy, GitHubAPIURL: s.GitHubAPIURL, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
+		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
 		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,

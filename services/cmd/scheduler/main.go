@@ -25,7 +25,6 @@ type flags struct {
 	settings.Rooms
 	settings.GRPC
 	settings.Links
-	settings.GitHub
 	settings.Scheduler
 	ConfigURL   string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
 	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
@@ -98,7 +97,7 @@ func run(ctx context.Context, f flags) (err error) {
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Config: config, Reporter: reporter, Engine: containers,
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
-		ForkPolicy: f.ForkPolicy, GitHubAPIURL: f.GitHubAPIURL, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
+		ForkPolicy: f.ForkPolicy, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,
 		CPUs: f.CPUs, MaxCPUs: f.MaxCPUs, Memory: int64(f.Memory), MaxMemory: int64(f.MaxMemory), PortAllowed: f.PortAllowed,
 		LogLimit: int64(f.LogLimit), LogRetention: f.LogRetention, BuildRetention: f.BuildRetention,

@@ -194,6 +194,148 @@ func (x *CompareCommitsResponse) GetRelation() CompareCommitsResponse_Relation {
 	return CompareCommitsResponse_RELATION_UNSPECIFIED
 }
 
+type FindCommitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner and name are enough.
+	Repository *v1.Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Without refs/heads/; empty means the default branch.
+	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The full sha; empty means the branch's newest.
+	Sha           string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindCommitRequest) Reset() {
+	*x = FindCommitRequest{}
+	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindCommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindCommitRequest) ProtoMessage() {}
+
+func (x *FindCommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindCommitRequest.ProtoReflect.Descriptor instead.
+func (*FindCommitRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FindCommitRequest) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *FindCommitRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *FindCommitRequest) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+type FindCommitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As GitHub spells it.
+	Repository *v1.Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	Branch     string         `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	Sha        string         `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The first line of its message.
+	Title string `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	// The branch has none that is newer.
+	Newest        bool `protobuf:"varint,5,opt,name=newest,proto3" json:"newest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindCommitResponse) Reset() {
+	*x = FindCommitResponse{}
+	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindCommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindCommitResponse) ProtoMessage() {}
+
+func (x *FindCommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindCommitResponse.ProtoReflect.Descriptor instead.
+func (*FindCommitResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FindCommitResponse) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *FindCommitResponse) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *FindCommitResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *FindCommitResponse) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *FindCommitResponse) GetNewest() bool {
+	if x != nil {
+		return x.Newest
+	}
+	return false
+}
+
 var File_forge_config_v1_commit_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_commit_proto_rawDesc = "" +
@@ -213,9 +355,25 @@ const file_forge_config_v1_commit_proto_rawDesc = "" +
 	"\x12RELATION_IDENTICAL\x10\x01\x12\x12\n" +
 	"\x0eRELATION_AHEAD\x10\x02\x12\x13\n" +
 	"\x0fRELATION_BEHIND\x10\x03\x12\x15\n" +
-	"\x11RELATION_DIVERGED\x10\x042r\n" +
+	"\x11RELATION_DIVERGED\x10\x04\"y\n" +
+	"\x11FindCommitRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\"\xa8\x01\n" +
+	"\x12FindCommitResponse\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x14\n" +
+	"\x05title\x18\x04 \x01(\tR\x05title\x12\x16\n" +
+	"\x06newest\x18\x05 \x01(\bR\x06newest2\xc9\x01\n" +
 	"\rCommitService\x12a\n" +
-	"\x0eCompareCommits\x12&.forge.config.v1.CompareCommitsRequest\x1a'.forge.config.v1.CompareCommitsResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"\x0eCompareCommits\x12&.forge.config.v1.CompareCommitsRequest\x1a'.forge.config.v1.CompareCommitsResponse\x12U\n" +
+	"\n" +
+	"FindCommit\x12\".forge.config.v1.FindCommitRequest\x1a#.forge.config.v1.FindCommitResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_commit_proto_rawDescOnce sync.Once
@@ -230,23 +388,29 @@ func file_forge_config_v1_commit_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_commit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_config_v1_commit_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_forge_config_v1_commit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_forge_config_v1_commit_proto_goTypes = []any{
 	(CompareCommitsResponse_Relation)(0), // 0: forge.config.v1.CompareCommitsResponse.Relation
 	(*CompareCommitsRequest)(nil),        // 1: forge.config.v1.CompareCommitsRequest
 	(*CompareCommitsResponse)(nil),       // 2: forge.config.v1.CompareCommitsResponse
-	(*v1.Repository)(nil),                // 3: forge.event.v1.Repository
+	(*FindCommitRequest)(nil),            // 3: forge.config.v1.FindCommitRequest
+	(*FindCommitResponse)(nil),           // 4: forge.config.v1.FindCommitResponse
+	(*v1.Repository)(nil),                // 5: forge.event.v1.Repository
 }
 var file_forge_config_v1_commit_proto_depIdxs = []int32{
-	3, // 0: forge.config.v1.CompareCommitsRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 0: forge.config.v1.CompareCommitsRequest.repository:type_name -> forge.event.v1.Repository
 	0, // 1: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
-	1, // 2: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
-	2, // 3: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 2: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 3: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
+	1, // 4: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
+	3, // 5: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
+	2, // 6: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
+	4, // 7: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_commit_proto_init() }
@@ -260,7 +424,7 @@ func file_forge_config_v1_commit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_commit_proto_rawDesc), len(file_forge_config_v1_commit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

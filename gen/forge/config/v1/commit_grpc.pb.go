@@ -20,18 +20,25 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	CommitService_CompareCommits_FullMethodName = "/forge.config.v1.CommitService/CompareCommits"
+	CommitService_FindCommit_FullMethodName     = "/forge.config.v1.CommitService/FindCommit"
 )
 
 // CommitServiceClient is the client API for CommitService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CommitService answers how commits of a repository relate. Only rooms call it.
+// CommitService answers where commits of a repository are and how they relate.
+// Only rooms call it.
 type CommitServiceClient interface {
 	// CompareCommits says where head stands to base, as GitHub's history has it.
 	// NOT_FOUND: one of the two is gone, or they share no history. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	CompareCommits(ctx context.Context, in *CompareCommitsRequest, opts ...grpc.CallOption) (*CompareCommitsResponse, error)
+	// FindCommit finds a commit of a branch. NOT_FOUND: no such repository or
+	// branch, or the branch does not hold that commit, even where GitHub has it:
+	// through a repository all commits of its forks can be read. UNAVAILABLE:
+	// GitHub could not be asked; ask again.
+	FindCommit(ctx context.Context, in *FindCommitRequest, opts ...grpc.CallOption) (*FindCommitResponse, error)
 }
 
 type commitServiceClient struct {
@@ -52,16 +59,32 @@ func (c *commitServiceClient) CompareCommits(ctx context.Context, in *CompareCom
 	return out, nil
 }
 
+func (c *commitServiceClient) FindCommit(ctx context.Context, in *FindCommitRequest, opts ...grpc.CallOption) (*FindCommitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FindCommitResponse)
+	err := c.cc.Invoke(ctx, CommitService_FindCommit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CommitServiceServer is the server API for CommitService service.
 // All implementations must embed UnimplementedCommitServiceServer
 // for forward compatibility.
 //
-// CommitService answers how commits of a repository relate. Only rooms call it.
+// CommitService answers where commits of a repository are and how they relate.
+// Only rooms call it.
 type CommitServiceServer interface {
 	// CompareCommits says where head stands to base, as GitHub's history has it.
 	// NOT_FOUND: one of the two is gone, or they share no history. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	CompareCommits(context.Context, *CompareCommitsRequest) (*CompareCommitsResponse, error)
+	// FindCommit finds a commit of a branch. NOT_FOUND: no such repository or
+	// branch, or the branch does not hold that commit, even where GitHub has it:
+	// through a repository all commits of its forks can be read. UNAVAILABLE:
+	// GitHub could not be asked; ask again.
+	FindCommit(context.Context, *FindCommitRequest) (*FindCommitResponse, error)
 	mustEmbedUnimplementedCommitServiceServer()
 }
 
@@ -74,6 +97,9 @@ type UnimplementedCommitServiceServer struct{}
 
 func (UnimplementedCommitServiceServer) CompareCommits(context.Context, *CompareCommitsRequest) (*CompareCommitsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompareCommits not implemented")
+}
+func (UnimplementedCommitServiceServer) FindCommit(context.Context, *FindCommitRequest) (*FindCommitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FindCommit not implemented")
 }
 func (UnimplementedCommitServiceServer) mustEmbedUnimplementedCommitServiceServer() {}
 func (UnimplementedCommitServiceServer) testEmbeddedByValue()                       {}
@@ -114,6 +140,24 @@ func _CommitService_CompareCommits_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CommitService_FindCommit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FindCommitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CommitServiceServer).FindCommit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CommitService_FindCommit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CommitServiceServer).FindCommit(ctx, req.(*FindCommitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CommitService_ServiceDesc is the grpc.ServiceDesc for CommitService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +168,10 @@ var CommitService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CompareCommits",
 			Handler:    _CommitService_CompareCommits_Handler,
+		},
+		{
+			MethodName: "FindCommit",
+			Handler:    _CommitService_FindCommit_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

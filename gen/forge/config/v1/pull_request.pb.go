@@ -7,6 +7,7 @@
 package configv1
 
 import (
+	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -22,6 +23,111 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type GetPullRequestRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Repository *v1.Repository         `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The installation, where the caller knows it; 0 looks it up by owner.
+	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	Number         int32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetPullRequestRequest) Reset() {
+	*x = GetPullRequestRequest{}
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPullRequestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPullRequestRequest) ProtoMessage() {}
+
+func (x *GetPullRequestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPullRequestRequest.ProtoReflect.Descriptor instead.
+func (*GetPullRequestRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetPullRequestRequest) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *GetPullRequestRequest) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *GetPullRequestRequest) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type GetPullRequestResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PullRequest   *v1.PullRequest        `protobuf:"bytes,1,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPullRequestResponse) Reset() {
+	*x = GetPullRequestResponse{}
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPullRequestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPullRequestResponse) ProtoMessage() {}
+
+func (x *GetPullRequestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPullRequestResponse.ProtoReflect.Descriptor instead.
+func (*GetPullRequestResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetPullRequestResponse) GetPullRequest() *v1.PullRequest {
+	if x != nil {
+		return x.PullRequest
+	}
+	return nil
+}
+
 type ListChangedPullRequestsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
@@ -36,7 +142,7 @@ type ListChangedPullRequestsRequest struct {
 
 func (x *ListChangedPullRequestsRequest) Reset() {
 	*x = ListChangedPullRequestsRequest{}
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[0]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +154,7 @@ func (x *ListChangedPullRequestsRequest) String() string {
 func (*ListChangedPullRequestsRequest) ProtoMessage() {}
 
 func (x *ListChangedPullRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[0]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +167,7 @@ func (x *ListChangedPullRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangedPullRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListChangedPullRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{0}
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListChangedPullRequestsRequest) GetSince() *timestamppb.Timestamp {
@@ -95,7 +201,7 @@ type ListChangedPullRequestsResponse struct {
 
 func (x *ListChangedPullRequestsResponse) Reset() {
 	*x = ListChangedPullRequestsResponse{}
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[1]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +213,7 @@ func (x *ListChangedPullRequestsResponse) String() string {
 func (*ListChangedPullRequestsResponse) ProtoMessage() {}
 
 func (x *ListChangedPullRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[1]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +226,7 @@ func (x *ListChangedPullRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangedPullRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListChangedPullRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListChangedPullRequestsResponse) GetRepositoryId() int64 {
@@ -155,7 +261,15 @@ var File_forge_config_v1_pull_request_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_pull_request_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/pull_request.proto\x12\x0fforge.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n" +
+	"\"forge/config/v1/pull_request.proto\x12\x0fforge.config.v1\x1a!forge/event/v1/pull_request.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x01\n" +
+	"\x15GetPullRequestRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x05R\x06number\"X\n" +
+	"\x16GetPullRequestResponse\x12>\n" +
+	"\fpull_request\x18\x01 \x01(\v2\x1b.forge.event.v1.PullRequestR\vpullRequest\"j\n" +
 	"\x1eListChangedPullRequestsRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
 	"\x06frugal\x18\x02 \x01(\bR\x06frugal\"\x8a\x01\n" +
@@ -163,9 +277,10 @@ const file_forge_config_v1_pull_request_proto_rawDesc = "" +
 	"\rrepository_id\x18\x01 \x01(\x03R\frepositoryId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x18\n" +
-	"\apayload\x18\x04 \x01(\fR\apayload2\x94\x01\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload2\xf7\x01\n" +
 	"\x12PullRequestService\x12~\n" +
-	"\x17ListChangedPullRequests\x12/.forge.config.v1.ListChangedPullRequestsRequest\x1a0.forge.config.v1.ListChangedPullRequestsResponse0\x01B8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"\x17ListChangedPullRequests\x12/.forge.config.v1.ListChangedPullRequestsRequest\x1a0.forge.config.v1.ListChangedPullRequestsResponse0\x01\x12a\n" +
+	"\x0eGetPullRequest\x12&.forge.config.v1.GetPullRequestRequest\x1a'.forge.config.v1.GetPullRequestResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_pull_request_proto_rawDescOnce sync.Once
@@ -179,21 +294,29 @@ func file_forge_config_v1_pull_request_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_pull_request_proto_rawDescData
 }
 
-var file_forge_config_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_forge_config_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_forge_config_v1_pull_request_proto_goTypes = []any{
-	(*ListChangedPullRequestsRequest)(nil),  // 0: forge.config.v1.ListChangedPullRequestsRequest
-	(*ListChangedPullRequestsResponse)(nil), // 1: forge.config.v1.ListChangedPullRequestsResponse
-	(*timestamppb.Timestamp)(nil),           // 2: google.protobuf.Timestamp
+	(*GetPullRequestRequest)(nil),           // 0: forge.config.v1.GetPullRequestRequest
+	(*GetPullRequestResponse)(nil),          // 1: forge.config.v1.GetPullRequestResponse
+	(*ListChangedPullRequestsRequest)(nil),  // 2: forge.config.v1.ListChangedPullRequestsRequest
+	(*ListChangedPullRequestsResponse)(nil), // 3: forge.config.v1.ListChangedPullRequestsResponse
+	(*v1.Repository)(nil),                   // 4: forge.event.v1.Repository
+	(*v1.PullRequest)(nil),                  // 5: forge.event.v1.PullRequest
+	(*timestamppb.Timestamp)(nil),           // 6: google.protobuf.Timestamp
 }
 var file_forge_config_v1_pull_request_proto_depIdxs = []int32{
-	2, // 0: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
-	0, // 1: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
-	1, // 2: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 0: forge.config.v1.GetPullRequestRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 1: forge.config.v1.GetPullRequestResponse.pull_request:type_name -> forge.event.v1.PullRequest
+	6, // 2: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
+	2, // 3: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
+	0, // 4: forge.config.v1.PullRequestService.GetPullRequest:input_type -> forge.config.v1.GetPullRequestRequest
+	3, // 5: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
+	1, // 6: forge.config.v1.PullRequestService.GetPullRequest:output_type -> forge.config.v1.GetPullRequestResponse
+	5, // [5:7] is the sub-list for method output_type
+	3, // [3:5] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_pull_request_proto_init() }
@@ -207,7 +330,7 @@ func file_forge_config_v1_pull_request_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_pull_request_proto_rawDesc), len(file_forge_config_v1_pull_request_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

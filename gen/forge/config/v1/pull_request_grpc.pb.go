@@ -20,14 +20,15 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	PullRequestService_ListChangedPullRequests_FullMethodName = "/forge.config.v1.PullRequestService/ListChangedPullRequests"
+	PullRequestService_GetPullRequest_FullMethodName          = "/forge.config.v1.PullRequestService/GetPullRequest"
 )
 
 // PullRequestServiceClient is the client API for PullRequestService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// PullRequestService looks at GitHub for what no webhook told. Only the gateway
-// calls it.
+// PullRequestService looks at GitHub for what no webhook told. Only rooms call
+// it.
 type PullRequestServiceClient interface {
 	// ListChangedPullRequests finds the pull requests that were changed since a
 	// moment and are open or merged, in all repositories of the App, those of a
@@ -35,6 +36,9 @@ type PullRequestServiceClient interface {
 	// refuses is left out. UNAVAILABLE: GitHub could not be asked; what came is
 	// true all the same.
 	ListChangedPullRequests(ctx context.Context, in *ListChangedPullRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListChangedPullRequestsResponse], error)
+	// GetPullRequest shows a pull request as it is now. NOT_FOUND: there is none,
+	// or the App may not see it. UNAVAILABLE: GitHub could not be asked; ask again.
+	GetPullRequest(ctx context.Context, in *GetPullRequestRequest, opts ...grpc.CallOption) (*GetPullRequestResponse, error)
 }
 
 type pullRequestServiceClient struct {
@@ -64,12 +68,22 @@ func (c *pullRequestServiceClient) ListChangedPullRequests(ctx context.Context, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PullRequestService_ListChangedPullRequestsClient = grpc.ServerStreamingClient[ListChangedPullRequestsResponse]
 
+func (c *pullRequestServiceClient) GetPullRequest(ctx context.Context, in *GetPullRequestRequest, opts ...grpc.CallOption) (*GetPullRequestResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPullRequestResponse)
+	err := c.cc.Invoke(ctx, PullRequestService_GetPullRequest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PullRequestServiceServer is the server API for PullRequestService service.
 // All implementations must embed UnimplementedPullRequestServiceServer
 // for forward compatibility.
 //
-// PullRequestService looks at GitHub for what no webhook told. Only the gateway
-// calls it.
+// PullRequestService looks at GitHub for what no webhook told. Only rooms call
+// it.
 type PullRequestServiceServer interface {
 	// ListChangedPullRequests finds the pull requests that were changed since a
 	// moment and are open or merged, in all repositories of the App, those of a
@@ -77,6 +91,9 @@ type PullRequestServiceServer interface {
 	// refuses is left out. UNAVAILABLE: GitHub could not be asked; what came is
 	// true all the same.
 	ListChangedPullRequests(*ListChangedPullRequestsRequest, grpc.ServerStreamingServer[ListChangedPullRequestsResponse]) error
+	// GetPullRequest shows a pull request as it is now. NOT_FOUND: there is none,
+	// or the App may not see it. UNAVAILABLE: GitHub could not be asked; ask again.
+	GetPullRequest(context.Context, *GetPullRequestRequest) (*GetPullRequestResponse, error)
 	mustEmbedUnimplementedPullRequestServiceServer()
 }
 
@@ -89,6 +106,9 @@ type UnimplementedPullRequestServiceServer struct{}
 
 func (UnimplementedPullRequestServiceServer) ListChangedPullRequests(*ListChangedPullRequestsRequest, grpc.ServerStreamingServer[ListChangedPullRequestsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListChangedPullRequests not implemented")
+}
+func (UnimplementedPullRequestServiceServer) GetPullRequest(context.Context, *GetPullRequestRequest) (*GetPullRequestResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPullRequest not implemented")
 }
 func (UnimplementedPullRequestServiceServer) mustEmbedUnimplementedPullRequestServiceServer() {}
 func (UnimplementedPullRequestServiceServer) testEmbeddedByValue()                            {}
@@ -122,13 +142,36 @@ func _PullRequestService_ListChangedPullRequests_Handler(srv interface{}, stream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PullRequestService_ListChangedPullRequestsServer = grpc.ServerStreamingServer[ListChangedPullRequestsResponse]
 
+func _PullRequestService_GetPullRequest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPullRequestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PullRequestServiceServer).GetPullRequest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PullRequestService_GetPullRequest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PullRequestServiceServer).GetPullRequest(ctx, req.(*GetPullRequestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PullRequestService_ServiceDesc is the grpc.ServiceDesc for PullRequestService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var PullRequestService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "forge.config.v1.PullRequestService",
 	HandlerType: (*PullRequestServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetPullRequest",
+			Handler:    _PullRequestService_GetPullRequest_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ListChangedPullRequests",
