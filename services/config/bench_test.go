@@ -94,7 +94,7 @@ func BenchmarkLargeSource(b *testing.B) {
 	const size = 500 << 20
 	noise := make([]byte, 1<<20)
 	_, _ = rand.Read(noise)
-	w := newWorld(b, withDataDir(b))
+	w := newWorld(b, withBlobs(b))
 	w.front.set(func(out http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, codeload) {
 			return false

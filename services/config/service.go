@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
@@ -23,9 +24,9 @@ import (
 // Deps is what config needs. App alone is required.
 type Deps struct {
 	App          kitgithub.App
-	GitHubAPIURL string // "" for github.com's
-	GitHubURL    string // of the pages that people see; "" for https://github.com
-	DataDir      string // holds the source cache; "" for no cache
+	GitHubAPIURL string       // "" for github.com's
+	GitHubURL    string       // of the pages that people see; "" for https://github.com
+	Blobs        *blobs.Store // keeps sources; nil: each is downloaded whenever it is asked for
 	Log          *slog.Logger
 	Tracer       trace.TracerProvider
 	Now          func() time.Time
@@ -81,8 +82,8 @@ func New(deps Deps) (*Service, error) {
 	if s.clients, err = newClients(base, s.tokens); err != nil {
 		return nil, err
 	}
-	if deps.DataDir != "" {
-		if s.sources, err = newSourceCache(deps.DataDir, maxSourceCache, deps.Now); err != nil {
+	if deps.Blobs != nil {
+		if s.sources, err = newSourceCache(deps.Blobs, maxSourceCache, deps.Now); err != nil {
 			return nil, err
 		}
 	}

@@ -6,67 +6,69 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
 const (
 	maxSourceCache = 2 << 30 // bytes
-	sourceSuffix   = ".tar.gz"
+
+	sourcesFolder = "sources/"
+	sourceSuffix  = ".tar.gz"
+	// Beside a tarball lies an empty blob, written again when the tarball is used:
+	// all that share a bucket see by its time when that was.
+	usedSuffix = ".used"
+	// noteEvery is how exactly that is known.
+	noteEvery = 10 * time.Minute
+	// strayAfter is the age of what belongs to no tarball and to no download that is
+	// still under way.
+	strayAfter = 24 * time.Hour
 )
 
-// sourceCache keeps tarballs as files, each whole or not there. Those used last
-// stay; a file's time is when it was.
+// sourceCache keeps tarballs, each whole or not there. Those used last stay.
 type sourceCache struct {
-	folder  string
+	store   *blobs.Store
 	most    int64 // bytes
 	now     func() time.Time
 	flights flights[commit, struct{}]
-	evictMu sync.Mutex
+	noted   *lru.Cache[commit, time.Time] // uses, by this process
 }
 
-// newSourceCache removes what downloads that never ended have left.
-func newSourceCache(dataDir string, most int64, now func() time.Time) (*sourceCache, error) {
-	folder := filepath.Join(dataDir, "sources")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("source cache: %w", err)
-	}
-	entries, err := os.ReadDir(folder)
+func newSourceCache(store *blobs.Store, most int64, now func() time.Time) (*sourceCache, error) {
+	noted, err := lru.New[commit, time.Time](10_000)
 	if err != nil {
 		return nil, fmt.Errorf("source cache: %w", err)
 	}
-	for _, entry := range entries {
-		if !strings.HasSuffix(entry.Name(), sourceSuffix) {
-			if err := os.Remove(filepath.Join(folder, entry.Name())); err != nil {
-				return nil, fmt.Errorf("source cache: %w", err)
-			}
-		}
-	}
-	return &sourceCache{folder: folder, most: most, now: now}, nil
+	return &sourceCache{store: store, most: most, now: now, noted: noted}, nil
 }
+
+func sourceKey(at commit) string { return fmt.Sprintf("%s%d-%s", sourcesFolder, at.repository, at.sha) }
 
 // open opens the tarball of a commit. However many ask at once, it is downloaded
 // once.
 func (c *sourceCache) open(ctx context.Context, at commit, download func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
-	path := filepath.Join(c.folder, fmt.Sprintf("%d-%s%s", at.repository, at.sha, sourceSuffix))
+	key := sourceKey(at) + sourceSuffix
 	for {
-		file, err := c.openKept(path)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return file, err
+		kept, err := c.store.Read(ctx, key, 0, -1)
+		if err == nil {
+			c.note(ctx, at)
+			return kept, nil
+		}
+		if !fault.Is(err, fault.NotFound) {
+			return nil, fmt.Errorf("source cache: %w", err)
 		}
 		// One that is evicted before it is opened is downloaded again.
 		_, err = c.flights.do(ctx, at, func(ctx context.Context) (struct{}, error) {
-			if _, err := os.Stat(path); err == nil { // fetched between our look and our turn
-				return struct{}{}, nil
+			if found, err := c.store.Has(ctx, key); found || err != nil { // fetched between our look and our turn
+				return struct{}{}, err
 			}
-			return struct{}{}, c.fetch(ctx, path, download)
+			return struct{}{}, c.fetch(ctx, key, download)
 		})
 		if err != nil {
 			return nil, err
@@ -74,97 +76,81 @@ func (c *sourceCache) open(ctx context.Context, at commit, download func(context
 	}
 }
 
-func (c *sourceCache) openKept(path string) (io.ReadCloser, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("source cache: %w", err)
-	}
+// note stores that a tarball is used. Where that cannot be stored it leaves
+// early, and is downloaded again.
+func (c *sourceCache) note(ctx context.Context, at commit) {
 	now := c.now()
-	if err := os.Chtimes(path, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		_ = file.Close()
-		return nil, fmt.Errorf("source cache: %w", err)
+	if last, ok := c.noted.Get(at); ok && now.Sub(last) < noteEvery {
+		return
 	}
-	return file, nil
+	if c.store.Put(ctx, sourceKey(at)+usedSuffix, func(io.Writer) error { return nil }) == nil {
+		c.noted.Add(at, now)
+	}
 }
 
-func (c *sourceCache) fetch(ctx context.Context, path string, download func(context.Context) (io.ReadCloser, error)) (err error) {
+func (c *sourceCache) fetch(ctx context.Context, key string, download func(context.Context) (io.ReadCloser, error)) error {
 	body, err := download(ctx)
 	if err != nil {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read from
-	file, err := os.CreateTemp(c.folder, "download-*")
+	err = c.store.Put(ctx, key, func(w io.Writer) error {
+		_, err := io.Copy(w, body)
+		return err
+	})
 	if err != nil {
-		return noRoom(err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = io.Copy(writes{file}, body)
-	if err == nil {
-		err = noRoom(file.Sync())
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	if err = os.Rename(file.Name(), path); err != nil {
-		return noRoom(err)
-	}
-	return c.evict(path)
+	return c.evict(ctx, key)
 }
 
-// evict removes the files used longest ago until the rest fit, but not the one
-// that was just added.
-func (c *sourceCache) evict(added string) error {
-	c.evictMu.Lock()
-	defer c.evictMu.Unlock()
-	entries, err := os.ReadDir(c.folder)
-	if err != nil {
-		return noRoom(err)
-	}
-	var kept []fs.FileInfo
-	var total int64
-	for _, entry := range entries {
-		info, err := entry.Info()
-		if err != nil || !strings.HasSuffix(info.Name(), sourceSuffix) {
-			continue // being downloaded, or given up
+// tarball is one that is kept.
+type tarball struct {
+	size int64
+	used time.Time
+}
+
+// evict removes the tarballs used longest ago until the rest fit, but not the one
+// that was just added; and what killed processes have left.
+func (c *sourceCache) evict(ctx context.Context, added string) error {
+	kept, used, total := map[string]tarball{}, map[string]time.Time{}, int64(0)
+	for found, err := range c.store.List(ctx, sourcesFolder) {
+		if err != nil {
+			return fmt.Errorf("source cache: %w", err)
 		}
-		kept = append(kept, info)
-		total += info.Size()
+		if name, ok := strings.CutSuffix(found.Key, sourceSuffix); ok {
+			kept[name] = tarball{size: found.Size, used: found.Time}
+			total += found.Size
+		} else if name, ok := strings.CutSuffix(found.Key, usedSuffix); ok {
+			used[name] = found.Time
+		} else if c.now().Sub(found.Time) > strayAfter {
+			if err := c.store.Remove(ctx, found.Key); err != nil {
+				return fmt.Errorf("source cache: %w", err)
+			}
+		}
 	}
-	slices.SortFunc(kept, func(a, b fs.FileInfo) int {
-		return cmp.Or(a.ModTime().Compare(b.ModTime()), strings.Compare(a.Name(), b.Name()))
+	var oldest []string
+	for name, one := range kept {
+		if at := used[name]; at.After(one.used) {
+			one.used = at
+			kept[name] = one
+		}
+		if name+sourceSuffix != added {
+			oldest = append(oldest, name)
+		}
+	}
+	slices.SortFunc(oldest, func(a, b string) int {
+		return cmp.Or(kept[a].used.Compare(kept[b].used), strings.Compare(a, b))
 	})
-	for _, oldest := range kept {
+	for _, name := range oldest {
 		if total <= c.most {
-			return nil
+			break
 		}
-		if oldest.Name() == filepath.Base(added) {
-			continue
+		total -= kept[name].size
+		err := errors.Join(c.store.Remove(ctx, name+sourceSuffix), c.store.Remove(ctx, name+usedSuffix))
+		if err != nil {
+			return fmt.Errorf("source cache: %w", err)
 		}
-		// Who has it open reads it to its end.
-		if err := os.Remove(filepath.Join(c.folder, oldest.Name())); err != nil {
-			return noRoom(err)
-		}
-		total -= oldest.Size()
 	}
 	return nil
-}
-
-// writes names errors of the disk, which would look like the download's.
-type writes struct{ file *os.File }
-
-func (w writes) Write(p []byte) (int, error) {
-	n, err := w.file.Write(p)
-	return n, noRoom(err)
-}
-
-// noRoom makes the disk's errors worth another try: a full disk does not stay so.
-func noRoom(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fault.Newf(fault.Unavailable, "source cache: %w", err)
 }

@@ -17,14 +17,26 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 const codeload = "/codeload/"
 
-func withDataDir(t testing.TB) func(*githubsim.Config, *Deps) {
-	return func(_ *githubsim.Config, deps *Deps) { deps.DataDir = t.TempDir() }
+// blobsIn keeps blobs as files under dir.
+func blobsIn(t testing.TB, dir string) *blobs.Store {
+	t.Helper()
+	store, err := blobs.Open(t.Context(), blobs.Config{Dir: dir, Room: "config"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+func withBlobs(t testing.TB) func(*githubsim.Config, *Deps) {
+	return func(_ *githubsim.Config, deps *Deps) { deps.Blobs = blobsIn(t, t.TempDir()) }
 }
 
 // noise does not compress, so that a tarball of it takes several chunks.
@@ -64,7 +76,7 @@ func files(t *testing.T, tarball []byte) map[string]string {
 func TestSourceIsTheTreeOfTheCommit(t *testing.T) {
 	for name, change := range map[string]func(*githubsim.Config, *Deps){
 		"streamed": func(*githubsim.Config, *Deps) {},
-		"cached":   withDataDir(t),
+		"cached":   withBlobs(t),
 	} {
 		w := newWorld(t, change)
 		big := noise(300 << 10)
@@ -90,8 +102,8 @@ func TestSourceIsTheTreeOfTheCommit(t *testing.T) {
 	}
 }
 
-func TestSourceIsDownloadedOnceAndServedFromDisk(t *testing.T) {
-	w := newWorld(t, withDataDir(t))
+func TestSourceIsDownloadedOnce(t *testing.T) {
+	w := newWorld(t, withBlobs(t))
 	sha := w.commit(githubsim.Commit{Files: map[string]string{"big": noise(200 << 10)}})
 	var wait sync.WaitGroup
 	for range 50 {
@@ -115,15 +127,15 @@ func TestSourceIsDownloadedOnceAndServedFromDisk(t *testing.T) {
 func TestBrokenDownloadIsNeverServed(t *testing.T) {
 	for name, change := range map[string]func(*githubsim.Config, *Deps){
 		"streamed": func(*githubsim.Config, *Deps) {},
-		"cached":   withDataDir(t),
+		"cached":   withBlobs(t),
 	} {
 		w := newWorld(t, change)
 		sha := w.commit(githubsim.Commit{Files: map[string]string{"big": noise(500 << 10)}})
 		w.front.cuts(codeload, 200<<10)
 		_, err := w.source(sha)
 		w.wantFault(err, fault.Unavailable, "GitHub broke off")
-		if w.deps.DataDir != "" {
-			if left, err := os.ReadDir(filepath.Join(w.deps.DataDir, "sources")); err != nil || len(left) != 0 {
+		if w.deps.Blobs != nil {
+			for left, err := range w.deps.Blobs.List(t.Context(), "") {
 				t.Errorf("%s: left %v, error %v", name, left, err)
 			}
 		}
@@ -136,7 +148,7 @@ func TestBrokenDownloadIsNeverServed(t *testing.T) {
 }
 
 func TestSourceRefusals(t *testing.T) {
-	w := newWorld(t, withDataDir(t))
+	w := newWorld(t, withBlobs(t))
 	_, err := w.source(strings.Repeat("1", 40))
 	w.wantFault(err, fault.NotFound, "source of acme/app at 1111")
 	w.front.answers("/tarball/", 502, "bad gateway")
@@ -176,14 +188,34 @@ func (c *sourceCache) get(t *testing.T, n int64, text string) (downloaded bool) 
 }
 
 func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
+	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
-	cache, err := newSourceCache(t.TempDir(), 10, clock.Now)
-	if err != nil {
-		t.Fatal(err)
+	newCache := func() *sourceCache {
+		cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cache
 	}
-	get := func(n int64, text string) bool {
-		clock.Advance(time.Minute)
-		return cache.get(t, n, text)
+	caches := []*sourceCache{newCache(), newCache()} // of two replicas
+	folder := filepath.Join(dir, "config", "sources")
+	turn := 0
+	// Everything in the folder is an hour older than what happens now.
+	get := func(n int64, text string) (downloaded bool) {
+		clock.Advance(time.Hour)
+		entries, _ := os.ReadDir(folder) // none at first
+		for _, entry := range entries {
+			info, err := entry.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			older := info.ModTime().Add(-time.Hour)
+			if err := os.Chtimes(filepath.Join(folder, entry.Name()), older, older); err != nil {
+				t.Fatal(err)
+			}
+		}
+		turn++
+		return caches[turn%2].get(t, n, text)
 	}
 	get(1, "aaaa")
 	get(2, "bbbb")
@@ -196,32 +228,69 @@ func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 		t.Error("one that is larger than the cache is not kept while it is the last")
 	}
 	get(5, "e")
-	if entries, err := os.ReadDir(cache.folder); err != nil || len(entries) != 1 {
-		t.Errorf("%d files, error %v", len(entries), err)
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 2 { // and when it was used
+		t.Errorf("%v, error %v", entries, err)
 	}
 }
 
-func TestUnfinishedDownloadsAreRemovedAtStart(t *testing.T) {
+func TestUseIsNotedNowAndThen(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(dir, "sources"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"download-1", "1-sha.tar.gz"} {
-		if err := os.WriteFile(filepath.Join(dir, "sources", name), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cache, err := newSourceCache(dir, 10, time.Now)
+	clock := kittest.NewClock(time.Now())
+	cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if entries, err := os.ReadDir(cache.folder); err != nil || len(entries) != 1 || cache.get(t, 1, "x") {
-		t.Errorf("%d files, error %v", len(entries), err)
+	used := filepath.Join(dir, "config", "sources", "1-sha"+usedSuffix)
+	for _, c := range []struct {
+		after time.Duration
+		noted bool
+	}{{0, true}, {noteEvery / 2, false}, {noteEvery / 2, true}} {
+		clock.Advance(c.after)
+		_ = os.Remove(used)
+		cache.get(t, 1, "x")
+		if _, err := os.Stat(used); (err == nil) != c.noted {
+			t.Errorf("noted: %v, want %v", err == nil, c.noted)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+}
+
+func TestWhatKilledDownloadsLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	clock := kittest.NewClock(time.Now())
+	cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newSourceCache(filepath.Join(dir, "file"), 10, time.Now); err == nil || !strings.Contains(err.Error(), "source cache") {
-		t.Errorf("a data directory that is a file: %v", err)
+	cache.get(t, 1, "x")
+	left := filepath.Join(dir, "config", "sources", "2-sha.tar.gz.123.tmp")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cache.get(t, 3, "y") // it may be under way
+	if _, err := os.Stat(left); err != nil {
+		t.Error(err)
+	}
+	clock.Advance(strayAfter + time.Minute)
+	cache.get(t, 4, "z")
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestFullDiskIsWorthAnotherTry(t *testing.T) {
+	dir := t.TempDir()
+	cache, err := newSourceCache(blobsIn(t, dir), 10, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Where the folder should be made there is a file.
+	if err := os.WriteFile(filepath.Join(dir, "config"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = cache.open(t.Context(), commit{1, "sha"}, func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader("text")), nil
+	})
+	if !fault.Is(err, fault.Unavailable) {
+		t.Errorf("error %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 	}
 	b.Cleanup(func() { db.Close() })
 	engine := &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}}
-	s, err := New(Deps{DB: db, Engine: engine, Capacity: 8, ForkPolicy: forkRun, SecretsKeys: [][]byte{make([]byte, 32)}})
+	s, err := New(Deps{DB: db, Blobs: blobsIn(b, b.TempDir()), Engine: engine, Capacity: 8, ForkPolicy: forkRun, SecretsKeys: [][]byte{make([]byte, 32)}})
 	if err != nil {
 		b.Fatal(err)
 	}

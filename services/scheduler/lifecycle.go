@@ -55,6 +55,11 @@ func (t *tx) endAttempt(ctx context.Context, b *build) error {
 		return err
 	}
 	t.news.topics = append(t.news.topics, runnerTopic(b.GetId()), logTopic(b.GetId()))
+	if a.logSize > 0 {
+		if err := t.archiveLater(ctx, a.buildID, a.number); err != nil {
+			return err
+		}
+	}
 	return t.stopSoon(ctx, b.GetId(), b.GetAttempt())
 }
 

@@ -2,8 +2,10 @@ package scheduler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -18,7 +20,7 @@ import (
 
 const (
 	// chunkSize is where a chunk of the log is cut; one report may reach over it.
-	chunkSize = 192 << 10
+	chunkSize = 191 << 10
 	// maxOutput is what one report may bring.
 	maxOutput = 64 << 10
 	// compressFrom is the size at which compressing a chunk pays.
@@ -85,33 +87,106 @@ func (s *store) logFrom(ctx context.Context, buildID string, number int32, offse
 	return chunks, sqldb.Kind(err)
 }
 
+// page is the next pieces of a log that reach beyond an offset; none where the
+// log is gone.
+type page func(offset int64) ([]logChunk, error)
+
+// pages reads a log wherever it is.
+func (s *Service) pages(ctx context.Context, buildID string, number int32) page {
+	return func(offset int64) ([]logChunk, error) {
+		chunks, err := s.store.logFrom(ctx, buildID, number, offset)
+		if err != nil || len(chunks) > 0 && chunks[0].position <= offset {
+			return chunks, err
+		}
+		// Chunks go once the blob is known, those at the beginning first.
+		a, moved, err := s.store.archived(ctx, buildID, number)
+		if err != nil || !moved {
+			return nil, err
+		}
+		return s.fromArchive(ctx, a, offset)
+	}
+}
+
+// pieces are what lies from begin to end.
+func pieces(read page, begin, end int64) iter.Seq2[logChunk, error] {
+	return func(yield func(logChunk, error) bool) {
+		for at := begin; at < end; {
+			chunks, err := read(at)
+			if err == nil && len(chunks) == 0 {
+				err = fault.New(fault.NotFound, "the log is gone")
+			}
+			if err != nil {
+				yield(logChunk{}, err)
+				return
+			}
+			for _, c := range chunks {
+				from, to := at-c.position, min(end-c.position, int64(len(c.data)))
+				switch {
+				case from >= to: // before what is asked for, or after it
+					continue
+				case from < 0:
+					yield(logChunk{}, fmt.Errorf("a log has a hole from %d to %d", at, c.position))
+					return
+				}
+				if !yield(logChunk{at, c.data[from:to]}, nil) {
+					return
+				}
+				at = c.position + to
+			}
+		}
+	}
+}
+
 // WatchLog sends a build's log.
 func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.BuildService_WatchLogServer) error {
 	ctx := stream.Context()
-	if req.GetOffset() < 0 {
-		return fault.New(fault.Invalid, "an offset counts from 0")
+	tail := req.GetTailBytes() > 0 || req.GetTailLines() > 0
+	switch {
+	case req.GetOffset() < 0 || req.GetTailBytes() < 0 || req.GetTailLines() < 0:
+		return fault.New(fault.Invalid, "offsets, bytes and lines count from 0")
+	case tail && req.GetOffset() > 0:
+		return fault.New(fault.Invalid, "begin at an offset or before the end, not both")
 	}
-	// The build's changes too: before the first attempt there is no log to change.
-	changed, leave := s.hub.subscribe(logTopic(req.GetBuildId()), buildTopic(req.GetBuildId()))
-	defer leave()
-	poll := time.NewTicker(pollEvery)
-	defer poll.Stop()
-	number, offset := req.GetAttempt(), req.GetOffset()
-	for first := true; ; first = false {
-		size, over, err := s.logState(ctx, req.GetBuildId(), &number)
-		if err != nil {
+	number, err := s.attemptToWatch(ctx, req)
+	if err != nil {
+		return err
+	}
+	var log *feed
+	if number == 0 {
+		log = &feed{state: feedState{over: true}} // nothing was ever printed
+	} else {
+		var leave func()
+		if log, leave, err = s.feeds.join(ctx, req.GetBuildId(), number); err != nil {
 			return err
 		}
-		if first && size == 0 && s.pruned(ctx, req.GetBuildId()) {
-			return fault.Newf(fault.NotFound, "the log is gone: logs are kept for %v after the end of a build", s.LogRetention)
-		}
-		if first && offset > size {
-			return status.Error(codes.OutOfRange, fmt.Sprintf("offset %d lies past the end of what was printed, %d bytes", offset, size))
-		}
-		if offset, err = s.sendLog(ctx, stream, req.GetBuildId(), number, offset, size); err != nil {
+		defer leave()
+	}
+	state := log.now()
+	offset := req.GetOffset()
+	switch {
+	case state.size == 0 && s.pruned(ctx, req.GetBuildId()):
+		return fault.Newf(fault.NotFound, "the log is gone: logs are kept for %v after the end of a build", s.LogRetention)
+	case offset > state.size:
+		return status.Error(codes.OutOfRange, fmt.Sprintf("offset %d lies past the end of what was printed, %d bytes", offset, state.size))
+	case tail:
+		if offset, err = tailStart(log.page(ctx), state.size, req.GetTailBytes(), int(req.GetTailLines())); err != nil {
 			return err
 		}
-		if over || !req.GetFollow() {
+	}
+	for {
+		if state.err != nil {
+			return state.err
+		}
+		for piece, err := range pieces(log.page(ctx), offset, state.size) {
+			if err == nil {
+				err = stream.Send(&schedulerv1.WatchLogResponse{Data: piece.data, Offset: piece.position})
+			}
+			if err != nil {
+				return err
+			}
+			offset = piece.position + int64(len(piece.data))
+		}
+		if state.over || !req.GetFollow() {
 			return nil
 		}
 		select {
@@ -119,6 +194,33 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 			return ctx.Err()
 		case <-rpc.Stopping(ctx):
 			return fault.New(fault.Unavailable, "the scheduler stops: ask again")
+		case <-state.changed:
+		}
+		state = log.now()
+	}
+}
+
+// attemptToWatch is the attempt asked for, or else the latest. Before the first
+// it waits for one, where the log is to be followed; 0: there is none.
+func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogRequest) (int32, error) {
+	changed, leave := s.hub.subscribe(buildTopic(req.GetBuildId()))
+	defer leave()
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		b, err := readBuild(ctx, s.store.db.Read(), req.GetBuildId(), "")
+		if err != nil {
+			return 0, err
+		}
+		number := cmp.Or(req.GetAttempt(), b.GetAttempt())
+		if number != 0 || ended(b.GetState()) || !req.GetFollow() {
+			return number, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-rpc.Stopping(ctx):
+			return 0, fault.New(fault.Unavailable, "the scheduler stops: ask again")
 		case <-changed:
 		case <-poll.C:
 		}
@@ -131,45 +233,30 @@ func (s *Service) pruned(ctx context.Context, buildID string) bool {
 	return err == nil && s.LogRetention > 0 && b.GetEndTime() != nil && s.Now().Sub(b.GetEndTime().AsTime()) >= s.LogRetention
 }
 
-// logState says how long the log of an attempt is, and whether that is all of
-// it. Number 0 becomes the latest attempt once there is one.
-func (s *Service) logState(ctx context.Context, buildID string, number *int32) (size int64, over bool, err error) {
-	b, err := readBuild(ctx, s.store.db.Read(), buildID, "")
-	if err != nil {
-		return 0, false, err
-	}
-	if *number == 0 {
-		*number = b.GetAttempt()
-	}
-	if *number == 0 {
-		return 0, ended(b.GetState()), nil
-	}
-	a, err := readAttempt(ctx, s.store.db.Read(), buildID, *number, "")
-	if err != nil {
-		return 0, false, err
-	}
-	return a.logSize, a.ended, nil
-}
+// maxTail is how much is searched for the beginning of the last lines.
+const maxTail = 1 << 20
 
-// sendLog sends what lies between offset and size, and returns where it ended.
-func (s *Service) sendLog(ctx context.Context, stream schedulerv1.BuildService_WatchLogServer, buildID string, number int32, offset, size int64) (int64, error) {
-	for offset < size {
-		chunks, err := s.store.logFrom(ctx, buildID, number, offset)
-		if err != nil {
-			return offset, err
-		}
-		sent := offset
-		for _, c := range chunks {
-			if skip := offset - c.position; skip < int64(len(c.data)) {
-				if err := stream.Send(&schedulerv1.WatchLogResponse{Data: c.data[max(skip, 0):], Offset: offset}); err != nil {
-					return offset, err
-				}
-				offset = c.position + int64(len(c.data))
-			}
-		}
-		if offset == sent {
-			return offset, fmt.Errorf("log of %s: nothing at %d of %d bytes", attemptName(buildID, number), offset, size)
-		}
+// tailStart is where the last so many bytes, or lines, of a log begin, whichever
+// is later; 0 is no bound.
+func tailStart(read page, size, tailBytes int64, lines int) (int64, error) {
+	begin := int64(0)
+	if tailBytes > 0 {
+		begin = max(0, size-tailBytes)
 	}
-	return offset, nil
+	if lines == 0 {
+		return begin, nil
+	}
+	begin = max(begin, size-maxTail)
+	var text []byte
+	for piece, err := range pieces(read, begin, size) {
+		if err != nil {
+			return 0, err
+		}
+		text = append(text, piece.data...)
+	}
+	at := len(text)
+	for ; lines > 0 && at > 0; lines-- {
+		at = bytes.LastIndexByte(text[:at-1], '\n') + 1
+	}
+	return begin + int64(at), nil
 }

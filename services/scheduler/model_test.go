@@ -19,6 +19,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -107,6 +108,7 @@ type model struct {
 
 	t       *testing.T
 	open    func() *sqldb.DB
+	blobs   *blobs.Store
 	db      *sqldb.DB
 	clock   *kittest.Clock
 	service *Service
@@ -135,7 +137,7 @@ type model struct {
 }
 
 func newModel(t *testing.T, open func() *sqldb.DB) *model {
-	return &model{t: t, open: open, clock: kittest.NewClock(noon), engine: &modelEngine{}}
+	return &model{t: t, open: open, blobs: blobsIn(t, t.TempDir()), clock: kittest.NewClock(noon), engine: &modelEngine{}}
 }
 
 // GetBuildConfig and CompareCommits are config's.
@@ -171,7 +173,7 @@ func (m *model) restart(reopen bool) {
 		m.db = m.open()
 	}
 	service, err := New(Deps{
-		DB: m.db, Engine: m.engine, Capacity: 2, ForkPolicy: forkRun, Now: m.clock.Now,
+		DB: m.db, Blobs: m.blobs, Engine: m.engine, Capacity: 2, ForkPolicy: forkRun, Now: m.clock.Now,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Log: slog.New(slog.DiscardHandler),
 		SecretsKeys: [][]byte{make([]byte, 32)},
 	})

@@ -21,8 +21,14 @@ const (
 func (s *Service) pruneOften(ctx context.Context) error {
 	tick := time.NewTicker(pruneEvery)
 	defer tick.Stop()
+	var looked time.Time // for strays: blobs are many, and strays few
 	for {
-		if err := s.prune(ctx); err != nil && ctx.Err() == nil {
+		err := s.prune(ctx)
+		if now := s.Now(); now.Sub(looked) >= strayAfter {
+			looked = now
+			err = errors.Join(err, s.removeStrays(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
 			s.Log.WarnContext(ctx, "pruning broke off", "error", err)
 		}
 		select {
@@ -92,7 +98,7 @@ const (
 )
 
 func (t *tx) removeLog(ctx context.Context, buildID string) error {
-	if err := t.exec(ctx, `DELETE FROM log_chunks WHERE build_id = $1`, buildID); err != nil {
+	if err := t.forgetLogs(ctx, buildID); err != nil {
 		return err
 	}
 	return t.exec(ctx, `UPDATE attempts SET log_size = 0 WHERE build_id = $1`, buildID)
@@ -108,8 +114,11 @@ func (t *tx) removeBuild(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	if err := t.forgetLogs(ctx, id); err != nil {
+		return err
+	}
 	for _, statement := range []string{
-		`DELETE FROM log_chunks WHERE build_id = $1`, `DELETE FROM steps WHERE build_id = $1`,
+		`DELETE FROM steps WHERE build_id = $1`,
 		`DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM attempts WHERE build_id = $1`,
 	} {
 		if err := t.exec(ctx, statement, id); err != nil {

@@ -9,6 +9,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
@@ -67,21 +68,14 @@ func (s *Service) lastOutput(ctx context.Context, b *schedulerv1.Build) ([]byte,
 		begin = end - reportedOutput
 	}
 	var printed []byte
-	for at := begin; at < end; {
-		chunks, err := s.store.logFrom(ctx, b.GetId(), b.GetAttempt(), at)
+	for piece, err := range pieces(s.pages(ctx, b.GetId(), b.GetAttempt()), begin, end) {
+		if fault.Is(err, fault.NotFound) { // pruned meanwhile
+			break
+		}
 		if err != nil {
 			return nil, err
 		}
-		before := at
-		for _, c := range chunks {
-			if skip := at - c.position; skip < int64(len(c.data)) {
-				printed = append(printed, c.data[max(skip, 0):]...)
-				at = c.position + int64(len(c.data))
-			}
-		}
-		if at == before { // pruned meanwhile
-			break
-		}
+		printed = append(printed, piece.data...)
 	}
 	if cut {
 		_, printed, _ = bytes.Cut(printed, []byte("\n"))

@@ -23,6 +23,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -37,6 +38,7 @@ const patience = 10 * time.Second
 type rig struct {
 	t        *testing.T
 	open     func() *sqldb.DB
+	blobs    string // the folder they are in
 	clock    *kittest.Clock
 	spans    *tracetest.SpanRecorder
 	engine   *memoryEngine
@@ -65,7 +67,7 @@ func each(t *testing.T, test func(t *testing.T, r *rig)) {
 
 func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r := &rig{
-		t: t, open: open, spans: tracetest.NewSpanRecorder(),
+		t: t, open: open, blobs: t.TempDir(), spans: tracetest.NewSpanRecorder(),
 		clock:    kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
 		engine:   &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}},
 		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
@@ -96,13 +98,24 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	conn := r.dial(siblings, "scheduler")
 	t.Cleanup(func() { conn.Close(); stop() })
 	r.deps = Deps{
-		Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
+		Blobs: blobsIn(t, r.blobs), Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
 		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", RunnerURL: "unix:///run/forge/runner.sock",
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })
 	return r
+}
+
+// blobsIn keeps blobs as files under dir.
+func blobsIn(t testing.TB, dir string) *blobs.Store {
+	t.Helper()
+	store, err := blobs.Open(t.Context(), blobs.Config{Dir: dir, Room: "scheduler"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return store
 }
 
 // strict fails the test at what PostgreSQL makes of a statement, which loops
@@ -213,6 +226,7 @@ func (r *rig) wake() {
 	r.service.stops.Wake()
 	r.service.reports.Wake()
 	r.service.promotions.Wake()
+	r.service.archives.Wake()
 	r.service.answers.Wake()
 }
 

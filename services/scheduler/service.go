@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -40,7 +42,9 @@ func Migrations() fs.FS {
 
 // Deps is what the scheduler needs.
 type Deps struct {
-	DB               *sqldb.DB
+	DB *sqldb.DB
+	// Blobs keeps the logs of what has ended. No other Forge has the same.
+	Blobs            *blobs.Store
 	Config, Reporter grpc.ClientConnInterface
 	Engine           Engine
 	// Capacity is how many builds run at once, at least 1.
@@ -92,6 +96,9 @@ type Service struct {
 	tracer        trace.Tracer
 	store         *store
 	hub           *hub
+	feeds         *feeds
+	pack          *zstd.Encoder
+	unpack        *zstd.Decoder
 	keyring       *keyring
 	configs       configv1.BuildConfigServiceClient
 	sources       configv1.SourceServiceClient
@@ -106,6 +113,7 @@ type Service struct {
 	reports    *due.Loop[target]
 	promotions *due.Loop[promotion]
 	answers    *due.Loop[answer]
+	archives   *due.Loop[archive]
 }
 
 // New returns the scheduler; Run makes it work.
@@ -148,7 +156,11 @@ func New(deps Deps) (*Service, error) {
 		reporter:      reporterv1.NewReportServiceClient(deps.Reporter),
 		repositories:  configv1.NewRepositoryServiceClient(deps.Config),
 	}
+	s.feeds = &feeds{hub: s.hub, look: s.lookAtLog, pages: s.pages, live: map[string]*feed{}}
 	var err error
+	if s.pack, s.unpack, err = newPacker(); err != nil {
+		return nil, err
+	}
 	if s.keyring, err = newKeyring(deps.SecretsKeys, deps.Random); err != nil {
 		return nil, err
 	}
@@ -156,6 +168,7 @@ func New(deps Deps) (*Service, error) {
 	s.stops = &due.Loop[stop]{Name: "stops", Workers: deps.Capacity, Log: deps.Log, Claim: s.store.claimStops, Renew: s.store.renewStop, Work: s.stop}
 	s.reports = &due.Loop[target]{Name: "reports", Workers: 8, Log: deps.Log, Claim: s.store.claimTargets, Work: s.report}
 	s.promotions = &due.Loop[promotion]{Name: "promotions", Workers: 2, Log: deps.Log, Claim: s.store.claimPromotions, Work: s.promote}
+	s.archives = &due.Loop[archive]{Name: "archives", Workers: 2, Poll: archiveAfter, Log: deps.Log, Claim: s.store.claimArchives, Renew: s.store.renewArchive, Work: s.archiveLog}
 	s.answers = &due.Loop[answer]{Name: "answers", Workers: 2, Log: deps.Log, Claim: s.store.claimAnswers, Work: s.answer}
 	return s, nil
 }
@@ -209,7 +222,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.answers.Run, s.sweepOften, s.pruneOften,
+		s.starts.Run, s.stops.Run, s.reports.Run, s.promotions.Run, s.answers.Run, s.archives.Run,
+		s.sweepOften, s.pruneOften,
 	} {
 		group.Go(func() error { return run(ctx) })
 	}
@@ -237,6 +251,9 @@ func (s *Service) write(ctx context.Context, do func(ctx context.Context, t *tx)
 	}
 	if news.answers {
 		s.answers.Wake()
+	}
+	if news.archives {
+		s.archives.Wake()
 	}
 	return nil
 }

@@ -56,8 +56,8 @@ type tx struct {
 
 // news is what a change brings to those who wait in this process.
 type news struct {
-	topics                                      []string
-	starts, stops, reports, promotions, answers bool
+	topics                                                []string
+	starts, stops, reports, promotions, answers, archives bool
 }
 
 func (s *store) write(ctx context.Context, do func(ctx context.Context, t *tx) error) (news, error) {
@@ -178,6 +178,7 @@ func (s *store) freeLeases(ctx context.Context) error {
 			t.exec(ctx, `UPDATE attempts SET stop_time = $1 WHERE stop_time > $1 AND stop_time < $2`, now, int64(never)),
 			t.exec(ctx, `UPDATE targets SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
 			t.exec(ctx, `UPDATE promotions SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
+			t.exec(ctx, `UPDATE archives SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
 			t.exec(ctx, `UPDATE answers SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(never)),
 		)
 	})

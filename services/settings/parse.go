@@ -2,6 +2,7 @@ package settings
 
 import (
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 
@@ -26,7 +27,7 @@ type All struct {
 // environment and the settings file. grpcAddress is the default of
 // FORGE_GRPC_ADDRESS.
 func Parse(dst any, name, description, grpcAddress, engines string) (*kong.Context, error) {
-	known := append(append([]string{}, ForBuilds...), Reserved...)
+	known := slices.Clone(ForBuilds)
 	vars := kong.Vars{"grpc_address": grpcAddress, "engines": engines}
 	for _, s := range settings.Names(&All{}, vars) {
 		known = append(known, s.Env)

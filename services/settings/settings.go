@@ -9,6 +9,7 @@ import "time"
 type Common struct {
 	DataDir     string `env:"FORGE_DATA_DIR" default:"./forge-data" help:"Where databases, blobs and generated tokens are kept."`
 	DatabaseURL string `env:"FORGE_DATABASE_URL" placeholder:"URL" secret:"" help:"postgres://… instead of SQLite in the data directory."`
+	BlobURL     string `env:"FORGE_BLOB_URL" name:"blob-url" placeholder:"URL" help:"s3://… or file:///… for finished logs and sources, instead of files in the data directory."`
 	AdminToken  string `env:"FORGE_ADMIN_TOKEN" placeholder:"TOKEN" secret:"" help:"Bearer token of admin calls. Default: made at first start, kept in the data directory."`
 	Debug       bool   `env:"FORGE_DEBUG" short:"d" help:"Log more."`
 }
@@ -124,7 +125,3 @@ var ForBuilds = []string{
 	"FORGE_COMMIT_COUNT", "FORGE_BUILD_ID", "FORGE_BUILD_URL", "FORGE_VERSION", "FORGE_WORKSPACE",
 	"FORGE_RUNNER_TOKEN", "FORGE_RUNNER_CA", "FORGE_RUNNER_NOTICE", "FORGE_RUNNER_STATE",
 }
-
-// Reserved are names that are settled on and do nothing yet: accepted, so that
-// one environment serves this version and the next.
-var Reserved = []string{"FORGE_BLOB_URL"}

@@ -6,6 +6,7 @@ package standalone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/forge-ci/forge/services/config"
 	"github.com/forge-ci/forge/services/gateway"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -98,6 +100,14 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	if err != nil {
 		return nil, err
 	}
+	// The instance keeps Forges that share a bucket apart; sources are the same for all.
+	kept := map[string]*blobs.Store{}
+	for room, folder := range map[string]string{"config": "config", "scheduler": "scheduler/" + instance} {
+		if kept[room], err = blobs.Open(ctx, blobs.Config{URL: s.BlobURL, Dir: filepath.Join(s.DataDir, "blobs"), Room: folder}); err != nil {
+			return nil, fmt.Errorf("FORGE_BLOB_URL: %w", err)
+		}
+		opened = append(opened, kept[room].Close)
+	}
 	containers, err := engine.New(ctx, engine.Config{
 		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engine.Docker(s.Docker), Log: tel.Log,
 	})
@@ -106,7 +116,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 	}
 
 	cfg, err := config.New(config.Deps{
-		App: app, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL, DataDir: s.DataDir,
+		App: app, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL, Blobs: kept["config"],
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
@@ -121,7 +131,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		return nil, err
 	}
 	sched, err := scheduler.New(scheduler.Deps{
-		DB: stores["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
+		DB: stores["scheduler"], Blobs: kept["scheduler"], Config: conns["scheduler"], Reporter: conns["scheduler"], Engine: containers,
 		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
 		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,

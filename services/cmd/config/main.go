@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/forge-ci/forge/services/config"
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -57,8 +59,13 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
+	kept, err := blobs.Open(ctx, blobs.Config{URL: f.BlobURL, Dir: filepath.Join(f.DataDir, "blobs"), Room: "config"})
+	if err != nil {
+		return fmt.Errorf("FORGE_BLOB_URL: %w", err)
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
 	service, err := config.New(config.Deps{
-		App: app, GitHubAPIURL: f.GitHubAPIURL, GitHubURL: f.GitHubURL, DataDir: f.DataDir,
+		App: app, GitHubAPIURL: f.GitHubAPIURL, GitHubURL: f.GitHubURL, Blobs: kept,
 		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {

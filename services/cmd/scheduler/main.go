@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -84,6 +86,11 @@ func run(ctx context.Context, f flags) (err error) {
 	if err != nil {
 		return err
 	}
+	kept, err := blobs.Open(ctx, blobs.Config{URL: f.BlobURL, Dir: filepath.Join(f.DataDir, "blobs"), Room: "scheduler/" + instance})
+	if err != nil {
+		return fmt.Errorf("FORGE_BLOB_URL: %w", err)
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
 	containers, err := engine.New(ctx, engine.Config{
 		Name: f.Engine, DataDir: f.DataDir, Instance: instance, Docker: engine.Docker(f.Docker), Log: tel.Log,
 	})
@@ -95,7 +102,7 @@ func run(ctx context.Context, f flags) (err error) {
 		return err
 	}
 	service, err := scheduler.New(scheduler.Deps{
-		DB: db, Config: config, Reporter: reporter, Engine: containers,
+		DB: db, Blobs: kept, Config: config, Reporter: reporter, Engine: containers,
 		Capacity: f.Builds(), IntegrationBranches: f.IntegrationBranches, ProductionBranches: f.ProductionBranches,
 		ForkPolicy: f.ForkPolicy, ExternalURL: f.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: f.Timeout, MaxTimeout: f.MaxTimeout,

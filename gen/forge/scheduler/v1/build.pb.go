@@ -1145,7 +1145,13 @@ type WatchLogRequest struct {
 	// In bytes from the beginning of the attempt's log.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// Go on until the build has ended.
-	Follow        bool `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
+	Follow bool `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Begin this many bytes before the end of what has been printed, in place of
+	// an offset; 0 is no such bound.
+	TailBytes int64 `protobuf:"varint,5,opt,name=tail_bytes,json=tailBytes,proto3" json:"tail_bytes,omitempty"`
+	// Begin this many lines before the end, as far as they are in the last MiB;
+	// with tail_bytes, at whichever begins later.
+	TailLines     int32 `protobuf:"varint,6,opt,name=tail_lines,json=tailLines,proto3" json:"tail_lines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1212,20 @@ func (x *WatchLogRequest) GetFollow() bool {
 		return x.Follow
 	}
 	return false
+}
+
+func (x *WatchLogRequest) GetTailBytes() int64 {
+	if x != nil {
+		return x.TailBytes
+	}
+	return 0
+}
+
+func (x *WatchLogRequest) GetTailLines() int32 {
+	if x != nil {
+		return x.TailLines
+	}
+	return 0
 }
 
 type WatchLogResponse struct {
@@ -1789,12 +1809,16 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x11WatchBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"E\n" +
 	"\x12WatchBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"v\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"\xb4\x01\n" +
 	"\x0fWatchLogRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06follow\x18\x04 \x01(\bR\x06follow\">\n" +
+	"\x06follow\x18\x04 \x01(\bR\x06follow\x12\x1d\n" +
+	"\n" +
+	"tail_bytes\x18\x05 \x01(\x03R\ttailBytes\x12\x1d\n" +
+	"\n" +
+	"tail_lines\x18\x06 \x01(\x05R\ttailLines\">\n" +
 	"\x10WatchLogResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\x98\x01\n" +

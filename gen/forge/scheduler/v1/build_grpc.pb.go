@@ -45,9 +45,11 @@ type BuildServiceClient interface {
 	// WatchBuild sends the build as it is, and again after each change, until it
 	// has ended.
 	WatchBuild(ctx context.Context, in *WatchBuildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBuildResponse], error)
-	// WatchLog sends what the build printed, from an offset on. With follow it
-	// goes on until the build has ended. OUT_OF_RANGE: the offset lies past the
-	// end of what was printed.
+	// WatchLog sends what the build printed, from an offset or from before the end
+	// on. With follow it goes on until the build has ended; who was cut off goes on
+	// at the offset where the last data ended. OUT_OF_RANGE: the offset lies past
+	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
+	// was removed since it is old.
 	WatchLog(ctx context.Context, in *WatchLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLogResponse], error)
 	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
 	// the repository holds, such as a fork's, is refused. A .forge.yml that is
@@ -193,9 +195,11 @@ type BuildServiceServer interface {
 	// WatchBuild sends the build as it is, and again after each change, until it
 	// has ended.
 	WatchBuild(*WatchBuildRequest, grpc.ServerStreamingServer[WatchBuildResponse]) error
-	// WatchLog sends what the build printed, from an offset on. With follow it
-	// goes on until the build has ended. OUT_OF_RANGE: the offset lies past the
-	// end of what was printed.
+	// WatchLog sends what the build printed, from an offset or from before the end
+	// on. With follow it goes on until the build has ended; who was cut off goes on
+	// at the offset where the last data ended. OUT_OF_RANGE: the offset lies past
+	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
+	// was removed since it is old.
 	WatchLog(*WatchLogRequest, grpc.ServerStreamingServer[WatchLogResponse]) error
 	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
 	// the repository holds, such as a fork's, is refused. A .forge.yml that is
