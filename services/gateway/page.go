@@ -139,9 +139,8 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 	shown := buildPage{Build: resp.GetBuild()}
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" {
-		shown.Start = max(0, shown.Build.GetLogSize()-shownLog)
 		var text bytes.Buffer
-		if err := p.copyLog(r.Context(), &text, shown.Build, shown.Start, false); err != nil {
+		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
 			p.deps.Log.WarnContext(r.Context(), "log not shown", "build", shown.Build.GetId(), "error", err)
 			text.WriteString("\n[the log cannot be read right now]\n")
 		}
@@ -159,34 +158,39 @@ func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	secure(w, "text/plain; charset=utf-8")
-	err = p.copyLog(r.Context(), flushing{w}, resp.GetBuild(), 0, r.URL.Query().Has("follow"))
+	_, err = p.copyLog(r.Context(), flushing{w}, resp.GetBuild(), &schedulerv1.WatchLogRequest{Follow: r.URL.Query().Has("follow")})
 	if err != nil && r.Context().Err() == nil {
 		p.deps.Log.WarnContext(r.Context(), "log broke off", "build", resp.GetBuild().GetId(), "error", err)
 		_, _ = io.WriteString(w, "\n[the log broke off here]\n")
 	}
 }
 
-// copyLog writes the log of a build's latest attempt from an offset on.
-func (p *pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, offset int64, follow bool) error {
-	if b.GetAttempt() == 0 && !follow {
-		return nil
+// copyLog writes the log of a build's latest attempt, as asked for, and returns
+// the offset at which it begins.
+func (p *pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, req *schedulerv1.WatchLogRequest) (start int64, err error) {
+	if b.GetAttempt() == 0 && !req.GetFollow() {
+		return 0, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream where writing fails
-	stream, err := p.builds.WatchLog(ctx, &schedulerv1.WatchLogRequest{BuildId: b.GetId(), Attempt: b.GetAttempt(), Offset: offset, Follow: follow})
+	req.BuildId, req.Attempt = b.GetId(), b.GetAttempt()
+	stream, err := p.builds.WatchLog(ctx, req)
 	if err != nil {
-		return fmt.Errorf("read log of build %s: %w", b.GetId(), err)
+		return 0, fmt.Errorf("read log of build %s: %w", b.GetId(), err)
 	}
-	for {
+	for first := true; ; first = false {
 		resp, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return start, nil
 		}
 		if err != nil {
-			return fmt.Errorf("read log of build %s: %w", b.GetId(), err)
+			return start, fmt.Errorf("read log of build %s: %w", b.GetId(), err)
+		}
+		if first {
+			start = resp.GetOffset()
 		}
 		if _, err := w.Write(resp.GetData()); err != nil {
-			return fmt.Errorf("write log of build %s: %w", b.GetId(), err)
+			return start, fmt.Errorf("write log of build %s: %w", b.GetId(), err)
 		}
 	}
 }

@@ -121,7 +121,11 @@ func (b *builds) GetBuild(_ context.Context, req *schedulerv1.GetBuildRequest) (
 }
 
 func (b *builds) WatchLog(req *schedulerv1.WatchLogRequest, out grpc.ServerStreamingServer[schedulerv1.WatchLogResponse]) error {
-	if err := out.Send(&schedulerv1.WatchLogResponse{Data: []byte(b.log)[req.GetOffset():], Offset: req.GetOffset()}); err != nil {
+	from := req.GetOffset()
+	if req.GetTailBytes() > 0 {
+		from = max(0, int64(len(b.log))-req.GetTailBytes())
+	}
+	if err := out.Send(&schedulerv1.WatchLogResponse{Data: []byte(b.log)[from:], Offset: from}); err != nil {
 		return err
 	}
 	if b.left != nil {

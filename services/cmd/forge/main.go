@@ -18,6 +18,7 @@ type commands struct {
 	Demo       demo       `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
 	Check      check      `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries deliveries `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
+	Logs       logs       `cmd:"" help:"Print the log of a build."`
 	Recover    recovery   `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
 	Secrets    secrets    `cmd:"" help:"Set, list and delete the secrets that builds get."`
 	Secret     secret     `cmd:"" help:"Make a secret for Forge's own settings."`
