@@ -72,6 +72,9 @@ func (w *world) outlive(t *testing.T, d deployment, image, gates string, open fu
 	open(b, "three")
 	w.shows(t, sha, "forge/test", "success")
 	w.countIsWhole(t, b.GetId(), "one", "two", "three")
+	if !d.apart { // apart, the scheduler answers at another address
+		w.says(t, "three is over\n", "logs", "--follow", "--tail=1", b.GetId())
+	}
 	if all := w.builds(t, sha); len(all) != 1 || all[0].GetAttempt() != 1 {
 		t.Errorf("it took more than one attempt: %v", all)
 	}
