@@ -88,6 +88,19 @@ func (w *world) answered(t *testing.T, number int, id int64, reaction string, sa
 	})
 }
 
+// merges waits until the merge queue has merged a pull request.
+func (w *world) merges(t *testing.T, number int) (sha string) {
+	t.Helper()
+	kittest.Eventually(t, settleWithin, func() error {
+		p, err := w.sim.PullRequest(owner, repo, number)
+		if sha = p.MergeCommit; err == nil && !p.Merged {
+			err = fmt.Errorf("#%d is not merged", number)
+		}
+		return err
+	})
+	return sha
+}
+
 // The merge queue merges what Forge has passed, and Forge deploys it.
 func TestMergeQueue(t *testing.T) {
 	w := newWorld(t, hello())
@@ -96,15 +109,9 @@ func TestMergeQueue(t *testing.T) {
 	number, sha := w.propose(t, "feature", files("other", "a file\n"))
 	w.shows(t, sha, "forge/test", "success")
 	must(t, w.sim.Enqueue(owner, repo, number))
-	var merged githubsim.PullRequest
-	kittest.Eventually(t, settleWithin, func() (err error) {
-		if merged, err = w.sim.PullRequest(owner, repo, number); err == nil && !merged.Merged {
-			err = fmt.Errorf("#%d is not merged", number)
-		}
-		return err
-	})
-	w.shows(t, merged.MergeCommit, "forge/test", "success")
-	w.shows(t, merged.MergeCommit, "forge/deploy-staging", "success")
+	merged := w.merges(t, number)
+	w.shows(t, merged, "forge/test", "success")
+	w.shows(t, merged, "forge/deploy-staging", "success")
 
 	// One that leaves the queue is not tested further.
 	slow, _ := w.propose(t, "slow", files("test.sh", "#!/bin/sh\nsleep 300\n"))
