@@ -175,6 +175,22 @@ func TestTroubleIsNoAnswerAndNotKept(t *testing.T) {
 	}
 }
 
+// What GitHub refuses for good is an error of its kind, told in its words, and not
+// kept either.
+func TestRefusalsKeepTheirKind(t *testing.T) {
+	w := newWorld(t)
+	sha := w.head()
+	for code, want := range map[int]fault.Kind{409: fault.Conflict, 422: fault.Invalid, 451: fault.NotFound} {
+		w.front.answers(contents, code, "not today")
+		_, err := w.config(sha)
+		w.wantFault(err, want, "not today")
+	}
+	w.front.set(nil)
+	if answer, err := w.config(sha); err != nil || answer.GetConfig() == nil {
+		t.Errorf("GitHub is well again, and yet %v, error %v", answer, err)
+	}
+}
+
 func TestTokenIsRenewedAfterA401(t *testing.T) {
 	w := newWorld(t)
 	var refused atomic.Value
