@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -72,6 +73,55 @@ func TestVerbsTellWhatBecameOfDeliveries(t *testing.T) {
 		"(FORGE_GRPC_ADDRESS)":     {"deliveries", "--grpc-address=127.0.0.1:1"},
 		"the admin token is wrong": {"recover", "--admin-token=other"},
 		"--state must be one of":   {"deliveries", "--state=odd"},
+	} {
+		if out, err := w.verb(t, args...); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
+	w := newWorld(t, hello())
+	w.up(t)
+	name := owner + "/" + repo
+	_, sha := w.propose(t, "slow", files("test.sh", "#!/bin/sh\nsleep 300\n"))
+	w.shows(t, sha, "forge/test", "pending")
+	id := w.builds(t, sha)[0].GetId()
+	w.says(t, id+"  "+name+"  test #1  "+sha[:7], "builds", "--state=queued,starting,running", "--repository="+name)
+	w.says(t, id, "builds", "cancel", id, "--message=enough is enough")
+	w.shows(t, sha, "forge/test", "error")
+	w.says(t, "cancelled: enough is enough", "builds", "show", id)
+	again := w.says(t, `"retryOf": "`+id+`"`, "builds", "retry", id, "--json")
+	w.says(t, "an administrator", "builds", "create", name, "--branch=main")
+
+	good := w.deploys(t, "good")
+	w.shows(t, good, "forge/deploy-staging", "success")
+	deploy := w.runs(t, func(b *schedulerv1.Build) bool { return b.GetSha() == good }).GetId()
+	w.says(t, good[:7]+" by "+deploy, "environments", "--repository="+name)
+	w.says(t, ": the fair is on", "environments", "freeze", name, "staging", "the fair is on")
+	w.says(t, "deploy-staging #2", "environments", "roll-back", name, "staging", deploy)
+	w.says(t, "staging of "+name, "environments", "unfreeze", name, "staging")
+	w.says(t, "staging of "+name, "environments", "show", name, "staging")
+
+	var list struct{ Targets []struct{ ID string } }
+	text := w.says(t, "forge/test", "reports", "--sha="+sha, "--json")
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Targets) != 1 {
+		t.Fatalf("%s: %v", text, err)
+	}
+	target := list.Targets[0].ID
+	w.says(t, "status forge/test", "reports", "--repository="+name)
+	w.says(t, "POST /repos/"+name+"/statuses/"+sha+" → 201", "reports", "show", target)
+	w.says(t, target, "reports", "retry", target)
+	if !json.Valid([]byte(again)) {
+		t.Errorf("no JSON: %s", again)
+	}
+	for want, args := range map[string][]string{
+		"no build nope":                      {"builds", "show", "nope"},
+		"has ended already":                  {"builds", "cancel", id},
+		"does not wait for approval":         {"builds", "approve", id},
+		"<environment> must be one of":         {"environments", "show", name, "moon"},
+		"is no successful deploy to staging": {"environments", "roll-back", name, "staging", id},
+		"--state must be one of":             {"reports", "--state=odd"},
 	} {
 		if out, err := w.verb(t, args...); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v: %v\n%s", args, err, out)

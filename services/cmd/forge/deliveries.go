@@ -41,27 +41,20 @@ func (l listDeliveries) Run() error {
 	if l.Since > 0 {
 		req.ReceiveTimeFrom = timestamppb.New(time.Now().Add(-l.Since))
 	}
-	var all gatewayv1.ListDeliveriesResponse
-	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+	all := &gatewayv1.ListDeliveriesResponse{}
+	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		client := gatewayv1.NewDeliveryServiceClient(conn)
-		for len(all.GetDeliveries()) < l.Limit {
-			req.PageSize = int32(min(l.Limit-len(all.GetDeliveries()), 500)) //nolint:gosec // 500 at most
+		all.Deliveries, all.NextPageToken, err = upTo(l.Limit, func(size int32, token string) ([]*gatewayv1.Delivery, string, error) {
+			req.PageSize, req.PageToken = size, token
 			page, err := client.ListDeliveries(ctx, req)
-			if err != nil {
-				return err
-			}
-			all.Deliveries = append(all.Deliveries, page.GetDeliveries()...)
-			all.NextPageToken = page.GetNextPageToken()
-			if req.PageToken = page.GetNextPageToken(); req.GetPageToken() == "" {
-				break
-			}
-		}
-		return nil
+			return page.GetDeliveries(), page.GetNextPageToken(), err
+		})
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	return l.print(&all, func(out io.Writer) { printDeliveries(out, all.GetDeliveries()) })
+	return l.print(all, func(out io.Writer) { printDeliveries(out, all.GetDeliveries()) })
 }
 
 func printDeliveries(out io.Writer, all []*gatewayv1.Delivery) {

@@ -14,16 +14,19 @@ import (
 
 // commands are the verbs, one file each.
 type commands struct {
-	Up         up         `cmd:"" help:"Run Forge: all four services in one process."`
-	Demo       demo       `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
-	Check      check      `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
-	Deliveries deliveries `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
-	Logs       logs       `cmd:"" help:"Print the log of a build."`
-	Recover    recovery   `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
-	Secrets    secrets    `cmd:"" help:"Set, list and delete the secrets that builds get."`
-	Secret     secret     `cmd:"" help:"Make a secret for Forge's own settings."`
-	Cert       cert       `cmd:"" help:"Make certificates."`
-	Version    version    `cmd:"" help:"Print the version."`
+	Up           up           `cmd:"" help:"Run Forge: all four services in one process."`
+	Demo         demo         `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
+	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
+	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
+	Logs         logs         `cmd:"" help:"Print the log of a build."`
+	Environments environments `cmd:"" help:"What is deployed where; freeze, unfreeze, roll back."`
+	Reports      reports      `cmd:"" help:"What GitHub was told, or could not be told."`
+	Recover      recovery     `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
+	Secrets      secrets      `cmd:"" help:"Set, list and delete the secrets that builds get."`
+	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
+	Cert         cert         `cmd:"" help:"Make certificates."`
+	Version      version      `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -51,6 +51,22 @@ func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientC
 	return nil
 }
 
+// upTo asks for pages until there are as many as wanted, or no more. It returns
+// the token of the next page, too.
+func upTo[R any](limit int, page func(size int32, token string) ([]R, string, error)) (all []R, token string, err error) {
+	for len(all) < limit {
+		some, next, err := page(int32(min(limit-len(all), 500)), token) //nolint:gosec // 500 at most
+		if err != nil {
+			return nil, "", err
+		}
+		all, token = append(all, some...), next
+		if token == "" {
+			break
+		}
+	}
+	return all, token, nil
+}
+
 // output is how a verb prints what it was answered. Verbs that do embed it.
 type output struct {
 	JSON bool `name:"json" help:"Print the answer as JSON."`

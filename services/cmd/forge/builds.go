@@ -1,0 +1,209 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+type builds struct {
+	List    listBuilds   `cmd:"" default:"withargs" help:"List them, newest first."`
+	Show    showBuild    `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
+	Create  createBuild  `cmd:"" help:"Build a commit of a branch by hand."`
+	Cancel  cancelBuild  `cmd:"" help:"Stop one."`
+	Retry   retryBuild   `cmd:"" help:"Build the same again."`
+	Approve approveBuild `cmd:"" help:"Let a blocked build of a fork run."`
+}
+
+type listBuilds struct {
+	remote
+	output
+	Repository string   `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Pull       int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
+	SHA        string   `name:"sha" help:"Only this commit."`
+	State      []string `enum:"queued,waiting,blocked,starting,running,passed,failed,errored,cancelled,timed_out" placeholder:"STATE" help:"Only in these states, such as queued,running."`
+	Limit      int      `default:"20" help:"At most this many."`
+}
+
+// Run prints a line a build.
+func (l listBuilds) Run() error {
+	req := &schedulerv1.ListBuildsRequest{Repository: l.Repository, PullRequest: l.Pull, Sha: l.SHA}
+	for _, state := range l.State {
+		req.States = append(req.States, schedulerv1.Build_State(schedulerv1.Build_State_value["STATE_"+strings.ToUpper(state)]))
+	}
+	all := &schedulerv1.ListBuildsResponse{}
+	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		client := schedulerv1.NewBuildServiceClient(conn)
+		all.Builds, all.NextPageToken, err = upTo(l.Limit, func(size int32, token string) ([]*schedulerv1.Build, string, error) {
+			req.PageSize, req.PageToken = size, token
+			page, err := client.ListBuilds(ctx, req)
+			return page.GetBuilds(), page.GetNextPageToken(), err
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return l.print(all, func(out io.Writer) { printBuilds(out, all.GetBuilds()) })
+}
+
+func printBuilds(out io.Writer, all []*schedulerv1.Build) {
+	if len(all) == 0 {
+		fmt.Fprintln(out, "no builds") //nolint:errcheck // out is memory
+		return
+	}
+	rows := [][]string{{"CREATED", "ID", "REPOSITORY", "WHAT", "COMMIT", "STATE"}}
+	for _, b := range all {
+		rows = append(rows, []string{moment(b.GetCreateTime()), b.GetId(), repositoryOf(b), what(b), short(b.GetSha()), standing(b)})
+	}
+	printTable(out, rows)
+}
+
+func repositoryOf(b *schedulerv1.Build) string {
+	return b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName()
+}
+
+// what a build does, and for whom: "test #7", "deploy-staging".
+func what(b *schedulerv1.Build) string {
+	did := strings.TrimPrefix(b.GetContext(), "forge/")
+	if b.GetPullRequest() != 0 {
+		did = fmt.Sprintf("%s #%d", did, b.GetPullRequest())
+	}
+	return did
+}
+
+// standing is a build's state and the reason for it.
+func standing(b *schedulerv1.Build) string {
+	state := stateOf(b.GetState().String())
+	if b.GetMessage() != "" {
+		state += ": " + b.GetMessage()
+	}
+	return state
+}
+
+// stateOf is a state as people say it: "timed out" for STATE_TIMED_OUT.
+func stateOf(name string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "STATE_")), "_", " ")
+}
+
+func short(sha string) string { return sha[:min(7, len(sha))] }
+
+func printBuild(out io.Writer, b *schedulerv1.Build) {
+	rows := [][]string{{"build", b.GetId()}, {"page", b.GetUrl()}, {"repository", repositoryOf(b)}, {"for", what(b) + " · " + b.GetTitle()}}
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name, value})
+		}
+	}
+	add("commit", b.GetSha())
+	add("by", b.GetActor())
+	add("state", standing(b))
+	for _, p := range b.GetConfigProblems() {
+		add("", fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), p.GetMessage()))
+	}
+	add("repeats", cmp.Or(b.GetRollBackOf(), b.GetRetryOf()))
+	add("superseded by", b.GetSupersededBy())
+	add("approved by", b.GetApprovedBy())
+	if b.GetAttempt() > 1 {
+		add("attempt", fmt.Sprint(b.GetAttempt()))
+	}
+	add("created", moment(b.GetCreateTime()))
+	add("started", moment(b.GetStartTime()))
+	add("ended", moment(b.GetEndTime()))
+	add("delivery", b.GetDeliveryId())
+	add("trace", b.GetTraceId())
+	for _, step := range b.GetSteps() {
+		ended := stateOf(step.GetState().String())
+		if step.GetExitCode() != 0 {
+			ended = fmt.Sprintf("%s (exit %d)", ended, step.GetExitCode())
+		}
+		add(fmt.Sprintf("step %d", step.GetNumber()), ended+": "+step.GetName())
+	}
+	printTable(out, rows)
+}
+
+// oneBuild is a verb about one build, which answers with the build as it is then.
+type oneBuild struct {
+	remote
+	output
+	ID string `arg:"" help:"The build's id, as in the address of its page."`
+}
+
+// answer is what says which build it is about.
+type answer interface{ GetBuild() *schedulerv1.Build }
+
+func (o oneBuild) run(do func(context.Context, schedulerv1.BuildServiceClient) (answer, error)) error {
+	var said answer
+	err := o.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		said, err = do(ctx, schedulerv1.NewBuildServiceClient(conn))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return o.print(said.GetBuild(), func(out io.Writer) { printBuild(out, said.GetBuild()) })
+}
+
+type showBuild struct{ oneBuild }
+
+// Run shows a build.
+func (s showBuild) Run() error {
+	return s.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+		return client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: s.ID})
+	})
+}
+
+type cancelBuild struct {
+	oneBuild
+	Message string `help:"Why, for those who look at it."`
+}
+
+// Run cancels a build.
+func (c cancelBuild) Run() error {
+	return c.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: c.ID, Message: c.Message})
+	})
+}
+
+type retryBuild struct{ oneBuild }
+
+// Run builds the same again.
+func (r retryBuild) Run() error {
+	return r.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+		return client.RetryBuild(ctx, &schedulerv1.RetryBuildRequest{BuildId: r.ID})
+	})
+}
+
+type approveBuild struct{ oneBuild }
+
+// Run approves a build.
+func (a approveBuild) Run() error {
+	return a.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: a.ID})
+	})
+}
+
+type createBuild struct {
+	remote
+	output
+	Repository string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
+	Branch     string `help:"The branch. Default: the default branch."`
+	SHA        string `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
+	Action     string `enum:"test,staging,deploy_staging,deploy_production,push" default:"test" help:"What to run: test, staging, deploy_staging, deploy_production or push."`
+}
+
+// Run builds by hand.
+func (c createBuild) Run() error {
+	return oneBuild{remote: c.remote, output: c.output}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+		return client.CreateBuild(ctx, &schedulerv1.CreateBuildRequest{
+			Repository: c.Repository, Branch: c.Branch, Sha: c.SHA,
+			Action: schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)]),
+		})
+	})
+}
