@@ -119,7 +119,7 @@ func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
 		"no build nope":                      {"builds", "show", "nope"},
 		"has ended already":                  {"builds", "cancel", id},
 		"does not wait for approval":         {"builds", "approve", id},
-		"<environment> must be one of":         {"environments", "show", name, "moon"},
+		"<environment> must be one of":       {"environments", "show", name, "moon"},
 		"is no successful deploy to staging": {"environments", "roll-back", name, "staging", id},
 		"--state must be one of":             {"reports", "--state=odd"},
 	} {
