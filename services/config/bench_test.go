@@ -7,11 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"regexp"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +16,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
@@ -107,10 +104,7 @@ func BenchmarkLargeSource(b *testing.B) {
 		return true
 	})
 	client := configv1.NewSourceServiceClient(w.overTCP())
-	debug.FreeOSMemory()
-	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // begins a new peak
-		b.Fatal(err)
-	}
+	peak := kittest.PeakRSS(b)
 	before := w.calls("tarball")
 	b.SetBytes(size)
 	for b.Loop() {
@@ -136,17 +130,5 @@ func BenchmarkLargeSource(b *testing.B) {
 	if n := w.calls("tarball") - before; n != 1 {
 		b.Errorf("%d downloads", n)
 	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		b.Fatal(err)
-	}
-	peak := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
-	if peak == nil {
-		b.Fatalf("no peak in %s", status)
-	}
-	kib, err := strconv.Atoi(string(peak[1]))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(kib)/1024, "RSS-MiB")
+	b.ReportMetric(peak(), "RSS-MiB")
 }
