@@ -118,19 +118,6 @@ func marks(rows, columns int) string {
 	return string(append(text, ')'))
 }
 
-// prepare prepares statements that end with the transaction.
-func prepare(ctx context.Context, tx *sql.Tx, texts ...string) ([]*sql.Stmt, error) {
-	var statements []*sql.Stmt
-	for _, text := range texts {
-		statement, err := tx.PrepareContext(ctx, text) //nolint:sqlclosecheck // closed with tx
-		if err != nil {
-			return nil, err
-		}
-		statements = append(statements, statement)
-	}
-	return statements, nil
-}
-
 // page says which deliveries a list shows: those after the one with the id
 // before, which is 0 on the first page.
 type page struct {
@@ -231,7 +218,7 @@ func (s *store) byGUID(ctx context.Context, guid string) (delivery, error) {
 
 // byID returns the delivery of a forward.
 func (s *store) byID(ctx context.Context, id int64) (delivery, error) {
-	d, err := scanDelivery(s.db.Read().QueryRowContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", id).Scan)
+	d, err := scanDelivery(s.db.ReadRow(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", id).Scan)
 	if err != nil {
 		return delivery{}, sqldb.Kind(fmt.Errorf("read delivery %d: %w", id, err))
 	}
@@ -241,7 +228,7 @@ func (s *store) byID(ctx context.Context, id int64) (delivery, error) {
 // payload returns a delivery's payload, nil once it was pruned.
 func (s *store) payload(ctx context.Context, id int64) ([]byte, error) {
 	var packed []byte
-	err := s.db.Read().QueryRowContext(ctx, "SELECT snappy FROM payloads WHERE delivery = $1", id).Scan(&packed)
+	err := s.db.ReadRow(ctx, "SELECT snappy FROM payloads WHERE delivery = $1", id).Scan(&packed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

@@ -38,7 +38,7 @@ func (s *store) claim(ctx context.Context, receiver string, limit int, now, unti
 				SELECT delivery FROM forwards WHERE receiver = $2 AND state = 1 AND due <= $3
 				ORDER BY due LIMIT $4` + s.db.Dialect.SkipLocked() + `)
 			RETURNING delivery, attempts`
-		rows, err := tx.QueryContext(ctx, query, sqldb.Micros(until), receiver, sqldb.Micros(now), limit)
+		rows, err := s.db.Compiled(tx).QueryContext(ctx, query, sqldb.Micros(until), receiver, sqldb.Micros(now), limit)
 		if err != nil {
 			return err
 		}
@@ -79,16 +79,8 @@ type settlement struct {
 // settle writes settlements down, all or none.
 func (s *store) settle(ctx context.Context, all []settlement) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		into, err := prepare(ctx, tx,
-			`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
-			 WHERE delivery = $7 AND receiver = $8 AND state = 1`,
-			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4
-			 WHERE id = $5 AND action = '' AND repository = '' AND installation_id = 0`)
-		if err != nil {
-			return err
-		}
 		for _, one := range all {
-			if err := settleOne(ctx, into, one); err != nil {
+			if err := settleOne(ctx, s.db.Compiled(tx), one); err != nil {
 				return fmt.Errorf("settle delivery %d to %s: %w", one.delivery, one.receiver, err)
 			}
 		}
@@ -97,7 +89,7 @@ func (s *store) settle(ctx context.Context, all []settlement) error {
 	return sqldb.Kind(err)
 }
 
-func settleOne(ctx context.Context, into []*sql.Stmt, s settlement) error {
+func settleOne(ctx context.Context, tx *sqldb.Tx, s settlement) error {
 	var decision []byte
 	if s.decision != nil {
 		var err error
@@ -105,10 +97,14 @@ func settleOne(ctx context.Context, into []*sql.Stmt, s settlement) error {
 			return err
 		}
 	}
-	_, err := into[0].ExecContext(ctx, s.state, sqldb.Micros(s.due), s.attempts, decision, storable(s.err),
+	_, err := tx.ExecContext(ctx,
+		`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
+		 WHERE delivery = $7 AND receiver = $8 AND state = 1`, s.state, sqldb.Micros(s.due), s.attempts, decision, storable(s.err),
 		sqldb.Micros(s.decided), s.delivery, s.receiver)
 	if err == nil && s.facts != (facts{}) {
-		_, err = into[1].ExecContext(ctx, storable(s.action), storable(s.repository), s.installationID, s.pull, s.delivery)
+		_, err = tx.ExecContext(ctx,
+			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4
+			 WHERE id = $5 AND action = '' AND repository = '' AND installation_id = 0`, storable(s.action), storable(s.repository), s.installationID, s.pull, s.delivery)
 	}
 	return err
 }

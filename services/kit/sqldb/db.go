@@ -55,7 +55,8 @@ type DB struct {
 
 	write, read *sql.DB
 	stop        func()
-	statements  statements
+	statements  statements // of transactions
+	reads       statements // outside of them
 }
 
 // Open opens the room's database, creates what is missing and migrates it. It

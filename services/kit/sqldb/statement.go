@@ -41,6 +41,25 @@ func (t *Tx) ExecContext(ctx context.Context, query string, args ...any) (sql.Re
 	return t.Tx.ExecContext(ctx, query, args...)
 }
 
+// ReadRow is QueryRowContext outside of transactions with a statement that SQLite
+// compiles once for each connection. Its text is kept for good as well.
+func (db *DB) ReadRow(ctx context.Context, query string, args ...any) *sql.Row {
+	if db.Dialect != SQLite {
+		return db.read.QueryRowContext(ctx, query, args...)
+	}
+	db.reads.mu.Lock()
+	compiled := db.reads.known[query]
+	db.reads.mu.Unlock()
+	if compiled == nil {
+		var err error
+		if compiled, err = db.read.PrepareContext(ctx, query); err != nil { //nolint:sqlclosecheck // closed with its connections
+			return db.read.QueryRowContext(ctx, query, args...) // which says so
+		}
+		compiled = db.reads.keep(query, compiled)
+	}
+	return compiled.QueryRowContext(ctx, args...)
+}
+
 // compiled is the statement for use in this transaction, with which it is
 // closed; nil where it is to be run as it is.
 func (t *Tx) compiled(ctx context.Context, query string) *sql.Stmt {
@@ -53,9 +72,9 @@ func (t *Tx) compiled(ctx context.Context, query string) *sql.Stmt {
 	return nil
 }
 
-// statements are those that transactions have run. They cannot be compiled while
-// a transaction has the one connection, so one that is met for the first time is
-// compiled after its transaction.
+// statements are those that were run. While a transaction has the one connection
+// none can be compiled, so one that is met there for the first time is compiled
+// after its transaction.
 type statements struct {
 	mu    sync.Mutex
 	known map[string]*sql.Stmt // nil: not compiled
@@ -72,6 +91,22 @@ func (s *statements) get(query string) *sql.Stmt {
 		}
 		s.known[query], s.fresh = nil, append(s.fresh, query)
 	}
+	return compiled
+}
+
+// keep keeps a compiled statement, or closes it where another was faster, and
+// returns the one that is kept.
+func (s *statements) keep(query string, compiled *sql.Stmt) *sql.Stmt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if faster := s.known[query]; faster != nil {
+		_ = compiled.Close() // nobody has used it
+		return faster
+	}
+	if s.known == nil {
+		s.known = map[string]*sql.Stmt{}
+	}
+	s.known[query] = compiled
 	return compiled
 }
 
@@ -92,8 +127,6 @@ func (db *DB) compile(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		db.statements.mu.Lock()
-		db.statements.known[query] = compiled
-		db.statements.mu.Unlock()
+		db.statements.keep(query, compiled)
 	}
 }
