@@ -16,12 +16,19 @@ import (
 // verb runs a verb of the forge tool as the admin of this Forge would.
 func (w *world) verb(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
+	return w.fed(t, "", args...)
+}
+
+// fed is verb with something to read on its standard input.
+func (w *world) fed(t *testing.T, stdin string, args ...string) (out string, err error) {
+	t.Helper()
 	if err := buildBinaries(); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(binDir, "forge"), args...)
 	cmd.Dir = w.dir
 	cmd.Env = []string{"FORGE_GRPC_ADDRESS=" + w.grpc, "FORGE_ADMIN_TOKEN=" + adminToken, "TZ=UTC"}
+	cmd.Stdin = strings.NewReader(stdin)
 	var said, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &complaint
 	err = cmd.Run()
