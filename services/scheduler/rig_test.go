@@ -51,6 +51,7 @@ type rig struct {
 	builds  schedulerv1.BuildServiceClient // as the admin
 	events  schedulerv1.EventServiceClient
 	runners schedulerv1.RunnerServiceClient
+	runner  *grpc.ClientConn                     // of runners
 	places  schedulerv1.EnvironmentServiceClient // as the admin
 	secrets schedulerv1.SecretServiceClient      // as the admin
 	halt    func()
@@ -181,7 +182,7 @@ func (r *rig) start() {
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
-	r.runners = schedulerv1.NewRunnerServiceClient(runner)
+	r.runners, r.runner = schedulerv1.NewRunnerServiceClient(runner), runner
 	r.halt = func() {
 		for _, conn := range []*grpc.ClientConn{gateway, admin, runner} {
 			conn.Close()
