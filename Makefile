@@ -42,7 +42,7 @@ bench: need ## run all benchmarks (BENCHFLAGS="-bench Ingest"); compare what one
 	@.ci/services go test -run '^$$' -bench . $(BENCHFLAGS) ./services/...
 
 build: need
-	@CGO_ENABLED=0 go build -C services -trimpath -ldflags '-X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
+	@CGO_ENABLED=0 go build -C services -trimpath -ldflags '-s -w -X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
 		-o ../$(BIN)/ ./cmd/forge ./cmd/forgexec
 
 # Generated code in a folder of its own: `generate` puts it in place, `verify` compares.

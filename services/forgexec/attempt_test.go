@@ -136,6 +136,25 @@ func TestTimeoutKillsWhatIgnoresSIGTERM(t *testing.T) {
 	wantGone(t, s.output())
 }
 
+// A daemon that left the group hears no SIGTERM, and does not outlive the steps.
+func TestCancelEndsWhatHasLeftTheGroup(t *testing.T) {
+	const daemon = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & "
+	s := newScheduler(t, daemon+daemon+"wait")
+	f := s.forgexec(t)
+	kittest.Eventually(t, soon, func() error {
+		if printed := s.output(); len(strings.Fields(string(printed))) != 2 {
+			return fmt.Errorf("printed %q", printed)
+		}
+		return nil
+	})
+	s.cancelled <- "enough"
+	f.wantExit(t, exitReported)
+	if story := s.story(); !strings.HasSuffix(story, "end 1 exit 143 stopped\nCANCELLED enough") {
+		t.Errorf("reported:\n%s", story)
+	}
+	wantGone(t, s.output())
+}
+
 func TestSIGTERMIsPassedOnAndReported(t *testing.T) {
 	s := newScheduler(t, "echo ready; sleep 1000")
 	f := s.forgexec(t)

@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -147,6 +150,89 @@ func TestAStreamOfNothingButHeadersIsRefused(t *testing.T) {
 	if _, ok := errors.AsType[refusal](err); !ok {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A sparse file says how large it is and brings next to nothing; what is too long
+// for the system is no reason to say nothing.
+func TestOtherHostileSourcesAreRefusedInTime(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		source []byte
+		want   string
+	}{
+		{"a sparse file in PAX", sparse(t), "larger than 2048 MiB"},
+		{"a long name", tarball(t, file("top/"+strings.Repeat("n", 300), "x")), "file name too long"},
+		{"a bomb behind the end", append(tarball(t, file("top/f", "x")), bomb(t)...), "larger than 0 MiB"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			most := sourceLimits()
+			if c.name == "a bomb behind the end" {
+				most = limits{size: 1 << 19, entries: 5}
+			}
+			workspace, parent, err := unpackIn(t, most, c.source)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			wantNothingOutside(t, parent, workspace)
+		})
+	}
+}
+
+// sparse is a file of a terabyte, by GNU's format 1.0 in PAX: its map says that
+// nothing of it is there.
+func sparse(t *testing.T) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	zipped := gzip.NewWriter(&buffer)
+	var records strings.Builder
+	for _, record := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=top/sparse", "GNU.sparse.realsize=1099511627776"} {
+		length := len(record) + 2 // a blank and a line end
+		length += len(strconv.Itoa(length + len(strconv.Itoa(length))))
+		fmt.Fprintf(&records, "%d %s\n", length, record)
+	}
+	const holes = "1\n1099511627776\n0\n" // one extent, of nothing, at the end
+	for _, part := range []entry{
+		{tar.Header{Typeflag: tar.TypeXHeader, Name: "pax"}, records.String()},
+		{tar.Header{Typeflag: tar.TypeReg, Name: "top/GNUSparseFile.0/sparse", Mode: 0o644}, holes + strings.Repeat("\x00", 512-len(holes))},
+	} {
+		part.header.Size = int64(len(part.content))
+		block := make([]byte, 512)
+		copy(block, part.header.Name)
+		copy(block[100:], fmt.Sprintf("%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00        %c", part.header.Mode, 0, 0, part.header.Size, 0, part.header.Typeflag))
+		copy(block[257:], "ustar\x0000")
+		sum := 0
+		for _, b := range block {
+			sum += int(b)
+		}
+		copy(block[148:], fmt.Sprintf("%06o\x00 ", sum))
+		padding := make([]byte, (512-len(part.content)%512)%512)
+		if _, err := zipped.Write(slices.Concat(block, []byte(part.content), padding)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := zipped.Write(make([]byte, 1024)); err != nil {
+		t.Fatal(err)
+	}
+	if err := zipped.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
+}
+
+// bomb is a second gzip stream, which readers take for more of the first.
+func bomb(t *testing.T) []byte {
+	t.Helper()
+	var buffer bytes.Buffer
+	zipped := gzip.NewWriter(&buffer)
+	for range 64 {
+		if _, err := zipped.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zipped.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buffer.Bytes()
 }
 
 func FuzzUnpack(f *testing.F) {

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -180,7 +181,7 @@ func (o *oldRunner) report(event string, content message) error {
 		if err != nil {
 			return err
 		}
-		if ack, ok := m["ack"].(map[string]any); ok && ack["sequence"] == fmt.Sprint(o.sequence) {
+		if ack, ok := m["ack"].(map[string]any); ok && ack["sequence"] == strconv.Itoa(o.sequence) {
 			return nil
 		}
 	}
@@ -223,21 +224,6 @@ func (o *oldRunner) run() error {
 		}
 	}
 	return o.report("ended", message{"cause": "CAUSE_DONE"})
-}
-
-// printed is the log of a build that has ended.
-func (r *rig) printed(id string) (text string) {
-	r.t.Helper()
-	stream, err := r.builds.WatchLog(r.t.Context(), &schedulerv1.WatchLogRequest{BuildId: id, Follow: true})
-	for err == nil {
-		var part *schedulerv1.WatchLogResponse
-		part, err = stream.Recv()
-		text += string(part.GetData())
-	}
-	if !errors.Is(err, io.EOF) {
-		r.t.Errorf("log of %s: %v", id, err)
-	}
-	return text
 }
 
 // A build that runs while Forge is upgraded goes on with the forgexec it was

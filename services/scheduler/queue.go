@@ -123,7 +123,7 @@ func (s *Service) askEngine(ctx context.Context, c start) error {
 		return err
 	}
 	// What else goes wrong with them the runner hears, which asks again.
-	if _, _, err := s.handed(ctx, c.build); is[noSecrets](err) {
+	if _, _, err := s.handed(ctx, c.build); is[noSecretsError](err) {
 		return err
 	}
 	return s.Engine.Start(ctx, s.spec(ctx, c))
@@ -164,7 +164,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 			return nil
 		case fault.Is(answer, fault.Invalid):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
-		case is[noSecrets](answer):
+		case is[noSecretsError](answer):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
 		case is[contained](answer):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())

@@ -163,9 +163,9 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 	}
 	plan, err := at.service.runnerPlan(ctx, at.build)
 	if err == nil && len(plan.GetSecrets()) > 0 && !hello.GetMasksSecrets() {
-		err = noSecrets("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
+		err = noSecretsError("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
 	}
-	if is[noSecrets](err) {
+	if is[noSecretsError](err) {
 		return at.service.giveUp(ctx, at.attempt, err.Error())
 	}
 	if err != nil {

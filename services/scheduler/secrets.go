@@ -187,14 +187,14 @@ func parseSecretToken(token string) (secretSlot, error) {
 	return secretSlot{id, parts[1], parts[2]}, nil
 }
 
-// noSecrets is why a build does not get what it needs, for people.
-type noSecrets string
+// noSecretsError is why a build does not get what it needs, for people.
+type noSecretsError string
 
-func (n noSecrets) Error() string { return string(n) }
+func (n noSecretsError) Error() string { return string(n) }
 
 // handed are the secrets that a build gets, and what its log says of those it does
 // not get. A build never runs without one that is meant for it: the error, then,
-// is noSecrets.
+// is noSecretsError.
 func (s *Service) handed(ctx context.Context, b *build) (secrets map[string]string, notices []string, err error) {
 	if b.GetSecretsWithheld() {
 		notices = append(notices, "forge: .forge.yml names secrets; a fork's build gets none")
@@ -214,7 +214,7 @@ func (s *Service) handed(ctx context.Context, b *build) (secrets map[string]stri
 		switch {
 		case secret != nil:
 			if secrets[name], err = s.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
-				return nil, nil, noSecrets(fmt.Sprintf("secret %s cannot be decrypted: %v", name, err))
+				return nil, nil, noSecretsError(fmt.Sprintf("secret %s cannot be decrypted: %v", name, err))
 			}
 		case len(bound) > 0:
 			notices = append(notices, fmt.Sprintf("forge: secret %s is only for deploys to %s", name, strings.Join(bound, " and ")))
@@ -223,7 +223,7 @@ func (s *Service) handed(ctx context.Context, b *build) (secrets map[string]stri
 		}
 	}
 	if len(missing) > 0 {
-		return nil, nil, noSecrets(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s",
+		return nil, nil, noSecretsError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s",
 			strings.Join(missing, ", "), missing[0], fullName(b.GetRepository())))
 	}
 	return secrets, notices, nil

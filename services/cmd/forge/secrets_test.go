@@ -121,18 +121,23 @@ acme/shop   KEY    deploys to staging  2026-11-25 12:00:00
 }
 
 func TestASecretIsReadWithoutTheLineEndOfEcho(t *testing.T) {
-	for text, want := range map[string]string{
-		"hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n": "hunter2", " hunter2 \n": " hunter2 ",
-		"one\ntwo\n": "one\ntwo\n", "": "", "\n": "",
+	for _, c := range []struct{ text, want string }{
+		{"hunter2", "hunter2"},
+		{"hunter2\n", "hunter2"},
+		{"hunter2\r\n", "hunter2"},
+		{" hunter2 \n", " hunter2 "},
+		{"one\ntwo\n", "one\ntwo\n"},
+		{"", ""},
+		{"\n", ""},
 	} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(w, text)
+		_, _ = io.WriteString(w, c.text)
 		w.Close()
-		if got, err := readSecret(r, io.Discard, "TOKEN"); got != want || err != nil {
-			t.Errorf("%q is read as %q, %v", text, got, err)
+		if got, err := readSecret(r, io.Discard, "TOKEN"); got != c.want || err != nil {
+			t.Errorf("%q is read as %q, %v", c.text, got, err)
 		}
 		r.Close()
 	}

@@ -108,11 +108,7 @@ func forms(secret string) []pattern {
 		whole(strings.ReplaceAll(trimmed, `'`, `'\''`)), whole(strings.ReplaceAll(trimmed, `'`, `'"'"'`)), // set -x
 	}
 	for _, escape := range []bool{true, false} {
-		var text bytes.Buffer
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(escape)
-		_ = encoder.Encode(trimmed) // a text can always be encoded
-		all = append(all, whole(strings.TrimSuffix(strings.TrimPrefix(text.String(), `"`), "\"\n")))
+		all = append(all, whole(inJSON(trimmed, escape)))
 	}
 	if lines := strings.Split(trimmed, "\n"); len(lines) > 1 {
 		for _, line := range lines {
@@ -127,6 +123,17 @@ func forms(secret string) []pattern {
 		}
 	}
 	return all
+}
+
+// inJSON is a text as it stands between the quotes.
+func inJSON(text string, escapeHTML bool) string {
+	var quoted strings.Builder
+	encoder := json.NewEncoder(&quoted)
+	encoder.SetEscapeHTML(escapeHTML)
+	if err := encoder.Encode(text); err != nil { // which cannot be
+		return text
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(quoted.String(), `"`), "\"\n")
 }
 
 // encoded is a secret in base64 that comes after so many other bytes, modulo 3.

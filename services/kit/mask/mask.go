@@ -76,11 +76,10 @@ func (s *Stream) Write(piece []byte) []byte {
 	if s.masker == nil || len(piece) == 0 {
 		return piece
 	}
-	text := piece
 	if len(s.held) > 0 {
-		text = append(s.held, piece...)
+		piece = slices.Concat(s.held, piece)
 	}
-	return s.scan(text, false)
+	return s.scan(piece, false)
 }
 
 // Flush ends the text and returns the rest of it.

@@ -48,6 +48,7 @@ func Run(t *testing.T, config Config) {
 		{"ListTellsRunningFromEnded", listTellsRunningFromEnded},
 		{"AttemptsAreApart", attemptsAreApart},
 		{"StopEndsAllAndLeavesNothing", stopEndsAllAndLeavesNothing},
+		{"OrphansAreReapedAndSIGTERMIsPassedOn", orphansAreReapedAndSIGTERMIsPassedOn},
 		{"StopOfNothingIsNoError", stopOfNothingIsNoError},
 		{"ARestartedEngineKnowsWhatRuns", aRestartedEngineKnowsWhatRuns},
 		{"AKilledForgexecIsNotRunning", aKilledForgexecIsNotRunning},

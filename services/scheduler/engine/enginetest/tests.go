@@ -105,6 +105,21 @@ func stopEndsAllAndLeavesNothing(_ *testing.T, f *fixture) {
 	f.stop("a1")
 }
 
+// In a container forgexec is process 1: nobody else reaps, and a signal that it does
+// not take goes nowhere.
+func orphansAreReapedAndSIGTERMIsPassedOn(t *testing.T, f *fixture) {
+	f.start("a1",
+		"(sh -c 'echo $$ >orphan' &); while [ ! -s orphan ]; do sleep 0.05; done; while [ -e /proc/$(cat orphan) ]; do sleep 0.05; done; echo reaped",
+		"trap 'echo told; exit 7' TERM; kill -TERM $PPID; while :; do sleep 0.05; done")
+	f.awaitList("a1 exit 0")
+	if got, want := f.runner.story("a1"), "start 1, end 1: 0, start 2, end 2: 7, STOPPED"; got != want {
+		t.Errorf("reported: %s; want %s", got, want)
+	}
+	if got := f.runner.output("a1"); !strings.HasSuffix(got, "reaped\ntold\n") {
+		t.Errorf("output: %q", got)
+	}
+}
+
 func stopOfNothingIsNoError(t *testing.T, f *fixture) {
 	f.stop("never-started")
 	f.start("a1", "true")
