@@ -116,6 +116,7 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 		return nil, fmt.Errorf("step %d cannot be started: %w", step.GetNumber(), err)
 	}
 	defer output.Close() //nolint:errcheck // it was not written to
+	killed := memoryKills(os.Getpid(), memoryEvents())
 	pid, ended, err := r.processes.start(command{
 		argv: []string{shell, "-e", "-c", step.GetRun()}, env: env, dir: r.workspace.path, output: input,
 	})
@@ -146,7 +147,10 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 		signalGroup(pid, syscall.SIGKILL)
 		printed([]byte(backgroundNotice))
 	}
-	return &schedulerv1.StepEnded{Number: step.GetNumber(), ExitCode: int32(exitCode(status)), Stopped: stopped}, nil //nolint:gosec // 0 to 255
+	return &schedulerv1.StepEnded{
+		Number: step.GetNumber(), ExitCode: int32(exitCode(status)), Stopped: stopped, //nolint:gosec // 0 to 255
+		OutOfMemory: memoryKills(os.Getpid(), memoryEvents()) > killed,
+	}, nil
 }
 
 // wait waits for the command. When ctx ends first it stops the whole group, which

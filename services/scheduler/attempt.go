@@ -154,6 +154,7 @@ func (b *batch) stepEnded(ctx context.Context, told *schedulerv1.StepEnded, at t
 		step.State, step.ExitCode = schedulerv1.Step_STATE_PASSED, new(int32(0))
 	default:
 		step.State, step.ExitCode = schedulerv1.Step_STATE_FAILED, new(told.GetExitCode())
+		step.OutOfMemory = told.GetOutOfMemory()
 	}
 	traceparent, err := b.traceparent(ctx)
 	b.spans = append(b.spans, func() {
@@ -231,6 +232,9 @@ func (b *batch) store(ctx context.Context) error {
 		return err
 	}
 	o := outcomeOf(b.end, all, b.build.cancel)
+	if o.reason == schedulerv1.Build_REASON_OUT_OF_MEMORY {
+		o.message += ": " + b.service.outOfMemory(b.build)
+	}
 	return b.service.finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
 }
 
@@ -262,12 +266,17 @@ func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked cancel) 
 	}
 	if end.GetCause() == schedulerv1.Ended_CAUSE_DONE {
 		for _, step := range steps {
-			if step.GetState() == schedulerv1.Step_STATE_FAILED {
-				return outcome{
-					schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_STEP_FAILED,
-					fmt.Sprintf("step %d %q ended with exit code %d", step.GetNumber(), step.GetName(), step.GetExitCode()),
-				}
+			if step.GetState() != schedulerv1.Step_STATE_FAILED {
+				continue
 			}
+			failed := outcome{
+				schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_STEP_FAILED,
+				fmt.Sprintf("step %d %q ended with exit code %d", step.GetNumber(), step.GetName(), step.GetExitCode()),
+			}
+			if step.GetOutOfMemory() {
+				failed.reason = schedulerv1.Build_REASON_OUT_OF_MEMORY
+			}
+			return failed
 		}
 		passed := func(step *schedulerv1.Step) bool { return step.GetState() == schedulerv1.Step_STATE_PASSED }
 		if len(steps) > 0 && !slices.ContainsFunc(steps, func(step *schedulerv1.Step) bool { return !passed(step) }) {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
@@ -295,7 +296,26 @@ func TestContainerOutOfMemoryFailsTheBuild(t *testing.T) {
 		})
 		r.clock.Advance(11 * time.Second)
 		r.sweep()
-		if b := r.becomes(id, schedulerv1.Build_STATE_FAILED); b.GetReason() != schedulerv1.Build_REASON_OUT_OF_MEMORY {
+		b := r.becomes(id, schedulerv1.Build_STATE_FAILED)
+		if b.GetReason() != schedulerv1.Build_REASON_OUT_OF_MEMORY || b.GetMessage() != "there was no memory left" {
+			t.Errorf("%v", b)
+		}
+	})
+}
+
+func TestStepOutOfMemoryFailsTheBuildAndNamesTheLimit(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		config := usual()
+		config.Resources = &configv1.Resources{Memory: 48 << 20}
+		r.config.set("aaa", valid(config))
+		id := r.built(opened(1, "aaa"))
+		u := r.attach(r.spec(id, 1).Runner.Token)
+		killed := exited(2, 1, 137)
+		killed.GetStepEnded().OutOfMemory = true
+		u.send(began(1, 1), killed, over(3, schedulerv1.Ended_CAUSE_DONE))
+		b := r.becomes(id, schedulerv1.Build_STATE_FAILED)
+		if b.GetReason() != schedulerv1.Build_REASON_OUT_OF_MEMORY || !b.GetSteps()[0].GetOutOfMemory() ||
+			b.GetMessage() != `step 1 "vet" ended with exit code 137: the memory limit of 48 MiB was reached` {
 			t.Errorf("%v", b)
 		}
 	})

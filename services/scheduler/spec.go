@@ -3,8 +3,11 @@ package scheduler
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/dustin/go-humanize"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 )
@@ -44,6 +47,14 @@ func sidecars(config *configv1.BuildConfig) []Sidecar {
 
 func (s *Service) memory(b *build) int64 {
 	return bound(b.config.GetResources().GetMemory(), s.Memory, s.MaxMemory)
+}
+
+// outOfMemory says so, with the limit.
+func (s *Service) outOfMemory(b *build) string {
+	if limit := s.memory(b); limit > 0 {
+		return fmt.Sprintf("the memory limit of %s was reached", humanize.IBytes(uint64(limit))) //nolint:gosec // above 0
+	}
+	return "there was no memory left"
 }
 
 // bound is what a build gets of a resource: what it asks for, else the usual, no

@@ -112,7 +112,7 @@ func (s *Service) endLost(ctx context.Context, lost *attempt, c Container, there
 		case a.ended || !s.silent(a):
 			return nil
 		case there && c.OutOfMemory:
-			return s.finish(ctx, t, b, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_OUT_OF_MEMORY, "the memory limit was reached")
+			return s.finish(ctx, t, b, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_OUT_OF_MEMORY, s.outOfMemory(b))
 		case there && c.ExitCode >= 0:
 			return s.lose(ctx, t, b, fmt.Sprintf("the container ended with exit code %d before its commands did", c.ExitCode))
 		case there:

@@ -717,7 +717,9 @@ type Step struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	EndTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Where in the attempt's log its output begins, in bytes.
-	LogOffset     int64 `protobuf:"varint,8,opt,name=log_offset,json=logOffset,proto3" json:"log_offset,omitempty"`
+	LogOffset int64 `protobuf:"varint,8,opt,name=log_offset,json=logOffset,proto3" json:"log_offset,omitempty"`
+	// It failed, and the kernel ended a process of it at the memory limit.
+	OutOfMemory   bool `protobuf:"varint,9,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -806,6 +808,13 @@ func (x *Step) GetLogOffset() int64 {
 		return x.LogOffset
 	}
 	return 0
+}
+
+func (x *Step) GetOutOfMemory() bool {
+	if x != nil {
+		return x.OutOfMemory
+	}
+	return false
 }
 
 type ListBuildsRequest struct {
@@ -1766,7 +1775,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\x12\x1c\n" +
 	"\x18REASON_NO_MATCHING_PATHS\x10\x13\x12\x17\n" +
 	"\x13REASON_BASE_CHANGED\x10\x14\x12\x1d\n" +
-	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\"\xcc\x03\n" +
+	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\"\xf0\x03\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1777,7 +1786,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
-	"log_offset\x18\b \x01(\x03R\tlogOffset\"\x8e\x01\n" +
+	"log_offset\x18\b \x01(\x03R\tlogOffset\x12\"\n" +
+	"\rout_of_memory\x18\t \x01(\bR\voutOfMemory\"\x8e\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x11\n" +

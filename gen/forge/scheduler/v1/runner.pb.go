@@ -1138,7 +1138,9 @@ type StepEnded struct {
 	// 128 + the signal where a signal ended it.
 	ExitCode int32 `protobuf:"varint,2,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	// It did not end by itself: the runner stopped it.
-	Stopped       bool `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	Stopped bool `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// While it ran, the kernel ended a process at the container's memory limit.
+	OutOfMemory   bool `protobuf:"varint,4,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1190,6 +1192,13 @@ func (x *StepEnded) GetExitCode() int32 {
 func (x *StepEnded) GetStopped() bool {
 	if x != nil {
 		return x.Stopped
+	}
+	return false
+}
+
+func (x *StepEnded) GetOutOfMemory() bool {
+	if x != nil {
+		return x.OutOfMemory
 	}
 	return false
 }
@@ -1323,11 +1332,12 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\"4\n" +
 	"\x06Output\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"Z\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"~\n" +
 	"\tStepEnded\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\x12\x18\n" +
-	"\astopped\x18\x03 \x01(\bR\astopped\"\x8d\x02\n" +
+	"\astopped\x18\x03 \x01(\bR\astopped\x12\"\n" +
+	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\x8d\x02\n" +
 	"\x05Ended\x125\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1f.forge.scheduler.v1.Ended.CauseR\x05cause\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\xb2\x01\n" +
