@@ -88,7 +88,7 @@ func (e *Engine) network(ctx context.Context, spec scheduler.Spec) error {
 	}
 	options := client.NetworkCreateOptions{Driver: "bridge", Labels: e.labels(spec)}
 	if _, err := e.client.NetworkCreate(ctx, networkName(spec.Attempt), options); err != nil {
-		return fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err)
+		return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
 	}
 	return nil
 }

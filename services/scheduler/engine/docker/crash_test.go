@@ -24,8 +24,9 @@ import (
 // that is what a kill of Forge at this place leaves behind.
 type cutter struct {
 	*httptest.Server
-	cut   atomic.Value // string; "" for none, "/" for all
-	after bool
+	cut    atomic.Value // string; "" for none, "/" for all
+	after  bool
+	answer string // in place of hanging up
 }
 
 func newCutter(t *testing.T, after bool) *cutter {
@@ -45,6 +46,12 @@ func newCutter(t *testing.T, after bool) *cutter {
 		cut := c.cut.Load().(string)
 		if cut == "" || cut != "/" && path.Base(r.URL.Path) != path.Base(cut) {
 			proxy.ServeHTTP(w, r)
+			return
+		}
+		if c.answer != "" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"message": "` + c.answer + `"}`))
 			return
 		}
 		if c.after {
@@ -107,4 +114,24 @@ func TestNobodyKnowsWhatRunsWhileDockerIsAway(t *testing.T) {
 	}
 	wire.cut.Store("")
 	r.listed(t, func(c scheduler.Container) bool { return c.Running })
+}
+
+func TestFullDiskErrorsTheBuildAfterASecondTry(t *testing.T) {
+	wire := newCutter(t, false)
+	wire.answer = "write /var/lib/docker/overlay2: no space left on device"
+	r := newRig(t, docker.Config{Host: wire.host()})
+	image := r.image(t, "USER builder")
+	for _, step := range []string{"/containers/create", "/containers/id/archive", "/containers/id/start"} {
+		r.said = nil
+		wire.cut.Store(step)
+		spec := r.spec(image)
+		err := r.Start(t.Context(), spec)
+		if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "the disk of the Docker engine is full: ") || !strings.Contains(r.log(), "trying once more") {
+			t.Errorf("%s: got %v; said %s", step, err, r.log())
+		}
+		wire.cut.Store("")
+		if err := r.Stop(t.Context(), spec.Attempt); err != nil {
+			t.Error(err)
+		}
+	}
 }

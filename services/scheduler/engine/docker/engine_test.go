@@ -154,6 +154,21 @@ func TestMemoryLimitIsSeenAsSuch(t *testing.T) {
 	}
 }
 
+func TestDiskThatCannotBeBoundedIsRefused(t *testing.T) {
+	r := newRig(t, docker.Config{Disk: "10GiB"})
+	info, err := r.api.Info(t.Context(), client.InfoOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Start(t.Context(), r.spec(r.image(t)))
+	switch bounds := info.Info.Driver != "overlay2" || slices.Contains(info.Info.DriverStatus, [2]string{"Backing Filesystem", "xfs"}); {
+	case bounds: // perhaps
+		t.Logf("%s: %v", info.Info.Driver, err)
+	case !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "FORGE_DOCKER_DISK"):
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestForkBombEndsAtItsLimit(t *testing.T) {
 	r := newRig(t, docker.Config{Pids: 64})
 	name := r.start(t, r.spec(r.image(t)))

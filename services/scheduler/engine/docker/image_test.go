@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -43,7 +44,7 @@ const manifestType = "application/vnd.docker.distribution.manifest.v2+json"
 func newRegistry(t *testing.T, architecture string) *registry {
 	t.Helper()
 	r := &registry{content: map[string][]byte{}}
-	root := busybox(t)
+	root := kittest.Busybox(t)
 	var layer bytes.Buffer
 	w := gzip.NewWriter(&layer)
 	if _, err := w.Write(root); err != nil {

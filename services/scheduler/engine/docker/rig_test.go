@@ -1,11 +1,8 @@
 package docker_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"go.uber.org/goleak"
@@ -49,11 +45,7 @@ type rig struct {
 func newRig(t testing.TB, config docker.Config) *rig {
 	t.Helper()
 	kittest.Require(t, "docker")
-	api, err := client.New(client.FromEnv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = api.Close() })
+	api := kittest.Docker(t, "")
 	if config.Instance == "" {
 		config.Instance = unique()
 	}
@@ -109,9 +101,7 @@ func (r *rig) stopAll(t testing.TB) {
 		t.Errorf("left behind: %s", left)
 	}
 	for _, name := range r.images {
-		if _, err := r.api.ImageRemove(ctx, name, client.ImageRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
-			t.Error(err)
-		}
+		kittest.RemoveImage(ctx, t, r.api, name)
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
@@ -227,64 +217,12 @@ func (r *rig) listed(t testing.TB, as func(scheduler.Container) bool) scheduler.
 	return found
 }
 
-// image imports busybox under a name of its own, with changes as in a Dockerfile.
+// image makes one of busybox, with changes as in a Dockerfile.
 func (r *rig) image(t testing.TB, changes ...string) string {
 	t.Helper()
-	name := "forge-test/" + unique() + ":1"
-	result, err := r.api.ImageImport(t.Context(),
-		client.ImageImportSource{Source: bytes.NewReader(busybox(t)), SourceName: "-"}, name,
-		client.ImageImportOptions{Changes: append([]string{"ENV PATH=/bin", `CMD ["/bin/sh"]`}, changes...)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(io.Discard, result)
-	if err := errors.Join(err, result.Close()); err != nil {
-		t.Fatal(err)
-	}
+	name := kittest.Image(t, r.api, changes...)
 	r.images = append(r.images, name)
 	return name
-}
-
-// busybox returns the root of an image: the static busybox of this host, all its
-// commands, and a user.
-func busybox(t testing.TB) []byte {
-	t.Helper()
-	binary, err := exec.LookPath("busybox")
-	if err != nil {
-		t.Fatal("these tests make their image of busybox: install busybox-static")
-	}
-	program, err := os.ReadFile(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	commands, err := exec.CommandContext(t.Context(), binary, "--list").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var root bytes.Buffer
-	w := tar.NewWriter(&root)
-	add := func(header tar.Header, content []byte) {
-		header.Size = int64(len(content))
-		if err := w.WriteHeader(&header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	add(tar.Header{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
-	add(tar.Header{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, nil)
-	add(tar.Header{Name: "bin/busybox", Mode: 0o755}, program)
-	for command := range strings.FieldsSeq(string(commands)) {
-		if command != "busybox" {
-			add(tar.Header{Name: "bin/" + command, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, nil)
-		}
-	}
-	add(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/:/bin/sh\nbuilder:x:1000:1000::/:/bin/sh\n"))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return root.Bytes()
 }
 
 // forgexec builds the real one, static, as releases are.
