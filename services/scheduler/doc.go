@@ -22,6 +22,10 @@
 // rerun, new base or reopening does. Nothing that is deployed is repeated by a
 // comment or a button.
 //
+// A secret leaves to a runner alone, as a variable of a build that names it. A
+// fork's build gets none, a runner that does not mask gets none, and no build runs
+// without one that is meant for it.
+//
 // A deploy holds its environment from before it starts until its container is
 // gone. Right before it starts GitHub is asked whether what was deployed there
 // contains its commit; since nothing else can be deployed meanwhile, the answer

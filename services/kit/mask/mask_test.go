@@ -53,19 +53,16 @@ func TestBase64IsHiddenWhateverStandsAround(t *testing.T) {
 	long := strings.Repeat("a long secret>>???", 30)
 	for _, secret := range []string{"abcd", "hunter2", "?>?>?>~~~~", long} {
 		m := New([]string{secret})
-		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
+		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawURLEncoding} {
 			for before := range 60 {
 				for after := range 3 {
-					plain := strings.Repeat("x", before) + secret + strings.Repeat("y", after)
-					text := encoding.EncodeToString([]byte(plain))
-					for _, width := range []int{0, 64, 76} {
-						for _, end := range []string{"\n", "\r\n"} {
-							got := m.String(wrap(text, width, end))
-							kept := strings.NewReplacer("\n", "", "\r", "").Replace(got)
-							// 2 characters on each side hold bits of a neighbour.
-							if most := (before+after)*8/6 + 4 + len(hidden) + 2; strings.Count(got, hidden) != 1 || len(kept) > most {
-								t.Fatalf("%q after %d bytes, before %d, in lines of %d: %q", secret, before, after, width, got)
-							}
+					text := encoding.EncodeToString([]byte(strings.Repeat("x", before) + secret + strings.Repeat("y", after)))
+					for _, printed := range []string{text, wrap(text, 64, "\n"), wrap(text, 76, "\r\n")} {
+						got := m.String(printed)
+						kept := strings.NewReplacer("\n", "", "\r", "").Replace(got)
+						// 2 characters on each side hold bits of a neighbour.
+						if most := (before+after)*8/6 + 4 + len(hidden) + 2; strings.Count(got, hidden) != 1 || len(kept) > most {
+							t.Fatalf("%q after %d bytes, before %d, as %q: %q", secret, before, after, printed, got)
 						}
 					}
 				}
