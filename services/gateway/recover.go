@@ -118,6 +118,9 @@ func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gate
 	if mark.Known.IsZero() {
 		mark, reach = watermark{begin, begin}, begin
 	}
+	if mark.Swept.IsZero() { // noted by a Forge that swept at its start alone
+		mark.Swept = mark.Known
+	}
 	found := &gatewayv1.RecoverDeliveriesResponse{Since: timestamppb.New(mark.Known)}
 	missing, cutOff, err := r.missing(ctx, reach, found)
 	if err != nil {
@@ -140,10 +143,15 @@ func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gate
 		found.Redelivered = append(found.Redelivered, m.shown())
 	}
 	if how, from := mark.sweep(begin, why, cutOff, since); how != neverSweep {
-		if found.SweptDeliveryIds, err = r.sweep(ctx, how, from); err != nil {
+		found.SweptDeliveryIds, err = r.sweep(ctx, how, from)
+		switch {
+		case err == nil:
+			next.Swept = begin
+		case how == routineSweep:
+			r.deps.Log.WarnContext(ctx, "pull requests not swept, the next look tries again", "error", err)
+		default:
 			return nil, err
 		}
-		next.Swept = begin
 	}
 	// What is missing lies within the next look only as long as the mark does not
 	// run ahead of it.
@@ -154,17 +162,13 @@ func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gate
 // list of deliveries does not reach back to when all was known, which while Forge
 // is up says only that little was sent.
 func (w watermark) sweep(now time.Time, why reason, cutOff bool, since time.Time) (sweeping, time.Time) {
-	last := w.Swept
-	if last.IsZero() { // noted by a Forge that swept at its start alone
-		last = w.Known
-	}
 	switch {
 	case why == byHand && !since.IsZero():
 		return wholeSweep, since
 	case why == byHand, why == atStart && cutOff && w.Known.Before(now):
 		return wholeSweep, w.Known
-	case now.Sub(last) >= sweepEvery:
-		return routineSweep, last.Add(-overlap)
+	case now.Sub(w.Swept) >= sweepEvery:
+		return routineSweep, w.Swept.Add(-overlap)
 	default:
 		return neverSweep, time.Time{}
 	}

@@ -32,6 +32,7 @@ type hooks struct {
 	asked  []int64
 	since  []time.Time // of each sweep
 	frugal bool        // the last one
+	blind  bool        // sweeps fail
 	down   bool
 }
 
@@ -71,6 +72,9 @@ func (h *hooks) ListChangedPullRequests(req *configv1.ListChangedPullRequestsReq
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.since, h.frugal = append(h.since, req.GetSince().AsTime()), req.GetFrugal()
+	if h.blind {
+		return fault.New(fault.Unavailable, "GitHub has trouble")
+	}
 	for _, pull := range h.pulls {
 		if err := out.Send(pull); err != nil {
 			return err
@@ -209,6 +213,30 @@ func TestRoutineSweepFindsWhatNoDeliveryTold(t *testing.T) {
 	})
 }
 
+// A routine sweep that fails keeps nobody from looking for deliveries, and is due
+// until it succeeds.
+func TestRoutineSweepThatFailsIsMadeAgain(t *testing.T) {
+	db, begin := open(t), time.Now().UTC().Add(-2*time.Hour)
+	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
+		t.Fatal(err)
+	}
+	github := &hooks{blind: true}
+	github.attempt("older", begin.Add(-time.Hour))
+	w := start(t, db, nil, github)
+	w.looked(begin)
+	github.mu.Lock()
+	github.blind = false
+	github.mu.Unlock()
+	for range 2 {
+		if _, err := w.gate.recovery.look(t.Context(), routine, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, sweeps := github.took(); sweeps != 2 {
+		t.Errorf("%d sweeps, the first of which failed", sweeps)
+	}
+}
+
 func TestWhenALookSweeps(t *testing.T) {
 	now := time.Now()
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -229,7 +257,6 @@ func TestWhenALookSweeps(t *testing.T) {
 		"soon after a sweep":         {mark, routine, false, time.Time{}, neverSweep, time.Time{}},
 		"little was sent":            {mark, routine, true, time.Time{}, neverSweep, time.Time{}},
 		"an hour after a sweep":      {watermark{mark.Known, ago(time.Hour)}, routine, true, time.Time{}, routineSweep, ago(time.Hour + overlap)},
-		"noted by an older Forge":    {watermark{Known: mark.Known}, routine, true, time.Time{}, neverSweep, time.Time{}},
 		"by hand":                    {mark, byHand, false, time.Time{}, wholeSweep, mark.Known},
 		"by hand, of a certain time": {mark, byHand, false, ago(72 * time.Hour), wholeSweep, ago(72 * time.Hour)},
 	} {
