@@ -82,16 +82,26 @@ func (m *model) check() {
 	m.checkDecisions(byID)
 }
 
-// checkContent: no event is built twice.
+// checkContent: no event is built twice, and what somebody wants again not at once.
 func (m *model) checkContent(seen map[string]string, b *build) {
 	if b.GetState() == schedulerv1.Build_STATE_CANCELLED || b.GetRollBackOf() != "" {
 		return
 	}
-	what := fmt.Sprint(b.GetRepository().GetId(), b.GetPullRequest(), b.GetSha(), b.GetAction())
+	what := contentOf(b)
+	if m.asked[what] {
+		if ended(b.GetState()) {
+			return
+		}
+		what += " and has not ended"
+	}
 	if seen[what] != "" {
 		m.t.Errorf("builds %s and %s are of one commit for one purpose", seen[what], b.GetId())
 	}
 	seen[what] = b.GetId()
+}
+
+func contentOf(b *build) string {
+	return fmt.Sprint(b.GetRepository().GetId(), b.GetPullRequest(), b.GetSha(), b.GetAction())
 }
 
 // checkEnd: nothing uncertain turns green, or red by the user's fault.
@@ -135,10 +145,17 @@ func (m *model) checkNotForgotten(b *build, byID map[string]*build, attempts map
 		if !alive || a.deadline.IsZero() || a.runnerID == "" {
 			why = "has no runner or no deadline"
 		}
+	case schedulerv1.Build_STATE_BLOCKED:
+		if !b.GetFork() || alive || b.GetAttempt() > 0 {
+			why = "is no fork's, or has begun"
+		}
 	default:
 		if !ended(b.GetState()) || b.GetEndTime() == nil || alive {
 			why = "has not come to its end"
 		}
+	}
+	if b.GetFork() && b.GetApprovedBy() == "" && (b.GetAttempt() > 0 || b.GetState() == schedulerv1.Build_STATE_QUEUED) {
+		why = "is a fork's that nobody approved"
 	}
 	if why != "" {
 		m.t.Errorf("build %s is %v and %s", b.GetId(), b.GetState(), why)

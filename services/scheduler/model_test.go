@@ -18,6 +18,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -32,8 +33,8 @@ const (
 )
 
 // TestPromisesHoldWhateverHappens plays random stories: events in any order and
-// more than once, crashes, cancellations, freezes, roll backs, an engine that
-// fails or forgets. After each step the store must keep the promises of the
+// more than once, crashes, cancellations, approvals, reruns, freezes, roll backs,
+// an engine that fails or forgets, a reporter that is away. After each step the store must keep the promises of the
 // package, and in the end every build must end. TEST_SEED plays one story again;
 // TEST_RUNS plays that many, however long they take.
 func TestPromisesHoldWhateverHappens(t *testing.T) {
@@ -105,6 +106,8 @@ type model struct {
 	// nil: of these the model answers what the scheduler calls.
 	configv1.BuildConfigServiceClient
 	configv1.CommitServiceClient
+	configv1.CollaboratorServiceClient
+	reporterv1.ReportServiceClient
 
 	t       *testing.T
 	open    func() *sqldb.DB
@@ -128,8 +131,12 @@ type model struct {
 	delay        int  // how many events one may come late
 	merges       int  // on the one line of history of all repositories
 	pulls        int
-	heads        map[int]int // of pull requests, by number
-	claimed      []start     // by loops that have not come further
+	heads        map[int]int                          // of pull requests, by number
+	groups       int                                  // of the merge queue
+	told         map[string]*reporterv1.ReportRequest // the newest, by target
+	away         bool                                 // the reporter is
+	asked        map[string]bool                      // contents that somebody wanted again
+	claimed      []start                              // by loops that have not come further
 	stopping     []stop
 	unsure       bool // GitHub does not compare
 	ended        map[string]schedulerv1.Build_State
@@ -157,6 +164,37 @@ func (m *model) CompareCommits(_ context.Context, req *configv1.CompareCommitsRe
 	return &configv1.CompareCommitsResponse{Relation: relation}, nil
 }
 
+// GetPermission lets all but eve write.
+func (m *model) GetPermission(_ context.Context, req *configv1.GetPermissionRequest, _ ...grpc.CallOption) (*configv1.GetPermissionResponse, error) {
+	permission := configv1.GetPermissionResponse_PERMISSION_WRITE
+	if req.GetLogin() == "eve" {
+		permission = configv1.GetPermissionResponse_PERMISSION_READ
+	}
+	return &configv1.GetPermissionResponse{Permission: permission}, nil
+}
+
+// Report is the reporter's: of a target the highest version counts.
+func (m *model) Report(_ context.Context, req *reporterv1.ReportRequest, _ ...grpc.CallOption) (*reporterv1.ReportResponse, error) {
+	if m.away {
+		return nil, fault.New(fault.Unavailable, "the reporter is down")
+	}
+	b := req.GetBuild()
+	if at := targetOf(b); req.GetVersion() > m.told[at].GetVersion() {
+		m.told[at] = req
+	} else if req.GetVersion() == m.told[at].GetVersion() && m.told[at].GetBuild().GetId() != b.GetId() {
+		m.t.Errorf("version %d of %s is of build %s and of %s", req.GetVersion(), at, m.told[at].GetBuild().GetId(), b.GetId())
+	}
+	return &reporterv1.ReportResponse{}, nil
+}
+
+func (m *model) Promote(context.Context, *reporterv1.PromoteRequest, ...grpc.CallOption) (*reporterv1.PromoteResponse, error) {
+	return &reporterv1.PromoteResponse{}, nil
+}
+
+func targetOf(b *schedulerv1.Build) string {
+	return fmt.Sprint(b.GetRepository().GetId(), b.GetSha(), b.GetContext())
+}
+
 // mergeOf is the place of a merge in the history; 0 for other commits.
 func mergeOf(sha string) int {
 	n, _ := strconv.Atoi(strings.TrimPrefix(sha, "merge"))
@@ -173,14 +211,14 @@ func (m *model) restart(reopen bool) {
 		m.db = m.open()
 	}
 	service, err := New(Deps{
-		DB: m.db, Blobs: m.blobs, Engine: m.engine, Capacity: 2, ForkPolicy: forkRun, Now: m.clock.Now,
+		DB: m.db, Blobs: m.blobs, Engine: m.engine, Capacity: 2, ForkPolicy: forkApprove, Now: m.clock.Now,
 		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Log: slog.New(slog.DiscardHandler),
 		SecretsKeys: [][]byte{make([]byte, 32)},
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	service.configs, service.commits = m, m
+	service.configs, service.commits, service.collaborators, service.reporter = m, m, m, m
 	m.service, m.claimed, m.stopping = service, nil, nil
 }
 
@@ -189,6 +227,7 @@ func (m *model) play(seed uint64) {
 	m.random = rand.New(rand.NewPCG(seed, seed))
 	m.log, m.pending, m.delivered, m.decisions = nil, nil, nil, map[string]*eventv1.Decision{}
 	m.repositories, m.merges, m.pulls, m.heads = 1+m.random.Int64N(2), 0, 0, map[int]int{}
+	m.groups, m.told, m.away, m.asked = 0, map[string]*reporterv1.ReportRequest{}, false, map[string]bool{}
 	m.delay = []int{1, 3, 100}[m.random.IntN(3)]
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
 		m.repositories = 1
@@ -234,7 +273,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.write(m.t.Context(), func(ctx context.Context, t *tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups"} {
 			if err := t.exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
@@ -269,6 +308,10 @@ func modelActions() []modelAction {
 		{"the engine changes", 3, func(m *model) { m.engine.trouble = m.random.IntN(5) }},
 		{"GitHub changes", 2, func(m *model) { m.unsure = m.random.IntN(2) == 0 }},
 		{"a build is cancelled", 2, (*model).cancel},
+		{"a build is approved", 3, (*model).approve},
+		{"a build is wanted again", 2, (*model).retry},
+		{"news are told", 8, (*model).tellNews},
+		{"the reporter changes", 2, func(m *model) { m.away = !m.away }},
 		{"an environment is frozen", 2, (*model).freeze},
 		{"an environment is unfrozen", 2, (*model).unfreeze},
 		{"a roll back", 2, (*model).rollBack},
@@ -282,7 +325,7 @@ func (m *model) work() {
 	at := noon.Add(time.Duration(m.pulls+m.merges+len(m.pending)+len(m.delivered)) * time.Second)
 	repositoryID := 1 + m.random.Int64N(m.repositories)
 	var e *eventv1.Event
-	switch kind := m.random.IntN(8); {
+	switch kind := m.random.IntN(10); {
 	case kind < 5 || m.deploys: // merged
 		m.merges++
 		base := "main"
@@ -290,6 +333,21 @@ func (m *model) work() {
 			base = "production"
 		}
 		e = mergedInto(int32(1000+m.merges), base, fmt.Sprintf("merge%d", m.merges))
+	case kind == 9: // the merge queue has a group, or gives one up
+		action := "checks_requested"
+		if m.groups > 0 && m.random.IntN(2) == 0 {
+			action = "destroyed"
+		} else {
+			m.groups++
+		}
+		group := 1 + m.random.IntN(m.groups)
+		e = happened("merge_group", action, &eventv1.MergeGroupEvent{
+			HeadSha: fmt.Sprintf("group%d", group), HeadRef: fmt.Sprintf("%smain/%d", queueRef, group), BaseRef: "main",
+		})
+		e.DeliveryId = fmt.Sprintf("%s-%d-%d", action, group, len(m.pending)+len(m.delivered))
+		e.Repository.Id, e.Repository.Name = repositoryID, fmt.Sprintf("shop-%d", repositoryID)
+		m.pending = append(m.pending, e)
+		return
 	case kind == 5 || m.pulls == 0:
 		m.pulls++
 		e = opened(int32(m.pulls), fmt.Sprintf("head%d-0", m.pulls))
@@ -300,14 +358,25 @@ func (m *model) work() {
 		before := fmt.Sprintf("head%d-%d", number, m.heads[number])
 		m.heads[number]++
 		e = synchronize(before, fmt.Sprintf("head%d-%d", number, m.heads[number]), at)
-		if kind == 7 {
+		switch kind {
+		case 7:
 			e.Action, e.DeliveryId = "closed", "closed-"+before
 			pull(e).Open = false
+		case 8: // what it goes into
+			m.heads[number]--
+			base := []string{"main", "production", "feature"}[m.random.IntN(3)]
+			e = rebased("main", base, at)
+			e.DeliveryId = fmt.Sprintf("edited-%s-%d", before, len(m.pending)+len(m.delivered))
+			pull(e).Head.Sha = before
 		}
 		pull(e).Number = int32(number)
 	}
 	pull(e).UpdateTime = timestamppb.New(at)
-	m.pending = append(m.pending, of(repositoryID, e))
+	e = of(repositoryID, e)
+	if pull(e).GetNumber()%3 == 0 && !pull(e).GetMerged() { // a stranger's fork
+		e = fromFork("eve", e)
+	}
+	m.pending = append(m.pending, e)
 }
 
 func (m *model) deliver() {
@@ -410,6 +479,41 @@ func (m *model) cancel() {
 	}
 }
 
+func (m *model) approve() {
+	for _, b := range m.builds() {
+		if b.GetState() == schedulerv1.Build_STATE_BLOCKED {
+			m.notef("%s", b.GetId())
+			_, err := m.service.ApproveBuild(m.t.Context(), &schedulerv1.ApproveBuildRequest{BuildId: b.GetId()})
+			m.failed("approve", err)
+			return
+		}
+	}
+}
+
+func (m *model) retry() {
+	if builds := m.builds(); len(builds) > 0 {
+		b := builds[m.random.IntN(len(builds))]
+		m.notef("%s", b.GetId())
+		answer, err := m.service.RetryBuild(m.t.Context(), &schedulerv1.RetryBuildRequest{BuildId: b.GetId()})
+		m.failed("retry", err, fault.Conflict, fault.Exists)
+		if err == nil {
+			m.asked[contentOf(b)] = true
+			m.notef("as %s", answer.GetBuild().GetId())
+		}
+	}
+}
+
+// tellNews has some news told, or a process that was about to tell them end.
+func (m *model) tellNews() {
+	claimed, err := m.service.store.claimTargets(m.t.Context(), 1+m.random.IntN(3))
+	m.failed("claim targets", err)
+	for _, c := range claimed {
+		if m.random.IntN(6) > 0 {
+			m.service.report(m.t.Context(), c)
+		}
+	}
+}
+
 func (m *model) place() (repository, environment string) {
 	environment = "staging"
 	if !m.deploys && m.random.IntN(3) == 0 {
@@ -463,7 +567,7 @@ func (m *model) failed(what string, err error, kinds ...fault.Kind) {
 // drain lets all go well: every build must end, and nothing be left.
 func (m *model) drain() {
 	m.log = append(m.log, "all goes well from here on")
-	m.engine.trouble, m.unsure = engineWell, false
+	m.engine.trouble, m.unsure, m.away = engineWell, false, false
 	for _, repository := range []string{"Acme/shop-1", "Acme/shop-2"} {
 		for _, environment := range []string{"staging", "production"} {
 			_, err := m.service.UnfreezeEnvironment(m.t.Context(), &schedulerv1.UnfreezeEnvironmentRequest{Repository: repository, Environment: environment})
@@ -474,6 +578,10 @@ func (m *model) drain() {
 	for range 60 {
 		for len(m.pending) > 0 {
 			m.deliver()
+		}
+		for range m.builds() {
+			m.approve()
+			m.tellNews()
 		}
 		m.claim()
 		for len(m.claimed) > 0 {
@@ -504,6 +612,15 @@ func (m *model) unfinished() error {
 	}
 	if names := m.engine.names(); len(names) > 0 {
 		return fmt.Errorf("containers are left: %v", names)
+	}
+	newest := map[string]*build{}
+	for _, b := range m.builds() {
+		newest[targetOf(b.Build)] = b
+	}
+	for at, b := range newest {
+		if told := m.told[at].GetBuild(); told.GetId() != b.GetId() || told.GetState() != b.GetState() || told.GetMessage() != b.GetMessage() {
+			return fmt.Errorf("%s is told as %v of build %s, it is %v of %s", at, told.GetState(), told.GetId(), b.GetState(), b.GetId())
+		}
 	}
 	for _, e := range m.environments() {
 		if e.holder != "" {
