@@ -57,7 +57,7 @@ type world struct {
 
 // newWorld makes the GitHub: an App, its installation, and a repository with
 // these files and a production branch.
-func newWorld(t *testing.T, files map[string]string) *world {
+func newWorld(t testing.TB, files map[string]string) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // t.TempDir is too long for a socket
 	if err != nil {
@@ -134,7 +134,7 @@ func eachDeployment(t *testing.T, test func(*testing.T, deployment)) {
 }
 
 // dial connects to a room.
-func (w *world) dial(t *testing.T, room string) *grpc.ClientConn {
+func (w *world) dial(t testing.TB, room string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := rpc.Dial(cmp.Or(w.apart[room], w.grpc), rpc.Peer{TLS: w.tls})
 	if err != nil {
@@ -150,14 +150,14 @@ func asAdmin(ctx context.Context) context.Context {
 
 // propose opens a pull request into main with this change and returns its number
 // and head.
-func (w *world) propose(t *testing.T, branch string, change githubsim.Commit) (number int, sha string) {
+func (w *world) propose(t testing.TB, branch string, change githubsim.Commit) (number int, sha string) {
 	t.Helper()
 	sha = w.branch(t, branch, change)
 	return w.open(t, branch), sha
 }
 
 // branch makes a branch with this change and returns its head.
-func (w *world) branch(t *testing.T, name string, change githubsim.Commit) (sha string) {
+func (w *world) branch(t testing.TB, name string, change githubsim.Commit) (sha string) {
 	t.Helper()
 	if err := w.sim.CreateBranch(owner, repo, name, "main"); err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func (w *world) branch(t *testing.T, name string, change githubsim.Commit) (sha 
 }
 
 // open opens a pull request into main.
-func (w *world) open(t *testing.T, branch string) (number int) {
+func (w *world) open(t testing.TB, branch string) (number int) {
 	t.Helper()
 	number, err := w.sim.OpenPullRequest(owner, repo, githubsim.PullRequest{Title: "Change " + branch, Head: branch, Base: "main"})
 	if err != nil {
@@ -175,7 +175,7 @@ func (w *world) open(t *testing.T, branch string) (number int) {
 	return number
 }
 
-func (w *world) push(t *testing.T, branch string, change githubsim.Commit) (sha string) {
+func (w *world) push(t testing.TB, branch string, change githubsim.Commit) (sha string) {
 	t.Helper()
 	sha, err := w.sim.Commit(owner, repo, branch, change)
 	if err != nil {
@@ -194,7 +194,7 @@ func (w *world) merge(t *testing.T, number int) (sha string) {
 }
 
 // shows waits until GitHub shows this state, and returns the status.
-func (w *world) shows(t *testing.T, sha, context, state string) (shown githubsim.Status) {
+func (w *world) shows(t testing.TB, sha, context, state string) (shown githubsim.Status) {
 	t.Helper()
 	kittest.Eventually(t, settleWithin, func() error {
 		statuses, err := w.sim.Statuses(owner, repo, sha)
@@ -235,7 +235,7 @@ func (w *world) promotion(t *testing.T) (found githubsim.PullRequest) {
 
 // freePort is a port that nobody listens on. It lies below those that the kernel
 // gives to outgoing connections, one of which could take it before its server does.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 10000 + mathrand.IntN(10000)

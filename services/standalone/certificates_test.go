@@ -64,7 +64,7 @@ type authority struct {
 	key       *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T, dir string) *authority {
+func newAuthority(t testing.TB, dir string) *authority {
 	t.Helper()
 	a := &authority{dir: dir, cert: &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Forge's authority"},
@@ -84,7 +84,7 @@ func (a *authority) trusted() *tls.Config {
 }
 
 // certify makes a room's certificate, for both directions, and returns the files.
-func (a *authority) certify(t *testing.T, room string) (cert, key string) {
+func (a *authority) certify(t testing.TB, room string) (cert, key string) {
 	t.Helper()
 	private := newKey(t)
 	text, err := x509.MarshalPKCS8PrivateKey(private)
@@ -99,7 +99,7 @@ func (a *authority) certify(t *testing.T, room string) (cert, key string) {
 	}, private), key
 }
 
-func (a *authority) sign(t *testing.T, name string, cert *x509.Certificate, key *ecdsa.PrivateKey) (file string) {
+func (a *authority) sign(t testing.TB, name string, cert *x509.Certificate, key *ecdsa.PrivateKey) (file string) {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, cert, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -113,7 +113,7 @@ func (a *authority) sign(t *testing.T, name string, cert *x509.Certificate, key 
 	return a.write(t, name+".crt", "CERTIFICATE", der)
 }
 
-func (a *authority) write(t *testing.T, name, kind string, der []byte) (path string) {
+func (a *authority) write(t testing.TB, name, kind string, der []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(a.dir, name)
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
@@ -122,7 +122,7 @@ func (a *authority) write(t *testing.T, name, kind string, der []byte) (path str
 	return path
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -41,7 +41,7 @@ func (w *world) until(t *testing.T, event, text string) {
 }
 
 // builds are those of a commit, the newest first.
-func (w *world) builds(t *testing.T, sha string) []*schedulerv1.Build {
+func (w *world) builds(t testing.TB, sha string) []*schedulerv1.Build {
 	t.Helper()
 	list, err := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
 	if err != nil {
@@ -50,7 +50,7 @@ func (w *world) builds(t *testing.T, sha string) []*schedulerv1.Build {
 	return list.GetBuilds()
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ type process struct {
 }
 
 // begin starts the process. It must not be running.
-func (p *process) begin(t *testing.T) {
+func (p *process) begin(t testing.TB) {
 	t.Helper()
 	if err := buildBinaries(); err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func (p *process) kill() {
 }
 
 // stop has the process end by itself.
-func (p *process) stop(t *testing.T) {
+func (p *process) stop(t testing.TB) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
@@ -113,7 +113,7 @@ func (b *tail) String() string {
 
 // start starts a binary with the settings that all share in its environment. It
 // is stopped when the test ends.
-func (w *world) start(t *testing.T, name string, args ...string) *process {
+func (w *world) start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
 	p := w.prepare(name, args...)
 	w.begin(t, p)
@@ -135,7 +135,7 @@ func (w *world) prepare(name string, args ...string) *process {
 }
 
 // begin starts prepared processes for the first time.
-func (w *world) begin(t *testing.T, processes ...*process) {
+func (w *world) begin(t testing.TB, processes ...*process) {
 	t.Helper()
 	for _, p := range processes {
 		p.begin(t)
@@ -160,7 +160,7 @@ func (w *world) process(name string) *process {
 
 // lay prepares Forge in the given way, its processes in the order in which they
 // are to start: the gateway first, since any order must do.
-func (w *world) lay(t *testing.T, d deployment) {
+func (w *world) lay(t testing.TB, d deployment) {
 	t.Helper()
 	if d.postgres {
 		w.env = append(w.env, "FORGE_DATABASE_URL="+kittest.PostgresURL(t))
@@ -192,7 +192,7 @@ func (w *world) lay(t *testing.T, d deployment) {
 }
 
 // proofs are the flags by which each room proves itself to the others.
-func (w *world) proofs(t *testing.T, d deployment, rooms []string) map[string][]string {
+func (w *world) proofs(t testing.TB, d deployment, rooms []string) map[string][]string {
 	t.Helper()
 	flags := map[string][]string{}
 	if d.certificates {
@@ -216,7 +216,7 @@ func (w *world) proofs(t *testing.T, d deployment, rooms []string) map[string][]
 
 // deploy starts Forge in the given way, waits until it answers and points
 // GitHub's webhook there.
-func (w *world) deploy(t *testing.T, d deployment) {
+func (w *world) deploy(t testing.TB, d deployment) {
 	t.Helper()
 	w.lay(t, d)
 	w.begin(t, w.processes...)
@@ -225,12 +225,12 @@ func (w *world) deploy(t *testing.T, d deployment) {
 }
 
 // up starts `forge up`, waits until it answers and points GitHub's webhook there.
-func (w *world) up(t *testing.T) {
+func (w *world) up(t testing.TB) {
 	t.Helper()
 	w.deploy(t, deployment{})
 }
 
-func (w *world) awaitUp(t *testing.T) {
+func (w *world) awaitUp(t testing.TB) {
 	t.Helper()
 	kittest.Eventually(t, settleWithin, func() error {
 		for _, p := range w.processes {
