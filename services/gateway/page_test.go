@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -64,6 +65,25 @@ func TestBuildPage(t *testing.T) {
 	w.rooms.builds.build = waiting
 	if code, body = w.get("/builds/b1"); code != 200 || !strings.Contains(body, ">queued<") || strings.Contains(body, "FAIL") {
 		t.Errorf("queued: %d %s", code, body)
+	}
+}
+
+func TestBuildPageTellsWhatLedToIt(t *testing.T) {
+	w := onSQLite(t, nil)
+	b := failedBuild()
+	b.RetryOf, b.RollBackOf, b.ApprovedBy = "b0", "b00", "ada"
+	b.ConfigProblems = []*configv1.ConfigInvalid_Problem{
+		{Line: 7, Column: 3, Message: "unknown key <b>", Snippet: "exceute:\n^"}, {Line: 9, Column: 1, Message: "expected a list"},
+	}
+	w.rooms.builds.build = b
+	_, body := w.get("/builds/b1")
+	for _, want := range []string{
+		`<a href="/builds/b0">an earlier build</a>`, `<a href="/builds/b00">an earlier deploy</a>`, "approved by", "ada",
+		"<code>.forge.yml:7:3</code> unknown key &lt;b&gt;", "<pre>exceute:\n^</pre>", "<code>.forge.yml:9:1</code> expected a list",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page lacks %s:\n%s", want, body)
+		}
 	}
 }
 
