@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	maxSource = 2 << 30 // bytes of a tarball
-	chunk     = 64 << 10
+	maxSource = 2 << 30  // bytes of a tarball
+	chunk     = 31 << 10 // fits a buffer of gRPC's; the next size it has is 1 MiB
 )
 
 // GetSource implements configv1.SourceServiceServer.

@@ -46,3 +46,14 @@ func children() []int {
 	}
 	return pids
 }
+
+// pipeSize is within what anybody may ask for, 1 MiB.
+const pipeSize = 512 << 10
+
+// enlarge has a pipe take more before its writer waits for its reader: both get
+// further each time they run. Where that is not granted the pipe stays as it is.
+func enlarge(pipe *os.File) {
+	if raw, err := pipe.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
+	}
+}

@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	chunk = 64 << 10
+	// chunk fits, with what comes around it, into gRPC's buffers of 32 KiB; for more
+	// it takes one of 1 MiB and clears that first.
+	chunk = 31 << 10
 	// linger is how long output waits for more of it: a follower does not notice,
 	// and a step that prints line after line makes no report of each.
 	linger = 20 * time.Millisecond

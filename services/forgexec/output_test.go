@@ -18,7 +18,7 @@ func TestOutputArrivesByteForByte(t *testing.T) {
 		{"NULs", `head -c 300000 /dev/zero | tee "$HOME/want"`},
 		{"invalid UTF-8", `printf '\377\376\300\200 \033[31mred\033[0m \r\n \355\240\200' | tee "$HOME/want"`},
 		{"noise", `head -c 1000000 /dev/urandom | tee "$HOME/want"`},
-		{"exactly a chunk", `head -c 65536 /dev/urandom | tee "$HOME/want"`},
+		{"exactly a chunk", `head -c 31744 /dev/urandom | tee "$HOME/want"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScheduler(t, c.run)

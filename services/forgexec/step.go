@@ -116,6 +116,7 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 		return nil, fmt.Errorf("step %d cannot be started: %w", step.GetNumber(), err)
 	}
 	defer output.Close() //nolint:errcheck // it was not written to
+	enlarge(input)
 	killed := memoryKills(os.Getpid(), memoryEvents())
 	pid, ended, err := r.processes.start(command{
 		argv: []string{shell, "-e", "-c", step.GetRun()}, env: env, dir: r.workspace.path, output: input,

@@ -107,6 +107,9 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 			return fault.Newf(fault.Invalid, "output: at most %d bytes in one report", maxOutput)
 		}
 		data := b.service.admitted(b.attempt.logSize, event.Output.GetData())
+		if b.output == nil && len(data) > compressFrom { // there is more to come, it seems
+			b.output = make([]byte, 0, chunkSize+maxOutput)
+		}
 		b.output = append(b.output, data...)
 		b.attempt.logSize += int64(len(data))
 		if len(b.output) >= chunkSize {

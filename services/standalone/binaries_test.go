@@ -184,7 +184,7 @@ func (w *world) push(t testing.TB, branch string, change githubsim.Commit) (sha 
 	return sha
 }
 
-func (w *world) merge(t *testing.T, number int) (sha string) {
+func (w *world) merge(t testing.TB, number int) (sha string) {
 	t.Helper()
 	sha, err := w.sim.Merge(owner, repo, number)
 	if err != nil {
@@ -211,7 +211,7 @@ func (w *world) shows(t testing.TB, sha, context, state string) (shown githubsim
 }
 
 // promotion waits for the pull request into production.
-func (w *world) promotion(t *testing.T) (found githubsim.PullRequest) {
+func (w *world) promotion(t testing.TB) (found githubsim.PullRequest) {
 	t.Helper()
 	kittest.Eventually(t, settleWithin, func() error {
 		pulls, err := w.sim.PullRequests(owner, repo)
