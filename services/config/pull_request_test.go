@@ -1,17 +1,21 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-github/v62/github"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -39,22 +43,12 @@ func (w *world) sweptSince(since time.Time, frugal bool) (found []string, err er
 		if err != nil {
 			return found, err
 		}
-		var payload struct {
-			Action     string
-			Repository struct {
-				ID   int64
-				Name string
-			}
-			Sender *struct{ Login string }
-		}
-		if err := json.Unmarshal(one.GetPayload(), &payload); err != nil || payload.Repository.ID != one.GetRepositoryId() {
+		var payload github.PullRequestEvent
+		if err := json.Unmarshal(one.GetPayload(), &payload); err != nil || payload.GetRepo().GetID() != one.GetRepositoryId() {
 			w.t.Errorf("payload %s, error %v", one.GetPayload(), err)
 		}
-		sender := "nobody"
-		if payload.Sender != nil {
-			sender = payload.Sender.Login
-		}
-		found = append(found, fmt.Sprintf("%s %d %s %s %s", payload.Repository.Name, one.GetNumber(), payload.Action, sender, one.GetSha()))
+		found = append(found, fmt.Sprintf("%s %d %s %s %s", payload.GetRepo().GetName(), one.GetNumber(), payload.GetAction(),
+			cmp.Or(payload.GetSender().GetLogin(), "nobody"), one.GetSha()))
 	}
 }
 
@@ -107,11 +101,9 @@ func (w *world) rates(limit, remaining int) {
 	w.front.set(func(out http.ResponseWriter, r *http.Request) bool {
 		answer := httptest.NewRecorder()
 		w.front.sim.ServeHTTP(answer, r)
-		for name, values := range answer.Header() {
-			out.Header()[name] = values
-		}
-		out.Header().Set("X-Ratelimit-Limit", fmt.Sprint(limit))
-		out.Header().Set("X-Ratelimit-Remaining", fmt.Sprint(remaining))
+		maps.Copy(out.Header(), answer.Header())
+		out.Header().Set("X-Ratelimit-Limit", strconv.Itoa(limit))
+		out.Header().Set("X-Ratelimit-Remaining", strconv.Itoa(remaining))
 		out.WriteHeader(answer.Code)
 		_, _ = out.Write(answer.Body.Bytes())
 		return true

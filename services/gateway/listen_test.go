@@ -307,9 +307,18 @@ func FuzzSignature(f *testing.F) {
 		body           []byte
 		with256, with1 string
 	}{
-		{star, sign(star), ""}, {star, "", with1}, {star, sign(star), with1}, {star, "sha256=00", with1}, {star, with1, ""},
-		{star, strings.ToUpper(sign(star)), ""}, {star, " " + sign(star), ""}, {star, sign(star) + "00", ""}, {star, "sha256=zz", ""},
-		{nil, sign(nil), ""}, {nil, "sha256=", "sha1="}, {nil, "", ""},
+		{star, sign(star), ""},
+		{star, "", with1},
+		{star, sign(star), with1},
+		{star, "sha256=00", with1},
+		{star, with1, ""},
+		{star, strings.ToUpper(sign(star)), ""},
+		{star, " " + sign(star), ""},
+		{star, sign(star) + "00", ""},
+		{star, "sha256=zz", ""},
+		{nil, sign(nil), ""},
+		{nil, "sha256=", "sha1="},
+		{nil, "", ""},
 	} {
 		f.Add(seed.body, seed.with256, seed.with1)
 	}

@@ -32,7 +32,6 @@ type forward struct {
 func (s *store) claim(ctx context.Context, receiver string, limit int, now, until time.Time) ([]forward, error) {
 	var claimed []forward
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		//nolint:gosec // a literal clause is put in
 		query := `UPDATE forwards SET due = $1, attempts = attempts + 1
 			WHERE receiver = $2 AND delivery IN (
 				SELECT delivery FROM forwards WHERE receiver = $2 AND state = 1 AND due <= $3

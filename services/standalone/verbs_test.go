@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protojson"
+
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
@@ -55,14 +59,12 @@ func TestVerbsTellWhatBecameOfDeliveries(t *testing.T) {
 	w.shows(t, sha, "forge/test", "success")
 	w.says(t, "pull_request opened", "deliveries", "--event=pull_request", "--repository="+owner+"/"+repo, "--limit=1")
 	w.says(t, "no deliveries", "deliveries", "list", "--state=kept")
-	var list struct {
-		Deliveries []struct{ ID, State string }
-	}
+	var list gatewayv1.ListDeliveriesResponse
 	text := w.says(t, "STATE_DECIDED", "deliveries", "list", "--event=pull_request", "--since=1h", "--json")
-	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Deliveries) != 1 {
+	if err := protojson.Unmarshal([]byte(text), &list); err != nil || len(list.GetDeliveries()) != 1 {
 		t.Fatalf("%s: %v", text, err)
 	}
-	id := list.Deliveries[0].ID
+	id := list.GetDeliveries()[0].GetId()
 	before := w.says(t, "scheduler   built", "deliveries", "show", id)
 	if !json.Valid([]byte(w.says(t, sha, "deliveries", "show", id, "--payload"))) {
 		t.Error("the payload is not what GitHub sent")
@@ -110,12 +112,12 @@ func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
 	w.says(t, "staging of "+name, "environments", "unfreeze", name, "staging")
 	w.says(t, "staging of "+name, "environments", "show", name, "staging")
 
-	var list struct{ Targets []struct{ ID string } }
+	var list reporterv1.ListTargetsResponse
 	text := w.says(t, "forge/test", "reports", "--sha="+sha, "--json")
-	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Targets) != 1 {
+	if err := protojson.Unmarshal([]byte(text), &list); err != nil || len(list.GetTargets()) != 1 {
 		t.Fatalf("%s: %v", text, err)
 	}
-	target := list.Targets[0].ID
+	target := list.GetTargets()[0].GetId()
 	w.says(t, "status forge/test", "reports", "--repository="+name)
 	w.says(t, "POST /repos/"+name+"/statuses/"+sha+" → 201", "reports", "show", target)
 	w.says(t, target, "reports", "retry", target)

@@ -14,9 +14,7 @@ import (
 )
 
 func TestBuildsEnvironmentsAndReportsArePrintedForPeople(t *testing.T) {
-	local := time.Local
-	time.Local = time.UTC
-	defer func() { time.Local = local }()
+	inUTC(t)
 	at := func(minute int) *timestamppb.Timestamp {
 		return timestamppb.New(time.Date(2026, 11, 23, 18, minute, 0, 0, time.UTC))
 	}

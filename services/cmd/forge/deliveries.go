@@ -102,7 +102,7 @@ func moment(at *timestamppb.Timestamp) string {
 	if at == nil {
 		return "-"
 	}
-	return at.AsTime().Local().Format(time.DateTime)
+	return at.AsTime().Local().Format(time.DateTime) //nolint:gosmopolitan // people read their own clock
 }
 
 type showDelivery struct {

@@ -21,7 +21,7 @@ func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...st
 	found := false
 	add := func(has attribute.Set, value float64) {
 		for _, wanted := range attributes {
-			if !slices.ContainsFunc(has.ToSlice(), func(kv attribute.KeyValue) bool { return string(kv.Key)+"="+kv.Value.Emit() == wanted }) {
+			if !slices.ContainsFunc(has.ToSlice(), func(kv attribute.KeyValue) bool { return string(kv.Key)+"="+kv.Value.String() == wanted }) {
 				return
 			}
 		}

@@ -52,10 +52,10 @@ func (db *DB) ReadRow(ctx context.Context, query string, args ...any) *sql.Row {
 	db.reads.mu.Unlock()
 	if compiled == nil {
 		var err error
-		if compiled, err = db.read.PrepareContext(ctx, query); err != nil { //nolint:sqlclosecheck // closed with its connections
+		if compiled, err = db.read.PrepareContext(ctx, query); err != nil {
 			return db.read.QueryRowContext(ctx, query, args...) // which says so
 		}
-		compiled = db.reads.keep(query, compiled)
+		compiled = db.reads.keep(query, compiled) //nolint:sqlclosecheck // closed with its connections
 	}
 	return compiled.QueryRowContext(ctx, args...)
 }
@@ -123,7 +123,7 @@ func (s *statements) met() (queries []string) {
 // compiled says so whenever it is run.
 func (db *DB) compile(ctx context.Context) {
 	for _, query := range db.statements.met() {
-		compiled, err := db.write.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with its connection
+		compiled, err := db.write.PrepareContext(ctx, query)
 		if err != nil {
 			continue
 		}
