@@ -52,6 +52,8 @@ type world struct {
 	env        []string          // further settings
 	processes  []*process
 
+	patience time.Duration // how long GitHub may take to show something; settleWithin if 0
+
 	planned, told atomic.Int64 // how often GitHub was asked for a file, and told a status
 }
 
@@ -196,7 +198,7 @@ func (w *world) merge(t testing.TB, number int) (sha string) {
 // shows waits until GitHub shows this state, and returns the status.
 func (w *world) shows(t testing.TB, sha, context, state string) (shown githubsim.Status) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, cmp.Or(w.patience, settleWithin), func() error {
 		statuses, err := w.sim.Statuses(owner, repo, sha)
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func tell(t *testing.T, w *world) {
 
 // historiesAreSound checks that no status goes from final to pending, none has a
 // description that is too long, and each leads to a page.
-func (w *world) historiesAreSound(t *testing.T, shas ...string) {
+func (w *world) historiesAreSound(t testing.TB, shas ...string) {
 	t.Helper()
 	for _, sha := range shas {
 		history, err := w.sim.StatusHistory(owner, repo, sha)
@@ -108,7 +108,7 @@ func (w *world) historiesAreSound(t *testing.T, shas ...string) {
 }
 
 // page gets a build's page, as anybody who has its address.
-func (w *world) page(t *testing.T, url string) string {
+func (w *world) page(t testing.TB, url string) string {
 	t.Helper()
 	answer, err := http.Get(url)
 	if err != nil {
@@ -123,7 +123,7 @@ func (w *world) page(t *testing.T, url string) string {
 }
 
 // log is what the build with this page printed.
-func (w *world) log(t *testing.T, url string) string {
+func (w *world) log(t testing.TB, url string) string {
 	t.Helper()
 	return w.page(t, url+"/log")
 }
