@@ -55,7 +55,7 @@ func (s *share) write(data []byte) {
 		return
 	}
 	if s.tail.total == 0 {
-		s.say("forge: the log is limited to %d bytes; of what this step prints from here on, the last %d bytes are shown when it ends",
+		s.sayf("forge: the log is limited to %d bytes; of what this step prints from here on, the last %d bytes are shown when it ends",
 			s.budget.limit, s.tail.most)
 	}
 	s.tail.write(data)
@@ -70,7 +70,7 @@ func (s *share) end() {
 		first := kept[0][:min(len(kept[0]), near)]
 		line := bytes.IndexByte(first, '\n') + 1
 		kept[0] = kept[0][line:]
-		s.say("forge: %d bytes left out here", left+int64(line))
+		s.sayf("forge: %d bytes left out here", left+int64(line))
 	}
 	for _, part := range kept {
 		for data := range slices.Chunk(part, chunk) {
@@ -85,8 +85,8 @@ func (s *share) hand(data []byte) {
 	s.emit(data)
 }
 
-// say puts a line of ours between what the step prints.
-func (s *share) say(format string, args ...any) {
+// sayf puts a line of ours between what the step prints.
+func (s *share) sayf(format string, args ...any) {
 	text := fmt.Appendf(nil, format+"\n", args...)
 	if s.broken {
 		text = append([]byte{'\n'}, text...)

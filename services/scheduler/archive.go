@@ -53,7 +53,7 @@ func (s *Service) moveLog(ctx context.Context, c archive) error {
 		return s.removeLog(ctx, c)
 	}
 	more := true
-	clear := func(ctx context.Context, t *tx) (err error) {
+	tidy := func(ctx context.Context, t *tx) (err error) {
 		if more, err = t.removeChunks(ctx, c.buildID, c.attempt); err != nil || more {
 			return err
 		}
@@ -68,14 +68,14 @@ func (s *Service) moveLog(ctx context.Context, c archive) error {
 			if ours, err := t.archiveMoved(ctx, c); err != nil || !ours {
 				return err
 			}
-			return clear(ctx, t)
+			return tidy(ctx, t)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	for more {
-		if err := s.write(ctx, clear); err != nil {
+		if err := s.write(ctx, tidy); err != nil {
 			return err
 		}
 	}

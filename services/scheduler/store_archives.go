@@ -116,7 +116,7 @@ func (t *tx) removeArchive(ctx context.Context, c archive) error {
 	return t.exec(ctx, `DELETE FROM archives WHERE build_id = $1 AND attempt = $2 AND old`, c.buildID, c.attempt)
 }
 
-// known reports whether a blob is a log's.
+// knownBlob reports whether a blob is a log's.
 func (s *store) knownBlob(ctx context.Context, key string) (known bool, err error) {
 	err = s.db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM archives WHERE blob = $1)`, key).Scan(&known)
 	return known, sqldb.Kind(err)
