@@ -183,7 +183,7 @@ func deploysTo(b *build) string {
 // checkDeploy holds a deploy that is at work against what was deployed.
 func (m *model) checkDeploy(c *modelContainer, where string) {
 	at, again := mergeOf(c.build.GetSha()), c.build.GetRetryOf() != ""
-	if c.build.GetRollBackOf() == "" && at <= m.frontier[where] && !(again && at == m.frontier[where]) {
+	if c.build.GetRollBackOf() == "" && at <= m.frontier[where] && (!again || at != m.frontier[where]) {
 		m.t.Errorf("%s deploys %s to %s after merge%d", c.spec.Attempt, c.build.GetSha(), where, m.frontier[where])
 	}
 }

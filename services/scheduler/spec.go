@@ -52,7 +52,7 @@ func (s *Service) memory(b *build) int64 {
 // outOfMemory says so, with the limit.
 func (s *Service) outOfMemory(b *build) string {
 	if limit := s.memory(b); limit > 0 {
-		return fmt.Sprintf("the memory limit of %s was reached", humanize.IBytes(uint64(limit))) //nolint:gosec // above 0
+		return fmt.Sprintf("the memory limit of %s was reached", humanize.IBytes(uint64(limit)))
 	}
 	return "there was no memory left"
 }

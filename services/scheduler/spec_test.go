@@ -41,18 +41,19 @@ func TestWhatStartWaitsForStandsAheadOfTheOutput(t *testing.T) {
 		spec.Sayf("pulling image %s", spec.Image)
 		spec.Say("pulled")
 		const said = "forge: pulling image golang:1.26\nforge: pulled\n"
+		const all = said + "ok\n" + "ok\n"
 		if got := r.printed(id); got != said {
 			t.Errorf("before the runner comes the log says %q", got)
 		}
 		r.pass(id)
-		if got := r.printed(id); got != said+"ok\nok\n" {
+		if got := r.printed(id); got != all {
 			t.Errorf("in the end it says %q", got)
 		}
 		if step := r.build(id).GetSteps()[0]; step.GetLogOffset() != int64(len(said)) {
 			t.Errorf("the first step begins at %d, want %d", step.GetLogOffset(), len(said))
 		}
 		spec.Say("too late")
-		if got := r.printed(id); got != said+"ok\nok\n" {
+		if got := r.printed(id); got != all {
 			t.Errorf("after the end it says %q", got)
 		}
 	})

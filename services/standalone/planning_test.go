@@ -80,8 +80,7 @@ func (w *world) answered(t *testing.T, number int, id int64, reaction string, sa
 				texts = append(texts, one.Body)
 			}
 		}
-		begins := func(text, with string) bool { return strings.HasPrefix(text, with) }
-		if !slices.Equal(reactions, []string{reaction}) || !slices.EqualFunc(texts, said, begins) {
+		if !slices.Equal(reactions, []string{reaction}) || !slices.EqualFunc(texts, said, strings.HasPrefix) {
 			return fmt.Errorf("comment %d has %q, said was %q; want %q and %q", id, reactions, texts, reaction, said)
 		}
 		return nil

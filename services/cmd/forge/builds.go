@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -111,7 +112,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("superseded by", b.GetSupersededBy())
 	add("approved by", b.GetApprovedBy())
 	if b.GetAttempt() > 1 {
-		add("attempt", fmt.Sprint(b.GetAttempt()))
+		add("attempt", strconv.Itoa(int(b.GetAttempt())))
 	}
 	add("created", moment(b.GetCreateTime()))
 	add("started", moment(b.GetStartTime()))

@@ -49,9 +49,9 @@ func TestBuildsEnvironmentsAndReportsArePrintedForPeople(t *testing.T) {
 		Id: "t2", Kind: reporterv1.Target_KIND_STATUS, Repository: shop, Sha: "3f2a91c0d5b6", Context: "forge/test", State: reporterv1.Target_STATE_TOLD,
 		DesiredState: "success", Description: "Passed in 3s", TellTime: at(8), UpdateTime: at(8),
 	}
-	printed := func(print func(out *strings.Builder)) string {
+	printed := func(say func(out *strings.Builder)) string {
 		var out strings.Builder
-		print(&out)
+		say(&out)
 		return "\n" + out.String()
 	}
 	for _, c := range []struct{ got, want string }{
@@ -122,7 +122,7 @@ call        2026-11-23 18:07:00  POST /repos/acme/shop/check-runs → 403  r1
 
 func TestAsManyPagesAreAskedForAsAreWanted(t *testing.T) {
 	asked := 0
-	page := func(size int32, token string) ([]string, string, error) {
+	page := func(size int32, _ string) ([]string, string, error) {
 		asked++
 		return make([]string, min(size, 2)), "next", nil
 	}

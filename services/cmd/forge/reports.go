@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -97,7 +98,7 @@ func printReport(out io.Writer, t *reporterv1.Target, calls []*reporterv1.Call) 
 		rows = append(rows, []string{"error", fmt.Sprintf("%s (tries: %d, next at %s)", t.GetError(), t.GetAttempts(), moment(t.GetNextTryTime()))})
 	}
 	for _, c := range calls {
-		answer := fmt.Sprint(c.GetStatus())
+		answer := strconv.Itoa(int(c.GetStatus()))
 		if c.GetError() != "" {
 			answer = c.GetError()
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-
 	"testing"
 
 	"github.com/moby/moby/api/types/container"

@@ -71,15 +71,21 @@ func TestServiceThatDoesNotGetReadyErrorsTheBuild(t *testing.T) {
 		changes []string
 	}{
 		{
-			"crashed", []string{"ended with exit code 3 before it was ready", "its last lines are in the log"}, "db | no disk for me\ndb | sorry",
+			"crashed",
+			[]string{"ended with exit code 3 before it was ready", "its last lines are in the log"},
+			"db | no disk for me\ndb | sorry",
 			[]string{"EXPOSE 5432", `CMD ["sh", "-c", "echo no disk for me; echo sorry >&2; sleep 0.3; exit 3"]`},
 		},
 		{
-			"deaf", []string{"did not listen at port 5432 within 3s"}, "db | starting",
+			"deaf",
+			[]string{"did not listen at port 5432 within 3s"},
+			"db | starting",
 			[]string{"EXPOSE 5432", `CMD ["sh", "-c", "echo starting; sleep 1000"]`},
 		},
 		{
-			"ill", []string{"was not healthy within 3s"}, "",
+			"ill",
+			[]string{"was not healthy within 3s"},
+			"",
 			[]string{"HEALTHCHECK --interval=1h CMD false", `CMD ["sleep", "1000"]`},
 		},
 		{"not to be started", []string{"cannot be started", "/no/such/program"}, "", []string{`CMD ["/no/such/program"]`}},
