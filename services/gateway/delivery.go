@@ -74,6 +74,10 @@ func (s *Service) GetDelivery(ctx context.Context, req *gatewayv1.GetDeliveryReq
 	if err != nil {
 		return nil, err
 	}
+	// What a payload tells is stored with the first decision, so it is read after the decisions.
+	if d, err = s.store.byID(ctx, d.id); err != nil {
+		return nil, err
+	}
 	shown := show(d, forwards[d.id])
 	shown.Headers = d.headers
 	if shown.Payload, err = s.store.payload(ctx, d.id); err != nil {
