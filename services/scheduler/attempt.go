@@ -238,6 +238,9 @@ func (b *batch) store(ctx context.Context) error {
 	if o.reason == schedulerv1.Build_REASON_OUT_OF_MEMORY {
 		o.message += ": " + b.service.outOfMemory(b.build)
 	}
+	if b.end.GetCause() == schedulerv1.Ended_CAUSE_STOPPED { // by a Docker engine that restarts, or a node that is drained
+		return b.service.lose(ctx, b.tx, b.build, o.message)
+	}
 	return b.service.finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
 }
 
@@ -252,17 +255,13 @@ type outcome struct {
 // what ran to its end and whose every step is known to have ended with 0.
 func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked cancel) outcome {
 	cancelled := outcome{schedulerv1.Build_STATE_CANCELLED, asked.reason, asked.message}
-	stopped := outcome{schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")}
-	if !asked.time.IsZero() {
-		stopped = cancelled
-	}
 	table := map[schedulerv1.Ended_Cause]outcome{
 		schedulerv1.Ended_CAUSE_CANCELLED:      cancelled,
 		schedulerv1.Ended_CAUSE_TIMED_OUT:      {schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED, end.GetMessage()},
 		schedulerv1.Ended_CAUSE_NO_SOURCE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE, cmp.Or(end.GetMessage(), "the source could not be fetched")},
 		schedulerv1.Ended_CAUSE_SOURCE_REFUSED: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED, cmp.Or(end.GetMessage(), "the source holds what must not be unpacked")},
 		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:   {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
-		schedulerv1.Ended_CAUSE_STOPPED:        stopped,
+		schedulerv1.Ended_CAUSE_STOPPED:        {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
 	}
 	if o, ok := table[end.GetCause()]; ok {
 		return o

@@ -271,6 +271,25 @@ func TestLostTestRunsOnceMoreAndThenErrors(t *testing.T) {
 	})
 }
 
+func TestWhatIsStoppedFromOutsideIsLost(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		stopped := func(id string, attempt int32) {
+			r.attach(r.spec(id, attempt).Runner.Token).send(began(1, 1), over(2, schedulerv1.Ended_CAUSE_STOPPED))
+		}
+		id := r.built(opened(1, "aaa"))
+		stopped(id, 1)
+		stopped(id, 2)
+		if b := r.becomes(id, schedulerv1.Build_STATE_ERRORED); b.GetReason() != schedulerv1.Build_REASON_LOST || b.GetAttempt() != 2 {
+			t.Errorf("%v", b)
+		}
+		id = r.built(mergedInto(2, "main", "m1"))
+		stopped(id, 1)
+		if b := r.becomes(id, schedulerv1.Build_STATE_ERRORED); b.GetReason() != schedulerv1.Build_REASON_LOST || b.GetAttempt() != 1 {
+			t.Errorf("a deploy: %v", b)
+		}
+	})
+}
+
 func TestLostDeployIsNotRunAgain(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		id := r.built(mergedInto(1, "main", "m1"))
