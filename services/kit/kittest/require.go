@@ -2,6 +2,7 @@ package kittest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -27,6 +28,14 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return dockerAnswers(t.Context()) },
 			"start a Docker engine, or name one in DOCKER_HOST",
 		},
+		"dockerd": {
+			func() bool {
+				_, err := exec.LookPath("dockerd")
+				_, alone := exec.LookPath("unshare")
+				return os.Geteuid() == 0 && errors.Join(err, alone) == nil
+			},
+			"run as root where dockerd and unshare are: a daemon is started, and killed",
+		},
 		"browser": {
 			func() bool { return Browser() != "" },
 			"install chromium",
@@ -34,8 +43,8 @@ func needs(t testing.TB) map[string]need {
 	}
 }
 
-// Require skips the test when the named thing ("postgres", "docker", "browser")
-// is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// Require skips the test when the named thing ("postgres", "docker", "dockerd",
+// "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()
