@@ -89,11 +89,11 @@ func TestSIGKILLOfTheDockerDaemonIsNotTheCommandsFault(t *testing.T) {
 	})
 	_, head := w.propose(t, "change", files("file", "x"))
 	build := w.newest(t)
-	w.prints(t, build, "begun")
+	w.begins(t, build)
 	daemon.signal(syscall.SIGKILL)
 	daemon.start(t)
 	w.running(t, build.GetId(), 2)
-	w.prints(t, build, "begun")
+	w.begins(t, build)
 	w.let(t, build.GetId(), 2)
 	w.shows(t, head, "forge/test", "success")
 	if log := w.attemptLog(t, build.GetId(), 1); strings.Count(log, "begun") != 1 {
