@@ -26,6 +26,8 @@ const (
 	// A larger blob is sent to S3 in parts, one after the other, since parts are
 	// held in memory.
 	partSize = 8 << 20
+	// mostTrips bounds how often a page is listed anew: what is not found may be the bucket.
+	mostTrips = 100
 )
 
 // Config says where blobs are kept.
@@ -174,10 +176,16 @@ func (s *Store) Remove(ctx context.Context, key string) error {
 // killed; its key ends in .tmp.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[Blob, error] {
 	return func(yield func(Blob, error) bool) {
+		trips := 0
 		for pages := s.bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
 			found, err := pages.Next(ctx)
 			if errors.Is(err, io.EOF) {
 				return
+			}
+			// A file that goes while its directory is read trips the reader, who begins the page again.
+			if gcerrors.Code(err) == gcerrors.NotFound && trips < mostTrips {
+				trips++
+				continue
 			}
 			if err != nil {
 				yield(Blob{}, kind("list", prefix, err))

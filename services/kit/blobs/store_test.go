@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -213,4 +215,39 @@ func TestStoreThatCannotBeUsedIsRefused(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", url, err, want)
 		}
 	}
+}
+
+func TestWhatComesAndGoesMeanwhileStopsNoList(t *testing.T) {
+	s, err := blobs.Open(t.Context(), blobs.Config{Dir: t.TempDir(), Room: "config"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	put(t, s, "sources/stays", "x")
+	stop := make(chan struct{})
+	var coming sync.WaitGroup
+	for n := range 4 {
+		coming.Go(func() {
+			key := fmt.Sprintf("sources/%d", n)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				err := s.Put(t.Context(), key, func(io.Writer) error { return nil })
+				if err := errors.Join(err, s.Remove(t.Context(), key)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 500 {
+		if !strings.Contains(keys(t, s, "sources/"), "sources/stays") {
+			t.Error("what stays is not listed")
+		}
+	}
+	close(stop)
+	coming.Wait()
 }
