@@ -83,7 +83,7 @@ func New(deps Deps) (*Service, error) {
 		return nil, err
 	}
 	if deps.Blobs != nil {
-		if s.sources, err = newSourceCache(deps.Blobs, maxSourceCache, deps.Now); err != nil {
+		if s.sources, err = newSourceCache(deps.Blobs, deps.Log, maxSourceCache, deps.Now); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -34,18 +35,19 @@ const (
 // sourceCache keeps tarballs, each whole or not there. Those used last stay.
 type sourceCache struct {
 	store   *blobs.Store
+	log     *slog.Logger
 	most    int64 // bytes
 	now     func() time.Time
 	flights flights[commit, struct{}]
 	noted   *lru.Cache[commit, time.Time] // uses, by this process
 }
 
-func newSourceCache(store *blobs.Store, most int64, now func() time.Time) (*sourceCache, error) {
+func newSourceCache(store *blobs.Store, log *slog.Logger, most int64, now func() time.Time) (*sourceCache, error) {
 	noted, err := lru.New[commit, time.Time](10_000)
 	if err != nil {
 		return nil, fmt.Errorf("source cache: %w", err)
 	}
-	return &sourceCache{store: store, most: most, now: now, noted: noted}, nil
+	return &sourceCache{store: store, log: log, most: most, now: now, noted: noted}, nil
 }
 
 func sourceKey(at commit) string { return fmt.Sprintf("%s%d-%s", sourcesFolder, at.repository, at.sha) }
@@ -101,7 +103,10 @@ func (c *sourceCache) fetch(ctx context.Context, key string, download func(conte
 	if err != nil {
 		return err
 	}
-	return c.evict(ctx, key)
+	if err := c.evict(ctx, key); err != nil { // what nobody uses any more costs nobody the source
+		c.log.WarnContext(ctx, "old sources not removed; tried again after the next download", "error", err)
+	}
+	return nil
 }
 
 // tarball is one that is kept.

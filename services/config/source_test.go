@@ -191,7 +191,7 @@ func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
 	newCache := func() *sourceCache {
-		cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
+		cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, clock.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 func TestUseIsNotedNowAndThen(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
-	cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
+	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestUseIsNotedNowAndThen(t *testing.T) {
 func TestWhatKilledDownloadsLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
-	cache, err := newSourceCache(blobsIn(t, dir), 10, clock.Now)
+	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestWhatKilledDownloadsLeftIsRemoved(t *testing.T) {
 
 func TestFullDiskIsWorthAnotherTry(t *testing.T) {
 	dir := t.TempDir()
-	cache, err := newSourceCache(blobsIn(t, dir), 10, time.Now)
+	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
