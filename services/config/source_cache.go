@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -30,6 +31,12 @@ const (
 	// strayAfter is the age of what belongs to no tarball and to no download that is
 	// still under way.
 	strayAfter = 24 * time.Hour
+
+	// To see what there is in all costs a look at each tarball. It is taken after
+	// this share of the cache was downloaded, by which the cache may be too large
+	// meanwhile, or after this time.
+	lookShare = 32
+	lookAfter = time.Hour
 )
 
 // sourceCache keeps tarballs, each whole or not there. Those used last stay.
@@ -40,6 +47,10 @@ type sourceCache struct {
 	now     func() time.Time
 	flights flights[commit, struct{}]
 	noted   *lru.Cache[commit, time.Time] // uses, by this process
+
+	mu     sync.Mutex
+	looked time.Time // zero: not yet
+	since  int64     // bytes downloaded since then
 }
 
 func newSourceCache(store *blobs.Store, log *slog.Logger, most int64, now func() time.Time) (*sourceCache, error) {
@@ -96,17 +107,30 @@ func (c *sourceCache) fetch(ctx context.Context, key string, download func(conte
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read from
+	var size int64
 	err = c.store.Put(ctx, key, func(w io.Writer) error {
-		_, err := io.Copy(w, body)
+		size, err = io.Copy(w, body)
 		return err
 	})
-	if err != nil {
+	if err != nil || !c.mayBeFull(size) {
 		return err
 	}
 	if err := c.evict(ctx, key); err != nil { // what nobody uses any more costs nobody the source
-		c.log.WarnContext(ctx, "old sources not removed; tried again after the next download", "error", err)
+		c.log.WarnContext(ctx, "old sources not removed; tried again after a later download", "error", err)
 	}
 	return nil
+}
+
+// mayBeFull reports whether it is time for a look, now that size bytes more are there.
+func (c *sourceCache) mayBeFull(size int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since += size
+	if now := c.now(); c.since >= c.most/lookShare || now.Sub(c.looked) >= lookAfter {
+		c.looked, c.since = now, 0
+		return true
+	}
+	return false
 }
 
 // tarball is one that is kept.

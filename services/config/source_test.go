@@ -233,6 +233,43 @@ func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 	}
 }
 
+// To look at all that is kept takes the longer the more there is.
+func TestSourcesAreLookedThroughNowAndThen(t *testing.T) {
+	dir := t.TempDir()
+	clock := kittest.NewClock(time.Now())
+	const most = 10 * lookShare
+	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), most, clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(dir, "config", "sources")
+	cache.get(t, 1, "the first") // and a look
+	for n, c := range []struct {
+		name   string
+		after  time.Duration
+		text   string
+		looked bool
+	}{
+		{"a little", 0, "12345", false},
+		{"a share in all", 0, "67890", true},
+		{"a little again", lookAfter - 1, "1", false},
+		{"long after", 1, "2", true},
+	} {
+		clock.Advance(c.after)
+		foreign := filepath.Join(folder, "2-sha"+sourceSuffix) // kept by another replica, long ago
+		if err := os.WriteFile(foreign, make([]byte, most), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(foreign, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		cache.get(t, int64(n+3), c.text)
+		if _, err := os.Stat(foreign); errors.Is(err, os.ErrNotExist) != c.looked {
+			t.Errorf("%s: looked: %v, want %v", c.name, err != nil, c.looked)
+		}
+	}
+}
+
 func TestUseIsNotedNowAndThen(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
