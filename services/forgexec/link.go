@@ -133,6 +133,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 	defer stopSending()
 	var source *intake
 	defer func() { source.interrupt() }()
+	defer l.window.bound(maxKept)
 	for {
 		message, err := stream.Recv()
 		if err != nil {
@@ -143,6 +144,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 			if done, err = l.window.ack(m.Welcome.GetStoredSequence()); err != nil {
 				return false, false, status.Error(codes.FailedPrecondition, err.Error())
 			}
+			l.window.bound(maxUnderWay)
 			if !welcomed && !done {
 				sender.Go(func() { l.send(sending, stream, m.Welcome.GetStoredSequence()) })
 			}

@@ -161,7 +161,20 @@ func TestTheWindowBlocksOutputAndNothingElse(t *testing.T) {
 	output := func(n int) *schedulerv1.Report {
 		return &schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Data: make([]byte, n)}}}
 	}
-	w.add(output(maxKept))
+	w.bound(maxUnderWay)
+	w.add(output(maxUnderWay))
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		w.add(output(maxKept - maxUnderWay))
+	}()
+	select {
+	case <-kept:
+		t.Error("more output was taken than is to be under way")
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.bound(maxKept)
+	<-kept
 	w.add(&schedulerv1.Report{Event: &schedulerv1.Report_StepStarted{StepStarted: &schedulerv1.StepStarted{}}})
 	added := make(chan struct{})
 	go func() {
@@ -177,11 +190,11 @@ func TestTheWindowBlocksOutputAndNothingElse(t *testing.T) {
 		t.Errorf("ack: %v, %v", done, err)
 	}
 	<-added
-	if got := w.after(1); len(got) != 2 || got[0].GetSequence() != 2 || got[1].GetSequence() != 3 {
+	if got := w.after(1); len(got) != 3 || got[0].GetSequence() != 2 || got[2].GetSequence() != 4 {
 		t.Errorf("kept: %v", got)
 	}
 	w.add(endReport(&schedulerv1.Ended{}))
-	if done, err := w.ack(4); err != nil || !done {
+	if done, err := w.ack(5); err != nil || !done {
 		t.Errorf("after the last: %v, %v", done, err)
 	}
 }

@@ -10,8 +10,13 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
-// maxKept is how many bytes of output are kept for a scheduler that is away.
-const maxKept = 8 << 20
+const (
+	// maxKept is how many bytes of output are kept for a scheduler that is away.
+	maxKept = 8 << 20
+	// maxUnderWay is how many are on their way to one that is there. More would make
+	// nothing faster, and whoever follows the log would see each line so much later.
+	maxUnderWay = 1 << 20
+)
 
 // window numbers the reports and keeps each until it is acknowledged.
 type window struct {
@@ -21,13 +26,14 @@ type window struct {
 	room   *sync.Cond
 	kept   []*schedulerv1.Report
 	bytes  int   // of output in kept
+	most   int   // of bytes
 	stored int64 // all up to this one are acknowledged
 	ended  bool  // the last report was added
 	closed bool
 }
 
 func newWindow() *window {
-	w := &window{more: make(chan struct{}, 1)}
+	w := &window{more: make(chan struct{}, 1), most: maxKept}
 	w.room = sync.NewCond(&w.mu)
 	return w
 }
@@ -38,7 +44,7 @@ func (w *window) add(report *schedulerv1.Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := len(report.GetOutput().GetData())
-	for size > 0 && w.bytes+size > maxKept && !w.closed {
+	for size > 0 && w.bytes+size > w.most && !w.closed {
 		w.room.Wait()
 	}
 	if w.closed {
@@ -53,6 +59,14 @@ func (w *window) add(report *schedulerv1.Report) {
 	case w.more <- struct{}{}:
 	default:
 	}
+}
+
+// bound sets how many bytes of output are kept from now on, before more blocks.
+func (w *window) bound(most int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.most = most
+	w.room.Broadcast()
 }
 
 // ack drops what is stored. It reports whether nothing is left to be said.
