@@ -32,8 +32,14 @@ type feed struct {
 	state feedState
 
 	turn chan struct{} // holds one while somebody reads the store
-	kept []logChunk    // what was read last; whose turn it is may touch it
+	kept []logChunk    // what was printed or read last; whose turn it is may touch it
 	size int           // of kept, in bytes
+}
+
+// addition is what was just added to the log of an attempt.
+type addition struct {
+	attempt string
+	chunk   logChunk
 }
 
 // feedState is how a log stands.
@@ -80,6 +86,24 @@ func (f *feeds) leave(name string, log *feed) {
 		log.stop()
 		log.watcher.Wait()
 	}
+}
+
+// printed has those who follow a log at its end see what is new without a look
+// into the store.
+func (f *feeds) printed(p addition) {
+	f.mu.Lock()
+	log := f.live[p.attempt]
+	f.mu.Unlock()
+	if log == nil {
+		return
+	}
+	select {
+	case log.turn <- struct{}{}:
+		log.keep(p.chunk)
+		<-log.turn
+	default: // whoever reads the store will find it there
+	}
+	log.become(feedState{size: p.chunk.position + int64(len(p.chunk.data))})
 }
 
 // watch looks at the log for all who read it.
@@ -153,14 +177,19 @@ func (l *feed) page(ctx context.Context) page {
 			}
 		}
 		chunks, err := l.pages(ctx)(offset)
-		for _, c := range chunks {
-			l.kept = append(l.kept, c)
-			l.size += len(c.data)
-		}
-		for l.size > feedKept {
-			l.size -= len(l.kept[0].data)
-			l.kept = l.kept[1:]
-		}
+		l.keep(chunks...)
 		return chunks, err
+	}
+}
+
+// keep keeps what was printed or read last. It is the caller's turn.
+func (l *feed) keep(chunks ...logChunk) {
+	for _, c := range chunks {
+		l.kept = append(l.kept, c)
+		l.size += len(c.data)
+	}
+	for l.size > feedKept {
+		l.size -= len(l.kept[0].data)
+		l.kept = l.kept[1:]
 	}
 }

@@ -75,8 +75,9 @@ func TestFiftyFollowersReadTheStoreLikeOne(t *testing.T) {
 				t.Fatalf("follower %d got %d bytes of %d", n, len(got[n]), want.Len())
 			}
 		}
-		// One look for who joins and for each change, and few for polls meanwhile.
-		if looks.Load() > followers+2*lines || reads.Load() > 2*lines {
+		// A look for who joins, and few for polls meanwhile. Who is not at the end yet reads
+		// what was printed, and so may hold up what is printed then; the rest is told.
+		if looks.Load() > followers+lines/2 || reads.Load() > lines/2 {
 			t.Errorf("%d looks and %d reads for %d lines and %d followers", looks.Load(), reads.Load(), lines, followers)
 		}
 		if n := len(r.service.feeds.live); n > 0 {

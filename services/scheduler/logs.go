@@ -29,7 +29,7 @@ const (
 	pageChunks = 8
 )
 
-// addLogChunk stores a piece of the log that begins at the position.
+// addLogChunk stores a piece of the log that begins at the position, and keeps data.
 func (t *tx) addLogChunk(ctx context.Context, a *attempt, position int64, data []byte) error {
 	stored, compressed := data, false
 	if len(data) >= compressFrom {
@@ -37,7 +37,7 @@ func (t *tx) addLogChunk(ctx context.Context, a *attempt, position int64, data [
 			stored, compressed = packed, true
 		}
 	}
-	t.news.topics = append(t.news.topics, logTopic(a.buildID))
+	t.news.printed = append(t.news.printed, addition{a.name(), logChunk{position, data}})
 	return t.exec(ctx, `INSERT INTO log_chunks (build_id, attempt, position, size, compressed, data) VALUES ($1, $2, $3, $4, $5, $6)`,
 		a.buildID, a.number, position, len(data), compressed, stored)
 }

@@ -236,6 +236,9 @@ func (s *Service) write(ctx context.Context, do func(ctx context.Context, t *tx)
 	if err != nil {
 		return err
 	}
+	for _, p := range news.printed {
+		s.feeds.printed(p)
+	}
 	s.hub.notify(news.topics...)
 	if news.starts {
 		s.starts.Wake()

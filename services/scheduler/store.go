@@ -57,6 +57,7 @@ type tx struct {
 // news is what a change brings to those who wait in this process.
 type news struct {
 	topics                                                []string
+	printed                                               []addition
 	starts, stops, reports, promotions, answers, archives bool
 }
 
