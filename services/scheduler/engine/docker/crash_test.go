@@ -135,3 +135,15 @@ func TestFullDiskErrorsTheBuildAfterASecondTry(t *testing.T) {
 		}
 	}
 }
+
+// Docker's answer to each further try would be the same.
+func TestContainerThatDockerCannotStartErrorsTheBuildAfterASecondTry(t *testing.T) {
+	wire := newCutter(t, false)
+	wire.answer = "failed to create endpoint: iptables: No chain/target/match by that name."
+	r := newRig(t, docker.Config{Host: wire.host()})
+	wire.cut.Store("/containers/id/start")
+	err := r.Start(t.Context(), r.spec(r.image(t)))
+	if !fault.Is(err, fault.Invalid) || err.Error() != "the container cannot be started: "+wire.answer || !strings.Contains(r.log(), "trying once more") {
+		t.Errorf("got %v; said %s", err, r.log())
+	}
+}

@@ -258,7 +258,18 @@ func (e *Engine) notStarted(ctx context.Context, spec scheduler.Spec, err error)
 	if taken := e.portTaken(ctx, spec.Ports, err); taken != nil {
 		return taken
 	}
-	return full(fmt.Errorf("start the container of attempt %s: %w", spec.Attempt, err))
+	said := plain(err)
+	switch {
+	case strings.HasPrefix(said, "unable to find user"), strings.HasPrefix(said, "unable to find group"):
+		return fault.Newf(fault.Invalid, "image %s does not know whom its commands are to run as: %s", spec.Image, said)
+	case errdefs.IsInvalidArgument(err):
+		return fault.Newf(fault.Invalid, "the container cannot be started: %s", said)
+	}
+	// An engine that answers has no more to say when it is asked for ever.
+	if err := full(err); passing(err) || !errdefs.IsInternal(err) {
+		return err
+	}
+	return trouble{fmt.Errorf("the container cannot be started: %s", said)}
 }
 
 // full tells a full disk from other errors.

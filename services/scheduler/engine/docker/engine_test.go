@@ -241,6 +241,8 @@ func TestSpecThatDockerCannotGiveIsInvalid(t *testing.T) {
 	}{
 		{scheduler.Spec{Image: image, CPUs: 5000}, "CPUs"},
 		{scheduler.Spec{Image: image, Memory: 1}, "memory limit"},
+		{scheduler.Spec{Image: r.image(t, "USER nobody-knows")}, "does not know whom its commands are to run as: unable to find user nobody-knows"},
+		{scheduler.Spec{Image: r.image(t, "USER 1000:nobody-knows")}, "unable to find group nobody-knows"},
 		{scheduler.Spec{Image: "No Such Image"}, `image "No Such Image" is not a name`},
 		{scheduler.Spec{Image: ""}, "is not a name"},
 		{scheduler.Spec{Image: image, Attempt: "../x"}, "attempt"},
