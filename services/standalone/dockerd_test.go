@@ -26,7 +26,10 @@ type dockerDaemon struct {
 	exited chan struct{}
 }
 
-func newDockerDaemon(t *testing.T) *dockerDaemon {
+func newDockerDaemon(t *testing.T) *dockerDaemon { return newDockerDaemonOn(t, "") }
+
+// newDockerDaemonOn has a daemon keep all in a disk of that size, in tmpfs's words.
+func newDockerDaemonOn(t *testing.T, size string) *dockerDaemon {
 	t.Helper()
 	kittest.Require(t, "dockerd")
 	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // t.TempDir is too long for a socket
@@ -39,15 +42,25 @@ func newDockerDaemon(t *testing.T) *dockerDaemon {
 		if t.Failed() {
 			t.Logf("dockerd said:\n%s", d.output)
 		}
+		if size != "" {
+			_ = syscall.Unmount(d.data(), 0) // else it is not empty
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
+	if size != "" {
+		if err := errors.Join(os.Mkdir(d.data(), 0o700), syscall.Mount("tmpfs", d.data(), "tmpfs", 0, "size="+size)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.start(t)
 	return d
 }
 
 func (d *dockerDaemon) host() string { return "unix://" + filepath.Join(d.dir, "docker.sock") }
+
+func (d *dockerDaemon) data() string { return filepath.Join(d.dir, "data") }
 
 // start returns when it answers.
 func (d *dockerDaemon) start(t *testing.T) {
@@ -57,7 +70,7 @@ func (d *dockerDaemon) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), "unshare", "--net", "--mount", "dockerd", "--host="+d.host(),
-		"--data-root="+filepath.Join(d.dir, "data"), "--exec-root="+filepath.Join(d.dir, "exec"), "--pidfile="+filepath.Join(d.dir, "pid"))
+		"--data-root="+d.data(), "--exec-root="+filepath.Join(d.dir, "exec"), "--pidfile="+filepath.Join(d.dir, "pid"))
 	d.cmd.Stdout, d.cmd.Stderr = d.output, d.output
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
