@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,33 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"go.uber.org/goleak"
 
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// s3 is a server that speaks S3, with one bucket, and its URL.
-func s3(t *testing.T) (server *httptest.Server, url string) {
-	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "id")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	backend := s3mem.New()
-	if err := backend.CreateBucket("forge"); err != nil {
-		t.Fatal(err)
-	}
-	quiet := gofakes3.WithLogger(gofakes3.StdLog(log.New(io.Discard, "", 0)))
-	server = httptest.NewServer(gofakes3.New(backend, quiet).Server())
-	t.Cleanup(func() {
-		server.Close()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	})
-	return server, "s3://forge?region=us-east-1&use_path_style=true&endpoint=" + server.URL
-}
 
 // each runs a test on each kind of store.
 func each(t *testing.T, test func(t *testing.T, open func(room string) *blobs.Store)) {
@@ -60,11 +38,11 @@ func each(t *testing.T, test func(t *testing.T, open func(room string) *blobs.St
 	t.Run("files", func(t *testing.T) { test(t, opener(t, "", filepath.Join(t.TempDir(), "blobs"))) })
 	t.Run("file URL", func(t *testing.T) { test(t, opener(t, "file://"+t.TempDir(), "")) })
 	t.Run("s3", func(t *testing.T) {
-		_, url := s3(t)
+		_, url := kittest.S3(t)
 		test(t, opener(t, url, ""))
 	})
 	t.Run("s3 with a prefix", func(t *testing.T) {
-		_, url := s3(t)
+		_, url := kittest.S3(t)
 		test(t, opener(t, url+"&prefix=of/ours/", ""))
 	})
 }
@@ -193,7 +171,7 @@ func TestLargeBlobsArriveWhole(t *testing.T) {
 }
 
 func TestStoreThatCannotBeUsedIsRefused(t *testing.T) {
-	server, url := s3(t)
+	server, url := kittest.S3(t)
 	server.Close()
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	file := filepath.Join(t.TempDir(), "file")
