@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/go-github/v62/github"
@@ -192,7 +191,7 @@ func judge(err error) setback {
 	_, older := errors.AsType[*olderTokenError](err)
 	switch {
 	case older: // a new one is asked for first
-	case suspended, outcome.Kind == fault.Denied && strings.Contains(outcome.Text, "suspended"):
+	case suspended, outcome.Suspended:
 		why.state = reporterv1.Target_STATE_PAUSED
 	case outcome.Retry:
 	case slices.Contains([]fault.Kind{fault.Denied, fault.NotFound, fault.Invalid, fault.Conflict}, outcome.Kind):
