@@ -46,7 +46,7 @@ func (s *Service) work(ctx context.Context, claimed target) {
 			s.wake()
 		}
 	}()
-	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.context,
+	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.noun(),
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String("forge.target", claimed.id), attribute.String("forge.sha", claimed.sha)))
 	defer span.End()
@@ -104,6 +104,14 @@ func (s *Service) work(ctx context.Context, claimed target) {
 	if settled.state == reporterv1.Target_STATE_PENDING || settled.replaces() { // something newer came meanwhile, or was made
 		s.wake()
 	}
+}
+
+// noun is what a target tells, for the name of a span: of these there are few.
+func (t *target) noun() string {
+	if t.kind == reporterv1.Target_KIND_COMMENT {
+		return "an answer"
+	}
+	return t.context
 }
 
 // tellers are how each kind of target is told.

@@ -52,7 +52,7 @@ func eachKind() map[reporterv1.Target_Kind]asked {
 			},
 		},
 		reporterv1.Target_KIND_COMMENT: {
-			path: "/comments", call: "comment in octo/shop",
+			path: "/comments", call: "react to a comment in octo/shop",
 			ask: func(w *world, s *Service) {
 				_, err := s.Answer(w.t.Context(), w.question())
 				w.must(err)
