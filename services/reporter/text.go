@@ -3,6 +3,7 @@ package reporter
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -131,15 +132,38 @@ func capital(text string) string {
 	return string(unicode.ToUpper(first)) + text[size:]
 }
 
+// What a terminal would not print, as ECMA-48 defines it: colours and moves of
+// the cursor, strings such as titles and links, and the rest.
+var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
+
+// turns reports whether a character makes others run the other way, by which a
+// text can be made to read as another one.
+func turns(r rune) bool {
+	return r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
+}
+
 // oneLine has no line ends and nothing that a database or a page trips over.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		switch {
+		case unicode.IsControl(r):
 			return ' '
+		case turns(r):
+			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(text, ""))
+	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
 	return strings.Join(strings.Fields(text), " ")
+}
+
+// printable has line ends and tabs, and no other control characters.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || turns(r) {
+			return -1
+		}
+		return r
+	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
 }
 
 // cut bounds the characters of text. What is too long ends between words, where
