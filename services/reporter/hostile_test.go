@@ -175,3 +175,38 @@ func TestAnswerHasNoControlCharacters(t *testing.T) {
 		t.Errorf("said %.60q … %q", body, body[len(body)-60:])
 	}
 }
+
+// Each text at its bound: how many characters of how many are left, and how they
+// begin and end.
+func TestTextsAtTheirBounds(t *testing.T) {
+	var out bytes.Buffer
+	for _, fill := range []string{
+		"a word ", "incomprehensibilities", "👨\u200d👩\u200d👧\u200d👦", "👍🏽", "🇩🇪", "e\u0301", "測試", "слово ", "كلمة ", //nolint:gosmopolitan // the point of it
+	} {
+		text := strings.Repeat(fill, 2500)
+		b := failedAt(text)
+		b.Context, b.Title, b.Message, b.Url = "forge/deploy-staging", text, text, "http://forge.example/builds/b1"
+		message := &schedulerv1.Build{State: schedulerv1.Build_STATE_ERRORED, Message: text}
+		rows := strings.Split(summary(b), "\n")
+		for _, bound := range []struct {
+			what, text string
+			most       int
+		}{
+			{"step in a description", showing(reporterv1.Target_KIND_STATUS, b).description, maxDescription},
+			{"message in a description", showing(reporterv1.Target_KIND_STATUS, message).description, maxDescription},
+			{"deployment's description", cut(oneLine(b.GetTitle()), maxDescription), maxDescription},
+			{"message in a summary", rows[0], maxMessage},
+			{"step in a summary", rows[5], maxStepName + len("| ✗ | 2.  | 34s |")},
+			{"annotation", annotation("a.go:1:1: " + text).GetMessage(), maxMessage},
+			{"pull request in a promotion", markdown(text, maxDescription), maxDescription},
+			{"answer", cut(printable(text), maxAnswer), maxAnswer},
+		} {
+			runes := []rune(bound.text)
+			if len(runes) > bound.most {
+				t.Errorf("%s has %d characters", bound.what, len(runes))
+			}
+			fmt.Fprintf(&out, "%-28s %4d of %4d  %s … %s\n", bound.what, len(runes), bound.most, string(runes[:14]), string(runes[len(runes)-26:]))
+		}
+	}
+	kittest.Golden(t, "bounds", out.Bytes())
+}

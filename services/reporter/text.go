@@ -174,7 +174,7 @@ func cut(text string, most int) string {
 		return text
 	}
 	end := most - 1
-	for end > most/2 && joined(runes[end-1], runes[end]) {
+	for end > most/2 && joined(runes, end) {
 		end--
 	}
 	for at := end; at > most/2; at-- { // a word longer than that, or a script without spaces, is cut within
@@ -188,10 +188,16 @@ func cut(text string, most int) string {
 
 const zeroWidthJoiner = '\u200d'
 
-// joined reports whether two characters are drawn as one: an accent, a skin
-// colour, the members of a family, the halves of a flag.
-func joined(a, b rune) bool {
-	flag := func(r rune) bool { return r >= '\U0001F1E6' && r <= '\U0001F1FF' }
-	return unicode.Is(unicode.M, b) || b >= '\U0001F3FB' && b <= '\U0001F3FF' ||
-		a == zeroWidthJoiner || b == zeroWidthJoiner || flag(a) && flag(b)
+// joined reports whether a character is drawn as one with that before: an
+// accent, a skin colour, the members of a family, the halves of a flag.
+func joined(runes []rune, at int) bool {
+	r := runes[at]
+	halves := at
+	for halves > 0 && isHalfFlag(r) && isHalfFlag(runes[halves-1]) {
+		halves--
+	}
+	return unicode.Is(unicode.M, r) || r >= '\U0001F3FB' && r <= '\U0001F3FF' ||
+		runes[at-1] == zeroWidthJoiner || r == zeroWidthJoiner || (at-halves)%2 == 1
 }
+
+func isHalfFlag(r rune) bool { return r >= '\U0001F1E6' && r <= '\U0001F1FF' }
