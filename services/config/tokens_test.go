@@ -188,7 +188,13 @@ func TestTokenRefusals(t *testing.T) {
 		"not one of the owner's":    {room: "reporter", repo: stranger, kind: fault.NotFound, text: "not installed on acme/gone"},
 		"GitHub is down":            {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 500, "oops") }, kind: fault.Unavailable, text: "GitHub had trouble"},
 		"GitHub is slow on purpose": {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 403, "slow down", "Retry-After", "7") }, kind: fault.Unavailable, text: "slow down for 7s"},
-		"the connection is cut":     {room: "reporter", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
+		"the App is not accepted":   {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 401, "A JSON web token could not be decoded") }, kind: fault.Unavailable, text: "GitHub does not accept the App's key"},
+		"the App was taken away":    {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 404, "Not Found") }, kind: fault.NotFound, text: "Not Found"},
+		"GitHub is of two minds":    {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 409, "Conflict") }, kind: fault.Conflict, text: "Conflict"},
+		"more than is granted": {room: "reporter", repo: w.repo, act: func() {
+			w.front.answers(tokenCalls, 422, "The permissions requested are not granted to this installation.")
+		}, kind: fault.Invalid, text: "are not granted to this installation"},
+		"the connection is cut": {room: "reporter", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
 	} {
 		w.front.set(nil)
 		if c.act != nil {
