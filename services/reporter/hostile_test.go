@@ -70,7 +70,7 @@ func TestHostileTextIsHarmlessWhereverItIsShown(t *testing.T) {
 		if found := live.FindString(shown); found != "" {
 			t.Errorf("%q is left alive in %q", found, shown)
 		}
-		for _, line := range strings.Split(summary(b), "\n") {
+		for line := range strings.SplitSeq(summary(b), "\n") {
 			harmless(t, "summary", line)
 			if strings.HasPrefix(line, "| ") && strings.Count(strings.ReplaceAll(line, `\|`, ""), "|") != 4 {
 				t.Errorf("a row of another table: %q", line)
@@ -171,7 +171,7 @@ func TestAnswerHasNoControlCharacters(t *testing.T) {
 	w.must(err)
 	w.toldAll(s)
 	body := w.comments(ask.GetPullRequest())[1].Body
-	if !strings.HasPrefix(body, "nul , red, back\n\n- a list\nlong long") || !strings.HasSuffix(body, "long…\n\n<!-- forge answers comment "+fmt.Sprint(ask.GetCommentId())+" -->") {
+	if !strings.HasPrefix(body, "nul , red, back\n\n- a list\nlong ") || !strings.HasSuffix(body, fmt.Sprintf("long…\n\n<!-- forge answers comment %d -->", ask.GetCommentId())) {
 		t.Errorf("said %.60q … %q", body, body[len(body)-60:])
 	}
 }

@@ -84,11 +84,13 @@ var setbacks = []struct {
 
 	// Wait, all of the installation together.
 	{
-		"primary limit", 403, []string{"X-Ratelimit-Limit", "5000", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "in 60"},
+		"primary limit", 403,
+		[]string{"X-Ratelimit-Limit", "5000", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "in 60"},
 		`{"message":"API rate limit exceeded for installation ID 1."}`, failing, time.Minute, 1, "GitHub's rate limit is used up until",
 	},
 	{
-		"primary limit as 429", 429, []string{"X-Ratelimit-Limit", "5000", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "in 60"},
+		"primary limit as 429", 429,
+		[]string{"X-Ratelimit-Limit", "5000", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "in 60"},
 		`{"message":"API rate limit exceeded for installation ID 1."}`, failing, time.Minute, 1, "GitHub's rate limit is used up until",
 	},
 	{"secondary limit", 403, []string{"Retry-After", "17"}, `{"message":"You have exceeded a secondary rate limit"}`, failing, 17 * time.Second, 1, "GitHub asks to slow down for 17s; could not %s"},
@@ -101,7 +103,9 @@ var setbacks = []struct {
 
 	// A person has to act.
 	{
-		"permission", 403, []string{"X-Accepted-Github-Permissions", "checks=write; statuses=write"}, `{"message":"Resource not accessible by integration"}`, kept, 0, 1,
+		"permission", 403,
+		[]string{"X-Accepted-Github-Permissions", "checks=write; statuses=write"},
+		`{"message":"Resource not accessible by integration"}`, kept, 0, 1,
 		"GitHub did not %s: the App lacks the permission checks=write or statuses=write; grant it in the App's settings and have the account accept it (Resource not accessible by integration)",
 	},
 	{
@@ -282,7 +286,7 @@ func TestLimitHoldsBackAllOfAnInstallationAndNoOther(t *testing.T) {
 	}
 	w.onTheWay(nil)
 	w.clock.Advance(30 * time.Second)
-	w.allRight(s, w.commits(3), "success")
+	w.allRight(s, w.commits(3))
 }
 
 // A token that was there before may know less than GitHub does by now, as which
