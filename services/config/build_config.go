@@ -96,7 +96,7 @@ func (s *Service) readConfig(ctx context.Context, g grant, sha string) (*configv
 		return readFile(file)
 	case tooLarge(err):
 		return oversize(), nil
-	case status(err) == http.StatusNotFound:
+	case slices.Contains(unexplained, status(err)):
 		return s.whyNotFound(ctx, client, g, sha, err)
 	}
 	if err = failure(err); fault.Is(err, fault.Denied) {
@@ -105,8 +105,18 @@ func (s *Service) readConfig(ctx context.Context, g grant, sha string) (*configv
 	return nil, fmt.Errorf("%s of %s at %s: %w", buildfile.Name, g.fullName(), sha, err)
 }
 
+// unexplained are the answers that the commit explains. Of the contents API
+// GitHub documents 200, 302, 304, 403 and 404; 409 and 422 come from where it
+// looks up a commit, of an empty repository or that is not there:
+// https://docs.github.com/rest/repos/contents#get-repository-content
+// https://docs.github.com/rest/commits/commits#get-a-commit
+var unexplained = []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}
+
 // whyNotFound tells a file that is not there from a commit or a repository that
-// is not, or that is hidden: GitHub says "Not Found" to most of them.
+// is not, or that is hidden: GitHub says "Not Found" to most of them. Where the
+// commit is there and GitHub finds fault with a request that asks as every other
+// does, nothing is known of the file: that is trouble, and tried again, and never
+// held against the event that asked.
 func (s *Service) whyNotFound(ctx context.Context, client *github.Client, g grant, sha string, cause error) (*configv1.GetBuildConfigResponse, error) {
 	gone := fault.Newf(fault.NotFound, "%s has no commit %s, or is gone", g.fullName(), sha)
 	if answer, ok := errors.AsType[*github.ErrorResponse](cause); ok && strings.HasPrefix(answer.Message, "No commit found") {
@@ -114,9 +124,11 @@ func (s *Service) whyNotFound(ctx context.Context, client *github.Client, g gran
 	}
 	_, _, err := client.Repositories.GetCommitSHA1(ctx, g.owner, g.name, sha, "")
 	switch {
-	case err == nil:
+	case err == nil && status(cause) == http.StatusNotFound:
 		return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Absent{Absent: &configv1.ConfigAbsent{}}}, nil
-	case slices.Contains([]int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}, status(err)):
+	case err == nil:
+		return nil, fault.Newf(fault.Unavailable, "%s of %s at %s: %s", buildfile.Name, g.fullName(), sha, failure(cause))
+	case slices.Contains(unexplained, status(err)):
 		return nil, gone
 	}
 	return nil, fmt.Errorf("commit %s of %s: %w", sha, g.fullName(), failure(err))

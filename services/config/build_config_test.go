@@ -175,15 +175,24 @@ func TestTroubleIsNoAnswerAndNotKept(t *testing.T) {
 	}
 }
 
-// What GitHub refuses for good is an error of its kind, told in its words, and not
-// kept either.
-func TestRefusalsKeepTheirKind(t *testing.T) {
+// What GitHub refuses without a word about the file is no answer, and not kept:
+// 409 and 422 are tried again while the commit is there, and are its end where
+// it is not.
+func TestRefusalsAreHeldAgainstTheCommit(t *testing.T) {
 	w := newWorld(t)
 	sha := w.head()
-	for code, want := range map[int]fault.Kind{409: fault.Conflict, 422: fault.Invalid, 451: fault.NotFound} {
+	for code, want := range map[int]fault.Kind{409: fault.Unavailable, 422: fault.Unavailable, 451: fault.NotFound} {
 		w.front.answers(contents, code, "not today")
 		_, err := w.config(sha)
 		w.wantFault(err, want, "not today")
+	}
+	for _, code := range []int{404, 409, 422} {
+		w.front.answers("/repos/acme/app/co", code, "not today") // /contents and /commits
+		_, err := w.config(sha)
+		w.wantFault(err, fault.NotFound, "acme/app has no commit "+sha)
+		w.front.answers(contents, code, "No commit found for SHA: "+sha)
+		_, err = w.config(sha)
+		w.wantFault(err, fault.NotFound, "acme/app has no commit "+sha)
 	}
 	w.front.set(nil)
 	if answer, err := w.config(sha); err != nil || answer.GetConfig() == nil {

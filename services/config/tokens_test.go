@@ -15,6 +15,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 const tokenCalls = "/access_tokens"
@@ -187,7 +188,13 @@ func TestTokenRefusals(t *testing.T) {
 		"not one of the owner's":    {room: "reporter", repo: stranger, kind: fault.NotFound, text: "not installed on acme/gone"},
 		"GitHub is down":            {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 500, "oops") }, kind: fault.Unavailable, text: "GitHub had trouble"},
 		"GitHub is slow on purpose": {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 403, "slow down", "Retry-After", "7") }, kind: fault.Unavailable, text: "slow down for 7s"},
-		"the connection is cut":     {room: "reporter", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
+		"the App is not accepted":   {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 401, "A JSON web token could not be decoded") }, kind: fault.Unavailable, text: "GitHub does not accept the App's key"},
+		"the App was taken away":    {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 404, "Not Found") }, kind: fault.NotFound, text: "Not Found"},
+		"GitHub is of two minds":    {room: "reporter", repo: w.repo, act: func() { w.front.answers(tokenCalls, 409, "Conflict") }, kind: fault.Conflict, text: "Conflict"},
+		"more than is granted": {room: "reporter", repo: w.repo, act: func() {
+			w.front.answers(tokenCalls, 422, "The permissions requested are not granted to this installation.")
+		}, kind: fault.Invalid, text: "are not granted to this installation"},
+		"the connection is cut": {room: "reporter", repo: w.repo, act: func() { w.front.cuts(tokenCalls, 10) }, kind: fault.Unavailable, text: "GitHub"},
 	} {
 		w.front.set(nil)
 		if c.act != nil {
@@ -214,5 +221,41 @@ func TestRepositoryNamedWithoutIDGetsItsToken(t *testing.T) {
 	w.repo = &eventv1.Repository{Owner: "acme", Name: "app"}
 	if w.mustToken("reporter", "") != first {
 		t.Error("case makes two of one repository")
+	}
+}
+
+// A token that GitHub ends after seconds, while config takes it for good, costs a
+// 401 and a new token, and whoever asked notices nothing.
+func TestTokensThatLastSecondsServeAllTheSame(t *testing.T) {
+	github := kittest.NewClock(time.Now())
+	w := newWorld(t, func(sim *githubsim.Config, deps *Deps) {
+		sim.TokenLife, sim.Now = 5*time.Second, github.Now
+		deps.Now = func() time.Time { return time.Now().Add(-time.Hour) } // so that a few seconds look like plenty
+	})
+	first := w.head()
+	base := w.commit(githubsim.Commit{Files: map[string]string{".forge.yml": pathsFile}})
+	sha, number := w.propose("docs", write("README"))
+	if _, err := w.config(first); err != nil { // which has a token now
+		t.Fatal(err)
+	}
+	for name, ask := range map[string]func() error{
+		"config": func() error { _, err := w.config(base); return err },
+		"source": func() error { _, err := w.source(base); return err },
+		"files": func() error {
+			answer, err := w.changes(sha, number, "")
+			if err == nil && !answer.GetNoMatchingPaths() {
+				err = fmt.Errorf("got %v", answer)
+			}
+			return err
+		},
+	} {
+		before := w.calls(tokenCalls)
+		github.Advance(6 * time.Second)
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := w.calls(tokenCalls) - before; n != 1 {
+			t.Errorf("%s: %d token requests, want 1", name, n)
+		}
 	}
 }

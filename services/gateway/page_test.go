@@ -178,6 +178,7 @@ func TestPlain(t *testing.T) {
 		"50%\r100%\n":                 "50%\n100%\n",
 		"\x1b]8;;http://x\x1b\\link":  "link",
 		"\x1b]0;never ended":          "",
+		"\x1bPnor this\nFAIL\n":       "\nFAIL\n",
 		"bell\x07 null\x00 tab\t":     "bell null tab\t",
 		"\x1b":                        "",
 		"\x1b[":                       "",

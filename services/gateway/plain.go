@@ -6,8 +6,9 @@ import (
 )
 
 // Escape sequences as ECMA-48 defines them: control sequences, strings that end
-// with ST or BEL, and the rest, which are two characters.
-var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])?`)
+// with ST or BEL, and the rest, which are two characters. A string that does not
+// end hides its line, and not all that comes after it.
+var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -~])?`)
 
 // plain is what a terminal's output says without its colours and movements:
 // printable text, tabs and line ends.

@@ -141,16 +141,20 @@ func moment(t *timestamppb.Timestamp) *time.Time {
 	return new(t.AsTime())
 }
 
+// unlinked keeps GitHub from making links of addresses and of its own short forms.
+var unlinked = strings.NewReplacer("://", ":\u200b//", "www.", "www\u200b.", "GH-", "GH\u200b-", "gh-", "gh\u200b-", "Gh-", "Gh\u200b-", "gH-", "gH\u200b-")
+
 // markdown is a text of somebody's as one line within GitHub's Markdown that
 // means nothing there: no link, no mention, no markup, no cell of a table.
 func markdown(text string, most int) string {
 	var plain strings.Builder
-	for _, r := range cut(oneLine(text), most) {
+	for i, r := range unlinked.Replace(cut(oneLine(text), most)) {
 		switch {
 		case r == '@' || r == '#':
 			plain.WriteRune(r)
 			plain.WriteRune('\u200b') // or it would call somebody, or point somewhere
-		case r < unicode.MaxASCII && unicode.IsPunct(r) && !strings.ContainsRune(`.,:;/"'-%?!`, r), strings.ContainsRune("|<>`~^$+=", r):
+		case i == 0 && r == '-', // a list
+			r < unicode.MaxASCII && unicode.IsPunct(r) && !strings.ContainsRune(`.,:;/"'-%?!`, r), strings.ContainsRune("|<>`~^$+=", r):
 			plain.WriteRune('\\')
 			plain.WriteRune(r)
 		default:

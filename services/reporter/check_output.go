@@ -75,9 +75,6 @@ var marksOf = map[schedulerv1.Step_State]string{
 	schedulerv1.Step_STATE_STOPPED: "■",
 }
 
-// What a terminal would not print: colours, titles, moves of the cursor.
-var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[@-Z\\\\^_])")
-
 // tail is the last lines of an output as a terminal shows them.
 func tail(printed []byte, most int) []string {
 	text := escapes.ReplaceAllString(strings.ToValidUTF8(string(bytes.TrimRight(printed, "\r\n")), "\ufffd"), "")
@@ -90,7 +87,7 @@ func tail(printed []byte, most int) []string {
 		line = strings.TrimRight(line, "\r")
 		line = line[strings.LastIndexByte(line, '\r')+1:] // a progress bar, drawn over
 		lines[i] = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) && r != '\t' {
+			if unicode.IsControl(r) && r != '\t' || turns(r) {
 				return -1
 			}
 			return r
@@ -99,14 +96,21 @@ func tail(printed []byte, most int) []string {
 	return lines
 }
 
+// longestFence is more than anybody writes who does not want to break one.
+const longestFence = 100
+
 // fenced are lines that GitHub shows as they are; of too many characters, the
-// last.
+// last. The fence is longer than any within, which are bounded.
 func fenced(lead string, lines []string) string {
-	fence := "```"
-	body := strings.Join(lines, "\n")
-	for strings.Contains(body, fence) {
-		fence += "`"
+	body := strings.ReplaceAll(strings.Join(lines, "\n"), strings.Repeat("`", longestFence), "…")
+	longest, run := 2, 0
+	for _, r := range body {
+		if run++; r != '`' {
+			run = 0
+		}
+		longest = max(longest, run)
 	}
+	fence := strings.Repeat("`", longest+1)
 	room := maxText - utf8.RuneCountInString(lead) - 2*len(fence) - len("\n\n\n\n")
 	if runes := []rune(body); len(runes) > room {
 		body = string(runes[len(runes)-room:])

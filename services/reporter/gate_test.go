@@ -150,7 +150,7 @@ func TestMoreThanGitHubAllowsIsToldAllTheSame(t *testing.T) {
 		}
 	}
 	w.background(s.Run)
-	w.allRight(s, commits, "success")
+	w.allRight(s, commits)
 	refused := 0
 	for _, c := range w.sim.Calls() {
 		if c.Status == http.StatusForbidden {

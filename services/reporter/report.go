@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -195,9 +194,9 @@ func (s *Service) Answer(ctx context.Context, req *reporterv1.AnswerRequest) (*r
 	if err != nil {
 		return nil, err
 	}
-	if utf8.RuneCountInString(req.GetText()) > maxAnswer || !utf8.ValidString(req.GetText()) {
+	if text := cut(printable(req.GetText()), maxAnswer); text != req.GetText() {
 		req = proto.CloneOf(req)
-		req.Text = cut(strings.ToValidUTF8(req.GetText(), ""), maxAnswer)
+		req.Text = text
 	}
 	payload, err := proto.Marshal(req)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/go-github/v62/github"
@@ -47,7 +46,7 @@ func (s *Service) work(ctx context.Context, claimed target) {
 			s.wake()
 		}
 	}()
-	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.context,
+	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, claimed.traceparent), "tell GitHub "+claimed.noun(),
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(attribute.String("forge.target", claimed.id), attribute.String("forge.sha", claimed.sha)))
 	defer span.End()
@@ -105,6 +104,14 @@ func (s *Service) work(ctx context.Context, claimed target) {
 	if settled.state == reporterv1.Target_STATE_PENDING || settled.replaces() { // something newer came meanwhile, or was made
 		s.wake()
 	}
+}
+
+// noun is what a target tells, for the name of a span: of these there are few.
+func (t *target) noun() string {
+	if t.kind == reporterv1.Target_KIND_COMMENT {
+		return "an answer"
+	}
+	return t.context
 }
 
 // tellers are how each kind of target is told.
@@ -192,7 +199,7 @@ func judge(err error) setback {
 	_, older := errors.AsType[*olderTokenError](err)
 	switch {
 	case older: // a new one is asked for first
-	case suspended, outcome.Kind == fault.Denied && strings.Contains(outcome.Text, "suspended"):
+	case suspended, outcome.Suspended:
 		why.state = reporterv1.Target_STATE_PAUSED
 	case outcome.Retry:
 	case slices.Contains([]fault.Kind{fault.Denied, fault.NotFound, fault.Invalid, fault.Conflict}, outcome.Kind):

@@ -3,6 +3,7 @@ package reporter
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -131,15 +132,38 @@ func capital(text string) string {
 	return string(unicode.ToUpper(first)) + text[size:]
 }
 
+// What a terminal would not print, as ECMA-48 defines it: colours and moves of
+// the cursor, strings such as titles and links, and the rest.
+var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
+
+// turns reports whether a character makes others run the other way, by which a
+// text can be made to read as another one.
+func turns(r rune) bool {
+	return r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
+}
+
 // oneLine has no line ends and nothing that a database or a page trips over.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		switch {
+		case unicode.IsControl(r):
 			return ' '
+		case turns(r):
+			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(text, ""))
+	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
 	return strings.Join(strings.Fields(text), " ")
+}
+
+// printable has line ends and tabs, and no other control characters.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || turns(r) {
+			return -1
+		}
+		return r
+	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
 }
 
 // cut bounds the characters of text. What is too long ends between words, where
@@ -150,7 +174,7 @@ func cut(text string, most int) string {
 		return text
 	}
 	end := most - 1
-	for end > most/2 && joined(runes[end-1], runes[end]) {
+	for end > most/2 && joined(runes, end) {
 		end--
 	}
 	for at := end; at > most/2; at-- { // a word longer than that, or a script without spaces, is cut within
@@ -164,10 +188,16 @@ func cut(text string, most int) string {
 
 const zeroWidthJoiner = '\u200d'
 
-// joined reports whether two characters are drawn as one: an accent, a skin
-// colour, the members of a family, the halves of a flag.
-func joined(a, b rune) bool {
-	flag := func(r rune) bool { return r >= '\U0001F1E6' && r <= '\U0001F1FF' }
-	return unicode.Is(unicode.M, b) || b >= '\U0001F3FB' && b <= '\U0001F3FF' ||
-		a == zeroWidthJoiner || b == zeroWidthJoiner || flag(a) && flag(b)
+// joined reports whether a character is drawn as one with that before: an
+// accent, a skin colour, the members of a family, the halves of a flag.
+func joined(runes []rune, at int) bool {
+	r := runes[at]
+	halves := at
+	for halves > 0 && isHalfFlag(r) && isHalfFlag(runes[halves-1]) {
+		halves--
+	}
+	return unicode.Is(unicode.M, r) || r >= '\U0001F3FB' && r <= '\U0001F3FF' ||
+		runes[at-1] == zeroWidthJoiner || r == zeroWidthJoiner || (at-halves)%2 == 1
 }
+
+func isHalfFlag(r rune) bool { return r >= '\U0001F1E6' && r <= '\U0001F1FF' }

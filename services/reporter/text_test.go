@@ -109,6 +109,7 @@ func TestCutKeepsWordsAndDrawnCharacters(t *testing.T) {
 		{"ab👍🏽", 4, "ab👍🏽"},
 		{"ab👍🏽c", 4, "ab…"},
 		{"ab🇩🇪cd", 4, "ab…"},
+		{"🇩🇪🇩🇪🇩🇪🇩🇪", 6, "🇩🇪🇩🇪…"},
 	} {
 		if got := cut(c.text, c.most); got != c.want {
 			t.Errorf("cut(%q, %d) = %q, want %q", c.text, c.most, got, c.want)

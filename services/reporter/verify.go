@@ -189,6 +189,9 @@ func readDeployment(ctx context.Context, client *github.Client, t target) (shown
 	}
 	newest, resp, err := client.Repositories.ListDeploymentStatuses(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID,
 		&github.ListOptions{PerPage: 1})
+	if resp != nil && resp.StatusCode == http.StatusNotFound { // a person has deleted it, and is not to see it again
+		return t.want, resp, nil
+	}
 	if err != nil || len(newest) == 0 {
 		return shown{}, resp, err
 	}

@@ -121,6 +121,25 @@ func TestChecksAndDeploymentsAreReadBack(t *testing.T) {
 	}
 }
 
+// GitHub lets people delete a deployment; what is told of it again is answered 404.
+func TestDeletedDeploymentStaysDeleted(t *testing.T) {
+	w := newWorld(t)
+	s := w.reporter(sqlite(t))
+	w.report(s, 1, w.deploy("d1", "staging", good))
+	w.toldAll(s)
+	gone := answering(404, nil, `{"message":"Not Found"}`)
+	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/deployments/") && gone(rw, r)
+	})
+	w.clock.Advance(verifyFirst)
+	w.must(s.sweep(t.Context()))
+	for _, one := range w.targets(s) {
+		if one.GetState() != told || one.GetVerifyTime() == nil {
+			t.Errorf("target is %v", one)
+		}
+	}
+}
+
 func TestVerifyingSaysWhatDiffersOrWhyNot(t *testing.T) {
 	w := newWorld(t)
 	s := w.reporter(sqlite(t))

@@ -94,3 +94,39 @@ func TestChecksAndTheirButtons(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a build's commands print and its steps are called, people are shown
+// text, on GitHub and on Forge's own page.
+func TestHostileOutputIsShownAsText(t *testing.T) {
+	w := newWorld(t, hello())
+	w.env = append(w.env, "FORGE_REPORT=both")
+	w.up(t)
+	_, sha := w.propose(t, "hostile", files(
+		".forge.yml", lines("image: busybox", "execute:", `  - {name: "<script>alert(1)</script> | @everyone `+"\u202e"+`", run: ./test.sh}`),
+		"test.sh", lines("#!/bin/sh",
+			`printf '\033]0;never ended\n</pre><script>alert(1)</script> @everyone\n'`,
+			`printf 'main.go:1:1: @octocat \033[31m<b>\n'`,
+			"head -c 40000 /dev/zero | tr '\\000' '`'", // more than a fence can be
+			`printf '\n\000\377 the end\n'`,
+			"exit 1",
+		)))
+	run := w.testRun(t, sha, 1, "failure")
+	frame := strings.TrimLeft(run.Text[strings.LastIndexByte(run.Text, '\n')+1:], "`")
+	if frame != "" || !strings.Contains(run.Text, "\n</pre><script>alert(1)</script> @everyone\nmain.go:1:1: @octocat <b>\n") || !strings.Contains(run.Text, "\n\ufffd the end\n") {
+		t.Errorf("the run's text ends in %.200q:\n%.300q", frame, run.Text)
+	}
+	if !strings.Contains(run.Summary, `\<script\>alert\(1\)\</script\> \| @`+"\u200beveryone |") {
+		t.Errorf("the run's summary: %q", run.Summary)
+	}
+	if len(run.Annotations) != 1 || run.Annotations[0].Path != "main.go" || run.Annotations[0].Message != "@octocat <b>" {
+		t.Errorf("the run's annotations: %+v", run.Annotations)
+	}
+	status := w.shows(t, sha, "forge/test", "failure")
+	if !strings.HasPrefix(status.Description, `Step 1 "<script>alert(1)</script> | @everyone" failed (exit 1)`) {
+		t.Errorf("the status says %q", status.Description)
+	}
+	page := w.page(t, status.TargetURL)
+	if strings.Contains(page, "<script>alert") || !strings.Contains(page, "&lt;script&gt;alert(1)&lt;/script&gt; @everyone") || !strings.Contains(page, "the end") {
+		t.Errorf("the page shows %.5000s", page)
+	}
+}

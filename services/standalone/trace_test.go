@@ -41,8 +41,7 @@ func traced(t *testing.T, d deployment) (tree string) {
 	})
 	// Before Forge listens, so that the pull request is all that GitHub tells of.
 	sha := w.branch(t, "change", files("greeting", "hello\n"))
-	c := newCollector(t)
-	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+	c := w.collector(t)
 	w.deploy(t, d)
 	w.awaitServing(t)
 	w.open(t, "change")
@@ -64,6 +63,21 @@ func traced(t *testing.T, d deployment) (tree string) {
 		}
 	}
 	return c.tree(t, trace[1])
+}
+
+// An answer to a comment is in the trace of the delivery that brought it.
+func TestAnswerIsInTheTraceOfItsComment(t *testing.T) {
+	w := newWorld(t, map[string]string{"README.md": "Nothing is built here.\n"})
+	w.branch(t, "change", files("greeting", "hello\n"))
+	number := w.open(t, "change")
+	c := w.collector(t)
+	w.deploy(t, deployment{apart: true})
+	w.awaitServing(t)
+	w.answered(t, number, w.comment(t, number, "octocat", "/forge help"), "+1", "People with write access")
+	for _, p := range w.processes { // which sends what they still have
+		p.stop(t)
+	}
+	kittest.Golden(t, "trace_comment", []byte(c.tree(t, c.traceOf(t, "tell GitHub an answer"))))
 }
 
 // awaitServing waits until every room is there and knows the installation.
@@ -95,6 +109,13 @@ type collector struct {
 type span struct {
 	*tracev1.Span
 	service string
+}
+
+// collector is one that Forge sends its spans to, once deployed.
+func (w *world) collector(t *testing.T) *collector {
+	c := newCollector(t)
+	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+	return c
 }
 
 func newCollector(t *testing.T) *collector {
@@ -167,6 +188,24 @@ func (c *collector) tree(t *testing.T, trace string) string {
 	}
 	write(0, below[""])
 	return text.String()
+}
+
+// traceOf is the only trace with a span of this name.
+func (c *collector) traceOf(t *testing.T, name string) (trace string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[string]bool{}
+	for _, s := range c.spans {
+		if s.GetName() == name {
+			trace = hex.EncodeToString(s.GetTraceId())
+			found[trace] = true
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d traces with %q", len(found), name)
+	}
+	return trace
 }
 
 // roots names the spans with which other traces begin.

@@ -32,7 +32,9 @@ var calls = map[string]string{
 	"PATCH check-runs":   "update a check run in",
 	"GET deployments":    "read deployments of",
 	"POST deployments":   "record a deployment in",
+	"GET issues":         "read comments in",
 	"POST issues":        "comment in",
+	"POST reactions":     "react to a comment in",
 }
 
 // describe names the call, "set a commit status in octo/shop", and never shows
@@ -48,6 +50,9 @@ func describe(req *http.Request) string {
 		noun, where = "repo", " "+segments[1]+"/"+segments[2]
 		if len(segments) > 3 {
 			noun = segments[3]
+		}
+		if last := segments[len(segments)-1]; last == "reactions" {
+			noun = last
 		}
 	}
 	if words := calls[req.Method+" "+noun]; words != "" {

@@ -25,6 +25,9 @@ type Outcome struct {
 	// 0 leaves the pause to the caller.
 	Retry bool
 	After time.Duration
+	// Suspended is true when an owner of the account has suspended the App's
+	// installation: nothing succeeds until it is resumed.
+	Suspended bool
 	// Text says what happened to a person: no token, no query of an address.
 	Text string
 }
@@ -52,6 +55,9 @@ var kinds = map[int]fault.Kind{
 // already, as a token source's, keeps it.
 func Classify(err error) Outcome {
 	if e, ok := errors.AsType[*github.RateLimitError](err); ok {
+		if e.Rate.Reset.IsZero() {
+			return slowDown(e.Response, unstatedWait)
+		}
 		return limited(e.Response, e.Rate.Reset.Time)
 	}
 	if e, ok := errors.AsType[*github.AbuseRateLimitError](err); ok {
@@ -84,7 +90,10 @@ func answered(e *github.ErrorResponse) Outcome {
 		if reset, ok := rateReset(resp); ok {
 			return limited(resp, reset)
 		}
-		if status == http.StatusTooManyRequests {
+		// The message alone tells a limit from a missing permission where a proxy
+		// has dropped the headers: "API rate limit exceeded for installation ID 1",
+		// "You have exceeded a secondary rate limit".
+		if status == http.StatusTooManyRequests || strings.Contains(strings.ToLower(e.Message), "rate limit") {
 			return slowDown(resp, unstatedWait)
 		}
 	}
@@ -97,10 +106,18 @@ func answered(e *github.ErrorResponse) Outcome {
 	}
 	kind := kinds[status]
 	return Outcome{
-		Kind:  kind,
-		Retry: kind == fault.Unavailable,
-		Text:  fmt.Sprintf("GitHub did not %s: %s", describe(resp.Request), reason(e)),
+		Kind:      kind,
+		Retry:     kind == fault.Unavailable,
+		Suspended: suspended(e),
+		Text:      fmt.Sprintf("GitHub did not %s: %s", describe(resp.Request), reason(e)),
 	}
+}
+
+// suspended tells GitHub's "This installation has been suspended" from "Sorry.
+// Your account was suspended", which no owner's click ends.
+func suspended(e *github.ErrorResponse) bool {
+	said := strings.ToLower(e.Message)
+	return e.Response.StatusCode == http.StatusForbidden && strings.Contains(said, "installation") && strings.Contains(said, "suspended")
 }
 
 // reason is what GitHub says about a refusal, and what a person can do.
@@ -110,7 +127,7 @@ func reason(e *github.ErrorResponse) string {
 	case http.StatusUnauthorized:
 		return "it does not accept the credentials (" + said + ")"
 	case http.StatusForbidden:
-		if strings.Contains(strings.ToLower(said), "suspended") {
+		if suspended(e) {
 			return "the App's installation is suspended; an owner of the account can resume it (" + said + ")"
 		}
 		// https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api:

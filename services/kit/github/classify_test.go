@@ -66,7 +66,20 @@ func TestAnswersAreClassified(t *testing.T) {
 		},
 		{
 			name: "suspended", status: 403, body: `{"message":"This installation has been suspended"}`,
-			want: Outcome{Kind: fault.Denied, Text: "GitHub did not set a commit status in octo/shop: the App's installation is suspended; an owner of the account can resume it (This installation has been suspended)"},
+			want: Outcome{Kind: fault.Denied, Suspended: true, Text: "GitHub did not set a commit status in octo/shop: the App's installation is suspended; an owner of the account can resume it (This installation has been suspended)"},
+		},
+		{
+			name: "account suspended", status: 403, body: `{"message":"Sorry. Your account was suspended."}`,
+			want: Outcome{Kind: fault.Denied, Text: "GitHub did not set a commit status in octo/shop: Sorry. Your account was suspended."},
+		},
+		{
+			name: "limit told by its message alone", status: 403, body: `{"message":"You have exceeded a secondary rate limit and have been temporarily blocked from content creation."}`,
+			want: Outcome{Kind: fault.Exhausted, Retry: true, After: time.Minute, Text: "GitHub asks to slow down for 1m0s; could not set a commit status in octo/shop"},
+		},
+		{
+			name: "limit without a reset", status: 403, headers: map[string]string{"X-Ratelimit-Limit": "5000", "X-Ratelimit-Remaining": "0"},
+			body: `{"message":"API rate limit exceeded for installation ID 1."}`,
+			want: Outcome{Kind: fault.Exhausted, Retry: true, After: time.Minute, Text: "GitHub asks to slow down for 1m0s; could not set a commit status in octo/shop"},
 		},
 		{
 			name: "not found", status: 404, body: `{"message":"Not Found"}`,

@@ -1,5 +1,0 @@
-//go:build !race
-
-package buildfile
-
-const slowdown = 1
