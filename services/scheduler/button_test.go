@@ -3,7 +3,11 @@ package scheduler
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -31,7 +35,7 @@ func TestButtonsDoWhatTheySay(t *testing.T) {
 		}
 		second := r.built(pressedAt("aaa", first, ""))
 		r.pass(second)
-		third := r.built(func() *eventv1.Event { e := pressedAt("aaa", first, ""); e.DeliveryId += "'"; return e }())
+		third := r.built(pressedAt("aaa", second, ""))
 		if b := r.build(third); b.GetRetryOf() != second || b.GetTitle() != "Add a till" || b.GetBaseRef() != "main" || b.GetActor() != "ada" {
 			t.Errorf("%v", b)
 		}
@@ -41,6 +45,74 @@ func TestButtonsDoWhatTheySay(t *testing.T) {
 		}
 		r.pass(third)
 		r.pass(blocked)
+	})
+}
+
+// Only the body of a delivery is signed: whoever has seen one can send it again
+// as another.
+func TestPressRunsChecksAgainOnce(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		all := func(at time.Time) *eventv1.Event {
+			return happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{CheckSuiteId: 5, HeadSha: "aaa", UpdateTime: timestamppb.New(at)})
+		}
+		r.pass(r.built(opened(1, "aaa")))
+		var replays []*eventv1.Event
+		for n, press := range []func(newest string) *eventv1.Event{
+			func(newest string) *eventv1.Event { return pressedAt("aaa", newest, "") },
+			func(newest string) *eventv1.Event { return pressedAt("aaa", newest, "rerun") },
+			func(string) *eventv1.Event { return all(noon) },
+			func(newest string) *eventv1.Event { return pressedAt("aaa", newest, "") },
+			func(string) *eventv1.Event { return all(noon.Add(time.Second)) },
+		} {
+			before := r.all()[0].GetId()
+			e := press(before)
+			id := r.built(e)
+			if n%2 == 0 {
+				r.pass(id)
+			} else if _, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: id}); err != nil {
+				t.Fatal(err)
+			}
+			want := "ignored: all checks of aaa were run again already"
+			if e.GetCheckRun() != nil {
+				want = "ignored: build " + before + " was run again already, as " + id
+			}
+			if d := r.again(e); d.GetReason() != eventv1.Reason_REASON_DUPLICATE || d.GetText() != want || !slices.Equal(d.GetBuildIds(), []string{id}) {
+				t.Errorf("in another delivery: %v, want %s", d, want)
+			}
+			replays = append(replays, e)
+		}
+		for _, e := range replays {
+			if d := r.again(e); d.GetReason() != eventv1.Reason_REASON_DUPLICATE {
+				t.Errorf("much later: %v", d)
+			}
+		}
+		if len(r.all()) != 6 {
+			t.Errorf("%d builds", len(r.all()))
+		}
+	})
+}
+
+func TestPressesHeardOfAtOnceRunChecksAgainOnce(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first := r.built(opened(1, "aaa"))
+		r.pass(first)
+		var deliveries sync.WaitGroup
+		for n := range 12 {
+			deliveries.Go(func() {
+				e := pressedAt("aaa", first, "")
+				if n%2 == 1 {
+					e = happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{CheckSuiteId: 5, HeadSha: "aaa", UpdateTime: timestamppb.New(noon)})
+				}
+				e.DeliveryId += strings.Repeat("x", n)
+				if _, err := r.events.ReceiveEvent(t.Context(), &schedulerv1.ReceiveEventRequest{Event: e}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		deliveries.Wait()
+		if len(r.all()) != 2 {
+			t.Errorf("built %v", r.all())
+		}
 	})
 }
 

@@ -109,6 +109,9 @@ func (s *Service) carryOut(ctx context.Context, event *eventv1.Event, intents []
 		if decided, err = decision(ctx, t, event); decided != nil || err != nil {
 			return err
 		}
+		if decided, err = t.replayed(ctx, event, all); decided != nil || err != nil {
+			return err
+		}
 		for n, p := range all {
 			of, err := s.plan(ctx, t, p, pulls[n])
 			if err != nil {
@@ -212,6 +215,13 @@ func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequ
 		return ignored(eventv1.Reason_REASON_STALE, "something newer is known of #%d", pull.number), nil
 	}
 	later := p.pull.GetUpdateTime().AsTime().After(pull.updated)
+	prior, err := t.stopped(ctx, p.intent, pull)
+	if err != nil {
+		return nil, err
+	}
+	if prior != nil {
+		return duplicate(prior), nil
+	}
 	if !stale {
 		pull.learn(p.intent)
 		if err := t.savePullRequest(ctx, pull); err != nil {
@@ -231,6 +241,23 @@ func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequ
 		err = s.supersede(ctx, t, p.intent, later, decided)
 	}
 	return decided, err
+}
+
+// stopped finds the build of what an event of a pull request tells, where the
+// event was heard of before and the build was cancelled. Another delivery of the
+// same does not undo that: only a delivery's body is signed. A merge happens once.
+func (t *tx) stopped(ctx context.Context, i intent, pull *pullRequest) (*build, error) {
+	if i.moment != merged && (i.moment != offered || !pull.knows(i)) {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	prior, err := t.newestContent(ctx, i)
+	if err != nil || prior == nil || prior.GetState() != schedulerv1.Build_STATE_CANCELLED {
+		return nil, err
+	}
+	if i.moment == offered && prior.GetReason() != schedulerv1.Build_REASON_CANCEL_ASKED {
+		return nil, nil //nolint:nilnil // it may have been superseded within the second, and come back
+	}
+	return prior, nil
 }
 
 // leaveBase cancels the tests of a pull request whose base is one that nothing is
@@ -268,11 +295,15 @@ func (s *Service) planAgain(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 			return ignored(eventv1.Reason_REASON_STALE, "build %s is the newer deploy of the same environment: roll back instead", newer), nil
 		}
 	}
-	prior, err := t.sameContent(ctx, p.intent)
+	prior, err := t.newestContent(ctx, p.intent)
 	switch {
 	case err != nil:
 		return nil, err
-	case prior == nil:
+	case prior != nil && p.event.GetCheckRun() != nil && prior.GetId() != p.build:
+		decided := ignored(eventv1.Reason_REASON_DUPLICATE, "build %s was run again already, as %s", p.build, prior.GetId())
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
 		p.retryOf = p.build
 		return s.planBuild(ctx, t, p)
 	case !ended(prior.GetState()):

@@ -255,6 +255,36 @@ func TestSupersededBuildIsCancelled(t *testing.T) {
 	})
 }
 
+// Another delivery of what was heard of before undoes no cancellation.
+func TestCancelledBuildStaysCancelledWhoeverRepeatsItsEvent(t *testing.T) {
+	for name, e := range map[string]*eventv1.Event{
+		"opened":                 opened(1, "aaa"),
+		"synchronize":            synchronize("aaa", "bbb", noon),
+		"new base":               rebased("main", "production", noon),
+		"merged into main":       mergedInto(1, "main", "m1"),
+		"merged into production": mergedInto(1, "production", "m1"),
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			r := sqliteRig(t)
+			r.start()
+			id := r.built(e)
+			if _, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: id}); err != nil {
+				t.Fatal(err)
+			}
+			r.becomes(id, schedulerv1.Build_STATE_CANCELLED)
+			if d := r.again(e); d.GetReason() != eventv1.Reason_REASON_DUPLICATE || !slices.Equal(d.GetBuildIds(), []string{id}) {
+				t.Errorf("%v", d)
+			}
+			if len(r.all()) != 1 {
+				t.Errorf("built %v", r.all())
+			}
+			if _, err := r.builds.RetryBuild(t.Context(), &schedulerv1.RetryBuildRequest{BuildId: id}); err != nil {
+				t.Errorf("a person wants it after all: %v", err)
+			}
+		})
+	}
+}
+
 func TestStaleEventSupersedesNothing(t *testing.T) {
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 	for name, c := range map[string]struct {

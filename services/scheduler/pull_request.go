@@ -38,6 +38,13 @@ func (p *pullRequest) stale(i intent) bool {
 	return left && !follows
 }
 
+// knows reports whether what an event tells was heard of before, and nothing since.
+func (p *pullRequest) knows(i intent) bool {
+	return i.pull.GetUpdateTime().AsTime().Equal(p.updated) && slices.Contains(p.moves, moveOf(i))
+}
+
+func moveOf(i intent) move { return move{i.event.GetPullRequest().GetBefore(), i.sha} }
+
 // learn takes up what an event tells that is not stale.
 func (p *pullRequest) learn(i intent) {
 	at := i.pull.GetUpdateTime().AsTime()
@@ -48,7 +55,7 @@ func (p *pullRequest) learn(i intent) {
 	if i.moment != offered {
 		return
 	}
-	if m := (move{i.event.GetPullRequest().GetBefore(), i.sha}); !slices.Contains(p.moves, m) {
+	if m := moveOf(i); !slices.Contains(p.moves, m) {
 		p.moves = append(p.moves, m)
 	}
 }
