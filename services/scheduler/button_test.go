@@ -159,6 +159,11 @@ func TestButtonsThatDoNothingSayWhy(t *testing.T) {
 	r := sqliteRig(t)
 	r.start()
 	test, deploy := r.built(opened(1, "aaa")), r.built(mergedInto(2, "main", "m1"))
+	orphan := opened(3, "fff")
+	pull(orphan).Head.Repository = nil // its fork was deleted
+	blocked := r.send(orphan).GetBuildIds()[0]
+	bot := pressedAt("aaa", test, "cancel")
+	bot.Sender.Type = eventv1.Account_TYPE_BOT
 	for name, c := range map[string]struct {
 		event  *eventv1.Event
 		reason eventv1.Reason
@@ -172,6 +177,10 @@ func TestButtonsThatDoNothingSayWhy(t *testing.T) {
 		"build of another":      {pressedAt("bbb", test, ""), eventv1.Reason_REASON_GONE, "ignored: the check run is of no build that is known here"},
 		"unknown button":        {pressedAt("aaa", test, "fix"), eventv1.Reason_REASON_ACTION_IGNORED, `ignored: there is no button "fix"`},
 		"approve no fork":       {pressedAt("aaa", test, "approve"), eventv1.Reason_REASON_NOT_ADDRESSED, "ignored: build " + test + " is not from a fork and needs no approval"},
+		"re-run, fork gone":     {pressedAt("fff", blocked, ""), eventv1.Reason_REASON_DUPLICATE, "ignored: fff waits for approval, as " + blocked},
+		"all checks, fork gone": {happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "fff"}), eventv1.Reason_REASON_DUPLICATE, "ignored: fff waits for approval, as " + blocked},
+		"all checks, running":   {happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "aaa"}), eventv1.Reason_REASON_DUPLICATE, "ignored: aaa is being built already, as " + test},
+		"pressed by a bot":      {bot, eventv1.Reason_REASON_NOT_ALLOWED, "ignored: ada has no write access to Acme/shop"},
 		"pressed by a reader":   {sentBy("eve", pressedAt("aaa", test, "rerun")), eventv1.Reason_REASON_NOT_ALLOWED, "ignored: eve has no write access to Acme/shop"},
 		"check run made":        {happened("check_run", "created", &eventv1.CheckRunEvent{HeadSha: "aaa", ExternalId: test}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action created"},
 		"suite requested":       {happened("check_suite", "requested", &eventv1.CheckSuiteEvent{HeadSha: "aaa"}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action requested"},
@@ -188,7 +197,8 @@ func TestButtonsThatDoNothingSayWhy(t *testing.T) {
 			}
 		})
 	}
-	if got := r.all(); len(got) != 2 || got[0].GetState() == schedulerv1.Build_STATE_CANCELLED || got[1].GetState() == schedulerv1.Build_STATE_CANCELLED {
+	got := r.all()
+	if len(got) != 3 || slices.ContainsFunc(got, func(b *schedulerv1.Build) bool { return b.GetState() == schedulerv1.Build_STATE_CANCELLED }) {
 		t.Errorf("%v", got)
 	}
 }

@@ -243,23 +243,6 @@ func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequ
 	return decided, err
 }
 
-// stopped finds the build of what an event of a pull request tells, where the
-// event was heard of before and the build was cancelled. Another delivery of the
-// same does not undo that: only a delivery's body is signed. A merge happens once.
-func (t *tx) stopped(ctx context.Context, i intent, pull *pullRequest) (*build, error) {
-	if i.moment != merged && (i.moment != offered || !pull.knows(i)) {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	prior, err := t.newestContent(ctx, i)
-	if err != nil || prior == nil || prior.GetState() != schedulerv1.Build_STATE_CANCELLED {
-		return nil, err
-	}
-	if i.moment == offered && prior.GetReason() != schedulerv1.Build_REASON_CANCEL_ASKED {
-		return nil, nil //nolint:nilnil // it may have been superseded within the second, and come back
-	}
-	return prior, nil
-}
-
 // leaveBase cancels the tests of a pull request whose base is one that nothing is
 // built for.
 func (s *Service) leaveBase(ctx context.Context, t *tx, p planned) (*eventv1.Decision, error) {
