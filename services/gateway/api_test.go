@@ -39,7 +39,8 @@ func TestJSONAPI(t *testing.T) {
 		{"GET", "/nothing", "", 404, `"code":5,"message":"there is nothing at /nothing"`},
 		{"GET", "/v1/listen", "", 405, `"code":12,"message":"GET is not possible at /v1/listen"`},
 		{"PUT", "/v1/status", "", 405, `"code":12,"message":"PUT is not possible at /v1/status"`},
-		{"POST", "/v1/builds/b1:cancel", adminToken, 501, `"code":12`},
+		{"POST", "/v1/builds/b1:cancel", "", 401, "this call needs the admin token"},
+		{"POST", "/v1/builds", adminToken, 501, `"code":12`},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, w.http.URL+c.path, http.NoBody)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -46,6 +47,16 @@ func (b *browser) text(selector string) string {
 		b.t.Fatal(err)
 	}
 	return text
+}
+
+// value is what a script comes to, as a text.
+func (b *browser) value(script string) string {
+	b.t.Helper()
+	value, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return value
 }
 
 // reads waits until the parts hold the text.
@@ -91,5 +102,86 @@ func TestDeliveriesPageAnswersWhyNothingWasBuilt(t *testing.T) {
 	b.reads("#said", "There are none.")
 	if kept, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.href + document.cookie + Object.keys(localStorage)")); err != nil || kept != w.http.URL+"/deliveries" {
 		t.Errorf("kept %q, %v", kept, err)
+	}
+}
+
+func listedBuilds() []*schedulerv1.Build {
+	var all []*schedulerv1.Build
+	for n := range 60 {
+		b := failedBuild()
+		b.Id, b.PullRequest, b.Title, b.CreateTime, b.Steps = fmt.Sprintf("b%d", n), int32(60-n), fmt.Sprintf("Change %d", 60-n), at(int64(-n)), nil
+		b.State = []schedulerv1.Build_State{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_STATE_PASSED, schedulerv1.Build_STATE_TIMED_OUT}[n%3]
+		all = append(all, b)
+	}
+	all[0].Title, all[0].Message = "<img src=x onerror=document.title=1>", "<b>"
+	all[1].Repository.Name = "shop"
+	return all
+}
+
+func TestBuildsPageListsWhatIsAskedFor(t *testing.T) {
+	b, w := newBrowser(t), onSQLite(t, nil)
+	w.rooms.builds.listed = listedBuilds()
+	b.do(chromedp.Navigate(w.http.URL + "/builds"))
+	b.do(chromedp.SendKeys("[name=token]", "wrong\r"))
+	b.reads("#said", "the admin token is wrong")
+	b.do(chromedp.SetValue("[name=token]", adminToken), chromedp.Click("form button"))
+	b.reads("#builds", "Change 11\n")
+	if got := b.text("#builds"); strings.Contains(got, "Change 10\n") || !strings.Contains(got, "<img src=x onerror=document.title=1>") {
+		t.Errorf("the first page: %s", got)
+	}
+	b.do(chromedp.Click("#more"))
+	b.reads("#builds", "Change 1\n")
+	if got := b.text("title"); got != "" && !strings.HasPrefix(got, "Builds") {
+		t.Errorf("a title ran: %q", got)
+	}
+
+	b.do(chromedp.SendKeys("[name=repository]", "acme/shop\r"))
+	kittest.Eventually(t, 20*time.Second, func() error {
+		if got := b.text("#builds .name"); got != "Change 59" {
+			return errors.New(got)
+		}
+		return nil
+	})
+	b.do(chromedp.SetValue("[name=states]", "STATE_FAILED"), chromedp.Click("form button"))
+	b.reads("#said", "There are none.")
+
+	// Its address may say what is wanted, and the tab keeps the token.
+	b.do(chromedp.Navigate(w.http.URL + "/builds?pull_request=58&states=STATE_TIMED_OUT&token=wrong"))
+	b.reads("#said", "pull_request needs the repository, as owner/name")
+	b.do(chromedp.Navigate(w.http.URL + "/builds?repository=acme/web&pull_request=58"))
+	b.reads("#builds .where", "acme/web #58 · deploy staging")
+	b.reads("#builds .state", "timed out")
+	if link := b.value(`document.querySelector("#builds a").pathname`); link != "/builds/b2" {
+		t.Errorf("it leads to %s", link)
+	}
+}
+
+func TestBuildIsSteeredFromItsPage(t *testing.T) {
+	w, b := onSQLite(t, nil), newBrowser(t) // which leaves first, and with it who watches
+	build := failedBuild()
+	build.State, build.EndTime, build.Action = schedulerv1.Build_STATE_BLOCKED, nil, schedulerv1.Build_ACTION_TEST
+	w.rooms.builds.build = build
+	page := w.http.URL + "/builds/b1"
+	hidden := `document.getElementById("steer").hidden`
+	b.do(chromedp.Navigate(page))
+	if b.value(hidden) != "true" {
+		t.Error("buttons for somebody without the token")
+	}
+	b.value(`sessionStorage.setItem("token", "wrong")`)
+	b.do(chromedp.Navigate(page), chromedp.Click("[data-do=approve]"))
+	b.reads("#said", "the admin token is wrong")
+	if b.text("#state strong") != "blocked" {
+		t.Error("approved by somebody without the token")
+	}
+
+	b.value(fmt.Sprintf(`sessionStorage.setItem("token", %q)`, adminToken))
+	b.do(chromedp.Navigate(page), chromedp.Click("[data-do=approve]"))
+	b.reads("#state", "queued")
+	b.do(chromedp.Click("[data-do=cancel]"))
+	b.reads("#state", "cancelled")
+	b.do(chromedp.Click("[data-do=retry]"))
+	b.reads("h1", "Mend the door again")
+	if at := b.value("location.pathname"); at != "/builds/b2" {
+		t.Errorf("at %s", at)
 	}
 }

@@ -64,6 +64,7 @@ func decodeCheckSuite(payload []byte) (*eventv1.Event, error) {
 		HeadBranch:   suite.GetHeadBranch(),
 		AppId:        suite.GetApp().GetID(),
 		PullRequests: numbers(suite.PullRequests),
+		UpdateTime:   timestamp(suite.UpdatedAt),
 	}}
 	return e, nil
 }

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -65,6 +66,7 @@ type Deps struct {
 	AllowedIPs     []string // "github", "any" or CIDRs
 	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
 	GitHubAPIURL   string   // "": https://api.github.com
+	GitHubURL      string   // of the pages that people see; "": https://github.com
 
 	TLS TLS
 
@@ -105,6 +107,7 @@ type Service struct {
 // New checks its settings and assembles the gateway. Nothing runs before Run.
 func New(deps Deps) (*Service, error) {
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
+	deps.GitHubURL = strings.TrimSuffix(cmp.Or(deps.GitHubURL, "https://github.com"), "/")
 	if deps.Tracer == nil {
 		deps.Tracer = tracenoop.NewTracerProvider()
 	}

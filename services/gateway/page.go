@@ -9,6 +9,8 @@ import (
 	"html/template"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,9 +47,11 @@ func newPages(deps Deps) (*pages, error) {
 		"took": func(b *schedulerv1.Build) string {
 			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
 		},
-		"short": func(sha string) string { return sha[:min(len(sha), 7)] },
-		"action": func(b *schedulerv1.Build) string {
-			return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetAction().String(), "ACTION_")), "_", " ")
+		"short":  func(sha string) string { return sha[:min(len(sha), 7)] },
+		"action": actionName,
+		"sure":   sure,
+		"github": func(b *schedulerv1.Build, parts ...any) string {
+			return address(deps.GitHubURL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
 		},
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
 	}).ParseFS(pageFiles, "page/*.html")
@@ -59,11 +63,14 @@ func newPages(deps Deps) (*pages, error) {
 
 func (p *pages) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
-	mux.HandleFunc("GET /deliveries", p.deliveries)
+	mux.HandleFunc("GET /deliveries", p.asking("deliveries.html"))
+	mux.HandleFunc("GET /builds", p.asking("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
 	mux.HandleFunc("GET /builds/{id}/log", p.log)
+	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
-		"forge.css": "text/css; charset=utf-8", "forge.js": "text/javascript; charset=utf-8", "deliveries.js": "text/javascript; charset=utf-8",
+		"forge.css": "text/css; charset=utf-8", "forge.js": script, "steer.js": script,
+		"list.js": script, "deliveries.js": script, "builds.js": script,
 	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
 			secure(w, kind)
@@ -99,9 +106,21 @@ func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
 }
 
-// deliveries is a page that asks the JSON API, with the token of whoever looks.
-func (p *pages) deliveries(w http.ResponseWriter, r *http.Request) {
-	p.render(w, r, http.StatusOK, "deliveries.html", nil)
+// asking is a page that asks the JSON API, with the token of whoever looks.
+func (p *pages) asking(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { p.render(w, r, http.StatusOK, name, nil) }
+}
+
+// address is that of a page below base; what its parts hold cannot leave it.
+func address(base string, parts ...any) string {
+	all := make([]string, 0, len(parts))
+	for _, part := range parts {
+		all = append(all, url.PathEscape(fmt.Sprint(part)))
+	}
+	if slices.Contains(all, "") || slices.Contains(all, ".") || slices.Contains(all, "..") {
+		return "" // there is no such page
+	}
+	return base + "/" + strings.Join(all, "/")
 }
 
 // trouble is a page that says why there is no other.
@@ -208,6 +227,19 @@ func (f flushing) Write(p []byte) (int, error) {
 
 func stateName(b *schedulerv1.Build) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetState().String(), "STATE_")), "_", " ")
+}
+
+func actionName(b *schedulerv1.Build) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetAction().String(), "ACTION_")), "_", " ")
+}
+
+// sure is what a button at a build asks about before it is believed; empty for
+// what changes nothing out there.
+func sure(b *schedulerv1.Build) string {
+	if name := actionName(b); strings.HasPrefix(name, "deploy ") {
+		return strings.Replace(name, " ", " to ", 1)
+	}
+	return ""
 }
 
 func stepName(s *schedulerv1.Step) string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,57 @@ func TestBuildPageTellsWhatLedToIt(t *testing.T) {
 	}
 }
 
+func TestBuildPageLeadsToGitHub(t *testing.T) {
+	for url, want := range map[string]string{"": "https://github.com", "https://github.example.org/": "https://github.example.org"} {
+		w := onSQLite(t, func(d *Deps) { d.GitHubURL = url })
+		w.rooms.builds.build = failedBuild()
+		_, body := w.get("/builds/b1?log=0")
+		for _, link := range []string{"/acme/web/pull/7", "/acme/web/commit/3f2a91c0ffee"} {
+			if !strings.Contains(body, `href="`+want+link+`"`) {
+				t.Errorf("no link to %s%s:\n%s", want, link, body)
+			}
+		}
+		pushed := failedBuild()
+		pushed.PullRequest, pushed.Repository.Name, pushed.Sha = 0, "..", "a/../../x"
+		w.rooms.builds.build = pushed
+		if _, body = w.get("/builds/b1?log=0"); strings.Contains(body, `href="`+want) {
+			t.Errorf("a link out of the repository:\n%s", body)
+		}
+	}
+}
+
+func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
+	w := onSQLite(t, nil)
+	for _, c := range []struct {
+		state   schedulerv1.Build_State
+		action  schedulerv1.Build_Action
+		buttons string
+	}{
+		{schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_ACTION_TEST, "cancel"},
+		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_PUSH, "cancel"},
+		{schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_ACTION_TEST, "approve cancel"},
+		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_STAGING, "retry"},
+		{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_ACTION_TEST, "retry"},
+		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION, "cancel: Cancel this deploy to production?"},
+		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_DEPLOY_STAGING, "retry: Run this deploy to staging again?"},
+	} {
+		b := failedBuild()
+		b.State, b.Action = c.state, c.action
+		if c.state < schedulerv1.Build_STATE_PASSED {
+			b.EndTime = nil
+		}
+		w.rooms.builds.build = b
+		_, body := w.get("/builds/b1?log=0")
+		var buttons []string
+		for _, found := range regexp.MustCompile(`data-do="(\w+)"(?: data-sure="([^"]*)")?`).FindAllStringSubmatch(body, -1) {
+			buttons = append(buttons, strings.TrimSuffix(found[1]+": "+found[2], ": "))
+		}
+		if got := strings.Join(buttons, " "); got != c.buttons || !strings.Contains(body, `<section id="steer" aria-label="Steer this build" hidden>`) {
+			t.Errorf("%v %v: buttons %q, want %q:\n%s", c.state, c.action, got, c.buttons, body)
+		}
+	}
+}
+
 func TestNothingInABuildBecomesMarkup(t *testing.T) {
 	const evil = `</pre><script>alert(1)</script><img src=x onerror=alert(1)>"'`
 	w := onSQLite(t, nil)
@@ -126,6 +178,7 @@ func TestPagesRunNothingForeign(t *testing.T) {
 	for path, kind := range map[string]string{
 		"/": "text/html", "/builds/b1": "text/html", "/builds/b1/log": "text/plain", "/builds/no": "text/html",
 		"/forge.css": "text/css", "/forge.js": "text/javascript", "/deliveries": "text/html", "/deliveries.js": "text/javascript",
+		"/builds": "text/html", "/builds.js": "text/javascript", "/list.js": "text/javascript", "/steer.js": "text/javascript",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+path, nil)
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -104,20 +107,82 @@ func (r reporterEvents) ReceiveEvent(_ context.Context, req *reporterv1.ReceiveE
 // builds plays the scheduler's BuildService.
 type builds struct {
 	schedulerv1.UnimplementedBuildServiceServer
-	build *schedulerv1.Build
-	log   string
-	err   error
-	left  chan struct{} // if there: WatchLog lasts until its call ends, and then says so
+	one    sync.Mutex // for build, while something steers it
+	build  *schedulerv1.Build
+	listed []*schedulerv1.Build // the newest first
+	log    string
+	err    error
+	left   chan struct{} // if there: WatchLog lasts until its call ends, and then says so
 }
 
 func (b *builds) GetBuild(_ context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
+	b.one.Lock()
+	defer b.one.Unlock()
 	if req.GetBuildId() != b.build.GetId() {
 		return nil, fault.Newf(fault.NotFound, "no build %s", req.GetBuildId())
 	}
 	return &schedulerv1.GetBuildResponse{Build: b.build}, nil
+}
+
+// ListBuilds filters as the scheduler does. A page token is where the page begins.
+func (b *builds) ListBuilds(_ context.Context, req *schedulerv1.ListBuildsRequest) (*schedulerv1.ListBuildsResponse, error) {
+	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
+		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
+	}
+	fits := slices.DeleteFunc(slices.Clone(b.listed), func(one *schedulerv1.Build) bool {
+		return (req.GetRepository() != "" && req.GetRepository() != one.GetRepository().GetOwner()+"/"+one.GetRepository().GetName()) ||
+			(req.GetPullRequest() != 0 && req.GetPullRequest() != one.GetPullRequest()) ||
+			(len(req.GetStates()) > 0 && !slices.Contains(req.GetStates(), one.GetState()))
+	})
+	from, _ := strconv.Atoi(req.GetPageToken())
+	const size = 50
+	answer := &schedulerv1.ListBuildsResponse{Builds: fits[from:min(from+size, len(fits))]}
+	if from+size < len(fits) {
+		answer.NextPageToken = strconv.Itoa(from + size)
+	}
+	return answer, nil
+}
+
+// What steers a build changes the one there is.
+func (b *builds) steer(id string, from, to schedulerv1.Build_State) (*schedulerv1.Build, error) {
+	b.one.Lock()
+	defer b.one.Unlock()
+	if id != b.build.GetId() || b.build.GetState() != from {
+		return nil, fault.Newf(fault.Conflict, "build %s is not %v", id, from)
+	}
+	changed := proto.CloneOf(b.build)
+	changed.State = to
+	if to == schedulerv1.Build_STATE_CANCELLED {
+		changed.EndTime = at(90)
+	}
+	if to == schedulerv1.Build_STATE_QUEUED && from == schedulerv1.Build_STATE_CANCELLED {
+		changed.Id, changed.RetryOf, changed.EndTime, changed.Title = "b2", id, nil, "Mend the door again"
+	}
+	b.build = changed
+	return changed, nil
+}
+
+func (b *builds) CancelBuild(_ context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
+	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_CANCELLED)
+	return &schedulerv1.CancelBuildResponse{Build: build}, err
+}
+
+func (b *builds) ApproveBuild(_ context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
+	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_STATE_QUEUED)
+	return &schedulerv1.ApproveBuildResponse{Build: build}, err
+}
+
+func (b *builds) RetryBuild(_ context.Context, req *schedulerv1.RetryBuildRequest) (*schedulerv1.RetryBuildResponse, error) {
+	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_STATE_QUEUED)
+	return &schedulerv1.RetryBuildResponse{Build: build}, err
+}
+
+func (b *builds) WatchBuild(_ *schedulerv1.WatchBuildRequest, out grpc.ServerStreamingServer[schedulerv1.WatchBuildResponse]) error {
+	<-out.Context().Done()
+	return nil
 }
 
 func (b *builds) WatchLog(req *schedulerv1.WatchLogRequest, out grpc.ServerStreamingServer[schedulerv1.WatchLogResponse]) error {
@@ -178,6 +243,11 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
+		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
+		schedulerv1.BuildService_ListBuilds_FullMethodName:                 {},
+		schedulerv1.BuildService_CancelBuild_FullMethodName:                {},
+		schedulerv1.BuildService_RetryBuild_FullMethodName:                 {},
+		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Log: deps.Log, Tracer: deps.Tracer})
 	w.gate.Register(server)

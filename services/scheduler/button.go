@@ -3,6 +3,8 @@ package scheduler
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -75,6 +77,40 @@ func (s *Service) pressed(ctx context.Context, event *eventv1.Event) (moment, []
 		return 0, nil, ignored(eventv1.Reason_REASON_GONE, "the check run is of no build that is known here"), nil
 	}
 	return wish, []*build{b}, nil, err
+}
+
+// replayed decides about a press at all checks of a commit that was heard of
+// before, by another delivery: only a delivery's body is signed. A press at a
+// single check run needs no such memory, since it names the build.
+func (t *tx) replayed(ctx context.Context, event *eventv1.Event, of []planned) (*eventv1.Decision, error) {
+	suite := event.GetCheckSuite()
+	if suite.GetUpdateTime() == nil {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	known, err := t.knowsSuite(ctx, event)
+	if !known || err != nil {
+		return nil, err
+	}
+	decided := ignored(eventv1.Reason_REASON_DUPLICATE, "all checks of %s were run again already", short(suite.GetHeadSha()))
+	for _, p := range of {
+		decided.BuildIds = append(decided.BuildIds, p.build)
+	}
+	return decided, nil
+}
+
+// knowsSuite reports whether a check suite was heard of as it is in the event, or
+// later, and else remembers it for as long as there are builds of its commit.
+func (t *tx) knowsSuite(ctx context.Context, event *eventv1.Event) (bool, error) {
+	suite := event.GetCheckSuite()
+	var id int64
+	err := t.QueryRowContext(ctx, `INSERT INTO check_suites (repository_id, suite_id, sha, update_time) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (repository_id, suite_id) DO UPDATE SET update_time = excluded.update_time
+		WHERE check_suites.update_time < excluded.update_time RETURNING suite_id`,
+		event.GetRepository().GetId(), suite.GetCheckSuiteId(), suite.GetHeadSha(), sqldb.Micros(suite.GetUpdateTime().AsTime())).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return false, err
 }
 
 // again is the intent that a build was made for, asked for once more.

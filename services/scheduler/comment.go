@@ -46,6 +46,9 @@ func (s *Service) intendComment(ctx context.Context, event *eventv1.Event) (inte
 		return intent{}, ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is not on a pull request"), nil
 	case !ok:
 		return intent{}, ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is no command"), nil
+	case s.BuildRetention > 0 && comment.GetCreateTime() != nil && s.Now().Sub(comment.GetCreateTime().AsTime()) >= s.BuildRetention:
+		// Whether it was carried out at the time is not known any more.
+		return intent{}, ignored(eventv1.Reason_REASON_STALE, "the comment is older than what is kept here"), nil
 	}
 	read := s.readers()[name]
 	if read == nil {

@@ -77,6 +77,26 @@ func TestCommentsAreDecided(t *testing.T) {
 			comment: commentBy("ada", "/forge retest"), pull: func(p *eventv1.PullRequest) { p.Base.Ref = "feature/x" },
 			reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: base branch is feature/x",
 		},
+		"retest of a draft": {
+			comment: commentBy("ada", "/forge retest"), pull: func(p *eventv1.PullRequest) { p.Draft = true },
+			reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c is being built already, as ",
+		},
+		"retest of a fork that is gone": {
+			comment: commentBy("ada", "/forge retest"), pull: func(p *eventv1.PullRequest) { p.Head.Repository = nil },
+			reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c waits for approval, as ",
+		},
+		"approve a fork that is gone": {
+			comment: commentBy("ada", "/forge approve 3f2a91c"), pull: func(p *eventv1.PullRequest) { p.Head.Repository = nil },
+			reason: eventv1.Reason_REASON_APPROVED, text: "approved: 3f2a91c by ada",
+		},
+		"approve into another branch": {
+			comment: commentBy("ada", "/forge approve 3f2a91c"), pull: func(p *eventv1.PullRequest) { ofEve(p); p.Base.Ref = "feature/x" },
+			reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: base branch is feature/x",
+		},
+		"deleted": {
+			comment: change(commentBy("ada", "/forge retest"), func(e *eventv1.Event) { e.Action = "deleted" }),
+			reason:  eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: action deleted",
+		},
 		"by a bot": {
 			comment: change(commentBy("ada", "/forge retest"), func(e *eventv1.Event) { e.GetIssueComment().Author.Type = eventv1.Account_TYPE_BOT }),
 			reason:  eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: ada has no write access to Acme/shop",
@@ -109,6 +129,9 @@ func TestCommentsAreDecided(t *testing.T) {
 			d := r.send(c.comment)
 			if d.GetReason() != c.reason || !strings.HasPrefix(d.GetText(), c.text) {
 				t.Errorf("decided %v %q, want %v %q", d.GetReason(), d.GetText(), c.reason, c.text)
+			}
+			if again := r.again(c.comment); again.GetReason() != c.reason || !strings.HasPrefix(again.GetText(), c.text) {
+				t.Errorf("in another delivery: %v", again)
 			}
 			if len(r.all()) != before {
 				t.Errorf("built %v", r.all())

@@ -14,7 +14,9 @@
 //
 // What is built once stays built: the same commit for the same purpose is built
 // again only where that build was cancelled, or a person asks. A rerun is a build
-// of its own, so that an end stays an end.
+// of its own, so that an end stays an end. A merge, a press of a button and a
+// comment are one wish each, whichever deliveries tell of them: GitHub signs what
+// a delivery holds, not its id.
 //
 // Who may ask, GitHub says at that moment; what an event tells of it can be
 // stale. A fork's commit runs once somebody with write access stands for it: its

@@ -109,6 +109,9 @@ func (s *Service) carryOut(ctx context.Context, event *eventv1.Event, intents []
 		if decided, err = decision(ctx, t, event); decided != nil || err != nil {
 			return err
 		}
+		if decided, err = t.replayed(ctx, event, all); decided != nil || err != nil {
+			return err
+		}
 		for n, p := range all {
 			of, err := s.plan(ctx, t, p, pulls[n])
 			if err != nil {
@@ -212,6 +215,13 @@ func (s *Service) planPull(ctx context.Context, t *tx, p planned, pull *pullRequ
 		return ignored(eventv1.Reason_REASON_STALE, "something newer is known of #%d", pull.number), nil
 	}
 	later := p.pull.GetUpdateTime().AsTime().After(pull.updated)
+	prior, err := t.stopped(ctx, p.intent, pull)
+	if err != nil {
+		return nil, err
+	}
+	if prior != nil {
+		return duplicate(prior), nil
+	}
 	if !stale {
 		pull.learn(p.intent)
 		if err := t.savePullRequest(ctx, pull); err != nil {
@@ -268,11 +278,15 @@ func (s *Service) planAgain(ctx context.Context, t *tx, p planned) (*eventv1.Dec
 			return ignored(eventv1.Reason_REASON_STALE, "build %s is the newer deploy of the same environment: roll back instead", newer), nil
 		}
 	}
-	prior, err := t.sameContent(ctx, p.intent)
+	prior, err := t.newestContent(ctx, p.intent)
 	switch {
 	case err != nil:
 		return nil, err
-	case prior == nil:
+	case prior != nil && p.event.GetCheckRun() != nil && prior.GetId() != p.build:
+		decided := ignored(eventv1.Reason_REASON_DUPLICATE, "build %s was run again already, as %s", p.build, prior.GetId())
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
 		p.retryOf = p.build
 		return s.planBuild(ctx, t, p)
 	case !ended(prior.GetState()):

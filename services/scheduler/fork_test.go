@@ -142,7 +142,7 @@ func TestRetestApprovesNothing(t *testing.T) {
 				return answer.GetBuild().GetId()
 			},
 			func() string {
-				return r.send(happened("check_run", "rerequested", &eventv1.CheckRunEvent{HeadSha: "bbb", ExternalId: blocked})).GetBuildIds()[0]
+				return r.send(pressedAt("bbb", r.all()[0].GetId(), "")).GetBuildIds()[0]
 			},
 			func() string {
 				return r.send(happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{HeadSha: "bbb"})).GetBuildIds()[0]

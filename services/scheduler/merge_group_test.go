@@ -29,10 +29,15 @@ func TestMergeGroupsAreBuiltLikePullRequests(t *testing.T) {
 	}{
 		"into main":       {group("checks_requested", "main", "aaa"), eventv1.Reason_REASON_BUILT, "built", "forge/test"},
 		"into production": {group("checks_requested", "production", "aaa"), eventv1.Reason_REASON_BUILT, "built", "forge/staging"},
-		"into another":    {group("checks_requested", "feature/x", "aaa"), eventv1.Reason_REASON_BRANCH_IGNORED, "ignored: base branch is feature/x", ""},
-		"another action":  {group("dreamt_of", "main", "aaa"), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action dreamt_of", ""},
-		"without a head":  {without(func(g *eventv1.MergeGroupEvent) { g.HeadSha = "" }), eventv1.Reason_REASON_MALFORMED, "malformed: a merge_group without a repository, a head or a base", ""},
-		"without a base":  {without(func(g *eventv1.MergeGroupEvent) { g.BaseRef = "" }), eventv1.Reason_REASON_MALFORMED, "malformed: a merge_group without a repository, a head or a base", ""},
+		"by a bot": {func() *eventv1.Event {
+			e := group("checks_requested", "main", "aaa")
+			e.Sender = &eventv1.Account{Login: "github-merge-queue[bot]", Type: eventv1.Account_TYPE_BOT}
+			return e
+		}(), eventv1.Reason_REASON_BUILT, "built", "forge/test"},
+		"into another":   {group("checks_requested", "feature/x", "aaa"), eventv1.Reason_REASON_BRANCH_IGNORED, "ignored: base branch is feature/x", ""},
+		"another action": {group("dreamt_of", "main", "aaa"), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action dreamt_of", ""},
+		"without a head": {without(func(g *eventv1.MergeGroupEvent) { g.HeadSha = "" }), eventv1.Reason_REASON_MALFORMED, "malformed: a merge_group without a repository, a head or a base", ""},
+		"without a base": {without(func(g *eventv1.MergeGroupEvent) { g.BaseRef = "" }), eventv1.Reason_REASON_MALFORMED, "malformed: a merge_group without a repository, a head or a base", ""},
 		"destroyed, never asked for": {
 			group("destroyed", "main", "aaa"), eventv1.Reason_REASON_NOTHING_TO_RUN,
 			"ignored: the merge group was destroyed, and nothing of it was queued or running", "",

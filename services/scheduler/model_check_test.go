@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
@@ -200,6 +201,26 @@ func (m *model) checkEnvironments(builds []*build, byID map[string]*build, attem
 			if where := deploysTo(newest); mergeOf(newest.GetSha()) != m.frontier[where] {
 				m.t.Errorf("%s: the newest is %s, it was merge%d", where, newest.GetSha(), m.frontier[where])
 			}
+		}
+	}
+}
+
+// checkPress: one press has builds made once, whichever deliveries tell of it.
+func (m *model) checkPress(e *eventv1.Event, d *eventv1.Decision) {
+	if d.GetReason() != eventv1.Reason_REASON_BUILT && d.GetReason() != eventv1.Reason_REASON_BLOCKED {
+		return
+	}
+	what := fmt.Sprintf("all checks of %s at %v", e.GetCheckSuite().GetHeadSha(), e.GetCheckSuite().GetUpdateTime().AsTime())
+	if run := e.GetCheckRun(); run != nil {
+		what = "a rerun of " + run.GetExternalId()
+	}
+	if by := m.presses[what]; by != "" && by != e.GetDeliveryId() {
+		m.t.Errorf("%s and %s had something built of one press: %v", by, e.GetDeliveryId(), d)
+	}
+	m.presses[what] = e.GetDeliveryId()
+	for _, b := range m.builds() {
+		if slices.Contains(d.GetBuildIds(), b.GetId()) {
+			m.asked[contentOf(b)] = true
 		}
 	}
 }

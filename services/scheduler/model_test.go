@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -136,6 +137,8 @@ type model struct {
 	told         map[string]*reporterv1.ReportRequest // the newest, by target
 	away         bool                                 // the reporter is
 	asked        map[string]bool                      // contents that somebody wanted again
+	pressed      []*eventv1.Event                     // those of delivered that are presses
+	presses      map[string]string                    // buttons that had something built, and by which delivery
 	claimed      []start                              // by loops that have not come further
 	stopping     []stop
 	unsure       bool // GitHub does not compare
@@ -228,6 +231,7 @@ func (m *model) play(seed uint64) {
 	m.log, m.pending, m.delivered, m.decisions = nil, nil, nil, map[string]*eventv1.Decision{}
 	m.repositories, m.merges, m.pulls, m.heads = 1+m.random.Int64N(2), 0, 0, map[int]int{}
 	m.groups, m.told, m.away, m.asked = 0, map[string]*reporterv1.ReportRequest{}, false, map[string]bool{}
+	m.pressed, m.presses = nil, map[string]string{}
 	m.delay = []int{1, 3, 100}[m.random.IntN(3)]
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
 		m.repositories = 1
@@ -273,7 +277,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.write(m.t.Context(), func(ctx context.Context, t *tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites"} {
 			if err := t.exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
@@ -310,6 +314,7 @@ func modelActions() []modelAction {
 		{"a build is cancelled", 2, (*model).cancel},
 		{"a build is approved", 3, (*model).approve},
 		{"a build is wanted again", 2, (*model).retry},
+		{"a button is pressed", 4, (*model).press},
 		{"news are told", 8, (*model).tellNews},
 		{"the reporter changes", 2, func(m *model) { m.away = !m.away }},
 		{"an environment is frozen", 2, (*model).freeze},
@@ -412,6 +417,35 @@ func (m *model) receive(e *eventv1.Event) {
 		m.t.Errorf("%s was decided %v, now %v", e.GetDeliveryId(), before, answer.GetDecision())
 	}
 	m.decisions[e.GetDeliveryId()] = answer.GetDecision()
+	if e.GetCheckRun() != nil || e.GetCheckSuite() != nil {
+		m.checkPress(e, answer.GetDecision())
+	}
+}
+
+// press presses a button at some build's check run, or at all checks of its
+// commit; or somebody sends an earlier press again, as another delivery.
+func (m *model) press() {
+	builds := m.builds()
+	if len(builds) == 0 {
+		return
+	}
+	if len(m.pressed) > 0 && m.random.IntN(2) == 0 {
+		e := proto.CloneOf(m.pressed[m.random.IntN(len(m.pressed))])
+		e.DeliveryId += fmt.Sprintf("-replayed-%d", m.steps)
+		m.receive(e)
+		return
+	}
+	b := builds[m.random.IntN(len(builds))]
+	e := pressedAt(b.GetSha(), b.GetId(), []string{"", "rerun", "cancel"}[m.random.IntN(3)])
+	if m.random.IntN(2) == 0 {
+		e = happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{
+			CheckSuiteId: int64(crc32.ChecksumIEEE([]byte(b.GetSha()))), HeadSha: b.GetSha(),
+			UpdateTime: timestamppb.New(noon.Add(time.Duration(len(m.delivered)) * time.Second)),
+		})
+	}
+	e.DeliveryId, e.Repository = fmt.Sprintf("press-%d-%s", len(m.delivered), b.GetId()), b.GetRepository()
+	m.delivered, m.pressed = append(m.delivered, e), append(m.pressed, e)
+	m.receive(e)
 }
 
 func (m *model) claim() {

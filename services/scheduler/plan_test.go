@@ -1,17 +1,14 @@
 package scheduler
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -39,7 +36,10 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 	}
 	action := func(name string) change { return func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { e.Action = name } }
 	merge := func(name string) change {
-		return func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { proto.Merge(e, mergedInto(1, name, "ccc")) }
+		return func(e *eventv1.Event, _ *fakeConfig, _ *Deps) {
+			proto.Merge(e, mergedInto(1, name, "ccc"))
+			pull(e).Open = false // which Merge leaves out
+		}
 	}
 	answer := func(sha string, a *configv1.GetBuildConfigResponse) change {
 		return func(_ *eventv1.Event, c *fakeConfig, _ *Deps) { c.set(sha, a) }
@@ -53,9 +53,23 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 			e.Action, e.GetPullRequest().PreviousBaseRef = "edited", from
 		}
 	}
+	draft := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Draft = true }
+	gone := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head.Repository = nil }
+	bot := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) {
+		e.Sender = &eventv1.Account{Login: "renovate[bot]", Type: eventv1.Account_TYPE_BOT}
+		pull(e).Author, pull(e).MergedBy = e.GetSender(), e.GetSender()
+	}
+	closed := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Open = false }
+	branches := func(integration, production []string) change {
+		return func(_ *eventv1.Event, _ *fakeConfig, d *Deps) {
+			d.IntegrationBranches, d.ProductionBranches = integration, production
+		}
+	}
 	bare := &configv1.BuildConfig{Image: "busybox", Execute: usual().GetExecute()}
 	forbidden := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Forbidden{Forbidden: &configv1.ConfigForbidden{Message: "the App may not read contents"}}}
 
+	rehearsed := usual()
+	rehearsed.Staging = &configv1.Job{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
 	unmatched := &configv1.GetBuildConfigResponse{Outcome: valid(usual()).GetOutcome(), NoMatchingPaths: true}
 
 	const typo = `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`
@@ -72,18 +86,40 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 		{"reopened", []change{action("reopened")}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
 		{"synchronize", []change{action("synchronize")}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
 		{"edited with a new base", []change{edited("feature/x")}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
-		{"a draft", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Draft = true }}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
-		{"by a bot", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) {
-			pull(e).Author = &eventv1.Account{Type: eventv1.Account_TYPE_BOT}
-		}}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"a draft", []change{draft}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"by a bot", []change{bot}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"into master where it is named", []change{base("master"), branches([]string{"main", "master"}, nil)}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
+
 		{"into production, no staging", []change{base("production")}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"into production", []change{base("production"), answer("aaa", valid(rehearsed))}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"reopened into production", []change{base("production"), action("reopened")}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"synchronize into production", []change{base("production"), action("synchronize")}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"edited into production", []change{base("production"), edited("main")}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"a draft into production", []change{base("production"), draft}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"by a bot into production", []change{base("production"), bot}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"into live, which is production", []change{base("live"), branches([]string{"main"}, []string{"live"})}, "built", "forge/staging", "aaa", schedulerv1.Build_STATE_STARTING, false},
+
 		{"merged into main", []change{merge("main")}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
+		{"merged into main by a bot", []change{merge("main"), bot}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
+		{"merged into main, fork gone", []change{merge("main"), gone}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
 		{"merged into production", []change{merge("production")}, "built", "forge/deploy-production", "ccc", schedulerv1.Build_STATE_STARTING, false},
+		{"merged into production by a bot", []change{merge("production"), bot}, "built", "forge/deploy-production", "ccc", schedulerv1.Build_STATE_STARTING, false},
+		{"merged into production, fork gone", []change{merge("production"), gone}, "built", "forge/deploy-production", "ccc", schedulerv1.Build_STATE_STARTING, false},
 
 		{"labeled", []change{action("labeled")}, "ignored: action labeled", "", "", 0, false},
+		{"labeled into production", []change{base("production"), action("labeled")}, "ignored: action labeled", "", "", 0, false},
+		{"labeled after the merge", []change{merge("main"), action("labeled")}, "ignored: action labeled", "", "", 0, false},
+		{"edited after the merge", []change{merge("production"), edited("main")}, "ignored: action edited", "", "", 0, false},
+		{"ready for review", []change{action("ready_for_review")}, "ignored: action ready_for_review", "", "", 0, false},
+		{"converted to draft", []change{draft, action("converted_to_draft")}, "ignored: action converted_to_draft", "", "", 0, false},
+		{"added to the merge queue", []change{action("enqueued")}, "ignored: action enqueued", "", "", 0, false},
 		{"edited title", []change{action("edited")}, "ignored: action edited", "", "", 0, false},
-		{"new base while closed", []change{edited("dev"), func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Open = false }}, "ignored: action edited", "", "", 0, false},
+		{"new base while closed", []change{edited("dev"), closed}, "ignored: action edited", "", "", 0, false},
 		{"into another branch", []change{base("feature/x")}, "ignored: base branch is feature/x", "", "", 0, false},
+		{"into a branch called almost so", []change{base("main2")}, "ignored: base branch is main2", "", "", 0, false},
+		{"into a branch called so in capitals", []change{base("Main")}, "ignored: base branch is Main", "", "", 0, false},
+		{"into master where it is not named", []change{base("master")}, "ignored: base branch is master", "", "", 0, false},
+		{"edited into another branch", []change{base("feature/x"), edited("main")}, "ignored: base branch is feature/x", "", "", 0, false},
 		{"merged into another branch", []change{merge("feature/x")}, "ignored: base branch is feature/x", "", "", 0, false},
 		{"closed, nothing there", []change{action("closed")}, "ignored: closed without a merge, and nothing of it was queued or running", "", "", 0, false},
 		{"merged without a commit", []change{merge("main"), func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).MergeCommitSha = "" }}, "malformed: merged without a merge commit", "", "", 0, false},
@@ -113,9 +149,18 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 		{"merged, no matching paths", []change{merge("main"), answer("ccc", unmatched)}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
 
 		{"a fork", []change{fork}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
-		{"a fork that is gone", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head.Repository = nil }}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork into production", []change{fork, base("production")}, "blocked: comes from a fork and needs approval", "forge/staging", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork's draft", []change{fork, draft}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork by a bot", []change{fork, bot}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork into another branch", []change{fork, base("feature/x")}, "ignored: base branch is feature/x", "", "", 0, false},
+		{"a fork that is gone", []change{gone}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork that is gone into production", []change{gone, base("production")}, "blocked: comes from a fork and needs approval", "forge/staging", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork that is gone, reopened", []change{gone, action("reopened")}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
+		{"a fork that is gone, new base", []change{gone, edited("feature/x")}, "blocked: comes from a fork and needs approval", "forge/test", "aaa", schedulerv1.Build_STATE_BLOCKED, false},
 		{"a fork, policy run", []change{fork, policy("run")}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
+		{"a fork that is gone, policy run", []change{gone, policy("run")}, "built", "forge/test", "aaa", schedulerv1.Build_STATE_STARTING, false},
 		{"a fork, policy never", []change{fork, policy("never")}, "ignored: pull requests from forks are not built here", "", "", 0, false},
+		{"a fork that is gone, policy never", []change{gone, policy("never")}, "ignored: pull requests from forks are not built here", "", "", 0, false},
 		{"a fork's merge", []change{merge("main"), fork, policy("never")}, "built", "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_STARTING, false},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -131,6 +176,13 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 			}
 			if again := r.send(e); !proto.Equal(again, d) {
 				t.Errorf("decided again as %v, first %v", again, d)
+			}
+			again := r.again(e)
+			if c.context == "" && again.GetText() != c.text {
+				t.Errorf("in another delivery: %v", again)
+			}
+			if c.context != "" && (again.GetReason() != eventv1.Reason_REASON_DUPLICATE || !slices.Equal(again.GetBuildIds(), d.GetBuildIds())) {
+				t.Errorf("in another delivery: %v", again)
 			}
 			list, err := r.builds.ListBuilds(t.Context(), &schedulerv1.ListBuildsRequest{})
 			if err != nil {
@@ -219,166 +271,62 @@ func TestSameContentIsBuiltOnce(t *testing.T) {
 	})
 }
 
-func TestSupersededBuildIsCancelled(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		running := r.built(opened(1, "aaa"))
-		u := r.attach(r.spec(running, 1).Runner.Token)
-		other := r.built(opened(2, "zzz"))
-		newer := r.built(synchronize("aaa", "3f2a91c0000", noon.Add(time.Minute)))
-		if told := u.recv().GetCancel().GetMessage(); told != "Superseded by 3f2a91c" {
-			t.Errorf("the runner was told %q", told)
-		}
-		u.send(over(1, schedulerv1.Ended_CAUSE_CANCELLED))
-		b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_CANCELLED)
-		if b.GetReason() != schedulerv1.Build_REASON_SUPERSEDED || b.GetMessage() != "Superseded by 3f2a91c" || b.GetSupersededBy() != newer {
-			t.Errorf("%v", b)
-		}
-		newest := r.built(synchronize("3f2a91c0000", "ddd", noon.Add(2*time.Minute)))
-		if b := r.becomes(newer, schedulerv1.Build_STATE_CANCELLED); b.GetSupersededBy() != newest {
-			t.Errorf("%v", b)
-		}
-		if b := r.build(other); b.GetState() == schedulerv1.Build_STATE_CANCELLED {
-			t.Error("the build of another pull request was cancelled")
-		}
-		// Cancelled content may be built again: the branch went back to aaa.
-		again := r.built(synchronize("ddd", "aaa", noon.Add(3*time.Minute)))
-		if again == running {
-			t.Error("a cancelled build came back")
-		}
-		r.becomes(newest, schedulerv1.Build_STATE_CANCELLED)
-		kittest.Eventually(t, patience, func() error {
-			if b := r.reporter.shows("aaa", "forge/test").GetBuild(); b.GetState() == schedulerv1.Build_STATE_CANCELLED {
-				return fmt.Errorf("aaa still shows the build that was cancelled: %v", b)
-			}
-			return nil
-		})
-	})
-}
-
-func TestStaleEventSupersedesNothing(t *testing.T) {
-	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
-	for name, c := range map[string]struct {
-		events []*eventv1.Event
-		alive  string // the sha whose build must not be cancelled
+func TestPullRequestIntoProductionRunsStagingOrElseExecute(t *testing.T) {
+	rehearsed := usual()
+	rehearsed.Staging = &configv1.Job{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
+	for _, c := range []struct {
+		base   string
+		config *configv1.BuildConfig
+		first  string // step
 	}{
-		"older by time":               {[]*eventv1.Event{synchronize("b", "c", at(9)), synchronize("a", "b", at(5))}, "c"},
-		"in order within one second":  {[]*eventv1.Event{opened(1, "a"), synchronize("a", "b", noon), synchronize("b", "c", noon)}, "c"},
-		"reversed within one second":  {[]*eventv1.Event{synchronize("b", "c", noon), synchronize("a", "b", noon), opened(1, "a")}, "c"},
-		"shuffled within one second":  {[]*eventv1.Event{synchronize("b", "c", noon), opened(1, "a"), synchronize("a", "b", noon)}, "c"},
-		"shuffled otherwise":          {[]*eventv1.Event{opened(1, "a"), synchronize("b", "c", noon), synchronize("a", "b", noon)}, "c"},
-		"there and back in a second":  {[]*eventv1.Event{opened(1, "a"), synchronize("a", "b", noon), synchronize("b", "a", noon)}, "a"},
-		"an old close after a reopen": {[]*eventv1.Event{reopened("a", at(9)), closed("a", at(5))}, "a"},
+		{"main", rehearsed, "vet"},
+		{"production", rehearsed, "rehearse"},
+		{"production", usual(), "vet"},
 	} {
-		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
-			r := sqliteRig(t)
-			r.start()
-			for n, e := range c.events {
-				e.DeliveryId = strings.Repeat("d", n+1)
-				r.send(e)
-			}
-			list, err := r.builds.ListBuilds(t.Context(), &schedulerv1.ListBuildsRequest{Sha: c.alive})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(list.GetBuilds()) == 0 || list.GetBuilds()[0].GetState() == schedulerv1.Build_STATE_CANCELLED {
-				t.Errorf("builds of the newest head: %v", list.GetBuilds())
-			}
-		})
+		r := sqliteRig(t)
+		r.start()
+		r.config.set("aaa", valid(c.config))
+		e := opened(1, "aaa")
+		pull(e).Base.Ref = c.base
+		if steps := r.build(r.built(e)).GetSteps(); steps[0].GetName() != c.first {
+			t.Errorf("into %s: %v, want %s first", c.base, steps, c.first)
+		}
 	}
 }
 
-func reopened(sha string, at time.Time) *eventv1.Event {
-	e := opened(1, sha)
-	e.Action, e.DeliveryId, pull(e).UpdateTime = "reopened", "reopened-"+sha, timestamppb.New(at)
-	return e
-}
-
-func closed(sha string, at time.Time) *eventv1.Event {
-	e := opened(1, sha)
-	e.Action, e.DeliveryId, pull(e).Open, pull(e).UpdateTime = "closed", "closed-"+sha, false, timestamppb.New(at)
-	return e
-}
-
-func TestLateEventOfAClosedPullRequestBuildsNothing(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		id := r.built(opened(1, "aaa"))
-		if d := r.send(closed("aaa", noon.Add(time.Minute))); d.GetReason() != eventv1.Reason_REASON_CANCELLED || !slices.Equal(d.GetBuildIds(), []string{id}) {
-			t.Errorf("%v", d)
-		}
-		if b := r.becomes(id, schedulerv1.Build_STATE_CANCELLED); b.GetReason() != schedulerv1.Build_REASON_PULL_REQUEST_CLOSED {
-			t.Errorf("%v", b)
-		}
-		if d := r.send(synchronize("aaa", "bbb", noon.Add(time.Minute))); d.GetReason() != eventv1.Reason_REASON_STALE {
-			t.Errorf("%v", d)
-		}
-		if again := r.built(reopened("aaa", noon.Add(2*time.Minute))); again == id {
-			t.Error("a cancelled build came back")
-		}
-	})
-}
-
-// rebased is the pull request of opened(1, "aaa") with another base than before.
-func rebased(from, to string, at time.Time) *eventv1.Event {
-	e := opened(1, "aaa")
-	e.Action, e.DeliveryId = "edited", "edited-"+from+"-"+to
-	e.GetPullRequest().PreviousBaseRef, pull(e).Base.Ref, pull(e).UpdateTime = from, to, timestamppb.New(at)
-	return e
-}
-
-func TestNewBaseReplacesTheTest(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		test := r.built(opened(1, "aaa"))
-		staging := r.built(rebased("main", "production", noon.Add(time.Minute)))
-		if b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_CANCELLED); b.GetId() != test || b.GetMessage() != "Superseded: base branch is production" {
-			t.Errorf("%v", b)
-		}
-		if b := r.build(staging); b.GetAction() != schedulerv1.Build_ACTION_STAGING || b.GetBaseRef() != "production" {
-			t.Errorf("%v", b)
-		}
-		again := r.built(rebased("production", "main", noon.Add(2*time.Minute)))
-		r.shown("aaa", "forge/staging", schedulerv1.Build_STATE_CANCELLED)
-		if b := r.becomes(again, schedulerv1.Build_STATE_STARTING); b.GetAction() != schedulerv1.Build_ACTION_TEST || again == test {
-			t.Errorf("%v", b)
-		}
-	})
-}
-
-func TestBaseThatNothingIsBuiltForEndsTheTests(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		first := r.built(opened(1, "aaa"))
-		u := r.attach(r.spec(first, 1).Runner.Token)
-		other, deploy := r.built(opened(2, "aaa")), r.built(mergedInto(3, "main", "m1"))
-		away := rebased("main", "feature/x", noon.Add(time.Minute))
-		d := r.send(away)
-		if d.GetReason() != eventv1.Reason_REASON_CANCELLED || d.GetText() != "cancelled: base branch is feature/x" || !slices.Equal(d.GetBuildIds(), []string{first}) {
-			t.Errorf("%v", d)
-		}
-		if told := u.recv().GetCancel().GetMessage(); told != "base branch is feature/x" {
-			t.Errorf("the runner was told %q", told)
-		}
-		u.send(over(1, schedulerv1.Ended_CAUSE_CANCELLED))
-		if b := r.becomes(first, schedulerv1.Build_STATE_CANCELLED); b.GetReason() != schedulerv1.Build_REASON_BASE_CHANGED {
-			t.Errorf("%v", b)
-		}
-		for _, id := range []string{other, deploy} {
-			if b := r.build(id); b.GetState() == schedulerv1.Build_STATE_CANCELLED {
-				t.Errorf("cancelled: %v", b)
+// What is in none of the tables is stored and ignored.
+func TestWhatBringsNothingIsIgnored(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	other := func(name, action string) *eventv1.Event {
+		e := happened(name, action, nil)
+		e.Payload = &eventv1.Event_Other{Other: &eventv1.OtherEvent{Json: []byte("{}")}}
+		return e
+	}
+	for _, c := range []struct {
+		event  *eventv1.Event
+		reason eventv1.Reason
+		text   string
+	}{
+		{other("star", "created"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for star"},
+		{other("issues", "opened"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for issues"},
+		{other("status", ""), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for status"},
+		{other("create", ""), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for create"},
+		{other("release", "published"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for release"},
+		{other("pull_request_review", "submitted"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for pull_request_review"},
+		{other("pull_request_target", "opened"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for pull_request_target"},
+		{other("workflow_run", "completed"), eventv1.Reason_REASON_EVENT_IGNORED, "ignored: nothing is built for workflow_run"},
+		{happened("check_run", "completed", &eventv1.CheckRunEvent{HeadSha: "aaa"}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action completed"},
+		{happened("check_suite", "completed", &eventv1.CheckSuiteEvent{HeadSha: "aaa"}), eventv1.Reason_REASON_ACTION_IGNORED, "ignored: action completed"},
+		{happened("installation", "suspend", nil), eventv1.Reason_REASON_NOTED, "noted: config keeps the installations"},
+	} {
+		for range 2 { // in another delivery, too
+			if d := r.again(c.event); d.GetReason() != c.reason || d.GetText() != c.text || len(d.GetBuildIds()) != 0 {
+				t.Errorf("%s %s: %v, want %v %q", c.event.GetName(), c.event.GetAction(), d, c.reason, c.text)
 			}
 		}
-		if d := r.again(away); d.GetText() != "ignored: base branch is feature/x" {
-			t.Errorf("told again: %v", d)
-		}
-		// What GitHub tells of the time before comes too late.
-		if d := r.send(synchronize("aaa", "bbb", noon.Add(time.Second))); d.GetReason() != eventv1.Reason_REASON_STALE {
-			t.Errorf("%v", d)
-		}
-		if again := r.built(rebased("feature/x", "main", noon.Add(2*time.Minute))); again == first {
-			t.Error("a cancelled build came back")
-		}
-		// And so does that of a base it has left again.
-		late := rebased("main", "feature/y", noon.Add(time.Minute+time.Second))
-		if d := r.send(late); len(d.GetBuildIds()) != 0 {
-			t.Errorf("%v", d)
-		}
-	})
+	}
+	if got := r.all(); len(got) != 0 {
+		t.Errorf("built %v", got)
+	}
 }

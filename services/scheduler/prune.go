@@ -125,8 +125,14 @@ func (t *tx) removeBuild(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return t.exec(ctx, `DELETE FROM targets WHERE repository_id = $1 AND sha = $2
-		AND NOT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND sha = $2)`, repositoryID, sha)
+	for _, table := range []string{"targets", "check_suites"} {
+		err := t.exec(ctx, `DELETE FROM `+table+` WHERE repository_id = $1 AND sha = $2
+			AND NOT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND sha = $2)`, repositoryID, sha)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *tx) removeDecision(ctx context.Context, deliveryID string) error {

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -64,6 +65,35 @@ func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
 		})
 		if d := r.send(e); d.GetReason() != eventv1.Reason_REASON_BUILT {
 			t.Errorf("a decision that is not old: %v", d)
+		}
+	})
+}
+
+// What is forgotten of them must not make them new.
+func TestWishesThatAreForgottenAreNotCarriedOutAgain(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.BuildRetention = 10 * time.Hour
+		r.start()
+		r.pass(r.built(r.github.shows(opened(1, "aaa"))))
+		all := happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{CheckSuiteId: 5, HeadSha: "aaa", UpdateTime: timestamppb.New(noon)})
+		r.pass(r.built(all))
+		comment := commentBy("ada", "/forge retest")
+		comment.GetIssueComment().CreateTime = timestamppb.New(noon)
+		r.pass(r.built(comment))
+		r.answered(1)
+		r.settled()
+		r.clock.Advance(10 * time.Hour)
+		r.pruned()
+		for e, text := range map[*eventv1.Event]string{
+			all: "ignored: nothing was built of aaa", comment: "ignored: the comment is older than what is kept here",
+		} {
+			if d := r.again(e); d.GetText() != text {
+				t.Errorf("%s: %v, want %s", e.GetName(), d, text)
+			}
+		}
+		var suites int
+		if err := r.deps.DB.Read().QueryRowContext(t.Context(), `SELECT count(*) FROM check_suites`).Scan(&suites); suites != 0 || err != nil {
+			t.Errorf("%d suites are left, %v", suites, err)
 		}
 	})
 }

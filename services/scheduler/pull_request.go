@@ -1,9 +1,12 @@
 package scheduler
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 // pullRequest is the newest that is known of a pull request.
@@ -38,6 +41,13 @@ func (p *pullRequest) stale(i intent) bool {
 	return left && !follows
 }
 
+// knows reports whether what an event tells was heard of before, and nothing since.
+func (p *pullRequest) knows(i intent) bool {
+	return i.pull.GetUpdateTime().AsTime().Equal(p.updated) && slices.Contains(p.moves, moveOf(i))
+}
+
+func moveOf(i intent) move { return move{i.event.GetPullRequest().GetBefore(), i.sha} }
+
 // learn takes up what an event tells that is not stale.
 func (p *pullRequest) learn(i intent) {
 	at := i.pull.GetUpdateTime().AsTime()
@@ -48,9 +58,28 @@ func (p *pullRequest) learn(i intent) {
 	if i.moment != offered {
 		return
 	}
-	if m := (move{i.event.GetPullRequest().GetBefore(), i.sha}); !slices.Contains(p.moves, m) {
+	if m := moveOf(i); !slices.Contains(p.moves, m) {
 		p.moves = append(p.moves, m)
 	}
+}
+
+// stopped finds the build of what an event of a pull request tells, where the
+// event was heard of before and the build was cancelled, or skipped. Another delivery of the
+// same does not undo that: only a delivery's body is signed. A merge happens once.
+func (t *tx) stopped(ctx context.Context, i intent, pull *pullRequest) (*build, error) {
+	if i.moment != merged && (i.moment != offered || !pull.knows(i)) {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	prior, err := t.newestContent(ctx, i)
+	if err != nil || prior == nil || prior.GetState() != schedulerv1.Build_STATE_CANCELLED {
+		return nil, err
+	}
+	// What was superseded or closed may have come back within the second.
+	final := prior.GetReason() == schedulerv1.Build_REASON_CANCEL_ASKED || prior.GetReason() == schedulerv1.Build_REASON_NO_MATCHING_PATHS
+	if i.moment == offered && !final {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	return prior, nil
 }
 
 // The moves as one column: before>after, separated by spaces.

@@ -15,6 +15,12 @@ func pushedTo(ref, sha string) *eventv1.Event {
 	})
 }
 
+func botsPush() *eventv1.Event {
+	e := pushedTo("refs/heads/main", "aaa")
+	e.Sender = &eventv1.Account{Login: "renovate[bot]", Type: eventv1.Account_TYPE_BOT}
+	return e
+}
+
 func TestPushesAreBuiltAsForgeYmlNamesThem(t *testing.T) {
 	named := usual()
 	named.Push = &configv1.Push{
@@ -35,27 +41,31 @@ func TestPushesAreBuiltAsForgeYmlNamesThem(t *testing.T) {
 		reason eventv1.Reason
 		text   string
 	}{
-		"branch":            {event: pushedTo("refs/heads/main", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"glob":              {event: pushedTo("refs/heads/release/1.2", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"deep glob":         {event: pushedTo("refs/heads/deep/a/b", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"one of several":    {event: pushedTo("refs/heads/fix-b", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"tag":               {event: pushedTo("refs/tags/v1.2", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"created":           {event: with(func(p *eventv1.PushEvent) { p.Created = true }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"forced":            {event: with(func(p *eventv1.PushEvent) { p.Forced = true }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"annotated tag":     {event: with(func(p *eventv1.PushEvent) { p.Ref, p.After = "refs/tags/v2", "the-tag" }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
-		"other branch":      {event: pushedTo("refs/heads/feature/x", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name feature/x"},
-		"star and slash":    {event: pushedTo("refs/heads/release/1/2", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name release/1/2"},
-		"name that goes on": {event: pushedTo("refs/heads/main2", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name main2"},
-		"branch like a tag": {event: pushedTo("refs/heads/v1", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name v1"},
-		"tag like a branch": {event: pushedTo("refs/tags/main", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.tags in .forge.yml does not name main"},
-		"no tags named":     {event: pushedTo("refs/tags/v1", "aaa"), config: valid(branchesOnly), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.tags in .forge.yml does not name v1"},
-		"deleted":           {event: with(func(p *eventv1.PushEvent) { p.Deleted = true }), reason: eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: refs/heads/main was deleted"},
-		"zeros":             {event: with(func(p *eventv1.PushEvent) { p.After = strings.Repeat("0", 40) }), reason: eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: refs/heads/main was deleted"},
-		"merge queue":       {event: pushedTo("refs/heads/gh-readonly-queue/main/pr-1-abc", "aaa"), config: valid(branchesOnly), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: the merge queue's own branches are built as merge groups"},
-		"note":              {event: pushedTo("refs/notes/commits", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: refs/notes/commits is neither a branch nor a tag"},
-		"nothing asked for": {event: pushedTo("refs/heads/main", "aaa"), config: valid(usual()), reason: eventv1.Reason_REASON_NOTHING_TO_RUN, text: "ignored: nothing to run for push in .forge.yml"},
-		"no .forge.yml":     {event: pushedTo("refs/heads/main", "aaa"), config: none, reason: eventv1.Reason_REASON_NO_CONFIG, text: "no .forge.yml at aaa"},
-		"without a commit":  {event: pushedTo("refs/heads/main", ""), reason: eventv1.Reason_REASON_MALFORMED, text: "malformed: a push without a repository, a ref or a commit"},
+		"branch":             {event: pushedTo("refs/heads/main", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"glob":               {event: pushedTo("refs/heads/release/1.2", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"deep glob":          {event: pushedTo("refs/heads/deep/a/b", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"one of several":     {event: pushedTo("refs/heads/fix-b", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"tag":                {event: pushedTo("refs/tags/v1.2", "aaa"), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"created":            {event: with(func(p *eventv1.PushEvent) { p.Created = true }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"forced":             {event: with(func(p *eventv1.PushEvent) { p.Forced = true }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"by a bot":           {event: botsPush(), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"annotated tag":      {event: with(func(p *eventv1.PushEvent) { p.Ref, p.After = "refs/tags/v2", "the-tag" }), reason: eventv1.Reason_REASON_BUILT, text: "built"},
+		"other branch":       {event: pushedTo("refs/heads/feature/x", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name feature/x"},
+		"star and slash":     {event: pushedTo("refs/heads/release/1/2", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name release/1/2"},
+		"name that goes on":  {event: pushedTo("refs/heads/main2", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name main2"},
+		"branch like a tag":  {event: pushedTo("refs/heads/v1", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name v1"},
+		"tag like a branch":  {event: pushedTo("refs/tags/main", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.tags in .forge.yml does not name main"},
+		"no tags named":      {event: pushedTo("refs/tags/v1", "aaa"), config: valid(branchesOnly), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.tags in .forge.yml does not name v1"},
+		"branch in capitals": {event: pushedTo("refs/heads/Main", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: push.branches in .forge.yml does not name Main"},
+		"tag deleted":        {event: with(func(p *eventv1.PushEvent) { p.Ref, p.Deleted = "refs/tags/v1", true }), reason: eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: refs/tags/v1 was deleted"},
+		"pull request's ref": {event: pushedTo("refs/pull/1/head", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: refs/pull/1/head is neither a branch nor a tag"},
+		"deleted":            {event: with(func(p *eventv1.PushEvent) { p.Deleted = true }), reason: eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: refs/heads/main was deleted"},
+		"zeros":              {event: with(func(p *eventv1.PushEvent) { p.After = strings.Repeat("0", 40) }), reason: eventv1.Reason_REASON_ACTION_IGNORED, text: "ignored: refs/heads/main was deleted"},
+		"merge queue":        {event: pushedTo("refs/heads/gh-readonly-queue/main/pr-1-abc", "aaa"), config: valid(branchesOnly), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: the merge queue's own branches are built as merge groups"},
+		"note":               {event: pushedTo("refs/notes/commits", "aaa"), reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: refs/notes/commits is neither a branch nor a tag"},
+		"nothing asked for":  {event: pushedTo("refs/heads/main", "aaa"), config: valid(usual()), reason: eventv1.Reason_REASON_NOTHING_TO_RUN, text: "ignored: nothing to run for push in .forge.yml"},
+		"no .forge.yml":      {event: pushedTo("refs/heads/main", "aaa"), config: none, reason: eventv1.Reason_REASON_NO_CONFIG, text: "no .forge.yml at aaa"},
+		"without a commit":   {event: pushedTo("refs/heads/main", ""), reason: eventv1.Reason_REASON_MALFORMED, text: "malformed: a push without a repository, a ref or a commit"},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			r := sqliteRig(t)

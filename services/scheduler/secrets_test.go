@@ -154,7 +154,7 @@ func TestAForksBuildGetsNoSecret(t *testing.T) {
 			t.Errorf("retried, it gets %q", got)
 		}
 		r.cancelled(retried.GetBuild().GetId())
-		pressed := r.built(pressedAt("fff", id, ""))
+		pressed := r.built(pressedAt("fff", retried.GetBuild().GetId(), ""))
 		if got := r.given(pressed); got != nothing {
 			t.Errorf("by a button, it gets %q", got)
 		}

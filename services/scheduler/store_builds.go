@@ -127,9 +127,19 @@ func endMicros(b *build) int64 {
 }
 
 // sameContent finds the newest build of what an intent wants built; nil when
-// there is none, or it was cancelled. A push is of its ref too: a tag is built
-// though the branch it lies on was.
+// there is none, or it was cancelled.
 func (t *tx) sameContent(ctx context.Context, i intent) (*build, error) {
+	newest, err := t.newestContent(ctx, i)
+	if newest != nil && newest.GetState() == schedulerv1.Build_STATE_CANCELLED {
+		return nil, err
+	}
+	return newest, err
+}
+
+// newestContent is the newest build of what an intent wants built, whatever
+// became of it; nil when there is none. A push is of its ref too: a tag is built
+// though the branch it lies on was.
+func (t *tx) newestContent(ctx context.Context, i intent) (*build, error) {
 	all, err := t.buildsOf(ctx, i.event.GetRepository().GetId(), i.pull.GetNumber(), i.sha, "")
 	if err != nil {
 		return nil, err
@@ -137,7 +147,7 @@ func (t *tx) sameContent(ctx context.Context, i intent) (*build, error) {
 	at := slices.IndexFunc(all, func(b *build) bool {
 		return b.GetAction() == i.action && b.GetRollBackOf() == "" && (i.action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.ref)
 	})
-	if at < 0 || all[at].GetState() == schedulerv1.Build_STATE_CANCELLED {
+	if at < 0 {
 		return nil, nil //nolint:nilnil // none is an answer
 	}
 	return all[at], nil

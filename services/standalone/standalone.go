@@ -148,7 +148,7 @@ func New(ctx context.Context, s Settings, tel *telemetry.Telemetry) (_ *Forge, e
 		Receivers: map[string]grpc.ClientConnInterface{
 			"config": conns["gateway"], "scheduler": conns["gateway"], "reporter": conns["gateway"],
 		},
-		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL,
+		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL,
 		TLS: gateway.TLS{
 			Cert: s.HTTPSCert, Key: s.HTTPSKey,
 			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -107,18 +108,14 @@ func (l listSecrets) Run() error {
 // fetch gets all pages in one.
 func (l listSecrets) fetch() (*schedulerv1.ListSecretsResponse, error) {
 	all := &schedulerv1.ListSecretsResponse{}
-	return all, l.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		req := &schedulerv1.ListSecretsRequest{Repository: l.Repo}
-		for {
-			page, err := schedulerv1.NewSecretServiceClient(conn).ListSecrets(ctx, req)
-			if err != nil {
-				return err
-			}
-			all.Secrets = append(all.Secrets, page.GetSecrets()...)
-			if req.PageToken = page.GetNextPageToken(); req.GetPageToken() == "" {
-				return nil
-			}
-		}
+	return all, l.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		all.Secrets, _, err = upTo(math.MaxInt, func(size int32, token string) ([]*schedulerv1.Secret, string, error) {
+			page, err := schedulerv1.NewSecretServiceClient(conn).ListSecrets(ctx, &schedulerv1.ListSecretsRequest{
+				Repository: l.Repo, PageSize: size, PageToken: token,
+			})
+			return page.GetSecrets(), page.GetNextPageToken(), err
+		})
+		return err
 	})
 }
 

@@ -89,7 +89,7 @@ func run(ctx context.Context, f flags) (err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: self, Receivers: receivers,
-		Secrets: secrets, AllowedIPs: f.AllowedIPs, TrustedProxies: f.TrustedProxies, GitHubAPIURL: f.GitHubAPIURL,
+		Secrets: secrets, AllowedIPs: f.AllowedIPs, TrustedProxies: f.TrustedProxies, GitHubAPIURL: f.GitHubAPIURL, GitHubURL: f.GitHubURL,
 		TLS: gateway.TLS{
 			Cert: f.HTTPSCert, Key: f.HTTPSKey,
 			Domains: f.ACMEDomains, Authority: f.ACMEURL, Cache: filepath.Join(f.DataDir, "acme"),

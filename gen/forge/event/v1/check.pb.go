@@ -9,6 +9,7 @@ package eventv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -130,12 +131,15 @@ func (x *CheckRunEvent) GetPullRequests() []int32 {
 // CheckSuiteEvent: a person asked for all checks of a commit again
 // (rerequested), or GitHub made a suite (requested, completed).
 type CheckSuiteEvent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CheckSuiteId  int64                  `protobuf:"varint,1,opt,name=check_suite_id,json=checkSuiteId,proto3" json:"check_suite_id,omitempty"`
-	HeadSha       string                 `protobuf:"bytes,2,opt,name=head_sha,json=headSha,proto3" json:"head_sha,omitempty"`
-	HeadBranch    string                 `protobuf:"bytes,3,opt,name=head_branch,json=headBranch,proto3" json:"head_branch,omitempty"`
-	AppId         int64                  `protobuf:"varint,4,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	PullRequests  []int32                `protobuf:"varint,5,rep,packed,name=pull_requests,json=pullRequests,proto3" json:"pull_requests,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	CheckSuiteId int64                  `protobuf:"varint,1,opt,name=check_suite_id,json=checkSuiteId,proto3" json:"check_suite_id,omitempty"`
+	HeadSha      string                 `protobuf:"bytes,2,opt,name=head_sha,json=headSha,proto3" json:"head_sha,omitempty"`
+	HeadBranch   string                 `protobuf:"bytes,3,opt,name=head_branch,json=headBranch,proto3" json:"head_branch,omitempty"`
+	AppId        int64                  `protobuf:"varint,4,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	PullRequests []int32                `protobuf:"varint,5,rep,packed,name=pull_requests,json=pullRequests,proto3" json:"pull_requests,omitempty"`
+	// When the suite changed last. Checks that run again change it, so no two
+	// presses of "re-run all" have it in common.
+	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -205,11 +209,18 @@ func (x *CheckSuiteEvent) GetPullRequests() []int32 {
 	return nil
 }
 
+func (x *CheckSuiteEvent) GetUpdateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdateTime
+	}
+	return nil
+}
+
 var File_forge_event_v1_check_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\n" +
-	"\x1aforge/event/v1/check.proto\x12\x0eforge.event.v1\"\x8e\x02\n" +
+	"\x1aforge/event/v1/check.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
 	"\rCheckRunEvent\x12 \n" +
 	"\fcheck_run_id\x18\x01 \x01(\x03R\n" +
 	"checkRunId\x12\x12\n" +
@@ -220,14 +231,16 @@ const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\x0echeck_suite_id\x18\x05 \x01(\x03R\fcheckSuiteId\x12\x15\n" +
 	"\x06app_id\x18\x06 \x01(\x03R\x05appId\x12)\n" +
 	"\x10requested_action\x18\a \x01(\tR\x0frequestedAction\x12#\n" +
-	"\rpull_requests\x18\b \x03(\x05R\fpullRequests\"\xaf\x01\n" +
+	"\rpull_requests\x18\b \x03(\x05R\fpullRequests\"\xec\x01\n" +
 	"\x0fCheckSuiteEvent\x12$\n" +
 	"\x0echeck_suite_id\x18\x01 \x01(\x03R\fcheckSuiteId\x12\x19\n" +
 	"\bhead_sha\x18\x02 \x01(\tR\aheadSha\x12\x1f\n" +
 	"\vhead_branch\x18\x03 \x01(\tR\n" +
 	"headBranch\x12\x15\n" +
 	"\x06app_id\x18\x04 \x01(\x03R\x05appId\x12#\n" +
-	"\rpull_requests\x18\x05 \x03(\x05R\fpullRequestsB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"\rpull_requests\x18\x05 \x03(\x05R\fpullRequests\x12;\n" +
+	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"updateTimeB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_check_proto_rawDescOnce sync.Once
@@ -243,15 +256,17 @@ func file_forge_event_v1_check_proto_rawDescGZIP() []byte {
 
 var file_forge_event_v1_check_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_forge_event_v1_check_proto_goTypes = []any{
-	(*CheckRunEvent)(nil),   // 0: forge.event.v1.CheckRunEvent
-	(*CheckSuiteEvent)(nil), // 1: forge.event.v1.CheckSuiteEvent
+	(*CheckRunEvent)(nil),         // 0: forge.event.v1.CheckRunEvent
+	(*CheckSuiteEvent)(nil),       // 1: forge.event.v1.CheckSuiteEvent
+	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
 }
 var file_forge_event_v1_check_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: forge.event.v1.CheckSuiteEvent.update_time:type_name -> google.protobuf.Timestamp
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_forge_event_v1_check_proto_init() }

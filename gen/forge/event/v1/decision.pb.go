@@ -50,7 +50,8 @@ const (
 	Reason_REASON_NOTHING_TO_RUN Reason = 24
 	// None of the changed files matches `paths`.
 	Reason_REASON_NO_MATCHING_PATHS Reason = 25
-	// The same commit was built for the same purpose already.
+	// The same commit was built for the same purpose already, or the same press of
+	// a button was carried out.
 	Reason_REASON_DUPLICATE Reason = 26
 	// Something newer was already seen.
 	Reason_REASON_STALE Reason = 27

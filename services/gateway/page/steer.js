@@ -1,0 +1,26 @@
+// Steers the build that forge.js shows, for somebody who has typed the admin token
+// into this tab, at the list of builds or of deliveries. The token goes along with
+// each call and never by itself, so no other site can press these buttons.
+"use strict";
+
+const token = sessionStorage.getItem("token");
+document.getElementById("steer").hidden = !token;
+
+build.addEventListener("click", async ({ target }) => {
+  const wish = target.dataset.do, said = document.getElementById("said");
+  if (!wish || (target.dataset.sure && !confirm(target.dataset.sure))) return;
+  said.textContent = "";
+  target.disabled = true;
+  try {
+    const answer = await fetch(`/v1/builds/${id}:${wish}`, {
+      method: "POST", headers: { Authorization: `Bearer ${token}` }, body: "{}",
+    });
+    const body = await answer.json();
+    if (!answer.ok) throw new Error(body.message);
+    if (wish === "retry") location.assign(`/builds/${encodeURIComponent(body.build.id)}`);
+    else await showState();
+  } catch (error) {
+    said.textContent = error.message;
+  }
+  target.disabled = false;
+});
