@@ -19,7 +19,7 @@ run: build ## start Forge for a real GitHub App (ARGS: its flags; without settin
 	@$(BIN)/forge up $(ARGS)
 
 test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1), at last say what was skipped
-	@.ci/services .ci/test
+	@POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' .ci/services .ci/test
 
 lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
 	@cd services && ../$(BIN)/golangci-lint run --allow-parallel-runners ./...

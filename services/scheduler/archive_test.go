@@ -25,11 +25,11 @@ import (
 // longText takes several frames and chunks, part of which does not compress.
 var longText = sync.OnceValue(func() []byte {
 	random := rand.New(rand.NewPCG(1, 2))
-	noise := make([]byte, 700<<10)
+	noise := make([]byte, 500<<10)
 	for n := range noise {
 		noise[n] = byte(random.Uint32())
 	}
-	return slices.Concat([]byte("hello\n"), noise, bytes.Repeat([]byte("0123456789 ten more\n"), 50<<10), []byte("the end\n"))
+	return slices.Concat([]byte("hello\n"), noise, bytes.Repeat([]byte("0123456789 ten more\n"), 20<<10), []byte("the end\n"))
 })
 
 // prints has a build of a pull request print a text and fail.
