@@ -27,7 +27,7 @@ func TestLogsAndSourcesAreKeptInABucket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer store.Close() //nolint:errcheck // only read from
+		defer store.Close()
 		kittest.Eventually(t, settleWithin, func() error {
 			for blob, err := range store.List(t.Context(), "") {
 				if err != nil || strings.Contains(blob.Key, folder) {
@@ -42,7 +42,7 @@ func TestLogsAndSourcesAreKeptInABucket(t *testing.T) {
 	if log := w.log(t, passed.TargetURL); !strings.HasSuffix(log, "from the source\n") {
 		t.Errorf("the log says %q", log)
 	}
-	err := filepath.WalkDir(w.dir, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(w.dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.Contains(path, "forge-data") && (strings.HasSuffix(path, ".tar.gz") || strings.HasSuffix(path, ".zst")) {
 			t.Errorf("left on the disk: %s", path)
 		}

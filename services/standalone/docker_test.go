@@ -1,7 +1,9 @@
 package standalone_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -217,6 +219,35 @@ func TestPullRequestIsBuiltInContainers(t *testing.T) {
 	if strings.Contains(log, "FORGE_RUNNER") {
 		t.Error("commands see what is for forgexec alone")
 	}
+	w.cleared(t, build.GetId())
+}
+
+// Who may look at the containers of the host sees no secret there.
+func TestSecretsAreInNothingThatDockerKnows(t *testing.T) {
+	kittest.Require(t, "docker")
+	const secret = "correct-horse-battery-staple"
+	w := newDockerWorld(t, "", func(image string) map[string]string {
+		return map[string]string{".forge.yml": lines(
+			"image: "+image,
+			"secrets: [TOKEN]",
+			`execute: ['test ${#TOKEN} = 28; echo begun; echo "$TOKEN"; until [ -e /tmp/go ]; do sleep 0.1; done']`,
+		)}
+	})
+	if out, err := w.fed(t, secret, "secrets", "set", "--grpc-address="+w.grpc, "--repo="+owner+"/"+repo, "TOKEN"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, head := w.propose(t, "change", files("file", "x"))
+	build := w.newest(t)
+	w.begins(t, build)
+	known, err := json.Marshal(w.running(t, build.GetId(), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(known, []byte(secret)) {
+		t.Errorf("docker inspect shows the secret: %s", known)
+	}
+	w.let(t, build.GetId(), 1)
+	w.shows(t, head, "forge/test", "success")
 	w.cleared(t, build.GetId())
 }
 

@@ -25,7 +25,7 @@ func S3(t *testing.T) (server *httptest.Server, url string) {
 	server = httptest.NewServer(gofakes3.New(backend, quiet).Server())
 	t.Cleanup(func() {
 		server.Close()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		http.DefaultClient.CloseIdleConnections()
 	})
 	return server, "s3://forge?region=us-east-1&use_path_style=true&endpoint=" + server.URL
 }
