@@ -232,6 +232,12 @@ func (e *Engine) end(ctx context.Context, a attempt) error {
 		if err != nil {
 			return err
 		}
+		if !running {
+			state, err := a.state()
+			if err != nil || state.exitCode >= 0 { // it has ended by itself, its commands before it
+				return err
+			}
+		}
 		switch {
 		case !running || time.Since(begin) > polite:
 			killed, err := a.kill(pid)
