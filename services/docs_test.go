@@ -10,6 +10,29 @@ import (
 	"testing"
 )
 
+// matches calls found with what a pattern's group matches in our source.
+func matches(t *testing.T, pattern string, found func(file, match string)) {
+	t.Helper()
+	compiled, n := regexp.MustCompile(pattern), 0
+	err := fs.WalkDir(os.DirFS("."), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || path.Ext(name) != ".go" {
+			return err
+		}
+		source, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		for _, match := range compiled.FindAllStringSubmatch(string(source), -1) {
+			n++
+			found(name, match[1])
+		}
+		return nil
+	})
+	if err != nil || n == 0 {
+		t.Errorf("%d matches of %s, error %v", n, pattern, err)
+	}
+}
+
 // What is measured stands in some page, since who is woken at night looks there.
 func TestEveryMetricIsDocumented(t *testing.T) {
 	pages, err := filepath.Glob("../docs/*.md")
@@ -24,24 +47,30 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		}
 		text.Write(content)
 	}
-	made := regexp.MustCompile(`(?:Counter|Gauge|Histogram)\(\s*"(forge\.[^"]+)"`)
-	found := 0
-	err = fs.WalkDir(os.DirFS("."), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil || path.Ext(name) != ".go" {
-			return err
+	matches(t, `(?:Counter|Gauge|Histogram)\(\s*"(forge\.[^"]+)"`, func(file, metric string) {
+		if !strings.Contains(text.String(), "`"+metric+"`") {
+			t.Errorf("%s measures %s, which no page in docs names", file, metric)
 		}
-		source, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		for _, metric := range made.FindAllStringSubmatch(string(source), -1) {
-			if found++; !strings.Contains(text.String(), "`"+metric[1]+"`") {
-				t.Errorf("%s measures %s, which no page in docs names", name, metric[1])
-			}
-		}
-		return nil
 	})
-	if err != nil || found == 0 {
-		t.Errorf("%d metrics, error %v", found, err)
+}
+
+// The page on performance has a row for each benchmark, and for no other.
+func TestEveryBenchmarkIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)`").FindAllStringSubmatch(string(page), -1) {
+		named[row[1]] = true
+	}
+	matches(t, `(?m)^func Benchmark(\w+)\(`, func(file, name string) {
+		if !named[name] {
+			t.Errorf("%s has Benchmark%s, which docs/performance.md does not name", file, name)
+		}
+		delete(named, name)
+	})
+	for name := range named {
+		t.Errorf("docs/performance.md names %s, which is no benchmark", name)
 	}
 }
