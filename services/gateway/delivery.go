@@ -42,7 +42,7 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 		return nil, err
 	}
 	// One more than asked for tells whether there is a next page.
-	found, err := s.store.list(ctx, page{
+	ids, err := s.store.list(ctx, page{
 		before: before, event: req.GetEvent(), repository: req.GetRepository(), state: int64(req.GetState()),
 		from: from, until: until, limit: size + 1,
 	})
@@ -50,11 +50,16 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 		return nil, err
 	}
 	resp := &gatewayv1.ListDeliveriesResponse{}
-	if len(found) > size {
-		found = found[:size]
-		resp.NextPageToken = pageToken(found[size-1].id)
+	if len(ids) > size {
+		ids = ids[:size]
+		resp.NextPageToken = pageToken(ids[size-1])
 	}
-	forwards, err := s.store.forwards(ctx, found)
+	forwards, err := s.store.forwards(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	// What a payload tells is stored with the first decision, so it is read after the decisions, here and below.
+	found, err := s.store.byIDs(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +75,10 @@ func (s *Service) GetDelivery(ctx context.Context, req *gatewayv1.GetDeliveryReq
 	if err != nil {
 		return nil, err
 	}
-	forwards, err := s.store.forwards(ctx, []delivery{d})
+	forwards, err := s.store.forwards(ctx, d.id)
 	if err != nil {
 		return nil, err
 	}
-	// What a payload tells is stored with the first decision, so it is read after the decisions.
 	if d, err = s.store.byID(ctx, d.id); err != nil {
 		return nil, err
 	}
@@ -96,8 +100,11 @@ func (s *Service) RedeliverDelivery(ctx context.Context, req *gatewayv1.Redelive
 		return nil, err
 	}
 	s.wake()
-	forwards, err := s.store.forwards(ctx, []delivery{d})
+	forwards, err := s.store.forwards(ctx, d.id)
 	if err != nil {
+		return nil, err
+	}
+	if d, err = s.store.byID(ctx, d.id); err != nil {
 		return nil, err
 	}
 	return &gatewayv1.RedeliverDeliveryResponse{Delivery: show(d, forwards[d.id])}, nil

@@ -1,12 +1,17 @@
 package gateway
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -114,5 +119,70 @@ func TestBrokenListRequestsSayWhatIsWrong(t *testing.T) {
 	}
 	if _, err := w.deliveries().ListDeliveries(t.Context(), &gatewayv1.ListDeliveriesRequest{}); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("without the admin token: %v", err)
+	}
+}
+
+// Whoever reads while a delivery is decided sees what it told beside the decision.
+func TestNoDecisionIsShownWithoutItsAction(t *testing.T) {
+	kittest.Require(t, "postgres") // where a reader can be held up between two reads
+	for name, read := range map[string]func(*world) (*gatewayv1.Delivery, error){
+		"get": func(w *world) (*gatewayv1.Delivery, error) {
+			resp, err := w.deliveries().GetDelivery(admin(t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: "d1"})
+			return resp.GetDelivery(), err
+		},
+		"list": func(w *world) (*gatewayv1.Delivery, error) {
+			resp, err := w.deliveries().ListDeliveries(admin(t.Context()), &gatewayv1.ListDeliveriesRequest{})
+			return append(resp.GetDeliveries(), nil)[0], err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := sqldb.Open(t.Context(), sqldb.Config{URL: kittest.PostgresURL(t), Room: "gateway", Migrations: Migrations()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			w := start(t, db, nil)
+			defer w.stop()
+			a := &arrival{delivery: delivery{guid: "d1", event: "push", received: time.Now().Add(time.Hour)}, payload: packed(star)}
+			if err := w.gate.store.insert(t.Context(), []*arrival{a}); err != nil {
+				t.Fatal(err)
+			}
+			var (
+				reading sync.WaitGroup
+				shown   *gatewayv1.Delivery
+				readErr error
+			)
+			err = db.Write(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				if _, err := tx.ExecContext(ctx, "LOCK TABLE forwards"); err != nil {
+					return err
+				}
+				reading.Go(func() { shown, readErr = read(w) })
+				kittest.Eventually(t, 10*time.Second, func() error {
+					var held bool
+					err := db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+						WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT delivery, receiver%')`).Scan(&held)
+					if err == nil && !held {
+						err = errors.New("nobody waits for the forwards")
+					}
+					return err
+				})
+				decision, err := proto.Marshal(&eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted"})
+				if err != nil {
+					return err
+				}
+				if _, err := tx.ExecContext(ctx, "UPDATE forwards SET state = 2, decision = $1", decision); err != nil {
+					return err
+				}
+				_, err = tx.ExecContext(ctx, "UPDATE deliveries SET action = 'created'")
+				return err
+			})
+			reading.Wait()
+			if err = errors.Join(err, readErr); err != nil {
+				t.Fatal(err)
+			}
+			if shown.GetForwards()[0].GetDecision().GetText() != "noted" || shown.GetAction() != "created" {
+				t.Errorf("shown as %v", shown)
+			}
+		})
 	}
 }

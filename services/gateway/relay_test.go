@@ -222,7 +222,7 @@ func TestAStopGivesTheDeliveryBack(t *testing.T) {
 	var stopping sync.WaitGroup
 	stopping.Go(w.stop)
 	kittest.Eventually(t, 20*time.Second, func() error { // the loop drains for 5 s first
-		found, err := w.gate.store.forwards(t.Context(), []delivery{{id: 1}})
+		found, err := w.gate.store.forwards(t.Context(), 1)
 		if err != nil {
 			return err
 		}

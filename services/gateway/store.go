@@ -129,8 +129,8 @@ type page struct {
 	limit       int
 }
 
-// list returns a page of deliveries, newest first.
-func (s *store) list(ctx context.Context, p page) ([]delivery, error) {
+// list returns the ids of a page of deliveries, newest first.
+func (s *store) list(ctx context.Context, p page) ([]int64, error) {
 	var (
 		where []string
 		args  []any
@@ -155,7 +155,7 @@ func (s *store) list(ctx context.Context, p page) ([]delivery, error) {
 			where = append(where, strings.Replace(c.condition, "$", fmt.Sprintf("$%d", len(args)), 1))
 		}
 	}
-	query := "SELECT " + deliveryColumns + " FROM deliveries"
+	query := "SELECT id FROM deliveries"
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
@@ -164,9 +164,30 @@ func (s *store) list(ctx context.Context, p page) ([]delivery, error) {
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
 	}
-	found, err := collect(rows, scanDelivery)
+	ids, err := collect(rows, func(columns func(...any) error) (id int64, err error) { return id, columns(&id) })
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
+	}
+	return ids, nil
+}
+
+// byIDs returns those of the deliveries that are there, newest first.
+func (s *store) byIDs(ctx context.Context, ids []int64) ([]delivery, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	//nolint:gosec // marks are all that is put in
+	rows, err := s.db.Read().QueryContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id IN "+marks(1, len(args))+" ORDER BY id DESC", args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("read deliveries: %w", err))
+	}
+	found, err := collect(rows, scanDelivery)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("read deliveries: %w", err))
 	}
 	return found, nil
 }
