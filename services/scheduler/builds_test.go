@@ -76,7 +76,7 @@ func TestBuildsAreListedNewestFirstInPagesAndByFilter(t *testing.T) {
 
 func TestBuildThatIsNotThereIsNotFound(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		if _, err := r.builds.GetBuild(t.Context(), &schedulerv1.GetBuildRequest{BuildId: "nope"}); status.Code(err) != codes.NotFound || err.Error() != "no build nope" {
+		if _, err := r.builds.GetBuild(t.Context(), &schedulerv1.GetBuildRequest{BuildId: "nope"}); status.Code(err) != codes.NotFound || err.Error() != "no build nope: there never was one, or it was pruned since" {
 			t.Errorf("get: %v", err)
 		}
 		if _, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: "nope"}); status.Code(err) != codes.NotFound {

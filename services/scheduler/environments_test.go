@@ -341,7 +341,7 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			"an endless reason":    {freeze("acme/shop", strings.Repeat("é", 101)), codes.InvalidArgument, "message: at most 100 characters"},
 			"back to a test":       {back(test), codes.FailedPrecondition, "build " + test + " is no successful deploy to staging of Acme/shop"},
 			"back to what failed":  {back(failed), codes.FailedPrecondition, "build " + failed + " is no successful deploy to staging of Acme/shop"},
-			"back to nothing":      {back("none"), codes.NotFound, "no build none"},
+			"back to nothing":      {back("none"), codes.NotFound, "no build none: there never was one, or it was pruned since"},
 			"a page of one's own":  {page, codes.InvalidArgument, "page_token is not one of ours"},
 			"frozen before it was": {freeze("acme/shop", "why"), codes.OK, ""},
 		} {

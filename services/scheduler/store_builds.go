@@ -62,7 +62,7 @@ func scanBuild(row scanner) (*build, error) {
 func readBuild(ctx context.Context, q querier, id, locked string) (*build, error) {
 	b, err := scanBuild(q.QueryRowContext(ctx, `SELECT `+buildColumns+` FROM builds WHERE id = $1`+locked, id))
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fault.Newf(fault.NotFound, "no build %s", id)
+		return nil, fault.Newf(fault.NotFound, "no build %s: there never was one, or it was pruned since", id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("build %s: %w", id, sqldb.Kind(err))

@@ -78,10 +78,15 @@ func TestVerbsTellWhatBecameOfDeliveries(t *testing.T) {
 	})
 	w.says(t, "Pull requests that changed and no delivery told of: 0.", "recover")
 	for want, args := range map[string][]string{
-		"no delivery nope":         {"deliveries", "show", "nope"},
-		"(FORGE_GRPC_ADDRESS)":     {"deliveries", "--grpc-address=127.0.0.1:1"},
-		"the admin token is wrong": {"recover", "--admin-token=other"},
-		"--state must be one of":   {"deliveries", "--state=odd"},
+		"no delivery nope": {"deliveries", "show", "nope"},
+		"no Forge answers at 127.0.0.1:1: set FORGE_GRPC_ADDRESS": {"deliveries", "--grpc-address=127.0.0.1:1"},
+		"no Forge answers at 127.0.0.1:2: set FORGE_GRPC_ADDRESS": {"logs", "nope", "--grpc-address=127.0.0.1:2"},
+		"the admin token is wrong":                                {"recover", "--admin-token=other"},
+		`--state must be one of "pending","decided","kept"`:       {"deliveries", "--state=odd"},
+		"--limit: expected 1 or more":                             {"deliveries", "--limit=0"},
+		"--since: expected a duration such as 90m or 72h":         {"deliveries", "--since=yesterday"},
+		"such as 90m or 72h but got \"-72h\"":                     {"recover", "--since=-72h"},
+		"see forge deliveries show --help":                        {"deliveries", "show"},
 	} {
 		if out, err := w.verb(t, args...); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v: %v\n%s", args, err, out)
@@ -125,7 +130,8 @@ func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
 		t.Errorf("no JSON: %s", again)
 	}
 	for want, args := range map[string][]string{
-		"no build nope":                      {"builds", "show", "nope"},
+		"no build nope: there never was one": {"builds", "show", "nope"},
+		"--sha: expected the id of a commit": {"builds", "--sha=" + sha[:7]},
 		"has ended already":                  {"builds", "cancel", id},
 		"does not wait for approval":         {"builds", "approve", id},
 		"<environment> must be one of":       {"environments", "show", name, "moon"},

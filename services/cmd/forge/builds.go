@@ -27,14 +27,14 @@ type listBuilds struct {
 	output
 	Repository string   `placeholder:"OWNER/NAME" help:"Only this repository."`
 	Pull       int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
-	SHA        string   `name:"sha" help:"Only this commit."`
+	SHA        commit   `name:"sha" help:"Only this commit, in full."`
 	State      []string `enum:"queued,waiting,blocked,starting,running,passed,failed,errored,cancelled,timed_out" placeholder:"STATE" help:"Only in these states, such as queued,running."`
-	Limit      int      `default:"20" help:"At most this many."`
+	Limit      count    `default:"20" help:"At most this many."`
 }
 
 // Run prints a line a build.
 func (l listBuilds) Run() error {
-	req := &schedulerv1.ListBuildsRequest{Repository: l.Repository, PullRequest: l.Pull, Sha: l.SHA}
+	req := &schedulerv1.ListBuildsRequest{Repository: l.Repository, PullRequest: l.Pull, Sha: string(l.SHA)}
 	for _, state := range l.State {
 		req.States = append(req.States, schedulerv1.Build_State(schedulerv1.Build_State_value["STATE_"+strings.ToUpper(state)]))
 	}
@@ -195,7 +195,7 @@ type createBuild struct {
 	output
 	Repository string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
 	Branch     string `help:"The branch. Default: the default branch."`
-	SHA        string `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
+	SHA        commit `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
 	Action     string `enum:"test,staging,deploy_staging,deploy_production,push" default:"test" help:"What to run: test, staging, deploy_staging, deploy_production or push."`
 }
 
@@ -203,7 +203,7 @@ type createBuild struct {
 func (c createBuild) Run() error {
 	return oneBuild{remote: c.remote, output: c.output}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
 		return client.CreateBuild(ctx, &schedulerv1.CreateBuildRequest{
-			Repository: c.Repository, Branch: c.Branch, Sha: c.SHA,
+			Repository: c.Repository, Branch: c.Branch, Sha: string(c.SHA),
 			Action: schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)]),
 		})
 	})

@@ -126,9 +126,9 @@ func TestAsManyPagesAreAskedForAsAreWanted(t *testing.T) {
 		asked++
 		return make([]string, min(size, 2)), "next", nil
 	}
-	for limit, want := range map[int]int{0: 0, 1: 1, 2: 1, 5: 3} {
+	for limit, want := range map[count]int{0: 0, 1: 1, 2: 1, 5: 3} {
 		asked = 0
-		if all, _, err := upTo(limit, page); err != nil || len(all) != limit || asked != want {
+		if all, _, err := upTo(limit, page); err != nil || len(all) != int(limit) || asked != want {
 			t.Errorf("of %d: %d in %d pages, %v", limit, len(all), asked, err)
 		}
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/forge-ci/forge/services/config/buildfile"
@@ -23,6 +25,9 @@ func (c check) run(in io.Reader, out io.Writer) error {
 		name = "standard input"
 	} else {
 		file, err := os.Open(name)
+		if c.File == "" && errors.Is(err, fs.ErrNotExist) {
+			return errors.New("there is no .forge.yml in this folder: name the file to be checked")
+		}
 		if err != nil {
 			return err
 		}

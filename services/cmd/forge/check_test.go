@@ -9,6 +9,7 @@ import (
 
 func TestCheckPrintsWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
+	t.Chdir(dir)
 	good, bad := filepath.Join(dir, "good.yml"), filepath.Join(dir, "bad.yml")
 	for path, text := range map[string]string{good: "image: busybox\nexecute: make\n", bad: "image: busybox\nexceute: make\n"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -22,6 +23,7 @@ func TestCheckPrintsWhatIsWrong(t *testing.T) {
 		{file: "-", in: strings.Repeat("\n", 1<<20), out: "standard input:1:1: the file is larger than 256 KiB: " +
 			"move long scripts into files of the repository and call them\n", fails: "cannot be built from"},
 		{file: filepath.Join(dir, "none.yml"), fails: "none.yml: no such file"},
+		{fails: "there is no .forge.yml in this folder"},
 	} {
 		var out strings.Builder
 		err := check{File: c.file}.run(strings.NewReader(c.in), &out)

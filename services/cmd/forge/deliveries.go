@@ -25,21 +25,18 @@ type deliveries struct {
 type listDeliveries struct {
 	remote
 	output
-	Event      string        `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
-	Repository string        `placeholder:"OWNER/NAME" help:"Only this repository."`
-	State      string        `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`
-	Since      time.Duration `placeholder:"DURATION" help:"Only those received within this time, such as 2h."`
-	Limit      int           `default:"20" help:"At most this many."`
+	Event      string `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
+	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
+	State      string `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`
+	Since      ago    `placeholder:"DURATION" help:"Only those received within this time, such as 2h."`
+	Limit      count  `default:"20" help:"At most this many."`
 }
 
 // Run prints a line a delivery.
 func (l listDeliveries) Run() error {
-	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository}
+	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository, ReceiveTimeFrom: l.Since.moment()}
 	if l.State != "" {
 		req.State = gatewayv1.Delivery_State(gatewayv1.Delivery_State_value["STATE_"+strings.ToUpper(l.State)])
-	}
-	if l.Since > 0 {
-		req.ReceiveTimeFrom = timestamppb.New(time.Now().Add(-l.Since))
 	}
 	all := &gatewayv1.ListDeliveriesResponse{}
 	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {

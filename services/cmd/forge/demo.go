@@ -71,9 +71,12 @@ Forge stays up until Ctrl-C. Try it yourself:
   open a pull request   curl -X POST %[1]s/sim/%[2]s/%[3]s/pulls
   or press the buttons  %[1]s/sim/%[2]s/%[3]s
   ask what was decided  curl -H "authorization: Bearer $(cat %[4]s/admin-token)" %[5]s/v1/deliveries
+  the same as a page    %[5]s/deliveries (it asks for the token in %[4]s/admin-token)
+  with the forge tool   export FORGE_DATA_DIR=%[4]s FORGE_GRPC_ADDRESS=%[7]s
+                        %[8]s deliveries; %[8]s builds; %[8]s --help
   Forge's log           %[6]s
 
-`, world.github, demoOwner, demoRepo, world.data, world.forge, world.log.Name())
+`, world.github, demoOwner, demoRepo, world.data, world.forge, world.log.Name(), world.grpc, os.Args[0])
 	return n.watch(ctx)
 }
 
@@ -89,6 +92,7 @@ type world struct {
 	exited  chan struct{} // closed when it has ended, with exit
 	exit    error
 	data    string   // Forge's data directory
+	grpc    string   // its gRPC address
 	log     *os.File // what Forge logs
 	forge   string   // its URL
 	calls   *forgeClient
@@ -146,7 +150,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("forge's own path: %w", err)
 	}
-	w.forge = "http://" + httpAddress
+	w.forge, w.grpc = "http://"+httpAddress, grpcAddress
 	_, port, _ := strings.Cut(httpAddress, ":")
 	// It outlives ctx: close stops it when all is told.
 	w.process = exec.CommandContext(context.WithoutCancel(ctx), self, "up", "--engine=process", "--address=127.0.0.1", "--port="+port,

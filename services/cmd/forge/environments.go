@@ -22,7 +22,7 @@ type listEnvironments struct {
 	remote
 	output
 	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
-	Limit      int    `default:"50" help:"At most this many."`
+	Limit      count  `default:"50" help:"At most this many."`
 }
 
 // Run prints a line an environment.

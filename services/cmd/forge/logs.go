@@ -40,7 +40,7 @@ func (l logs) Run() error {
 		BuildId: l.Build, Attempt: l.Attempt, Follow: l.Follow, TailLines: l.Tail,
 	})
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("log of build %s from the Forge at %s (FORGE_GRPC_ADDRESS): %w", l.Build, l.GRPCAddress, err)
+		return from(l.GRPCAddress, err)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 )
@@ -15,7 +14,7 @@ import (
 type recovery struct {
 	remote
 	output
-	Since time.Duration `placeholder:"DURATION" help:"Sweep pull requests changed within this time, such as 72h. Default: since all was known."`
+	Since ago `placeholder:"DURATION" help:"Sweep pull requests changed within this time, such as 72h. Default: since all was known."`
 }
 
 // recoverWithin leaves GitHub time to be asked about each repository.
@@ -23,10 +22,7 @@ const recoverWithin = 10 * time.Minute
 
 // Run has a running Forge look for what it missed and prints what it found.
 func (r recovery) Run() error {
-	req := &gatewayv1.RecoverDeliveriesRequest{}
-	if r.Since > 0 {
-		req.Since = timestamppb.New(time.Now().Add(-r.Since))
-	}
+	req := &gatewayv1.RecoverDeliveriesRequest{Since: r.Since.moment()}
 	var found *gatewayv1.RecoverDeliveriesResponse
 	err := r.call(recoverWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
 		found, err = gatewayv1.NewDeliveryServiceClient(conn).RecoverDeliveries(ctx, req)

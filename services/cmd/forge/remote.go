@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,9 +14,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/settings"
@@ -45,17 +50,69 @@ func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientC
 	defer conn.Close() //nolint:errcheck // nothing is left to be sent
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+admin), within)
 	defer cancel()
-	if err := do(ctx, conn); err != nil {
-		return fmt.Errorf("the Forge at %s (FORGE_GRPC_ADDRESS): %w", r.GRPCAddress, err)
+	return from(r.GRPCAddress, do(ctx, conn))
+}
+
+// from says which Forge an error is of, or that none is there: an answer of
+// Forge's own that it cannot do something now has details.
+func from(address string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if answer, ok := status.FromError(err); ok && answer.Code() == codes.Unavailable && len(answer.Details()) == 0 {
+		return fmt.Errorf("no Forge answers at %s: set FORGE_GRPC_ADDRESS to where it serves gRPC, or start it with forge up: %w", address, err)
+	}
+	return fmt.Errorf("the Forge at %s (FORGE_GRPC_ADDRESS): %w", address, err)
+}
+
+// count is how many are wanted.
+type count int
+
+// Validate refuses to ask for none.
+func (c count) Validate() error {
+	if c < 1 {
+		return errors.New("expected 1 or more")
+	}
+	return nil
+}
+
+// ago is a time before now.
+type ago time.Duration
+
+// UnmarshalText reads a duration.
+func (a *ago) UnmarshalText(text []byte) error {
+	duration, err := time.ParseDuration(string(text))
+	if err != nil || duration <= 0 {
+		return fmt.Errorf("expected a duration such as 90m or 72h but got %q", text)
+	}
+	*a = ago(duration)
+	return nil
+}
+
+// moment is nil where nothing was given.
+func (a ago) moment() *timestamppb.Timestamp {
+	if a == 0 {
+		return nil
+	}
+	return timestamppb.New(time.Now().Add(-time.Duration(a)))
+}
+
+// commit is a commit's id.
+type commit string
+
+// Validate refuses what finds nothing.
+func (c commit) Validate() error {
+	if _, err := hex.DecodeString(string(c)); c != "" && (err != nil || len(c) != 40 && len(c) != 64) {
+		return fmt.Errorf("expected the id of a commit in full, 40 digits, but got %q; forge builds show and git rev-parse print it", string(c))
 	}
 	return nil
 }
 
 // upTo asks for pages until there are as many as wanted, or no more. It returns
 // the token of the next page, too.
-func upTo[R any](limit int, page func(size int32, token string) ([]R, string, error)) (all []R, token string, err error) {
-	for len(all) < limit {
-		some, next, err := page(int32(min(limit-len(all), 500)), token) //nolint:gosec // 500 at most
+func upTo[R any](limit count, page func(size int32, token string) ([]R, string, error)) (all []R, token string, err error) {
+	for len(all) < int(limit) {
+		some, next, err := page(int32(min(int(limit)-len(all), 500)), token) //nolint:gosec // 500 at most
 		if err != nil {
 			return nil, "", err
 		}

@@ -23,14 +23,14 @@ type listReports struct {
 	remote
 	output
 	Repository string   `placeholder:"OWNER/NAME" help:"Only of this repository."`
-	SHA        string   `name:"sha" help:"Only of this commit."`
+	SHA        commit   `name:"sha" help:"Only of this commit, in full."`
 	State      []string `enum:"pending,told,failing,paused,kept" placeholder:"STATE" help:"Only in these states, such as failing,kept."`
-	Limit      int      `default:"20" help:"At most this many."`
+	Limit      count    `default:"20" help:"At most this many."`
 }
 
 // Run prints a line a target.
 func (l listReports) Run() error {
-	req := &reporterv1.ListTargetsRequest{Repository: l.Repository, Sha: l.SHA}
+	req := &reporterv1.ListTargetsRequest{Repository: l.Repository, Sha: string(l.SHA)}
 	for _, state := range l.State {
 		req.States = append(req.States, reporterv1.Target_State(reporterv1.Target_State_value["STATE_"+strings.ToUpper(state)]))
 	}

@@ -27,7 +27,7 @@ const secretsWithin = time.Minute
 // secretOf says which secret it is.
 type secretOf struct {
 	Name        string `arg:"" help:"The variable that builds have it in."`
-	Repo        string `required:"" placeholder:"OWNER/NAME" help:"The repository it belongs to."`
+	Repo        string `required:"" aliases:"repository" placeholder:"OWNER/NAME" help:"The repository it belongs to."`
 	Environment string `enum:",staging,production" default:"" placeholder:"NAME" help:"Only for deploys to staging, or production. Default: every build."`
 }
 
@@ -93,7 +93,7 @@ func readSecret(in *os.File, out io.Writer, name string) (string, error) {
 type listSecrets struct {
 	remote
 	output
-	Repo string `placeholder:"OWNER/NAME" help:"Only of this repository."`
+	Repo string `aliases:"repository" placeholder:"OWNER/NAME" help:"Only of this repository."`
 }
 
 // Run lists secrets.
@@ -120,6 +120,10 @@ func (l listSecrets) fetch() (*schedulerv1.ListSecretsResponse, error) {
 }
 
 func printSecrets(out io.Writer, all *schedulerv1.ListSecretsResponse) {
+	if len(all.GetSecrets()) == 0 {
+		fmt.Fprintln(out, "no secrets") //nolint:errcheck // out is memory
+		return
+	}
 	rows := [][]string{{"REPOSITORY", "NAME", "FOR", "SET"}}
 	for _, secret := range all.GetSecrets() {
 		where := "every build"

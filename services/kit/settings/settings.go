@@ -65,7 +65,25 @@ func Parse(dst any, src Source) (*kong.Context, error) {
 	if problems := errors.Join(values.problems...); problems != nil {
 		return nil, problems
 	}
+	if wrong, ok := errors.AsType[*kong.ParseError](err); ok {
+		err = mistake{wrong, src.Name}
+	}
 	return ctx, err
+}
+
+// mistake is a command line that cannot be taken, with where to look up what can.
+type mistake struct {
+	*kong.ParseError
+	name string
+}
+
+func (m mistake) Error() string {
+	command := m.name
+	if verb := m.Context.Selected(); verb != nil {
+		command = verb.FullPath()
+	}
+	// An empty value counts as absent, so it is no choice.
+	return strings.Replace(m.ParseError.Error(), `must be one of "",`, "must be one of ", 1) + "; see " + command + " --help"
 }
 
 // takeFlags lists the flags of all commands and takes the reading of the

@@ -166,7 +166,7 @@ func TestMistakesStopStartUpAndSayWhereTheyAre(t *testing.T) {
 		{name: "key of another binary", file: "report: checks", want: ""},
 		{
 			name: "unknown flag", args: []string{"--prot=1"},
-			want: `unknown flag --prot, did you mean "--port"?`,
+			want: `unknown flag --prot, did you mean "--port"?; see forge up --help`,
 		},
 		{
 			name: "all at once", env: []string{"FORGE_PROT=1", "FORGE_DEBUGG=1", "FORGE_ENGINE=podman"}, file: "prot: 1",
@@ -177,7 +177,7 @@ func TestMistakesStopStartUpAndSayWhereTheyAre(t *testing.T) {
 		},
 		{
 			name: "bad flag", args: []string{"--port=x"},
-			want: `--port: expected a valid 64 bit int but got "x"`,
+			want: `--port: expected a valid 64 bit int but got "x"; see forge up --help`,
 		},
 		{
 			name: "bad variable", env: []string{"FORGE_PORT=x"},
