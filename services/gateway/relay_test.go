@@ -12,6 +12,8 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
@@ -167,18 +169,32 @@ func TestTriesRunOutAfterADayAndTheDeliveryIsKept(t *testing.T) {
 	}
 }
 
-func TestAnswerWithoutDecisionIsTriedAgain(t *testing.T) {
-	w := onSQLite(t, nil)
-	var asked atomic.Int32
-	w.rooms.answers("scheduler", func(*eventv1.Event) (*eventv1.Decision, error) {
-		if asked.Add(1) == 1 {
-			return &eventv1.Decision{Text: "built"}, nil
-		}
-		return &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{"b1"}}, nil
-	})
-	w.post(hook{event: "pull_request", id: "p1", body: sample(t, "pull_request")})
-	if d := w.ends("p1"); !slices.Equal(d.GetForwards()[0].GetDecision().GetBuildIds(), []string{"b1"}) {
-		t.Errorf("%v", d)
+// What is no decision is none: the receiver is asked again.
+func TestNonsenseOfAReceiverIsNoDecision(t *testing.T) {
+	for name, nonsense := range map[string]func() (*eventv1.Decision, error){
+		"nothing":                   func() (*eventv1.Decision, error) { return nil, nil },
+		"text without reason":       func() (*eventv1.Decision, error) { return &eventv1.Decision{Text: "built"}, nil },
+		"no UTF-8":                  func() (*eventv1.Decision, error) { return &eventv1.Decision{Text: "\xff"}, nil },
+		"an error of another world": func() (*eventv1.Decision, error) { return nil, errors.New("\xff\x00") },
+		"a code that is none":       func() (*eventv1.Decision, error) { return nil, status.Error(4711, "huh") },
+		"a method that is not there": func() (*eventv1.Decision, error) {
+			return nil, status.Error(codes.Unimplemented, "unknown service")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := onSQLite(t, nil)
+			var asked atomic.Int32
+			w.rooms.answers("scheduler", func(*eventv1.Event) (*eventv1.Decision, error) {
+				if asked.Add(1) == 1 {
+					return nonsense()
+				}
+				return &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{"b1"}}, nil
+			})
+			w.post(hook{event: "pull_request", id: "p1", body: sample(t, "pull_request")})
+			if d := w.ends("p1"); !slices.Equal(d.GetForwards()[0].GetDecision().GetBuildIds(), []string{"b1"}) || d.GetForwards()[0].GetAttempts() != 2 {
+				t.Errorf("%v", d)
+			}
+		})
 	}
 }
 

@@ -103,14 +103,31 @@ func TestHTTPSWithHTTP2AndNothingOlderThanTLS12(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pemCert)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "localhost"}, ForceAttemptHTTP2: true}
-	resp, err := transport.RoundTrip(hook{event: "star", id: "t1", body: star}.request(t, "https://"+lis.Addr().String()))
-	if err != nil {
-		t.Fatal(err)
+	large := bytes.Repeat([]byte("x"), maxPayload+1)
+	for _, c := range []struct {
+		hook hook
+		code int
+		says string
+	}{
+		{hook{event: "star", id: "t1", body: star}, 200, "{}"},
+		{hook{event: "star", id: "t2", body: star, chunked: true}, 200, "{}"}, // of unsaid length
+		{hook{event: "star", id: "t3", body: star, header: map[string]string{"X-Hub-Signature-256": "sha256=00"}}, 401, `"code":16`},
+		{hook{event: "star", id: "t4", body: large}, 413, "larger than 25 MiB"},
+		{hook{event: "star", id: "t5", body: large, chunked: true}, 413, "larger than 25 MiB"},
+		{hook{event: "star", id: "t6", body: large[:maxPayload]}, 200, "{}"},
+	} {
+		resp, err := transport.RoundTrip(c.hook.request(t, "https://"+lis.Addr().String()))
+		if err != nil {
+			t.Fatalf("%s: %v", c.hook.id, err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.ProtoMajor != 2 || resp.StatusCode != c.code || !bytes.Contains(body, []byte(c.says)) {
+			t.Errorf("%s: %s %s %s", c.hook.id, resp.Proto, resp.Status, body)
+		}
 	}
-	body, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK || !bytes.Equal(body, []byte("{}")) {
-		t.Errorf("%s %s %s", resp.Proto, resp.Status, body)
+	if n := w.count(); n != 3 {
+		t.Errorf("%d are kept", n)
 	}
 	transport.CloseIdleConnections()
 	old := &tls.Config{RootCAs: roots, ServerName: "localhost", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -54,6 +55,24 @@ func (w *world) fill(prefix string) (kept []string) {
 	return nil
 }
 
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *lines) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
 func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 	limit := func(pages int) func(*sqldb.DB) {
 		return func(db *sqldb.DB) {
@@ -87,7 +106,8 @@ func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer db.Close()
-			w := start(t, db, nil)
+			log := &lines{}
+			w := start(t, db, func(d *Deps) { d.Log = slog.New(slog.NewTextHandler(log, nil)) })
 			defer w.stop()
 			disk.full(db)
 			kept := w.fill("full-")
@@ -102,6 +122,11 @@ func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 			here, err := w.gate.store.known(t.Context(), append(kept, "after"))
 			if err != nil || len(here) != len(kept)+1 || w.count() != len(here) {
 				t.Errorf("%d are stored, %d of those that were kept, which are %d: %v", w.count(), len(here), len(kept)+1, err)
+			}
+			for text, want := range map[string]int{"GitHub is answered 503 until they can": 1, "deliveries are stored again": 1, "full": 1} {
+				if got := log.count(text); got < want || got > want && text != "full" {
+					t.Errorf("the log says %q %d times", text, got)
+				}
 			}
 		})
 	}
@@ -156,13 +181,13 @@ func (w *world) dialRaw(header string) net.Conn {
 	return conn
 }
 
-func TestSlowBodyIsCutOff(t *testing.T) {
+func TestWhatIsSlowOrTooLargeIsCutOff(t *testing.T) {
 	w := onSQLite(t, nil)
 	server := w.gate.Server()
 	if server.ReadTimeout <= 0 || server.ReadHeaderTimeout <= 0 || server.MaxHeaderBytes <= 0 {
 		t.Fatalf("no deadlines: %+v", server)
 	}
-	server.ReadTimeout = 50 * time.Millisecond
+	server.ReadTimeout, server.ReadHeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -171,19 +196,31 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 	serving.Go(func() { server.Serve(lis) })
 	defer serving.Wait()
 	defer server.Close()
-	conn, err := net.Dial("tcp", lis.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\nContent-Length: 100\r\n\r\n{")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusBadRequest {
-		t.Errorf("%s", resp.Status)
+	for name, c := range map[string]struct {
+		rest string
+		code int // 0: the connection is closed
+	}{
+		"body":             {"Content-Length: 100\r\n\r\n{", 400},
+		"chunked body":     {"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", 400},
+		"chunk":            {"Transfer-Encoding: chunked\r\n\r\nff\r\n{", 400},
+		"header":           {"X-Slow: ", 0},
+		"too large header": {"X-Large: " + strings.Repeat("x", 2*server.MaxHeaderBytes) + "\r\n\r\n", 431},
+		"too many headers": {strings.Repeat("X-More: x\r\n", server.MaxHeaderBytes/8) + "\r\n", 431},
+	} {
+		conn, err := net.Dial("tcp", lis.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\n"+c.rest)
+		code := 0
+		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+			resp.Body.Close()
+			code = resp.StatusCode
+		}
+		if code != c.code {
+			t.Errorf("%s: %d, want %d", name, code, c.code)
+		}
 	}
 	if w.gate.budget.bodies != 0 || w.gate.budget.bytes != 0 {
 		t.Errorf("it is still in the budget: %d bodies, %d bytes", w.gate.budget.bodies, w.gate.budget.bytes)
@@ -243,21 +280,43 @@ func TestFailedBatchTakesItsIDsBack(t *testing.T) {
 	running.Go(func() { b.run(ctx) })
 	defer running.Wait()
 	defer stop()
+	answered := make(chan struct{}, 2)
 	refuse := func(sql string) {
 		if err := exec(db, sql); err != nil {
 			t.Fatal(err)
 		}
 	}
 	refuse("CREATE TRIGGER refuse BEFORE INSERT ON payloads BEGIN SELECT RAISE(ABORT, 'no'); END")
-	put := func() error {
-		return b.put(t.Context(), &arrival{delivery: delivery{guid: "x", event: "star", received: time.Now()}, payload: packed(star)})
+	// Two of one id come while the disk is slow.
+	put := func() (errs [2]error) {
+		err := db.Write(t.Context(), func(context.Context, *sql.Tx) error {
+			for i := range errs {
+				running.Go(func() {
+					errs[i] = b.put(t.Context(), &arrival{delivery: delivery{guid: "x", event: "star", received: time.Now()}, payload: packed(star)})
+					answered <- struct{}{}
+				})
+			}
+			select {
+			case <-answered:
+				t.Error("answered before it is on disk")
+			case <-time.After(50 * time.Millisecond):
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range errs {
+			<-answered
+		}
+		return errs
 	}
-	if err := put(); err == nil {
-		t.Fatal("kept without a payload")
+	if errs := put(); errs[0] == nil || errs[1] == nil {
+		t.Fatalf("kept without a payload: %v", errs)
 	}
 	refuse("DROP TRIGGER refuse")
-	if err := put(); err != nil {
-		t.Errorf("the same id, once there is room: %v", err)
+	if errs := put(); errs[0] != nil || errs[1] != nil {
+		t.Errorf("the same id, once there is room: %v", errs)
 	}
 	if here, err := s.known(t.Context(), []string{"x"}); err != nil || len(here) != 1 {
 		t.Errorf("stored: %v, %v", here, err)

@@ -297,7 +297,9 @@ func open(t testing.TB) *sqldb.DB {
 	return db
 }
 
-func sign(body []byte) string {
+func sign(body []byte) string { return signBy(secret, body) }
+
+func signBy(secret string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
