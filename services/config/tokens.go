@@ -140,9 +140,13 @@ func (t *tokens) place(ctx context.Context, g grant) (*configv1.Installation, bu
 func (t *tokens) mint(ctx context.Context, g grant, b bucket, at *configv1.Installation) (token, error) {
 	made, err := t.ask(ctx, g, at)
 	if err != nil && slices.Contains([]fault.Kind{fault.Denied, fault.NotFound, fault.Invalid}, fault.KindOf(err)) {
-		t.installations.forget(at.GetId())
+		asked := at.GetId()
+		t.installations.forget(asked)
 		var now bucket
 		if at, now, err = t.place(ctx, g); err != nil {
+			if fault.Is(err, fault.NotFound) {
+				_, _ = t.installations.look(ctx, asked) // it may be there, without that repository; else who needs it asks again
+			}
 			return token{}, err
 		}
 		b = now

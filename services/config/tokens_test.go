@@ -204,6 +204,9 @@ func TestTokenRefusals(t *testing.T) {
 		if !fault.Is(err, c.kind) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: got %v (%v), want %v with %q", name, err, fault.KindOf(err), c.kind, c.text)
 		}
+		if known := w.service.byAccount(); len(known) != 1 {
+			t.Errorf("%s: installations known afterwards are %v", name, known)
+		}
 	}
 }
 
