@@ -172,7 +172,7 @@ func TestTriesRunOutAfterADayAndTheDeliveryIsKept(t *testing.T) {
 // What is no decision is none: the receiver is asked again.
 func TestNonsenseOfAReceiverIsNoDecision(t *testing.T) {
 	for name, nonsense := range map[string]func() (*eventv1.Decision, error){
-		"nothing":                   func() (*eventv1.Decision, error) { return nil, nil },
+		"nothing":                   func() (*eventv1.Decision, error) { return nil, nil }, //nolint:nilnil // that is the nonsense
 		"text without reason":       func() (*eventv1.Decision, error) { return &eventv1.Decision{Text: "built"}, nil },
 		"no UTF-8":                  func() (*eventv1.Decision, error) { return &eventv1.Decision{Text: "\xff"}, nil },
 		"an error of another world": func() (*eventv1.Decision, error) { return nil, errors.New("\xff\x00") },

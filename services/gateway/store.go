@@ -180,7 +180,6 @@ func (s *store) byIDs(ctx context.Context, ids []int64) ([]delivery, error) {
 	for i, id := range ids {
 		args[i] = id
 	}
-	//nolint:gosec // marks are all that is put in
 	rows, err := s.db.Read().QueryContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id IN "+marks(1, len(args))+" ORDER BY id DESC", args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("read deliveries: %w", err))

@@ -147,7 +147,6 @@ func (s *store) forwards(ctx context.Context, deliveries ...int64) (map[int64][]
 	for i, id := range deliveries {
 		args[i] = id
 	}
-	//nolint:gosec // marks are all that is put in
 	rows, err := s.db.Read().QueryContext(ctx,
 		`SELECT delivery, receiver, state, due, attempts, decision, error, decided FROM forwards
 		 WHERE delivery IN `+marks(1, len(args))+` ORDER BY delivery, receiver`, args...)

@@ -289,10 +289,10 @@ func TestFailedBatchTakesItsIDsBack(t *testing.T) {
 	refuse("CREATE TRIGGER refuse BEFORE INSERT ON payloads BEGIN SELECT RAISE(ABORT, 'no'); END")
 	// Two of one id come while the disk is slow.
 	put := func() (errs [2]error) {
-		err := db.Write(t.Context(), func(context.Context, *sql.Tx) error {
+		err := db.Write(t.Context(), func(ctx context.Context, _ *sql.Tx) error {
 			for i := range errs {
 				running.Go(func() {
-					errs[i] = b.put(t.Context(), &arrival{delivery: delivery{guid: "x", event: "star", received: time.Now()}, payload: packed(star)})
+					errs[i] = b.put(ctx, &arrival{delivery: delivery{guid: "x", event: "star", received: time.Now()}, payload: packed(star)})
 					answered <- struct{}{}
 				})
 			}
