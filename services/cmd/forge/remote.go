@@ -59,8 +59,13 @@ func from(address string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if answer, ok := status.FromError(err); ok && answer.Code() == codes.Unavailable && len(answer.Details()) == 0 {
+	answer, _ := status.FromError(err)
+	switch {
+	case answer.Code() == codes.Unavailable && len(answer.Details()) == 0:
 		return fmt.Errorf("no Forge answers at %s: set FORGE_GRPC_ADDRESS to where it serves gRPC, or start it with forge up: %w", address, err)
+	case answer.Code() == codes.Unimplemented:
+		return fmt.Errorf("another service is at %s (FORGE_GRPC_ADDRESS): where they run apart, deliveries are the gateway's, reports the reporter's "+
+			"and all else is the scheduler's: %w", address, err)
 	}
 	return fmt.Errorf("the Forge at %s (FORGE_GRPC_ADDRESS): %w", address, err)
 }
