@@ -71,7 +71,7 @@ Forge stays up until Ctrl-C. Try it yourself:
   open a pull request   curl -X POST %[1]s/sim/%[2]s/%[3]s/pulls
   or press the buttons  %[1]s/sim/%[2]s/%[3]s
   ask what was decided  curl -H "authorization: Bearer $(cat %[4]s/admin-token)" %[5]s/v1/deliveries
-  the same as a page    %[5]s/deliveries (it asks for the token in %[4]s/admin-token)
+  look in a browser     %[5]s/builds, %[5]s/deliveries (they ask for the token in %[4]s/admin-token)
   with the forge tool   export FORGE_DATA_DIR=%[4]s FORGE_GRPC_ADDRESS=%[7]s
                         %[8]s deliveries; %[8]s builds; %[8]s --help
   Forge's log           %[6]s
