@@ -80,11 +80,20 @@ func (e *Engine) labels(spec scheduler.Spec) map[string]string {
 	}
 }
 
-// network makes the attempt's network, unless it is there.
+// network makes the attempt's network, unless it is there. Where a Forge was killed
+// while it was made, there may be two by now, of which one has to go.
 func (e *Engine) network(ctx context.Context, spec scheduler.Spec) error {
 	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
-	if err != nil || len(found) > 0 {
+	if err != nil {
 		return err
+	}
+	if len(found) > 0 {
+		for _, second := range found[1:] {
+			if _, err := e.client.NetworkRemove(ctx, second.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+				return fmt.Errorf("remove the second network of attempt %s: %w", spec.Attempt, err)
+			}
+		}
+		return nil
 	}
 	options := client.NetworkCreateOptions{Driver: "bridge", Labels: e.labels(spec)}
 	if _, err := e.client.NetworkCreate(ctx, networkName(spec.Attempt), options); err != nil {

@@ -147,3 +147,19 @@ func TestContainerThatDockerCannotStartErrorsTheBuildAfterASecondTry(t *testing.
 		t.Errorf("got %v; said %s", err, r.log())
 	}
 }
+
+// A Forge that is killed while Docker makes the network leaves one that the next
+// does not see yet.
+func TestSecondNetworkOfAnAttemptIsRemoved(t *testing.T) {
+	r := newRig(t, docker.Config{})
+	spec := r.spec(r.image(t))
+	name := "forge-" + spec.Attempt
+	labels := map[string]string{"forge.instance": r.config.Instance, "forge.attempt": spec.Attempt}
+	for range 2 {
+		if _, err := r.api.NetworkCreate(t.Context(), name, client.NetworkCreateOptions{Driver: "bridge", Labels: labels}); err != nil {
+			t.Skipf("this Docker engine makes no second network of one name: %v", err)
+		}
+	}
+	r.start(t, spec)
+	r.listed(t, func(c scheduler.Container) bool { return c.Running })
+}

@@ -260,6 +260,8 @@ func (e *Engine) notStarted(ctx context.Context, spec scheduler.Spec, err error)
 	}
 	said := plain(err)
 	switch {
+	case strings.Contains(said, "is ambiguous"): // a second network turned up; the next try removes it
+		return fmt.Errorf("start the container of attempt %s: %w", spec.Attempt, err)
 	case strings.HasPrefix(said, "unable to find user"), strings.HasPrefix(said, "unable to find group"):
 		return fault.Newf(fault.Invalid, "image %s does not know whom its commands are to run as: %s", spec.Image, said)
 	case errdefs.IsInvalidArgument(err):

@@ -64,10 +64,11 @@ func TestContainerHasNoMoreThanItNeeds(t *testing.T) {
 	for script, want := range map[string]string{
 		"grep NoNewPrivs /proc/self/status": "NoNewPrivs:\t1\n",
 		// Docker's default capabilities are a80425fb; NET_RAW is bit 13.
-		"grep CapBnd /proc/self/status":                      "CapBnd:\t00000000a80405fb\n",
-		"ls /var/run/docker.sock 2>/dev/null; echo /forge/*": "/forge/runner /forge/workspace\n",
-		"touch /forge/runner/x 2>/dev/null || echo never":    "never\n",
-		"echo ${FORGE_DATA_DIR-nothing of Forge}":            "nothing of Forge\n",
+		"grep CapBnd /proc/self/status": "CapBnd:\t00000000a80405fb\n",
+		// forgexec makes its workspace first of all.
+		"until [ -e /forge/workspace ]; do sleep 0.1; done; ls /var/run/docker.sock 2>/dev/null; echo /forge/*": "/forge/runner /forge/workspace\n",
+		"touch /forge/runner/x 2>/dev/null || echo never":                                                       "never\n",
+		"echo ${FORGE_DATA_DIR-nothing of Forge}":                                                               "nothing of Forge\n",
 	} {
 		if got, _ := r.run(t, name, script); got != want {
 			t.Errorf("%s: got %q, want %q", script, got, want)
