@@ -88,16 +88,20 @@ func (e *Engine) network(ctx context.Context, spec scheduler.Spec) error {
 		return err
 	}
 	if len(found) > 0 {
-		for _, second := range found[1:] {
-			if _, err := e.client.NetworkRemove(ctx, second.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
-				return fmt.Errorf("remove the second network of attempt %s: %w", spec.Attempt, err)
-			}
-		}
-		return nil
+		return e.removeNetworks(ctx, found[1:])
 	}
 	options := client.NetworkCreateOptions{Driver: "bridge", Labels: e.labels(spec)}
 	if _, err := e.client.NetworkCreate(ctx, networkName(spec.Attempt), options); err != nil {
 		return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
+	}
+	return nil
+}
+
+func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
+	for _, n := range networks {
+		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[attemptLabel], err)
+		}
 	}
 	return nil
 }

@@ -302,12 +302,7 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range networks {
-		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove the network of attempt %s: %w", attempt, err)
-		}
-	}
-	return nil
+	return e.removeNetworks(ctx, networks)
 }
 
 func (e *Engine) remove(ctx context.Context, id string, running bool) error {
