@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -47,7 +46,7 @@ type world struct {
 	deps    Deps
 	service *Service
 	clock   *kittest.Clock
-	log     *lockedBuffer
+	log     *kittest.Logbook
 	pipe    *rpc.Pipe
 	repo    *eventv1.Repository
 	install int64
@@ -70,7 +69,7 @@ const goodFile = "image: busybox\nexecute: [make test]\n"
 func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	t.Helper()
 	// The clock runs apart from GitHub's, which checks the App's own tokens by it.
-	w := &world{t: t, clock: kittest.NewClock(time.Now()), log: &lockedBuffer{}}
+	w := &world{t: t, clock: kittest.NewClock(time.Now()), log: &kittest.Logbook{}}
 	sim := githubsim.Config{AppID: appID, AppKey: &appKey().PublicKey}
 	w.deps = Deps{
 		App: kitgithub.App{ID: appID, Key: keyPEM(appKey())},
@@ -286,21 +285,4 @@ func (f *front) cuts(text string, after int) {
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	})
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.String()
 }

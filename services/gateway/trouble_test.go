@@ -55,24 +55,6 @@ func (w *world) fill(prefix string) (kept []string) {
 	return nil
 }
 
-// lines is a log.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), text)
-}
-
 func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 	limit := func(pages int) func(*sqldb.DB) {
 		return func(db *sqldb.DB) {
@@ -106,7 +88,7 @@ func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer db.Close()
-			log := &lines{}
+			log := &kittest.Logbook{}
 			w := start(t, db, func(d *Deps) { d.Log = slog.New(slog.NewTextHandler(log, nil)) })
 			defer w.stop()
 			disk.full(db)
@@ -124,7 +106,7 @@ func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 				t.Errorf("%d are stored, %d of those that were kept, which are %d: %v", w.count(), len(here), len(kept)+1, err)
 			}
 			for text, want := range map[string]int{"GitHub is answered 503 until they can": 1, "deliveries are stored again": 1, "full": 1} {
-				if got := log.count(text); got < want || got > want && text != "full" {
+				if got := strings.Count(log.String(), text); got < want || got > want && text != "full" {
 					t.Errorf("the log says %q %d times", text, got)
 				}
 			}

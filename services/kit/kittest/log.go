@@ -16,6 +16,24 @@ func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// Logbook is what was logged. It can be read while it is written.
+type Logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *Logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *Logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 var _ io.Writer = (*testWriter)(nil)
 
 type testWriter struct {
