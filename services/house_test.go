@@ -50,9 +50,9 @@ func rules() []rule {
 		},
 		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
 		{
-			folder: "services/standalone",
+			folder: "services/wire",
 			may: []string{
-				"services/standalone", "services/gateway", "services/config", "services/scheduler", "services/reporter",
+				"services/wire", "services/gateway", "services/config", "services/scheduler", "services/reporter",
 				"services/settings", "services/kit", "gen",
 			},
 			tests: []string{"services/githubsim", "services/forgexec"},
@@ -101,8 +101,8 @@ func TestForbiddenImportsAreReported(t *testing.T) {
 		{pkg: "services/scheduler/engine/docker", imports: "services/reporter", want: "services/scheduler/engine/docker must not import services/reporter"},
 		{pkg: "services/forgexec", imports: "services/scheduler", want: "services/forgexec must not import services/scheduler"},
 		{pkg: "services/githubsim", imports: "gen/forge/event/v1", want: "services/githubsim must not import gen/forge/event/v1"},
-		{pkg: "services/standalone", imports: "services/scheduler/engine/process", want: none},
-		{pkg: "services/standalone", imports: "services/cmd/forge", want: "services/standalone must not import services/cmd/forge"},
+		{pkg: "services/wire", imports: "services/scheduler/engine/process", want: none},
+		{pkg: "services/wire", imports: "services/cmd/forge", want: "services/wire must not import services/cmd/forge"},
 		{pkg: "services/cmd/forge", imports: "services/githubsim", want: none},
 		{pkg: "services/cmd/forge", imports: "services/cmd/gateway", want: "services/cmd/forge must not import services/cmd/gateway"},
 	} {

@@ -8,14 +8,14 @@ import (
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/settings"
-	"github.com/forge-ci/forge/services/standalone"
+	"github.com/forge-ci/forge/services/wire"
 )
 
 // stopGrace is how long each part of the process gets to stop.
 const stopGrace = 10 * time.Second
 
 type up struct {
-	standalone.Settings
+	wire.Settings
 }
 
 // Run serves until SIGINT or SIGTERM.
@@ -26,7 +26,7 @@ func (u up) Run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, flush(ctx)) }()
-	forge, err := standalone.New(ctx, u.Settings, tel)
+	forge, err := wire.New(ctx, u.Settings, tel)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,221 @@
+package wire_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+// One delivery is one trace, from GitHub's request to the last status, through
+// all four services; in one process it is the same trace.
+func TestOneDeliveryIsOneTrace(t *testing.T) {
+	apart := traced(t, deployment{apart: true})
+	kittest.Golden(t, "trace", []byte(apart))
+	services := regexp.MustCompile(`(?m)^( *)[a-z]+: `)
+	if diff := cmp.Diff(services.ReplaceAllString(apart, "$1"), services.ReplaceAllString(traced(t, deployment{}), "$1")); diff != "" {
+		t.Errorf("one process tells another story than four (-four +one):\n%s", diff)
+	}
+}
+
+// traced has one delivery come and returns its trace as text.
+func traced(t *testing.T, d deployment) (tree string) {
+	w := newWorld(t, map[string]string{
+		".forge.yml": lines("image: busybox", "execute:", "  - {name: look, run: 'echo $TRACEPARENT'}", "  - {name: fail, run: exit 3}"),
+	})
+	// Before Forge listens, so that the pull request is all that GitHub tells of.
+	sha := w.branch(t, "change", files("greeting", "hello\n"))
+	c := w.collector(t)
+	w.deploy(t, d)
+	w.awaitServing(t)
+	w.open(t, "change")
+	status := w.shows(t, sha, "forge/test", "failure")
+	trace := regexp.MustCompile(`\b00-([0-9a-f]{32})-[0-9a-f]{16}-01\b`).FindStringSubmatch(w.log(t, status.TargetURL))
+	if trace == nil {
+		t.Fatal("the command saw no TRACEPARENT")
+	}
+	for _, p := range w.processes { // which sends what they still have
+		p.stop(t)
+	}
+	for _, root := range c.roots(trace[1]) {
+		// The calls of this test, and what config and the gateway do when they start.
+		if !slices.Contains([]string{
+			"GET /v1/", "GET /builds/{id}/log", "forge.config.v1.InstallationService/ListInstallations", "GitHub: list the App's installations",
+			"forge.config.v1.HookDeliveryService/ListHookDeliveries",
+		}, root) {
+			t.Errorf("a trace begins with %q, which nobody asked for", root)
+		}
+	}
+	return c.tree(t, trace[1])
+}
+
+// An answer to a comment is in the trace of the delivery that brought it.
+func TestAnswerIsInTheTraceOfItsComment(t *testing.T) {
+	w := newWorld(t, map[string]string{"README.md": "Nothing is built here.\n"})
+	w.branch(t, "change", files("greeting", "hello\n"))
+	number := w.open(t, "change")
+	c := w.collector(t)
+	w.deploy(t, deployment{apart: true})
+	w.awaitServing(t)
+	w.answered(t, number, w.comment(t, number, "octocat", "/forge help"), "+1", "People with write access")
+	for _, p := range w.processes { // which sends what they still have
+		p.stop(t)
+	}
+	kittest.Golden(t, "trace_comment", []byte(c.tree(t, c.traceOf(t, "tell GitHub an answer"))))
+}
+
+// awaitServing waits until every room is there and knows the installation.
+func (w *world) awaitServing(t *testing.T) {
+	t.Helper()
+	kittest.Eventually(t, settleWithin, func() error {
+		for _, room := range []string{"gateway", "scheduler", "reporter", "config"} {
+			health := grpc_health_v1.NewHealthClient(w.dial(t, room))
+			if _, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
+				return fmt.Errorf("%s: %w", room, err)
+			}
+		}
+		known, err := configv1.NewInstallationServiceClient(w.dial(t, "config")).ListInstallations(asAdmin(t.Context()), &configv1.ListInstallationsRequest{})
+		if err != nil || len(known.GetInstallations()) == 0 {
+			return fmt.Errorf("no installation is known: %w", err)
+		}
+		return nil
+	})
+}
+
+// collector takes spans as an OpenTelemetry collector does.
+type collector struct {
+	url string
+
+	mu    sync.Mutex
+	spans []span
+}
+
+type span struct {
+	*tracev1.Span
+	service string
+}
+
+// collector is one that Forge sends its spans to, once deployed.
+func (w *world) collector(t *testing.T) *collector {
+	c := newCollector(t)
+	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+	return c
+}
+
+func newCollector(t *testing.T) *collector {
+	c := &collector{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		request := &collectorv1.ExportTraceServiceRequest{}
+		if err == nil {
+			err = proto.Unmarshal(body, request)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", r.URL.Path, err)
+		}
+		c.take(request)
+	}))
+	t.Cleanup(server.Close)
+	c.url = server.URL
+	return c
+}
+
+func (c *collector) take(request *collectorv1.ExportTraceServiceRequest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, resource := range request.GetResourceSpans() {
+		var service string
+		for _, attribute := range resource.GetResource().GetAttributes() {
+			if attribute.GetKey() == "service.name" {
+				service = attribute.GetValue().GetStringValue()
+			}
+		}
+		for _, scope := range resource.GetScopeSpans() {
+			for _, one := range scope.GetSpans() {
+				c.spans = append(c.spans, span{one, service})
+			}
+		}
+	}
+}
+
+// tree is a trace as text: a line for each span, below its parent. How often
+// something is tried or told depends on timing, so siblings of one name are one.
+func (c *collector) tree(t *testing.T, trace string) string {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, below := map[string]bool{}, map[string][]span{}
+	for _, s := range c.spans {
+		if hex.EncodeToString(s.GetTraceId()) == trace {
+			known[string(s.GetSpanId())] = true
+			below[string(s.GetParentSpanId())] = append(below[string(s.GetParentSpanId())], s)
+		}
+	}
+	for parent, children := range below {
+		if parent != "" && !known[parent] {
+			t.Errorf("%q has a parent that was not exported", children[0].GetName())
+		}
+	}
+	var text strings.Builder
+	var write func(depth int, siblings []span)
+	write = func(depth int, siblings []span) {
+		children := map[string][]span{} // by the parent's line
+		for _, s := range siblings {
+			kind := strings.ToLower(strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_"))
+			line := fmt.Sprintf("%s: %s (%s)", s.service, s.GetName(), kind)
+			children[line] = append(children[line], below[string(s.GetSpanId())]...)
+		}
+		for _, line := range slices.Sorted(maps.Keys(children)) {
+			text.WriteString(strings.Repeat("  ", depth) + line + "\n")
+			write(depth+1, children[line])
+		}
+	}
+	write(0, below[""])
+	return text.String()
+}
+
+// traceOf is the only trace with a span of this name.
+func (c *collector) traceOf(t *testing.T, name string) (trace string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := map[string]bool{}
+	for _, s := range c.spans {
+		if s.GetName() == name {
+			trace = hex.EncodeToString(s.GetTraceId())
+			found[trace] = true
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d traces with %q", len(found), name)
+	}
+	return trace
+}
+
+// roots names the spans with which other traces begin.
+func (c *collector) roots(but string) (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.spans {
+		if len(s.GetParentSpanId()) == 0 && hex.EncodeToString(s.GetTraceId()) != but {
+			names = append(names, s.GetName())
+		}
+	}
+	return names
+}
