@@ -159,7 +159,7 @@ func TestBuildsPageListsWhatIsAskedFor(t *testing.T) {
 func TestBuildIsSteeredFromItsPage(t *testing.T) {
 	w, b := onSQLite(t, nil), newBrowser(t) // which leaves first, and with it who watches
 	build := failedBuild()
-	build.State, build.EndTime, build.Action = schedulerv1.Build_STATE_BLOCKED, nil, schedulerv1.Build_ACTION_TEST
+	build.State, build.EndTime, build.Action, build.Environment = schedulerv1.Build_STATE_BLOCKED, nil, schedulerv1.Build_ACTION_TEST, ""
 	w.rooms.builds.build = build
 	page := w.http.URL + "/builds/b1"
 	hidden := `document.getElementById("steer").hidden`

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"strings"
+
 	"github.com/google/go-github/v62/github"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -35,6 +37,7 @@ func decodeCheckRun(payload []byte) (*eventv1.Event, error) {
 	}
 	if p.RequestedAction != nil {
 		checkRun.RequestedAction = p.RequestedAction.Identifier
+		checkRun.Button = eventv1.Button(eventv1.Button_value["BUTTON_"+strings.ToUpper(p.RequestedAction.Identifier)])
 	}
 	e.Payload = &eventv1.Event_CheckRun{CheckRun: checkRun}
 	return e, nil

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -95,6 +96,19 @@ func TestEachKindIsDecoded(t *testing.T) {
 	for event := range routes {
 		if _, ok := small()[event]; !ok {
 			t.Errorf("%s has a route and no sample", event)
+		}
+	}
+}
+
+func TestButtonsAreKnownByTheirNames(t *testing.T) {
+	for identifier, want := range map[string]eventv1.Button{
+		"rerun": eventv1.Button_BUTTON_RERUN, "cancel": eventv1.Button_BUTTON_CANCEL, "approve": eventv1.Button_BUTTON_APPROVE,
+		"retest": eventv1.Button_BUTTON_UNSPECIFIED, "": eventv1.Button_BUTTON_UNSPECIFIED,
+	} {
+		payload := strings.Replace(small()["check_run"], `"identifier":"retest"`, `"identifier":"`+identifier+`"`, 1)
+		decoded, err := decodeCheckRun([]byte(payload))
+		if run := decoded.GetCheckRun(); err != nil || run.GetButton() != want || run.GetRequestedAction() != identifier {
+			t.Errorf("button %q: %v, error %v; want %v", identifier, run, err, want)
 		}
 	}
 }

@@ -236,10 +236,10 @@ func actionName(b *schedulerv1.Build) string {
 // sure is what a button at a build asks about before it is believed; empty for
 // what changes nothing out there.
 func sure(b *schedulerv1.Build) string {
-	if name := actionName(b); strings.HasPrefix(name, "deploy ") {
-		return strings.Replace(name, " ", " to ", 1)
+	if b.GetEnvironment() == "" {
+		return ""
 	}
-	return ""
+	return "deploy to " + b.GetEnvironment()
 }
 
 func stepName(s *schedulerv1.Step) string {

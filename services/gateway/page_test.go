@@ -29,7 +29,7 @@ func at(second int64) *timestamppb.Timestamp {
 
 func failedBuild() *schedulerv1.Build {
 	return &schedulerv1.Build{
-		Id: "b1", Repository: &eventv1.Repository{Owner: "acme", Name: "web"}, Action: schedulerv1.Build_ACTION_DEPLOY_STAGING,
+		Id: "b1", Repository: &eventv1.Repository{Owner: "acme", Name: "web"}, Action: schedulerv1.Build_ACTION_DEPLOY_STAGING, Environment: "staging",
 		Sha: "3f2a91c0ffee", BaseRef: "main", PullRequest: 7, Title: "Mend the door", Actor: "ann", Image: "golang:1.26",
 		State: schedulerv1.Build_STATE_FAILED, Message: "unit tests: exit code 3", Attempt: 2, EnvironmentUrl: "https://staging.example",
 		StartTime: at(0), EndTime: at(75), LogSize: 100,
@@ -110,20 +110,21 @@ func TestBuildPageLeadsToGitHub(t *testing.T) {
 func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
 	w := onSQLite(t, nil)
 	for _, c := range []struct {
-		state   schedulerv1.Build_State
-		action  schedulerv1.Build_Action
-		buttons string
+		state       schedulerv1.Build_State
+		action      schedulerv1.Build_Action
+		environment string
+		buttons     string
 	}{
-		{schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_ACTION_TEST, "cancel"},
-		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_PUSH, "cancel"},
-		{schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_ACTION_TEST, "approve cancel"},
-		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_STAGING, "retry"},
-		{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_ACTION_TEST, "retry"},
-		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION, "cancel: Cancel this deploy to production?"},
-		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_DEPLOY_STAGING, "retry: Run this deploy to staging again?"},
+		{schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_ACTION_TEST, "", "cancel"},
+		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_PUSH, "", "cancel"},
+		{schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_ACTION_TEST, "", "approve cancel"},
+		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_STAGING, "", "retry"},
+		{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_ACTION_TEST, "", "retry"},
+		{schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION, "production", "cancel: Cancel this deploy to production?"},
+		{schedulerv1.Build_STATE_PASSED, schedulerv1.Build_ACTION_DEPLOY_STAGING, "staging", "retry: Run this deploy to staging again?"},
 	} {
 		b := failedBuild()
-		b.State, b.Action = c.state, c.action
+		b.State, b.Action, b.Environment = c.state, c.action, c.environment
 		if c.state < schedulerv1.Build_STATE_PASSED {
 			b.EndTime = nil
 		}

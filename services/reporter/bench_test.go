@@ -91,7 +91,7 @@ func BenchmarkCalls(b *testing.B) {
 				before := len(w.sim.Calls())
 				for i, state := range []schedulerv1.Build_State{queued, schedulerv1.Build_STATE_STARTING, running, good} {
 					one := like(w.build(state), state)
-					one.Context = c.context
+					one.Context, one.Environment = c.context, environment(c.context)
 					w.report(s, int64(i+1), one)
 					w.toldAll(s)
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-github/v62/github"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
@@ -54,11 +55,11 @@ func checkName(name string) string {
 // them. Deploys are steered by administrators alone.
 // https://docs.github.com/rest/guides/using-the-rest-api-to-interact-with-checks
 func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
-	rerun := &github.CheckRunAction{Label: "Run again", Description: "Build the same commit once more", Identifier: "rerun"}
-	cancel := &github.CheckRunAction{Label: "Cancel", Description: "Stop this build", Identifier: "cancel"}
-	approve := &github.CheckRunAction{Label: "Approve", Description: "Let this commit of a fork run", Identifier: "approve"}
+	rerun := button(eventv1.Button_BUTTON_RERUN, "Run again", "Build the same commit once more")
+	cancel := button(eventv1.Button_BUTTON_CANCEL, "Cancel", "Stop this build")
+	approve := button(eventv1.Button_BUTTON_APPROVE, "Approve", "Let this commit of a fork run")
 	switch state := b.GetState(); {
-	case environment(b.GetContext()) != "":
+	case b.GetEnvironment() != "":
 		return []*github.CheckRunAction{}
 	case state == schedulerv1.Build_STATE_BLOCKED:
 		return []*github.CheckRunAction{approve, cancel}
@@ -67,6 +68,11 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	default:
 		return []*github.CheckRunAction{rerun}
 	}
+}
+
+func button(b eventv1.Button, label, description string) *github.CheckRunAction {
+	name := strings.ToLower(strings.TrimPrefix(b.String(), "BUTTON_"))
+	return &github.CheckRunAction{Label: label, Description: description, Identifier: name}
 }
 
 // tellCheck makes a build's check run, or changes the one there is.

@@ -12,6 +12,7 @@ import (
 func (w *world) deploy(id, to string, state schedulerv1.Build_State) *schedulerv1.Build {
 	b := like(w.build(state), state)
 	b.Id, b.Context, b.Title, b.EnvironmentUrl = id, "forge/deploy-"+to, "Sell apples", "https://"+to+".example.com"
+	b.Environment = to
 	if state != queued && state != schedulerv1.Build_STATE_WAITING {
 		lasting(b, 0)
 	}

@@ -92,7 +92,8 @@ func (t *target) show(b *schedulerv1.Build) {
 	t.want = want
 }
 
-// environment is what a context deploys to; "" where it is none of a deploy.
+// environment is what a context deploys to; "" where it is none of a deploy. It
+// serves what an older Forge has stored, whose builds do not say it themselves.
 func environment(name string) string {
 	to, _ := strings.CutPrefix(name, "forge/deploy-")
 	if to == name {

@@ -99,7 +99,7 @@ func (t *target) report(b *schedulerv1.Build, version int64, payload []byte) {
 // told to its end.
 func (s *Service) kinds(b *schedulerv1.Build, siblings []target) []reporterv1.Target_Kind {
 	kinds := slices.Clone(reports()[s.deps.Report])
-	if environment(b.GetContext()) != "" {
+	if b.GetEnvironment() != "" {
 		kinds = append(kinds, reporterv1.Target_KIND_DEPLOYMENT)
 	}
 	for _, t := range siblings {

@@ -14,9 +14,11 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// buttons is what those at a check run ask for, by what GitHub calls them.
-func buttons() map[string]moment {
-	return map[string]moment{"rerun": asked, "cancel": halted, "approve": approved}
+// buttons is what those at a check run ask for.
+func buttons() map[eventv1.Button]moment {
+	return map[eventv1.Button]moment{
+		eventv1.Button_BUTTON_RERUN: asked, eventv1.Button_BUTTON_CANCEL: halted, eventv1.Button_BUTTON_APPROVE: approved,
+	}
 }
 
 // intendButton reads a button that somebody pressed at a check run, which names
@@ -68,7 +70,7 @@ func (s *Service) pressed(ctx context.Context, event *eventv1.Event) (moment, []
 	run := event.GetCheckRun()
 	wish := asked
 	if event.GetAction() == "requested_action" {
-		if wish = buttons()[run.GetRequestedAction()]; wish == 0 {
+		if wish = buttons()[run.GetButton()]; wish == 0 {
 			return 0, nil, ignored(eventv1.Reason_REASON_ACTION_IGNORED, "there is no button %q", run.GetRequestedAction()), nil
 		}
 	}
@@ -124,7 +126,7 @@ func again(event *eventv1.Event, b *build) intent {
 	}
 }
 
-func deploys(b *build) bool { return purposeOf(b.GetAction()).environment != "" }
+func deploys(b *build) bool { return b.GetEnvironment() != "" }
 
 // newestBuilds are those of a commit that no newer one repeats, by pull request.
 func newestBuilds(ctx context.Context, q querier, repositoryID int64, sha string) ([]*build, error) {

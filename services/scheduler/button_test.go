@@ -18,7 +18,8 @@ func pressedAt(sha, id, identifier string) *eventv1.Event {
 	if identifier != "" {
 		action = "requested_action"
 	}
-	return happened("check_run", action, &eventv1.CheckRunEvent{HeadSha: sha, ExternalId: id, RequestedAction: identifier})
+	button := eventv1.Button(eventv1.Button_value["BUTTON_"+strings.ToUpper(identifier)])
+	return happened("check_run", action, &eventv1.CheckRunEvent{HeadSha: sha, ExternalId: id, RequestedAction: identifier, Button: button})
 }
 
 func TestButtonsDoWhatTheySay(t *testing.T) {

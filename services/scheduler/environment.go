@@ -41,7 +41,7 @@ func (e *environment) holdsBack(b *build) (schedulerv1.Build_Reason, string) {
 // enterEnvironment gives a deploy that is about to be stored its environment, or
 // has it wait in line.
 func (s *Service) enterEnvironment(ctx context.Context, t *tx, b *build) error {
-	name := purposeOf(b.GetAction()).environment
+	name := b.GetEnvironment()
 	if name == "" {
 		return nil
 	}
@@ -62,7 +62,7 @@ func fullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetN
 
 // noteDeployed stores what a deploy that has passed put where.
 func (t *tx) noteDeployed(ctx context.Context, b *build) error {
-	name := purposeOf(b.GetAction()).environment
+	name := b.GetEnvironment()
 	if name == "" {
 		return nil
 	}
@@ -187,7 +187,7 @@ func (s *Service) containedIn(ctx context.Context, i intent) (buildID string) {
 // startWanted asks that of a deploy that has its environment. A person may have
 // the newest deployed once more.
 func (s *Service) startWanted(ctx context.Context, b *build) error {
-	name := purposeOf(b.GetAction()).environment
+	name := b.GetEnvironment()
 	if name == "" || b.GetRollBackOf() != "" {
 		return nil
 	}

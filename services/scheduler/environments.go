@@ -206,7 +206,7 @@ func showWhole(ctx context.Context, q querier, e *environment) (*schedulerv1.Env
 // rollBack makes the build that repeats an earlier deploy; or finds it, where it
 // was asked for before and has not ended.
 func (s *Service) rollBack(ctx context.Context, t *tx, e *environment, of *build, id string) (string, error) {
-	if purposeOf(of.GetAction()).environment != e.name || of.GetRepository().GetId() != e.repositoryID ||
+	if of.GetEnvironment() != e.name || of.GetRepository().GetId() != e.repositoryID ||
 		of.GetState() != schedulerv1.Build_STATE_PASSED {
 		return "", fault.Newf(fault.Conflict, "build %s is no successful deploy to %s of %s", of.GetId(), e.name, e.repository)
 	}
@@ -245,7 +245,7 @@ func (s *Service) repeat(ctx context.Context, t *tx, of *build, id string) *buil
 		Id: id, Url: s.buildURL(id), CreateTime: timestamppb.New(t.now), TraceId: telemetry.TraceID(ctx),
 
 		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), BaseRef: of.GetBaseRef(),
-		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(),
+		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(), Environment: of.GetEnvironment(), Job: of.GetJob(),
 		Image: of.GetImage(), EnvironmentUrl: of.GetEnvironmentUrl(), StepCount: of.GetStepCount(),
 	}}
 }

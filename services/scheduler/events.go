@@ -425,7 +425,7 @@ func (s *Service) newBuild(ctx context.Context, t *tx, p planned) *build {
 			Id: p.id, Repository: p.event.GetRepository(), InstallationId: p.event.GetInstallationId(),
 			Action: p.action, Sha: p.sha, Ref: p.ref, BaseRef: p.pull.GetBase().GetRef(),
 			PullRequest: p.pull.GetNumber(), Title: p.pull.GetTitle(), Actor: p.event.GetSender().GetLogin(),
-			Fork: p.fork, CommitCount: p.pull.GetCommitCount(), RetryOf: p.retryOf,
+			Environment: purposeOf(p.action).environment, Fork: p.fork, CommitCount: p.pull.GetCommitCount(), RetryOf: p.retryOf,
 			State: schedulerv1.Build_STATE_QUEUED, Context: "forge/" + purposeOf(p.action).name,
 			Url: s.buildURL(p.id), Image: p.config.GetConfig().GetImage(),
 			CreateTime: timestamppb.New(t.now), DeliveryId: p.event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),

@@ -83,7 +83,7 @@ func (s *Service) lose(ctx context.Context, t *tx, b *build, message string) err
 	if !b.cancel.time.IsZero() {
 		return s.finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.cancel.reason, b.cancel.message)
 	}
-	if purposeOf(b.GetAction()).environment != "" || b.GetAttempt() > 1 {
+	if b.GetEnvironment() != "" || b.GetAttempt() > 1 {
 		return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, message)
 	}
 	if err := t.endAttempt(ctx, b); err != nil {

@@ -171,7 +171,7 @@ func (m *model) checkEnvironments(builds []*build, byID map[string]*build, attem
 	for _, e := range m.environments() {
 		var at, line []string
 		for _, b := range builds {
-			if purposeOf(b.GetAction()).environment != e.name || b.GetRepository().GetId() != e.repositoryID || ended(b.GetState()) {
+			if b.GetEnvironment() != e.name || b.GetRepository().GetId() != e.repositoryID || ended(b.GetState()) {
 				continue
 			}
 			if b.GetState() == schedulerv1.Build_STATE_WAITING {

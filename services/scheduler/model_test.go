@@ -575,7 +575,7 @@ func (m *model) rollBack() {
 	builds := m.builds()
 	m.random.Shuffle(len(builds), func(i, j int) { builds[i], builds[j] = builds[j], builds[i] })
 	for _, b := range builds {
-		if b.GetState() == schedulerv1.Build_STATE_PASSED && purposeOf(b.GetAction()).environment == environment &&
+		if b.GetState() == schedulerv1.Build_STATE_PASSED && b.GetEnvironment() == environment &&
 			strings.EqualFold(fullName(b.GetRepository()), repository) {
 			m.notef("%s of %s to %s", environment, repository, b.GetId())
 			_, err := m.service.RollBackEnvironment(m.t.Context(), &schedulerv1.RollBackEnvironmentRequest{

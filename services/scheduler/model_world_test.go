@@ -174,7 +174,7 @@ func (m *model) execute(c *modelContainer) {
 
 // deploysTo is the repository and the environment that a build deploys to.
 func deploysTo(b *build) string {
-	if name := purposeOf(b.GetAction()).environment; name != "" {
+	if name := b.GetEnvironment(); name != "" {
 		return fmt.Sprintf("%s of %d", name, b.GetRepository().GetId())
 	}
 	return ""

@@ -210,7 +210,7 @@ func (s *Service) handed(ctx context.Context, b *build) (secrets map[string]stri
 	secrets = map[string]string{}
 	var missing []string
 	for _, name := range names {
-		secret, bound := meant(all, name, purposeOf(b.GetAction()).environment)
+		secret, bound := meant(all, name, b.GetEnvironment())
 		switch {
 		case secret != nil:
 			if secrets[name], err = s.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {

@@ -54,6 +54,7 @@ func scanBuild(row scanner) (*build, error) {
 	if err := errors.Join(proto.Unmarshal(seen, b.Build), proto.Unmarshal(config, b.config)); err != nil {
 		return nil, err
 	}
+	b.Environment = purposeOf(b.GetAction()).environment // those stored by an older Forge have none
 	b.toldState, b.toldMessage = b.GetState(), b.GetMessage()
 	return b, nil
 }

@@ -20,7 +20,7 @@ const (
 // priority is that of a new build.
 func (b *build) priority() int {
 	switch {
-	case purposeOf(b.GetAction()).environment != "":
+	case b.GetEnvironment() != "":
 		return deployPriority
 	case strings.HasPrefix(b.GetRef(), "refs/heads/gh-readonly-queue/"): // GitHub's name for merge groups
 		return mergeGroupPriority

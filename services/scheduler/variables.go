@@ -39,7 +39,7 @@ func (b *build) variables() map[string]string {
 		all["FORGE_PULL_REQUEST"] = strconv.Itoa(int(b.GetPullRequest()))
 		all["FORGE_COMMIT_COUNT"] = strconv.Itoa(int(b.GetCommitCount()))
 	}
-	if b.GetPullRequest() != 0 && purposeOf(b.GetAction()).environment == "" {
+	if b.GetPullRequest() != 0 && b.GetEnvironment() == "" {
 		all["FORGE_VERSION"] = fmt.Sprintf("rc%d", b.GetCommitCount())
 	}
 	return all

@@ -22,6 +22,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Button is one at a check run of Forge's, which a person with write access may
+// press. GitHub is told its name without the prefix and in lower case: rerun.
+type Button int32
+
+const (
+	Button_BUTTON_UNSPECIFIED Button = 0
+	// Builds the same commit once more.
+	Button_BUTTON_RERUN Button = 1
+	// Stops the build.
+	Button_BUTTON_CANCEL Button = 2
+	// Lets this commit of a fork run.
+	Button_BUTTON_APPROVE Button = 3
+)
+
+// Enum value maps for Button.
+var (
+	Button_name = map[int32]string{
+		0: "BUTTON_UNSPECIFIED",
+		1: "BUTTON_RERUN",
+		2: "BUTTON_CANCEL",
+		3: "BUTTON_APPROVE",
+	}
+	Button_value = map[string]int32{
+		"BUTTON_UNSPECIFIED": 0,
+		"BUTTON_RERUN":       1,
+		"BUTTON_CANCEL":      2,
+		"BUTTON_APPROVE":     3,
+	}
+)
+
+func (x Button) Enum() *Button {
+	p := new(Button)
+	*p = x
+	return p
+}
+
+func (x Button) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Button) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_event_v1_check_proto_enumTypes[0].Descriptor()
+}
+
+func (Button) Type() protoreflect.EnumType {
+	return &file_forge_event_v1_check_proto_enumTypes[0]
+}
+
+func (x Button) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Button.Descriptor instead.
+func (Button) EnumDescriptor() ([]byte, []int) {
+	return file_forge_event_v1_check_proto_rawDescGZIP(), []int{0}
+}
+
 // CheckRunEvent: a person pressed a button at a check run (rerequested,
 // requested_action), or one was created or completed.
 type CheckRunEvent struct {
@@ -35,11 +92,13 @@ type CheckRunEvent struct {
 	CheckSuiteId int64  `protobuf:"varint,5,opt,name=check_suite_id,json=checkSuiteId,proto3" json:"check_suite_id,omitempty"`
 	// The App that owns the check run.
 	AppId int64 `protobuf:"varint,6,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	// Which button, for requested_action.
+	// What GitHub calls the button, for the action requested_action.
 	RequestedAction string  `protobuf:"bytes,7,opt,name=requested_action,json=requestedAction,proto3" json:"requested_action,omitempty"`
 	PullRequests    []int32 `protobuf:"varint,8,rep,packed,name=pull_requests,json=pullRequests,proto3" json:"pull_requests,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Which button that is; unspecified for one that Forge does not know.
+	Button        Button `protobuf:"varint,9,opt,name=button,proto3,enum=forge.event.v1.Button" json:"button,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckRunEvent) Reset() {
@@ -126,6 +185,13 @@ func (x *CheckRunEvent) GetPullRequests() []int32 {
 		return x.PullRequests
 	}
 	return nil
+}
+
+func (x *CheckRunEvent) GetButton() Button {
+	if x != nil {
+		return x.Button
+	}
+	return Button_BUTTON_UNSPECIFIED
 }
 
 // CheckSuiteEvent: a person asked for all checks of a commit again
@@ -220,7 +286,7 @@ var File_forge_event_v1_check_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\n" +
-	"\x1aforge/event/v1/check.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x02\n" +
+	"\x1aforge/event/v1/check.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x02\n" +
 	"\rCheckRunEvent\x12 \n" +
 	"\fcheck_run_id\x18\x01 \x01(\x03R\n" +
 	"checkRunId\x12\x12\n" +
@@ -231,7 +297,8 @@ const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\x0echeck_suite_id\x18\x05 \x01(\x03R\fcheckSuiteId\x12\x15\n" +
 	"\x06app_id\x18\x06 \x01(\x03R\x05appId\x12)\n" +
 	"\x10requested_action\x18\a \x01(\tR\x0frequestedAction\x12#\n" +
-	"\rpull_requests\x18\b \x03(\x05R\fpullRequests\"\xec\x01\n" +
+	"\rpull_requests\x18\b \x03(\x05R\fpullRequests\x12.\n" +
+	"\x06button\x18\t \x01(\x0e2\x16.forge.event.v1.ButtonR\x06button\"\xec\x01\n" +
 	"\x0fCheckSuiteEvent\x12$\n" +
 	"\x0echeck_suite_id\x18\x01 \x01(\x03R\fcheckSuiteId\x12\x19\n" +
 	"\bhead_sha\x18\x02 \x01(\tR\aheadSha\x12\x1f\n" +
@@ -240,7 +307,12 @@ const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\x06app_id\x18\x04 \x01(\x03R\x05appId\x12#\n" +
 	"\rpull_requests\x18\x05 \x03(\x05R\fpullRequests\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTimeB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"updateTime*Y\n" +
+	"\x06Button\x12\x16\n" +
+	"\x12BUTTON_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fBUTTON_RERUN\x10\x01\x12\x11\n" +
+	"\rBUTTON_CANCEL\x10\x02\x12\x12\n" +
+	"\x0eBUTTON_APPROVE\x10\x03B6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_check_proto_rawDescOnce sync.Once
@@ -254,19 +326,22 @@ func file_forge_event_v1_check_proto_rawDescGZIP() []byte {
 	return file_forge_event_v1_check_proto_rawDescData
 }
 
+var file_forge_event_v1_check_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_forge_event_v1_check_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_forge_event_v1_check_proto_goTypes = []any{
-	(*CheckRunEvent)(nil),         // 0: forge.event.v1.CheckRunEvent
-	(*CheckSuiteEvent)(nil),       // 1: forge.event.v1.CheckSuiteEvent
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(Button)(0),                   // 0: forge.event.v1.Button
+	(*CheckRunEvent)(nil),         // 1: forge.event.v1.CheckRunEvent
+	(*CheckSuiteEvent)(nil),       // 2: forge.event.v1.CheckSuiteEvent
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_forge_event_v1_check_proto_depIdxs = []int32{
-	2, // 0: forge.event.v1.CheckSuiteEvent.update_time:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0, // 0: forge.event.v1.CheckRunEvent.button:type_name -> forge.event.v1.Button
+	3, // 1: forge.event.v1.CheckSuiteEvent.update_time:type_name -> google.protobuf.Timestamp
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_forge_event_v1_check_proto_init() }
@@ -279,13 +354,14 @@ func file_forge_event_v1_check_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_event_v1_check_proto_rawDesc), len(file_forge_event_v1_check_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_forge_event_v1_check_proto_goTypes,
 		DependencyIndexes: file_forge_event_v1_check_proto_depIdxs,
+		EnumInfos:         file_forge_event_v1_check_proto_enumTypes,
 		MessageInfos:      file_forge_event_v1_check_proto_msgTypes,
 	}.Build()
 	File_forge_event_v1_check_proto = out.File

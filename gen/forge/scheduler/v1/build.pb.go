@@ -431,8 +431,12 @@ type Build struct {
 	// What is wrong with .forge.yml, for REASON_CONFIG_INVALID; the message says
 	// the first.
 	ConfigProblems []*v11.ConfigInvalid_Problem `protobuf:"bytes,64,rep,name=config_problems,json=configProblems,proto3" json:"config_problems,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What it deploys to, such as production; empty for what deploys nothing.
+	Environment string `protobuf:"bytes,65,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Which job of .forge.yml it runs; empty where the file has no jobs.
+	Job           string `protobuf:"bytes,66,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Build) Reset() {
@@ -701,6 +705,20 @@ func (x *Build) GetConfigProblems() []*v11.ConfigInvalid_Problem {
 		return x.ConfigProblems
 	}
 	return nil
+}
+
+func (x *Build) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Build) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
 }
 
 // Step is one command of a build.
@@ -1687,7 +1705,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x11\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x11\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1731,7 +1749,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\froll_back_of\x18> \x01(\tR\n" +
 	"rollBackOf\x12)\n" +
 	"\x10secrets_withheld\x18? \x01(\bR\x0fsecretsWithheld\x12O\n" +
-	"\x0fconfig_problems\x18@ \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\x0econfigProblems\"\xde\x01\n" +
+	"\x0fconfig_problems\x18@ \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\x0econfigProblems\x12 \n" +
+	"\venvironment\x18A \x01(\tR\venvironment\x12\x10\n" +
+	"\x03job\x18B \x01(\tR\x03job\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
