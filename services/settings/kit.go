@@ -130,9 +130,10 @@ func (g Gateway) Secrets() ([]string, error) {
 	return g.WebhookSecrets, nil
 }
 
-// Server says how a room that runs apart serves gRPC at address. It refuses an
-// address beyond loopback where the others could not prove themselves.
-func (r Rooms) Server(room, address, admin string, access map[string]rpc.Access, tel *telemetry.Telemetry) (rpc.Config, error) {
+// Server says how a room that runs apart serves gRPC at address; who may call
+// what is left for the caller to add. It refuses an address beyond loopback where
+// the others could not prove themselves.
+func (r Rooms) Server(room, address, admin string, tel *telemetry.Telemetry) (rpc.Config, error) {
 	config, err := r.tls()
 	if err != nil {
 		return rpc.Config{}, err
@@ -143,7 +144,7 @@ func (r Rooms) Server(room, address, admin string, access map[string]rpc.Access,
 			"or FORGE_TLS_CERT, FORGE_TLS_KEY and FORGE_TLS_CA, so that services can prove themselves", address)
 	}
 	return rpc.Config{
-		Name: room, Access: access, AdminToken: admin, RoomTokens: r.RoomTokens, TLS: config, TrustLoopback: !proven,
+		Name: room, AdminToken: admin, RoomTokens: r.RoomTokens, TLS: config, TrustLoopback: !proven,
 		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	}, nil
 }

@@ -31,9 +31,24 @@ type Certificate struct {
 
 // Siblings is where the other services are, when they run apart.
 type Siblings struct {
-	ConfigURL    string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
+	ConfigAddress
+	SchedulerAddress
+	ReporterAddress
+}
+
+// ConfigAddress is where config is, when it runs apart.
+type ConfigAddress struct {
+	ConfigURL string `env:"FORGE_CONFIG_URL" default:"127.0.0.1:9091" help:"gRPC address of config."`
+}
+
+// SchedulerAddress is where the scheduler is, when it runs apart.
+type SchedulerAddress struct {
 	SchedulerURL string `env:"FORGE_SCHEDULER_URL" default:"127.0.0.1:9092" help:"gRPC address of scheduler."`
-	ReporterURL  string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
+}
+
+// ReporterAddress is where the reporter is, when it runs apart.
+type ReporterAddress struct {
+	ReporterURL string `env:"FORGE_REPORTER_URL" default:"127.0.0.1:9093" help:"gRPC address of reporter."`
 }
 
 // GRPC is where a service serves gRPC. The default is the service's own:

@@ -94,16 +94,16 @@ func TestAddressBeyondLoopbackNeedsCredentials(t *testing.T) {
 		":9091":            {},
 		"config.test:9091": {},
 	} {
-		if _, err := rooms.Server("config", address, "admin", nil, tel); err == nil || !strings.Contains(err.Error(), "FORGE_ROOM_TOKENS") {
+		if _, err := rooms.Server("config", address, "admin", tel); err == nil || !strings.Contains(err.Error(), "FORGE_ROOM_TOKENS") {
 			t.Errorf("%s without credentials: error %v", address, err)
 		}
 		rooms.RoomTokens = map[string]string{"gateway": "secret"}
-		if cfg, err := rooms.Server("config", address, "admin", nil, tel); err != nil || cfg.TrustLoopback {
+		if cfg, err := rooms.Server("config", address, "admin", tel); err != nil || cfg.TrustLoopback {
 			t.Errorf("%s with tokens: trusts loopback %v, error %v", address, cfg.TrustLoopback, err)
 		}
 	}
 	for _, address := range []string{"127.0.0.1:9091", "localhost:9091", "[::1]:9091"} {
-		if cfg, err := (settings.Rooms{}).Server("config", address, "admin", nil, tel); err != nil || !cfg.TrustLoopback {
+		if cfg, err := (settings.Rooms{}).Server("config", address, "admin", tel); err != nil || !cfg.TrustLoopback {
 			t.Errorf("%s: trusts loopback %v, error %v", address, cfg.TrustLoopback, err)
 		}
 	}

@@ -1,0 +1,91 @@
+package wire
+
+import (
+	"context"
+
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// Process is what every process with one room is told.
+type Process struct {
+	settings.Common
+	settings.Rooms
+	settings.GRPC
+}
+
+func (p Process) process() Process { return p }
+
+// alone is the settings of a room in a process of its own.
+type alone interface {
+	process() Process
+	siblings() map[string]string // addresses of the rooms that it calls, by their names
+}
+
+// Apart runs the room of this name until SIGINT or SIGTERM.
+func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S]) error {
+	s := all.process()
+	return run(ctx, name, s.Debug, func(tel *telemetry.Telemetry, opened *closers) ([]daemon.Part, error) {
+		admin, err := s.Admin()
+		if err != nil {
+			return nil, err
+		}
+		serving, err := s.Server(name, s.GRPCAddress, admin, tel)
+		if err != nil {
+			return nil, err
+		}
+		pipe := rpc.NewPipe()
+		peers, err := dial(name, all, pipe, tel, opened)
+		if err != nil {
+			return nil, err
+		}
+		room, err := assemble(ctx, all, tel, peers)
+		if err != nil {
+			return nil, err
+		}
+		opened.add(room.Close)
+		serving.Access = room.Access
+		server := rpc.NewServer(serving)
+		room.Register(server)
+		public, err := s.Listen()
+		if err != nil {
+			return nil, err
+		}
+		opened.add(public.Close)
+		logUp(ctx, tel.Log, public.Addr(), room)
+
+		serve := daemon.Background("gRPC", func(ctx context.Context) error { return server.Serve(ctx, public, pipe) })
+		if !room.CallsItself {
+			return append(room.Parts, serve), nil
+		}
+		parts := append([]daemon.Part{serve}, room.Parts...)
+		return append(parts, daemon.Background("health", server.TurnAway)), nil
+	})
+}
+
+// dial connects a room to the others, as this room, and to itself, as nobody in
+// particular.
+func dial(name string, s alone, itself *rpc.Pipe, tel *telemetry.Telemetry, opened *closers) (Peers, error) {
+	peer, err := s.process().Peer(name, tel)
+	if err != nil {
+		return nil, err
+	}
+	peers := Peers{}
+	for room, address := range s.siblings() {
+		conn, err := rpc.Dial(address, peer)
+		if err != nil {
+			return nil, err
+		}
+		opened.add(conn.Close)
+		peers[room] = conn
+	}
+	conn, err := itself.Dial("", tel.Tracer)
+	if err != nil {
+		return nil, err
+	}
+	opened.add(conn.Close)
+	peers[name] = conn
+	return peers, nil
+}

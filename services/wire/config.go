@@ -1,0 +1,47 @@
+package wire
+
+import (
+	"context"
+
+	"github.com/forge-ci/forge/services/config"
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// ConfigSettings are those of config in a process of its own.
+type ConfigSettings struct {
+	Process
+	settings.GitHub
+	settings.App
+}
+
+func (ConfigSettings) siblings() map[string]string { return nil }
+
+// Config assembles config, which calls no other room.
+func Config(ctx context.Context, s ConfigSettings, tel *telemetry.Telemetry, _ Peers) (_ *Room, err error) {
+	var opened closers
+	defer opened.closeIf(&err)
+	app, err := s.Key()
+	if err != nil {
+		return nil, err
+	}
+	sources, err := openBlobs(ctx, s.Common, "config") // the same for all Forges that share a bucket
+	if err != nil {
+		return nil, err
+	}
+	opened.add(sources.Close)
+	service, err := config.New(config.Deps{
+		App: app, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL, Blobs: sources,
+		Log: tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Room{
+		Register: service.Register,
+		Access:   config.Access(),
+		Parts:    []daemon.Part{daemon.Background("config", service.Run)},
+		Close:    opened.close,
+	}, nil
+}

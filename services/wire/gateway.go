@@ -1,0 +1,70 @@
+package wire
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/forge-ci/forge/services/gateway"
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// GatewaySettings are those of the gateway in a process of its own.
+type GatewaySettings struct {
+	Process
+	settings.Links
+	settings.GitHub
+	settings.Gateway
+	settings.Siblings
+}
+
+func (s GatewaySettings) siblings() map[string]string {
+	return map[string]string{"config": s.ConfigURL, "scheduler": s.SchedulerURL, "reporter": s.ReporterURL}
+}
+
+// Gateway assembles the gateway, which calls every room, itself included.
+func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, peers Peers) (_ *Room, err error) {
+	var opened closers
+	defer opened.closeIf(&err)
+	secrets, err := s.Secrets()
+	if err != nil {
+		return nil, err
+	}
+	web, err := s.ListenHTTP()
+	if err != nil {
+		return nil, err
+	}
+	opened.add(web.Close)
+	db, err := sqldb.Open(ctx, s.Database("gateway", gateway.Migrations(), tel.Log))
+	if err != nil {
+		return nil, err
+	}
+	opened.add(db.Close)
+	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
+		DB: db, Self: peers["gateway"], Receivers: peers,
+		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL,
+		TLS: gateway.TLS{
+			Cert: s.HTTPSCert, Key: s.HTTPSKey,
+			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),
+		},
+		PayloadRetention: s.PayloadRetention, DeliveryRetention: s.DeliveryRetention,
+		Version: settings.Version, ExternalURL: s.ExternalURL,
+		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Room{
+		Register: service.Register,
+		Access:   gateway.Access(),
+		Parts: []daemon.Part{
+			daemon.Background("relay", service.Run),
+			daemon.Background("HTTP", func(ctx context.Context) error { return service.Serve(ctx, web) }),
+		},
+		Close:       opened.close,
+		CallsItself: true,
+		HTTP:        web.Addr(),
+	}, nil
+}

@@ -1,0 +1,89 @@
+package wire
+
+import (
+	"context"
+
+	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// SchedulerSettings are those of the scheduler in a process of its own.
+type SchedulerSettings struct {
+	Process
+	settings.Links
+	settings.Scheduler
+	settings.ConfigAddress
+	settings.ReporterAddress
+}
+
+func (s SchedulerSettings) siblings() map[string]string {
+	return map[string]string{"config": s.ConfigURL, "reporter": s.ReporterURL}
+}
+
+// Scheduler assembles the scheduler, which calls config and the reporter.
+// Runners reach it at an address of their own.
+func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetry, peers Peers) (_ *Room, err error) {
+	var opened closers
+	defer opened.closeIf(&err)
+	keys, err := s.Keys(s.Common)
+	if err != nil {
+		return nil, err
+	}
+	runners, err := s.ListenRunner(s.DataDir, s.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	opened.add(runners.Close)
+	db, err := sqldb.Open(ctx, s.Database("scheduler", scheduler.Migrations(), tel.Log))
+	if err != nil {
+		return nil, err
+	}
+	opened.add(db.Close)
+	instance, err := scheduler.Instance(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := openBlobs(ctx, s.Common, "scheduler/"+instance) // apart from other Forges that share a bucket
+	if err != nil {
+		return nil, err
+	}
+	opened.add(logs.Close)
+	containers, err := engine.New(ctx, engine.Config{
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engine.Docker(s.Docker), Log: tel.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	service, err := scheduler.New(scheduler.Deps{
+		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
+		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
+		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
+		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
+		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
+		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
+		SecretsKeys: keys,
+		Log:         tel.Log, Tracer: tel.Tracer,
+	})
+	if err != nil {
+		return nil, err
+	}
+	// The runners' server has no tracer: a span as long as its build says nothing,
+	// and the scheduler makes those of the steps.
+	runner := rpc.NewServer(rpc.Config{Name: "runner", Access: scheduler.Access(), Bare: true, TLS: runners.TLS, Log: tel.Log, Meter: tel.Meter})
+	service.RegisterRunner(runner)
+	return &Room{
+		Register: service.Register,
+		Access:   scheduler.Access(),
+		Parts: []daemon.Part{
+			daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runners) }),
+			daemon.Background("scheduler", service.Run),
+		},
+		Close:  opened.close,
+		Engine: s.Engine,
+	}, nil
+}
