@@ -1,0 +1,26 @@
+package trigger
+
+import (
+	"regexp"
+	"strings"
+)
+
+// skipWord is what people write into a message so that nothing is built of it.
+// https://docs.github.com/actions/how-tos/manage-workflow-runs/skip-workflow-runs
+var skipWord = regexp.MustCompile(`(?i)\[(?:skip ci|ci skip|no ci|skip actions|actions skip|skip forge|forge skip)\]`)
+
+// skipTrailer is the same as a trailer, the last paragraph's.
+var skipTrailer = regexp.MustCompile(`(?im)^skip-checks: *true *$`)
+
+// SkipWord is the word of a commit's message, or a title, that asks for nothing to
+// be built; "" where there is none.
+func SkipWord(message string) string {
+	if word := skipWord.FindString(message); word != "" {
+		return word
+	}
+	paragraphs := strings.Split(strings.TrimSpace(strings.ReplaceAll(message, "\r\n", "\n")), "\n\n")
+	if len(paragraphs) < 2 {
+		return ""
+	}
+	return strings.TrimSpace(skipTrailer.FindString(paragraphs[len(paragraphs)-1]))
+}
