@@ -44,11 +44,11 @@ func BenchmarkTell(b *testing.B) {
 		receipts = append(receipts, (<-received).Sub(begin))
 		w.settled(s, one)
 
-		direct := target{repository: w.repository, installationID: w.installation, sha: w.sha, context: one.GetContext(), want: shown{state: "success"}}
+		direct := target{repository: w.repository, installationID: w.installation, sha: w.sha, context: one.GetContext(), desired: display{state: "success"}}
 		begin = time.Now()
-		client, err := s.client(s.tokens.source(direct), s.wire(w.installation))
+		client, err := s.client(s.tokens.sourceFor(direct), s.recorder(w.installation))
 		w.must(err)
-		_, err = tellStatus(b.Context(), client, direct)
+		_, err = publishStatus(b.Context(), client, direct)
 		w.must(err)
 		trips = append(trips, time.Since(begin))
 		<-received
@@ -65,7 +65,7 @@ func BenchmarkTell(b *testing.B) {
 // to stand in its way.
 func (w *world) settled(s *Service, b *schedulerv1.Build) {
 	w.t.Helper()
-	kittest.Eventually(w.t, soon, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		if t, err := s.store.get(w.t.Context(), buildTarget(reporterv1.Target_KIND_STATUS, b)); err != nil || t.state != told {
 			return fmt.Errorf("target is %+v, %w", t, err)
 		}
@@ -93,7 +93,7 @@ func BenchmarkCalls(b *testing.B) {
 					one := like(w.build(state), state)
 					one.Context, one.Environment = c.context, environment(c.context)
 					w.report(s, int64(i+1), one)
-					w.toldAll(s)
+					w.publishAll(s)
 				}
 				calls := len(w.sim.Calls()) - before
 				if calls > c.most {

@@ -25,42 +25,42 @@ type call struct {
 	version   int64
 }
 
-// wire writes down the calls of one try, below everything that sends a call
-// again.
-type wire struct {
-	now   func() time.Time
-	heard func(http.Header)
-	next  http.RoundTripper
+// callRecorder records the calls of one attempt, below everything that sends a
+// call again.
+type callRecorder struct {
+	now     func() time.Time
+	observe func(http.Header)
+	next    http.RoundTripper
 
 	mu    sync.Mutex
 	calls []call
 }
 
-func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+func (r *callRecorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	begin := time.Now() // a duration, which no clock of a test can tell
-	one := call{time: w.now(), request: req.Method + " " + req.URL.Path}
-	resp, err := w.next.RoundTrip(req)
+	one := call{time: r.now(), request: req.Method + " " + req.URL.Path}
+	resp, err := r.next.RoundTrip(req)
 	one.took = time.Since(begin)
 	if err != nil {
 		one.err = cut(oneLine(err.Error()), 200)
 	} else {
 		one.status, one.requestID = resp.StatusCode, resp.Header.Get("X-Github-Request-Id")
-		w.heard(resp.Header)
+		r.observe(resp.Header)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls = append(w.calls, one)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, one)
 	return resp, err
 }
 
-// made are the calls so far.
-func (w *wire) made() []call {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.calls
+// recorded are the calls so far.
+func (r *callRecorder) recorded() []call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls
 }
 
-// outcome is a call's, for counting.
+// outcome is how a call ended, for counting.
 func (c call) outcome() string {
 	switch {
 	case c.status == 0:

@@ -31,17 +31,19 @@ type checkRun struct {
 	Actions     []*github.CheckRunAction `json:"actions"`
 }
 
-const completed = "completed"
+const stateCompleted = "completed"
+
+func checkColumn(v view) string { return v.check }
 
 // newCheckRun is what GitHub is to show of a build.
-func newCheckRun(r *reporterv1.ReportRequest, want shown) checkRun {
+func newCheckRun(r *reporterv1.ReportRequest, desired display) checkRun {
 	b := r.GetBuild()
 	c := checkRun{
-		Name: checkName(b.GetContext()), ExternalID: b.GetId(), DetailsURL: want.url, Status: want.state,
-		StartedAt: moment(b.GetStartTime()), Actions: buttons(b), Output: output(r, want.description),
+		Name: checkName(b.GetContext()), ExternalID: b.GetId(), DetailsURL: desired.url, Status: desired.state,
+		StartedAt: optionalTime(b.GetStartTime()), Actions: buttons(b), Output: output(r, desired.description),
 	}
-	if !want.unfinished() {
-		c.Status, c.Conclusion, c.CompletedAt = completed, want.state, moment(b.GetEndTime())
+	if !desired.unfinished() {
+		c.Status, c.Conclusion, c.CompletedAt = stateCompleted, desired.state, optionalTime(b.GetEndTime())
 	}
 	return c
 }
@@ -51,8 +53,8 @@ func checkName(name string) string {
 	return "Forge / " + strings.ReplaceAll(strings.TrimPrefix(name, "forge/"), "-", " ")
 }
 
-// buttons are those that make sense at a build, by what its scheduler takes from
-// them. Deploys are steered by administrators alone.
+// buttons are those that make sense at a build. Only administrators act on a
+// deploy.
 // https://docs.github.com/rest/guides/using-the-rest-api-to-interact-with-checks
 func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	rerun := button(eventv1.Button_BUTTON_RERUN, "Run again", "Build the same commit once more")
@@ -63,7 +65,7 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 		return []*github.CheckRunAction{}
 	case state == schedulerv1.Build_STATE_BLOCKED:
 		return []*github.CheckRunAction{approve, cancel}
-	case looks[state].status == pending:
+	case views[state].status == statePending:
 		return []*github.CheckRunAction{cancel}
 	default:
 		return []*github.CheckRunAction{rerun}
@@ -75,26 +77,26 @@ func button(b eventv1.Button, label, description string) *github.CheckRunAction 
 	return &github.CheckRunAction{Label: label, Description: description, Identifier: name}
 }
 
-// tellCheck makes a build's check run, or changes the one there is.
-func tellCheck(ctx context.Context, client *github.Client, t target) (answer, error) {
-	report, err := t.reported()
+// publishCheck makes a build's check run, or changes the one there is.
+func publishCheck(ctx context.Context, client *github.Client, t target) (receipt, error) {
+	report, err := t.storedReport()
 	if err != nil {
-		return answer{}, err
+		return receipt{}, err
 	}
-	want, there := newCheckRun(report, t.want), &github.CheckRun{ID: &t.githubID}
+	want, there := newCheckRun(report, t.desired), &github.CheckRun{ID: &t.githubID}
 	path := fmt.Sprintf("repos/%s/%s/check-runs", t.repository.GetOwner(), t.repository.GetName())
 	switch {
 	case t.githubID == 0 && t.begun:
 		there, err = findCheckRun(ctx, client, t, want.Name)
-	case t.githubID != 0 && t.told == (shown{}) && len(want.Output.Annotations) > 0:
-		// A try before may have come through, and each adds its annotations.
+	case t.githubID != 0 && t.published == (display{}) && len(want.Output.Annotations) > 0:
+		// An earlier attempt may have come through, and each adds its annotations.
 		there, _, err = client.Checks.GetCheckRun(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID)
 	}
 	if err != nil {
-		return answer{}, err
+		return receipt{}, err
 	}
-	if shownBy(there) == t.want {
-		return answer{githubID: there.GetID()}, nil
+	if displayOfRun(there) == t.desired {
+		return receipt{githubID: there.GetID()}, nil
 	}
 	method := http.MethodPost
 	if id := there.GetID(); id != 0 {
@@ -104,24 +106,24 @@ func tellCheck(ctx context.Context, client *github.Client, t target) (answer, er
 	}
 	req, err := client.NewRequest(method, path, want)
 	if err != nil {
-		return answer{}, err
+		return receipt{}, err
 	}
 	made := &github.CheckRun{}
 	_, err = client.Do(ctx, req, made)
-	return answer{githubID: made.GetID()}, err
+	return receipt{githubID: made.GetID()}, err
 }
 
-// shownBy is what a check run shows.
-func shownBy(run *github.CheckRun) shown {
+// displayOfRun is what a check run shows.
+func displayOfRun(run *github.CheckRun) display {
 	state := run.GetStatus()
-	if state == completed {
+	if state == stateCompleted {
 		state = run.GetConclusion()
 	}
-	return shown{state, run.GetOutput().GetTitle(), run.GetDetailsURL()}
+	return display{state, run.GetOutput().GetTitle(), run.GetDetailsURL()}
 }
 
-// findCheckRun is the one that an earlier try made; without an id if it did not
-// come to that.
+// findCheckRun is the one that an earlier attempt made; without an id where it
+// made none.
 func findCheckRun(ctx context.Context, client *github.Client, t target, name string) (*github.CheckRun, error) {
 	options := &github.ListCheckRunsOptions{CheckName: &name, Filter: new("all"), ListOptions: github.ListOptions{PerPage: largestList}}
 	for {
@@ -140,7 +142,8 @@ func findCheckRun(ctx context.Context, client *github.Client, t target, name str
 	}
 }
 
-func moment(t *timestamppb.Timestamp) *time.Time {
+// optionalTime is nil where there is no time.
+func optionalTime(t *timestamppb.Timestamp) *time.Time {
 	if t == nil {
 		return nil
 	}
@@ -168,4 +171,10 @@ func markdown(text string, most int) string {
 		}
 	}
 	return plain.String()
+}
+
+// readCheck reads what a check run shows.
+func readCheck(ctx context.Context, client *github.Client, t target) (display, *github.Response, error) {
+	run, resp, err := client.Checks.GetCheckRun(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID)
+	return displayOfRun(run), resp, err
 }

@@ -24,7 +24,7 @@ const (
 )
 
 const (
-	tailLines   = 60
+	shownLines  = 60
 	listedSteps = 100
 	maxStepName = 120
 	maxMessage  = 1000 // characters of an annotation
@@ -35,10 +35,10 @@ const (
 // output is the page of a check run.
 func output(r *reporterv1.ReportRequest, title string) *github.CheckRunOutput {
 	o := &github.CheckRunOutput{Title: &title, Summary: new(summary(r.GetBuild()))}
-	if looks[r.GetBuild().GetState()].status == pending {
+	if views[r.GetBuild().GetState()].status == statePending {
 		return o
 	}
-	if lines := tail(r.GetOutput(), tailLines); len(lines) > 0 {
+	if lines := lastLines(r.GetOutput(), shownLines); len(lines) > 0 {
 		o.Text = new(fenced("The last lines of what it printed:", lines))
 	}
 	o.Annotations = annotations(r)
@@ -75,8 +75,8 @@ var marksOf = map[schedulerv1.Step_State]string{
 	schedulerv1.Step_STATE_STOPPED: "■",
 }
 
-// tail is the last lines of an output as a terminal shows them.
-func tail(printed []byte, most int) []string {
+// lastLines are those of an output, as a terminal shows them.
+func lastLines(printed []byte, most int) []string {
 	text := escapes.ReplaceAllString(strings.ToValidUTF8(string(bytes.TrimRight(printed, "\r\n")), "\ufffd"), "")
 	if text == "" {
 		return nil
@@ -111,9 +111,9 @@ func fenced(lead string, lines []string) string {
 		longest = max(longest, run)
 	}
 	fence := strings.Repeat("`", longest+1)
-	room := maxText - utf8.RuneCountInString(lead) - 2*len(fence) - len("\n\n\n\n")
-	if runes := []rune(body); len(runes) > room {
-		body = string(runes[len(runes)-room:])
+	left := maxText - utf8.RuneCountInString(lead) - 2*len(fence) - len("\n\n\n\n")
+	if runes := []rune(body); len(runes) > left {
+		body = string(runes[len(runes)-left:])
 	}
 	return lead + "\n\n" + fence + "\n" + body + "\n" + fence
 }
@@ -121,7 +121,7 @@ func fenced(lead string, lines []string) string {
 // annotations are errors of .forge.yml, and what the output says of files at
 // line and column.
 func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
-	lines := tail(r.GetOutput(), maxReported)
+	lines := lastLines(r.GetOutput(), maxReported)
 	if r.GetBuild().GetReason() == schedulerv1.Build_REASON_CONFIG_INVALID {
 		for _, p := range r.GetBuild().GetConfigProblems() {
 			lines = append(lines, fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), oneLine(p.GetMessage())))

@@ -48,14 +48,14 @@ func TestCheckRunFollowsItsBuildInThreeCalls(t *testing.T) {
 		s := w.reporter(open())
 		before := len(w.sim.Calls())
 		w.report(s, 1, w.build(queued))
-		w.toldAll(s)
+		w.publishAll(s)
 		w.report(s, 2, w.build(running))
-		w.toldAll(s)
+		w.publishAll(s)
 		if run := w.runs()[0]; run.Status != "in_progress" || len(run.Actions) != 1 || run.Actions[0].Identifier != "cancel" {
 			t.Errorf("while it runs: %+v", run)
 		}
 		w.reportOutput(s, 3, w.failed(), "--- FAIL: TestCart\nshop/cart.go:12:5: undefined: price\nFAIL\n")
-		w.toldAll(s)
+		w.publishAll(s)
 
 		runs := w.runs()
 		if len(runs) != 1 {
@@ -83,7 +83,7 @@ func TestBothAreTold(t *testing.T) {
 	w.adjust = func(d *Deps) { d.Report = "both" }
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, like(w.build(good), good))
-	w.toldAll(s)
+	w.publishAll(s)
 	w.wantHistory("success: Passed, 1 step")
 	if runs := w.runs(); len(runs) != 1 || runs[0].Conclusion != "success" {
 		t.Errorf("check runs %+v", runs)
@@ -96,11 +96,11 @@ func TestAnotherSettingLeavesNoStatusPending(t *testing.T) {
 	db := sqlite(t)
 	s := w.reporter(db)
 	w.report(s, 1, w.build(running))
-	w.toldAll(s)
+	w.publishAll(s)
 	w.adjust = asChecks
 	s = w.reporter(db)
 	w.report(s, 2, like(w.build(good), good))
-	w.toldAll(s)
+	w.publishAll(s)
 	w.wantHistory("pending: Running", "success: Passed, 1 step")
 }
 
@@ -118,9 +118,9 @@ func TestCheckRunIsMadeOnceAndAnnotatedOnce(t *testing.T) {
 			s := w.reporter(sqlite(t))
 			w.sim.Misbehave(trouble)
 			w.report(s, 1, w.build(queued))
-			w.toldAll(s)
+			w.publishAll(s)
 			w.reportOutput(s, 2, w.failed(), "main.go:1:1: oops")
-			w.toldAll(s)
+			w.publishAll(s)
 			if runs := w.runs(); len(runs) != 1 || runs[0].Conclusion != "failure" || len(runs[0].Annotations) != 1 {
 				t.Errorf("check runs %+v", runs)
 			}
@@ -133,12 +133,12 @@ func TestBuildThatTookAnothersPlaceEndsItsCheckRun(t *testing.T) {
 		w.adjust = asChecks
 		s := w.reporter(open())
 		w.report(s, 1, w.build(running))
-		w.toldAll(s)
+		w.publishAll(s)
 		again := w.build(queued)
 		again.Id = "b2"
 		w.report(s, 3, again)
 		w.report(s, 2, w.build(running)) // late
-		w.toldAll(s)
+		w.publishAll(s)
 		runs := w.runs()
 		if len(runs) != 2 || runs[0].Conclusion != "cancelled" || runs[1].Status != "queued" {
 			t.Errorf("check runs %+v", runs)
@@ -156,8 +156,8 @@ func TestEachStateOfABuildIsACheckThatGitHubTakes(t *testing.T) {
 		w.adjust = asChecks
 		s := w.reporter(sqlite(t))
 		w.report(s, 1, like(w.build(state), state))
-		w.toldAll(s)
-		if run := w.runs()[0]; run.Status != "completed" && looks[state].status != pending || len(run.Actions) == 0 {
+		w.publishAll(s)
+		if run := w.runs()[0]; run.Status != "completed" && views[state].status != statePending || len(run.Actions) == 0 {
 			t.Errorf("%v: %+v", state, run)
 		}
 	}
@@ -178,8 +178,8 @@ func TestConclusions(t *testing.T) {
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, "skipped"},
 	} {
 		b := &schedulerv1.Build{State: c.state, Reason: c.reason}
-		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, showing(reporterv1.Target_KIND_CHECK_RUN, b))
-		if run.Conclusion != c.check || run.Status != completed {
+		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, displayOf(reporterv1.Target_KIND_CHECK_RUN, b))
+		if run.Conclusion != c.check || run.Status != stateCompleted {
 			t.Errorf("%v, %v: %s %s, want %s", c.state, c.reason, run.Status, run.Conclusion, c.check)
 		}
 	}
@@ -268,7 +268,7 @@ func FuzzAnnotation(f *testing.F) {
 	f.Add("main.go:3:14: oops")
 	f.Add("\x1b[31m../a.b:1:1: \x00")
 	f.Fuzz(func(t *testing.T, printed string) {
-		for _, line := range tail([]byte(printed), tailLines) {
+		for _, line := range lastLines([]byte(printed), shownLines) {
 			a := annotation(line)
 			if a != nil && (strings.HasPrefix(a.GetPath(), "/") || slices.Contains(strings.Split(a.GetPath(), "/"), "..") || a.GetMessage() == "") {
 				t.Errorf("%q: %v", line, a)

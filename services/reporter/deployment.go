@@ -3,13 +3,14 @@ package reporter
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"net/http"
 
 	"github.com/google/go-github/v62/github"
-	"google.golang.org/protobuf/proto"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 )
+
+func deploymentColumn(v view) string { return v.deployment }
 
 // production is the environment whose earlier deployments GitHub leaves active
 // when another one succeeds.
@@ -19,25 +20,25 @@ const production = "production"
 // and GitHub does not see by itself that the one before is gone.
 func (t *target) replaces() bool {
 	return t.kind == reporterv1.Target_KIND_DEPLOYMENT && t.state == reporterv1.Target_STATE_TOLD &&
-		t.want.state == "success" && environment(t.context) == production
+		t.desired.state == "success" && environment(t.context) == production
 }
 
-// tellDeployment has the deployment of a build there, and sets its status.
-func tellDeployment(ctx context.Context, client *github.Client, t target) (answer, error) {
-	report, err := t.reported()
+// publishDeployment has the deployment of a build there, and sets its status.
+func publishDeployment(ctx context.Context, client *github.Client, t target) (receipt, error) {
+	report, err := t.storedReport()
 	if err != nil {
-		return answer{}, err
+		return receipt{}, err
 	}
 	b := report.GetBuild()
 	owner, name := t.repository.GetOwner(), t.repository.GetName()
 	id := t.githubID
 	if id == 0 && t.begun {
 		if id, err = findDeployment(ctx, client, t); err != nil {
-			return answer{}, err
+			return receipt{}, err
 		}
 	}
-	if id == 0 && t.want.state == inactive {
-		return answer{}, nil
+	if id == 0 && t.desired.state == stateInactive {
+		return receipt{}, nil
 	}
 	to := environment(t.context)
 	if id == 0 {
@@ -50,20 +51,19 @@ func tellDeployment(ctx context.Context, client *github.Client, t target) (answe
 			Payload: map[string]string{"forge_build": t.buildID},
 		})
 		if err != nil {
-			return answer{}, err
+			return receipt{}, err
 		}
 		id = made.GetID()
 	}
-	request := &github.DeploymentStatusRequest{State: &t.want.state, Description: &t.want.description, LogURL: &t.want.url}
+	request := &github.DeploymentStatusRequest{State: &t.desired.state, Description: &t.desired.description, LogURL: &t.desired.url}
 	if address := b.GetEnvironmentUrl(); address != "" {
 		request.EnvironmentURL = &address
 	}
 	_, _, err = client.Repositories.CreateDeploymentStatus(ctx, owner, name, id, request)
-	return answer{githubID: id}, err
+	return receipt{githubID: id}, err
 }
 
-// findDeployment is the one that an earlier try made, 0 if it did not come to
-// that.
+// findDeployment is the one that an earlier attempt made; 0 where it made none.
 func findDeployment(ctx context.Context, client *github.Client, t target) (int64, error) {
 	found, _, err := client.Repositories.ListDeployments(ctx, t.repository.GetOwner(), t.repository.GetName(), &github.DeploymentsListOptions{
 		SHA: t.sha, Environment: environment(t.context), ListOptions: github.ListOptions{PerPage: largestList},
@@ -76,11 +76,18 @@ func findDeployment(ctx context.Context, client *github.Client, t target) (int64
 	return 0, err
 }
 
-// reported is what the target was made of.
-func (t *target) reported() (*reporterv1.ReportRequest, error) {
-	r := &reporterv1.ReportRequest{}
-	if err := proto.Unmarshal(t.payload, r); err != nil {
-		return nil, fmt.Errorf("payload of target %s: %w", t.id, err)
+// readDeployment reads the newest status of a deployment.
+func readDeployment(ctx context.Context, client *github.Client, t target) (display, *github.Response, error) {
+	if t.githubID == 0 { // it was never made, and need not be
+		return t.desired, nil, nil
 	}
-	return r, nil
+	newest, resp, err := client.Repositories.ListDeploymentStatuses(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID,
+		&github.ListOptions{PerPage: 1})
+	if resp != nil && resp.StatusCode == http.StatusNotFound { // a person has deleted it, and is not to see it again
+		return t.desired, resp, nil
+	}
+	if err != nil || len(newest) == 0 {
+		return display{}, resp, err
+	}
+	return display{newest[0].GetState(), newest[0].GetDescription(), newest[0].GetLogURL()}, resp, nil
 }

@@ -49,7 +49,7 @@ func TestDeployIsRecordedInFourCalls(t *testing.T) {
 		s := w.reporter(open())
 		for i, state := range []schedulerv1.Build_State{schedulerv1.Build_STATE_WAITING, queued, schedulerv1.Build_STATE_STARTING, running, good} {
 			w.report(s, int64(i+1), w.deploy("d1", "staging", state))
-			w.toldAll(s)
+			w.publishAll(s)
 		}
 		all := w.deployments()
 		if len(all) != 1 || states(all[0]) != "queued in_progress success" || all[0].SHA != w.sha || all[0].Environment != "staging" ||
@@ -71,7 +71,7 @@ func TestFastDeployIsRecordedOnceItHasEnded(t *testing.T) {
 	w.report(s, 1, w.deploy("d1", "staging", queued))
 	w.report(s, 2, w.deploy("d1", "staging", running))
 	w.report(s, 3, w.deploy("d1", "staging", bad))
-	w.toldAll(s)
+	w.publishAll(s)
 	if all := w.deployments(); len(all) != 1 || states(all[0]) != "failure" {
 		t.Errorf("deployments %+v", all)
 	}
@@ -88,9 +88,9 @@ func TestDeploymentIsMadeOnce(t *testing.T) {
 			s := w.reporter(sqlite(t))
 			w.sim.Misbehave(trouble)
 			w.report(s, 1, w.deploy("d1", "staging", running))
-			w.toldAll(s)
+			w.publishAll(s)
 			w.report(s, 2, w.deploy("d1", "staging", good))
-			w.toldAll(s)
+			w.publishAll(s)
 			if all := w.deployments(); len(all) != 1 || states(all[0]) != "in_progress success" {
 				t.Errorf("deployments %+v", all)
 			}
@@ -104,13 +104,13 @@ func TestNewerDeployReplacesTheOneBefore(t *testing.T) {
 			w := newWorld(t)
 			s := w.reporter(sqlite(t))
 			w.report(s, 1, w.deploy("d1", to, good))
-			w.toldAll(s)
+			w.publishAll(s)
 			w.sha = w.commit()
 			w.report(s, 1, w.deploy("d2", to, good))
-			w.toldAll(s)
+			w.publishAll(s)
 			w.sha = w.commit()
 			w.report(s, 1, w.deploy("d3", to, bad)) // replaces nothing
-			w.toldAll(s)
+			w.publishAll(s)
 			all := w.deployments()
 			if len(all) != 3 || states(all[0]) != "success inactive" || states(all[1]) != "success" || states(all[2]) != "failure" {
 				t.Errorf("deployments %+v", all)
@@ -126,7 +126,7 @@ func TestDeployThatNeverBeganLeavesNoDeployment(t *testing.T) {
 	gone := w.deploy("d1", "staging", queued)
 	gone.State, gone.Reason = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED
 	w.report(s, 2, gone)
-	w.toldAll(s)
+	w.publishAll(s)
 	if all := w.deployments(); len(all) != 0 {
 		t.Errorf("deployments %+v", all)
 	}

@@ -57,14 +57,14 @@ func TestHostileTextIsHarmlessWhereverItIsShown(t *testing.T) {
 		b.Context, b.Title, b.Message, b.Url = "forge/test", text, text, "http://forge.example/builds/b1"
 		for _, message := range []schedulerv1.Build_State{bad, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_STATE_CANCELLED, queued} {
 			b.State = message
-			says := showing(reporterv1.Target_KIND_STATUS, b).description
+			says := displayOf(reporterv1.Target_KIND_STATUS, b).description
 			harmless(t, "description", says)
 			if n := utf8.RuneCountInString(says); n > maxDescription {
 				t.Errorf("description of %d characters: %q", n, says)
 			}
 		}
 		b.State = bad
-		fmt.Fprintln(&out, showing(reporterv1.Target_KIND_STATUS, b).description)
+		fmt.Fprintln(&out, displayOf(reporterv1.Target_KIND_STATUS, b).description)
 		shown := markdown(text, maxStepName)
 		harmless(t, "markdown", shown)
 		if found := live.FindString(shown); found != "" {
@@ -119,7 +119,7 @@ func TestCheckRunOfHostileOutputIsTold(t *testing.T) {
 			}
 			_, err := s.Report(t.Context(), &reporterv1.ReportRequest{Build: valid(b), Version: 1, Output: []byte(printed)})
 			w.must(err)
-			w.toldAll(s)
+			w.publishAll(s)
 			run := w.runs()[0]
 			harmless(t, "title", run.Title)
 			if n := utf8.RuneCountInString(run.Text); n > maxText || !utf8.ValidString(run.Text) {
@@ -169,7 +169,7 @@ func TestAnswerHasNoControlCharacters(t *testing.T) {
 	ask.Text = "nul \x00, \x1b[31mred\x1b[0m, \u202eback\n\n- a list\n" + strings.Repeat("long ", maxAnswer)
 	_, err := s.Answer(t.Context(), ask)
 	w.must(err)
-	w.toldAll(s)
+	w.publishAll(s)
 	body := w.comments(ask.GetPullRequest())[1].Body
 	if !strings.HasPrefix(body, "nul , red, back\n\n- a list\nlong ") || !strings.HasSuffix(body, fmt.Sprintf("long…\n\n<!-- forge answers comment %d -->", ask.GetCommentId())) {
 		t.Errorf("said %.60q … %q", body, body[len(body)-60:])
@@ -192,8 +192,8 @@ func TestTextsAtTheirBounds(t *testing.T) {
 			what, text string
 			most       int
 		}{
-			{"step in a description", showing(reporterv1.Target_KIND_STATUS, b).description, maxDescription},
-			{"message in a description", showing(reporterv1.Target_KIND_STATUS, message).description, maxDescription},
+			{"step in a description", displayOf(reporterv1.Target_KIND_STATUS, b).description, maxDescription},
+			{"message in a description", displayOf(reporterv1.Target_KIND_STATUS, message).description, maxDescription},
 			{"deployment's description", cut(oneLine(b.GetTitle()), maxDescription), maxDescription},
 			{"message in a summary", rows[0], maxMessage},
 			{"step in a summary", rows[5], maxStepName + len("| ✗ | 2.  | 34s |")},

@@ -177,7 +177,7 @@ func (w *world) shuffled(commits map[string]bool) (reports []*reporterv1.ReportR
 
 func (w *world) reportUntilTaken(conn *grpc.ClientConn, r *reporterv1.ReportRequest) {
 	w.t.Helper()
-	kittest.Eventually(w.t, soon, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		_, err := reporterv1.NewReportServiceClient(conn).Report(w.t.Context(), r)
 		return err
 	})
@@ -193,7 +193,7 @@ func (w *world) wantRightInTheEnd(sha string) {
 		w.t.Errorf("%s shows %v in the end", sha, history)
 	}
 	for i := 1; i < len(history); i++ {
-		if history[i-1].State != pending && history[i].State == pending {
+		if history[i-1].State != statePending && history[i].State == statePending {
 			w.t.Errorf("%s went from %s back to pending", sha, history[i-1].State)
 		}
 	}

@@ -84,7 +84,7 @@ func (s *Service) RetryTarget(ctx context.Context, req *reporterv1.RetryTargetRe
 	}
 	err = s.store.change(ctx, found.id, found.kind, found.repository.GetId(), func(t *target) {
 		if t.state != reporterv1.Target_STATE_TOLD && t.lease.IsZero() {
-			t.again(s.deps.Now())
+			t.retryNow(s.deps.Now())
 		}
 		found = *t
 	})
@@ -98,11 +98,11 @@ func (s *Service) RetryTarget(ctx context.Context, req *reporterv1.RetryTargetRe
 func (t *target) proto() *reporterv1.Target {
 	return &reporterv1.Target{
 		Id: t.id, Kind: t.kind, Repository: t.repository, InstallationId: t.installationID, Sha: t.sha, Context: t.context,
-		State: t.state, Version: t.version, ToldVersion: t.toldVersion,
-		DesiredState: t.want.state, Description: t.want.description, TargetUrl: t.want.url, BuildId: t.buildID,
+		State: t.state, Version: t.version, ToldVersion: t.publishedVersion,
+		DesiredState: t.desired.state, Description: t.desired.description, TargetUrl: t.desired.url, BuildId: t.buildID,
 		Attempts: int32(t.attempts), Error: t.err, NextTryTime: timestamp(t.due), //nolint:gosec // mostTries at most
-		TellTime: timestamp(t.toldAt), UpdateTime: timestamp(t.updated), PullRequest: t.pullRequest,
-		GithubId: t.githubID, VerifyTime: timestamp(t.verified),
+		TellTime: timestamp(t.publishedAt), UpdateTime: timestamp(t.updated), PullRequest: t.pullRequest,
+		GithubId: t.githubID, VerifyTime: timestamp(t.verifiedAt),
 	}
 }
 

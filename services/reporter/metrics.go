@@ -31,7 +31,7 @@ func (s *Service) newMetrics(meter metric.Meter) (*metrics, error) {
 		return nil, err
 	}
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		since, err := s.store.oldestUntold(ctx)
+		since, err := s.store.oldestUnpublished(ctx)
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func (s *Service) newMetrics(meter metric.Meter) (*metrics, error) {
 			age = s.deps.Now().Sub(since).Seconds()
 		}
 		o.ObserveFloat64(untold, age)
-		for installation, left := range s.gate.remaining() {
+		for installation, left := range s.limiter.remainingCalls() {
 			o.ObserveInt64(remaining, int64(left), metric.WithAttributes(attribute.String("forge.installation", strconv.FormatInt(installation, 10))))
 		}
 		return nil

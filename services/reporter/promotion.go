@@ -9,14 +9,16 @@ import (
 
 	"github.com/google/go-github/v62/github"
 
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
-// tellPromotion has a pull request from head into base open, or finds that there
+// publishPromotion has a pull request from head into base open, or finds that there
 // is none to open. GitHub allows one per pair of branches.
-func tellPromotion(ctx context.Context, client *github.Client, t target) (answer, error) {
+func publishPromotion(ctx context.Context, client *github.Client, t target) (receipt, error) {
 	found, err := findPromotion(ctx, client, t)
-	if err != nil || found != (answer{}) {
+	if err != nil || found != (receipt{}) {
 		return found, err
 	}
 	owner, name := t.repository.GetOwner(), t.repository.GetName()
@@ -25,59 +27,59 @@ func tellPromotion(ctx context.Context, client *github.Client, t target) (answer
 	case resp != nil && resp.StatusCode == http.StatusNotFound:
 		return missingBranch(ctx, client, t)
 	case err != nil:
-		return answer{}, err
+		return receipt{}, err
 	case ahead.GetTotalCommits() == 0, len(ahead.Commits) == 0:
-		return answer{note: "nothing to promote"}, nil
+		return receipt{note: "nothing to promote"}, nil
 	}
 	carried, err := carriedBy(ctx, client, t, ahead.Commits)
 	if err != nil {
-		return answer{}, err
+		return receipt{}, err
 	}
 	opened, _, err := client.PullRequests.Create(ctx, owner, name, &github.NewPullRequest{
 		Title: new("Promote " + t.head + " to " + t.base),
 		Head:  &t.head, Base: &t.base, Body: new(promotionBody(t, carried)),
 	})
 	if err == nil {
-		return answer{pullRequest: number(opened), note: "opened"}, nil
+		return receipt{pullRequest: number(opened), note: "opened"}, nil
 	}
 	switch why := refusal(err); {
 	case strings.Contains(why, "already exists"):
-		if found, err = findPromotion(ctx, client, t); err == nil && found == (answer{}) {
+		if found, err = findPromotion(ctx, client, t); err == nil && found == (receipt{}) {
 			err = fault.New(fault.Unavailable, "GitHub says that the pull request exists already, and does not list it yet")
 		}
 		return found, err
 	case strings.Contains(why, "No commits between"):
-		return answer{note: "nothing to promote"}, nil
+		return receipt{note: "nothing to promote"}, nil
 	default:
-		return answer{}, err
+		return receipt{}, err
 	}
 }
 
-func findPromotion(ctx context.Context, client *github.Client, t target) (answer, error) {
+func findPromotion(ctx context.Context, client *github.Client, t target) (receipt, error) {
 	owner := t.repository.GetOwner()
 	open, _, err := client.PullRequests.List(ctx, owner, t.repository.GetName(), &github.PullRequestListOptions{
 		State: "open", Head: owner + ":" + t.head, Base: t.base, ListOptions: github.ListOptions{PerPage: 1},
 	})
 	if err != nil || len(open) == 0 {
-		return answer{}, err
+		return receipt{}, err
 	}
-	return answer{pullRequest: number(open[0]), note: "found open"}, nil
+	return receipt{pullRequest: number(open[0]), note: "found open"}, nil
 }
 
 func number(p *github.PullRequest) int32 { return int32(p.GetNumber()) } //nolint:gosec // counts from 1
 
 // missingBranch says which of the two branches is not there.
-func missingBranch(ctx context.Context, client *github.Client, t target) (answer, error) {
+func missingBranch(ctx context.Context, client *github.Client, t target) (receipt, error) {
 	for _, name := range []string{t.base, t.head} {
 		_, resp, err := client.Git.GetRef(ctx, t.repository.GetOwner(), t.repository.GetName(), "heads/"+name)
 		switch {
 		case resp != nil && resp.StatusCode == http.StatusNotFound:
-			return answer{note: "no branch " + name}, nil
+			return receipt{note: "no branch " + name}, nil
 		case err != nil:
-			return answer{}, err
+			return receipt{}, err
 		}
 	}
-	return answer{}, fault.New(fault.Unavailable, "GitHub does not compare the branches, and has them both")
+	return receipt{}, fault.New(fault.Unavailable, "GitHub does not compare the branches, and has them both")
 }
 
 const (
@@ -121,7 +123,7 @@ func carriedBy(ctx context.Context, client *github.Client, t target, commits []*
 
 func promotionBody(t target, carried []*github.PullRequest) string {
 	var body strings.Builder
-	fmt.Fprintf(&body, "`%s` is at %s, which is ready for `%s`: %s\n\nMerging this deploys it.\n", t.head, t.sha, t.base, t.want.url)
+	fmt.Fprintf(&body, "`%s` is at %s, which is ready for `%s`: %s\n\nMerging this deploys it.\n", t.head, t.sha, t.base, t.desired.url)
 	for i, p := range carried {
 		if i == 0 {
 			body.WriteString("\nIt carries:\n\n")
@@ -147,4 +149,32 @@ func refusal(err error) string {
 		said = append(said, detail.Message, detail.Field+" "+detail.Code)
 	}
 	return strings.Join(said, "\n")
+}
+
+// Promote stores that a pull request is to be open.
+func (s *Service) Promote(ctx context.Context, req *reporterv1.PromoteRequest) (*reporterv1.PromoteResponse, error) {
+	err := requireFields("promotion", req.GetRepository(), map[string]bool{
+		"head": req.GetHead() == "", "base": req.GetBase() == "", "sha": req.GetSha() == "",
+	})
+	if err != nil {
+		return nil, err
+	}
+	kind, repositoryID := reporterv1.Target_KIND_PROMOTION, req.GetRepository().GetId()
+	err = s.store.change(ctx, targetID(kind, repositoryID, req.GetHead(), req.GetBase()), kind, repositoryID, func(t *target) {
+		if req.GetSha() == t.sha {
+			return
+		}
+		t.version++
+		// What became of the last one does not matter: it may be merged by now.
+		t.desired, t.published = display{state: "open", url: req.GetBuildUrl()}, display{}
+		t.repository, t.installationID = req.GetRepository(), req.GetInstallationId()
+		t.sha, t.context, t.head, t.base = req.GetSha(), req.GetHead()+" → "+req.GetBase(), req.GetHead(), req.GetBase()
+		t.traceparent = telemetry.Traceparent(ctx)
+		t.schedule(s.deps.Now())
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.wake()
+	return &reporterv1.PromoteResponse{}, nil
 }

@@ -170,7 +170,7 @@ func TestPromotionListsThePullRequestsItCarries(t *testing.T) {
 	head, err := w.sim.Head("octo", "shop", "main")
 	w.must(err)
 	w.promote(s, head)
-	w.toldAll(s)
+	w.publishAll(s)
 	body := w.pulls(4)[3].Body
 	if !strings.HasSuffix(body, "\nIt carries:\n\n- #2 Sell pears, @\u200boctocat\n- #1 Sell apples\n") {
 		t.Errorf("body %q", body)
@@ -178,7 +178,7 @@ func TestPromotionListsThePullRequestsItCarries(t *testing.T) {
 }
 
 func TestBodyOfAPromotion(t *testing.T) {
-	one := target{head: "main", base: "production", sha: strings.Repeat("3f2a", 10), want: shown{url: "http://forge.example/builds/b1"}}
+	one := target{head: "main", base: "production", sha: strings.Repeat("3f2a", 10), desired: display{url: "http://forge.example/builds/b1"}}
 	family := "👨\u200d👩\u200d👧\u200d👦"
 	var carried []*github.PullRequest
 	for i, title := range []string{"Sell apples", "@octocat <b>`x`</b> [a](http://b) #1", "тесты 測試 " + family, strings.Repeat("long ", 60)} { //nolint:gosmopolitan // the point of it

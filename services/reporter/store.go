@@ -25,14 +25,14 @@ const targetColumns = `id, kind, repository_id, owner, name, installation_id, sh
 
 func scanTarget(scan func(...any) error) (target, error) {
 	t := target{repository: &eventv1.Repository{}}
-	var told, dueAt, lease, updated, since, verify, verified int64
+	var published, dueAt, lease, updated, since, verify, verified int64
 	err := scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
 		&t.head, &t.base, &t.buildID, &t.traceparent,
-		&t.version, &t.want.state, &t.want.description, &t.want.url,
-		&t.toldVersion, &t.told.state, &t.told.description, &t.told.url, &told, &t.pullRequest,
+		&t.version, &t.desired.state, &t.desired.description, &t.desired.url,
+		&t.publishedVersion, &t.published.state, &t.published.description, &t.published.url, &published, &t.pullRequest,
 		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated, &t.payload, &t.githubID, &t.begun, &since, &verify, &verified)
-	t.toldAt, t.due, t.lease, t.updated = sqldb.Time(told), sqldb.Time(dueAt), sqldb.Time(lease), sqldb.Time(updated)
-	t.since, t.verify, t.verified = sqldb.Time(since), sqldb.Time(verify), sqldb.Time(verified)
+	t.publishedAt, t.due, t.lease, t.updated = sqldb.Time(published), sqldb.Time(dueAt), sqldb.Time(lease), sqldb.Time(updated)
+	t.unpublishedSince, t.verifyAt, t.verifiedAt = sqldb.Time(since), sqldb.Time(verify), sqldb.Time(verified)
 	return t, err
 }
 
@@ -100,19 +100,18 @@ func save(ctx context.Context, tx *sql.Tx, t target) error {
 	_, err := tx.ExecContext(ctx, saveTarget,
 		t.id, int32(t.kind), t.repository.GetId(), t.repository.GetOwner(), t.repository.GetName(), t.installationID, t.sha, t.context,
 		t.head, t.base, t.buildID, t.traceparent,
-		t.version, t.want.state, t.want.description, t.want.url,
-		t.toldVersion, t.told.state, t.told.description, t.told.url, sqldb.Micros(t.toldAt), t.pullRequest,
+		t.version, t.desired.state, t.desired.description, t.desired.url,
+		t.publishedVersion, t.published.state, t.published.description, t.published.url, sqldb.Micros(t.publishedAt), t.pullRequest,
 		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated),
-		t.payload, t.githubID, t.begun, sqldb.Micros(t.since), sqldb.Micros(t.verify), sqldb.Micros(t.verified), t.want.unfinished())
+		t.payload, t.githubID, t.begun, sqldb.Micros(t.unpublishedSince), sqldb.Micros(t.verifyAt), sqldb.Micros(t.verifiedAt), t.desired.unfinished())
 	return err
 }
 
 // claim leases due targets until the given moment: final states before others,
-// and those that are due longest first. enter says whether a target may be told
-// now; if not, no other of its installation is claimed either. A lease that ran
-// out was that of somebody who died while telling: nobody knows what GitHub heard
-// of it.
-func (s *store) claim(ctx context.Context, limit int, now, until time.Time, enter func(target) bool) ([]target, error) {
+// and those that are due longest first. acquire says whether a target may be told
+// now; if not, no other of its installation is claimed either. Who held a lease
+// that ran out has died while telling: nobody knows what GitHub was told.
+func (s *store) claim(ctx context.Context, limit int, now, until time.Time, acquire func(target) bool) ([]target, error) {
 	var claimed []target
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		args, held := []any{sqldb.Micros(now)}, map[int64]bool{}
@@ -128,13 +127,13 @@ func (s *store) claim(ctx context.Context, limit int, now, until time.Time, ente
 				if held[t.installationID] {
 					continue
 				}
-				if !enter(t) {
+				if !acquire(t) {
 					held[t.installationID], round = true, true
 					args = append(args, t.installationID)
 					continue
 				}
 				if !t.lease.IsZero() {
-					t.told = shown{}
+					t.published = display{}
 				}
 				t.lease = until
 				taken := t
@@ -162,37 +161,37 @@ func marks(n int) string {
 	return text.String()
 }
 
-// settle writes down how a try ended and what it called, unless the lease was
-// lost meanwhile, and returns the target as it is then. A deployment that has
+// finishAttempt stores how an attempt ended and what it called, unless the lease
+// was lost meanwhile, and returns the target as it is then. A deployment that has
 // just succeeded replaces the earlier ones of its environment.
-func (s *store) settle(ctx context.Context, claimed target, calls []call, change func(*target)) (settled target, err error) {
+func (s *store) finishAttempt(ctx context.Context, claimed target, calls []call, change func(*target)) (finished target, err error) {
 	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		err := s.changeIn(ctx, tx, claimed.id, claimed.kind, claimed.repository.GetId(), func(t *target) {
 			if t.lease.Equal(claimed.lease) {
 				change(t)
 			}
-			settled = *t
+			finished = *t
 		})
 		if err == nil {
 			err = addCalls(ctx, tx, claimed.id, calls)
 		}
-		if err == nil && settled.replaces() {
+		if err == nil && finished.replaces() {
 			_, err = tx.ExecContext(ctx, `UPDATE targets SET want_state = $1, want_description = $2, due = $3, since = $3, state = $4
 				WHERE kind = $5 AND repository_id = $6 AND context = $7 AND want_state = 'success' AND github_id > 0 AND github_id < $8`,
-				inactive, "Replaced by "+short(settled.sha), sqldb.Micros(settled.toldAt), int32(reporterv1.Target_STATE_PENDING),
-				int32(settled.kind), settled.repository.GetId(), settled.context, settled.githubID)
+				stateInactive, "Replaced by "+short(finished.sha), sqldb.Micros(finished.publishedAt), int32(reporterv1.Target_STATE_PENDING),
+				int32(finished.kind), finished.repository.GetId(), finished.context, finished.githubID)
 		}
 		return err
 	})
 	if err != nil {
-		return settled, sqldb.Kind(fmt.Errorf("settle target %s: %w", claimed.id, err))
+		return finished, sqldb.Kind(fmt.Errorf("finish attempt of target %s: %w", claimed.id, err))
 	}
-	return settled, nil
+	return finished, nil
 }
 
-// freeLeases makes what somebody was telling due. A SQLite file has one reporter,
-// so at its start a lease is a dead one's. On PostgreSQL other replicas hold
-// leases, and a dead one's runs out by itself.
+// freeLeases makes due what a reporter was telling that has died. A SQLite file
+// has one reporter, so at its start every lease is such a one. On PostgreSQL other
+// replicas hold leases, and one of a dead replica runs out by itself.
 func (s *store) freeLeases(ctx context.Context, now time.Time) error {
 	if s.db.Dialect != sqldb.SQLite {
 		return nil
@@ -246,7 +245,7 @@ func (s *store) get(ctx context.Context, id string) (target, error) {
 	return t, nil
 }
 
-// page says which targets a list shows: those that changed before the last of
+// page says which targets a list shows: those that changed before the last one of
 // the page before.
 type page struct {
 	after       cursor

@@ -7,14 +7,16 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 )
 
 const (
-	// patience is how long another text for pending waits for the build's end.
-	patience = time.Second
+	// pendingDelay is how long another text for pending waits for the build's end.
+	pendingDelay = time.Second
 
 	firstPause = time.Second
 	mostPause  = 5 * time.Minute
@@ -25,7 +27,7 @@ const (
 	mostSuspended = time.Hour
 )
 
-// target is a row of targets.
+// target is a row of targets: one thing that GitHub is to show.
 type target struct {
 	id             string
 	kind           reporterv1.Target_Kind
@@ -35,21 +37,21 @@ type target struct {
 	head, base     string
 	buildID        string
 	traceparent    string
+	pullRequest    int32
 
 	version int64
-	want    shown
+	desired display // what GitHub is to show
+	payload []byte  // what a check run, a deployment or an answer is made of
 
-	toldVersion int64
-	told        shown
-	toldAt      time.Time
-	pullRequest int32
+	publishedVersion int64
+	published        display // what GitHub was told last; zero: not known
+	publishedAt      time.Time
+	githubID         int64 // of what was made on GitHub
+	begun            bool  // GitHub may have made it, known or not
 
-	payload  []byte // what a check run, a deployment or an answer is made of
-	githubID int64  // of what was made on GitHub
-	begun    bool   // GitHub may have made it, known or not
-	since    time.Time
-	verify   time.Time // when to read back what GitHub shows; zero: never
-	verified time.Time
+	unpublishedSince time.Time // zero: GitHub was told the newest
+	verifyAt         time.Time // when to read back what GitHub shows; zero: never
+	verifiedAt       time.Time
 
 	state    reporterv1.Target_State
 	due      time.Time
@@ -66,43 +68,52 @@ func targetID(kind reporterv1.Target_Kind, repositoryID int64, key ...string) st
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:16]))
 }
 
-// schedule says when the target is to be told. Somebody who is telling it right
-// now schedules it again afterwards.
+// storedReport is the report that the target was made of.
+func (t *target) storedReport() (*reporterv1.ReportRequest, error) {
+	r := &reporterv1.ReportRequest{}
+	if err := proto.Unmarshal(t.payload, r); err != nil {
+		return nil, fmt.Errorf("payload of target %s: %w", t.id, err)
+	}
+	return r, nil
+}
+
+// schedule sets when the target is to be told. Who is telling it right now
+// schedules it again afterwards.
 func (t *target) schedule(now time.Time) {
 	t.updated = now
-	if t.since.IsZero() && t.want != t.told {
-		t.since = now
+	if t.unpublishedSince.IsZero() && t.desired != t.published {
+		t.unpublishedSince = now
 	}
 	switch {
 	case !t.lease.IsZero():
-	case t.want == t.told, t.nothingToTell():
-		t.settled()
+	case t.desired == t.published, t.nothingToPublish():
+		t.markPublished()
 	case t.state == reporterv1.Target_STATE_FAILING, t.state == reporterv1.Target_STATE_PAUSED:
 		// News do not shorten the pause after a failure.
-	case t.want.unfinished() && (t.told.unfinished() || t.kind == reporterv1.Target_KIND_DEPLOYMENT):
+	case t.desired.unfinished() && (t.published.unfinished() || channelOf(t.kind).unhurried):
 		t.state = reporterv1.Target_STATE_PENDING
 		if t.due.IsZero() {
-			t.due = now.Add(patience)
+			t.due = now.Add(pendingDelay)
 		}
 	default:
-		t.again(now)
+		t.retryNow(now)
 	}
 }
 
-// nothingToTell: a deploy that never began has left no trace on GitHub, and
-// needs none.
-func (t *target) nothingToTell() bool {
-	return t.kind == reporterv1.Target_KIND_DEPLOYMENT && t.want.state == inactive && !t.begun
+// nothingToPublish reports whether GitHub needs no call to show what it should: a
+// deploy that never began has left no trace there.
+func (t *target) nothingToPublish() bool {
+	return t.desired.state == stateInactive && !t.begun
 }
 
-// settled: GitHub shows what it should.
-func (t *target) settled() {
-	t.state, t.toldVersion = reporterv1.Target_STATE_TOLD, t.version
-	t.due, t.attempts, t.err, t.since = time.Time{}, 0, "", time.Time{}
+// markPublished takes in that GitHub shows what it should.
+func (t *target) markPublished() {
+	t.state, t.publishedVersion = reporterv1.Target_STATE_TOLD, t.version
+	t.due, t.attempts, t.err, t.unpublishedSince = time.Time{}, 0, "", time.Time{}
 }
 
-// again has the target tried at once, as if it had never failed.
-func (t *target) again(now time.Time) {
+// retryNow has the target tried at once, as if it had never failed.
+func (t *target) retryNow(now time.Time) {
 	t.state, t.due, t.attempts = reporterv1.Target_STATE_PENDING, now, 0
 }
 
@@ -113,9 +124,9 @@ func (t *target) keep(why string) {
 
 // succeed takes in that GitHub was told a version, which may not be the newest
 // any more.
-func (t *target) succeed(version int64, what shown, now time.Time) {
-	t.toldVersion, t.told, t.toldAt = version, what, now
-	t.verify = firstVerify(t.kind, now)
+func (t *target) succeed(version int64, what display, now time.Time) {
+	t.publishedVersion, t.published, t.publishedAt = version, what, now
+	t.verifyAt = t.firstVerify(now)
 	t.lease, t.due, t.attempts, t.err = time.Time{}, time.Time{}, 0, ""
 	t.state = reporterv1.Target_STATE_PENDING
 	t.schedule(now)
@@ -124,9 +135,9 @@ func (t *target) succeed(version int64, what shown, now time.Time) {
 // fail takes in that GitHub could not be told a version. What GitHub shows is
 // not known then: the answer may have been lost, not the call. What GitHub
 // refused to make, it has not made.
-func (t *target) fail(version int64, why setback, now time.Time, random func() float64) {
-	t.lease, t.told, t.updated = time.Time{}, shown{}, now
-	if why.refused && t.githubID == 0 {
+func (t *target) fail(version int64, why failure, now time.Time, random func() float64) {
+	t.lease, t.published, t.updated = time.Time{}, display{}, now
+	if why.untouched && t.githubID == 0 {
 		t.begun = false
 	}
 	t.attempts++
@@ -134,21 +145,21 @@ func (t *target) fail(version int64, why setback, now time.Time, random func() f
 	t.state = why.state
 	switch {
 	case why.state == reporterv1.Target_STATE_KEPT && t.version > version:
-		t.again(now)
+		t.retryNow(now)
 	case why.state == reporterv1.Target_STATE_KEPT:
 		t.keep(t.err)
 	case why.state == reporterv1.Target_STATE_PAUSED:
 		t.due = now.Add(due.Backoff(t.attempts, firstPause, mostSuspended, random))
 	case t.attempts >= mostTries:
 		t.keep(fmt.Sprintf("gave up after %d tries: %s", t.attempts, t.err))
-	case why.after > 0:
-		t.due = now.Add(why.after)
+	case why.retryAfter > 0:
+		t.due = now.Add(why.retryAfter)
 	default:
 		t.due = now.Add(due.Backoff(t.attempts, firstPause, mostPause, random))
 	}
 }
 
-// release gives up a try that Forge itself cut short.
-func (t *target) release(now time.Time) {
-	t.lease, t.told, t.due = time.Time{}, shown{}, now
+// interrupt takes in that Forge itself cut an attempt short.
+func (t *target) interrupt(now time.Time) {
+	t.lease, t.published, t.due = time.Time{}, display{}, now
 }

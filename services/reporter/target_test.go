@@ -14,24 +14,24 @@ func all(target) bool { return true }
 // While somebody tells, what was told before is not what GitHub will show.
 func TestReportThatLooksLikeTheLastToldStaysDueWhileAnotherIsTold(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	first, second := shown{state: pending, description: "Queued"}, shown{state: "success"}
-	one := target{version: 3, want: first, told: first, toldVersion: 1, due: now, lease: now.Add(leaseFor)}
+	first, second := display{state: statePending, description: "Queued"}, display{state: "success"}
+	one := target{version: 3, desired: first, published: first, publishedVersion: 1, due: now, lease: now.Add(leaseDuration)}
 	one.schedule(now)
 	if one.state == told || !one.due.Equal(now) {
 		t.Errorf("not due any more: %+v", one)
 	}
 	one.succeed(2, second, now)
-	if one.state == told || !one.due.Equal(now) || one.toldVersion != 2 {
+	if one.state == told || !one.due.Equal(now) || one.publishedVersion != 2 {
 		t.Errorf("the newest is not due: %+v", one)
 	}
 }
 
 func TestWhatGitHubShowsIsUnknownAfterAFailure(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	before := shown{state: pending, description: "Queued"}
-	one := target{version: 2, want: shown{state: "success"}, told: before, toldVersion: 1, due: now, lease: now.Add(leaseFor)}
-	one.fail(2, setback{state: failing, text: "cut off"}, now, half)
-	one.version, one.want = 3, before
+	before := display{state: statePending, description: "Queued"}
+	one := target{version: 2, desired: display{state: "success"}, published: before, publishedVersion: 1, due: now, lease: now.Add(leaseDuration)}
+	one.fail(2, failure{state: failing, text: "cut off"}, now, half)
+	one.version, one.desired = 3, before
 	one.schedule(now)
 	if one.state != failing || one.due.IsZero() {
 		t.Errorf("taken for told: %+v", one)
@@ -40,8 +40,8 @@ func TestWhatGitHubShowsIsUnknownAfterAFailure(t *testing.T) {
 
 func TestNewsOutliveARefusalOfTheOld(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	one := target{version: 2, want: shown{state: "success"}, lease: now.Add(leaseFor)}
-	one.fail(1, setback{state: kept, text: "description is too long"}, now, half)
+	one := target{version: 2, desired: display{state: "success"}, lease: now.Add(leaseDuration)}
+	one.fail(1, failure{state: kept, text: "description is too long"}, now, half)
 	if one.state == kept || !one.due.Equal(now) {
 		t.Errorf("the newest is not tried: %+v", one)
 	}
@@ -60,9 +60,9 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 			return claimed[0]
 		}
 		slow := claim()
-		w.clock.Advance(leaseFor)
+		w.clock.Advance(leaseDuration)
 		claim()
-		settled, err := s.store.settle(t.Context(), slow, nil, func(one *target) { one.succeed(1, one.want, w.clock.Now()) })
+		settled, err := s.store.finishAttempt(t.Context(), slow, nil, func(one *target) { one.succeed(1, one.desired, w.clock.Now()) })
 		w.must(err)
 		if settled.state == told || settled.lease.IsZero() {
 			t.Errorf("settled by one who had lost it: %+v", settled)
@@ -73,9 +73,9 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 func TestTriesRunOutAfterADay(t *testing.T) {
 	begin := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	now := begin
-	one := target{version: 1, want: shown{state: pending}}
+	one := target{version: 1, desired: display{state: statePending}}
 	for one.state != kept {
-		one.fail(1, setback{state: failing, text: "GitHub had trouble"}, now, func() float64 { return 0.999 })
+		one.fail(1, failure{state: failing, text: "GitHub had trouble"}, now, func() float64 { return 0.999 })
 		if one.state != kept {
 			now = one.due
 		}

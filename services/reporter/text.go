@@ -49,8 +49,8 @@ func failed(b *schedulerv1.Build) string {
 func failedStep(step *schedulerv1.Step) string {
 	before := fmt.Sprintf(`Step %d "`, step.GetNumber())
 	after := join(" after ", fmt.Sprintf(`" failed (exit %d)`, step.GetExitCode()), took(step))
-	room := maxDescription - utf8.RuneCountInString(before) - utf8.RuneCountInString(after)
-	return before + cut(oneLine(step.GetName()), room) + after
+	left := maxDescription - utf8.RuneCountInString(before) - utf8.RuneCountInString(after)
+	return before + cut(oneLine(step.GetName()), left) + after
 }
 
 // errored leads in where the message alone would not say what went wrong.

@@ -78,7 +78,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		says(cancelled, none, ""),
 		lasting(says(schedulerv1.Build_STATE_TIMED_OUT, none, ""), 30*time.Minute+200*time.Millisecond),
 	} {
-		shows := showing(reporterv1.Target_KIND_STATUS, b)
+		shows := displayOf(reporterv1.Target_KIND_STATUS, b)
 		length := utf8.RuneCountInString(shows.description)
 		if length > maxDescription || !utf8.ValidString(shows.description) {
 			t.Errorf("%d characters: %q", length, shows.description)
@@ -90,7 +90,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 
 func TestEveryStateOfABuildHasALook(t *testing.T) {
 	for number, name := range schedulerv1.Build_State_name {
-		if _, known := looks[schedulerv1.Build_State(number)]; !known && number != 0 {
+		if _, known := views[schedulerv1.Build_State(number)]; !known && number != 0 {
 			t.Errorf("%s has no look", name)
 		}
 	}

@@ -13,96 +13,96 @@ import (
 // tokenSpare is how long a token that is used lasts at least.
 const tokenSpare = 2 * time.Minute
 
-// tokenCache is the installation tokens that config made for this room, one per
+// tokenCache has the installation tokens that config made for this room, one per
 // repository, each while it lasts.
 type tokenCache struct {
 	config configv1.TokenServiceClient
 	now    func() time.Time
 
-	mu   sync.Mutex
-	kept map[tokenKey]keptToken
+	mu     sync.Mutex
+	tokens map[tokenKey]cachedToken
 }
 
 type tokenKey struct{ installation, repository int64 }
 
-type keptToken struct {
+type cachedToken struct {
 	text    string
 	expires time.Time
 }
 
-func (ts *tokenCache) get(key tokenKey) string {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	if one := ts.kept[key]; one.expires.Sub(ts.now()) > tokenSpare {
+func (c *tokenCache) get(key tokenKey) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.tokens[key]; one.expires.Sub(c.now()) > tokenSpare {
 		return one.text
 	}
 	return ""
 }
 
-func (ts *tokenCache) keep(key tokenKey, one keptToken) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for old, other := range ts.kept {
-		if other.expires.Sub(ts.now()) <= tokenSpare {
-			delete(ts.kept, old)
+func (c *tokenCache) put(key tokenKey, one cachedToken) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for old, other := range c.tokens {
+		if other.expires.Sub(c.now()) <= tokenSpare {
+			delete(c.tokens, old)
 		}
 	}
-	ts.kept[key] = one
+	c.tokens[key] = one
 }
 
 // drop forgets the tokens that a repository, or all of an installation (0), had.
-func (ts *tokenCache) drop(installation, repository int64) {
-	ts.mu.Lock()
-	defer ts.mu.Unlock()
-	for key := range ts.kept {
+func (c *tokenCache) drop(installation, repository int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.tokens {
 		if key.installation == installation && (repository == 0 || key.repository == repository) {
-			delete(ts.kept, key)
+			delete(c.tokens, key)
 		}
 	}
 }
 
-// source is the token source of one try.
-type source struct {
-	tokens  *tokenCache
+// tokenSource gives the token of one attempt.
+type tokenSource struct {
+	cache   *tokenCache
 	request *configv1.CreateTokenRequest
 	token   string
-	old     bool // the token was there before the try
+	cached  bool // the token was there before the attempt
 }
 
-func (ts *tokenCache) source(t target) *source {
-	return &source{tokens: ts, request: &configv1.CreateTokenRequest{Repository: t.repository, InstallationId: t.installationID}}
+func (c *tokenCache) sourceFor(t target) *tokenSource {
+	return &tokenSource{cache: c, request: &configv1.CreateTokenRequest{Repository: t.repository, InstallationId: t.installationID}}
 }
 
-func (s *source) key() tokenKey {
+func (s *tokenSource) key() tokenKey {
 	return tokenKey{s.request.GetInstallationId(), s.request.GetRepository().GetId()}
 }
 
-// Token is the token of the try, another one after Expire.
-func (s *source) Token(ctx context.Context) (string, error) {
+// Token is the token of the attempt, another one after Expire.
+func (s *tokenSource) Token(ctx context.Context) (string, error) {
 	if s.token != "" {
 		return s.token, nil
 	}
 	if s.request.GetRejectedToken() == "" {
-		if s.token = s.tokens.get(s.key()); s.token != "" {
-			s.old = true
+		if s.token = s.cache.get(s.key()); s.token != "" {
+			s.cached = true
 			return s.token, nil
 		}
 	}
-	resp, err := s.tokens.config.CreateToken(ctx, s.request)
+	resp, err := s.cache.config.CreateToken(ctx, s.request)
 	switch {
 	case fault.Is(err, fault.Conflict):
 		return "", &suspendedError{err}
 	case err != nil:
 		return "", fmt.Errorf("no token for GitHub: %w", err)
 	}
-	s.token, s.old = resp.GetToken(), false
-	s.tokens.keep(s.key(), keptToken{s.token, resp.GetExpireTime().AsTime()})
+	s.token, s.cached = resp.GetToken(), false
+	s.cache.put(s.key(), cachedToken{s.token, resp.GetExpireTime().AsTime()})
 	return s.token, nil
 }
 
 // Expire has the next Token be another one.
-func (s *source) Expire(token string) {
-	s.tokens.drop(s.request.GetInstallationId(), s.request.GetRepository().GetId())
+func (s *tokenSource) Expire(token string) {
+	s.cache.drop(s.request.GetInstallationId(), s.request.GetRepository().GetId())
 	s.token, s.request.RejectedToken = "", token
 }
 

@@ -38,18 +38,18 @@ func TestWhatGitHubShowsIsMended(t *testing.T) {
 	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		s := w.reporter(open())
 		w.report(s, 1, like(w.build(good), good))
-		w.toldAll(s)
+		w.publishAll(s)
 		w.setStatus("pending")
-		w.must(s.sweep(t.Context())) // too early
+		w.must(s.verify(t.Context())) // too early
 		if got := w.target(s); got.GetState() != told || got.GetVerifyTime() != nil {
 			t.Errorf("read back too early: %v", got)
 		}
 		w.clock.Advance(verifyFirst)
-		w.must(s.sweep(t.Context()))
+		w.must(s.verify(t.Context()))
 		if got := w.target(s); got.GetState() == told || got.GetVerifyTime() == nil {
 			t.Errorf("taken for right: %v", got)
 		}
-		w.toldAll(s)
+		w.publishAll(s)
 		w.wantHistory("success: Passed, 1 step", "pending: ", "success: Passed, 1 step")
 	})
 }
@@ -61,11 +61,11 @@ func TestWhatGitHubShowsIsReadBackFiveTimesADay(t *testing.T) {
 	other := like(w.build(bad), bad)
 	other.Context = "forge/push"
 	w.report(s, 1, other)
-	w.toldAll(s)
+	w.publishAll(s)
 	before := len(w.sim.Calls())
 	for range 30 * 60 {
 		w.clock.Advance(time.Minute)
-		w.must(s.sweep(t.Context()))
+		w.must(s.verify(t.Context()))
 	}
 	reads := 0
 	for _, c := range w.sim.Calls()[before:] {
@@ -82,10 +82,10 @@ func TestShortOfCallsNothingIsReadBack(t *testing.T) {
 	w := newWorld(t)
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, like(w.build(good), good))
-	w.toldAll(s)
+	w.publishAll(s)
 	w.clock.Advance(verifyFirst)
-	s.gate.refused(w.installation, time.Minute)
-	w.must(s.sweep(t.Context()))
+	s.limiter.recordRefusal(w.installation, time.Minute)
+	w.must(s.verify(t.Context()))
 	if got := w.target(s); got.GetVerifyTime() != nil {
 		t.Errorf("read back: %v", got)
 	}
@@ -96,12 +96,12 @@ func TestChecksAndDeploymentsAreReadBack(t *testing.T) {
 	w.adjust = asChecks
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, w.deploy("d1", "staging", good))
-	w.toldAll(s)
+	w.publishAll(s)
 	// GitHub itself makes the first inactive.
 	first := w.sha
 	w.sha = w.commit()
 	w.report(s, 1, w.deploy("d2", "staging", good))
-	w.toldAll(s)
+	w.publishAll(s)
 	runs := w.runs()
 	w.overwrite(fmt.Sprintf("/repos/octo/shop/deployments/%d/statuses", w.deployments()[1].ID), `{"state":"error"}`)
 	for _, one := range w.targets(s) {
@@ -112,7 +112,7 @@ func TestChecksAndDeploymentsAreReadBack(t *testing.T) {
 			t.Errorf("%v differs by %q", one, resp.GetDifference())
 		}
 	}
-	w.toldAll(s)
+	w.publishAll(s)
 	if all := w.deployments(); states(all[0]) != "success inactive" || states(all[1]) != "success error success" {
 		t.Errorf("deployments %+v", all)
 	}
@@ -126,13 +126,13 @@ func TestDeletedDeploymentStaysDeleted(t *testing.T) {
 	w := newWorld(t)
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, w.deploy("d1", "staging", good))
-	w.toldAll(s)
+	w.publishAll(s)
 	gone := answering(404, nil, `{"message":"Not Found"}`)
 	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/deployments/") && gone(rw, r)
 	})
 	w.clock.Advance(verifyFirst)
-	w.must(s.sweep(t.Context()))
+	w.must(s.verify(t.Context()))
 	for _, one := range w.targets(s) {
 		if one.GetState() != told || one.GetVerifyTime() == nil {
 			t.Errorf("target is %v", one)
@@ -149,7 +149,7 @@ func TestVerifyingSaysWhatDiffersOrWhyNot(t *testing.T) {
 	}
 	_, err := verify()
 	wantFault(t, err, fault.Conflict, "has not been told yet")
-	w.toldAll(s)
+	w.publishAll(s)
 	resp, err := verify()
 	if err != nil || resp.GetDifference() != "" {
 		t.Errorf("differs by %q, %v", resp.GetDifference(), err)
@@ -159,7 +159,7 @@ func TestVerifyingSaysWhatDiffersOrWhyNot(t *testing.T) {
 	if err != nil || resp.GetDifference() != "error:" || resp.GetTarget().GetState() == told {
 		t.Errorf("differs by %q, %v", resp.GetDifference(), err)
 	}
-	w.toldAll(s)
+	w.publishAll(s)
 	w.onTheWay(func(rw http.ResponseWriter, _ *http.Request) bool {
 		rw.WriteHeader(http.StatusBadGateway)
 		return true

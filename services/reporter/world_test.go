@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // appKey is the App's, made once: that takes a while.
 var appKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
-const soon = 10 * time.Second
+const patience = 10 * time.Second
 
 // world is a GitHub with octo/shop, and a config that hands out its tokens.
 type world struct {
@@ -233,7 +233,7 @@ func (w *world) target(s *Service) *reporterv1.Target {
 func (w *world) reaches(s *Service, state reporterv1.Target_State) *reporterv1.Target {
 	w.t.Helper()
 	var found *reporterv1.Target
-	kittest.Eventually(w.t, soon, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		if found = w.target(s); found.GetState() != state {
 			return fmt.Errorf("target is %v", found)
 		}
@@ -300,10 +300,10 @@ func sqlite(t testing.TB) *sqldb.DB {
 }
 
 // told has a reporter run until GitHub knows all that was reported, and stop.
-func (w *world) toldAll(s *Service) {
+func (w *world) publishAll(s *Service) {
 	w.t.Helper()
 	stop := w.background(s.Run)
-	kittest.Eventually(w.t, soon, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		w.tick(s)
 		for _, t := range w.targets(s) {
 			if t.GetState() != told {
@@ -320,7 +320,7 @@ func (w *world) tick(s *Service) {
 	w.t.Helper()
 	var busy int
 	w.must(s.store.db.Read().QueryRowContext(context.WithoutCancel(w.t.Context()), `SELECT count(*) FROM targets WHERE lease > 0`).Scan(&busy))
-	if busy == 0 { // as far as one can see; small steps for a claim under way
+	if busy == 0 { // as far as one can see; small steps for a claim that runs
 		w.clock.Advance(time.Second / 4)
 	}
 	s.wake()

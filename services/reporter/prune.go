@@ -48,9 +48,9 @@ func (s *store) prune(ctx context.Context, before time.Time) (pruned int, err er
 	return pruned, sqldb.Kind(err)
 }
 
-// oldestUntold is since when GitHub has not been told something that it is still
-// to be told; the zero time: it knows all.
-func (s *store) oldestUntold(ctx context.Context) (time.Time, error) {
+// oldestUnpublished is since when GitHub has not been told something that it is
+// still to be told; the zero time: it knows all.
+func (s *store) oldestUnpublished(ctx context.Context) (time.Time, error) {
 	var since sql.NullInt64
 	err := s.db.Read().QueryRowContext(ctx, `SELECT min(since) FROM targets WHERE since > 0 AND state <> $1`,
 		int32(reporterv1.Target_STATE_KEPT)).Scan(&since)

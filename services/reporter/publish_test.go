@@ -54,10 +54,10 @@ func TestSlowBuildIsShownRunning(t *testing.T) {
 		w.report(s, 1, w.build(queued))
 		w.reaches(s, told)
 		w.report(s, 2, w.build(running))
-		if got := w.target(s); got.GetState() != reporterv1.Target_STATE_PENDING || got.GetNextTryTime().AsTime() != w.clock.Now().Add(patience) {
+		if got := w.target(s); got.GetState() != reporterv1.Target_STATE_PENDING || got.GetNextTryTime().AsTime() != w.clock.Now().Add(pendingDelay) {
 			t.Errorf("another text for pending is due at once: %v", got)
 		}
-		w.clock.Advance(patience)
+		w.clock.Advance(pendingDelay)
 		s.wake()
 		w.reaches(s, told)
 		w.wantHistory("pending: Queued", "pending: Running")
@@ -221,7 +221,7 @@ func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
 	w := newWorld(t)
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, w.build(queued))
-	w.toldAll(s)
+	w.publishAll(s)
 	token := w.mint
 	w.must(w.sim.TransferRepository("octo", "shop", "kiwi"))
 	w.minting(func(req *configv1.CreateTokenRequest) (string, error) {
@@ -232,7 +232,7 @@ func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
 	})
 	stop := w.background(s.Run)
 	w.report(s, 2, like(w.build(good), good))
-	kittest.Eventually(t, soon, func() error {
+	kittest.Eventually(t, patience, func() error {
 		w.tick(s)
 		if got := w.target(s); got.GetState() != kept {
 			return fmt.Errorf("target is %v", got)
@@ -267,7 +267,7 @@ func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 
 		s = w.reporter(open())
 		w.background(s.Run)
-		w.clock.Advance(leaseFor)
+		w.clock.Advance(leaseDuration)
 		s.wake()
 		w.reaches(s, told)
 		w.wantHistory("success: Passed, 1 step")
@@ -354,7 +354,7 @@ func TestStormEndsWithEveryStateRight(t *testing.T) {
 			history, err := w.sim.StatusHistory("octo", "shop", sha)
 			w.must(err)
 			for i := 1; i < len(history); i++ {
-				if history[i-1].State != pending && history[i].State == pending {
+				if history[i-1].State != statePending && history[i].State == statePending {
 					t.Errorf("%s went from %s back to pending", sha, history[i-1].State)
 				}
 			}
@@ -421,7 +421,7 @@ func (w *world) commits(n int) map[string]bool {
 // shows against what has passed.
 func (w *world) allRight(s *Service, commits map[string]bool) {
 	w.t.Helper()
-	kittest.Eventually(w.t, 3*soon, func() error {
+	kittest.Eventually(w.t, 3*patience, func() error {
 		w.tick(s)
 		for _, one := range w.targets(s) {
 			if one.GetState() != told {

@@ -39,7 +39,7 @@ func TestCommentIsAnsweredOnce(t *testing.T) {
 			ask.Text = text
 			_, err := s.Answer(t.Context(), ask)
 			w.must(err)
-			w.toldAll(s)
+			w.publishAll(s)
 		}
 		all := w.comments(ask.GetPullRequest())
 		if len(all) != 2 || strings.Join(all[0].Reactions, " ") != "-1" || !strings.HasPrefix(all[1].Body, "mallory may not write") {
@@ -54,7 +54,7 @@ func TestReactionAloneIsAnAnswer(t *testing.T) {
 	ask.Reaction, ask.Text = reporterv1.AnswerRequest_REACTION_SEEN, ""
 	_, err := s.Answer(t.Context(), ask)
 	w.must(err)
-	w.toldAll(s)
+	w.publishAll(s)
 	if all := w.comments(ask.GetPullRequest()); len(all) != 1 || strings.Join(all[0].Reactions, " ") != "eyes" {
 		t.Errorf("comments %+v", all)
 	}
@@ -66,7 +66,7 @@ func TestLostAnswerToACommentIsNotRepeated(t *testing.T) {
 	w.sim.Misbehave(githubsim.Misbehaviour{Route: "POST /repos/{owner}/{repo}/issues/{number}/comments", Cut: true, CarriedOut: true, Times: 1})
 	_, err := s.Answer(t.Context(), ask)
 	w.must(err)
-	w.toldAll(s)
+	w.publishAll(s)
 	if all := w.comments(ask.GetPullRequest()); len(all) != 2 || w.target(s).GetGithubId() != all[1].ID {
 		t.Errorf("comments %+v", all)
 	}

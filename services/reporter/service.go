@@ -85,10 +85,10 @@ type Service struct {
 	transport *http.Transport
 	tracer    trace.Tracer
 	loop      *due.Loop[target]
-	gate      *gate
-	handover  handover
+	limiter   *limiter
+	handoff   handoff
 	metrics   *metrics
-	alarm     *time.Timer // wakes the loop when a gate opens
+	alarm     *time.Timer // wakes the loop when an installation may call again
 }
 
 const (
@@ -113,7 +113,7 @@ func New(deps Deps) (*Service, error) {
 	deps.Report = cmp.Or(deps.Report, defaultReport)
 	deps.Retention = cmp.Or(deps.Retention, defaultRetention)
 	deps.Spacing = cmp.Or(deps.Spacing, defaultSpacing)
-	if reports()[deps.Report] == nil {
+	if reportedAs()[deps.Report] == nil {
 		return nil, fmt.Errorf("reporter: told as %q: expected statuses, checks or both", deps.Report)
 	}
 	if deps.Now == nil {
@@ -125,16 +125,16 @@ func New(deps Deps) (*Service, error) {
 	s := &Service{
 		deps:      deps,
 		store:     &store{deps.DB},
-		tokens:    &tokenCache{config: configv1.NewTokenServiceClient(deps.Config), now: deps.Now, kept: map[tokenKey]keptToken{}},
+		tokens:    &tokenCache{config: configv1.NewTokenServiceClient(deps.Config), now: deps.Now, tokens: map[tokenKey]cachedToken{}},
 		transport: kitgithub.NewTransport(),
 		tracer:    deps.Tracer.Tracer("forge/reporter"),
-		gate:      newGate(deps.Now, deps.Spacing),
+		limiter:   newLimiter(deps.Now, deps.Spacing),
 	}
 	var err error
 	if s.metrics, err = s.newMetrics(deps.Meter.Meter("forge/reporter")); err != nil {
 		return nil, fmt.Errorf("reporter: %w", err)
 	}
-	if _, err := s.client(&source{}, s.transport); err != nil { // the address is checked once, here
+	if _, err := s.client(&tokenSource{}, s.transport); err != nil { // the address is checked once, here
 		return nil, fmt.Errorf("reporter: %w", err)
 	}
 	s.loop = &due.Loop[target]{
@@ -142,7 +142,7 @@ func New(deps Deps) (*Service, error) {
 		Workers: workers,
 		Log:     deps.Log,
 		Claim:   s.claim,
-		Work:    s.work,
+		Work:    s.publish,
 	}
 	s.alarm = time.AfterFunc(time.Hour, s.wake)
 	s.alarm.Stop() // until Run
@@ -156,41 +156,6 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	reporterv1.RegisterReporterServiceServer(reg, s)
 }
 
-// claim takes what was handed over, and leases what else is due and may be told
-// now.
-func (s *Service) claim(ctx context.Context, limit int) ([]target, error) {
-	leased, look := s.handover.take(limit)
-	if !look {
-		return leased, nil
-	}
-	now, opens := s.deps.Now(), time.Time{}
-	var entered []target
-	claimed, err := s.store.claim(ctx, limit-len(leased), now, leaseUntil(now), func(t target) bool {
-		if !s.handover.reserve() {
-			return false
-		}
-		ok, again := s.gate.enter(t.installationID, t.want.unfinished())
-		if ok {
-			entered = append(entered, t)
-			return true
-		}
-		s.handover.free()
-		if !again.IsZero() && (opens.IsZero() || again.Before(opens)) {
-			opens = again
-		}
-		return false
-	})
-	if err != nil {
-		s.unlease(entered)
-		s.deps.Log.WarnContext(ctx, "due targets not claimed, tried again", "error", err)
-		return leased, nil
-	}
-	if !opens.IsZero() {
-		s.alarm.Reset(opens.Sub(now))
-	}
-	return append(leased, claimed...), nil
-}
-
 // Run tells GitHub what is due until ctx ends. Without it reports are stored and
 // wait.
 func (s *Service) Run(ctx context.Context) error {
@@ -199,19 +164,19 @@ func (s *Service) Run(ctx context.Context) error {
 		return fmt.Errorf("reporter: %w", err)
 	}
 	defer s.alarm.Stop()
-	s.handover.begin()
+	s.handoff.begin()
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.loop.Run(ctx) })
-	running.Go(func() error { return s.every(ctx, sweepEvery, "read back what GitHub shows", s.sweep) })
-	running.Go(func() error { return s.every(ctx, pruneEvery, "prune targets", s.prune) })
+	running.Go(func() error { return s.every(ctx, verifyEvery, "reading back what GitHub shows", s.verify) })
+	running.Go(func() error { return s.every(ctx, pruneEvery, "pruning targets", s.prune) })
 	err := running.Wait()
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	s.giveUp(ending, s.handover.end())
+	s.returnLeases(ending, s.handoff.end())
 	return err
 }
 
-// every does something again and again until ctx ends.
+// every calls do, with pauses, until ctx ends.
 func (s *Service) every(ctx context.Context, pause time.Duration, what string, do func(context.Context) error) error {
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
@@ -222,7 +187,7 @@ func (s *Service) every(ctx context.Context, pause time.Duration, what string, d
 		case <-ticker.C:
 		}
 		if err := do(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Log.WarnContext(ctx, "done again later", "what", what, "error", err)
+			s.deps.Log.WarnContext(ctx, what+" failed; it is tried again later", "error", err)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// ReceiveEvent acts on an installation or a repository that changed.
+// ReceiveEvent acts on an installation or a repository that has changed.
 func (s *Service) ReceiveEvent(ctx context.Context, req *reporterv1.ReceiveEventRequest) (*reporterv1.ReceiveEventResponse, error) {
 	event := req.GetEvent()
 	if event == nil {

@@ -20,7 +20,7 @@ func TestOldTargetsAreForgottenOnceTold(t *testing.T) {
 		w.adjust = func(d *Deps) { d.Retention = time.Hour }
 		s := w.reporter(open())
 		w.report(s, 1, like(w.build(good), good))
-		w.toldAll(s)
+		w.publishAll(s)
 		other := w.build(queued) // never told
 		other.Context = "forge/push"
 		w.report(s, 1, other)
@@ -46,7 +46,7 @@ func TestCallsOfATargetAreRemembered(t *testing.T) {
 		w.sim.Misbehave(githubsim.Misbehaviour{Status: 502, Times: maxCalls + 5})
 		w.report(s, 7, like(w.build(good), good))
 		w.background(s.Run)
-		kittest.Eventually(t, soon, func() error {
+		kittest.Eventually(t, patience, func() error {
 			resp, err := s.RetryTarget(t.Context(), &reporterv1.RetryTargetRequest{TargetId: w.target(s).GetId()})
 			if err != nil || resp.GetTarget().GetState() != told {
 				return fmt.Errorf("target is %v, %w", resp.GetTarget(), err)
@@ -79,13 +79,13 @@ func TestKeptTargetIsTriedWhenAPersonAsks(t *testing.T) {
 	if err != nil || resp.GetTarget().GetState() != reporterv1.Target_STATE_PENDING {
 		t.Errorf("%v, %v", resp, err)
 	}
-	w.toldAll(s)
+	w.publishAll(s)
 	before := len(w.sim.Calls())
 	resp, err = s.RetryTarget(t.Context(), &reporterv1.RetryTargetRequest{TargetId: id})
 	if err != nil || resp.GetTarget().GetState() != told {
 		t.Errorf("%v, %v", resp, err)
 	}
-	w.toldAll(s)
+	w.publishAll(s)
 	if w.changes(before) != 0 {
 		t.Error("what was told is told again")
 	}
@@ -109,7 +109,7 @@ func TestMetricsSayHowFarBehindGitHubIs(t *testing.T) {
 		w.report(s, 1, like(w.build(good), good))
 		w.clock.Advance(90 * time.Second)
 		wantMetric("forge.reporter.untold.age", 90)
-		w.toldAll(s)
+		w.publishAll(s)
 		wantMetric("forge.reporter.untold.age", 0)
 		wantMetric("forge.reporter.calls", 1)
 		wantMetric("forge.reporter.calls.remaining", 4998) // the test's token cost one too

@@ -63,7 +63,7 @@ func eachKind() map[reporterv1.Target_Kind]asked {
 }
 
 // setbacks is what each answer of GitHub means, whatever it was told.
-var setbacks = []struct {
+var failures = []struct {
 	name    string
 	status  int // 0: the connection is cut
 	headers []string
@@ -131,7 +131,7 @@ var setbacks = []struct {
 
 func TestEachAnswerOfGitHubHasItsClass(t *testing.T) {
 	for kind, thing := range eachKind() {
-		for _, c := range setbacks {
+		for _, c := range failures {
 			t.Run(kind.String()+"/"+c.name, func(t *testing.T) {
 				w := newWorld(t)
 				if kind == reporterv1.Target_KIND_CHECK_RUN {
@@ -167,7 +167,7 @@ func TestEachAnswerOfGitHubHasItsClass(t *testing.T) {
 					t.Errorf("next try in %v, want %v", next, c.pause)
 				}
 				if c.pause > time.Second { // GitHub named it, and it is the installation's
-					if enters, again := s.gate.enter(w.installation, false); enters || again.Sub(w.clock.Now()).Round(time.Second) != next.Round(time.Second) {
+					if enters, again := s.limiter.acquire(w.installation, false); enters || again.Sub(w.clock.Now()).Round(time.Second) != next.Round(time.Second) {
 						t.Errorf("another call of the installation may begin in %v, want %v", again.Sub(w.clock.Now()), next)
 					}
 				}
@@ -215,7 +215,7 @@ func answering(status int, headers []string, body string) func(http.ResponseWrit
 // becomes waits for the target of a kind to be in a state.
 func (w *world) becomes(s *Service, kind reporterv1.Target_Kind, state reporterv1.Target_State) (found *reporterv1.Target) {
 	w.t.Helper()
-	kittest.Eventually(w.t, soon, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		for _, found = range w.targets(s) {
 			if found.GetKind() == kind && found.GetState() == state {
 				return nil
@@ -297,7 +297,7 @@ func TestRefusalOfAnOlderTokenIsNotFinal(t *testing.T) {
 	old, err := w.mint(nil)
 	w.must(err)
 	w.report(s, 1, w.build(queued))
-	w.toldAll(s)
+	w.publishAll(s)
 	w.mintFor(w.installation)
 	refuse := answering(403, []string{"X-Accepted-Github-Permissions", "statuses=write"}, `{"message":"Resource not accessible by integration"}`)
 	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {

@@ -10,19 +10,19 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
-func newTestGate() (*gate, *kittest.Clock) {
+func newTestLimiter() (*limiter, *kittest.Clock) {
 	clock := kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
-	return newGate(clock.Now, time.Second), clock
+	return newLimiter(clock.Now, time.Second), clock
 }
 
 // calls counts the calls that an installation gets through, one after the other,
 // until the clock reaches the end.
-func (g *gate) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) (n int) {
+func (g *limiter) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) (n int) {
 	for {
-		ok, again := g.enter(1, unfinished)
+		ok, again := g.acquire(1, unfinished)
 		switch {
 		case ok:
-			g.leave(1)
+			g.release(1)
 			n++
 		case again.After(end):
 			return n
@@ -36,24 +36,24 @@ func (g *gate) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) 
 }
 
 func TestRefusalHoldsTheWholeInstallationBack(t *testing.T) {
-	g, clock := newTestGate()
-	g.refused(1, 17*time.Second)
-	if ok, again := g.enter(1, false); ok || !again.Equal(clock.Now().Add(17*time.Second)) {
+	g, clock := newTestLimiter()
+	g.recordRefusal(1, 17*time.Second)
+	if ok, again := g.acquire(1, false); ok || !again.Equal(clock.Now().Add(17*time.Second)) {
 		t.Errorf("let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.enter(2, false); !ok {
+	if ok, _ := g.acquire(2, false); !ok {
 		t.Error("another installation is held back too")
 	}
 	clock.Advance(17 * time.Second)
-	if ok, _ := g.enter(1, false); !ok {
+	if ok, _ := g.acquire(1, false); !ok {
 		t.Error("held back for longer than GitHub asked for")
 	}
 }
 
 func TestRefusalsOfCallsUnderWayCountOnce(t *testing.T) {
-	g, clock := newTestGate()
+	g, clock := newTestLimiter()
 	for range 5 {
-		g.refused(1, 2*time.Second)
+		g.recordRefusal(1, 2*time.Second)
 	}
 	clock.Advance(2 * time.Second)
 	if n := g.callsUntil(clock, false, clock.Now().Add(500*time.Millisecond)); n < 5 {
@@ -62,9 +62,9 @@ func TestRefusalsOfCallsUnderWayCountOnce(t *testing.T) {
 }
 
 func TestCallsAreSpacedAfterRefusalsAndRecover(t *testing.T) {
-	g, clock := newTestGate()
+	g, clock := newTestLimiter()
 	for range 6 {
-		g.refused(1, time.Second)
+		g.recordRefusal(1, time.Second)
 		clock.Advance(time.Second)
 	}
 	if n := g.callsUntil(clock, false, clock.Now().Add(5*time.Second)); n > 6 {
@@ -76,59 +76,59 @@ func TestCallsAreSpacedAfterRefusalsAndRecover(t *testing.T) {
 }
 
 func TestFinalStatesGoFirstWhenCallsAreScarce(t *testing.T) {
-	g, clock := newTestGate()
-	g.refused(1, time.Second)
+	g, clock := newTestLimiter()
+	g.recordRefusal(1, time.Second)
 	clock.Advance(time.Second)
-	if ok, _ := g.enter(1, true); ok {
+	if ok, _ := g.acquire(1, true); ok {
 		t.Error("a pending state takes the first call")
 	}
-	if ok, _ := g.enter(1, false); !ok {
+	if ok, _ := g.acquire(1, false); !ok {
 		t.Error("a final state does not get the first call")
 	}
-	g.leave(1)
+	g.release(1)
 	clock.Advance(5 * time.Second)
-	if ok, _ := g.enter(1, true); !ok {
+	if ok, _ := g.acquire(1, true); !ok {
 		t.Error("a pending state never gets a call")
 	}
 }
 
 func TestLastCallsOfTheHourAreForFinalStates(t *testing.T) {
-	g, clock := newTestGate()
+	g, clock := newTestLimiter()
 	reset := clock.Now().Add(20 * time.Minute)
 	header := http.Header{}
 	for name, value := range map[string]string{"Limit": "5000", "Remaining": "400", "Reset": strconv.FormatInt(reset.Unix(), 10)} {
 		header.Set("X-Ratelimit-"+name, value)
 	}
-	g.heard(1, header)
-	if ok, again := g.enter(1, true); ok || !again.Equal(reset) {
+	g.recordQuota(1, header)
+	if ok, again := g.acquire(1, true); ok || !again.Equal(reset) {
 		t.Errorf("a pending state is let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.enter(1, false); !ok {
+	if ok, _ := g.acquire(1, false); !ok {
 		t.Error("a final state is held back")
 	}
 	header.Set("X-Ratelimit-Remaining", "4000") // overtaken by the answer before
-	g.heard(1, header)
-	if left := g.remaining()[1]; left != 400 {
+	g.recordQuota(1, header)
+	if left := g.remainingCalls()[1]; left != 400 {
 		t.Errorf("%d calls remain, want 400", left)
 	}
 	clock.Advance(20 * time.Minute)
-	if ok, _ := g.enter(1, true); !ok || g.remaining()[1] != 5000 {
-		t.Errorf("the new hour has not begun: %v", g.remaining())
+	if ok, _ := g.acquire(1, true); !ok || g.remainingCalls()[1] != 5000 {
+		t.Errorf("the new hour has not begun: %v", g.remainingCalls())
 	}
 }
 
 func TestSlowInstallationLeavesWorkersToOthers(t *testing.T) {
-	g, _ := newTestGate()
+	g, _ := newTestLimiter()
 	for range perInstallation {
-		g.enter(1, false)
+		g.acquire(1, false)
 	}
-	if ok, again := g.enter(1, false); ok || !again.IsZero() {
+	if ok, again := g.acquire(1, false); ok || !again.IsZero() {
 		t.Errorf("one more is let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.enter(2, false); !ok {
+	if ok, _ := g.acquire(2, false); !ok {
 		t.Error("another installation has to wait")
 	}
-	if !g.leave(1) || g.leave(1) {
+	if !g.release(1) || g.release(1) {
 		t.Error("who was turned away is to be told once")
 	}
 }
