@@ -4,8 +4,11 @@
 //
 // Decisions that bind this room:
 //
+//   - A kind of report is one row of channels: how a build is viewed, published and
+//     read back. Nothing else depends on the kind.
 //   - A target is level-triggered: it holds the newest of what GitHub should show
-//     and what GitHub was told last, and the loop closes the difference. Reports
+//     (desired) and what GitHub was told last (published), and the loop closes the
+//     difference. Reports
 //     that arrive in a burst, twice or out of order become one call with the
 //     newest.
 //   - The first pending and every final state are told at once. While GitHub
@@ -16,10 +19,10 @@
 //     looked for before it is made again. Of these another text alone is not worth
 //     a call.
 //   - A report that can be told at once is leased with the transaction that stores
-//     it and handed to a worker, so that nothing but that one commit stands between
+//     it and handed off to a worker, so that nothing but that one commit stands between
 //     a build's end and GitHub.
 //   - GitHub counts an installation's calls together. After a refusal all of its
-//     targets wait for the moment that GitHub named, final states go before others,
+//     targets wait until the moment that GitHub named, final states go before others,
 //     and the calls are spaced until all goes well again.
 //   - What was told is read back for a day, ever more rarely and with few calls,
 //     and told again where GitHub shows something else.
@@ -28,7 +31,7 @@
 //     counts as unknown, and the newest is told whatever it was before.
 //   - A suspended installation pauses its targets. They are tried again when
 //     GitHub says that it is back, and now and then besides: webhooks get lost,
-//     and this one may be here before the room that makes the tokens has it.
+//     and this one may arrive here before it arrives where the tokens are made.
 //   - What GitHub will never take is kept, with the reason, for a person. The next
 //     report for the same target is told all the same.
 package reporter

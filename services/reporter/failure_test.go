@@ -62,7 +62,7 @@ func eachKind() map[reporterv1.Target_Kind]asked {
 	}
 }
 
-// setbacks is what each answer of GitHub means, whatever it was told.
+// failures is what each response of GitHub means, whatever it was told.
 var failures = []struct {
 	name    string
 	status  int // 0: the connection is cut
@@ -129,7 +129,7 @@ var failures = []struct {
 	{"bad request", 400, nil, `{"message":"Problems parsing JSON"}`, kept, 0, 1, "GitHub did not %s: Problems parsing JSON"},
 }
 
-func TestEachAnswerOfGitHubHasItsClass(t *testing.T) {
+func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
 	for kind, thing := range eachKind() {
 		for _, c := range failures {
 			t.Run(kind.String()+"/"+c.name, func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestEachAnswerOfGitHubHasItsClass(t *testing.T) {
 				// What a token refuses that was there before is asked of a new one first.
 				s.tokens.now = func() time.Time { return time.Now().Add(48 * time.Hour) }
 				var calls atomic.Int32
-				answer := answering(c.status, c.headers, c.body)
+				answer := responding(c.status, c.headers, c.body)
 				w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
 					if r.Method == http.MethodGet || !strings.Contains(r.URL.Path, thing.path) {
 						return false
@@ -191,9 +191,9 @@ func TestEachAnswerOfGitHubHasItsClass(t *testing.T) {
 	}
 }
 
-// answering answers in GitHub's place. "in 60" is a time as of now, in seconds
+// responding responds in GitHub's place. "in 60" is a time as of now, in seconds
 // since 1970.
-func answering(status int, headers []string, body string) func(http.ResponseWriter, *http.Request) bool {
+func responding(status int, headers []string, body string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
 		if status == 0 {
 			panic(http.ErrAbortHandler)
@@ -231,7 +231,7 @@ func TestNameOfARepositorySuspendsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.must(w.sim.AddRepository(githubsim.Repository{Owner: "octo", Name: "suspended-lamps", Files: map[string]string{"README.md": "lamps"}}))
 	s := w.reporter(sqlite(t))
-	w.onTheWay(answering(403, []string{"X-Accepted-Github-Permissions", "statuses=write"}, `{"message":"Resource not accessible by integration"}`))
+	w.onTheWay(responding(403, []string{"X-Accepted-Github-Permissions", "statuses=write"}, `{"message":"Resource not accessible by integration"}`))
 	w.background(s.Run)
 	b := like(w.build(good), good)
 	b.Repository = &eventv1.Repository{Id: w.repository.GetId() + 1, Owner: "octo", Name: "suspended-lamps"}
@@ -260,7 +260,7 @@ func TestLimitHoldsBackAllOfAnInstallationAndNoOther(t *testing.T) {
 	})
 	s := w.reporter(sqlite(t))
 	var calls atomic.Int32
-	refuse := answering(403, []string{"Retry-After", "30"}, `{"message":"You have exceeded a secondary rate limit"}`)
+	refuse := responding(403, []string{"Retry-After", "30"}, `{"message":"You have exceeded a secondary rate limit"}`)
 	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasPrefix(r.URL.Path, "/repos/octo/") {
 			return false
@@ -299,7 +299,7 @@ func TestRefusalOfAnOlderTokenIsNotFinal(t *testing.T) {
 	w.report(s, 1, w.build(queued))
 	w.publishAll(s)
 	w.mintFor(w.installation)
-	refuse := answering(403, []string{"X-Accepted-Github-Permissions", "statuses=write"}, `{"message":"Resource not accessible by integration"}`)
+	refuse := responding(403, []string{"X-Accepted-Github-Permissions", "statuses=write"}, `{"message":"Resource not accessible by integration"}`)
 	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
 		return r.Header.Get("Authorization") == "Bearer "+old && refuse(rw, r)
 	})

@@ -17,12 +17,12 @@ func newTestLimiter() (*limiter, *kittest.Clock) {
 
 // calls counts the calls that an installation gets through, one after the other,
 // until the clock reaches the end.
-func (g *limiter) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) (n int) {
+func (l *limiter) callsUntil(clock *kittest.Clock, unfinished bool, end time.Time) (n int) {
 	for {
-		ok, again := g.acquire(1, unfinished)
+		ok, again := l.acquire(1, unfinished)
 		switch {
 		case ok:
-			g.release(1)
+			l.release(1)
 			n++
 		case again.After(end):
 			return n
@@ -36,99 +36,99 @@ func (g *limiter) callsUntil(clock *kittest.Clock, unfinished bool, end time.Tim
 }
 
 func TestRefusalHoldsTheWholeInstallationBack(t *testing.T) {
-	g, clock := newTestLimiter()
-	g.recordRefusal(1, 17*time.Second)
-	if ok, again := g.acquire(1, false); ok || !again.Equal(clock.Now().Add(17*time.Second)) {
+	l, clock := newTestLimiter()
+	l.recordRefusal(1, 17*time.Second)
+	if ok, again := l.acquire(1, false); ok || !again.Equal(clock.Now().Add(17*time.Second)) {
 		t.Errorf("let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.acquire(2, false); !ok {
+	if ok, _ := l.acquire(2, false); !ok {
 		t.Error("another installation is held back too")
 	}
 	clock.Advance(17 * time.Second)
-	if ok, _ := g.acquire(1, false); !ok {
+	if ok, _ := l.acquire(1, false); !ok {
 		t.Error("held back for longer than GitHub asked for")
 	}
 }
 
 func TestRefusalsOfCallsUnderWayCountOnce(t *testing.T) {
-	g, clock := newTestLimiter()
+	l, clock := newTestLimiter()
 	for range 5 {
-		g.recordRefusal(1, 2*time.Second)
+		l.recordRefusal(1, 2*time.Second)
 	}
 	clock.Advance(2 * time.Second)
-	if n := g.callsUntil(clock, false, clock.Now().Add(500*time.Millisecond)); n < 5 {
+	if n := l.callsUntil(clock, false, clock.Now().Add(500*time.Millisecond)); n < 5 {
 		t.Errorf("%d calls in half a second: each refusal widened the spacing", n)
 	}
 }
 
 func TestCallsAreSpacedAfterRefusalsAndRecover(t *testing.T) {
-	g, clock := newTestLimiter()
+	l, clock := newTestLimiter()
 	for range 6 {
-		g.recordRefusal(1, time.Second)
+		l.recordRefusal(1, time.Second)
 		clock.Advance(time.Second)
 	}
-	if n := g.callsUntil(clock, false, clock.Now().Add(5*time.Second)); n > 6 {
+	if n := l.callsUntil(clock, false, clock.Now().Add(5*time.Second)); n > 6 {
 		t.Errorf("%d calls in the first 5 seconds, want one a second", n)
 	}
-	if n := g.callsUntil(clock, false, clock.Now().Add(time.Minute)); n < 1000 {
+	if n := l.callsUntil(clock, false, clock.Now().Add(time.Minute)); n < 1000 {
 		t.Errorf("%d calls in the minute after, want the spacing gone", n)
 	}
 }
 
 func TestFinalStatesGoFirstWhenCallsAreScarce(t *testing.T) {
-	g, clock := newTestLimiter()
-	g.recordRefusal(1, time.Second)
+	l, clock := newTestLimiter()
+	l.recordRefusal(1, time.Second)
 	clock.Advance(time.Second)
-	if ok, _ := g.acquire(1, true); ok {
+	if ok, _ := l.acquire(1, true); ok {
 		t.Error("a pending state takes the first call")
 	}
-	if ok, _ := g.acquire(1, false); !ok {
+	if ok, _ := l.acquire(1, false); !ok {
 		t.Error("a final state does not get the first call")
 	}
-	g.release(1)
+	l.release(1)
 	clock.Advance(5 * time.Second)
-	if ok, _ := g.acquire(1, true); !ok {
+	if ok, _ := l.acquire(1, true); !ok {
 		t.Error("a pending state never gets a call")
 	}
 }
 
 func TestLastCallsOfTheHourAreForFinalStates(t *testing.T) {
-	g, clock := newTestLimiter()
+	l, clock := newTestLimiter()
 	reset := clock.Now().Add(20 * time.Minute)
 	header := http.Header{}
 	for name, value := range map[string]string{"Limit": "5000", "Remaining": "400", "Reset": strconv.FormatInt(reset.Unix(), 10)} {
 		header.Set("X-Ratelimit-"+name, value)
 	}
-	g.recordQuota(1, header)
-	if ok, again := g.acquire(1, true); ok || !again.Equal(reset) {
+	l.recordQuota(1, header)
+	if ok, again := l.acquire(1, true); ok || !again.Equal(reset) {
 		t.Errorf("a pending state is let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.acquire(1, false); !ok {
+	if ok, _ := l.acquire(1, false); !ok {
 		t.Error("a final state is held back")
 	}
 	header.Set("X-Ratelimit-Remaining", "4000") // overtaken by the answer before
-	g.recordQuota(1, header)
-	if left := g.remainingCalls()[1]; left != 400 {
+	l.recordQuota(1, header)
+	if left := l.remainingCalls()[1]; left != 400 {
 		t.Errorf("%d calls remain, want 400", left)
 	}
 	clock.Advance(20 * time.Minute)
-	if ok, _ := g.acquire(1, true); !ok || g.remainingCalls()[1] != 5000 {
-		t.Errorf("the new hour has not begun: %v", g.remainingCalls())
+	if ok, _ := l.acquire(1, true); !ok || l.remainingCalls()[1] != 5000 {
+		t.Errorf("the new hour has not begun: %v", l.remainingCalls())
 	}
 }
 
 func TestSlowInstallationLeavesWorkersToOthers(t *testing.T) {
-	g, _ := newTestLimiter()
+	l, _ := newTestLimiter()
 	for range perInstallation {
-		g.acquire(1, false)
+		l.acquire(1, false)
 	}
-	if ok, again := g.acquire(1, false); ok || !again.IsZero() {
+	if ok, again := l.acquire(1, false); ok || !again.IsZero() {
 		t.Errorf("one more is let in: %v, or at %v", ok, again)
 	}
-	if ok, _ := g.acquire(2, false); !ok {
+	if ok, _ := l.acquire(2, false); !ok {
 		t.Error("another installation has to wait")
 	}
-	if !g.release(1) || g.release(1) {
+	if !l.release(1) || l.release(1) {
 		t.Error("who was turned away is to be told once")
 	}
 }

@@ -134,7 +134,7 @@ func TestLostAnswerToAnOpenedPromotionIsFoundAgain(t *testing.T) {
 		s := w.reporter(open())
 		w.onTheWay(func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.Method == http.MethodPost {
-				w.sim.ServeHTTP(&lostAnswer{}, r)
+				w.sim.ServeHTTP(&lostResponse{}, r)
 				panic(http.ErrAbortHandler)
 			}
 			return false

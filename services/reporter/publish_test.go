@@ -2,10 +2,8 @@ package reporter
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +14,6 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -114,8 +111,8 @@ func TestTroubleOnTheWayEndsWithTheNextTryOrTheNextReport(t *testing.T) {
 		pause time.Duration // 0: none
 		says  string
 	}{
-		"bad gateway":        {way: answering(502, nil, ""), state: failing, pause: time.Second, says: "502 Bad Gateway"},
-		"too many statuses":  {way: answering(422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`), state: kept, says: "maximum number of statuses"},
+		"bad gateway":        {way: responding(502, nil, ""), state: failing, pause: time.Second, says: "502 Bad Gateway"},
+		"too many statuses":  {way: responding(422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`), state: kept, says: "maximum number of statuses"},
 		"no token for now":   {mint: fault.New(fault.Unavailable, "GitHub could not be asked"), state: failing, pause: time.Second, says: "GitHub could not be asked"},
 		"config is broken":   {mint: fault.New(fault.Internal, "oops"), state: failing, pause: time.Second, says: "internal error"},
 		"not installed":      {mint: fault.New(fault.NotFound, "the GitHub App is not installed on octo/shop"), state: kept, says: "not installed on octo/shop"},
@@ -255,113 +252,6 @@ func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
-	databases(t, func(_ *testing.T, w *world, open func() *sqldb.DB) {
-		db := open()
-		s := w.reporter(db)
-		w.report(s, 1, w.build(queued))
-		_, err := s.store.claim(w.t.Context(), 9, w.clock.Now(), leaseUntil(w.clock.Now()), all) // and dies
-		w.must(err)
-		w.report(s, 2, like(w.build(good), good))
-		w.must(db.Close())
-
-		s = w.reporter(open())
-		w.background(s.Run)
-		w.clock.Advance(leaseDuration)
-		s.wake()
-		w.reaches(s, told)
-		w.wantHistory("success: Passed, 1 step")
-	})
-}
-
-func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
-		replicas := []*Service{w.reporter(open()), w.reporter(open())}
-		if replicas[0].deps.DB.Dialect == sqldb.SQLite {
-			replicas = replicas[:1] // one process, which takes over all leases when it starts
-		}
-		var mu sync.Mutex
-		busy := map[string]bool{}
-		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
-			mu.Lock()
-			if busy[r.URL.Path] {
-				t.Errorf("two calls at once to %s", r.URL.Path)
-			}
-			busy[r.URL.Path] = true
-			mu.Unlock()
-			w.sim.ServeHTTP(rw, r)
-			mu.Lock()
-			busy[r.URL.Path] = false
-			mu.Unlock()
-			return true
-		})
-		for _, s := range replicas {
-			w.background(s.Run)
-		}
-		for version, state := range []schedulerv1.Build_State{queued, bad, queued, good} {
-			for sha := range w.commits(10) {
-				b := like(w.build(state), state)
-				b.Sha = sha
-				w.report(replicas[version%len(replicas)], int64(version+1), b)
-			}
-		}
-		w.allRight(replicas[0], w.commits(10))
-		// Each version is told once at most.
-		if posts := w.posts(); posts > 4*10 {
-			t.Errorf("%d calls for 40 reports", posts)
-		}
-	})
-}
-
-func TestStormEndsWithEveryStateRight(t *testing.T) {
-	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
-		random := rand.New(rand.NewPCG(1, 2)) // a fixed storm
-		var mu sync.Mutex
-		w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
-			mu.Lock()
-			lot := random.IntN(12)
-			mu.Unlock()
-			switch lot {
-			case 0:
-				rw.WriteHeader(http.StatusBadGateway)
-			case 1:
-				rw.Header().Set("Retry-After", "2")
-				rw.WriteHeader(http.StatusForbidden)
-			case 2: // GitHub did it, and its answer is lost
-				w.sim.ServeHTTP(&lostAnswer{}, r)
-				panic(http.ErrAbortHandler)
-			default:
-				return false
-			}
-			return true
-		})
-		s := w.reporter(open())
-		stop := w.background(s.Run)
-		reports := []schedulerv1.Build_State{queued, running, good}
-		commits := w.commits(20)
-		for sha := range commits {
-			for _, i := range []int{0, 1, 0, 2, 1} { // twice and out of order
-				b := like(w.build(reports[i]), reports[i])
-				b.Sha = sha
-				w.report(s, int64(i+1), b)
-			}
-		}
-		stop()
-		s = w.reporter(open())
-		w.background(s.Run)
-		w.allRight(s, commits)
-		for sha := range commits {
-			history, err := w.sim.StatusHistory("octo", "shop", sha)
-			w.must(err)
-			for i := 1; i < len(history); i++ {
-				if history[i-1].State != statePending && history[i].State == statePending {
-					t.Errorf("%s went from %s back to pending", sha, history[i-1].State)
-				}
-			}
-		}
-	})
-}
-
 func TestTellingJoinsTheBuildsTrace(t *testing.T) {
 	onSQLite(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
 		spans := tracetest.NewSpanRecorder()
@@ -385,66 +275,4 @@ func TestTellingJoinsTheBuildsTrace(t *testing.T) {
 			}
 		}
 	})
-}
-
-// lostAnswer is an answer that nobody reads.
-type lostAnswer struct{ header http.Header }
-
-func (l *lostAnswer) Header() http.Header {
-	if l.header == nil {
-		l.header = http.Header{}
-	}
-	return l.header
-}
-func (*lostAnswer) Write(b []byte) (int, error) { return len(b), nil }
-func (*lostAnswer) WriteHeader(int)             {}
-
-// commits returns the shas of n commits, the same on each call.
-func (w *world) commits(n int) map[string]bool {
-	w.t.Helper()
-	found := map[string]bool{}
-	for i := range n {
-		branch := fmt.Sprintf("b%d", i)
-		if sha, err := w.sim.Head("octo", "shop", branch); err == nil {
-			found[sha] = true
-			continue
-		}
-		w.must(w.sim.CreateBranch("octo", "shop", branch, "main"))
-		sha, err := w.sim.Commit("octo", "shop", branch, githubsim.Commit{Files: map[string]string{branch: branch}})
-		w.must(err)
-		found[sha] = true
-	}
-	return found
-}
-
-// allRight moves the clock on until every target is told, and holds what GitHub
-// shows against what has passed.
-func (w *world) allRight(s *Service, commits map[string]bool) {
-	w.t.Helper()
-	kittest.Eventually(w.t, 3*patience, func() error {
-		w.tick(s)
-		for _, one := range w.targets(s) {
-			if one.GetState() != told {
-				return fmt.Errorf("target is %v", one)
-			}
-		}
-		return nil
-	})
-	for sha := range commits {
-		shows, err := w.sim.Statuses("octo", "shop", sha)
-		w.must(err)
-		if shows["forge/test"].State != "success" {
-			w.t.Errorf("%s shows %v", sha, shows)
-		}
-	}
-}
-
-func (w *world) posts() int {
-	n := 0
-	for _, call := range w.sim.Calls() {
-		if strings.HasPrefix(call.Route, "POST /repos/{owner}/{repo}/statuses/") {
-			n++
-		}
-	}
-	return n
 }

@@ -187,7 +187,7 @@ func (s *Service) every(ctx context.Context, pause time.Duration, what string, d
 		case <-ticker.C:
 		}
 		if err := do(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Log.WarnContext(ctx, what+" failed; it is tried again later", "error", err)
+			s.deps.Log.WarnContext(ctx, "a periodic task failed; it is tried again later", "task", what, "error", err)
 		}
 	}
 }

@@ -88,10 +88,10 @@ func TestTextsThatPeopleRead(t *testing.T) {
 	kittest.Golden(t, "texts", out.Bytes())
 }
 
-func TestEveryStateOfABuildHasALook(t *testing.T) {
+func TestEveryStateOfABuildHasAView(t *testing.T) {
 	for number, name := range schedulerv1.Build_State_name {
 		if _, known := views[schedulerv1.Build_State(number)]; !known && number != 0 {
-			t.Errorf("%s has no look", name)
+			t.Errorf("%s has no view", name)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func TestDeletedDeploymentStaysDeleted(t *testing.T) {
 	s := w.reporter(sqlite(t))
 	w.report(s, 1, w.deploy("d1", "staging", good))
 	w.publishAll(s)
-	gone := answering(404, nil, `{"message":"Not Found"}`)
+	gone := responding(404, nil, `{"message":"Not Found"}`)
 	w.onTheWay(func(rw http.ResponseWriter, r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/deployments/") && gone(rw, r)
 	})
