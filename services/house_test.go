@@ -40,14 +40,17 @@ func rules() []rule {
 		{
 			folder: "services/scheduler",
 			may:    []string{"services/scheduler", "services/kit", "gen"},
-			not:    []string{"services/scheduler/engine"},
-			tests:  []string{"services/githubsim"},
+			not: []string{
+				"services/scheduler/engines", "services/scheduler/engine/docker", "services/scheduler/engine/process", "services/scheduler/engine/enginetest",
+			},
+			tests: []string{"services/githubsim"},
 		},
 		{
 			folder: "services/scheduler/engine",
-			may:    []string{"services/scheduler", "services/kit", "gen"},
+			may:    []string{"services/scheduler/engine", "services/kit", "gen"},
 			tests:  []string{"services/forgexec"},
 		},
+		{folder: "services/scheduler/engines", may: []string{"services/scheduler/engine", "services/kit"}},
 		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
 		{
 			folder: "services/wire",
@@ -97,7 +100,11 @@ func TestForbiddenImportsAreReported(t *testing.T) {
 		{pkg: "services/config", imports: "services/githubsim", want: "services/config must not import services/githubsim"},
 		{pkg: "services/scheduler", imports: "services/scheduler/queue", want: none},
 		{pkg: "services/scheduler", imports: "services/scheduler/engine/process", want: "services/scheduler must not import services/scheduler/engine/process"},
-		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler", want: none},
+		{pkg: "services/scheduler", imports: "services/scheduler/engine", want: none},
+		{pkg: "services/scheduler", imports: "services/scheduler/engines", want: "services/scheduler must not import services/scheduler/engines"},
+		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler/engine", want: none},
+		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler", want: "services/scheduler/engine/docker must not import services/scheduler"},
+		{pkg: "services/scheduler/engines", imports: "services/scheduler/engine/docker", want: none},
 		{pkg: "services/scheduler/engine/docker", imports: "services/reporter", want: "services/scheduler/engine/docker must not import services/reporter"},
 		{pkg: "services/forgexec", imports: "services/scheduler", want: "services/forgexec must not import services/scheduler"},
 		{pkg: "services/githubsim", imports: "gen/forge/event/v1", want: "services/githubsim must not import gen/forge/event/v1"},

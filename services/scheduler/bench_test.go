@@ -13,6 +13,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // benchService is a scheduler on a database of its own, with builds in its
@@ -25,8 +26,8 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { db.Close() })
-	engine := &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}}
-	s, err := New(Deps{DB: db, Blobs: blobsIn(b, b.TempDir()), Engine: engine, Capacity: 8, ForkPolicy: forkRun, SecretsKeys: [][]byte{make([]byte, 32)}})
+	containers := &memoryEngine{containers: map[string]engine.Container{}, specs: map[string]engine.Spec{}}
+	s, err := New(Deps{DB: db, Blobs: blobsIn(b, b.TempDir()), Engine: containers, Capacity: 8, ForkPolicy: forkRun, SecretsKeys: [][]byte{make([]byte, 32)}})
 	if err != nil {
 		b.Fatal(err)
 	}

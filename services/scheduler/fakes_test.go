@@ -9,13 +9,14 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // memoryEngine runs nothing: tests play the runner with the spec it was given.
 type memoryEngine struct {
 	mu         sync.Mutex
-	containers map[string]Container
-	specs      map[string]Spec
+	containers map[string]engine.Container
+	specs      map[string]engine.Spec
 	starts     []string
 	stops      []string
 	startErr   error
@@ -27,7 +28,7 @@ type memoryEngine struct {
 
 func (*memoryEngine) Name() string { return "memory" }
 
-func (e *memoryEngine) Start(ctx context.Context, spec Spec) error {
+func (e *memoryEngine) Start(ctx context.Context, spec engine.Spec) error {
 	e.mu.Lock()
 	held := e.held
 	e.mu.Unlock()
@@ -48,7 +49,7 @@ func (e *memoryEngine) Start(ctx context.Context, spec Spec) error {
 		return e.startErr
 	}
 	if _, there := e.containers[spec.Attempt]; !there {
-		e.containers[spec.Attempt] = Container{Attempt: spec.Attempt, Running: true, ExitCode: -1}
+		e.containers[spec.Attempt] = engine.Container{Attempt: spec.Attempt, Running: true, ExitCode: -1}
 		e.specs[spec.Attempt] = spec
 	}
 	return nil
@@ -65,10 +66,10 @@ func (e *memoryEngine) Stop(_ context.Context, attempt string) error {
 	return nil
 }
 
-func (e *memoryEngine) List(context.Context) ([]Container, error) {
+func (e *memoryEngine) List(context.Context) ([]engine.Container, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var all []Container
+	var all []engine.Container
 	for _, c := range e.containers {
 		all = append(all, c)
 	}

@@ -9,6 +9,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // What may be wrong with the model's engine.
@@ -29,7 +30,7 @@ type modelEngine struct {
 }
 
 type modelContainer struct {
-	spec     Spec
+	spec     engine.Spec
 	build    *build // as the runner was told
 	runnerID string // empty before it attached
 	running  bool
@@ -62,7 +63,7 @@ func (e *modelEngine) names() []string { return slices.Sorted(maps.Keys(e.contai
 
 func (*modelEngine) Name() string { return "model" }
 
-func (e *modelEngine) Start(_ context.Context, spec Spec) error {
+func (e *modelEngine) Start(_ context.Context, spec engine.Spec) error {
 	if e.trouble == startIsRefused {
 		return errors.New("connection refused")
 	}
@@ -84,12 +85,12 @@ func (e *modelEngine) Stop(_ context.Context, attempt string) error {
 	return nil
 }
 
-func (e *modelEngine) List(context.Context) (all []Container, err error) {
+func (e *modelEngine) List(context.Context) (all []engine.Container, err error) {
 	if e.trouble == nobodyKnows {
 		return nil, errors.New("connection refused")
 	}
 	for name, c := range e.containers {
-		all = append(all, Container{Attempt: name, Running: c.running, ExitCode: -1})
+		all = append(all, engine.Container{Attempt: name, Running: c.running, ExitCode: -1})
 	}
 	return all, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 func TestCapacityBoundsWhatRunsAndDeploysGoFirst(t *testing.T) {
@@ -260,7 +261,7 @@ func TestLostTestRunsOnceMoreAndThenErrors(t *testing.T) {
 		}
 		r.attach(second.Runner.Token)
 		r.engine.set(func(e *memoryEngine) {
-			e.containers[second.Attempt] = Container{Attempt: second.Attempt, ExitCode: 137}
+			e.containers[second.Attempt] = engine.Container{Attempt: second.Attempt, ExitCode: 137}
 		})
 		r.clock.Advance(11 * time.Second)
 		r.sweep()
@@ -311,7 +312,7 @@ func TestContainerOutOfMemoryFailsTheBuild(t *testing.T) {
 		spec := r.spec(id, 1)
 		r.attach(spec.Runner.Token)
 		r.engine.set(func(e *memoryEngine) {
-			e.containers[spec.Attempt] = Container{Attempt: spec.Attempt, ExitCode: 137, OutOfMemory: true}
+			e.containers[spec.Attempt] = engine.Container{Attempt: spec.Attempt, ExitCode: 137, OutOfMemory: true}
 		})
 		r.clock.Advance(11 * time.Second)
 		r.sweep()
@@ -368,7 +369,7 @@ func TestContainersOfNoLiveAttemptAreRemoved(t *testing.T) {
 		r.spec(kept, 1)
 		r.engine.set(func(e *memoryEngine) {
 			for _, name := range []string{attemptName(id, 1), "somebody-else", attemptName(strings.Repeat("z", 26), 3)} {
-				e.containers[name] = Container{Attempt: name, Running: true}
+				e.containers[name] = engine.Container{Attempt: name, Running: true}
 			}
 		})
 		r.sweep()

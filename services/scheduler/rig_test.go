@@ -27,6 +27,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,7 +71,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r := &rig{
 		t: t, open: open, blobs: t.TempDir(), spans: tracetest.NewSpanRecorder(),
 		clock:    kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)),
-		engine:   &memoryEngine{containers: map[string]Container{}, specs: map[string]Spec{}},
+		engine:   &memoryEngine{containers: map[string]engine.Container{}, specs: map[string]engine.Spec{}},
 		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
 		reporter: &fakeReporter{}, github: newGitHub(),
 	}
@@ -318,9 +319,9 @@ func (r *rig) becomes(id string, state schedulerv1.Build_State) *schedulerv1.Bui
 }
 
 // spec waits for a container to be started.
-func (r *rig) spec(id string, number int32) Spec {
+func (r *rig) spec(id string, number int32) engine.Spec {
 	r.t.Helper()
-	var spec Spec
+	var spec engine.Spec
 	kittest.Eventually(r.t, patience, func() error {
 		r.engine.mu.Lock()
 		defer r.engine.mu.Unlock()

@@ -26,6 +26,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 //go:embed migrations/*.sql
@@ -46,7 +47,7 @@ type Deps struct {
 	// Blobs keeps the logs of what has ended. No other Forge has the same.
 	Blobs            *blobs.Store
 	Config, Reporter grpc.ClientConnInterface
-	Engine           Engine
+	Engine           engine.Engine
 	// Capacity is how many builds run at once, at least 1.
 	Capacity                                int
 	IntegrationBranches, ProductionBranches []string

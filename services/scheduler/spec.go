@@ -10,17 +10,18 @@ import (
 	"github.com/dustin/go-humanize"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // spec is what the engine is asked for.
-func (s *Service) spec(ctx context.Context, c start) Spec {
+func (s *Service) spec(ctx context.Context, c start) engine.Spec {
 	b := c.build
-	spec := Spec{
+	spec := engine.Spec{
 		Attempt: attemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
 		Action:     purposeOf(b.GetAction()).name, Image: b.GetImage(), Fork: b.GetFork(),
 		Sidecars: sidecars(b.config),
-		Runner:   Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
+		Runner:   engine.Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
 		CPUs:     bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
 		Memory:   s.memory(b),
 		Say:      func(line string) { s.say(ctx, b, line) },
@@ -30,17 +31,17 @@ func (s *Service) spec(ctx context.Context, c start) Spec {
 			spec.Sayf("port %d is not published: this server does not let builds have its port %d (FORGE_BUILD_PORTS)", port.GetContainer(), port.GetHost())
 			continue
 		}
-		spec.Ports = append(spec.Ports, Port{Container: uint16(port.GetContainer()), Host: uint16(port.GetHost())}) //nolint:gosec // config bounds both
+		spec.Ports = append(spec.Ports, engine.Port{Container: uint16(port.GetContainer()), Host: uint16(port.GetHost())}) //nolint:gosec // config bounds both
 	}
 	return spec
 }
 
 // sidecars are in the order of their names, so that they are the same each time.
-func sidecars(config *configv1.BuildConfig) []Sidecar {
-	var all []Sidecar
+func sidecars(config *configv1.BuildConfig) []engine.Sidecar {
+	var all []engine.Sidecar
 	for _, name := range slices.Sorted(maps.Keys(config.GetServices())) {
 		service := config.GetServices()[name]
-		all = append(all, Sidecar{Name: name, Image: service.GetImage(), Environment: service.GetEnvironment()})
+		all = append(all, engine.Sidecar{Name: name, Image: service.GetImage(), Environment: service.GetEnvironment()})
 	}
 	return all
 }

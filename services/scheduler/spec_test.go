@@ -7,6 +7,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
@@ -22,7 +23,7 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	r.config.set("aaa", valid(config))
 	id := r.built(opened(1, "aaa"))
 	spec := r.spec(id, 1)
-	if !slices.Equal(spec.Ports, []Port{{Container: 80, Host: 8080}}) {
+	if !slices.Equal(spec.Ports, []engine.Port{{Container: 80, Host: 8080}}) {
 		t.Errorf("ports %v", spec.Ports)
 	}
 	if len(spec.Sidecars) != 2 || spec.Sidecars[0].Name != "db" || spec.Sidecars[0].Image != "postgres:16" ||

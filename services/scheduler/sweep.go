@@ -6,6 +6,7 @@ import (
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // sweepOften looks after attempts whose end nobody reports, at once and then
@@ -46,7 +47,7 @@ func (s *Service) sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("live attempts: %w", err)
 	}
-	found := map[string]Container{}
+	found := map[string]engine.Container{}
 	for _, c := range containers {
 		found[c.Attempt] = c
 	}
@@ -99,7 +100,7 @@ func (s *Service) endOverdue(ctx context.Context, id string) error {
 
 // endLost ends an attempt whose container does not run, unless its runner was
 // heard meanwhile.
-func (s *Service) endLost(ctx context.Context, lost *attempt, c Container, there bool) error {
+func (s *Service) endLost(ctx context.Context, lost *attempt, c engine.Container, there bool) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
 		b, err := t.build(ctx, lost.buildID)
 		if err != nil {

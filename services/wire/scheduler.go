@@ -8,7 +8,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler"
-	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engines"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -53,8 +53,8 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	opened.add(logs.Close)
-	containers, err := engine.New(ctx, engine.Config{
-		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engine.Docker(s.Docker), Log: tel.Log,
+	containers, err := engines.New(ctx, engines.Config{
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engines.Docker(s.Docker), Log: tel.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/forge-ci/forge/services/forgexec"
-	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engines"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -37,7 +37,7 @@ func main() {
 	}
 	var verbs commands
 	verb, err := settings.Parse(&verbs, filepath.Base(os.Args[0]), "CI/CD for a GitHub App on your own machines.",
-		"127.0.0.1:9090", engine.Names())
+		"127.0.0.1:9090", engines.Names())
 	if err == nil {
 		err = verb.Run()
 	}

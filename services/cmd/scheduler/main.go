@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engines"
 	"github.com/forge-ci/forge/services/settings"
 	"github.com/forge-ci/forge/services/wire"
 )
 
 func main() {
 	var s wire.SchedulerSettings
-	_, err := settings.Parse(&s, "scheduler", "Which build runs next, and where.", "127.0.0.1:9092", engine.Names())
+	_, err := settings.Parse(&s, "scheduler", "Which build runs next, and where.", "127.0.0.1:9092", engines.Names())
 	if err == nil {
 		err = wire.Apart(context.Background(), "scheduler", s, wire.Scheduler)
 	}

@@ -1,87 +1,104 @@
+// Package engine says what an engine is: what runs the containers of builds. It
+// holds the types alone; each engine is a package below it, the table of them is
+// package engines, and enginetest is what each must pass.
 package engine
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"path/filepath"
-	"strings"
-
-	"github.com/forge-ci/forge/services/scheduler"
-	"github.com/forge-ci/forge/services/scheduler/engine/docker"
-	"github.com/forge-ci/forge/services/scheduler/engine/process"
+	"time"
 )
 
-// Config is what any engine may need.
-type Config struct {
-	Name     string // of the engine
-	DataDir  string // where it keeps what it must
-	Instance string // of this Forge, see scheduler.Instance
-	Docker   Docker
-	Log      *slog.Logger
+// Engine runs the containers of builds. It starts, stops, inspects and lists
+// them; what happens inside is between forgexec and the scheduler. An error
+// says nothing about a container: only List does.
+type Engine interface {
+	// Name is how the engine is set: "process", "docker".
+	Name() string
+	// Start starts the container of one attempt. Asked again for the same
+	// attempt, it leaves the one that is there. fault.Invalid: this attempt can
+	// never be started as asked (no such image); any other error: perhaps later.
+	Start(ctx context.Context, spec Spec) error
+	// Stop ends the container of an attempt at once and removes what it left.
+	// One that is not there is no error.
+	Stop(ctx context.Context, attempt string) error
+	// List names every container that Forge started on this engine and that has
+	// not been removed, ended ones too. An error means that nobody knows.
+	List(ctx context.Context) ([]Container, error)
 }
 
-// Docker is what people set of the docker engine. See docker.Config.
-type Docker struct {
-	Pull       string
-	ConfigFile string
-	Pids       int64
-	Disk       string
-	User       string
-	ReadOnly   bool
-	RunnerDir  string
+// Spec is what an engine needs to start the container of one attempt.
+type Spec struct {
+	// Attempt is unique among all attempts of all builds, at most 40 characters
+	// out of a-z, 0-9 and "-".
+	Attempt string
+	// BuildID, Repository (owner/name) and Action label the container for people.
+	BuildID, Repository, Action string
+	Image                       string
+	// Fork: the commands are a fork's. Whatever an engine could give a container
+	// besides, these do not get.
+	Fork bool
+	// Sidecars run as long as the container does. Its commands begin once each is
+	// ready; an engine that has none of that says fault.Invalid.
+	Sidecars []Sidecar
+	// Ports of the container that the host is to lend it.
+	Ports []Port
+	// Runner is what forgexec is told: where to attach, and with which token.
+	Runner Runner
+	// CPUs in cores and Memory in bytes, of the container and of each sidecar; 0 is
+	// no limit.
+	CPUs   float64
+	Memory int64
+	// Say puts a line into the build's log while nothing runs there yet: what Start
+	// is waiting for. A Start that is asked again may say it again. May be nil.
+	Say func(line string)
 }
 
-// maker makes an engine; forgexec is its command line.
-type maker func(ctx context.Context, c Config, forgexec []string) (scheduler.Engine, error)
-
-// engines is every engine, by the name it is set by.
-func engines() []struct {
-	name string
-	make maker
-} {
-	return []struct {
-		name string
-		make maker
-	}{
-		{"docker", func(ctx context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
-			return docker.New(ctx, docker.Config{
-				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
-				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
-				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
-				Log: c.Log,
-			})
-		}},
-		{"process", func(_ context.Context, c Config, forgexec []string) (scheduler.Engine, error) {
-			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Log: c.Log})
-		}},
+// Sayf is Say, where there is one.
+func (s Spec) Sayf(format string, args ...any) {
+	if s.Say != nil {
+		s.Say(fmt.Sprintf(format, args...))
 	}
 }
 
-// Names lists the engines for people.
-func Names() string {
-	var names []string
-	for _, e := range engines() {
-		names = append(names, e.name)
-	}
-	return strings.Join(names, ", ")
+// Sidecar is a container beside that of the commands, which reach it by its name.
+type Sidecar struct {
+	Name, Image string
+	// Environment is all of it: it gets no secrets, and none of our variables.
+	Environment map[string]string
 }
 
-// New makes the engine that c names. One that does not answer is an error.
-func New(ctx context.Context, c Config) (scheduler.Engine, error) {
-	for _, e := range engines() {
-		if e.name != c.Name {
-			continue
-		}
-		path, args, err := Forgexec()
-		if err != nil {
-			return nil, err
-		}
-		made, err := e.make(ctx, c, append([]string{path}, args...))
-		if err != nil {
-			return nil, fmt.Errorf("FORGE_ENGINE=%s: %w", c.Name, err)
-		}
-		return made, nil
+// Port is a TCP port of the container, and the one of the host that leads to it.
+type Port struct{ Container, Host uint16 }
+
+// Runner is how forgexec reaches the scheduler.
+type Runner struct {
+	// URL is unix:///path/to/socket, or host:port for TLS.
+	URL string
+	// CA is what forgexec trusts there, PEM; "" for a socket or the system's roots.
+	CA string
+	// Token is good for one attempt. Never to be logged.
+	Token string
+}
+
+// Environ is the runner as variables of forgexec, which dials url: the URL as it
+// is inside the container.
+func (r Runner) Environ(url string) []string {
+	environ := []string{"FORGE_RUNNER_URL=" + url, "FORGE_RUNNER_TOKEN=" + r.Token}
+	if r.CA != "" {
+		environ = append(environ, "FORGE_RUNNER_CA="+r.CA)
 	}
-	return nil, fmt.Errorf("FORGE_ENGINE is %q: use one of %s", c.Name, Names())
+	return environ
+}
+
+// Container is one container, as its engine sees it.
+type Container struct {
+	Attempt string
+	Running bool
+	// Start is when it was started; zero where the engine does not know.
+	Start time.Time
+	// ExitCode of forgexec itself, once it is not running; -1 where unknown.
+	ExitCode int
+	// OutOfMemory: the kernel ended it at its memory limit.
+	OutOfMemory bool
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/kittest"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 	"github.com/forge-ci/forge/services/scheduler/engine/enginetest"
 )
@@ -16,7 +16,7 @@ func TestDockerIsAnEngine(t *testing.T) {
 	var instances []string
 	enginetest.Run(t, enginetest.Config{
 		Image: r.image(t),
-		New: func(t *testing.T, forgexec, dir string) scheduler.Engine {
+		New: func(t *testing.T, forgexec, dir string) engine.Engine {
 			t.Helper()
 			instances = append(instances, dir)
 			engine, err := docker.New(t.Context(), docker.Config{Instance: dir, Forgexec: []string{forgexec}, Log: kittest.Log(t)})
@@ -30,7 +30,7 @@ func TestDockerIsAnEngine(t *testing.T) {
 			})
 			return engine
 		},
-		Kill: func(t *testing.T, _ scheduler.Engine, attempt string) {
+		Kill: func(t *testing.T, _ engine.Engine, attempt string) {
 			t.Helper()
 			if _, err := r.api.ContainerKill(t.Context(), "forge-"+attempt, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 				t.Fatal(err)

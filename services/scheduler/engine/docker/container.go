@@ -22,7 +22,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // Labels of containers and networks. Forge finds its own by the first two; the
@@ -73,7 +73,7 @@ func (e *Engine) labelled(label, value string) client.Filters {
 	return client.Filters{}.Add("label", instanceLabel+"="+e.config.Instance, label+"="+value)
 }
 
-func (e *Engine) labels(spec scheduler.Spec) map[string]string {
+func (e *Engine) labels(spec engine.Spec) map[string]string {
 	return map[string]string{
 		instanceLabel: e.config.Instance, attemptLabel: spec.Attempt,
 		buildLabel: spec.BuildID, repositoryLabel: spec.Repository, actionLabel: spec.Action,
@@ -82,7 +82,7 @@ func (e *Engine) labels(spec scheduler.Spec) map[string]string {
 
 // network makes the attempt's network, unless it is there. Where a Forge was killed
 // while it was made, there may be two by now, of which one has to go.
-func (e *Engine) network(ctx context.Context, spec scheduler.Spec) error {
+func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary)
 }
 
 // container says what an attempt's is to be like. Its image is there then.
-func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (creation, error) {
+func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, error) {
 	mounts, url, err := e.runner(spec.Runner.URL)
 	if err != nil {
 		return creation{}, err
@@ -143,7 +143,7 @@ func (e *Engine) container(ctx context.Context, spec scheduler.Spec) (creation, 
 
 // limited is a container as all of a build's are: on its network, with its
 // limits, and not able to gain anything.
-func (e *Engine) limited(spec scheduler.Spec, name, image string, labels map[string]string) client.ContainerCreateOptions {
+func (e *Engine) limited(spec engine.Spec, name, image string, labels map[string]string) client.ContainerCreateOptions {
 	options := client.ContainerCreateOptions{
 		Name:   name,
 		Config: &container.Config{Image: image, Labels: labels},
@@ -246,7 +246,7 @@ func name(attempt string) string { return "forge-" + attempt }
 
 func networkName(attempt string) string { return name(attempt) }
 
-func check(spec scheduler.Spec) error {
+func check(spec engine.Spec) error {
 	if spec.Runner.URL == "" || spec.Runner.Token == "" {
 		return fault.Newf(fault.Invalid, "attempt %s: the runner's URL and token are missing", spec.Attempt)
 	}
@@ -260,7 +260,7 @@ func checkName(attempt string) error {
 	return nil
 }
 
-// attemptName is as scheduler.Spec says.
+// attemptName is as engine.Spec says.
 var attemptName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,40}$`) })
 
 // plain is what the Docker engine says, without the client's introduction.

@@ -16,7 +16,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -76,7 +76,7 @@ func TestStartGoesOnWhereItWasInterrupted(t *testing.T) {
 				stopped.Image = again.Image
 
 				wire.cut.Store(step)
-				for _, spec := range []scheduler.Spec{again, stopped} {
+				for _, spec := range []engine.Spec{again, stopped} {
 					if err := r.Start(t.Context(), spec); err == nil || fault.Is(err, fault.Invalid) {
 						t.Fatalf("interrupted: %v", err)
 					}
@@ -114,7 +114,7 @@ func TestNobodyKnowsWhatRunsWhileDockerIsAway(t *testing.T) {
 		t.Errorf("Start: %v", err)
 	}
 	wire.cut.Store("")
-	r.listed(t, func(c scheduler.Container) bool { return c.Running })
+	r.listed(t, func(c engine.Container) bool { return c.Running })
 }
 
 func TestFullDiskErrorsTheBuildAfterASecondTry(t *testing.T) {
@@ -163,5 +163,5 @@ func TestSecondNetworkOfAnAttemptIsRemoved(t *testing.T) {
 		}
 	}
 	r.start(t, spec)
-	r.listed(t, func(c scheduler.Container) bool { return c.Running })
+	r.listed(t, func(c engine.Container) bool { return c.Running })
 }

@@ -44,7 +44,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // Config of an engine.
@@ -107,7 +107,7 @@ type Engine struct {
 	forgexec *program
 }
 
-var _ scheduler.Engine = (*Engine)(nil)
+var _ engine.Engine = (*Engine)(nil)
 
 // New says at once if the Docker engine does not answer, or if forgexec cannot run
 // in containers. The caller closes the engine.
@@ -171,7 +171,7 @@ func (e *Engine) Close() error { return e.client.Close() }
 
 // Start pulls images if need be and waits for sidecars, which may take minutes.
 // What may pass by itself it tries once more.
-func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
+func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 	if err := check(spec); err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func passing(err error) bool {
 	return ok
 }
 
-func (e *Engine) start(ctx context.Context, spec scheduler.Spec) error {
+func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
 	found, err := e.containers(ctx, attemptLabel, spec.Attempt)
 	if err != nil {
 		return err
@@ -254,7 +254,7 @@ func (e *Engine) start(ctx context.Context, spec scheduler.Spec) error {
 }
 
 // notStarted says why a container that is there does not start.
-func (e *Engine) notStarted(ctx context.Context, spec scheduler.Spec, err error) error {
+func (e *Engine) notStarted(ctx context.Context, spec engine.Spec, err error) error {
 	if taken := e.portTaken(ctx, spec.Ports, err); taken != nil {
 		return taken
 	}
@@ -316,7 +316,7 @@ func (e *Engine) remove(ctx context.Context, id string, running bool) error {
 // List asks the Docker engine. An attempt that has come no further than its
 // network or its sidecars is listed too, so that these are found when nobody goes
 // on with it.
-func (e *Engine) List(ctx context.Context) ([]scheduler.Container, error) {
+func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 	found, err := e.containers(ctx, instanceLabel, e.config.Instance)
 	if err != nil {
 		return nil, err
@@ -325,12 +325,12 @@ func (e *Engine) List(ctx context.Context) ([]scheduler.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	listed := map[string]scheduler.Container{}
+	listed := map[string]engine.Container{}
 	for _, c := range found {
-		listed[c.Labels[attemptLabel]] = scheduler.Container{Attempt: c.Labels[attemptLabel], ExitCode: -1}
+		listed[c.Labels[attemptLabel]] = engine.Container{Attempt: c.Labels[attemptLabel], ExitCode: -1}
 	}
 	for _, n := range networks {
-		listed[n.Labels[attemptLabel]] = scheduler.Container{Attempt: n.Labels[attemptLabel], ExitCode: -1}
+		listed[n.Labels[attemptLabel]] = engine.Container{Attempt: n.Labels[attemptLabel], ExitCode: -1}
 	}
 	for _, c := range found {
 		if c.Labels[sidecarLabel] != "" {
@@ -353,8 +353,8 @@ func (e *Engine) List(ctx context.Context) ([]scheduler.Container, error) {
 }
 
 // seen is a container in the scheduler's words.
-func seen(attempt string, state *container.State) (scheduler.Container, error) {
-	c := scheduler.Container{Attempt: attempt, Running: state.Running, ExitCode: -1, OutOfMemory: state.OOMKilled}
+func seen(attempt string, state *container.State) (engine.Container, error) {
+	c := engine.Container{Attempt: attempt, Running: state.Running, ExitCode: -1, OutOfMemory: state.OOMKilled}
 	started, err := time.Parse(time.RFC3339Nano, state.StartedAt)
 	if err != nil {
 		return c, fmt.Errorf("time of its start: %w", err)

@@ -13,7 +13,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -150,7 +150,7 @@ func TestMemoryLimitIsSeenAsSuch(t *testing.T) {
 	if _, err := r.api.ContainerKill(t.Context(), name, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		t.Fatal(err)
 	}
-	if c := r.listed(t, func(c scheduler.Container) bool { return !c.Running }); !c.OutOfMemory {
+	if c := r.listed(t, func(c engine.Container) bool { return !c.Running }); !c.OutOfMemory {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -183,7 +183,7 @@ func TestEndedContainerIsListedUntilItIsStopped(t *testing.T) {
 	r := newRig(t, docker.Config{})
 	spec := r.spec(r.image(t, "VOLUME /cache"))
 	name := r.start(t, spec)
-	running := r.listed(t, func(c scheduler.Container) bool { return c.Running })
+	running := r.listed(t, func(c engine.Container) bool { return c.Running })
 	if running.Attempt != spec.Attempt || running.Start.IsZero() || running.ExitCode != -1 {
 		t.Errorf("running: %+v", running)
 	}
@@ -199,14 +199,14 @@ func TestEndedContainerIsListedUntilItIsStopped(t *testing.T) {
 	if _, err := r.api.ContainerKill(t.Context(), name, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		t.Fatal(err)
 	}
-	ended := r.listed(t, func(c scheduler.Container) bool { return !c.Running })
+	ended := r.listed(t, func(c engine.Container) bool { return !c.Running })
 	if ended.ExitCode != 137 || ended.OutOfMemory || !ended.Start.Equal(running.Start) {
 		t.Errorf("ended: %+v", ended)
 	}
 	if err := r.Start(t.Context(), spec); err != nil { // it is not started again
 		t.Error(err)
 	}
-	if c := r.listed(t, func(scheduler.Container) bool { return true }); c != ended {
+	if c := r.listed(t, func(engine.Container) bool { return true }); c != ended {
 		t.Errorf("after Start: %+v", c)
 	}
 	if err := r.Stop(t.Context(), spec.Attempt); err != nil {
@@ -230,23 +230,23 @@ func TestForgesOnOneDockerEngineLeaveEachOtherAlone(t *testing.T) {
 	if err := two.Stop(t.Context(), spec.Attempt); err != nil {
 		t.Error(err)
 	}
-	one.listed(t, func(c scheduler.Container) bool { return c.Running })
+	one.listed(t, func(c engine.Container) bool { return c.Running })
 }
 
 func TestSpecThatDockerCannotGiveIsInvalid(t *testing.T) {
 	r := newRig(t, docker.Config{})
 	image := r.image(t)
 	for _, c := range []struct {
-		spec scheduler.Spec
+		spec engine.Spec
 		want string
 	}{
-		{scheduler.Spec{Image: image, CPUs: 5000}, "CPUs"},
-		{scheduler.Spec{Image: image, Memory: 1}, "memory limit"},
-		{scheduler.Spec{Image: r.image(t, "USER nobody-knows")}, "does not know whom its commands are to run as: unable to find user nobody-knows"},
-		{scheduler.Spec{Image: r.image(t, "USER 1000:nobody-knows")}, "unable to find group nobody-knows"},
-		{scheduler.Spec{Image: "No Such Image"}, `image "No Such Image" is not a name`},
-		{scheduler.Spec{Image: ""}, "is not a name"},
-		{scheduler.Spec{Image: image, Attempt: "../x"}, "attempt"},
+		{engine.Spec{Image: image, CPUs: 5000}, "CPUs"},
+		{engine.Spec{Image: image, Memory: 1}, "memory limit"},
+		{engine.Spec{Image: r.image(t, "USER nobody-knows")}, "does not know whom its commands are to run as: unable to find user nobody-knows"},
+		{engine.Spec{Image: r.image(t, "USER 1000:nobody-knows")}, "unable to find group nobody-knows"},
+		{engine.Spec{Image: "No Such Image"}, `image "No Such Image" is not a name`},
+		{engine.Spec{Image: ""}, "is not a name"},
+		{engine.Spec{Image: image, Attempt: "../x"}, "attempt"},
 	} {
 		if c.spec.Attempt == "" {
 			c.spec.Attempt = unique()

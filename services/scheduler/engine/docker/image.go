@@ -21,11 +21,11 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // image sees to it that the image is there and that forgexec can run in it.
-func (e *Engine) image(ctx context.Context, spec scheduler.Spec, name string) (client.ImageInspectResult, error) {
+func (e *Engine) image(ctx context.Context, spec engine.Spec, name string) (client.ImageInspectResult, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return client.ImageInspectResult{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
@@ -51,7 +51,7 @@ func (e *Engine) image(ctx context.Context, spec scheduler.Spec, name string) (c
 	return image, nil
 }
 
-func (e *Engine) pull(ctx context.Context, spec scheduler.Spec, ref reference.Named, name string) error {
+func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name string) error {
 	host := reference.Domain(ref)
 	auth, err := e.credentials(host)
 	if err != nil {
@@ -89,7 +89,7 @@ func (e *Engine) pull(ctx context.Context, spec scheduler.Spec, ref reference.Na
 
 // follow reads what Docker tells of a pull and says in the build's log, now and
 // then, how far it is.
-func (e *Engine) follow(ctx context.Context, spec scheduler.Spec, name string, stream client.ImagePullResponse) error {
+func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stream client.ImagePullResponse) error {
 	defer stream.Close() //nolint:errcheck // it was not written to
 	layers := map[string]jsonstream.Progress{}
 	said := time.Now()

@@ -10,11 +10,11 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // publish has ports of the host lead to the container.
-func publish(options client.ContainerCreateOptions, ports []scheduler.Port) {
+func publish(options client.ContainerCreateOptions, ports []engine.Port) {
 	if len(ports) == 0 {
 		return
 	}
@@ -29,7 +29,7 @@ func publish(options client.ContainerCreateOptions, ports []scheduler.Port) {
 
 // portTaken names who has a port of the host, if that is why a container did not
 // start; else nil.
-func (e *Engine) portTaken(ctx context.Context, ports []scheduler.Port, err error) error {
+func (e *Engine) portTaken(ctx context.Context, ports []engine.Port, err error) error {
 	if !strings.Contains(err.Error(), "port is already allocated") && !strings.Contains(err.Error(), "address already in use") {
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -23,7 +23,7 @@ func TestPublishedPortLeadsToTheBuild(t *testing.T) {
 	r := newRig(t, docker.Config{})
 	spec := r.spec(r.image(t))
 	host := freePort(t)
-	spec.Ports = []scheduler.Port{{Container: 7000, Host: host}}
+	spec.Ports = []engine.Port{{Container: 7000, Host: host}}
 	name := r.start(t, spec)
 	if out, code := r.run(t, name, "setsid nc -ll -p 7000 -e echo hello >/dev/null 2>&1 & until nc -w 1 127.0.0.1 7000; do :; done"); code != 0 {
 		t.Fatalf("no server: exit %d, %q", code, out)
@@ -53,7 +53,7 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 
 	build := r.spec(image)
 	build.BuildID, build.Repository = "holder", "octo/dog"
-	build.Ports = []scheduler.Port{{Container: 80, Host: freePort(t)}}
+	build.Ports = []engine.Port{{Container: 80, Host: freePort(t)}}
 	r.start(t, build)
 
 	somebody := client.ContainerCreateOptions{Name: unique(), Config: &container.Config{Image: image, Cmd: []string{"sleep", "1000"}}, HostConfig: &container.HostConfig{}}
@@ -80,7 +80,7 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 		byProcess:           "is taken by process " + strconv.Itoa(os.Getpid()) + " (docker.test)",
 	} {
 		spec := r.spec(image)
-		spec.Ports = []scheduler.Port{{Container: 81, Host: freePort(t)}, {Container: 80, Host: host}}
+		spec.Ports = []engine.Port{{Container: 81, Host: freePort(t)}, {Container: 80, Host: host}}
 		err := r.Start(t.Context(), spec)
 		if want = fmt.Sprintf("port %d of the host %s", host, want); !fault.Is(err, fault.Invalid) || err.Error() != want {
 			t.Errorf("got %v, want %q", err, want)

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/forge-ci/forge/services/kit/kittest"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -136,10 +136,10 @@ func left(ctx context.Context, t testing.TB, api *client.Client, instance string
 	return strings.Join(names, ", ")
 }
 
-func (r *rig) spec(image string) scheduler.Spec {
-	return scheduler.Spec{
+func (r *rig) spec(image string) engine.Spec {
+	return engine.Spec{
 		Attempt: unique(), BuildID: "b1", Repository: "octo/cat", Action: "execute", Image: image,
-		Runner: scheduler.Runner{URL: "unix://" + r.socket.Addr().String(), Token: "secret"},
+		Runner: engine.Runner{URL: "unix://" + r.socket.Addr().String(), Token: "secret"},
 		Say: func(line string) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -156,7 +156,7 @@ func (r *rig) log() string {
 }
 
 // start returns the container's name.
-func (r *rig) start(t testing.TB, spec scheduler.Spec) string {
+func (r *rig) start(t testing.TB, spec engine.Spec) string {
 	t.Helper()
 	if err := r.Start(t.Context(), spec); err != nil {
 		t.Fatal(err)
@@ -200,9 +200,9 @@ func (r *rig) run(t testing.TB, name, script string) (output string, code int) {
 }
 
 // listed waits until the one container that List names is as it should be.
-func (r *rig) listed(t testing.TB, as func(scheduler.Container) bool) scheduler.Container {
+func (r *rig) listed(t testing.TB, as func(engine.Container) bool) engine.Container {
 	t.Helper()
-	var found scheduler.Container
+	var found engine.Container
 	kittest.Eventually(t, soon, func() error {
 		containers, err := r.List(t.Context())
 		if err != nil {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 const (
@@ -31,7 +31,7 @@ const (
 
 // sidecar is one to be started, or one that a Start before has made.
 type sidecar struct {
-	scheduler.Sidecar
+	engine.Sidecar
 	id       string // empty: to be made
 	creation creation
 	ports    []string // that its image exposes; asked where it has no health check
@@ -39,7 +39,7 @@ type sidecar struct {
 
 // sidecars says what they are to be like, their images being there then. made are
 // the ids of those that are there.
-func (e *Engine) sidecars(ctx context.Context, spec scheduler.Spec, made map[string]string) ([]sidecar, error) {
+func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string]string) ([]sidecar, error) {
 	all := make([]sidecar, len(spec.Sidecars))
 	var pulls errgroup.Group
 	for i, one := range spec.Sidecars {
@@ -78,7 +78,7 @@ func (e *Engine) sidecars(ctx context.Context, spec scheduler.Spec, made map[str
 }
 
 // startSidecars returns when all are ready. Their network is there.
-func (e *Engine) startSidecars(ctx context.Context, spec scheduler.Spec, sidecars []sidecar) error {
+func (e *Engine) startSidecars(ctx context.Context, spec engine.Spec, sidecars []sidecar) error {
 	var all errgroup.Group
 	for _, s := range sidecars {
 		all.Go(func() error {
@@ -198,7 +198,7 @@ func (e *Engine) knock(ctx context.Context, s sidecar, networks map[string]*netw
 }
 
 // sayLastLines puts what a sidecar printed last into the build's log.
-func (e *Engine) sayLastLines(ctx context.Context, spec scheduler.Spec, s sidecar) {
+func (e *Engine) sayLastLines(ctx context.Context, spec engine.Spec, s sidecar) {
 	logs, err := e.client.ContainerLogs(ctx, s.id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: lastLines})
 	if err != nil {
 		e.config.Log.WarnContext(ctx, "no log of a service", "attempt", spec.Attempt, "service", s.Name, "error", err)

@@ -11,7 +11,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -20,7 +20,7 @@ func TestServicesAreReadyAndReachedByName(t *testing.T) {
 	const listens = "sleep 0.5; while :; do echo hello from $HOSTNAME $GREETING | nc -l -p 7000; done"
 	spec := r.spec(r.image(t))
 	spec.Memory = 64 << 20
-	spec.Sidecars = []scheduler.Sidecar{
+	spec.Sidecars = []engine.Sidecar{
 		// The second port is never listened at.
 		{
 			Name: "web", Image: r.image(t, "EXPOSE 7000 7001 53/udp", "USER builder", `CMD ["sh", "-c", "`+listens+`"]`),
@@ -52,7 +52,7 @@ func TestServicesAreReadyAndReachedByName(t *testing.T) {
 		}
 	}
 	// To the scheduler it is one container.
-	r.listed(t, func(c scheduler.Container) bool { return c.Running && c.Attempt == spec.Attempt })
+	r.listed(t, func(c engine.Container) bool { return c.Running && c.Attempt == spec.Attempt })
 	if err := r.Stop(t.Context(), spec.Attempt); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestServiceThatDoesNotGetReadyErrorsTheBuild(t *testing.T) {
 	} {
 		r.said = nil
 		spec := r.spec(r.image(t))
-		spec.Sidecars = []scheduler.Sidecar{{Name: "db", Image: r.image(t, c.changes...)}}
+		spec.Sidecars = []engine.Sidecar{{Name: "db", Image: r.image(t, c.changes...)}}
 		err := r.Start(t.Context(), spec)
 		if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "service db ("+spec.Sidecars[0].Image+") ") {
 			t.Errorf("%s: got %v", c.name, err)
@@ -109,13 +109,13 @@ func TestServiceThatDoesNotGetReadyErrorsTheBuild(t *testing.T) {
 			}
 		}
 		// What is there of it is found, and goes.
-		r.listed(t, func(c scheduler.Container) bool { return !c.Running && c.ExitCode == -1 && c.Attempt == spec.Attempt })
+		r.listed(t, func(c engine.Container) bool { return !c.Running && c.ExitCode == -1 && c.Attempt == spec.Attempt })
 		if err := r.Stop(t.Context(), spec.Attempt); err != nil {
 			t.Fatal(err)
 		}
 	}
 	spec := r.spec(r.image(t))
-	spec.Sidecars = []scheduler.Sidecar{{Name: "db", Image: "No Such Image"}}
+	spec.Sidecars = []engine.Sidecar{{Name: "db", Image: "No Such Image"}}
 	if err := r.Start(t.Context(), spec); !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), `service db: image "No Such Image"`) {
 		t.Errorf("got %v", err)
 	}
@@ -130,7 +130,7 @@ func TestStartWithServicesGoesOnWhereItWasInterrupted(t *testing.T) {
 			wire := newCutter(t, true)
 			r := newRig(t, docker.Config{Host: wire.host()})
 			spec := r.spec(r.image(t))
-			spec.Sidecars = []scheduler.Sidecar{{Name: "web", Image: r.image(t, "EXPOSE 7000", `CMD ["nc", "-ll", "-p", "7000", "-e", "echo", "hello"]`)}}
+			spec.Sidecars = []engine.Sidecar{{Name: "web", Image: r.image(t, "EXPOSE 7000", `CMD ["nc", "-ll", "-p", "7000", "-e", "echo", "hello"]`)}}
 			wire.cut.Store(step)
 			if err := r.Start(t.Context(), spec); err == nil {
 				t.Fatal("it was not interrupted")
@@ -163,7 +163,7 @@ func TestNetworkThatNobodyWentOnWithIsListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(containers, err)
 	}
-	r.listed(t, func(c scheduler.Container) bool { return !c.Running && c.Attempt == spec.Attempt })
+	r.listed(t, func(c engine.Container) bool { return !c.Running && c.Attempt == spec.Attempt })
 }
 
 func TestReadOnlyBuildHasItsWorkspaceAndTmp(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/kittest"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // soon is how long anything may take on a slow machine.
@@ -25,12 +25,12 @@ const soon = time.Minute
 type Config struct {
 	// New returns the engine that keeps what it must in dir. Asked again with the
 	// same dir, it returns one that comes after a restart.
-	New func(t *testing.T, forgexec, dir string) scheduler.Engine
+	New func(t *testing.T, forgexec, dir string) engine.Engine
 	// Image has sh and what busybox has.
 	Image string
 	// Kill ends the forgexec of an attempt with SIGKILL, past the engine. By default a
 	// command does it, which does not work on a forgexec that is process 1.
-	Kill func(t *testing.T, engine scheduler.Engine, attempt string)
+	Kill func(t *testing.T, engine engine.Engine, attempt string)
 }
 
 // Run runs all the tests.
@@ -80,7 +80,7 @@ type fixture struct {
 	t             *testing.T
 	config        Config
 	forgexec, dir string
-	engine        scheduler.Engine
+	engine        engine.Engine
 	runner        *runner
 }
 
@@ -88,14 +88,14 @@ func (f *fixture) restart() {
 	f.engine = f.config.New(f.t, f.forgexec, f.dir)
 }
 
-func (f *fixture) spec(attempt string, steps ...string) scheduler.Spec {
-	return scheduler.Spec{
+func (f *fixture) spec(attempt string, steps ...string) engine.Spec {
+	return engine.Spec{
 		Attempt: attempt, BuildID: attempt, Repository: "octo/hello", Action: "test", Image: f.config.Image,
-		Runner: scheduler.Runner{URL: f.runner.url(), Token: f.runner.expect(attempt, steps...)},
+		Runner: engine.Runner{URL: f.runner.url(), Token: f.runner.expect(attempt, steps...)},
 	}
 }
 
-func (f *fixture) start(attempt string, steps ...string) scheduler.Spec {
+func (f *fixture) start(attempt string, steps ...string) engine.Spec {
 	f.t.Helper()
 	spec := f.spec(attempt, steps...)
 	if err := f.engine.Start(f.t.Context(), spec); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 func commandsRunAndAreHeard(t *testing.T, f *fixture) {
@@ -150,7 +150,7 @@ func aKilledForgexecIsNotRunning(_ *testing.T, f *fixture) {
 	mark := unique()
 	kill, command := f.config.Kill, ""
 	if kill == nil {
-		kill, command = func(*testing.T, scheduler.Engine, string) {}, "kill -9 $PPID; "
+		kill, command = func(*testing.T, engine.Engine, string) {}, "kill -9 $PPID; "
 	}
 	f.start("a1", fmt.Sprintf("setsid sleep %[1]s & echo ready; sleep 0.2; %[2]s sleep %[1]s", mark, command))
 	f.awaitOutput("a1", "ready")
@@ -162,13 +162,13 @@ func aKilledForgexecIsNotRunning(_ *testing.T, f *fixture) {
 }
 
 func whatCannotBeStartedIsInvalid(t *testing.T, f *fixture) {
-	for name, change := range map[string]func(*scheduler.Spec){
-		"no attempt":    func(s *scheduler.Spec) { s.Attempt = "" },
-		"a path":        func(s *scheduler.Spec) { s.Attempt = "../a1" },
-		"upper case":    func(s *scheduler.Spec) { s.Attempt = "A1" },
-		"41 characters": func(s *scheduler.Spec) { s.Attempt = strings.Repeat("a", 41) },
-		"no runner":     func(s *scheduler.Spec) { s.Runner.URL = "" },
-		"no token":      func(s *scheduler.Spec) { s.Runner.Token = "" },
+	for name, change := range map[string]func(*engine.Spec){
+		"no attempt":    func(s *engine.Spec) { s.Attempt = "" },
+		"a path":        func(s *engine.Spec) { s.Attempt = "../a1" },
+		"upper case":    func(s *engine.Spec) { s.Attempt = "A1" },
+		"41 characters": func(s *engine.Spec) { s.Attempt = strings.Repeat("a", 41) },
+		"no runner":     func(s *engine.Spec) { s.Runner.URL = "" },
+		"no token":      func(s *engine.Spec) { s.Runner.Token = "" },
 	} {
 		spec := f.spec("a1", "true")
 		change(&spec)

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // What the folder of an attempt holds.
@@ -110,20 +110,20 @@ func (a attempt) state() (state, error) {
 }
 
 // inspect says fs.ErrNotExist for an attempt that was never started.
-func (a attempt) inspect() (scheduler.Container, error) {
+func (a attempt) inspect() (engine.Container, error) {
 	running, err := a.held()
 	if err != nil {
-		return scheduler.Container{}, err
+		return engine.Container{}, err
 	}
 	info, err := os.Stat(a.path(lockFile)) // nobody writes to it
 	if err != nil {
-		return scheduler.Container{}, err
+		return engine.Container{}, err
 	}
 	state, err := a.state()
 	if err != nil {
-		return scheduler.Container{}, err
+		return engine.Container{}, err
 	}
-	return scheduler.Container{
+	return engine.Container{
 		Attempt: filepath.Base(string(a)), Running: running, Start: info.ModTime(), ExitCode: state.exitCode,
 	}, nil
 }

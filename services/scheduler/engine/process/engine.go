@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 // Config of an engine.
@@ -48,7 +48,7 @@ type Engine struct {
 	children map[int]bool
 }
 
-var _ scheduler.Engine = (*Engine)(nil)
+var _ engine.Engine = (*Engine)(nil)
 
 // New makes the folder if it is not there.
 func New(config Config) (*Engine, error) {
@@ -73,7 +73,7 @@ func New(config Config) (*Engine, error) {
 func (e *Engine) Name() string { return "process" }
 
 // Start starts forgexec unless it was started for this attempt before.
-func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
+func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 	attempt, err := e.attempt(spec.Attempt)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (e *Engine) Start(ctx context.Context, spec scheduler.Spec) error {
 
 // run starts forgexec in a session of its own, with nothing of Forge's but PATH,
 // the locale and the lock.
-func (e *Engine) run(a attempt, spec scheduler.Spec, lock *os.File) (pid int, err error) {
+func (e *Engine) run(a attempt, spec engine.Spec, lock *os.File) (pid int, err error) {
 	output, err := os.OpenFile(a.path(outputFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return 0, err
@@ -144,7 +144,7 @@ func (e *Engine) run(a attempt, spec scheduler.Spec, lock *os.File) (pid int, er
 	return pid, cmd.Process.Release()
 }
 
-func notice(spec scheduler.Spec) string {
+func notice(spec engine.Spec) string {
 	if spec.Image == "" {
 		return ""
 	}
@@ -174,7 +174,7 @@ func (e *Engine) Stop(ctx context.Context, name string) error {
 }
 
 // List reads the folders.
-func (e *Engine) List(context.Context) ([]scheduler.Container, error) {
+func (e *Engine) List(context.Context) ([]engine.Container, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.reap()
@@ -182,7 +182,7 @@ func (e *Engine) List(context.Context) ([]scheduler.Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list attempts: %w", err)
 	}
-	var containers []scheduler.Container
+	var containers []engine.Container
 	for _, entry := range entries {
 		attempt, err := e.attempt(entry.Name())
 		if err != nil {
@@ -216,7 +216,7 @@ func (e *Engine) attempt(name string) (attempt, error) {
 	return attempt(filepath.Join(e.dir, name)), nil
 }
 
-// attemptName is as scheduler.Spec says.
+// attemptName is as engine.Spec says.
 var attemptName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,40}$`) })
 
 // end returns when nothing of the attempt runs any more.

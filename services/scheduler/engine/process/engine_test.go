@@ -12,7 +12,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
-	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/enginetest"
 	"github.com/forge-ci/forge/services/scheduler/engine/process"
 )
@@ -23,7 +23,7 @@ func TestEngine(t *testing.T) {
 	t.Setenv("FORGE_ADMIN_TOKEN", "not for builds")
 	enginetest.Run(t, enginetest.Config{
 		Image: "golang:1.26",
-		New: func(t *testing.T, forgexec, dir string) scheduler.Engine {
+		New: func(t *testing.T, forgexec, dir string) engine.Engine {
 			return newEngine(t, dir, forgexec)
 		},
 	})
@@ -48,10 +48,10 @@ func script(t *testing.T, text string) string {
 	return path
 }
 
-func spec() scheduler.Spec {
-	return scheduler.Spec{
+func spec() engine.Spec {
+	return engine.Spec{
 		Attempt: "a1", Image: "golang:1.26",
-		Runner: scheduler.Runner{URL: "unix:///nowhere/runner.sock", Token: "token-of-one-attempt"},
+		Runner: engine.Runner{URL: "unix:///nowhere/runner.sock", Token: "token-of-one-attempt"},
 	}
 }
 
@@ -167,23 +167,23 @@ func TestAnEngineWithoutForgexecIsAnError(t *testing.T) {
 }
 
 func TestServicesAreRefusedAndPortsThatLeadNowhereAreSaid(t *testing.T) {
-	engine := newEngine(t, t.TempDir(), "/bin/true")
+	e := newEngine(t, t.TempDir(), "/bin/true")
 	refused := spec()
-	refused.Sidecars = []scheduler.Sidecar{{Name: "db", Image: "postgres:16"}}
-	if err := engine.Start(t.Context(), refused); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "services (db) run in containers") {
+	refused.Sidecars = []engine.Sidecar{{Name: "db", Image: "postgres:16"}}
+	if err := e.Start(t.Context(), refused); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "services (db) run in containers") {
 		t.Errorf("got %v", err)
 	}
 	var said []string
 	ports := spec()
-	ports.Ports = []scheduler.Port{{Container: 8080, Host: 80}, {Container: 9000, Host: 9000}}
+	ports.Ports = []engine.Port{{Container: 8080, Host: 80}, {Container: 9000, Host: 9000}}
 	ports.Say = func(line string) { said = append(said, line) }
-	if err := engine.Start(t.Context(), ports); err != nil {
+	if err := e.Start(t.Context(), ports); err != nil {
 		t.Fatal(err)
 	}
 	if len(said) != 1 || !strings.Contains(said[0], "port 80 of the host does not lead to port 8080") {
 		t.Errorf("said %q", said)
 	}
-	if err := engine.Stop(t.Context(), "a1"); err != nil {
+	if err := e.Stop(t.Context(), "a1"); err != nil {
 		t.Error(err)
 	}
 }

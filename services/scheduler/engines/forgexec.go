@@ -1,6 +1,6 @@
-// Package engine makes the engine that is set, and finds forgexec for it. Each
-// engine is a folder below.
-package engine
+// Package engines is the table of all engines: it makes the one that is set, and
+// finds forgexec for it.
+package engines
 
 import (
 	"fmt"

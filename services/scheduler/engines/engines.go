@@ -1,0 +1,87 @@
+package engines
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/docker"
+	"github.com/forge-ci/forge/services/scheduler/engine/process"
+)
+
+// Config is what any engine may need.
+type Config struct {
+	Name     string // of the engine
+	DataDir  string // where it keeps what it must
+	Instance string // of this Forge, see scheduler.Instance
+	Docker   Docker
+	Log      *slog.Logger
+}
+
+// Docker is what people set of the docker engine. See docker.Config.
+type Docker struct {
+	Pull       string
+	ConfigFile string
+	Pids       int64
+	Disk       string
+	User       string
+	ReadOnly   bool
+	RunnerDir  string
+}
+
+// maker makes an engine; forgexec is its command line.
+type maker func(ctx context.Context, c Config, forgexec []string) (engine.Engine, error)
+
+// engines is every engine, by the name it is set by.
+func engines() []struct {
+	name string
+	make maker
+} {
+	return []struct {
+		name string
+		make maker
+	}{
+		{"docker", func(ctx context.Context, c Config, forgexec []string) (engine.Engine, error) {
+			return docker.New(ctx, docker.Config{
+				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
+				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
+				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
+				Log: c.Log,
+			})
+		}},
+		{"process", func(_ context.Context, c Config, forgexec []string) (engine.Engine, error) {
+			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Log: c.Log})
+		}},
+	}
+}
+
+// Names lists the engines for people.
+func Names() string {
+	var names []string
+	for _, e := range engines() {
+		names = append(names, e.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// New makes the engine that c names. One that does not answer is an error.
+func New(ctx context.Context, c Config) (engine.Engine, error) {
+	for _, e := range engines() {
+		if e.name != c.Name {
+			continue
+		}
+		path, args, err := Forgexec()
+		if err != nil {
+			return nil, err
+		}
+		made, err := e.make(ctx, c, append([]string{path}, args...))
+		if err != nil {
+			return nil, fmt.Errorf("FORGE_ENGINE=%s: %w", c.Name, err)
+		}
+		return made, nil
+	}
+	return nil, fmt.Errorf("FORGE_ENGINE is %q: use one of %s", c.Name, Names())
+}
