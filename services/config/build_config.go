@@ -17,17 +17,17 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// maxCachedConfig keeps a file of hostile size out of the cache; a usual one is
-// a thousand bytes.
+// maxCachedConfig is the largest response in bytes that is cached, so that a
+// hostile file does not fill the cache. Most are about a thousand bytes.
 const maxCachedConfig = 64 << 10
 
-// commit is what can be cached: neither part ever means something else.
-type commit struct {
+// commitKey is what caches go by: neither part ever comes to mean something else.
+type commitKey struct {
 	repository int64
 	sha        string
 }
 
-func (g grant) at(sha string) commit { return commit{g.repository, sha} }
+func (g grant) commit(sha string) commitKey { return commitKey{g.repository, sha} }
 
 var shaPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
@@ -47,36 +47,36 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	if err := checkSHA(req.GetSha()); err != nil {
 		return nil, err
 	}
-	answer, err := s.config(ctx, g, req.GetSha())
-	paths := answer.GetConfig().GetPaths()
+	read, err := s.buildConfig(ctx, g, req.GetSha())
+	paths := read.GetConfig().GetPaths()
 	if err != nil || paths == nil || req.GetChange() == nil {
-		return answer, err
+		return read, err
 	}
-	missed, err := s.missed(ctx, g, req, paths)
+	outside, err := s.outsidePaths(ctx, g, req, paths)
 	if err != nil {
 		return nil, err
 	}
-	return &configv1.GetBuildConfigResponse{Outcome: answer.GetOutcome(), NoMatchingPaths: missed}, nil
+	return &configv1.GetBuildConfigResponse{Outcome: read.GetOutcome(), NoMatchingPaths: outside}, nil
 }
 
-// config is what a commit wants built, whatever it changes.
-func (s *Service) config(ctx context.Context, g grant, sha string) (*configv1.GetBuildConfigResponse, error) {
+// buildConfig returns what a commit wants built, whatever it changes.
+func (s *Service) buildConfig(ctx context.Context, g grant, sha string) (*configv1.GetBuildConfigResponse, error) {
 	if g.repository == 0 {
 		return s.readConfig(ctx, g, sha)
 	}
-	at := g.at(sha)
-	if answer, ok := s.configs.Get(at); ok {
-		return answer, nil
+	key := g.commit(sha)
+	if cached, ok := s.configs.Get(key); ok {
+		return cached, nil
 	}
-	return s.configFlights.do(ctx, at, func(ctx context.Context) (*configv1.GetBuildConfigResponse, error) {
-		if answer, ok := s.configs.Get(at); ok { // read between our look and our turn
-			return answer, nil
+	return s.reading.do(ctx, key, func(ctx context.Context) (*configv1.GetBuildConfigResponse, error) {
+		if cached, ok := s.configs.Get(key); ok { // read since the first Get
+			return cached, nil
 		}
-		answer, err := s.readConfig(ctx, g, sha)
-		if err == nil && answer.GetForbidden() == nil && proto.Size(answer) <= maxCachedConfig {
-			s.configs.Add(at, answer)
+		read, err := s.readConfig(ctx, g, sha)
+		if err == nil && read.GetForbidden() == nil && proto.Size(read) <= maxCachedConfig {
+			s.configs.Add(key, read)
 		}
-		return answer, err
+		return read, err
 	})
 }
 
@@ -93,49 +93,49 @@ func (s *Service) readConfig(ctx context.Context, g grant, sha string) (*configv
 	file, _, _, err := client.Repositories.GetContents(ctx, g.owner, g.name, buildfile.Name, &github.RepositoryContentGetOptions{Ref: sha})
 	switch {
 	case err == nil:
-		return readFile(file)
+		return parseFile(file)
 	case tooLarge(err):
 		return oversize(), nil
-	case slices.Contains(unexplained, status(err)):
-		return s.whyNotFound(ctx, client, g, sha, err)
+	case slices.Contains(unclearStatuses, statusOf(err)):
+		return s.explainNotFound(ctx, client, g, sha, err)
 	}
-	if err = failure(err); fault.Is(err, fault.Denied) {
+	if err = githubFault(err); fault.Is(err, fault.Denied) {
 		return forbidden(err.Error()), nil
 	}
 	return nil, fmt.Errorf("%s of %s at %s: %w", buildfile.Name, g.fullName(), sha, err)
 }
 
-// unexplained are the answers that the commit explains. Of the contents API
-// GitHub documents 200, 302, 304, 403 and 404; 409 and 422 come from where it
-// looks up a commit, of an empty repository or that is not there:
+// unclearStatuses are those that may be about the file or about the commit. GitHub
+// documents 200, 302, 304, 403 and 404 for the contents API. 409 and 422 come from
+// its lookup of the commit, where the repository is empty or has no such commit:
 // https://docs.github.com/rest/repos/contents#get-repository-content
 // https://docs.github.com/rest/commits/commits#get-a-commit
-var unexplained = []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}
+var unclearStatuses = []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}
 
-// whyNotFound tells a file that is not there from a commit or a repository that
-// is not, or that is hidden: GitHub says "Not Found" to most of them. Where the
-// commit is there and GitHub finds fault with a request that asks as every other
-// does, nothing is known of the file: that is trouble, and tried again, and never
-// held against the event that asked.
-func (s *Service) whyNotFound(ctx context.Context, client *github.Client, g grant, sha string, cause error) (*configv1.GetBuildConfigResponse, error) {
+// explainNotFound tells an absent file from an absent or hidden commit or
+// repository: GitHub says "Not Found" to most of them. Where the commit exists and
+// GitHub refuses a request like every other, nothing is known of the file. That is
+// Unavailable, so that the caller repeats the call and the event is not lost.
+func (s *Service) explainNotFound(ctx context.Context, client *github.Client, g grant, sha string, cause error) (*configv1.GetBuildConfigResponse, error) {
 	gone := fault.Newf(fault.NotFound, "%s has no commit %s, or is gone", g.fullName(), sha)
-	if answer, ok := errors.AsType[*github.ErrorResponse](cause); ok && strings.HasPrefix(answer.Message, "No commit found") {
+	if refusal, ok := errors.AsType[*github.ErrorResponse](cause); ok && strings.HasPrefix(refusal.Message, "No commit found") {
 		return nil, gone
 	}
 	_, _, err := client.Repositories.GetCommitSHA1(ctx, g.owner, g.name, sha, "")
 	switch {
-	case err == nil && status(cause) == http.StatusNotFound:
+	case err == nil && statusOf(cause) == http.StatusNotFound:
 		return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Absent{Absent: &configv1.ConfigAbsent{}}}, nil
 	case err == nil:
-		return nil, fault.Newf(fault.Unavailable, "%s of %s at %s: %s", buildfile.Name, g.fullName(), sha, failure(cause))
-	case slices.Contains(unexplained, status(err)):
+		return nil, fault.Newf(fault.Unavailable, "%s of %s at %s: %s", buildfile.Name, g.fullName(), sha, githubFault(cause))
+	case slices.Contains(unclearStatuses, statusOf(err)):
 		return nil, gone
 	}
-	return nil, fmt.Errorf("commit %s of %s: %w", sha, g.fullName(), failure(err))
+	return nil, fmt.Errorf("commit %s of %s: %w", sha, g.fullName(), githubFault(err))
 }
 
-// readFile parses what the contents API has at the file's path; nil is a folder.
-func readFile(file *github.RepositoryContent) (*configv1.GetBuildConfigResponse, error) {
+// parseFile parses what the contents API returned for the file's path; nil is a
+// folder.
+func parseFile(file *github.RepositoryContent) (*configv1.GetBuildConfigResponse, error) {
 	kind := file.GetType()
 	switch {
 	case file == nil:
@@ -179,16 +179,9 @@ func forbidden(message string) *configv1.GetBuildConfigResponse {
 	}}
 }
 
-// status is that of GitHub's answer; 0 if there was none.
-func status(err error) int {
-	if answer, ok := errors.AsType[*github.ErrorResponse](err); ok {
-		return answer.Response.StatusCode
-	}
-	return 0
-}
-
-// tooLarge is GitHub's refusal to send a file of more than 100 MB.
+// tooLarge reports whether GitHub refused to send a file since it has more than
+// 100 MB.
 func tooLarge(err error) bool {
-	answer, ok := errors.AsType[*github.ErrorResponse](err)
-	return ok && slices.ContainsFunc(answer.Errors, func(e github.Error) bool { return e.Code == "too_large" })
+	refusal, ok := errors.AsType[*github.ErrorResponse](err)
+	return ok && slices.ContainsFunc(refusal.Errors, func(e github.Error) bool { return e.Code == "too_large" })
 }

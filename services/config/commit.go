@@ -38,12 +38,12 @@ func (s *Service) CompareCommits(ctx context.Context, req *configv1.CompareCommi
 	return &configv1.CompareCommitsResponse{Relation: relation}, nil
 }
 
-// compare says where head stands to base.
+// compare returns how head relates to base.
 func compare(ctx context.Context, client *github.Client, g grant, base, head string) (configv1.CompareCommitsResponse_Relation, error) {
-	// GitHub lists the changed files with the first page alone; only the relation is wanted.
+	// GitHub lists the changed files on the first page alone. Only the relation is needed.
 	compared, _, err := client.Repositories.CompareCommits(ctx, g.owner, g.name, base, head, &github.ListOptions{Page: 2, PerPage: 1})
 	if err != nil {
-		return 0, failure(err)
+		return 0, githubFault(err)
 	}
 	relation, known := map[string]configv1.CompareCommitsResponse_Relation{
 		"identical": configv1.CompareCommitsResponse_RELATION_IDENTICAL,
@@ -77,7 +77,7 @@ func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitReques
 	}
 	ref, _, err := client.Git.GetRef(ctx, g.owner, g.name, "refs/heads/"+found.GetBranch())
 	if err != nil {
-		return nil, fmt.Errorf("branch %s: %w", found.GetBranch(), failure(err))
+		return nil, fmt.Errorf("branch %s: %w", found.GetBranch(), githubFault(err))
 	}
 	tip := ref.GetObject().GetSHA()
 	found.Sha = cmp.Or(found.GetSha(), tip)
@@ -92,7 +92,7 @@ func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitReques
 	}
 	commit, _, err := client.Repositories.GetCommit(ctx, g.owner, g.name, found.GetSha(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("commit %s: %w", found.GetSha(), failure(err))
+		return nil, fmt.Errorf("commit %s: %w", found.GetSha(), githubFault(err))
 	}
 	title, _, _ := strings.Cut(commit.GetCommit().GetMessage(), "\n")
 	found.Title = strings.TrimSpace(title)

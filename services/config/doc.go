@@ -1,11 +1,20 @@
-// Package config knows what a repository wants built, at a commit, and is the
-// only room that holds the App's private key. Others get from it a repository's
-// .forge.yml, the source of a commit, and tokens narrowed to one repository and
-// to what their room may do there.
+// Package config knows what a repository wants built at a commit, and is the
+// only room that holds the App's private key. The other rooms get from it a
+// repository's .forge.yml, the source of a commit, and tokens narrowed to one
+// repository and to what their room may do there.
 //
-// It keeps nothing that GitHub could not tell it again. Installations are read
-// from GitHub: all at start and every hour, one whenever an event speaks of it.
-// An event is a reason to look, never the truth: events come twice and in any
-// order. What belongs to a commit is cached by repository id and sha, which
-// cannot change.
+// Decisions that bind this room:
+//
+//   - It keeps nothing that GitHub could not tell it again: whatever it caches may
+//     be lost.
+//   - Installations are read from GitHub: all at start and every hour, one
+//     whenever an event names it. An event is a reason to ask, never the truth:
+//     events come twice and in any order.
+//   - What belongs to a commit is cached by the repository's id and the sha: a
+//     commit cannot change, and the id survives a rename.
+//   - What GitHub refuses, and any trouble with GitHub, is never cached.
+//   - A token is for one room and one repository. All callers of that room share
+//     it while it is valid for five minutes more.
+//   - Whoever asks for what somebody else is asking GitHub for waits for that one
+//     call.
 package config

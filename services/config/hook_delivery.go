@@ -12,7 +12,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-const hookDeliveryPage = 100 // GitHub's most
+const hookDeliveryPage = 100 // the most that GitHub allows
 
 // ListHookDeliveries implements configv1.HookDeliveryServiceServer.
 func (s *Service) ListHookDeliveries(ctx context.Context, req *configv1.ListHookDeliveriesRequest) (*configv1.ListHookDeliveriesResponse, error) {
@@ -25,18 +25,18 @@ func (s *Service) ListHookDeliveries(ctx context.Context, req *configv1.ListHook
 	}
 	page, resp, err := s.installations.app.ListHookDeliveries(ctx, &github.ListCursorOptions{PerPage: size, Cursor: req.GetPageToken()})
 	if err != nil {
-		return nil, fmt.Errorf("hook deliveries: %w", appFailure(err))
+		return nil, fmt.Errorf("hook deliveries: %w", appFault(err))
 	}
-	answer := &configv1.ListHookDeliveriesResponse{NextPageToken: resp.Cursor}
+	response := &configv1.ListHookDeliveriesResponse{NextPageToken: resp.Cursor}
 	for _, one := range page {
-		answer.Deliveries = append(answer.Deliveries, &configv1.HookDelivery{
+		response.Deliveries = append(response.Deliveries, &configv1.HookDelivery{
 			Id: one.GetID(), DeliveryId: one.GetGUID(), Event: one.GetEvent(), Action: one.GetAction(),
 			DeliverTime: timestamppb.New(one.GetDeliveredAt().Time), Redelivery: one.GetRedelivery(),
 			StatusCode: int32(one.GetStatusCode()), Status: one.GetStatus(), //nolint:gosec // three digits
 			InstallationId: one.GetInstallationID(), RepositoryId: one.GetRepositoryID(),
 		})
 	}
-	return answer, nil
+	return response, nil
 }
 
 // RedeliverHookDelivery implements configv1.HookDeliveryServiceServer.
@@ -45,9 +45,9 @@ func (s *Service) RedeliverHookDelivery(ctx context.Context, req *configv1.Redel
 		return nil, fault.Newf(fault.Invalid, "%d is not the id of an attempt", req.GetId())
 	}
 	_, _, err := s.installations.app.RedeliverHookDelivery(ctx, req.GetId())
-	// GitHub answers 202 to what it will do, which go-github takes for "not yet".
-	if _, agreed := errors.AsType[*github.AcceptedError](err); err != nil && !agreed {
-		return nil, fmt.Errorf("hook delivery %d: %w", req.GetId(), appFailure(err))
+	// GitHub answers 202, "agreed to", which go-github returns as an error.
+	if _, accepted := errors.AsType[*github.AcceptedError](err); err != nil && !accepted {
+		return nil, fmt.Errorf("hook delivery %d: %w", req.GetId(), appFault(err))
 	}
 	return &configv1.RedeliverHookDeliveryResponse{}, nil
 }

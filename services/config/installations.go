@@ -3,7 +3,6 @@ package config
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -15,28 +14,26 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
-	kitgithub "github.com/forge-ci/forge/services/kit/github"
 )
 
-// installations is what is known of where the App is installed. What is not
-// known is asked of GitHub before the answer is no.
+// installations caches where the App is installed. GitHub is asked for what is not
+// in the cache before a caller is told that there is none.
 type installations struct {
 	app   *github.AppsService
 	pages string // root of GitHub's pages
 	now   func() time.Time
 
 	mu    sync.Mutex
-	known map[int64]*configv1.Installation // never changed once in here
-	// version counts the changes: what a refresh read while one happened may be
-	// older than it.
+	known map[int64]*configv1.Installation // none of these is modified
+	// version counts the changes of known. A list that refresh read while it changed
+	// may be older than the change.
 	version int
 }
 
-// refreshTries bounds how often a list is read again because something changed
-// meanwhile.
+// refreshTries is how often the list is read at most where known changes meanwhile.
 const refreshTries = 3
 
-// refresh reads all installations and returns how many there are.
+// refresh reads all installations from GitHub and returns how many there are.
 func (i *installations) refresh(ctx context.Context) (int, error) {
 	for try := 1; ; try++ {
 		i.mu.Lock()
@@ -62,14 +59,14 @@ func (i *installations) listAll(ctx context.Context) (map[int64]*configv1.Instal
 	for {
 		page, resp, err := i.app.ListInstallations(ctx, options)
 		if err != nil {
-			return nil, appFailure(err)
+			return nil, appFault(err)
 		}
 		for _, one := range page {
-			read, err := i.read(one)
+			installation, err := i.fromGitHub(one)
 			if err != nil {
 				return nil, err
 			}
-			all[read.GetId()] = read
+			all[installation.GetId()] = installation
 		}
 		if options.Page = resp.NextPage; options.Page == 0 {
 			return all, nil
@@ -77,7 +74,7 @@ func (i *installations) listAll(ctx context.Context) (map[int64]*configv1.Instal
 	}
 }
 
-// all is what is known, in no order.
+// all returns what is cached, in no order.
 func (i *installations) all() []*configv1.Installation {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -88,8 +85,8 @@ func (i *installations) all() []*configv1.Installation {
 	return all
 }
 
-// find is the installation that opens a repository: by id where the caller knows
-// it and it still exists, else by owner.
+// find returns the installation on a repository: by its id where the caller knows
+// that and it still exists, else by the owner.
 func (i *installations) find(ctx context.Context, id int64, owner, repository string) (*configv1.Installation, error) {
 	if id != 0 {
 		found, err := i.get(ctx, id)
@@ -97,15 +94,15 @@ func (i *installations) find(ctx context.Context, id int64, owner, repository st
 			return found, err
 		}
 	}
-	if found := i.of(owner); found != nil {
+	if found := i.ofAccount(owner); found != nil {
 		return found, nil
 	}
-	return i.learn(func() (*github.Installation, *github.Response, error) {
+	return i.fetch(func() (*github.Installation, *github.Response, error) {
 		return i.app.FindRepositoryInstallation(ctx, owner, repository)
 	}, fmt.Sprintf("the GitHub App is not installed on %s/%s: an owner of %s can install it, or open the repository to it, on %s", owner, repository, owner, i.pages))
 }
 
-func (i *installations) of(owner string) *configv1.Installation {
+func (i *installations) ofAccount(owner string) *configv1.Installation {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, one := range i.known {
@@ -116,7 +113,7 @@ func (i *installations) of(owner string) *configv1.Installation {
 	return nil
 }
 
-// get is the installation by its id.
+// get returns an installation from the cache, or from GitHub.
 func (i *installations) get(ctx context.Context, id int64) (*configv1.Installation, error) {
 	i.mu.Lock()
 	found := i.known[id]
@@ -124,12 +121,12 @@ func (i *installations) get(ctx context.Context, id int64) (*configv1.Installati
 	if found != nil {
 		return found, nil
 	}
-	return i.look(ctx, id)
+	return i.reload(ctx, id)
 }
 
-// look asks GitHub about one installation, known or not.
-func (i *installations) look(ctx context.Context, id int64) (*configv1.Installation, error) {
-	found, err := i.learn(func() (*github.Installation, *github.Response, error) {
+// reload reads one installation from GitHub, cached or not.
+func (i *installations) reload(ctx context.Context, id int64) (*configv1.Installation, error) {
+	found, err := i.fetch(func() (*github.Installation, *github.Response, error) {
 		return i.app.GetInstallation(ctx, id)
 	}, fmt.Sprintf("the GitHub App has no installation %d: it was removed, or never was", id))
 	if fault.Is(err, fault.NotFound) {
@@ -138,15 +135,17 @@ func (i *installations) look(ctx context.Context, id int64) (*configv1.Installat
 	return found, err
 }
 
-func (i *installations) learn(ask func() (*github.Installation, *github.Response, error), none string) (*configv1.Installation, error) {
-	answer, resp, err := ask()
+// fetch caches the installation that call reads from GitHub. Where there is none
+// it returns NotFound with the text notFound.
+func (i *installations) fetch(call func() (*github.Installation, *github.Response, error), notFound string) (*configv1.Installation, error) {
+	read, resp, err := call()
 	if err != nil {
 		if resp != nil && resp.StatusCode == http.StatusNotFound && !keyRefused(err) {
-			return nil, fault.New(fault.NotFound, none)
+			return nil, fault.New(fault.NotFound, notFound)
 		}
-		return nil, appFailure(err)
+		return nil, appFault(err)
 	}
-	found, err := i.read(answer)
+	found, err := i.fromGitHub(read)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +156,8 @@ func (i *installations) learn(ask func() (*github.Installation, *github.Response
 	return found, nil
 }
 
-// forget makes the next who needs it ask GitHub.
+// forget drops an installation from the cache, so that whoever needs it next asks
+// GitHub.
 func (i *installations) forget(id int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -165,12 +165,12 @@ func (i *installations) forget(id int64) {
 	i.version++
 }
 
-func (i *installations) read(from *github.Installation) (*configv1.Installation, error) {
+func (i *installations) fromGitHub(from *github.Installation) (*configv1.Installation, error) {
 	permissions := map[string]string{}
-	if err := convert(from.Permissions, &permissions); err != nil {
+	if err := viaJSON(from.Permissions, &permissions); err != nil {
 		return nil, fmt.Errorf("permissions of installation %d: %w", from.GetID(), err)
 	}
-	read := &configv1.Installation{
+	installation := &configv1.Installation{
 		Id:                  from.GetID(),
 		Account:             from.GetAccount().GetLogin(),
 		AccountId:           from.GetAccount().GetID(),
@@ -180,34 +180,17 @@ func (i *installations) read(from *github.Installation) (*configv1.Installation,
 		HtmlUrl:             from.GetHTMLURL(),
 	}
 	if from.SuspendedAt != nil {
-		read.SuspendTime = timestamppb.New(from.GetSuspendedAt().Time)
+		installation.SuspendTime = timestamppb.New(from.GetSuspendedAt().Time)
 	}
-	return read, nil
+	return installation, nil
 }
 
-// convert goes from GitHub's permissions, a struct with a field for each, to a
-// map, or back. Their JSON is the same.
-func convert(from, to any) error {
+// viaJSON copies GitHub's permissions, a struct with a field for each, to a map, or
+// back. Their JSON is the same.
+func viaJSON(from, to any) error {
 	text, err := json.Marshal(from)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal(text, to)
-}
-
-// appFailure is failure for calls that the App's key signs.
-func appFailure(err error) error {
-	if !keyRefused(err) {
-		return failure(err)
-	}
-	return fault.Newf(fault.Unavailable, "GitHub does not accept the App's key: "+
-		"FORGE_GITHUB_APP_ID and FORGE_GITHUB_PRIVATE_KEY must be those of one App, from its settings page, and this machine's clock right: %s",
-		kitgithub.Classify(err).Text)
-}
-
-// keyRefused is true when GitHub does not know us: it answers 401 to a wrong
-// key, and 404 with words of its own to a wrong id.
-func keyRefused(err error) bool {
-	answer, ok := errors.AsType[*github.ErrorResponse](err)
-	return ok && (answer.Response.StatusCode == http.StatusUnauthorized || answer.Message == "Integration not found")
 }

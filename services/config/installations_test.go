@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/metadata"
 
@@ -50,7 +49,7 @@ func TestAllPagesOfInstallationsAreReadAndListed(t *testing.T) {
 	}
 	w.run()
 	ctx, client := w.admin()
-	kittest.Eventually(t, 10*time.Second, func() error {
+	kittest.Eventually(t, patience, func() error {
 		if n := len(w.service.installations.all()); n != len(want) {
 			return fmt.Errorf("%d installations", n)
 		}
@@ -124,14 +123,14 @@ func TestRoomServesWhileGitHubIsDownAndTriesAgain(t *testing.T) {
 	ctx, client := w.admin()
 	_, err := client.GetInstallation(ctx, &configv1.GetInstallationRequest{InstallationId: w.install})
 	w.wantFault(err, fault.Unavailable, "GitHub had trouble")
-	kittest.Eventually(t, 10*time.Second, func() error {
-		if !strings.Contains(w.log.String(), "installations not read, trying again") {
+	kittest.Eventually(t, patience, func() error {
+		if !strings.Contains(w.log.String(), "read of the installations failed") {
 			return errors.New("not logged")
 		}
 		return nil
 	})
 	down.Store(false)
-	kittest.Eventually(t, 10*time.Second, func() error {
+	kittest.Eventually(t, patience, func() error {
 		if len(w.service.installations.all()) != 1 {
 			return errors.New("not read")
 		}
@@ -145,9 +144,9 @@ func TestWrongKeyIsSaidPlainly(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t)
-	right := w.deps.App
+	right := w.deps.GitHub.App
 	for _, app := range []kitgithub.App{{ID: right.ID, Key: keyPEM(other)}, {ID: right.ID + 1, Key: right.Key}} {
-		w.deps.App = app
+		w.deps.GitHub.App = app
 		w.start()
 		ctx, client := w.admin()
 		const want = "GitHub does not accept the App's key: FORGE_GITHUB_APP_ID and FORGE_GITHUB_PRIVATE_KEY"
@@ -162,13 +161,13 @@ func TestUselessKeyStopsTheStart(t *testing.T) {
 	w := newWorld(t)
 	for _, key := range []string{"", "hunter2", "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----\n"} {
 		deps := w.deps
-		deps.App.Key = []byte(key)
+		deps.GitHub.App.Key = []byte(key)
 		if _, err := New(deps); err == nil || !strings.Contains(err.Error(), "download it from the App's settings page") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("key %q: %v", key, err)
 		}
 	}
 	deps := w.deps
-	deps.App.ID = 0
+	deps.GitHub.App.ID = 0
 	if _, err := New(deps); err == nil || !strings.Contains(err.Error(), "settings page") {
 		t.Errorf("no id: %v", err)
 	}
@@ -176,7 +175,7 @@ func TestUselessKeyStopsTheStart(t *testing.T) {
 
 func TestZeroDepsWork(t *testing.T) {
 	w := newWorld(t)
-	service, err := New(Deps{App: w.deps.App, GitHubAPIURL: w.deps.GitHubAPIURL})
+	service, err := New(Deps{GitHub: GitHub{App: w.deps.GitHub.App, APIURL: w.deps.GitHub.APIURL}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// GitHub lists no more files than these, and does not say so.
+// GitHub lists no more files than these, and does not say where it leaves some out.
 // https://docs.github.com/rest/pulls/pulls#list-pull-requests-files
 // https://docs.github.com/rest/commits/commits#compare-two-commits
 const (
@@ -21,34 +21,35 @@ const (
 	maxComparedFiles = 300
 )
 
-// missed reports whether a change touches nothing that paths are about. Only a
-// whole list of files can prove that. Whatever GitHub refuses is no proof.
-func (s *Service) missed(ctx context.Context, g grant, req *configv1.GetBuildConfigRequest, paths *configv1.Paths) (bool, error) {
+// outsidePaths reports whether it is proven that a change touches no file that
+// paths match. Only a complete list of the changed files proves it; where GitHub
+// refuses the list, nothing is proven.
+func (s *Service) outsidePaths(ctx context.Context, g grant, req *configv1.GetBuildConfigRequest, paths *configv1.Paths) (bool, error) {
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
 		return false, err
 	}
-	var missed bool
+	var outside bool
 	switch change := req.GetChange().(type) {
 	case *configv1.GetBuildConfigRequest_PullRequest:
-		missed, err = pullMisses(ctx, client, g, int(change.PullRequest), req.GetSha(), paths)
+		outside, err = pullRequestOutside(ctx, client, g, int(change.PullRequest), req.GetSha(), paths)
 	case *configv1.GetBuildConfigRequest_BaseSha:
-		if strings.Trim(change.BaseSha, "0") != "" { // else the branch is new
-			missed, err = compareMisses(ctx, client, g, change.BaseSha, req.GetSha(), paths)
+		if strings.Trim(change.BaseSha, "0") != "" { // zeros: the branch is new
+			outside, err = comparisonOutside(ctx, client, g, change.BaseSha, req.GetSha(), paths)
 		}
 	}
 	if err == nil {
-		return missed, nil
+		return outside, nil
 	}
-	err = fmt.Errorf("changed files of %s at %s: %w", g.fullName(), req.GetSha(), failure(err))
+	err = fmt.Errorf("changed files of %s at %s: %w", g.fullName(), req.GetSha(), githubFault(err))
 	if fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted) {
 		return false, err
 	}
-	s.log.WarnContext(ctx, "built whatever its paths say", "error", err)
+	s.log.WarnContext(ctx, "list of changed files failed; the commit is built as if its paths matched", "error", err)
 	return false, nil
 }
 
-func pullMisses(ctx context.Context, client *github.Client, g grant, number int, sha string, paths *configv1.Paths) (bool, error) {
+func pullRequestOutside(ctx context.Context, client *github.Client, g grant, number int, sha string, paths *configv1.Paths) (bool, error) {
 	count := 0
 	for options := (&github.ListOptions{PerPage: 100}); ; {
 		page, resp, err := client.PullRequests.ListFiles(ctx, g.owner, g.name, number, options)
@@ -56,7 +57,7 @@ func pullMisses(ctx context.Context, client *github.Client, g grant, number int,
 			return false, err
 		}
 		count += len(page)
-		if slices.ContainsFunc(page, wantedBy(paths)) {
+		if slices.ContainsFunc(page, matchedBy(paths)) {
 			return false, nil
 		}
 		if options.Page = resp.NextPage; options.Page == 0 {
@@ -66,25 +67,25 @@ func pullMisses(ctx context.Context, client *github.Client, g grant, number int,
 	if count == 0 || count >= maxPullFiles {
 		return false, nil
 	}
-	// The files are those of its head: that must be the commit still.
+	// GitHub lists the files of the present head, which must still be this commit.
 	pull, _, err := client.PullRequests.Get(ctx, g.owner, g.name, number)
 	return err == nil && pull.GetHead().GetSHA() == sha, err
 }
 
-func compareMisses(ctx context.Context, client *github.Client, g grant, base, sha string, paths *configv1.Paths) (bool, error) {
-	// The files come whole with the first page of commits.
+func comparisonOutside(ctx context.Context, client *github.Client, g grant, base, sha string, paths *configv1.Paths) (bool, error) {
+	// All files come with the first page of commits.
 	compared, _, err := client.Repositories.CompareCommits(ctx, g.owner, g.name, base, sha, &github.ListOptions{Page: 1, PerPage: 1})
 	if err != nil {
 		return false, err
 	}
-	// Of what a forced push took away GitHub lists nothing.
-	whole := compared.GetStatus() == "ahead" && len(compared.Files) > 0 && len(compared.Files) < maxComparedFiles
-	return whole && !slices.ContainsFunc(compared.Files, wantedBy(paths)), nil
+	// GitHub does not list what a forced push took away.
+	complete := compared.GetStatus() == "ahead" && len(compared.Files) > 0 && len(compared.Files) < maxComparedFiles
+	return complete && !slices.ContainsFunc(compared.Files, matchedBy(paths)), nil
 }
 
-// wantedBy reports whether the change of a file wants a build. One that was
-// renamed counts under both names.
-func wantedBy(paths *configv1.Paths) func(*github.CommitFile) bool {
+// matchedBy reports whether paths match a file. One that was renamed counts under
+// both names.
+func matchedBy(paths *configv1.Paths) func(*github.CommitFile) bool {
 	matches := func(name string) func(pattern string) bool {
 		return func(pattern string) bool { return doublestar.MatchUnvalidated(pattern, name) }
 	}

@@ -20,7 +20,8 @@ func (s *Service) GetRepository(ctx context.Context, req *configv1.GetRepository
 	return &configv1.GetRepositoryResponse{Repository: found}, err
 }
 
-// repository is a repository as GitHub shows it, with a client for more about it.
+// repository reads a repository from GitHub, and returns a client for further
+// calls about it.
 func (s *Service) repository(ctx context.Context, g grant) (*github.Client, *eventv1.Repository, error) {
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
@@ -28,7 +29,7 @@ func (s *Service) repository(ctx context.Context, g grant) (*github.Client, *eve
 	}
 	repo, _, err := client.Repositories.Get(ctx, g.owner, g.name)
 	if err != nil {
-		return nil, nil, fmt.Errorf("repository %s: %w", g.fullName(), failure(err))
+		return nil, nil, fmt.Errorf("repository %s: %w", g.fullName(), githubFault(err))
 	}
 	return client, &eventv1.Repository{
 		Id: repo.GetID(), Owner: repo.GetOwner().GetLogin(), Name: repo.GetName(), DefaultBranch: repo.GetDefaultBranch(),

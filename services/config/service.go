@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/go-github/v62/github"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -16,20 +15,24 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/due"
-	"github.com/forge-ci/forge/services/kit/fault"
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
-// Deps is what config needs. App alone is required.
+// Deps is what config needs. GitHub.App alone is required.
 type Deps struct {
-	App          kitgithub.App
-	GitHubAPIURL string       // "" for github.com's
-	GitHubURL    string       // of the pages that people see; "" for https://github.com
-	Blobs        *blobs.Store // keeps sources; nil: each is downloaded whenever it is asked for
-	Log          *slog.Logger
-	Tracer       trace.TracerProvider
-	Now          func() time.Time
+	GitHub GitHub
+	Blobs  *blobs.Store // keeps sources; nil: each is downloaded whenever it is asked for
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Now    func() time.Time
+}
+
+// GitHub says which GitHub there is, and as which App config calls it.
+type GitHub struct {
+	App      kitgithub.App
+	APIURL   string // root of the REST API; "" for github.com's
+	PagesURL string // root of the pages that people see; "" for https://github.com
 }
 
 // Service is the room.
@@ -49,13 +52,14 @@ type Service struct {
 	installations *installations
 	tokens        *tokens
 	clients       *clients
-	sources       *sourceCache // nil: every source is downloaded when asked for
+	sources       *sourceCache // nil where Deps.Blobs is
 
-	configs       *lru.Cache[commit, *configv1.GetBuildConfigResponse]
-	configFlights flights[commit, *configv1.GetBuildConfigResponse]
+	configs *lru.Cache[commitKey, *configv1.GetBuildConfigResponse]
+	reading singleflight[commitKey, *configv1.GetBuildConfigResponse]
 }
 
-// cachedConfigs bounds the answers kept; each is maxCachedConfig bytes at most.
+// cachedConfigs is how many responses are cached; each is maxCachedConfig bytes at
+// most.
 const cachedConfigs = 1000
 
 // New checks the App's key, without asking GitHub.
@@ -66,19 +70,19 @@ func New(deps Deps) (*Service, error) {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	deps.GitHubURL = cmp.Or(deps.GitHubURL, "https://github.com")
-	base := kitgithub.Config{APIURL: deps.GitHubAPIURL, Tracer: deps.Tracer, Log: deps.Log, Base: kitgithub.NewTransport()}
-	app, err := kitgithub.NewApp(base, deps.App)
+	pages := cmp.Or(deps.GitHub.PagesURL, "https://github.com")
+	base := kitgithub.Config{APIURL: deps.GitHub.APIURL, Tracer: deps.Tracer, Log: deps.Log, Base: kitgithub.NewTransport()}
+	app, err := kitgithub.NewApp(base, deps.GitHub.App)
 	if err != nil {
 		return nil, err
 	}
-	configs, err := lru.New[commit, *configv1.GetBuildConfigResponse](cachedConfigs)
+	configs, err := lru.New[commitKey, *configv1.GetBuildConfigResponse](cachedConfigs)
 	if err != nil {
 		return nil, fmt.Errorf("cache of build configs: %w", err)
 	}
 	s := &Service{log: deps.Log, configs: configs}
-	s.installations = &installations{app: app.Apps, pages: deps.GitHubURL, now: deps.Now, known: map[int64]*configv1.Installation{}}
-	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[bucket]token{}}
+	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
+	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
 	if s.clients, err = newClients(base, s.tokens); err != nil {
 		return nil, err
 	}
@@ -104,8 +108,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterEventServiceServer(r, s)
 }
 
-// Access says who may call what. Tokens are for the rooms alone: the admin's
-// token must not open what the App may do.
+// Access says who may call what. A token of the App is for the reporter alone: the
+// admin token must not grant what the App may do.
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
 		configv1.InstallationService_ListInstallations_FullMethodName:      {},
@@ -134,8 +138,8 @@ const (
 	retryMost    = time.Minute
 )
 
-// Run keeps the installations as GitHub knows them until ctx ends. While GitHub
-// cannot be asked the room serves what it knows.
+// Run keeps the installations as GitHub has them until ctx ends. While GitHub
+// cannot be reached the room serves what it last read.
 func (s *Service) Run(ctx context.Context) error {
 	for failed := 0; ; {
 		pause := refreshEvery
@@ -145,7 +149,7 @@ func (s *Service) Run(ctx context.Context) error {
 		} else if ctx.Err() == nil {
 			failed++
 			pause = due.Backoff(failed, retryFirst, retryMost, rand.Float64)
-			s.log.WarnContext(ctx, "installations not read, trying again", "error", err, "in", pause.Round(time.Millisecond))
+			s.log.WarnContext(ctx, "read of the installations failed; it is repeated", "retry_in", pause.Round(time.Millisecond), "error", err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -155,54 +159,4 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 	}
-}
-
-// clients are go-github's, one per repository and room, which know GitHub's
-// rate limit as of their last call.
-type clients struct {
-	base   kitgithub.Config
-	tokens *tokens
-	cached *lru.Cache[bucket, *github.Client]
-}
-
-const cachedClients = 1000
-
-func newClients(base kitgithub.Config, tokens *tokens) (*clients, error) {
-	cached, err := lru.New[bucket, *github.Client](cachedClients)
-	if err != nil {
-		return nil, fmt.Errorf("cache of GitHub clients: %w", err)
-	}
-	return &clients{base: base, tokens: tokens, cached: cached}, nil
-}
-
-// client is for config's own calls about a repository. It has a token already:
-// an error says why there is none.
-func (c *clients) client(ctx context.Context, g grant) (*github.Client, error) {
-	b, _, err := c.tokens.token(ctx, g)
-	if err != nil {
-		return nil, err
-	}
-	if client, ok := c.cached.Get(b); ok {
-		return client, nil
-	}
-	cfg := c.base
-	cfg.Tokens = source{c.tokens, g}
-	client, err := kitgithub.New(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("GitHub client of %s: %w", g.fullName(), err)
-	}
-	c.cached.Add(b, client)
-	return client, nil
-}
-
-// failure says in words and as a kind why a call to GitHub did not succeed. That
-// GitHub does not accept our credentials is for the operator to mend, not for
-// the caller, who may try again.
-func failure(err error) error {
-	outcome := kitgithub.Classify(err)
-	kind := outcome.Kind
-	if kind == fault.Unauthenticated || outcome.Retry {
-		kind = fault.Unavailable
-	}
-	return fault.Newf(kind, "%s", outcome.Text)
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	maxSource = 2 << 30  // bytes of a tarball
-	chunk     = 31 << 10 // fits a buffer of gRPC's; the next size it has is 1 MiB
+	chunk     = 31 << 10 // bytes; fits gRPC's buffers of 32 KiB, the next larger ones have 1 MiB
 )
 
 // GetSource implements configv1.SourceServiceServer.
@@ -33,7 +33,7 @@ func (s *Service) GetSource(req *configv1.GetSourceRequest, stream grpc.ServerSt
 		return err
 	}
 	defer source.Close() //nolint:errcheck // only read from
-	// The wrapping keeps Copy from handing the file to itself in pieces of its own size.
+	// Wrapped, the source has no WriteTo, which would choose the size of the chunks.
 	_, err = io.CopyBuffer(sender{stream}, struct{ io.Reader }{source}, make([]byte, chunk))
 	return err
 }
@@ -52,11 +52,11 @@ func (s *Service) source(ctx context.Context, g grant, sha string) (io.ReadClose
 	if s.sources == nil || g.repository == 0 {
 		return s.download(ctx, g, sha)
 	}
-	return s.sources.open(ctx, g.at(sha), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, sha) })
+	return s.sources.open(ctx, g.commit(sha), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, sha) })
 }
 
-// download opens the tarball at GitHub. Reading it fails with Unavailable when
-// GitHub breaks off.
+// download opens the tarball at GitHub. Reading it fails with Unavailable where the
+// connection breaks.
 func (s *Service) download(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
 	noun := fmt.Sprintf("source of %s at %s", g.fullName(), sha)
 	client, err := s.clients.client(ctx, g)
@@ -65,7 +65,7 @@ func (s *Service) download(ctx context.Context, g grant, sha string) (io.ReadClo
 	}
 	body, err := kitgithub.Tarball(ctx, client, g.owner, g.name, sha)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, failure(err))
+		return nil, fmt.Errorf("%s: %w", noun, githubFault(err))
 	}
 	return &bounded{body: body, noun: noun, left: maxSource}, nil
 }

@@ -173,7 +173,7 @@ func TestSourceTooLargeIsRefused(t *testing.T) {
 
 func (c *sourceCache) get(t *testing.T, n int64, text string) (downloaded bool) {
 	t.Helper()
-	source, err := c.open(t.Context(), commit{n, "sha"}, func(context.Context) (io.ReadCloser, error) {
+	source, err := c.open(t.Context(), commitKey{n, "sha"}, func(context.Context) (io.ReadCloser, error) {
 		downloaded = true
 		return io.NopCloser(strings.NewReader(text)), nil
 	})
@@ -190,14 +190,14 @@ func (c *sourceCache) get(t *testing.T, n int64, text string) (downloaded bool) 
 func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
-	newCache := func() *sourceCache {
+	newReplica := func() *sourceCache {
 		cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, clock.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cache
 	}
-	caches := []*sourceCache{newCache(), newCache()} // of two replicas
+	caches := []*sourceCache{newReplica(), newReplica()} // of two replicas
 	folder := filepath.Join(dir, "config", "sources")
 	turn := 0
 	// Everything in the folder is an hour older than what happens now.
@@ -233,26 +233,26 @@ func TestSourcesUsedLongestAgoLeaveFirst(t *testing.T) {
 	}
 }
 
-// To look at all that is kept takes the longer the more there is.
-func TestSourcesAreLookedThroughNowAndThen(t *testing.T) {
+// A prune takes the longer the more there is in the cache.
+func TestSourceCacheIsPrunedNowAndThen(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
-	const most = 10 * lookShare
+	const most = 10 * pruneShare
 	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), most, clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	folder := filepath.Join(dir, "config", "sources")
-	cache.get(t, 1, "the first") // and a look
+	cache.get(t, 1, "the first") // and a prune
 	for n, c := range []struct {
 		name   string
 		after  time.Duration
 		text   string
-		looked bool
+		pruned bool
 	}{
 		{"a little", 0, "12345", false},
 		{"a share in all", 0, "67890", true},
-		{"a little again", lookAfter - 1, "1", false},
+		{"a little again", pruneAfter - 1, "1", false},
 		{"long after", 1, "2", true},
 	} {
 		clock.Advance(c.after)
@@ -264,13 +264,13 @@ func TestSourcesAreLookedThroughNowAndThen(t *testing.T) {
 			t.Fatal(err)
 		}
 		cache.get(t, int64(n+3), c.text)
-		if _, err := os.Stat(foreign); errors.Is(err, os.ErrNotExist) != c.looked {
-			t.Errorf("%s: looked: %v, want %v", c.name, err != nil, c.looked)
+		if _, err := os.Stat(foreign); errors.Is(err, os.ErrNotExist) != c.pruned {
+			t.Errorf("%s: pruned: %v, want %v", c.name, err != nil, c.pruned)
 		}
 	}
 }
 
-func TestUseIsNotedNowAndThen(t *testing.T) {
+func TestUseIsRecordedNowAndThen(t *testing.T) {
 	dir := t.TempDir()
 	clock := kittest.NewClock(time.Now())
 	cache, err := newSourceCache(blobsIn(t, dir), kittest.Log(t), 10, clock.Now)
@@ -279,14 +279,14 @@ func TestUseIsNotedNowAndThen(t *testing.T) {
 	}
 	used := filepath.Join(dir, "config", "sources", "1-sha"+usedSuffix)
 	for _, c := range []struct {
-		after time.Duration
-		noted bool
-	}{{0, true}, {noteEvery / 2, false}, {noteEvery / 2, true}} {
+		after    time.Duration
+		recorded bool
+	}{{0, true}, {recordEvery / 2, false}, {recordEvery / 2, true}} {
 		clock.Advance(c.after)
 		_ = os.Remove(used)
 		cache.get(t, 1, "x")
-		if _, err := os.Stat(used); (err == nil) != c.noted {
-			t.Errorf("noted: %v, want %v", err == nil, c.noted)
+		if _, err := os.Stat(used); (err == nil) != c.recorded {
+			t.Errorf("recorded: %v, want %v", err == nil, c.recorded)
 		}
 	}
 }
@@ -324,7 +324,7 @@ func TestFullDiskIsWorthAnotherTry(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = cache.open(t.Context(), commit{1, "sha"}, func(context.Context) (io.ReadCloser, error) {
+	_, err = cache.open(t.Context(), commitKey{1, "sha"}, func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader("text")), nil
 	})
 	if !fault.Is(err, fault.Unavailable) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,62 +11,18 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
-	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
-// mayHold is which room may hold which permissions. Of these a token gets what
-// the installation grants.
-func mayHold(room string) map[string]string {
-	return map[string]map[string]string{
-		roomConfig: {"metadata": "read", "contents": "read", "pull_requests": "read"},
-		"reporter": {
-			"metadata": "read", "contents": "read",
-			"statuses": "write", "checks": "write", "deployments": "write", "pull_requests": "write",
-		},
-	}[room]
-}
+// minValidity is how long a token that is handed out is valid at least. Nothing
+// that is done with one takes longer.
+const minValidity = 5 * time.Minute
 
-const roomConfig = "config"
-
-// spare is how long a token that is handed out lasts at least: longer than what
-// is done with it.
-const spare = 5 * time.Minute
-
-// grant is what a token is wanted for.
-type grant struct {
-	installation int64 // 0 where the caller does not know
-	repository   int64 // likewise
-	owner, name  string
-	room         string
-}
-
-func grantFor(repository *eventv1.Repository, installation int64, room string) (grant, error) {
-	g := grant{
-		installation: installation, repository: repository.GetId(),
-		owner: repository.GetOwner(), name: repository.GetName(), room: room,
-	}
-	if g.owner == "" || g.name == "" {
-		return g, fault.New(fault.Invalid, "the repository lacks its owner or name")
-	}
-	return g, nil
-}
-
-func (g grant) fullName() string { return g.owner + "/" + g.name }
-
-// key tells repositories apart: by id, which survives a rename, where known.
-func (g grant) key() string {
-	if g.repository != 0 {
-		return strconv.FormatInt(g.repository, 10)
-	}
-	return strings.ToLower(g.fullName())
-}
-
-// bucket is all who share a token.
-type bucket struct {
+// tokenKey is the same for all who share a token.
+type tokenKey struct {
 	installation int64
-	repository   string // grant.key
+	repository   string // grant.repositoryKey
 	room         string
 }
 
@@ -77,15 +31,15 @@ type token struct {
 	expires time.Time
 }
 
-// tokens makes installation tokens and shares each while it lasts.
+// tokens makes installation tokens and shares each while it is valid.
 type tokens struct {
 	app           *github.AppsService
 	installations *installations
 	now           func() time.Time
-	minting       flights[bucket, token]
+	creating      singleflight[tokenKey, token]
 
 	mu     sync.Mutex
-	cached map[bucket]token
+	cached map[tokenKey]token
 }
 
 // CreateToken implements configv1.TokenServiceServer.
@@ -102,78 +56,81 @@ func (s *Service) CreateToken(ctx context.Context, req *configv1.CreateTokenRequ
 	return &configv1.CreateTokenResponse{Token: made.text, ExpireTime: timestamppb.New(made.expires)}, nil
 }
 
-// token is the shared token of the grant's bucket, made if need be.
-func (t *tokens) token(ctx context.Context, g grant) (bucket, token, error) {
-	at, b, err := t.place(ctx, g)
+// token returns the token that all who ask for this grant share. Where there is
+// none it makes one.
+func (t *tokens) token(ctx context.Context, g grant) (tokenKey, token, error) {
+	installation, key, err := t.resolve(ctx, g)
 	if err != nil {
-		return b, token{}, err
+		return key, token{}, err
 	}
-	if shared, ok := t.get(b); ok {
-		return b, shared, nil
+	if shared, ok := t.get(key); ok {
+		return key, shared, nil
 	}
-	made, err := t.minting.do(ctx, b, func(ctx context.Context) (token, error) {
-		if shared, ok := t.get(b); ok { // made between our look and our turn
+	made, err := t.creating.do(ctx, key, func(ctx context.Context) (token, error) {
+		if shared, ok := t.get(key); ok { // made since the first get
 			return shared, nil
 		}
-		return t.mint(ctx, g, b, at)
+		return t.createAndShare(ctx, g, key, installation)
 	})
-	return b, made, err
+	return key, made, err
 }
 
-// place finds the installation for a grant, and the bucket.
-func (t *tokens) place(ctx context.Context, g grant) (*configv1.Installation, bucket, error) {
+// resolve finds the installation that a grant is of, and the key of its token.
+func (t *tokens) resolve(ctx context.Context, g grant) (*configv1.Installation, tokenKey, error) {
 	if mayHold(g.room) == nil {
-		return nil, bucket{}, fault.Newf(fault.Denied, "the room %q may hold no token", g.room)
+		return nil, tokenKey{}, fault.Newf(fault.Denied, "the room %q may hold no token", g.room)
 	}
-	at, err := t.installations.find(ctx, g.installation, g.owner, g.name)
+	found, err := t.installations.find(ctx, g.installation, g.owner, g.name)
 	if err != nil {
-		return nil, bucket{}, err
+		return nil, tokenKey{}, err
 	}
-	if at.GetSuspendTime() != nil {
-		return nil, bucket{}, fault.Newf(fault.Conflict, "installation of %s is suspended: an owner can resume it at %s", at.GetAccount(), at.GetHtmlUrl())
+	if found.GetSuspendTime() != nil {
+		return nil, tokenKey{}, fault.Newf(fault.Conflict, "installation of %s is suspended: an owner can resume it at %s", found.GetAccount(), found.GetHtmlUrl())
 	}
-	return at, bucket{at.GetId(), g.key(), g.room}, nil
+	return found, tokenKey{found.GetId(), g.repositoryKey(), g.room}, nil
 }
 
-// mint asks GitHub for a token. When it refuses, what is known of the
-// installation may be old: that is learnt anew, once.
-func (t *tokens) mint(ctx context.Context, g grant, b bucket, at *configv1.Installation) (token, error) {
-	made, err := t.ask(ctx, g, at)
+// createAndShare makes a token for all who have this key. Where GitHub refuses,
+// what is known of the installation may be out of date: GitHub is asked for it,
+// and for the token once more.
+func (t *tokens) createAndShare(ctx context.Context, g grant, key tokenKey, installation *configv1.Installation) (token, error) {
+	made, err := t.create(ctx, g, installation)
 	if err != nil && slices.Contains([]fault.Kind{fault.Denied, fault.NotFound, fault.Invalid}, fault.KindOf(err)) {
-		asked := at.GetId()
-		t.installations.forget(asked)
-		var now bucket
-		if at, now, err = t.place(ctx, g); err != nil {
+		refused := installation.GetId()
+		t.installations.forget(refused)
+		if installation, key, err = t.resolve(ctx, g); err != nil {
 			if fault.Is(err, fault.NotFound) {
-				_, _ = t.installations.look(ctx, asked) // it may be there, without that repository; else who needs it asks again
+				// The installation may exist without that repository. Where this fails,
+				// whoever needs the installation next reads it.
+				_, _ = t.installations.reload(ctx, refused)
 			}
 			return token{}, err
 		}
-		b = now
-		made, err = t.ask(ctx, g, at)
+		made, err = t.create(ctx, g, installation)
 	}
 	if err != nil {
 		return token{}, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for old, one := range t.cached {
-		if t.stale(one) {
-			delete(t.cached, old)
+	for other, cached := range t.cached {
+		if t.expiresSoon(cached) {
+			delete(t.cached, other)
 		}
 	}
-	t.cached[b] = made
+	t.cached[key] = made
 	return made, nil
 }
 
-func (t *tokens) ask(ctx context.Context, g grant, at *configv1.Installation) (token, error) {
+// create asks GitHub for a token.
+func (t *tokens) create(ctx context.Context, g grant, installation *configv1.Installation) (token, error) {
 	var permissions github.InstallationPermissions
-	granted := narrow(mayHold(g.room), at.GetPermissions())
-	if len(granted) == 0 { // to GitHub, none would mean all
+	granted := narrow(mayHold(g.room), installation.GetPermissions())
+	if len(granted) == 0 { // GitHub grants a token that names no permissions all of them
 		return token{}, fault.Newf(fault.Denied, "installation of %s grants nothing that %s needs: an owner can accept the App's permissions at %s",
-			at.GetAccount(), g.room, at.GetHtmlUrl())
+			installation.GetAccount(), g.room, installation.GetHtmlUrl())
 	}
-	if err := convert(granted, &permissions); err != nil {
+	if err := viaJSON(granted, &permissions); err != nil {
 		return token{}, fmt.Errorf("permissions of room %s: %w", g.room, err)
 	}
 	options := &github.InstallationTokenOptions{Permissions: &permissions}
@@ -182,9 +139,9 @@ func (t *tokens) ask(ctx context.Context, g grant, at *configv1.Installation) (t
 	} else {
 		options.Repositories = []string{g.name}
 	}
-	made, _, err := t.app.CreateInstallationToken(ctx, at.GetId(), options)
+	made, _, err := t.app.CreateInstallationToken(ctx, installation.GetId(), options)
 	if err != nil {
-		return token{}, fmt.Errorf("token for %s of %s: %w", g.room, g.fullName(), appFailure(err))
+		return token{}, fmt.Errorf("token for %s of %s: %w", g.room, g.fullName(), appFault(err))
 	}
 	return token{made.GetToken(), made.GetExpiresAt().Time}, nil
 }
@@ -204,41 +161,29 @@ func narrow(wanted, granted map[string]string) map[string]string {
 	return both
 }
 
-func (t *tokens) get(b bucket) (token, bool) {
+func (t *tokens) get(key tokenKey) (token, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	shared, ok := t.cached[b]
-	return shared, ok && !t.stale(shared)
+	shared, ok := t.cached[key]
+	return shared, ok && !t.expiresSoon(shared)
 }
 
-func (t *tokens) stale(one token) bool { return one.expires.Sub(t.now()) < spare }
+func (t *tokens) expiresSoon(of token) bool { return of.expires.Sub(t.now()) < minValidity }
 
-// reject takes back a token that GitHub answered 401 to.
+// reject drops a token that GitHub answered 401 to, so that the next caller gets
+// another.
 func (t *tokens) reject(text string) {
 	if text != "" {
-		t.dropWhere(func(_ bucket, one token) bool { return one.text == text })
+		t.dropWhere(func(_ tokenKey, cached token) bool { return cached.text == text })
 	}
 }
 
-func (t *tokens) dropWhere(matches func(bucket, token) bool) {
+func (t *tokens) dropWhere(matches func(tokenKey, token) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for b, one := range t.cached {
-		if matches(b, one) {
-			delete(t.cached, b)
+	for key, cached := range t.cached {
+		if matches(key, cached) {
+			delete(t.cached, key)
 		}
 	}
 }
-
-// source is the token source of one of config's own clients.
-type source struct {
-	tokens *tokens
-	grant  grant
-}
-
-func (s source) Token(ctx context.Context) (string, error) {
-	_, shared, err := s.tokens.token(ctx, s.grant)
-	return shared.text, err
-}
-
-func (s source) Expire(token string) { s.tokens.reject(token) }

@@ -34,7 +34,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const appID = 7
+const (
+	appID    = 7
+	patience = 10 * time.Second
+)
 
 // world is a GitHub with the repository acme/app, and config in front of it,
 // called as other rooms call it. Whatever a test does, no log, no span and no
@@ -72,9 +75,9 @@ func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	w := &world{t: t, clock: kittest.NewClock(time.Now()), log: &kittest.Logbook{}}
 	sim := githubsim.Config{AppID: appID, AppKey: &appKey().PublicKey}
 	w.deps = Deps{
-		App: kitgithub.App{ID: appID, Key: keyPEM(appKey())},
-		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Now: w.clock.Now,
+		GitHub: GitHub{App: kitgithub.App{ID: appID, Key: keyPEM(appKey())}},
+		Log:    slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Now:    w.clock.Now,
 	}
 	spans := tracetest.NewInMemoryExporter()
 	w.deps.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
@@ -86,7 +89,7 @@ func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	w.front = &front{sim: w.sim}
 	server := httptest.NewServer(w.front)
 	t.Cleanup(server.Close)
-	w.deps.GitHubAPIURL, w.deps.GitHubURL = server.URL, server.URL
+	w.deps.GitHub.APIURL, w.deps.GitHub.PagesURL = server.URL, server.URL
 	w.install = w.sim.AddInstallation("acme")
 	if err := w.sim.AddRepository(githubsim.Repository{Owner: "acme", Name: "app", Files: map[string]string{".forge.yml": goodFile}}); err != nil {
 		t.Fatal(err)
@@ -94,7 +97,7 @@ func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	w.repo = &eventv1.Repository{Id: w.repositoryID("app"), Owner: "acme", Name: "app"}
 	w.start()
 	t.Cleanup(func() {
-		for _, secret := range []string{"ghs_", "PRIVATE KEY", "eyJ", "Bearer", "token=", string(w.deps.App.Key[50:100])} {
+		for _, secret := range []string{"ghs_", "PRIVATE KEY", "eyJ", "Bearer", "token=", string(w.deps.GitHub.App.Key[50:100])} {
 			if strings.Contains(w.log.String(), secret) {
 				t.Errorf("the log holds %q:\n%s", secret, w.log)
 			}

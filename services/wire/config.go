@@ -32,8 +32,9 @@ func Config(ctx context.Context, s ConfigSettings, tel *telemetry.Telemetry, _ P
 	}
 	opened.add(sources.Close)
 	service, err := config.New(config.Deps{
-		App: app, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL, Blobs: sources,
-		Log: tel.Log, Tracer: tel.Tracer,
+		GitHub: config.GitHub{App: app, APIURL: s.GitHubAPIURL, PagesURL: s.GitHubURL},
+		Blobs:  sources,
+		Log:    tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
 		return nil, err

@@ -23,12 +23,12 @@ func (s *Service) GetPermission(ctx context.Context, req *configv1.GetPermission
 	}
 	level, _, err := client.Repositories.GetPermissionLevel(ctx, g.owner, g.name, req.GetLogin())
 	if err != nil {
-		if err = failure(err); fault.Is(err, fault.NotFound) {
+		if err = githubFault(err); fault.Is(err, fault.NotFound) {
 			return &configv1.GetPermissionResponse{Permission: configv1.GetPermissionResponse_PERMISSION_NONE}, nil
 		}
 		return nil, fmt.Errorf("permission of %s: %w", req.GetLogin(), err)
 	}
-	// GitHub names roles such as maintain by the permission they include.
+	// GitHub answers with the permission that a role such as maintain includes.
 	permission, known := map[string]configv1.GetPermissionResponse_Permission{
 		"none":  configv1.GetPermissionResponse_PERMISSION_NONE,
 		"read":  configv1.GetPermissionResponse_PERMISSION_READ,

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
-	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
@@ -38,45 +37,6 @@ func TestPermissionIsGitHubs(t *testing.T) {
 	}
 	w.front.answers("/collaborators/", 502, "down")
 	if _, err := ask("ada"); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("GitHub is down: %v", err)
-	}
-}
-
-func TestPullRequestIsShownAsItIs(t *testing.T) {
-	w := newWorld(t)
-	if err := w.sim.Fork("acme", "app", "eve"); err != nil {
-		t.Fatal(err)
-	}
-	sha, err := w.sim.Commit("eve", "app", "main", githubsim.Commit{Files: map[string]string{"c": "x"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := w.sim.OpenPullRequest("acme", "app", githubsim.PullRequest{Title: "A patch", Head: "eve:main", Base: "main", Author: "eve"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pulls := configv1.NewPullRequestServiceClient(w.as("scheduler"))
-	get := func(number int32) (*configv1.GetPullRequestResponse, error) {
-		return pulls.GetPullRequest(t.Context(), &configv1.GetPullRequestRequest{Repository: w.repo, Number: number})
-	}
-	answer, err := get(int32(number))
-	p := answer.GetPullRequest()
-	if err != nil || p.GetNumber() != int32(number) || p.GetTitle() != "A patch" || !p.GetOpen() || p.GetCommitCount() != 1 || p.GetHead().GetSha() != sha ||
-		p.GetAuthor().GetLogin() != "eve" || p.GetBase().GetRef() != "main" || p.GetBase().GetRepository().GetId() != w.repo.GetId() ||
-		p.GetHead().GetRepository().GetOwner() != "eve" || !p.GetUpdateTime().IsValid() {
-		t.Errorf("%v, %v", answer, err)
-	}
-	if err := w.sim.ClosePullRequest("acme", "app", number); err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := get(int32(number)); err != nil || answer.GetPullRequest().GetOpen() {
-		t.Errorf("closed: %v, %v", answer, err)
-	}
-	if _, err := get(4711); !fault.Is(err, fault.NotFound) {
-		t.Errorf("none of that number: %v", err)
-	}
-	w.front.answers("/pulls/", 502, "down")
-	if _, err := get(int32(number)); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("GitHub is down: %v", err)
 	}
 }

@@ -9,15 +9,15 @@ import (
 	"testing/synctest"
 )
 
-func TestFlightIsSharedAndOutlivesWhoBeganIt(t *testing.T) {
+func TestRunIsSharedAndOutlivesWhoBeganIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[string, int]
-		land := make(chan struct{})
+		var f singleflight[string, int]
+		finish := make(chan struct{})
 		runs := 0
 		run := func(ctx context.Context) (int, error) {
 			runs++
 			select {
-			case <-land:
+			case <-finish:
 				return 42, nil
 			case <-ctx.Done():
 				return 0, ctx.Err()
@@ -41,7 +41,7 @@ func TestFlightIsSharedAndOutlivesWhoBeganIt(t *testing.T) {
 		synctest.Wait()
 		leave()
 		synctest.Wait()
-		close(land)
+		close(finish)
 		wait.Wait()
 		if runs != 1 || len(f.running) != 0 {
 			t.Errorf("%d runs, %d still known", runs, len(f.running))
@@ -49,9 +49,9 @@ func TestFlightIsSharedAndOutlivesWhoBeganIt(t *testing.T) {
 	})
 }
 
-func TestLastToLeaveEndsTheFlight(t *testing.T) {
+func TestLastToLeaveEndsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f flights[string, int]
+		var f singleflight[string, int]
 		ctx, leave := context.WithCancel(t.Context())
 		ended := false
 		var wait sync.WaitGroup
@@ -79,8 +79,8 @@ func TestLastToLeaveEndsTheFlight(t *testing.T) {
 	})
 }
 
-func TestPanicInAFlightIsAnError(t *testing.T) {
-	var f flights[string, int]
+func TestPanicInARunIsAnError(t *testing.T) {
+	var f singleflight[string, int]
 	_, err := f.do(t.Context(), "k", func(context.Context) (int, error) { panic("oops") })
 	if err == nil || !strings.Contains(err.Error(), "panic: oops") {
 		t.Errorf("got %v", err)

@@ -25,18 +25,18 @@ func (s *Service) ReceiveEvent(ctx context.Context, req *configv1.ReceiveEventRe
 func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
 	switch payload := event.GetPayload().(type) {
 	case *eventv1.Event_Installation:
-		return s.lookAgain(ctx, event, payload.Installation.GetAccount().GetLogin(), "")
+		return s.reloadInstallation(ctx, event, payload.Installation.GetAccount().GetLogin(), "")
 	case *eventv1.Event_InstallationRepositories:
 		change := payload.InstallationRepositories
 		for _, gone := range change.GetRemoved() {
-			s.drop(gone)
+			s.forgetRepository(gone)
 		}
-		return s.lookAgain(ctx, event, change.GetAccount().GetLogin(),
+		return s.reloadInstallation(ctx, event, change.GetAccount().GetLogin(),
 			fmt.Sprintf(": repositories added %d, removed %d", len(change.GetAdded()), len(change.GetRemoved())))
 	case *eventv1.Event_RepositoryChanged:
-		return s.dropRepository(event, payload.RepositoryChanged), nil
+		return s.changedRepository(event, payload.RepositoryChanged), nil
 	case *eventv1.Event_Push:
-		// Commits do not change, so what is cached of them stays good: the build of
+		// A commit does not change, so what is cached of it stays valid. The build of
 		// this very push may be about to ask for it.
 		return noted("nothing to drop: what is cached of %s belongs to commits", fullName(event.GetRepository())), nil
 	default:
@@ -44,11 +44,11 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	}
 }
 
-// lookAgain asks GitHub how an installation is, whatever the event says: it may
-// be an old one.
-func (s *Service) lookAgain(ctx context.Context, event *eventv1.Event, account, more string) (*eventv1.Decision, error) {
+// reloadInstallation asks GitHub how an installation is, whatever the event says:
+// the event may be an old one.
+func (s *Service) reloadInstallation(ctx context.Context, event *eventv1.Event, account, more string) (*eventv1.Decision, error) {
 	id := event.GetInstallationId()
-	found, err := s.installations.look(ctx, id)
+	found, err := s.installations.reload(ctx, id)
 	state := "learnt"
 	switch {
 	case fault.Is(err, fault.NotFound):
@@ -58,14 +58,14 @@ func (s *Service) lookAgain(ctx context.Context, event *eventv1.Event, account, 
 	case found.GetSuspendTime() != nil:
 		state = "suspended"
 	}
-	// Tokens made before may hold other permissions, or nothing any more.
-	s.tokens.dropWhere(func(b bucket, _ token) bool { return b.installation == id })
+	// Tokens that were made before may have other permissions now, or none.
+	s.tokens.dropWhere(func(key tokenKey, _ token) bool { return key.installation == id })
 	return noted("installation of %s %s%s", account, state, more), nil
 }
 
-func (s *Service) dropRepository(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
+func (s *Service) changedRepository(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
 	now := event.GetRepository()
-	s.drop(now)
+	s.forgetRepository(now)
 	before := &eventv1.Repository{Owner: now.GetOwner(), Name: now.GetName()}
 	if name := change.GetPreviousName(); name != "" {
 		before.Name = name
@@ -73,20 +73,22 @@ func (s *Service) dropRepository(event *eventv1.Event, change *eventv1.Repositor
 	if owner := change.GetPreviousOwner(); owner != "" {
 		before.Owner = owner
 	}
-	s.drop(before)
+	s.forgetRepository(before)
 	return noted("repository %s %s: what was cached of it is dropped", fullName(now), event.GetAction())
 }
 
-// drop forgets tokens and build configs of a repository, by its id and by its
-// name.
-func (s *Service) drop(repository *eventv1.Repository) {
+// forgetRepository drops the tokens of a repository, by its id and by its name, and
+// its build configs.
+func (s *Service) forgetRepository(repository *eventv1.Repository) {
 	g := grant{repository: repository.GetId(), owner: repository.GetOwner(), name: repository.GetName()}
 	byName := g
 	byName.repository = 0
-	s.tokens.dropWhere(func(b bucket, _ token) bool { return b.repository == g.key() || b.repository == byName.key() })
-	for _, c := range s.configs.Keys() {
-		if c.repository == g.repository {
-			s.configs.Remove(c)
+	s.tokens.dropWhere(func(key tokenKey, _ token) bool {
+		return key.repository == g.repositoryKey() || key.repository == byName.repositoryKey()
+	})
+	for _, cached := range s.configs.Keys() {
+		if cached.repository == g.repository {
+			s.configs.Remove(cached)
 		}
 	}
 }
