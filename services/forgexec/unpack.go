@@ -11,7 +11,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // limits of a source. A bare stream of headers is bounded by three times size.
@@ -35,6 +34,11 @@ func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(forma
 // unpack unpacks a gzipped tarball as GitHub makes them into root, an empty
 // folder, without the one folder that GitHub puts around it. It reads to the end
 // of the stream. A refusal says that the source holds what must not be unpacked.
+//
+// A symbolic link is made as git makes it, wherever it points: a link writes
+// nothing, and a command that follows one could open its target by name as well.
+// What unpack itself writes never goes through a link: it makes each folder on the
+// way itself, and each file as a new one.
 func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, err error) {
 	unzipped, err := gzip.NewReader(stream)
 	if err != nil {
@@ -58,9 +62,6 @@ func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, 
 	// The checksum stands at the end.
 	if _, err := io.Copy(io.Discard, raw); err != nil {
 		return 0, 0, fmt.Errorf("read the source: %w", err)
-	}
-	if err := u.checkLinks(); err != nil {
-		return 0, 0, err
 	}
 	return u.entries, u.size, nil
 }
@@ -87,7 +88,6 @@ type unpacking struct {
 	most          limits
 	top           string          // the folder around everything
 	folders       map[string]bool // those made here: real ones, never links
-	links         []string
 	entries, size int64
 }
 
@@ -118,7 +118,6 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 		err = u.file(name, header, content)
 	case tar.TypeSymlink:
-		u.links = append(u.links, name)
 		err = u.root.Symlink(header.Linkname, name)
 	case tar.TypeLink:
 		err = u.hardLink(name, header.Linkname)
@@ -203,32 +202,18 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 	return errors.Join(err, file.Close())
 }
 
-// hardLink links to a file of the source that is there already. A hard link to a
-// symbolic one would give that another place to count from.
+// hardLink links to a regular file of the source that is there already, and that
+// is reached by folders alone. A hard link to a symbolic one would give that
+// another place to count from.
 func (u *unpacking) hardLink(name, target string) error {
 	old, err := u.within(target)
 	if err != nil {
 		return err
 	}
-	if info, err := u.root.Lstat(old); err != nil || !info.Mode().IsRegular() {
+	if info, err := u.root.Lstat(old); err != nil || !info.Mode().IsRegular() || !u.folders[path.Dir(old)] {
 		return refuse("the source holds %s, a link to %s, which is no file before it", quoted(name), quoted(target))
 	}
 	return u.root.Link(old, name)
-}
-
-// checkLinks follows each link, now that all is there. os.Root does not follow
-// one out of the workspace, and has no name for the error then; a link to
-// nothing or in circles leads nowhere and does no harm.
-func (u *unpacking) checkLinks() error {
-	for _, name := range u.links {
-		_, err := u.root.Stat(name)
-		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
-			continue
-		}
-		target, _ := u.root.Readlink(name)
-		return refuse("the source holds %s, a link to %s, which leads outside of the workspace", quoted(name), quoted(target))
-	}
-	return nil
 }
 
 // quoted keeps hostile names short and on one line.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,50 @@ func TestSourceIsUnpackedWithoutItsTopFolder(t *testing.T) {
 	}
 }
 
+// git makes a link whatever it points at, and so do we: repositories have such.
+func TestSymbolicLinksAreMadeAsGitMakesThem(t *testing.T) {
+	links := map[string]string{
+		"null": "/dev/null", "passwd": "/etc/passwd", "up": "../..", "beside": "../escape", "root": "/",
+		"a/b/c/climb": "../../../../..", "dangling": "not/there", "circle": "circle", "chain": "up", "own": ".",
+	}
+	var entries []entry
+	for _, name := range slices.Sorted(maps.Keys(links)) {
+		entries = append(entries, symlink("top/"+name, links[name]))
+	}
+	workspace, parent, err := unpackIn(t, sourceLimits(), tarball(t, append(entries, file("top/last", "x"))...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range links {
+		if got, err := os.Readlink(filepath.Join(workspace, name)); err != nil || got != target {
+			t.Errorf("%s: a link to %q, %v, want %q", name, got, err, target)
+		}
+	}
+	wantNothingOutside(t, parent, workspace)
+}
+
+// A source that comes again is unpacked into an emptied workspace. Emptying must
+// not follow what the first one has made.
+func TestASourceThatComesAgainGoesThroughNoLink(t *testing.T) {
+	beside := filepath.Join(t.TempDir(), "beside")
+	if err := errors.Join(os.Mkdir(beside, 0o755), os.WriteFile(filepath.Join(beside, "kept"), []byte("mine"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	w := &workspace{path: t.TempDir()}
+	for _, source := range [][]entry{
+		{symlink("top/l", beside), symlink("top/f", filepath.Join(beside, "kept"))},
+		{file("top/l/kept", "theirs"), file("top/f", "theirs")},
+		{symlink("top/l", beside), symlink("top/f", filepath.Join(beside, "kept"))},
+	} {
+		if _, _, err := unpackInto(w, bytes.NewReader(tarball(t, source...))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(beside, "kept")); err != nil || string(got) != "mine" {
+		t.Errorf("what lies beside the workspace: %q, %v", got, err)
+	}
+}
+
 func TestHostileSourcesAreRefused(t *testing.T) {
 	small := limits{size: 10_000, entries: 5}
 	for _, c := range []struct {
@@ -100,19 +145,29 @@ func TestHostileSourcesAreRefused(t *testing.T) {
 		{"the workspace itself", []entry{file(".", "x")}, "outside of the workspace"},
 		{"two tops", []entry{file("top/a", "x"), file("other/b", "x")}, `"other/b" outside of its one folder "top"`},
 		{"no folder", []entry{file("top", "x")}, "outside of its one folder"},
-		{"link to absolute", []entry{symlink("top/l", "/etc/passwd")}, `a link to "/etc/passwd", which leads outside`},
-		{"link to parent", []entry{symlink("top/l", "../..")}, "which leads outside"},
-		{"link to nothing outside", []entry{symlink("top/l", "../not/there")}, "which leads outside"},
-		{"link by way of links", []entry{folder("top/a/b/c/"), symlink("top/a/b/c/up", "../.."), symlink("top/l", "a/b/c/up/../..")}, "which leads outside"},
 		{"file through a link", []entry{symlink("top/l", "/tmp"), file("top/l/escape", "x")}, `"l" both as a folder and as something else`},
 		{"file through a link inside", []entry{folder("top/d/"), symlink("top/l", "d"), file("top/l/f", "x")}, `"l" both`},
 		{"folder over a link", []entry{symlink("top/l", "/tmp"), folder("top/l/")}, `"l" both`},
 		{"file over a link", []entry{symlink("top/l", "/tmp/escape"), file("top/l", "x")}, `"l" twice`},
 		{"link over a file", []entry{file("top/l", "x"), symlink("top/l", "/tmp")}, `"l" twice`},
+		{"file through a chain of links", []entry{symlink("top/a", "b"), symlink("top/b", "/tmp"), file("top/a/escape", "x")}, `"a" both`},
+		{"file through a link to the parent", []entry{symlink("top/l", ".."), file("top/l/escape", "x")}, `"l" both`},
+		{"file far below a link", []entry{symlink("top/l", ".."), file("top/l/../l/escape", "x")}, "outside of the workspace"},
+		{"folder below a link", []entry{symlink("top/l", ".."), folder("top/l/escape/")}, `"l" both`},
+		{"link below a link", []entry{symlink("top/l", ".."), symlink("top/l/escape", "/etc")}, `"l" both`},
+		{"hard link below a link", []entry{file("top/f", "x"), symlink("top/l", ".."), hardLink("top/l/escape", "top/f")}, `"l" both`},
+		{"hard link over a link", []entry{file("top/f", "x"), symlink("top/l", "/tmp/escape"), hardLink("top/l", "top/f")}, `"l" twice`},
+		{"file through a link to nothing", []entry{symlink("top/l", "../escape"), file("top/l", "x")}, `"l" twice`},
+		{"file over a hard link", []entry{file("top/f", "x"), hardLink("top/l", "top/f"), file("top/l", "y")}, `"l" twice`},
+		{"link over a folder", []entry{folder("top/d/"), symlink("top/d", "/tmp"), file("top/d/escape", "x")}, `"d" twice`},
+		{"link over a folder with files", []entry{file("top/d/f", "x"), symlink("top/d", "/tmp")}, `"d" twice`},
+		{"the workspace as a link", []entry{symlink("top", "/tmp"), file("top/escape", "x")}, "outside of its one folder"},
+		{"a link of another spelling", []entry{symlink("top/l", "/tmp"), file("top/./l//escape", "x")}, `"l" both`},
 		{"folder below a file", []entry{file("top/f", "x"), file("top/f/g", "x")}, `"f" both`},
 		{"hard link outside", []entry{hardLink("top/l", "/etc/passwd")}, "outside of the workspace"},
 		{"hard link to parent", []entry{hardLink("top/l", "top/../../x")}, "outside of the workspace"},
 		{"hard link through a link", []entry{symlink("top/e", "/etc"), hardLink("top/l", "top/e/passwd")}, "which is no file before it"},
+		{"hard link through a link inside", []entry{file("top/d/f", "x"), symlink("top/e", "d"), hardLink("top/l", "top/e/f")}, "which is no file before it"},
 		{"hard link to a link", []entry{folder("top/a/"), symlink("top/a/l", ".."), hardLink("top/l", "top/a/l")}, "which is no file before it"},
 		{"hard link to nothing", []entry{hardLink("top/l", "top/x")}, "which is no file before it"},
 		{"device", []entry{special(tar.TypeBlock, "top/sda")}, "no file, folder or link"},
@@ -263,11 +318,8 @@ func FuzzUnpack(f *testing.F) {
 		if err := zipped.Close(); err != nil {
 			t.Fatal(err)
 		}
-		workspace, parent, err := unpackIn(t, limits{size: 1 << 20, entries: 1000}, packed.Bytes())
+		workspace, parent, _ := unpackIn(t, limits{size: 1 << 20, entries: 1000}, packed.Bytes())
 		wantNothingOutside(t, parent, workspace)
-		if err == nil {
-			wantNoLinkOutside(t, workspace)
-		}
 	})
 }
 
@@ -301,21 +353,5 @@ func wantNothingOutside(t *testing.T, parent, workspace string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil || len(entries) != 1 || entries[0].Name() != filepath.Base(workspace) {
 		t.Errorf("beside the workspace: %v, %v", entries, err)
-	}
-}
-
-func wantNoLinkOutside(t *testing.T, workspace string) {
-	t.Helper()
-	err := filepath.WalkDir(workspace, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.Type() != fs.ModeSymlink {
-			return err
-		}
-		if end, err := filepath.EvalSymlinks(path); err == nil && end != workspace && !strings.HasPrefix(end, workspace+"/") {
-			t.Errorf("%s leads to %s", path, end)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }

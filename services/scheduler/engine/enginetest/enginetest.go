@@ -42,6 +42,7 @@ func Run(t *testing.T, config Config) {
 		run  func(*testing.T, *fixture)
 	}{
 		{"CommandsRunAndAreHeard", commandsRunAndAreHeard},
+		{"LinksAreMadeAsGitMakesThem", linksAreMadeAsGitMakesThem},
 		{"StartTwiceIsStartOnce", startTwiceIsStartOnce},
 		{"StartAfterTheEndStartsNothing", startAfterTheEndStartsNothing},
 		{"StartAfterStopStartsAnew", startAfterStopStartsAnew},

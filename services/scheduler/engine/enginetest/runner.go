@@ -52,7 +52,7 @@ func newRunner(t *testing.T) *runner {
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // builds of other users reach the socket
 		t.Fatal(err)
 	}
-	r := &runner{socket: filepath.Join(dir, "runner.sock"), source: source(t), attempts: map[string]*attempt{}}
+	r := &runner{socket: filepath.Join(dir, "runner.sock"), source: source(t, nil), attempts: map[string]*attempt{}}
 	listener, err := net.Listen("unix", r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -76,8 +76,8 @@ func newRunner(t *testing.T) *runner {
 	return r
 }
 
-// source holds one file, hello.
-func source(t *testing.T) []byte {
+// source holds one file, hello, and symbolic links with their targets.
+func source(t *testing.T, links map[string]string) []byte {
 	t.Helper()
 	const text = "hello from the source\n"
 	var buffer bytes.Buffer
@@ -85,6 +85,9 @@ func source(t *testing.T) []byte {
 	archive := tar.NewWriter(zipped)
 	err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "octo-hello-3f2a91c/hello", Mode: 0o644, Size: int64(len(text))})
 	_, failed := io.WriteString(archive, text)
+	for name, target := range links {
+		failed = errors.Join(failed, archive.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "octo-hello-3f2a91c/" + name, Linkname: target, Mode: 0o777}))
+	}
 	if err := errors.Join(err, failed, archive.Close(), zipped.Close()); err != nil {
 		t.Fatal(err)
 	}

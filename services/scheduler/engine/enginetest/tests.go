@@ -27,6 +27,16 @@ func commandsRunAndAreHeard(t *testing.T, f *fixture) {
 	}
 }
 
+// Repositories have links to /dev/null, and to what lies beside them.
+func linksAreMadeAsGitMakesThem(t *testing.T, f *fixture) {
+	f.runner.source = source(t, map[string]string{"null": "/dev/null", "up": "../escape", "self": "hello"})
+	f.start("a1", "readlink null; readlink up; echo x >null; cat self", "test ! -e ../escape && echo untouched")
+	f.awaitList("a1 exit 0")
+	if got, want := f.runner.output("a1"), "/dev/null\n../escape\nhello from the source\nuntouched\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("output: %q, want %q", got, want)
+	}
+}
+
 func startTwiceIsStartOnce(t *testing.T, f *fixture) {
 	spec := f.start("a1", "echo ready; sleep 1000")
 	f.awaitOutput("a1", "ready")
