@@ -19,12 +19,16 @@ type workspace struct {
 // source has to be fetched anew. remove removes it if it is a temporary one.
 func openWorkspace(path string) (w *workspace, remove func(), err error) {
 	if path == "" {
-		path, err := os.MkdirTemp("", "forge-workspace-")
+		around, err := os.MkdirTemp("", "forge-workspace-") // of a home, too
+		path := filepath.Join(around, "workspace")
+		if err == nil {
+			err = os.Mkdir(path, 0o700)
+		}
 		if err != nil {
 			err = fmt.Errorf("make a workspace: %w", err)
 			return &workspace{path: os.TempDir(), err: err}, func() {}, err
 		}
-		return &workspace{path: path}, func() { _ = os.RemoveAll(path) }, nil
+		return &workspace{path: path}, func() { _ = os.RemoveAll(around) }, nil
 	}
 	err = prepare(path)
 	return &workspace{path: path, err: err}, func() {}, err

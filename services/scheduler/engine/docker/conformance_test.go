@@ -15,7 +15,7 @@ func TestDockerIsAnEngine(t *testing.T) {
 	r := newRig(t, docker.Config{})
 	var instances []string
 	enginetest.Run(t, enginetest.Config{
-		Image: r.image(t),
+		Image: r.image(t), Stranger: r.image(t, "USER 4711:4711"),
 		New: func(t *testing.T, forgexec, dir string) engine.Engine {
 			t.Helper()
 			instances = append(instances, dir)

@@ -28,6 +28,8 @@ type Config struct {
 	New func(t *testing.T, forgexec, dir string) engine.Engine
 	// Image has sh and what busybox has.
 	Image string
+	// Stranger is the same, run as a user without an entry in /etc/passwd.
+	Stranger string
 	// Kill ends the forgexec of an attempt with SIGKILL, past the engine. By default a
 	// command does it, which does not work on a forgexec that is process 1.
 	Kill func(t *testing.T, engine engine.Engine, attempt string)
@@ -43,6 +45,7 @@ func Run(t *testing.T, config Config) {
 	}{
 		{"CommandsRunAndAreHeard", commandsRunAndAreHeard},
 		{"LinksAreMadeAsGitMakesThem", linksAreMadeAsGitMakesThem},
+		{"HomeCanBeWrittenTo", homeCanBeWrittenTo},
 		{"StartTwiceIsStartOnce", startTwiceIsStartOnce},
 		{"StartAfterTheEndStartsNothing", startAfterTheEndStartsNothing},
 		{"StartAfterStopStartsAnew", startAfterStopStartsAnew},
@@ -58,7 +61,6 @@ func Run(t *testing.T, config Config) {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fixture{t: t, config: config, forgexec: forgexec, dir: t.TempDir(), runner: newRunner(t)}
 			f.restart()
-			t.Cleanup(f.stopAll)
 			test.run(t, f)
 		})
 	}
@@ -86,7 +88,9 @@ type fixture struct {
 }
 
 func (f *fixture) restart() {
-	f.engine = f.config.New(f.t, f.forgexec, f.dir)
+	made := f.config.New(f.t, f.forgexec, f.dir)
+	f.engine = made
+	f.t.Cleanup(func() { f.stopAll(made) }) // before it is closed
 }
 
 func (f *fixture) spec(attempt string, steps ...string) engine.Spec {
@@ -112,14 +116,14 @@ func (f *fixture) stop(attempt string) {
 	}
 }
 
-func (f *fixture) stopAll() {
+func (f *fixture) stopAll(engine engine.Engine) {
 	ctx := context.WithoutCancel(f.t.Context()) // which has ended by now
-	containers, err := f.engine.List(ctx)
+	containers, err := engine.List(ctx)
 	if err != nil {
 		f.t.Errorf("list: %v", err)
 	}
 	for _, container := range containers {
-		if err := f.engine.Stop(ctx, container.Attempt); err != nil {
+		if err := engine.Stop(ctx, container.Attempt); err != nil {
 			f.t.Errorf("stop %s: %v", container.Attempt, err)
 		}
 	}

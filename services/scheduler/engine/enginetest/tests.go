@@ -37,6 +37,19 @@ func linksAreMadeAsGitMakesThem(t *testing.T, f *fixture) {
 	}
 }
 
+// Docker gives a user whom the image does not know the home "/".
+func homeCanBeWrittenTo(t *testing.T, f *fixture) {
+	spec := f.spec("a1", `cd "$HOME" && mkdir .cache && echo kept >.cache/x`, `cat "$HOME/.cache/x"`)
+	spec.Image = f.config.Stranger
+	if err := f.engine.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitList("a1 exit 0")
+	if got := f.runner.output("a1"); !strings.HasSuffix(got, "kept\n") {
+		t.Errorf("output: %q", got)
+	}
+}
+
 func startTwiceIsStartOnce(t *testing.T, f *fixture) {
 	spec := f.start("a1", "echo ready; sleep 1000")
 	f.awaitOutput("a1", "ready")
