@@ -108,6 +108,7 @@ func newWorld(t testing.TB, files map[string]string) *world {
 type deployment struct {
 	apart        bool // four processes, else one
 	postgres     bool // else SQLite
+	pooler       bool // before PostgreSQL
 	certificates bool // by which services apart know each other, else tokens
 }
 

@@ -167,7 +167,11 @@ func (w *world) process(name string) *process {
 func (w *world) lay(t testing.TB, d deployment) {
 	t.Helper()
 	if d.postgres {
-		w.env = append(w.env, "FORGE_DATABASE_URL="+kittest.PostgresURL(t))
+		url := kittest.PostgresURL(t)
+		if d.pooler {
+			url = kittest.PgBouncer(t, url)
+		}
+		w.env = append(w.env, "FORGE_DATABASE_URL="+url)
 	}
 	httpPort := freePort(t)
 	w.http = fmt.Sprintf("http://127.0.0.1:%d", httpPort)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // hello is a repository that uses all of the main job.
@@ -32,6 +34,15 @@ func hello() map[string]string {
 // The main story, against real processes: a pull request fails, is mended,
 // merged, deployed to staging, promoted, deployed to production.
 func TestStory(t *testing.T) { eachDeployment(t, story) }
+
+// PgBouncer may give each transaction another connection to PostgreSQL.
+func TestStoryBehindPgBouncer(t *testing.T) {
+	kittest.Require(t, "pgbouncer")
+	for _, apart := range []bool{false, true} {
+		d := deployment{apart: apart, postgres: true, pooler: true}
+		t.Run(d.String(), func(t *testing.T) { story(t, d) })
+	}
+}
 
 func story(t *testing.T, d deployment) {
 	w := newWorld(t, hello())

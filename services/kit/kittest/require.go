@@ -24,6 +24,10 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return os.Getenv("TEST_POSTGRES_URL") != "" },
 			"set TEST_POSTGRES_URL to a server where databases may be created, like postgres://postgres@127.0.0.1:5432/postgres",
 		},
+		"pgbouncer": {
+			func() bool { return os.Getenv("TEST_POSTGRES_URL") != "" && pgBouncer() != "" },
+			"set TEST_POSTGRES_URL and install pgbouncer",
+		},
 		"docker": {
 			func() bool { return dockerAnswers(t.Context()) },
 			"start a Docker engine, or name one in DOCKER_HOST",
@@ -43,8 +47,8 @@ func needs(t testing.TB) map[string]need {
 	}
 }
 
-// Require skips the test when the named thing ("postgres", "docker", "dockerd",
-// "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// Require skips the test when the named thing ("postgres", "pgbouncer", "docker",
+// "dockerd", "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()

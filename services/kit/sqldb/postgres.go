@@ -19,6 +19,8 @@ const (
 	// behind one address is noticed.
 	connectionLife = 30 * time.Minute
 	connectTimeout = 10 * time.Second
+	// lockPause is how often a replica asks whether another has migrated.
+	lockPause = 50 * time.Millisecond
 )
 
 func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
@@ -26,14 +28,24 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL of room %s: %w", cfg.Room, err) // pgx leaves the password out
 	}
-	pg.RuntimeParams["search_path"] = cfg.Room
 	if pg.RuntimeParams["application_name"] == "" {
 		pg.RuntimeParams["application_name"] = "forge " + cfg.Room
 	}
 	if pg.ConnectTimeout == 0 {
 		pg.ConnectTimeout = connectTimeout
 	}
-	pool := stdlib.OpenDB(*pg)
+	pooled, err := behindPooler(ctx, pg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database of room %s: %w", cfg.Room, err)
+	}
+	var pool *sql.DB
+	if pooled {
+		cfg.Log.InfoContext(ctx, "database is behind a pooler: each statement is run in a transaction of its own", "room", cfg.Room)
+		pool = sql.OpenDB(newPooledConnector(*pg, cfg.Room))
+	} else {
+		pg.RuntimeParams["search_path"] = cfg.Room
+		pool = stdlib.OpenDB(*pg)
+	}
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(idleConnections)
 	pool.SetConnMaxLifetime(connectionLife)
@@ -43,31 +55,47 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	return &DB{Dialect: Postgres, write: pool, read: pool}, nil
 }
 
-// migratePostgres creates the schema and migrates it while it holds an advisory
-// lock of its own session, so that of several replicas starting one migrates and
-// the rest wait.
-func migratePostgres(ctx context.Context, pool *sql.DB, cfg Config) (err error) {
-	session, err := pool.Conn(ctx)
+// migratePostgres creates the schema and migrates it while a transaction holds a
+// lock, so that of several replicas starting one migrates and the rest wait.
+func migratePostgres(ctx context.Context, pool *sql.DB, cfg Config) error {
+	lock, err := lockMigrations(ctx, pool, cfg)
 	if err != nil {
-		return fmt.Errorf("connect to the database of room %s: %w", cfg.Room, err)
+		return err
 	}
-	defer func() { err = errors.Join(err, session.Close()) }()
-	lock := "forge migrations of " + cfg.Room
-	if _, err := session.ExecContext(ctx, "SELECT pg_advisory_lock(hashtextextended($1, 0))", lock); err != nil {
-		return fmt.Errorf("lock the migrations of room %s: %w", cfg.Room, err)
-	}
-	defer func() {
-		_, unlockErr := session.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock(hashtextextended($1, 0))", lock)
-		err = errors.Join(err, unlockErr)
-	}()
+	defer func() { _ = lock.Rollback() }() // it has changed nothing
 	// A role may own a schema that was made for it without being allowed to make one.
 	var exists bool
-	err = session.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", cfg.Room).Scan(&exists)
+	err = pool.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", cfg.Room).Scan(&exists)
 	if err == nil && !exists {
-		_, err = session.ExecContext(ctx, "CREATE SCHEMA "+pgx.Identifier{cfg.Room}.Sanitize())
+		_, err = pool.ExecContext(ctx, "CREATE SCHEMA "+pgx.Identifier{cfg.Room}.Sanitize())
 	}
 	if err != nil {
 		return fmt.Errorf("create schema %s: %w", cfg.Room, err)
 	}
 	return migrate(ctx, goose.DialectPostgres, pool, cfg)
+}
+
+// lockMigrations returns the transaction that holds the lock. It is one lock for
+// all rooms of the database, and whoever waits for it has no transaction: a pooler
+// may lend two connections in all, and the holder needs both.
+func lockMigrations(ctx context.Context, pool *sql.DB, cfg Config) (*sql.Tx, error) {
+	for {
+		tx, err := pool.BeginTx(ctx, nil)
+		if err != nil {
+			return nil, fmt.Errorf("connect to the database of room %s: %w", cfg.Room, err)
+		}
+		var locked bool
+		err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock(hashtextextended('forge migrations', 0))").Scan(&locked)
+		if err == nil && locked {
+			return tx, nil
+		}
+		if err = errors.Join(err, tx.Rollback()); err != nil {
+			return nil, fmt.Errorf("lock the migrations of room %s: %w", cfg.Room, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock the migrations of room %s: %w", cfg.Room, ctx.Err())
+		case <-time.After(lockPause):
+		}
+	}
 }
