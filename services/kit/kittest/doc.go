@@ -1,3 +1,3 @@
 // Package kittest holds what the tests of every room need: both databases,
-// golden files, a clock, a log that goes to the test.
+// differences that can be read, golden files, a clock, a log that goes to the test.
 package kittest
