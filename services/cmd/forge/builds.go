@@ -23,8 +23,7 @@ type builds struct {
 }
 
 type listBuilds struct {
-	remote
-	output
+	query
 	Repository string   `placeholder:"OWNER/NAME" help:"Only this repository."`
 	Pull       int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
 	SHA        commit   `name:"sha" help:"Only this commit, in full."`
@@ -38,20 +37,16 @@ func (l listBuilds) Run() error {
 	for _, state := range l.State {
 		req.States = append(req.States, schedulerv1.Build_State(schedulerv1.Build_State_value["STATE_"+strings.ToUpper(state)]))
 	}
-	all := &schedulerv1.ListBuildsResponse{}
-	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+	return ask(l.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (all *schedulerv1.ListBuildsResponse, err error) {
 		client := schedulerv1.NewBuildServiceClient(conn)
+		all = &schedulerv1.ListBuildsResponse{}
 		all.Builds, all.NextPageToken, err = upTo(l.Limit, func(size int32, token string) ([]*schedulerv1.Build, string, error) {
 			req.PageSize, req.PageToken = size, token
 			page, err := client.ListBuilds(ctx, req)
 			return page.GetBuilds(), page.GetNextPageToken(), err
 		})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return l.print(all, func(out io.Writer) { printBuilds(out, all.GetBuilds()) })
+		return all, err
+	}, func(out io.Writer, all *schedulerv1.ListBuildsResponse) { printBuilds(out, all.GetBuilds()) })
 }
 
 func printBuilds(out io.Writer, all []*schedulerv1.Build) {
@@ -61,13 +56,9 @@ func printBuilds(out io.Writer, all []*schedulerv1.Build) {
 	}
 	rows := [][]string{{"CREATED", "ID", "REPOSITORY", "WHAT", "COMMIT", "STATE"}}
 	for _, b := range all {
-		rows = append(rows, []string{moment(b.GetCreateTime()), b.GetId(), repositoryOf(b), what(b), short(b.GetSha()), standing(b)})
+		rows = append(rows, []string{localTime(b.GetCreateTime()), b.GetId(), fullName(b.GetRepository()), what(b), short(b.GetSha()), stateLine(b)})
 	}
 	printTable(out, rows)
-}
-
-func repositoryOf(b *schedulerv1.Build) string {
-	return b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName()
 }
 
 // what a build does, and for whom: "test #7", "deploy-staging".
@@ -79,8 +70,8 @@ func what(b *schedulerv1.Build) string {
 	return did
 }
 
-// standing is a build's state and the reason for it.
-func standing(b *schedulerv1.Build) string {
+// stateLine is a build's state and the reason for it.
+func stateLine(b *schedulerv1.Build) string {
 	state := stateOf(b.GetState().String())
 	if b.GetMessage() != "" {
 		state += ": " + b.GetMessage()
@@ -88,15 +79,8 @@ func standing(b *schedulerv1.Build) string {
 	return state
 }
 
-// stateOf is a state as people say it: "timed out" for STATE_TIMED_OUT.
-func stateOf(name string) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "STATE_")), "_", " ")
-}
-
-func short(sha string) string { return sha[:min(7, len(sha))] }
-
 func printBuild(out io.Writer, b *schedulerv1.Build) {
-	rows := [][]string{{"build", b.GetId()}, {"page", b.GetUrl()}, {"repository", repositoryOf(b)}, {"for", what(b) + " · " + b.GetTitle()}}
+	rows := [][]string{{"build", b.GetId()}, {"page", b.GetUrl()}, {"repository", fullName(b.GetRepository())}, {"for", what(b) + " · " + b.GetTitle()}}
 	add := func(name, value string) {
 		if value != "" {
 			rows = append(rows, []string{name, value})
@@ -104,7 +88,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	}
 	add("commit", b.GetSha())
 	add("by", b.GetActor())
-	add("state", standing(b))
+	add("state", stateLine(b))
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), p.GetMessage()))
 	}
@@ -114,9 +98,9 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	if b.GetAttempt() > 1 {
 		add("attempt", strconv.Itoa(int(b.GetAttempt())))
 	}
-	add("created", moment(b.GetCreateTime()))
-	add("started", moment(b.GetStartTime()))
-	add("ended", moment(b.GetEndTime()))
+	add("created", localTime(b.GetCreateTime()))
+	add("started", localTime(b.GetStartTime()))
+	add("ended", localTime(b.GetEndTime()))
 	add("delivery", b.GetDeliveryId())
 	add("trace", b.GetTraceId())
 	for _, step := range b.GetSteps() {
@@ -131,24 +115,21 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 
 // oneBuild is a verb about one build, which answers with the build as it is then.
 type oneBuild struct {
-	remote
-	output
+	query
 	ID string `arg:"" help:"The build's id, as in the address of its page."`
 }
 
-// answer is what says which build it is about.
+// answer is an answer of Forge that holds a build.
 type answer interface{ GetBuild() *schedulerv1.Build }
 
 func (o oneBuild) run(do func(context.Context, schedulerv1.BuildServiceClient) (answer, error)) error {
-	var said answer
-	err := o.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		said, err = do(ctx, schedulerv1.NewBuildServiceClient(conn))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return o.print(said.GetBuild(), func(out io.Writer) { printBuild(out, said.GetBuild()) })
+	return ask(o.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.Build, error) {
+		answer, err := do(ctx, schedulerv1.NewBuildServiceClient(conn))
+		if err != nil {
+			return nil, err
+		}
+		return answer.GetBuild(), nil
+	}, printBuild)
 }
 
 type showBuild struct{ oneBuild }
@@ -191,8 +172,7 @@ func (a approveBuild) Run() error {
 }
 
 type createBuild struct {
-	remote
-	output
+	query
 	Repository string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
 	Branch     string `help:"The branch. Default: the default branch."`
 	SHA        commit `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
@@ -201,7 +181,7 @@ type createBuild struct {
 
 // Run builds by hand.
 func (c createBuild) Run() error {
-	return oneBuild{remote: c.remote, output: c.output}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+	return oneBuild{query: c.query}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
 		return client.CreateBuild(ctx, &schedulerv1.CreateBuildRequest{
 			Repository: c.Repository, Branch: c.Branch, Sha: string(c.SHA),
 			Action: schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)]),

@@ -8,10 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 )
@@ -23,8 +21,7 @@ type deliveries struct {
 }
 
 type listDeliveries struct {
-	remote
-	output
+	query
 	Event      string `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
 	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
 	State      string `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`
@@ -34,24 +31,20 @@ type listDeliveries struct {
 
 // Run prints a line a delivery.
 func (l listDeliveries) Run() error {
-	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository, ReceiveTimeFrom: l.Since.moment()}
+	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository, ReceiveTimeFrom: l.Since.timestamp()}
 	if l.State != "" {
 		req.State = gatewayv1.Delivery_State(gatewayv1.Delivery_State_value["STATE_"+strings.ToUpper(l.State)])
 	}
-	all := &gatewayv1.ListDeliveriesResponse{}
-	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+	return ask(l.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (all *gatewayv1.ListDeliveriesResponse, err error) {
 		client := gatewayv1.NewDeliveryServiceClient(conn)
+		all = &gatewayv1.ListDeliveriesResponse{}
 		all.Deliveries, all.NextPageToken, err = upTo(l.Limit, func(size int32, token string) ([]*gatewayv1.Delivery, string, error) {
 			req.PageSize, req.PageToken = size, token
 			page, err := client.ListDeliveries(ctx, req)
 			return page.GetDeliveries(), page.GetNextPageToken(), err
 		})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return l.print(all, func(out io.Writer) { printDeliveries(out, all.GetDeliveries()) })
+		return all, err
+	}, func(out io.Writer, all *gatewayv1.ListDeliveriesResponse) { printDeliveries(out, all.GetDeliveries()) })
 }
 
 func printDeliveries(out io.Writer, all []*gatewayv1.Delivery) {
@@ -62,30 +55,30 @@ func printDeliveries(out io.Writer, all []*gatewayv1.Delivery) {
 	rows := [][]string{{"RECEIVED", "ID", "EVENT", "REPOSITORY", "WHAT BECAME OF IT"}}
 	for _, d := range all {
 		rows = append(rows, []string{
-			moment(d.GetReceiveTime()), d.GetId(), eventName(d), cmp.Or(d.GetRepository(), "-"), becameOf(d),
+			localTime(d.GetReceiveTime()), d.GetId(), eventName(d), cmp.Or(d.GetRepository(), "-"), outcome(d),
 		})
 	}
 	printTable(out, rows)
 }
 
-// becameOf is the decision that people wait for: where the scheduler takes part,
+// outcome is the decision that people wait for: where the scheduler takes part,
 // its own.
-func becameOf(d *gatewayv1.Delivery) string {
+func outcome(d *gatewayv1.Delivery) string {
 	forwards := d.GetForwards()
 	if len(forwards) == 0 {
 		return "-"
 	}
 	n := max(0, slices.IndexFunc(forwards, func(f *gatewayv1.Forward) bool { return f.GetReceiver() == "scheduler" }))
-	return fate(forwards[n])
+	return outcomeAt(forwards[n])
 }
 
-// fate is what became of a delivery at one receiver.
-func fate(f *gatewayv1.Forward) string {
+// outcomeAt is what became of a delivery at one receiver.
+func outcomeAt(f *gatewayv1.Forward) string {
 	switch {
 	case f.GetDecision() != nil:
 		return f.GetDecision().GetText()
 	case f.GetError() != "":
-		return fmt.Sprintf("not decided after %d tries, next at %s: %s", f.GetAttempts(), moment(f.GetNextTryTime()), f.GetError())
+		return fmt.Sprintf("not decided after %d tries, next at %s: %s", f.GetAttempts(), localTime(f.GetNextTryTime()), f.GetError())
 	default:
 		return "not decided yet"
 	}
@@ -95,16 +88,8 @@ func eventName(d *gatewayv1.Delivery) string {
 	return strings.TrimSpace(d.GetEvent() + " " + d.GetAction())
 }
 
-func moment(at *timestamppb.Timestamp) string {
-	if at == nil {
-		return "-"
-	}
-	return at.AsTime().Local().Format(time.DateTime) //nolint:gosmopolitan // people read their own clock
-}
-
 type showDelivery struct {
-	remote
-	output
+	query
 	ID      string `arg:"" help:"X-GitHub-Delivery."`
 	Payload bool   `help:"Print the payload alone, as GitHub sent it."`
 }
@@ -131,12 +116,12 @@ func printDelivery(out io.Writer, d *gatewayv1.Delivery) {
 		{"delivery", d.GetId()},
 		{"event", eventName(d)},
 		{"repository", cmp.Or(d.GetRepository(), "-")},
-		{"received", moment(d.GetReceiveTime())},
+		{"received", localTime(d.GetReceiveTime())},
 		{"payload", fmt.Sprintf("%d bytes", d.GetPayloadSize())},
 		{"trace", cmp.Or(d.GetTraceId(), "-")},
 	}
 	for _, f := range d.GetForwards() {
-		rows = append(rows, []string{f.GetReceiver(), fate(f)})
+		rows = append(rows, []string{f.GetReceiver(), outcomeAt(f)})
 		for _, id := range f.GetDecision().GetBuildIds() {
 			rows = append(rows, []string{"", "build " + id})
 		}
@@ -145,22 +130,15 @@ func printDelivery(out io.Writer, d *gatewayv1.Delivery) {
 }
 
 type redeliverDelivery struct {
-	remote
-	output
+	query
 	ID string `arg:"" help:"X-GitHub-Delivery."`
 }
 
 // Run has a delivery decided again.
 func (r redeliverDelivery) Run() error {
-	var answer *gatewayv1.RedeliverDeliveryResponse
-	err := r.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		answer, err = gatewayv1.NewDeliveryServiceClient(conn).RedeliverDelivery(ctx, &gatewayv1.RedeliverDeliveryRequest{DeliveryId: r.ID})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.print(answer, func(out io.Writer) {
+	return ask(r.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*gatewayv1.RedeliverDeliveryResponse, error) {
+		return gatewayv1.NewDeliveryServiceClient(conn).RedeliverDelivery(ctx, &gatewayv1.RedeliverDeliveryRequest{DeliveryId: r.ID})
+	}, func(out io.Writer, _ *gatewayv1.RedeliverDeliveryResponse) {
 		_, _ = fmt.Fprintf(out, "%s is decided again; forge deliveries show %[1]s tells how\n", r.ID)
 	})
 }

@@ -26,8 +26,8 @@ type narrator struct {
 	world    *world
 	out      io.Writer
 	chapters int
-	seen     int             // deliveries told
-	told     map[string]bool // builds told
+	seen     int             // deliveries narrated
+	built    map[string]bool // builds narrated
 }
 
 const (
@@ -51,7 +51,7 @@ func (n *narrator) paint(colour, text string) string {
 }
 
 func (n *narrator) printf(format string, args ...any) {
-	_, _ = fmt.Fprintf(n.out, format, args...) // who does not read it need not hear of it
+	_, _ = fmt.Fprintf(n.out, format, args...) // a reader who has left is no fault of the story
 }
 
 func (n *narrator) chapter(title string) {
@@ -59,7 +59,7 @@ func (n *narrator) chapter(title string) {
 	n.printf("\n%s\n", n.paint(bold, fmt.Sprintf("%d. %s", n.chapters, title)))
 }
 
-// linef prints what one of those involved did.
+// linef prints what somebody did.
 func (n *narrator) linef(who, format string, args ...any) {
 	n.printf("  %-8s %s\n", who, fmt.Sprintf(format, args...))
 }
@@ -103,7 +103,7 @@ func (n *narrator) until(ctx context.Context, what string, done func() (bool, er
 	}
 }
 
-// catchUp tells of the deliveries that are new, and what became of them.
+// catchUp narrates the new deliveries and their outcome.
 func (n *narrator) catchUp(ctx context.Context) error {
 	deliveries := n.world.sim.Deliveries()
 	for _, d := range deliveries[n.seen:] {
@@ -167,15 +167,15 @@ func (n *narrator) decided(ctx context.Context, id string) (*gatewayv1.Delivery,
 	}
 }
 
-// build tells of one build until it has ended and GitHub shows so.
+// build narrates one build until it has ended and GitHub shows so.
 func (n *narrator) build(ctx context.Context, id string, why eventv1.Reason) error {
-	if n.told[id] || why == eventv1.Reason_REASON_DUPLICATE {
+	if n.built[id] || why == eventv1.Reason_REASON_DUPLICATE {
 		return nil
 	}
-	if n.told == nil {
-		n.told = map[string]bool{}
+	if n.built == nil {
+		n.built = map[string]bool{}
 	}
-	n.told[id] = true
+	n.built[id] = true
 	updates, err := n.world.calls.builds.WatchBuild(ctx, &schedulerv1.WatchBuildRequest{BuildId: id})
 	if err != nil {
 		return fmt.Errorf("watch build %s: %w", id, err)
@@ -198,17 +198,17 @@ func (n *narrator) build(ctx context.Context, id string, why eventv1.Reason) err
 	return n.status(ctx, last)
 }
 
-// steps tells of the steps that have begun or ended since it was last called.
-func (n *narrator) steps(ctx context.Context, build *schedulerv1.Build, told map[int32]schedulerv1.Step_State) error {
+// steps narrates the steps that have begun or ended since the last call.
+func (n *narrator) steps(ctx context.Context, build *schedulerv1.Build, narrated map[int32]schedulerv1.Step_State) error {
 	for i, step := range build.GetSteps() {
 		number, state := step.GetNumber(), step.GetState()
-		if state <= schedulerv1.Step_STATE_PENDING || state == schedulerv1.Step_STATE_SKIPPED || told[number] == state {
+		if state <= schedulerv1.Step_STATE_PENDING || state == schedulerv1.Step_STATE_SKIPPED || narrated[number] == state {
 			continue
 		}
-		if told[number] == schedulerv1.Step_STATE_UNSPECIFIED {
+		if narrated[number] == schedulerv1.Step_STATE_UNSPECIFIED {
 			n.linef("step", "%d of %d: %s", number, build.GetStepCount(), n.paint(bold, step.GetName()))
 		}
-		told[number] = state
+		narrated[number] = state
 		if state == schedulerv1.Step_STATE_RUNNING {
 			continue
 		}
@@ -253,21 +253,21 @@ func (n *narrator) output(ctx context.Context, build *schedulerv1.Build, from, t
 	return nil
 }
 
-// status tells what GitHub was told about the build, until it shows the end.
+// status narrates what GitHub shows of the build, until it shows the end.
 func (n *narrator) status(ctx context.Context, build *schedulerv1.Build) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(pulse)
 	defer tick.Stop()
-	var told int
+	var read int
 	colours := map[string]string{"success": green, "failure": red, "error": red, "pending": amber}
 	for {
 		history, err := n.world.sim.StatusHistory(demoOwner, demoRepo, build.GetSha())
 		if err != nil {
 			return err
 		}
-		for ; told < len(history); told++ {
-			shown := history[told]
+		for ; read < len(history); read++ {
+			shown := history[read]
 			if shown.Context != build.GetContext() {
 				continue
 			}
@@ -279,7 +279,7 @@ func (n *narrator) status(ctx context.Context, build *schedulerv1.Build) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("GitHub was not told how build %s ended: %w", build.GetId(), ctx.Err())
+			return fmt.Errorf("GitHub does not show how build %s ended: %w", build.GetId(), ctx.Err())
 		case <-tick.C:
 		}
 	}

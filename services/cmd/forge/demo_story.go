@@ -84,9 +84,9 @@ func (n *narrator) expect(ctx context.Context, sha, statusContext, state string)
 		if err != nil {
 			return false, err
 		}
-		shown, told := statuses[statusContext]
+		shown, found := statuses[statusContext]
 		switch {
-		case !told || shown.State == "pending":
+		case !found || shown.State == "pending":
 			return false, nil
 		case shown.State != state:
 			return false, fmt.Errorf("%s on %.7s is %s (%s), it should be %s", statusContext, sha, shown.State, shown.Description, state)

@@ -19,27 +19,24 @@ type environments struct {
 }
 
 type listEnvironments struct {
-	remote
-	output
+	query
 	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
 	Limit      count  `default:"50" help:"At most this many."`
 }
 
 // Run prints a line an environment.
 func (l listEnvironments) Run() error {
-	all := &schedulerv1.ListEnvironmentsResponse{}
-	err := l.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+	return ask(l.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (all *schedulerv1.ListEnvironmentsResponse, err error) {
 		client := schedulerv1.NewEnvironmentServiceClient(conn)
+		all = &schedulerv1.ListEnvironmentsResponse{}
 		all.Environments, all.NextPageToken, err = upTo(l.Limit, func(size int32, token string) ([]*schedulerv1.Environment, string, error) {
 			page, err := client.ListEnvironments(ctx, &schedulerv1.ListEnvironmentsRequest{Repository: l.Repository, PageSize: size, PageToken: token})
 			return page.GetEnvironments(), page.GetNextPageToken(), err
 		})
-		return err
+		return all, err
+	}, func(out io.Writer, all *schedulerv1.ListEnvironmentsResponse) {
+		printEnvironments(out, all.GetEnvironments())
 	})
-	if err != nil {
-		return err
-	}
-	return l.print(all, func(out io.Writer) { printEnvironments(out, all.GetEnvironments()) })
 }
 
 func printEnvironments(out io.Writer, all []*schedulerv1.Environment) {
@@ -51,15 +48,15 @@ func printEnvironments(out io.Writer, all []*schedulerv1.Environment) {
 	for _, e := range all {
 		runs, since := "-", "-"
 		if b := e.GetDeployed(); b != nil {
-			runs, since = short(b.GetSha())+" by "+b.GetId(), moment(b.GetEndTime())
+			runs, since = short(b.GetSha())+" by "+b.GetId(), localTime(b.GetEndTime())
 		}
-		rows = append(rows, []string{e.GetRepository(), e.GetName(), runs, since, now(e)})
+		rows = append(rows, []string{e.GetRepository(), e.GetName(), runs, since, activity(e)})
 	}
 	printTable(out, rows)
 }
 
-// now is what happens to an environment.
-func now(e *schedulerv1.Environment) string {
+// activity is what happens to an environment now.
+func activity(e *schedulerv1.Environment) string {
 	switch {
 	case e.GetDeploying() != nil:
 		return "deploying " + short(e.GetDeploying().GetSha()) + " by " + e.GetDeploying().GetId()
@@ -79,10 +76,10 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 	}
 	deploy("runs", e.GetDeployed())
 	if e.GetDeployed() != nil {
-		rows = append(rows, []string{"since", moment(e.GetDeployed().GetEndTime())})
+		rows = append(rows, []string{"since", localTime(e.GetDeployed().GetEndTime())})
 	}
 	if e.GetFreezeTime() != nil {
-		rows = append(rows, []string{"frozen", moment(e.GetFreezeTime()) + ": " + e.GetFreezeMessage()})
+		rows = append(rows, []string{"frozen", localTime(e.GetFreezeTime()) + ": " + e.GetFreezeMessage()})
 	}
 	deploy("deploying", e.GetDeploying())
 	for _, b := range e.GetWaiting() {
@@ -94,22 +91,15 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 // oneEnvironment is a verb about one environment, which answers with it as it is
 // then.
 type oneEnvironment struct {
-	remote
-	output
+	query
 	Repository  string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
 	Environment string `arg:"" enum:"staging,production" help:"staging or production."`
 }
 
 func (o oneEnvironment) run(do func(context.Context, schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error)) error {
-	var e *schedulerv1.Environment
-	err := o.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		e, err = do(ctx, schedulerv1.NewEnvironmentServiceClient(conn))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return o.print(e, func(out io.Writer) { printEnvironment(out, e) })
+	return ask(o.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.Environment, error) {
+		return do(ctx, schedulerv1.NewEnvironmentServiceClient(conn))
+	}, printEnvironment)
 }
 
 type showEnvironment struct{ oneEnvironment }
@@ -117,8 +107,8 @@ type showEnvironment struct{ oneEnvironment }
 // Run shows an environment.
 func (s showEnvironment) Run() error {
 	return s.run(func(ctx context.Context, client schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error) {
-		said, err := client.GetEnvironment(ctx, &schedulerv1.GetEnvironmentRequest{Repository: s.Repository, Environment: s.Environment})
-		return said.GetEnvironment(), err
+		answer, err := client.GetEnvironment(ctx, &schedulerv1.GetEnvironmentRequest{Repository: s.Repository, Environment: s.Environment})
+		return answer.GetEnvironment(), err
 	})
 }
 
@@ -130,10 +120,10 @@ type freezeEnvironment struct {
 // Run freezes an environment.
 func (f freezeEnvironment) Run() error {
 	return f.run(func(ctx context.Context, client schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error) {
-		said, err := client.FreezeEnvironment(ctx, &schedulerv1.FreezeEnvironmentRequest{
+		answer, err := client.FreezeEnvironment(ctx, &schedulerv1.FreezeEnvironmentRequest{
 			Repository: f.Repository, Environment: f.Environment, Message: f.Message,
 		})
-		return said.GetEnvironment(), err
+		return answer.GetEnvironment(), err
 	})
 }
 
@@ -142,8 +132,8 @@ type unfreezeEnvironment struct{ oneEnvironment }
 // Run unfreezes an environment.
 func (u unfreezeEnvironment) Run() error {
 	return u.run(func(ctx context.Context, client schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error) {
-		said, err := client.UnfreezeEnvironment(ctx, &schedulerv1.UnfreezeEnvironmentRequest{Repository: u.Repository, Environment: u.Environment})
-		return said.GetEnvironment(), err
+		answer, err := client.UnfreezeEnvironment(ctx, &schedulerv1.UnfreezeEnvironmentRequest{Repository: u.Repository, Environment: u.Environment})
+		return answer.GetEnvironment(), err
 	})
 }
 
@@ -154,16 +144,10 @@ type rollBackEnvironment struct {
 
 // Run rolls an environment back.
 func (r rollBackEnvironment) Run() error {
-	var b *schedulerv1.Build
-	err := r.call(callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		said, err := schedulerv1.NewEnvironmentServiceClient(conn).RollBackEnvironment(ctx, &schedulerv1.RollBackEnvironmentRequest{
+	return ask(r.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.Build, error) {
+		answer, err := schedulerv1.NewEnvironmentServiceClient(conn).RollBackEnvironment(ctx, &schedulerv1.RollBackEnvironmentRequest{
 			Repository: r.Repository, Environment: r.Environment, BuildId: r.ID,
 		})
-		b = said.GetBuild()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.print(b, func(out io.Writer) { printBuild(out, b) })
+		return answer.GetBuild(), err
+	}, printBuild)
 }

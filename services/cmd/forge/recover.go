@@ -12,8 +12,7 @@ import (
 )
 
 type recovery struct {
-	remote
-	output
+	query
 	Since ago `placeholder:"DURATION" help:"Sweep pull requests changed within this time, such as 72h. Default: since all was known."`
 }
 
@@ -22,16 +21,9 @@ const recoverWithin = 10 * time.Minute
 
 // Run has a running Forge look for what it missed and prints what it found.
 func (r recovery) Run() error {
-	req := &gatewayv1.RecoverDeliveriesRequest{Since: r.Since.moment()}
-	var found *gatewayv1.RecoverDeliveriesResponse
-	err := r.call(recoverWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
-		found, err = gatewayv1.NewDeliveryServiceClient(conn).RecoverDeliveries(ctx, req)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return r.print(found, func(out io.Writer) { printRecovered(out, found) })
+	return ask(r.query, recoverWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*gatewayv1.RecoverDeliveriesResponse, error) {
+		return gatewayv1.NewDeliveryServiceClient(conn).RecoverDeliveries(ctx, &gatewayv1.RecoverDeliveriesRequest{Since: r.Since.timestamp()})
+	}, printRecovered)
 }
 
 func printRecovered(out io.Writer, found *gatewayv1.RecoverDeliveriesResponse) {

@@ -2,24 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/settings"
@@ -53,6 +46,25 @@ func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientC
 	return from(r.GRPCAddress, do(ctx, conn))
 }
 
+// query is a verb that asks a running Forge and prints the answer.
+type query struct {
+	remote
+	output
+}
+
+// ask calls Forge and prints the answer, for people as text writes it.
+func ask[A proto.Message](q query, within time.Duration, do func(context.Context, grpc.ClientConnInterface) (A, error), text func(io.Writer, A)) error {
+	var answer A
+	err := q.call(within, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+		answer, err = do(ctx, conn)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return q.print(answer, func(out io.Writer) { text(out, answer) })
+}
+
 // from says which Forge an error is of, or that none is there: an answer of
 // Forge's own that it cannot do something now has details.
 func from(address string, err error) error {
@@ -70,49 +82,6 @@ func from(address string, err error) error {
 	return fmt.Errorf("the Forge at %s (FORGE_GRPC_ADDRESS): %w", address, err)
 }
 
-// count is how many are wanted.
-type count int
-
-// Validate refuses to ask for none.
-func (c count) Validate() error {
-	if c < 1 {
-		return errors.New("expected 1 or more")
-	}
-	return nil
-}
-
-// ago is a time before now.
-type ago time.Duration
-
-// UnmarshalText reads a duration.
-func (a *ago) UnmarshalText(text []byte) error {
-	duration, err := time.ParseDuration(string(text))
-	if err != nil || duration <= 0 {
-		return fmt.Errorf("expected a duration such as 90m or 72h but got %q", text)
-	}
-	*a = ago(duration)
-	return nil
-}
-
-// moment is nil where nothing was given.
-func (a ago) moment() *timestamppb.Timestamp {
-	if a == 0 {
-		return nil
-	}
-	return timestamppb.New(time.Now().Add(-time.Duration(a)))
-}
-
-// commit is a commit's id.
-type commit string
-
-// Validate refuses what finds nothing.
-func (c commit) Validate() error {
-	if _, err := hex.DecodeString(string(c)); c != "" && (err != nil || len(c) != 40 && len(c) != 64) {
-		return fmt.Errorf("expected the id of a commit in full, 40 digits, but got %q; forge builds show and git rev-parse print it", string(c))
-	}
-	return nil
-}
-
 // upTo asks for pages until there are as many as wanted, or no more. It returns
 // the token of the next page, too.
 func upTo[R any](limit count, page func(size int32, token string) ([]R, string, error)) (all []R, token string, err error) {
@@ -127,42 +96,4 @@ func upTo[R any](limit count, page func(size int32, token string) ([]R, string, 
 		}
 	}
 	return all, token, nil
-}
-
-// output is how a verb prints what it was answered. Verbs that do embed it.
-type output struct {
-	JSON bool `name:"json" help:"Print the answer as JSON."`
-}
-
-// print prints the answer as JSON, or has text written for people.
-func (o output) print(answer proto.Message, text func(io.Writer)) error {
-	if o.JSON {
-		return printJSON(os.Stdout, answer)
-	}
-	var all strings.Builder
-	text(&all)
-	_, err := io.WriteString(os.Stdout, all.String())
-	return err
-}
-
-// printJSON prints as the JSON API answers, indented.
-func printJSON(out io.Writer, answer proto.Message) error {
-	compact, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	var value json.RawMessage = compact
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ") // protojson's own varies on purpose
-	return encoder.Encode(value)
-}
-
-// printTable prints rows whose columns are aligned.
-func printTable(out io.Writer, rows [][]string) {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(table, strings.TrimRight(strings.Join(row, "\t"), "\t")) //nolint:errcheck // out is memory
-	}
-	_ = table.Flush()
 }

@@ -91,8 +91,7 @@ func readSecret(in *os.File, out io.Writer, name string) (string, error) {
 }
 
 type listSecrets struct {
-	remote
-	output
+	query
 	Repo string `aliases:"repository" placeholder:"OWNER/NAME" help:"Only of this repository."`
 }
 

@@ -92,7 +92,7 @@ func TestSecretsAreSetListedAndDeleted(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	all, err := listSecrets{remote: forge}.fetch()
+	all, err := listSecrets{query: query{remote: forge}}.fetch()
 	if err != nil {
 		t.Error(err)
 	}
@@ -115,7 +115,7 @@ acme/shop   KEY    deploys to staging  2026-11-25 12:00:00
 		t.Errorf("deleted again: %v", err)
 	}
 	stranger := remote{Common: settings.Common{DataDir: t.TempDir() + "/none"}, GRPC: forge.GRPC}
-	if _, err := (listSecrets{remote: stranger}).fetch(); err == nil || !strings.Contains(err.Error(), "no admin token: set FORGE_ADMIN_TOKEN") {
+	if _, err := (listSecrets{query: query{remote: stranger}}).fetch(); err == nil || !strings.Contains(err.Error(), "no admin token: set FORGE_ADMIN_TOKEN") {
 		t.Errorf("without a token: %v", err)
 	}
 }
