@@ -58,7 +58,7 @@ type client struct {
 
 func newClient(b *testing.B) *client {
 	b.Helper()
-	payload := samples(b)["pull_request.opened"]
+	payload := kittest.RealPayloads(b)["pull_request.opened"]
 	if payload == nil {
 		payload = slices.Concat(pullRequestPayload()[:1], []byte(`"pad":"`), bytes.Repeat([]byte("lorem ipsum "), 2000), []byte(`",`), pullRequestPayload()[1:])
 	}

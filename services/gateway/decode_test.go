@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,25 +13,6 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
-
-// samples are real payloads by event and action, where they lie beside this
-// repository; otherwise there are none.
-func samples(t testing.TB) map[string][]byte {
-	t.Helper()
-	files, err := filepath.Glob("../../../shared/webhooks/*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string][]byte{}
-	for _, file := range files {
-		payload, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found[strings.TrimSuffix(filepath.Base(file), ".json")] = payload
-	}
-	return found
-}
 
 const repo = `"repository":{"id":11,"name":"web","full_name":"acme/web","default_branch":"main","private":true,"owner":{"id":3,"login":"acme","type":"Organization"}}`
 
@@ -80,18 +59,7 @@ func TestEachKindIsDecoded(t *testing.T) {
 			t.Errorf("%s: %v", event, err)
 			continue
 		}
-		text, err := protojson.Marshal(decoded)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var stable any
-		if err := json.Unmarshal(text, &stable); err != nil {
-			t.Fatal(err)
-		}
-		if text, err = json.MarshalIndent(stable, "", "  "); err != nil {
-			t.Fatal(err)
-		}
-		kittest.Golden(t, event, append(text, '\n'))
+		kittest.Golden(t, event, stable(t, decoded))
 	}
 	for event := range routes {
 		if _, ok := small()[event]; !ok {
@@ -113,8 +81,54 @@ func TestButtonsAreKnownByTheirNames(t *testing.T) {
 	}
 }
 
+// stable is the event as text that stays the same: protojson varies its spaces.
+func stable(t *testing.T, event *eventv1.Event) []byte {
+	t.Helper()
+	text, err := protojson.Marshal(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = json.MarshalIndent(tree, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return append(text, '\n')
+}
+
+func TestExamplePayloadsAreDecoded(t *testing.T) {
+	seen := map[string]bool{}
+	for name, payload := range kittest.ExamplePayloads(t) {
+		event, _, _ := strings.Cut(name, ".")
+		seen[event] = true
+		decoded, err := routeOf(event).decode(payload)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		kittest.Golden(t, "payloads/"+name, stable(t, decoded))
+	}
+	for event := range routes {
+		if !seen[event] {
+			t.Errorf("%s has a route and no example", event)
+		}
+	}
+}
+
+func TestExamplePayloadsFitTheirKindAndNoOther(t *testing.T) {
+	fitTheirKindAlone(t, kittest.ExamplePayloads(t))
+}
+
 func TestRealPayloadsFitTheirKindAndNoOther(t *testing.T) {
-	for name, payload := range samples(t) {
+	kittest.Require(t, "payloads")
+	fitTheirKindAlone(t, kittest.RealPayloads(t))
+}
+
+func fitTheirKindAlone(t *testing.T, payloads map[string][]byte) {
+	t.Helper()
+	for name, payload := range payloads {
 		own, _, _ := strings.Cut(name, ".")
 		for event := range routes {
 			_, err := routeOf(event).decode(payload)
@@ -201,9 +215,11 @@ func FuzzDecode(f *testing.F) {
 	for event, payload := range small() {
 		f.Add(event, []byte(payload))
 	}
-	for name, payload := range samples(f) {
-		event, _, _ := strings.Cut(name, ".")
-		f.Add(event, payload)
+	for _, payloads := range []map[string][]byte{kittest.ExamplePayloads(f), kittest.RealPayloads(f)} {
+		for name, payload := range payloads {
+			event, _, _ := strings.Cut(name, ".")
+			f.Add(event, payload)
+		}
 	}
 	f.Fuzz(func(t *testing.T, event string, payload []byte) {
 		e, err := routeOf(event).decode(payload)

@@ -21,6 +21,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 var star = []byte(`{"action":"created","repository":{"id":1,"name":"web","full_name":"acme/web"},"installation":{"id":7}}`)
@@ -141,15 +142,25 @@ func TestBodiesOfUnsaidLength(t *testing.T) {
 	}
 }
 
-// All kinds that there are samples of are taken, decided by those they concern and
-// malformed for none.
 func TestEveryKindIsTakenAndDecided(t *testing.T) {
-	w := onSQLite(t, nil)
-	kinds := samples(t)
+	payloads := kittest.ExamplePayloads(t)
 	for event, payload := range small() {
-		kinds[event+".small"] = []byte(payload)
+		payloads[event+".small"] = []byte(payload)
 	}
-	for name, payload := range kinds {
+	areTakenAndDecided(t, payloads)
+}
+
+func TestEveryRealPayloadIsTakenAndDecided(t *testing.T) {
+	kittest.Require(t, "payloads")
+	areTakenAndDecided(t, kittest.RealPayloads(t))
+}
+
+// areTakenAndDecided holds that all payloads are decided by those they concern, and
+// malformed for none.
+func areTakenAndDecided(t *testing.T, payloads map[string][]byte) {
+	t.Helper()
+	w := onSQLite(t, nil)
+	for name, payload := range payloads {
 		event, _, _ := strings.Cut(name, ".")
 		id := strings.ReplaceAll(name, ".", "-")
 		if code, body := w.post(hook{event: event, id: id, body: payload}); code != 200 {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -25,6 +27,7 @@ type probe struct {
 }
 
 func (p *probe) Context() context.Context  { return context.Background() }
+func (p *probe) Name() string              { return "TestProbe" }
 func (p *probe) Helper()                   {}
 func (p *probe) Cleanup(f func())          { p.cleanups = append(p.cleanups, f) }
 func (p *probe) Log(args ...any)           { p.said = append(p.said, fmt.Sprint(args...)) }
@@ -55,6 +58,7 @@ func run(test func(t testing.TB)) string {
 
 func TestWhatIsMissingIsSkippedLoudlyOrFails(t *testing.T) {
 	const how = "set TEST_POSTGRES_URL to a server where databases may be created, like postgres://postgres@127.0.0.1:5432/postgres"
+	t.Setenv("TEST_SKIPS", "")
 	for _, c := range []struct{ url, required, want string }{
 		{"", "", "skip: SKIPPED for want of postgres: " + how},
 		{"", "docker,postgres", "fatal: TEST_REQUIRE asks for postgres, which is not there: " + how},
@@ -66,10 +70,13 @@ func TestWhatIsMissingIsSkippedLoudlyOrFails(t *testing.T) {
 			t.Errorf("%+v: %s", c, got)
 		}
 	}
+	skips := filepath.Join(t.TempDir(), "skips")
+	t.Setenv("TEST_SKIPS", skips)
 	t.Setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
 	t.Setenv("PATH", "/nonexistent")
+	t.Setenv("TEST_PAYLOADS", t.TempDir())
 	t.Setenv("TEST_REQUIRE", "")
-	for _, name := range []string{"docker", "browser"} {
+	for _, name := range []string{"docker", "browser", "payloads"} {
 		if got := run(func(t testing.TB) { kittest.Require(t, name) }); !strings.HasPrefix(got, "skip: SKIPPED for want of "+name) {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -77,6 +84,11 @@ func TestWhatIsMissingIsSkippedLoudlyOrFails(t *testing.T) {
 	if got := run(func(t testing.TB) { kittest.Require(t, "postgers") }); !strings.HasPrefix(got, "fatal:") {
 		t.Errorf("a misspelt need: %s", got)
 	}
+	noted, err := os.ReadFile(skips)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kittest.Want(t, string(noted), "docker: TestProbe\nbrowser: TestProbe\npayloads: TestProbe\n")
 }
 
 func TestGoldenFiles(t *testing.T) {

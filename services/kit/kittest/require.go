@@ -3,6 +3,7 @@ package kittest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -44,6 +45,10 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return Browser() != "" },
 			"install chromium",
 		},
+		"payloads": {
+			func() bool { return payloadFolder() != "" },
+			"name in TEST_PAYLOADS a folder of what GitHub sent, like pull_request.opened.json",
+		},
 	}
 }
 
@@ -62,7 +67,24 @@ func Require(t testing.TB, name string) {
 	if slices.Contains(strings.Split(os.Getenv("TEST_REQUIRE"), ","), name) {
 		t.Fatalf("TEST_REQUIRE asks for %s, which is not there: %s", name, what.how)
 	}
+	if err := noteSkip(name, t.Name()); err != nil {
+		t.Fatalf("TEST_SKIPS: %v", err)
+	}
 	t.Skipf("SKIPPED for want of %s: %s", name, what.how)
+}
+
+// noteSkip appends one line at once, since packages are tested in parallel.
+func noteSkip(name, test string) error {
+	path := os.Getenv("TEST_SKIPS")
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(file, "%s: %s\n", name, test)
+	return errors.Join(err, file.Close())
 }
 
 // Browser is the path of the browser that tests drive, "" for none.
