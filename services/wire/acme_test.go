@@ -34,7 +34,7 @@ func TestCertificateComesFromAnACMEAuthority(t *testing.T) {
 	ask := func(server string) error {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: server}, ForceAttemptHTTP2: true}
 		defer transport.CloseIdleConnections()
-		client := http.Client{Transport: transport, Timeout: settleWithin}
+		client := http.Client{Transport: transport, Timeout: patience}
 		resp, err := client.Get(fmt.Sprintf("https://127.0.0.1:%d/v1/status", httpsPort))
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func TestCertificateComesFromAnACMEAuthority(t *testing.T) {
 		serial = resp.TLS.PeerCertificates[0].SerialNumber.String()
 		return nil
 	}
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		root, err := a.root()
 		if err != nil {
 			return err
@@ -62,7 +62,7 @@ func TestCertificateComesFromAnACMEAuthority(t *testing.T) {
 	gateway.stop(t)
 	a.stop()
 	gateway.begin(t)
-	kittest.Eventually(t, settleWithin, func() error { return ask(name) })
+	kittest.Eventually(t, patience, func() error { return ask(name) })
 	if serial != first {
 		t.Errorf("after a restart the certificate is %s, it was %s", serial, first)
 	}

@@ -28,7 +28,7 @@ func TestLogsAndSourcesAreKeptInABucket(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer store.Close()
-		kittest.Eventually(t, settleWithin, func() error {
+		kittest.Eventually(t, patience, func() error {
 			for blob, err := range store.List(t.Context(), "") {
 				if err != nil || strings.Contains(blob.Key, folder) {
 					return err

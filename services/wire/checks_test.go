@@ -14,7 +14,7 @@ import (
 // has come to a conclusion, "" being none yet, and returns it.
 func (w *world) testRun(t *testing.T, sha string, count int, conclusion string) (newest githubsim.CheckRun) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		runs, err := w.sim.CheckRuns(owner, repo, sha)
 		must(t, err)
 		runs = slices.DeleteFunc(runs, func(r githubsim.CheckRun) bool { return r.Name != "Forge / test" })

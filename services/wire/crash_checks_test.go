@@ -201,7 +201,7 @@ func (s *storm) everyCommandRanOnce(builds []*schedulerv1.Build) {
 
 // nothingIsLeft: no process of a build runs and no folder of an attempt is there.
 func (s *storm) nothingIsLeft() {
-	kittest.Eventually(s.t, settleWithin, func() error {
+	kittest.Eventually(s.t, patience, func() error {
 		running, err := processesUnder(s.dir)
 		if err != nil {
 			return err

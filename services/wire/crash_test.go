@@ -29,8 +29,8 @@ import (
 )
 
 const (
-	stormPulls = 200 // pull requests in all; TEST_CRASH is another number
-	calmWithin = 3 * time.Minute
+	stormPulls   = 200 // pull requests in all; TEST_CRASH is another number
+	calmPatience = 3 * time.Minute
 )
 
 // Pull requests are opened, pushed to and merged while Forge's processes are
@@ -244,8 +244,8 @@ func (s *storm) moments() []func() int64 {
 
 // await waits for the moment, or until it is not worth waiting for.
 func (s *storm) await(moment func() int64) {
-	const patience, often = 500 * time.Millisecond, 200 * time.Microsecond
-	end := time.After(patience)
+	const worthwhile, often = 500 * time.Millisecond, 200 * time.Microsecond
+	end := time.After(worthwhile)
 	tick := time.NewTicker(often)
 	defer tick.Stop()
 	for before := moment(); moment() == before; {
@@ -306,7 +306,7 @@ func (s *storm) calm() {
 	deliveries := gatewayv1.NewDeliveryServiceClient(s.dial(s.t, "gateway"))
 	builds := schedulerv1.NewBuildServiceClient(s.dial(s.t, "scheduler"))
 	targets := reporterv1.NewReporterServiceClient(s.dial(s.t, "reporter"))
-	kittest.Eventually(s.t, calmWithin, func() error {
+	kittest.Eventually(s.t, calmPatience, func() error {
 		if err := s.sim.WaitDeliveries(ctx); err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func TestFullDiskIsToldAndPasses(t *testing.T) {
 	w.cleared(t, w.newest(t).GetId()) // or the disk is full of it
 
 	holder := w.foreign(t, image, nil, "sh", "-c", "cat /dev/zero >/fill; sleep 1000")
-	kittest.Eventually(t, dockerWithin, func() error {
+	kittest.Eventually(t, dockerPatience, func() error {
 		_, err := w.api.ContainerStatPath(t.Context(), holder, client.ContainerStatPathOptions{Path: "/fill"})
 		return err
 	})

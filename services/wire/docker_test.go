@@ -21,8 +21,8 @@ import (
 	"github.com/forge-ci/forge/services/scheduler"
 )
 
-// dockerWithin is how long anything with containers may take on a slow machine.
-const dockerWithin = 3 * time.Minute
+// dockerPatience is how long anything with containers may take on a slow machine.
+const dockerPatience = 3 * time.Minute
 
 // dockerWorld is a world whose Forge runs builds in containers.
 type dockerWorld struct {
@@ -38,7 +38,7 @@ func newDockerWorld(t testing.TB, host string, config func(image string) map[str
 	image := kittest.Image(t, api, "EXPOSE 7000", `CMD ["nc", "-ll", "-p", "7000", "-e", "echo", "nice to meet you"]`)
 	t.Cleanup(func() { kittest.RemoveImage(context.WithoutCancel(t.Context()), t, api, image) })
 	w := &dockerWorld{world: newWorld(t, config(image)), api: api}
-	w.patience = dockerWithin
+	w.patience = dockerPatience
 	if host != "" {
 		w.env = append(w.env, "DOCKER_HOST="+host)
 	}
@@ -91,7 +91,7 @@ func (w *dockerWorld) cleared(t testing.TB, builds ...string) {
 	t.Helper()
 	for _, build := range builds {
 		mine := client.Filters{}.Add("label", "forge.build="+build)
-		kittest.Eventually(t, dockerWithin, func() error {
+		kittest.Eventually(t, dockerPatience, func() error {
 			containers, err := w.api.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: mine})
 			if err != nil {
 				return err
@@ -110,7 +110,7 @@ func (w *dockerWorld) newest(t testing.TB) *schedulerv1.Build {
 	t.Helper()
 	var found *schedulerv1.Build
 	builds := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler"))
-	kittest.Eventually(t, dockerWithin, func() error {
+	kittest.Eventually(t, dockerPatience, func() error {
 		all, err := builds.ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{PageSize: 1})
 		if err != nil || len(all.GetBuilds()) == 0 {
 			return fmt.Errorf("no build: %w", err)
@@ -126,7 +126,7 @@ func (w *dockerWorld) newest(t testing.TB) *schedulerv1.Build {
 func (w *dockerWorld) running(t testing.TB, build string, attempt int) container.InspectResponse {
 	t.Helper()
 	var found client.ContainerInspectResult
-	kittest.Eventually(t, dockerWithin, func() (err error) {
+	kittest.Eventually(t, dockerPatience, func() (err error) {
 		found, err = w.api.ContainerInspect(t.Context(), fmt.Sprintf("forge-%s-%d", build, attempt), client.ContainerInspectOptions{})
 		if err == nil && !found.Container.State.Running {
 			err = fmt.Errorf("it is %s", found.Container.State.Status)
@@ -139,7 +139,7 @@ func (w *dockerWorld) running(t testing.TB, build string, attempt int) container
 // begins waits until the log of a build shows that its command has begun.
 func (w *dockerWorld) begins(t testing.TB, b *schedulerv1.Build) {
 	t.Helper()
-	kittest.Eventually(t, dockerWithin, func() error {
+	kittest.Eventually(t, dockerPatience, func() error {
 		if log := w.log(t, b.GetUrl()); !strings.Contains(log, "begun") {
 			return fmt.Errorf("nothing has begun: %s", log)
 		}
@@ -283,7 +283,7 @@ func TestSIGKILLOfForgeCostsABuildNothing(t *testing.T) {
 		w.process("forge").kill()
 		w.process("forge").begin(t)
 		w.awaitUp(t)
-		kittest.Eventually(t, dockerWithin, func() error {
+		kittest.Eventually(t, dockerPatience, func() error {
 			if b := w.newest(t); b.GetLogSize() == before {
 				return fmt.Errorf("build %s is %s and prints nothing after %d bytes", b.GetId(), b.GetState(), before)
 			}
@@ -333,7 +333,7 @@ func TestSIGKILLOfTheContainerIsNotTheCommandsFault(t *testing.T) {
 	}
 
 	merged := w.merge(t, number)
-	kittest.Eventually(t, dockerWithin, func() error {
+	kittest.Eventually(t, dockerPatience, func() error {
 		if b := w.newest(t); b.GetSha() != merged {
 			return fmt.Errorf("the newest build is of %.7s", b.GetSha())
 		}

@@ -81,7 +81,7 @@ func (d *dockerDaemon) start(t *testing.T) {
 		close(d.exited)
 	}()
 	api := kittest.Docker(t, d.host())
-	kittest.Eventually(t, dockerWithin, func() error {
+	kittest.Eventually(t, dockerPatience, func() error {
 		_, err := api.Ping(t.Context(), client.PingOptions{})
 		return err
 	})

@@ -55,7 +55,7 @@ func TestStoryOnAnEnterpriseServer(t *testing.T) {
 // at is the status that a commit of another repository than the usual shows.
 func (w *world) at(t *testing.T, owner, repo, sha, state string) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		statuses, err := w.sim.Statuses(owner, repo, sha)
 		if err == nil && statuses["forge/test"].State != state {
 			err = fmt.Errorf("%s/%s shows %+v", owner, repo, statuses)
@@ -95,7 +95,7 @@ func TestRepositoryThatMovesIsStillBuilt(t *testing.T) {
 	}
 	merged, err := w.sim.Merge("elsewhere", "renamed", number)
 	must(t, err)
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		statuses, err := w.sim.Statuses("elsewhere", "renamed", merged)
 		if err == nil && statuses["forge/deploy-staging"].State != "success" {
 			err = fmt.Errorf("shows %+v", statuses)

@@ -38,7 +38,7 @@ func (w *world) staging(t *testing.T, verb, body string) string {
 func (w *world) runs(t *testing.T, such func(*schedulerv1.Build) bool) *schedulerv1.Build {
 	t.Helper()
 	answer := &schedulerv1.GetEnvironmentResponse{}
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		must(t, protojson.Unmarshal([]byte(w.staging(t, "", "")), answer))
 		if !such(answer.GetEnvironment().GetDeployed()) {
 			return fmt.Errorf("staging runs %v", answer.GetEnvironment().GetDeployed())

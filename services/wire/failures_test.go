@@ -97,7 +97,7 @@ func (w *world) refused(t *testing.T, text string, flags ...string) {
 	p := w.start(t, "forge", append([]string{"up"}, flags...)...)
 	select {
 	case <-p.exited:
-	case <-time.After(settleWithin):
+	case <-time.After(patience):
 		t.Fatalf("forge up %v runs; it should have refused", flags)
 	}
 	if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(p.output.String(), text) {
@@ -109,7 +109,7 @@ func (w *world) refused(t *testing.T, text string, flags ...string) {
 func (w *world) decision(t *testing.T, event, receiver string) (decided *eventv1.Decision) {
 	t.Helper()
 	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event})
 		if err != nil {
 			return err

@@ -107,7 +107,7 @@ func (w *world) follow(b *testing.B, sha string, log []byte, waits *[]time.Durat
 	b.Helper()
 	builds := schedulerv1.NewBuildServiceClient(w.dial(b, "scheduler"))
 	var id string
-	kittest.Eventually(b, settleWithin, func() error {
+	kittest.Eventually(b, patience, func() error {
 		list, err := builds.ListBuilds(asAdmin(b.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
 		if err == nil && len(list.GetBuilds()) == 0 {
 			err = errors.New("there is no build yet")

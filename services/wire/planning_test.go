@@ -22,7 +22,7 @@ import (
 func (w *world) until(t *testing.T, event, text string) {
 	t.Helper()
 	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event, PageSize: 500})
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func (w *world) comment(t *testing.T, number int, author, body string) (id int64
 // on the pull request so far: how each of its comments begins.
 func (w *world) answered(t *testing.T, number int, id int64, reaction string, said ...string) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		all, err := w.sim.Comments(owner, repo, number)
 		must(t, err)
 		var reactions, texts []string
@@ -90,7 +90,7 @@ func (w *world) answered(t *testing.T, number int, id int64, reaction string, sa
 // merges waits until the merge queue has merged a pull request.
 func (w *world) merges(t *testing.T, number int) (sha string) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		p, err := w.sim.PullRequest(owner, repo, number)
 		if sha = p.MergeCommit; err == nil && !p.Merged {
 			err = fmt.Errorf("#%d is not merged", number)
@@ -180,7 +180,7 @@ func TestRetestByComment(t *testing.T) {
 	w.answered(t, number, w.comment(t, number, "octocat", "/forge help"), "+1", "People with write access")
 	w.answered(t, number, w.comment(t, number, "octocat", "/forge retest"), "eyes", "People with write access")
 	w.until(t, "issue_comment", "built")
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		all := w.builds(t, sha)
 		if len(all) != 2 || all[0].GetState() != schedulerv1.Build_STATE_PASSED || all[0].GetRetryOf() != all[1].GetId() {
 			return fmt.Errorf("builds %v", all)

@@ -86,7 +86,7 @@ func (p *process) stop(t testing.TB) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-p.exited:
-	case <-time.After(settleWithin):
+	case <-time.After(patience):
 		p.kill()
 		t.Errorf("%s did not stop", p.name)
 	}
@@ -240,7 +240,7 @@ func (w *world) up(t testing.TB) {
 
 func (w *world) awaitUp(t testing.TB) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		for _, p := range w.processes {
 			select {
 			case <-p.exited:

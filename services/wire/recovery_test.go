@@ -38,7 +38,7 @@ func TestWhatWasMissedHappensAllTheSame(t *testing.T) {
 			lose(w.sim)
 			w.forge(t)
 			deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
-			kittest.Eventually(t, settleWithin, func() error { // once it has looked it knows when it was there
+			kittest.Eventually(t, patience, func() error { // once it has looked it knows when it was there
 				_, err := deliveries.RecoverDeliveries(asAdmin(t.Context()), &gatewayv1.RecoverDeliveriesRequest{})
 				return err
 			})
@@ -132,7 +132,7 @@ func TestAnsweredDeliveriesSurviveSIGKILL(t *testing.T) {
 		})
 	}
 	for kill := range kills {
-		kittest.Eventually(t, settleWithin, func() error {
+		kittest.Eventually(t, patience, func() error {
 			if n := count.Load(); n < int64(100*(kill+1)) {
 				return fmt.Errorf("%d answered", n)
 			}
@@ -148,7 +148,7 @@ func TestAnsweredDeliveriesSurviveSIGKILL(t *testing.T) {
 
 	stored := map[string]int{}
 	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		pending, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{State: gatewayv1.Delivery_STATE_PENDING})
 		if err == nil && len(pending.GetDeliveries()) > 0 {
 			err = fmt.Errorf("%s is not relayed: %v", pending.GetDeliveries()[0].GetId(), pending.GetDeliveries()[0].GetForwards())

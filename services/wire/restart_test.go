@@ -84,7 +84,7 @@ func (w *world) outlive(t *testing.T, d deployment, image, gates string, open fu
 func (w *world) printsMore(t *testing.T, sha string, size int64) (b *schedulerv1.Build) {
 	t.Helper()
 	builds := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler"))
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		list, err := builds.ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
 		if err != nil {
 			return err

@@ -161,7 +161,7 @@ func ping(forge, text string, body io.Reader) error {
 	request.Header.Set("X-Github-Event", "ping")
 	request.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	request.Header.Set("Expect", "100-continue")
-	transport := &http.Transport{ExpectContinueTimeout: settleWithin}
+	transport := &http.Transport{ExpectContinueTimeout: patience}
 	defer transport.CloseIdleConnections()
 	answer, err := transport.RoundTrip(request)
 	if err != nil {

@@ -83,7 +83,7 @@ func TestAnswerIsInTheTraceOfItsComment(t *testing.T) {
 // awaitServing waits until every room is there and knows the installation.
 func (w *world) awaitServing(t *testing.T) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		for _, room := range []string{"gateway", "scheduler", "reporter", "config"} {
 			health := grpc_health_v1.NewHealthClient(w.dial(t, room))
 			if _, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {

@@ -70,7 +70,7 @@ func TestVerbsTellWhatBecameOfDeliveries(t *testing.T) {
 		t.Error("the payload is not what GitHub sent")
 	}
 	w.says(t, id+" is decided again", "deliveries", "redeliver", id)
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		if again, err := w.verb(t, "deliveries", "show", id); err != nil || again != before { // who has acted answers as before
 			return errors.New(again)
 		}

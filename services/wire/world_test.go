@@ -36,7 +36,7 @@ const (
 	appID         = 7
 	adminToken    = "the-admin-token"
 	webhookSecret = "the-webhook-secret"
-	settleWithin  = 30 * time.Second
+	patience      = 30 * time.Second
 )
 
 // world is a simulated GitHub with one repository, and the Forge that serves it.
@@ -52,7 +52,7 @@ type world struct {
 	env        []string          // further settings
 	processes  []*process
 
-	patience time.Duration // how long GitHub may take to show something; settleWithin if 0
+	patience time.Duration // how long GitHub may take to show something; the constant patience if 0
 
 	planned, told atomic.Int64 // how often GitHub was asked for a file, and told a status
 }
@@ -199,7 +199,7 @@ func (w *world) merge(t testing.TB, number int) (sha string) {
 // shows waits until GitHub shows this state, and returns the status.
 func (w *world) shows(t testing.TB, sha, context, state string) (shown githubsim.Status) {
 	t.Helper()
-	kittest.Eventually(t, cmp.Or(w.patience, settleWithin), func() error {
+	kittest.Eventually(t, cmp.Or(w.patience, patience), func() error {
 		statuses, err := w.sim.Statuses(owner, repo, sha)
 		if err != nil {
 			return err
@@ -216,7 +216,7 @@ func (w *world) shows(t testing.TB, sha, context, state string) (shown githubsim
 // promotion waits for the pull request into production.
 func (w *world) promotion(t testing.TB) (found githubsim.PullRequest) {
 	t.Helper()
-	kittest.Eventually(t, settleWithin, func() error {
+	kittest.Eventually(t, patience, func() error {
 		pulls, err := w.sim.PullRequests(owner, repo)
 		if err != nil {
 			return err
