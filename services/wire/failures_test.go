@@ -91,10 +91,10 @@ func TestWrongSettingsStopStartUp(t *testing.T) {
 }
 
 // refused starts `forge up`, which must end at once and say the text.
-func (w *world) refused(t *testing.T, text string, flags ...string) {
+func (s *server) refused(t *testing.T, text string, flags ...string) {
 	t.Helper()
-	w.env = []string{fmt.Sprintf("FORGE_PORT=%d", freePort(t)), fmt.Sprintf("FORGE_GRPC_ADDRESS=127.0.0.1:%d", freePort(t)), "FORGE_ENGINE=process"}
-	p := w.start(t, "forge", append([]string{"up"}, flags...)...)
+	s.env = []string{fmt.Sprintf("FORGE_PORT=%d", freePort(t)), fmt.Sprintf("FORGE_GRPC_ADDRESS=127.0.0.1:%d", freePort(t)), "FORGE_ENGINE=process"}
+	p := s.start(t, "forge", append([]string{"up"}, flags...)...)
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
@@ -106,9 +106,9 @@ func (w *world) refused(t *testing.T, text string, flags ...string) {
 }
 
 // decision waits for what a receiver decided about the only delivery of an event.
-func (w *world) decision(t *testing.T, event, receiver string) (decided *eventv1.Decision) {
+func (s *server) decision(t *testing.T, event, receiver string) (decided *eventv1.Decision) {
 	t.Helper()
-	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
+	deliveries := gatewayv1.NewDeliveryServiceClient(s.dial(t, "gateway"))
 	kittest.Eventually(t, patience, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event})
 		if err != nil {

@@ -74,10 +74,10 @@ func BenchmarkLog(b *testing.B) {
 var seen = regexp.MustCompile(`seen (\d{19})\n`)
 
 // pipe is how long a file takes through a pipe into zstd and another file.
-func (w *world) pipe(b *testing.B, file string) time.Duration {
+func (s *server) pipe(b *testing.B, file string) time.Duration {
 	b.Helper()
 	begin := time.Now()
-	out, err := os.Create(filepath.Join(w.dir, "packed"))
+	out, err := os.Create(filepath.Join(s.dir, "packed"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -19,9 +19,9 @@ import (
 
 // until waits for a decision of the scheduler about an event of this kind, told
 // by how its text begins.
-func (w *world) until(t *testing.T, event, text string) {
+func (s *server) until(t *testing.T, event, text string) {
 	t.Helper()
-	deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
+	deliveries := gatewayv1.NewDeliveryServiceClient(s.dial(t, "gateway"))
 	kittest.Eventually(t, patience, func() error {
 		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event, PageSize: 500})
 		if err != nil {
@@ -41,9 +41,9 @@ func (w *world) until(t *testing.T, event, text string) {
 }
 
 // builds are those of a commit, the newest first.
-func (w *world) builds(t testing.TB, sha string) []*schedulerv1.Build {
+func (s *server) builds(t testing.TB, sha string) []*schedulerv1.Build {
 	t.Helper()
-	list, err := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
+	list, err := schedulerv1.NewBuildServiceClient(s.dial(t, "scheduler")).ListBuilds(asAdmin(t.Context()), &schedulerv1.ListBuildsRequest{Sha: sha})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,29 +117,29 @@ func (b *tail) String() string {
 
 // start starts a binary with the settings that all share in its environment. It
 // is stopped when the test ends.
-func (w *world) start(t testing.TB, name string, args ...string) *process {
+func (s *server) start(t testing.TB, name string, args ...string) *process {
 	t.Helper()
-	p := w.prepare(name, args...)
-	w.begin(t, p)
+	p := s.prepare(name, args...)
+	s.begin(t, p)
 	return p
 }
 
 // prepare has a process ready to be begun.
-func (w *world) prepare(name string, args ...string) *process {
-	p := &process{name: name, args: args, dir: w.dir, output: &tail{}}
+func (s *server) prepare(name string, args ...string) *process {
+	p := &process{name: name, args: args, dir: s.dir, output: &tail{}}
 	p.env = append([]string{
 		"PATH=" + os.Getenv("PATH"),
-		"FORGE_DATA_DIR=" + filepath.Join(w.dir, "forge-data"), "FORGE_ADMIN_TOKEN=" + adminToken,
+		"FORGE_DATA_DIR=" + filepath.Join(s.dir, "forge-data"), "FORGE_ADMIN_TOKEN=" + adminToken,
 		"FORGE_WEBHOOK_SECRETS=" + webhookSecret, "FORGE_WEBHOOK_ALLOWED_IPS=any",
-		fmt.Sprintf("FORGE_GITHUB_APP_ID=%d", appID), "FORGE_GITHUB_PRIVATE_KEY_FILE=" + w.key,
-		"FORGE_GITHUB_API_URL=" + w.github, "FORGE_GITHUB_URL=" + w.github,
-	}, w.env...)
-	w.processes = append(w.processes, p)
+		fmt.Sprintf("FORGE_GITHUB_APP_ID=%d", appID), "FORGE_GITHUB_PRIVATE_KEY_FILE=" + s.key,
+		"FORGE_GITHUB_API_URL=" + s.github, "FORGE_GITHUB_URL=" + s.github,
+	}, s.env...)
+	s.processes = append(s.processes, p)
 	return p
 }
 
 // begin starts prepared processes for the first time.
-func (w *world) begin(t testing.TB, processes ...*process) {
+func (s *server) begin(t testing.TB, processes ...*process) {
 	t.Helper()
 	for _, p := range processes {
 		p.begin(t)
@@ -153,8 +153,8 @@ func (w *world) begin(t testing.TB, processes ...*process) {
 }
 
 // process is the one of this name.
-func (w *world) process(name string) *process {
-	for _, p := range w.processes {
+func (s *server) process(name string) *process {
+	for _, p := range s.processes {
 		if p.name == name {
 			return p
 		}
@@ -200,13 +200,13 @@ func (w *world) lay(t testing.TB, d deployment) {
 }
 
 // proofs are the flags by which each room proves itself to the others.
-func (w *world) proofs(t testing.TB, d deployment, rooms []string) map[string][]string {
+func (s *server) proofs(t testing.TB, d deployment, rooms []string) map[string][]string {
 	t.Helper()
 	flags := map[string][]string{}
 	if d.certificates {
-		authority := newAuthority(t, w.dir)
-		w.tls = authority.trusted()
-		w.env = append(w.env, "FORGE_TLS_CA="+authority.file)
+		authority := newAuthority(t, s.dir)
+		s.tls = authority.trusted()
+		s.env = append(s.env, "FORGE_TLS_CA="+authority.file)
 		for _, room := range rooms {
 			cert, key := authority.certify(t, room)
 			flags[room] = []string{"--tls-cert=" + cert, "--tls-key=" + key}
@@ -218,7 +218,7 @@ func (w *world) proofs(t testing.TB, d deployment, rooms []string) map[string][]
 		tokens = append(tokens, room+"=token-of-"+room)
 		flags[room] = []string{"--room-token=token-of-" + room}
 	}
-	w.env = append(w.env, "FORGE_ROOM_TOKENS="+strings.Join(tokens, ","))
+	s.env = append(s.env, "FORGE_ROOM_TOKENS="+strings.Join(tokens, ","))
 	return flags
 }
 
@@ -238,17 +238,17 @@ func (w *world) up(t testing.TB) {
 	w.deploy(t, deployment{})
 }
 
-func (w *world) awaitUp(t testing.TB) {
+func (s *server) awaitUp(t testing.TB) {
 	t.Helper()
 	kittest.Eventually(t, patience, func() error {
-		for _, p := range w.processes {
+		for _, p := range s.processes {
 			select {
 			case <-p.exited:
 				t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.output)
 			default:
 			}
 		}
-		answer, err := http.Get(w.http + "/v1/status")
+		answer, err := http.Get(s.http + "/v1/status")
 		if err != nil {
 			return err
 		}

@@ -55,10 +55,10 @@ func TestREADMEsLinesWork(t *testing.T) {
 	}
 }
 
-func (w *world) shell(t *testing.T, grpcurl, script string) string {
+func (s *server) shell(t *testing.T, grpcurl, script string) string {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
-	cmd.Dir = w.dir
+	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(grpcurl)+":"+os.Getenv("PATH"))
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said

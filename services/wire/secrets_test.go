@@ -146,7 +146,7 @@ func (w *world) branchHead(t *testing.T, branch string) (sha string) {
 }
 
 // ask calls the JSON API as the admin and returns the answer, an error too.
-func (w *world) ask(t *testing.T, method, url, body string) []byte {
+func (s *server) ask(t *testing.T, method, url, body string) []byte {
 	t.Helper()
 	request, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {

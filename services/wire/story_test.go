@@ -119,7 +119,7 @@ func (w *world) historiesAreSound(t testing.TB, shas ...string) {
 }
 
 // page gets a build's page, as anybody who has its address.
-func (w *world) page(t testing.TB, url string) string {
+func (s *server) page(t testing.TB, url string) string {
 	t.Helper()
 	answer, err := http.Get(url)
 	if err != nil {
@@ -134,7 +134,7 @@ func (w *world) page(t testing.TB, url string) string {
 }
 
 // log is what the build with this page printed.
-func (w *world) log(t testing.TB, url string) string {
+func (s *server) log(t testing.TB, url string) string {
 	t.Helper()
-	return w.page(t, url+"/log")
+	return s.page(t, url+"/log")
 }

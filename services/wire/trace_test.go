@@ -81,16 +81,16 @@ func TestAnswerIsInTheTraceOfItsComment(t *testing.T) {
 }
 
 // awaitServing waits until every room is there and knows the installation.
-func (w *world) awaitServing(t *testing.T) {
+func (s *server) awaitServing(t *testing.T) {
 	t.Helper()
 	kittest.Eventually(t, patience, func() error {
 		for _, room := range []string{"gateway", "scheduler", "reporter", "config"} {
-			health := grpc_health_v1.NewHealthClient(w.dial(t, room))
+			health := grpc_health_v1.NewHealthClient(s.dial(t, room))
 			if _, err := health.Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
 				return fmt.Errorf("%s: %w", room, err)
 			}
 		}
-		known, err := configv1.NewInstallationServiceClient(w.dial(t, "config")).ListInstallations(asAdmin(t.Context()), &configv1.ListInstallationsRequest{})
+		known, err := configv1.NewInstallationServiceClient(s.dial(t, "config")).ListInstallations(asAdmin(t.Context()), &configv1.ListInstallationsRequest{})
 		if err != nil || len(known.GetInstallations()) == 0 {
 			return fmt.Errorf("no installation is known: %w", err)
 		}
@@ -112,9 +112,9 @@ type span struct {
 }
 
 // collector is one that Forge sends its spans to, once deployed.
-func (w *world) collector(t *testing.T) *collector {
+func (s *server) collector(t *testing.T) *collector {
 	c := newCollector(t)
-	w.env = append(w.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+	s.env = append(s.env, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
 	return c
 }
 

@@ -18,20 +18,20 @@ import (
 )
 
 // verb runs a verb of the forge tool as the admin of this Forge would.
-func (w *world) verb(t *testing.T, args ...string) (out string, err error) {
+func (s *server) verb(t *testing.T, args ...string) (out string, err error) {
 	t.Helper()
-	return w.fed(t, "", args...)
+	return s.fed(t, "", args...)
 }
 
 // fed is verb with something to read on its standard input.
-func (w *world) fed(t *testing.T, stdin string, args ...string) (out string, err error) {
+func (s *server) fed(t *testing.T, stdin string, args ...string) (out string, err error) {
 	t.Helper()
 	if err := buildBinaries(); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(binDir, "forge"), args...)
-	cmd.Dir = w.dir
-	cmd.Env = []string{"FORGE_GRPC_ADDRESS=" + w.grpc, "FORGE_ADMIN_TOKEN=" + adminToken, "TZ=UTC"}
+	cmd.Dir = s.dir
+	cmd.Env = []string{"FORGE_GRPC_ADDRESS=" + s.grpc, "FORGE_ADMIN_TOKEN=" + adminToken, "TZ=UTC"}
 	cmd.Stdin = strings.NewReader(stdin)
 	var said, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &complaint
@@ -43,9 +43,9 @@ func (w *world) fed(t *testing.T, stdin string, args ...string) (out string, err
 }
 
 // says runs a verb that succeeds and prints the text.
-func (w *world) says(t *testing.T, text string, args ...string) string {
+func (s *server) says(t *testing.T, text string, args ...string) string {
 	t.Helper()
-	out, err := w.verb(t, args...)
+	out, err := s.verb(t, args...)
 	if err != nil || !strings.Contains(out, text) {
 		t.Errorf("forge %s: %v\n%swant %q", strings.Join(args, " "), err, out, text)
 	}

@@ -41,8 +41,16 @@ const (
 
 // world is a simulated GitHub with one repository, and the Forge that serves it.
 type world struct {
-	sim    *githubsim.Sim
-	github string
+	*server
+	sim      *githubsim.Sim
+	patience time.Duration // how long GitHub may take to show something; the constant patience if 0
+
+	planned, told atomic.Int64 // how often GitHub was asked for a file, and told a status
+}
+
+// server is a Forge, in one process or several.
+type server struct {
+	github string // the URL of the GitHub that it serves
 	dir    string // everything of this Forge
 	key    string // file with the App's private key
 
@@ -51,10 +59,6 @@ type world struct {
 	tls        *tls.Config       // to call the rooms; nil without certificates
 	env        []string          // further settings
 	processes  []*process
-
-	patience time.Duration // how long GitHub may take to show something; the constant patience if 0
-
-	planned, told atomic.Int64 // how often GitHub was asked for a file, and told a status
 }
 
 // newWorld makes the GitHub: an App, its installation, and a repository with
@@ -76,7 +80,7 @@ func newWorld(t testing.TB, files map[string]string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dir: dir, key: filepath.Join(dir, "app.pem")}
+	w := &world{server: &server{dir: dir, key: filepath.Join(dir, "app.pem")}}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	if err := os.WriteFile(w.key, block, 0o600); err != nil {
 		t.Fatal(err)
@@ -137,9 +141,9 @@ func eachDeployment(t *testing.T, test func(*testing.T, deployment)) {
 }
 
 // dial connects to a room.
-func (w *world) dial(t testing.TB, room string) *grpc.ClientConn {
+func (s *server) dial(t testing.TB, room string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := rpc.Dial(cmp.Or(w.apart[room], w.grpc), rpc.Peer{TLS: w.tls})
+	conn, err := rpc.Dial(cmp.Or(s.apart[room], s.grpc), rpc.Peer{TLS: s.tls})
 	if err != nil {
 		t.Fatal(err)
 	}
