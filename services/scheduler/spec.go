@@ -23,7 +23,7 @@ func (s *Service) spec(ctx context.Context, c start) engine.Spec {
 		Sidecars: sidecars(b.config),
 		Runner:   engine.Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
 		CPUs:     bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
-		Memory:   s.memory(b),
+		Memory:   s.memory(b), SharedMemory: b.config.GetResources().GetShm(),
 		Say:      func(line string) { s.say(ctx, b, line) },
 	}
 	for _, port := range b.config.GetPorts() {

@@ -16,6 +16,7 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	r.start()
 	config := usual()
 	config.Ports = []*configv1.Port{{Container: 80, Host: 8080}, {Container: 22, Host: 2222}}
+	config.Resources = &configv1.Resources{Shm: 2 << 30}
 	config.Services = map[string]*configv1.Sidecar{
 		"web": {Image: "nginx:1"},
 		"db":  {Image: "postgres:16", Environment: map[string]string{"POSTGRES_PASSWORD": "x"}},
@@ -25,6 +26,9 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	spec := r.spec(id, 1)
 	if !slices.Equal(spec.Ports, []engine.Port{{Container: 80, Host: 8080}}) {
 		t.Errorf("ports %v", spec.Ports)
+	}
+	if spec.SharedMemory != 2<<30 {
+		t.Errorf("shared memory %d", spec.SharedMemory)
 	}
 	if len(spec.Sidecars) != 2 || spec.Sidecars[0].Name != "db" || spec.Sidecars[0].Image != "postgres:16" ||
 		len(spec.Sidecars[0].Environment) != 1 || spec.Sidecars[1].Name != "web" {

@@ -128,6 +128,9 @@ func resourcesKeys() []key[*configv1.Resources] {
 		{"memory", "", func(f *file, path string, n *yaml.Node, r *configv1.Resources) {
 			r.Memory = f.memory(path, n)
 		}},
+		{"shm", "", func(f *file, path string, n *yaml.Node, r *configv1.Resources) {
+			r.Shm = f.memory(path, n)
+		}},
 	}
 }
 

@@ -49,6 +49,9 @@ type Spec struct {
 	// no limit.
 	CPUs   float64
 	Memory int64
+	// SharedMemory is how large /dev/shm of each of them is, in bytes; 0 is half of
+	// Memory, or 1 GiB where that has no limit. What is in there counts as memory.
+	SharedMemory int64
 	// Say puts a line into the build's log while nothing runs there yet: what Start
 	// is waiting for. A Start that is asked again may say it again. May be nil.
 	Say func(line string)

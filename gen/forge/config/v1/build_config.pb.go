@@ -1095,7 +1095,9 @@ type Resources struct {
 	// Cores.
 	Cpus float64 `protobuf:"fixed64,1,opt,name=cpus,proto3" json:"cpus,omitempty"`
 	// Bytes.
-	Memory        int64 `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	Memory int64 `protobuf:"varint,2,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Bytes of /dev/shm; 0 is half the memory, or 1 GiB where that has no limit.
+	Shm           int64 `protobuf:"varint,3,opt,name=shm,proto3" json:"shm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1140,6 +1142,13 @@ func (x *Resources) GetCpus() float64 {
 func (x *Resources) GetMemory() int64 {
 	if x != nil {
 		return x.Memory
+	}
+	return 0
+}
+
+func (x *Resources) GetShm() int64 {
+	if x != nil {
+		return x.Shm
 	}
 	return 0
 }
@@ -1300,10 +1309,11 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
 	"\x05Paths\x12\x18\n" +
 	"\ainclude\x18\x01 \x03(\tR\ainclude\x12\x16\n" +
-	"\x06ignore\x18\x02 \x03(\tR\x06ignore\"7\n" +
+	"\x06ignore\x18\x02 \x03(\tR\x06ignore\"I\n" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
-	"\x06memory\x18\x02 \x01(\x03R\x06memory2\x8b\x03\n" +
+	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x10\n" +
+	"\x03shm\x18\x03 \x01(\x03R\x03shm2\x8b\x03\n" +
 	"\x12BuildConfigService\x12a\n" +
 	"\x0eGetBuildConfig\x12&.forge.config.v1.GetBuildConfigRequest\x1a'.forge.config.v1.GetBuildConfigResponse\x12\x96\x01\n" +
 	"\x13ValidateBuildConfig\x12+.forge.config.v1.ValidateBuildConfigRequest\x1a,.forge.config.v1.ValidateBuildConfigResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/build-config:validate\x12y\n" +

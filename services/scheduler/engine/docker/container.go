@@ -159,12 +159,29 @@ func (e *Engine) limited(spec engine.Spec, name, image string, labels map[string
 				MemorySwap: spec.Memory, // memory and swap together
 				PidsLimit:  &e.config.Pids,
 			},
+			ShmSize: sharedMemory(spec),
 		},
 	}
 	if e.config.Disk != "" {
 		options.HostConfig.StorageOpt = map[string]string{"size": e.config.Disk}
 	}
 	return options
+}
+
+// sharedMemory is the size of /dev/shm. Docker's own 64 MB are too little for
+// browsers and databases; more than the memory can never be filled.
+func sharedMemory(spec engine.Spec) int64 {
+	const usual = 1 << 30
+	size := spec.SharedMemory
+	switch {
+	case size == 0 && spec.Memory > 0:
+		size = spec.Memory / 2
+	case size == 0:
+		size = usual
+	case spec.Memory > 0:
+		size = min(size, spec.Memory)
+	}
+	return size
 }
 
 // creation is a container to be made, and what is to be put into it.
