@@ -24,7 +24,7 @@ func (s *Service) spec(ctx context.Context, c start) engine.Spec {
 		Runner:   engine.Runner{URL: s.RunnerURL, CA: s.RunnerCA, Token: c.token},
 		CPUs:     bound(b.config.GetResources().GetCpus(), s.CPUs, s.MaxCPUs),
 		Memory:   s.memory(b), SharedMemory: b.config.GetResources().GetShm(),
-		Say:      func(line string) { s.say(ctx, b, line) },
+		Say: func(line string) { s.say(ctx, b, line) },
 	}
 	for _, port := range b.config.GetPorts() {
 		if s.PortAllowed == nil || !s.PortAllowed(port.GetHost()) {
@@ -41,7 +41,12 @@ func sidecars(config *configv1.BuildConfig) []engine.Sidecar {
 	var all []engine.Sidecar
 	for _, name := range slices.Sorted(maps.Keys(config.GetServices())) {
 		service := config.GetServices()[name]
-		all = append(all, engine.Sidecar{Name: name, Image: service.GetImage(), Environment: service.GetEnvironment()})
+		ready := service.GetReady()
+		all = append(all, engine.Sidecar{
+			Name: name, Image: service.GetImage(), Environment: service.GetEnvironment(),
+			Command: service.GetCommand(), Entrypoint: service.GetEntrypoint(),
+			Ready: engine.Ready{Run: ready.GetRun(), Port: uint16(ready.GetPort()), Within: ready.GetWithin().AsDuration()}, //nolint:gosec // config bounds it
+		})
 	}
 	return all
 }

@@ -3,6 +3,9 @@ package scheduler
 import (
 	"slices"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -19,7 +22,10 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	config.Resources = &configv1.Resources{Shm: 2 << 30}
 	config.Services = map[string]*configv1.Sidecar{
 		"web": {Image: "nginx:1"},
-		"db":  {Image: "postgres:16", Environment: map[string]string{"POSTGRES_PASSWORD": "x"}},
+		"db": {
+			Image: "postgres:16", Environment: map[string]string{"POSTGRES_PASSWORD": "x"}, Command: []string{"-c", "fsync=off"},
+			Entrypoint: []string{"postgres"}, Ready: &configv1.Ready{Port: 5432, Run: "pg_isready", Within: durationpb.New(time.Minute)},
+		},
 	}
 	r.config.set("aaa", valid(config))
 	id := r.built(opened(1, "aaa"))
@@ -33,6 +39,11 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	if len(spec.Sidecars) != 2 || spec.Sidecars[0].Name != "db" || spec.Sidecars[0].Image != "postgres:16" ||
 		len(spec.Sidecars[0].Environment) != 1 || spec.Sidecars[1].Name != "web" {
 		t.Errorf("services %+v", spec.Sidecars)
+	}
+	db := spec.Sidecars[0]
+	if !slices.Equal(db.Command, []string{"-c", "fsync=off"}) || !slices.Equal(db.Entrypoint, []string{"postgres"}) ||
+		db.Ready != (engine.Ready{Run: "pg_isready", Port: 5432, Within: time.Minute}) {
+		t.Errorf("service db: %+v", db)
 	}
 	if got, want := r.printed(id), "forge: port 22 is not published: this server does not let builds have its port 2222 (FORGE_BUILD_PORTS)\n"; got != want {
 		t.Errorf("the log says %q, want %q", got, want)

@@ -104,7 +104,30 @@ func serviceKeys() []key[*configv1.Sidecar] {
 			s.Image = f.image(path, n)
 		}},
 		{"environment", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Environment = f.environment(path, n)
+			s.Environment = f.serviceEnvironment(path, n)
+		}},
+		{"command", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
+			s.Command = f.arguments(path, n)
+		}},
+		{"entrypoint", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
+			s.Entrypoint = f.arguments(path, n)
+		}},
+		{"ready", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
+			s.Ready = f.ready(path, n)
+		}},
+	}
+}
+
+func readyKeys() []key[*configv1.Ready] {
+	return []key[*configv1.Ready]{
+		{"run", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
+			r.Run = f.commandText(path, n)
+		}},
+		{"port", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
+			r.Port, _ = f.port(path, n)
+		}},
+		{"within", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
+			r.Within = f.patience(path, n)
 		}},
 	}
 }
@@ -144,6 +167,7 @@ func Keys() []string {
 		within("deploy.*.", names(deployJobKeys())),
 		within("push.", names(pushKeys())),
 		within("services.*.", names(serviceKeys())),
+		within("services.*.ready.", names(readyKeys())),
 		within("paths.", names(pathsKeys())),
 		within("resources.", names(resourcesKeys())),
 	)

@@ -213,20 +213,6 @@ func (f *file) push(path string, n *yaml.Node) *configv1.Push {
 	return push
 }
 
-func (f *file) services(path string, n *yaml.Node) map[string]*configv1.Sidecar {
-	entries, _ := f.entries(path, n)
-	services := make(map[string]*configv1.Sidecar, len(entries))
-	for _, e := range entries {
-		if !hostPattern.MatchString(e.name) {
-			f.complainf(e.key, "%s: %q cannot be the name of a service: it is reached by it, so small letters, digits and -", path, clip(e.name))
-		}
-		service := &configv1.Sidecar{}
-		readMapping(f, e.path, e.value, service, serviceKeys())
-		services[e.name] = service
-	}
-	return services
-}
-
 func (f *file) secrets(path string, n *yaml.Node) []string {
 	items := f.items(path, n)
 	var secrets []string

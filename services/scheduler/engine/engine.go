@@ -69,6 +69,19 @@ type Sidecar struct {
 	Name, Image string
 	// Environment is all of it: it gets no secrets, and none of our variables.
 	Environment map[string]string
+	// Command and Entrypoint stand in place of the image's, each where it is not empty.
+	Command, Entrypoint []string
+	// Ready says when it is ready.
+	Ready Ready
+}
+
+// Ready says when a sidecar is ready: when Run, a command of its shell, ends with 0;
+// else when Port takes connections; else as its image says.
+type Ready struct {
+	Run  string
+	Port uint16
+	// Within is how long that may take; 0 is the engine's default.
+	Within time.Duration
 }
 
 // Port is a TCP port of the container, and the one of the host that leads to it.

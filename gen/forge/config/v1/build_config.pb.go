@@ -985,9 +985,13 @@ func (x *Push) GetExecute() *Job {
 
 // Sidecar is a container that runs beside the build.
 type Sidecar struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
-	Environment   map[string]string      `protobuf:"bytes,2,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Image       string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	Environment map[string]string      `protobuf:"bytes,2,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Arguments in place of the image's; none: the image's.
+	Command       []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
+	Entrypoint    []string `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	Ready         *Ready   `protobuf:"bytes,5,opt,name=ready,proto3" json:"ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1036,6 +1040,92 @@ func (x *Sidecar) GetEnvironment() map[string]string {
 	return nil
 }
 
+func (x *Sidecar) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Sidecar) GetEntrypoint() []string {
+	if x != nil {
+		return x.Entrypoint
+	}
+	return nil
+}
+
+func (x *Sidecar) GetReady() *Ready {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+// Ready says when a sidecar is ready: by run or by port, of which at most one is
+// set. Without either it is as the image's health check or its ports say.
+type Ready struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A command of the shell in the sidecar, which ends with 0 once it is ready.
+	Run string `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	// A TCP port that takes connections then.
+	Port int32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// How long that may take; none means the server's default.
+	Within        *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ready) Reset() {
+	*x = Ready{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ready) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ready) ProtoMessage() {}
+
+func (x *Ready) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ready.ProtoReflect.Descriptor instead.
+func (*Ready) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Ready) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Ready) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Ready) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
 // Paths says for which changed files a build is wanted, as globs.
 type Paths struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1047,7 +1137,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1149,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1162,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -1104,7 +1194,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1206,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1219,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -1170,7 +1260,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1272,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,13 +1390,22 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04Push\x12\x1a\n" +
 	"\bbranches\x18\x01 \x03(\tR\bbranches\x12\x12\n" +
 	"\x04tags\x18\x02 \x03(\tR\x04tags\x12.\n" +
-	"\aexecute\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\aexecute\"\xac\x01\n" +
+	"\aexecute\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\aexecute\"\x94\x02\n" +
 	"\aSidecar\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12K\n" +
-	"\venvironment\x18\x02 \x03(\v2).forge.config.v1.Sidecar.EnvironmentEntryR\venvironment\x1a>\n" +
+	"\venvironment\x18\x02 \x03(\v2).forge.config.v1.Sidecar.EnvironmentEntryR\venvironment\x12\x18\n" +
+	"\acommand\x18\x03 \x03(\tR\acommand\x12\x1e\n" +
+	"\n" +
+	"entrypoint\x18\x04 \x03(\tR\n" +
+	"entrypoint\x12,\n" +
+	"\x05ready\x18\x05 \x01(\v2\x16.forge.config.v1.ReadyR\x05ready\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"9\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
+	"\x05Ready\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\tR\x03run\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\x05R\x04port\x121\n" +
+	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\"9\n" +
 	"\x05Paths\x12\x18\n" +
 	"\ainclude\x18\x01 \x03(\tR\ainclude\x12\x16\n" +
 	"\x06ignore\x18\x02 \x03(\tR\x06ignore\"I\n" +
@@ -1331,7 +1430,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*GetSchemaRequest)(nil),            // 0: forge.config.v1.GetSchemaRequest
 	(*GetSchemaResponse)(nil),           // 1: forge.config.v1.GetSchemaResponse
@@ -1348,52 +1447,55 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Port)(nil),                        // 12: forge.config.v1.Port
 	(*Push)(nil),                        // 13: forge.config.v1.Push
 	(*Sidecar)(nil),                     // 14: forge.config.v1.Sidecar
-	(*Paths)(nil),                       // 15: forge.config.v1.Paths
-	(*Resources)(nil),                   // 16: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 17: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 18: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 19: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 20: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 21: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 22: forge.event.v1.Repository
-	(*durationpb.Duration)(nil),         // 23: google.protobuf.Duration
+	(*Ready)(nil),                       // 15: forge.config.v1.Ready
+	(*Paths)(nil),                       // 16: forge.config.v1.Paths
+	(*Resources)(nil),                   // 17: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 18: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 19: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 20: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 21: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 22: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 23: forge.event.v1.Repository
+	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	21, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	22, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	9,  // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	7,  // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	22, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	23, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
 	9,  // 4: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	6,  // 5: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	7,  // 6: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	8,  // 7: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	17, // 8: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	18, // 8: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	10, // 9: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
 	10, // 10: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
 	10, // 11: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
 	10, // 12: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
-	18, // 13: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	19, // 13: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	12, // 14: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	13, // 15: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	19, // 16: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	15, // 17: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	23, // 18: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	16, // 19: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	20, // 16: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	16, // 17: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	24, // 18: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	17, // 19: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
 	11, // 20: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
 	10, // 21: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
-	20, // 22: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	14, // 23: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	4,  // 24: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	2,  // 25: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	0,  // 26: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	5,  // 27: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	3,  // 28: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	1,  // 29: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	27, // [27:30] is the sub-list for method output_type
-	24, // [24:27] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	21, // 22: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	15, // 23: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	24, // 24: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	14, // 25: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	4,  // 26: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	2,  // 27: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	0,  // 28: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	5,  // 29: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	3,  // 30: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	1,  // 31: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -1421,7 +1523,7 @@ func file_forge_config_v1_build_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

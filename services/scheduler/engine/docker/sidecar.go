@@ -2,15 +2,18 @@ package docker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -34,7 +37,8 @@ type sidecar struct {
 	engine.Sidecar
 	id       string // empty: to be made
 	creation creation
-	ports    []string // that its image exposes; asked where it has no health check
+	ports    []string // one of which answers when it is ready; none where a health check says
+	within   time.Duration
 }
 
 // sidecars says what they are to be like, their images being there then. made are
@@ -58,23 +62,39 @@ func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string
 			options.NetworkingConfig = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
 				networkName(spec.Attempt): {Aliases: []string{one.Name}},
 			}}
-			s := sidecar{Sidecar: one, id: made[one.Name], creation: creation{ContainerCreateOptions: options}}
-			if check := image.Config.Healthcheck; check != nil && len(check.Test) > 0 && check.Test[0] != "NONE" {
-				// The rest is the image's. While it starts, no check counts against it.
-				options.Config.Healthcheck = &container.HealthConfig{Interval: checkEvery, StartPeriod: e.config.ReadyWithin}
-			} else {
-				for _, port := range slices.Sorted(maps.Keys(image.Config.ExposedPorts)) {
-					if number, tcp := strings.CutSuffix(port, "/tcp"); tcp {
-						s.ports = append(s.ports, number)
-					}
-				}
-				s.creation.forgexec = len(s.ports) > 0 // which knocks at them
+			options.Config.Cmd, options.Config.Entrypoint = one.Command, one.Entrypoint
+			s := sidecar{
+				Sidecar: one, id: made[one.Name], creation: creation{ContainerCreateOptions: options},
+				within: cmp.Or(one.Ready.Within, e.config.ReadyWithin),
 			}
+			s.watch(image.Config)
 			all[i] = s
 			return nil
 		})
 	}
 	return all, pulls.Wait()
+}
+
+// watch settles how it is seen that the sidecar is ready.
+func (s *sidecar) watch(image *dockerspec.DockerOCIImageConfig) {
+	// While it starts, no check counts against it.
+	check := &container.HealthConfig{Interval: checkEvery, StartPeriod: s.within}
+	switch imageHas := image.Healthcheck != nil && len(image.Healthcheck.Test) > 0 && image.Healthcheck.Test[0] != "NONE"; {
+	case s.Ready.Run != "":
+		check.Test = []string{"CMD-SHELL", s.Ready.Run}
+	case s.Ready.Port != 0:
+		check = &container.HealthConfig{Test: []string{"NONE"}}
+		s.ports = []string{strconv.Itoa(int(s.Ready.Port))}
+	case !imageHas:
+		check = nil
+		for _, port := range slices.Sorted(maps.Keys(image.ExposedPorts)) {
+			if number, tcp := strings.CutSuffix(port, "/tcp"); tcp {
+				s.ports = append(s.ports, number)
+			}
+		}
+	}
+	s.creation.Config.Healthcheck = check
+	s.creation.forgexec = len(s.ports) > 0 // which knocks at them
 }
 
 // startSidecars returns when all are ready. Their network is there.
@@ -124,7 +144,7 @@ func (e *Engine) inspect(ctx context.Context, s sidecar) (container.InspectRespo
 // awaitReady says why a sidecar will never be ready; "" when it is.
 func (e *Engine) awaitReady(ctx context.Context, s sidecar) (why string, err error) {
 	const first, most = 20 * time.Millisecond, 500 * time.Millisecond
-	deadline := time.Now().Add(e.config.ReadyWithin)
+	deadline := time.Now().Add(s.within)
 	knocking := ""
 	for pause := first; ; pause = min(2*pause, most) {
 		seen, err := e.inspect(ctx, s)
@@ -158,9 +178,9 @@ func (e *Engine) awaitReady(ctx context.Context, s sidecar) (why string, err err
 		}
 		if time.Now().After(deadline) {
 			if state.Health != nil {
-				return fmt.Sprintf("was not healthy within %v", e.config.ReadyWithin), nil
+				return fmt.Sprintf("was not healthy within %v", s.within), nil
 			}
-			return fmt.Sprintf("did not listen at port %s within %v", strings.Join(s.ports, " or "), e.config.ReadyWithin), nil
+			return fmt.Sprintf("did not listen at port %s within %v", strings.Join(s.ports, " or "), s.within), nil
 		}
 		wait := time.NewTimer(pause)
 		select {

@@ -61,6 +61,53 @@ func TestServicesAreReadyAndReachedByName(t *testing.T) {
 	}
 }
 
+func TestServicesRunAndAreReadyAsTheFileSays(t *testing.T) {
+	r := newRig(t, docker.Config{})
+	spec := r.spec(r.image(t))
+	fails := r.image(t, "EXPOSE 7000", "HEALTHCHECK --interval=1s CMD false", `ENTRYPOINT ["false"]`, `CMD ["of the image"]`)
+	spec.Sidecars = []engine.Sidecar{
+		{
+			Name: "store", Image: fails, Entrypoint: []string{"sh", "-c"},
+			Command: []string{"sleep 1; exec nc -ll -p 9000 -e echo hello"}, Ready: engine.Ready{Port: 9000},
+		},
+		{
+			Name: "cache", Image: fails, Entrypoint: []string{"sh", "-c", `echo "$0 $1" >/tmp/arguments; sleep 1; touch /tmp/ready; sleep 1000`},
+			Command: []string{"--requirepass", "a b"}, Ready: engine.Ready{Run: "test -f /tmp/ready && test $(id -u) = 0", Within: time.Minute},
+		},
+		{
+			Name: "plain", Image: r.image(t, `ENTRYPOINT ["sleep"]`, `CMD ["0"]`), Command: []string{"1000"},
+			Environment: map[string]string{"discovery.type": "single node", "1": "one"}, // no shell would pass them on
+		},
+	}
+	name := r.start(t, spec)
+	if out, code := r.run(t, name, "nc store 9000"); code != 0 || out != "hello\n" {
+		t.Errorf("store: exit %d, %q", code, out)
+	}
+	for _, c := range [][3]string{
+		{"cache", "cat /tmp/arguments; ls /tmp/ready", "--requirepass a b\n/tmp/ready\n"},
+		{"plain", `tr '\0' '\n' </proc/1/environ | grep -E '^(discovery.type|1)=' | sort`, "1=one\ndiscovery.type=single node\n"},
+	} {
+		if out, code := r.run(t, name+"-"+c[0], c[1]); code != 0 || out != c[2] {
+			t.Errorf("%s: %s: exit %d, %q, want %q", c[0], c[1], code, out, c[2])
+		}
+	}
+}
+
+func TestServiceIsWaitedForAsLongAsTheFileSays(t *testing.T) {
+	r := newRig(t, docker.Config{})
+	image := r.image(t, `CMD ["sleep", "1000"]`)
+	for want, ready := range map[string]engine.Ready{
+		"did not listen at port 9000 within 1s": {Port: 9000, Within: time.Second},
+		"was not healthy within 1s":             {Run: "false", Within: time.Second},
+	} {
+		spec := r.spec(image)
+		spec.Sidecars = []engine.Sidecar{{Name: "db", Image: image, Ready: ready}}
+		if err := r.Start(t.Context(), spec); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: got %v, want %q", ready, err, want)
+		}
+	}
+}
+
 func TestServiceThatDoesNotGetReadyErrorsTheBuild(t *testing.T) {
 	r := newRig(t, docker.Config{ReadyWithin: 3 * time.Second})
 	for _, c := range []struct {
