@@ -138,6 +138,14 @@ func hostile() map[string]string {
 		fmt.Fprintf(&bomb, "  B%d: &a%d [%s]\n", i, i+1, strings.Repeat(fmt.Sprintf("*a%d,", i), 5))
 	}
 	files["bomb"] = bomb.String()
+	var merges, chain strings.Builder
+	merges.WriteString("x-0: &a0 {A: a}\n")
+	chain.WriteString("x-0: &a0 {A: a}\nservices:\n")
+	for i := range 500 {
+		fmt.Fprintf(&merges, "x-%d: &a%d {B%d: b, <<: [%s]}\n", i+1, i+1, i, strings.Repeat(fmt.Sprintf("*a%d,", i), 5))
+		fmt.Fprintf(&chain, "  s%d: {image: x, environment: &a%d {B%d: b, <<: *a%d}}\n", i, i+1, i, i)
+	}
+	files["merges"], files["chain of merges"] = merges.String()+"environment: *a500\n", chain.String()
 	return files
 }
 

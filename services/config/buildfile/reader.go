@@ -80,37 +80,6 @@ func names[T any](keys []key[T]) []string {
 	return all
 }
 
-type entry struct {
-	name, path string
-	key, value *yaml.Node
-}
-
-// entries are those of a mapping, each name once.
-func (f *file) entries(path string, n *yaml.Node) ([]entry, bool) {
-	n, ok := f.expect(path, n, yaml.MappingNode, "keys with values")
-	if !ok {
-		return nil, false
-	}
-	var entries []entry
-	lines := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, value := f.resolve(n.Content[i]), n.Content[i+1]
-		switch {
-		case k == nil:
-		case k.Kind != yaml.ScalarNode:
-			f.complainf(k, "a key must be text, not %s", describe(k))
-		case k.ShortTag() == "!!merge":
-			f.complainf(k, "merge keys (<<) are not read: write the entries out, or use an alias for the whole value")
-		case lines[k.Value] > 0:
-			f.complainf(k, "duplicate key %q, first on line %d", clip(k.Value), lines[k.Value])
-		default:
-			lines[k.Value] = k.Line
-			entries = append(entries, entry{name: k.Value, path: join(path, clip(k.Value)), key: k, value: value})
-		}
-	}
-	return entries, true
-}
-
 // items are those of a list; a single value is a list of one.
 func (f *file) items(path string, n *yaml.Node) []*yaml.Node {
 	n = f.resolve(n)

@@ -20,7 +20,7 @@ func beyondSchema() map[string]string {
 		exact  = "a pattern for it would be longer than its use"
 	)
 	return map[string]string{
-		"alias_bomb": syntax, "merge": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
+		"alias_bomb": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
 		"ports_hex":   "a number like another",
 		"command_nul": exact, "environment_nul": exact, "image_upper": exact, "push_glob": exact, "timeout_huge": exact, "timeout_zero": exact,
 		"services_ready_long": exact,
