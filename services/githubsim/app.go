@@ -104,7 +104,7 @@ func (s *Sim) createToken(c *call) *response {
 	if refusal := c.decode(&want); refusal != nil {
 		return refusal
 	}
-	g := &grant{installation: i, permissions: maps.Clone(s.config.Permissions), expires: s.now().Add(s.config.TokenLife)}
+	g := &grant{installation: i, permissions: maps.Clone(s.config.Permissions), made: s.now(), expires: s.now().Add(s.config.TokenLife)}
 	if len(want.Permissions) > 0 {
 		g.permissions = map[string]string{"metadata": "read"} // always comes along
 		for permission, level := range want.Permissions {

@@ -43,6 +43,7 @@ type grant struct {
 	installation *installation
 	permissions  map[string]string
 	repositories []*repository // nil: all of the installation's
+	made         time.Time
 	expires      time.Time
 }
 
@@ -150,6 +151,9 @@ func (s *Sim) admit(a access, c *call) *response {
 			return forbidden
 		}
 	case !a.allowed(c.caller.grant.permissions):
+		return forbidden
+	}
+	if g := c.caller.grant; g != nil && s.now().Before(g.made.Add(s.config.TokenLag)) {
 		return forbidden
 	}
 	c.repo = r

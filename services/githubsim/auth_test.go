@@ -10,6 +10,8 @@ import (
 	"github.com/bradleyfalzon/ghinstallation/v2"
 	"github.com/golang-jwt/jwt/v4"
 	"github.com/google/go-github/v62/github"
+
+	"github.com/forge-ci/forge/services/githubsim"
 )
 
 func TestAppTokensAreVerified(t *testing.T) {
@@ -117,6 +119,16 @@ func TestTokensExpire(t *testing.T) {
 	wantError(t, err, http.StatusUnauthorized, "Bad credentials")
 	_, _, err = w.client("ghs_unknown").Repositories.Get(t.Context(), "acme", "shop")
 	wantError(t, err, http.StatusUnauthorized, "Bad credentials")
+}
+
+func TestTokenThatWasJustMadeIsNotKnownEverywhere(t *testing.T) {
+	w := newWorld(t, func(c *githubsim.Config) { c.TokenLag = 2 * time.Second })
+	shop := w.shop()
+	_, _, err := shop.Repositories.Get(t.Context(), "acme", "shop")
+	wantError(t, err, http.StatusForbidden, "Resource not accessible by integration")
+	w.clock.advance(2 * time.Second)
+	_, _, err = shop.Repositories.Get(t.Context(), "acme", "shop")
+	w.must(err)
 }
 
 func TestTokensAreNarrowed(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // A Deployment is what was told of one, with its statuses, the oldest first.
@@ -86,8 +85,10 @@ func (s *Sim) createDeployment(c *call) *response {
 		return refuse(http.StatusUnprocessableEntity, `Invalid request.`+"\n\n"+`"ref" wasn't supplied.`)
 	case at == nil:
 		return refuse(http.StatusUnprocessableEntity, "No ref found for: "+want.Ref)
-	case utf8.RuneCountInString(want.Description) > maxDescription:
-		return invalid("Deployment", "description", "custom", "description is too long (maximum is 140 characters)")
+	}
+	refusal := refuseText("Deployment", text{"environment", want.Environment, maxContext, true}, text{"description", want.Description, maxDescription, true})
+	if refusal != nil {
+		return refusal
 	}
 	if want.AutoMerge && c.repo.branch(want.Ref) != nil {
 		if merged := s.catchUp(c.repo, want.Ref); merged != nil {
@@ -193,11 +194,11 @@ func (s *Sim) createDeploymentStatus(c *call) *response {
 		return refusal
 	}
 	states := []string{"error", "failure", "inactive", "in_progress", "queued", "pending", "success"}
-	switch {
-	case !slices.Contains(states, want.State):
+	if !slices.Contains(states, want.State) {
 		return invalid("DeploymentStatus", "state", "custom", "state is not included in the list")
-	case utf8.RuneCountInString(want.Description) > maxDescription:
-		return invalid("DeploymentStatus", "description", "custom", "description is too long (maximum is 140 characters)")
+	}
+	if refusal := refuseText("DeploymentStatus", text{"description", want.Description, maxDescription, true}); refusal != nil {
+		return refusal
 	}
 	for name, address := range map[string]string{"log_url": want.LogURL, "environment_url": want.EnvironmentURL} {
 		if address != "" && !strings.HasPrefix(address, "http://") && !strings.HasPrefix(address, "https://") {

@@ -109,17 +109,20 @@ func TestDeploymentsAreRefused(t *testing.T) {
 	d := w.deploy(w.head(), "staging")
 	shop, ctx := w.shop(), t.Context()
 	for want, request := range map[string]github.DeploymentRequest{
-		`"ref" wasn't supplied.`:  {},
-		"No ref found for: gone":  {Ref: new("gone")},
-		"description is too long": {Ref: new("main"), Description: new(strings.Repeat("x", 141))},
+		`"ref" wasn't supplied.`:                    {},
+		"No ref found for: gone":                    {Ref: new("gone")},
+		"description is too long":                   {Ref: new("main"), Description: new(strings.Repeat("x", 141))},
+		"description doesn't accept 4-byte Unicode": {Ref: new("main"), Description: new("🧪")},
+		"environment doesn't accept 4-byte Unicode": {Ref: new("main"), Environment: new("🧪")},
 	} {
 		_, _, err := shop.Repositories.CreateDeployment(ctx, "acme", "shop", &request)
 		wantError(t, err, http.StatusUnprocessableEntity, want)
 	}
 	for want, request := range map[string]github.DeploymentStatusRequest{
-		"state is not included in the list":       {State: new("done")},
-		"description is too long":                 {State: new("success"), Description: new(strings.Repeat("x", 141))},
-		"environment_url must use http(s) scheme": {State: new("success"), EnvironmentURL: new("shop.example")},
+		"state is not included in the list":         {State: new("done")},
+		"description is too long":                   {State: new("success"), Description: new(strings.Repeat("x", 141))},
+		"description doesn't accept 4-byte Unicode": {State: new("success"), Description: new("🧪")},
+		"environment_url must use http(s) scheme":   {State: new("success"), EnvironmentURL: new("shop.example")},
 	} {
 		_, _, err := shop.Repositories.CreateDeploymentStatus(ctx, "acme", "shop", d.GetID(), &request)
 		wantError(t, err, http.StatusUnprocessableEntity, want)

@@ -50,6 +50,9 @@ func (s *Sim) createPull(c *call) *response {
 	if refusal := c.decode(&want); refusal != nil {
 		return refusal
 	}
+	if refusal := refuseText("PullRequest", text{"title", want.Title, maxTitle, false}, text{"body", want.Body, maxBody, false}); refusal != nil {
+		return refusal
+	}
 	p, refusal := s.open(c.repo, PullRequest{Title: want.Title, Head: want.Head, Base: want.Base, Body: want.Body, Draft: want.Draft}, s.bot())
 	if refusal != nil {
 		return refusal

@@ -2,6 +2,7 @@ package githubsim_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/go-github/v62/github"
@@ -95,6 +96,7 @@ func TestPullRequestsAreRefused(t *testing.T) {
 	shop, ctx := w.shop(), t.Context()
 	for name, test := range map[string]struct{ title, head, base, says string }{
 		"no title":     {"", "feature", "main", "PullRequest title missing_field"},
+		"long title":   {strings.Repeat("x", 257), "feature", "main", "title is too long (maximum is 256 characters)"},
 		"unknown head": {"A change", "gone", "main", "PullRequest head invalid"},
 		"unknown base": {"A change", "feature", "gone", "PullRequest base invalid"},
 		"itself":       {"A change", "main", "main", "No commits between main and main"},

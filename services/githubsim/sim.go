@@ -22,6 +22,7 @@ type Config struct {
 	WebhookSecret string
 	URL           string         // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
 	TokenLife     time.Duration  // of an installation's token; 0: an hour, as GitHub's
+	TokenLag      time.Duration  // in which a token that was just made answers 403, as where GitHub has not copied its permissions yet; 0: none
 	Limits        Limits         // zero: calls are counted and never refused
 	Misbehaviours []Misbehaviour // from the start on; see Misbehave
 	Seed          uint64         // of the chance in misbehaviours

@@ -7,14 +7,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
-// GitHub's bounds on statuses.
-const (
-	maxDescription = 140  // characters
-	maxStatuses    = 1000 // of one context at one commit
-)
+// maxStatuses is how many statuses GitHub keeps of one context at one commit.
+const maxStatuses = 1000
 
 // A Status is one that was told about a commit.
 type Status struct {
@@ -79,12 +75,14 @@ func (s *Sim) createStatus(c *call) *response {
 	switch {
 	case !slices.Contains([]string{"error", "failure", "pending", "success"}, want.State):
 		return invalid("Status", "state", "custom", "state is not included in the list")
-	case utf8.RuneCountInString(want.Description) > maxDescription:
-		return invalid("Status", "description", "custom", "description is too long (maximum is 140 characters)")
 	case want.TargetURL != "" && !strings.HasPrefix(want.TargetURL, "http://") && !strings.HasPrefix(want.TargetURL, "https://"):
 		return invalid("Status", "target_url", "custom", "target_url must use http(s) scheme")
 	case same >= maxStatuses:
 		return invalid("Status", "", "custom", "This SHA and context has reached the maximum number of statuses.")
+	}
+	refusal := refuseText("Status", text{"context", context, maxContext, true}, text{"description", want.Description, maxDescription, true})
+	if refusal != nil {
+		return refusal
 	}
 	st := &Status{
 		ID: s.id(), State: want.State, Context: context, Description: want.Description, TargetURL: want.TargetURL,

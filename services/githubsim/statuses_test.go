@@ -75,6 +75,9 @@ func TestStatusesAreRefused(t *testing.T) {
 		"unknown state":  {head, github.RepoStatus{State: new("passed")}, "Status state custom state is not included in the list"},
 		"no state":       {head, github.RepoStatus{}, "state is not included in the list"},
 		"long":           {head, github.RepoStatus{State: new("success"), Description: new(strings.Repeat("x", 141))}, "description is too long (maximum is 140 characters)"},
+		"emoji":          {head, github.RepoStatus{State: new("success"), Description: new("🧪 unit tests")}, "Status description custom description doesn't accept 4-byte Unicode"},
+		"emoji, context": {head, github.RepoStatus{State: new("success"), Context: new("forge/🧪")}, "context doesn't accept 4-byte Unicode"},
+		"long context":   {head, github.RepoStatus{State: new("success"), Context: new(strings.Repeat("x", 256))}, "context is too long (maximum is 255 characters)"},
 		"no web address": {head, github.RepoStatus{State: new("success"), TargetURL: new("ftp://forge")}, "target_url must use http(s) scheme"},
 		"unknown commit": {strings.Repeat("a", 40), github.RepoStatus{State: new("success")}, "No commit found for SHA: aaaa"},
 	} {
