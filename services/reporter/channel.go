@@ -21,6 +21,9 @@ type channel struct {
 	// unhurried is true where the first state that is not final waits for
 	// pendingDelay as well: a build that ends within it leaves fewer traces.
 	unhurried bool
+	// basic is true where GitHub takes no character beyond U+FFFF: it answers 422,
+	// "description doesn't accept 4-byte Unicode".
+	basic bool
 	// noun names the targets of the kind in spans, "": each by its context.
 	noun string
 
@@ -40,7 +43,7 @@ type channel struct {
 func channels() []channel {
 	return []channel{
 		{
-			kind: reporterv1.Target_KIND_STATUS, view: statusColumn,
+			kind: reporterv1.Target_KIND_STATUS, view: statusColumn, basic: true,
 			publish: publishStatus, read: readStatuses, together: true,
 		},
 		{
@@ -48,7 +51,7 @@ func channels() []channel {
 			publish: publishCheck, read: oneByOne(readCheck),
 		},
 		{
-			kind: reporterv1.Target_KIND_DEPLOYMENT, view: deploymentColumn, perBuild: true, unhurried: true,
+			kind: reporterv1.Target_KIND_DEPLOYMENT, view: deploymentColumn, perBuild: true, unhurried: true, basic: true,
 			publish: publishDeployment, read: oneByOne(readDeployment),
 		},
 		{kind: reporterv1.Target_KIND_PROMOTION, publish: publishPromotion},
@@ -66,6 +69,15 @@ func channelOf(kind reporterv1.Target_Kind) channel {
 	return channel{kind: kind, publish: func(context.Context, *github.Client, target) (receipt, error) {
 		return receipt{}, fmt.Errorf("this Forge cannot tell GitHub targets of the kind %v", kind)
 	}}
+}
+
+// line is a text as GitHub takes it for a description.
+func (c channel) line(text string) string {
+	text = oneLine(text)
+	if c.basic {
+		text = basicPlane(text)
+	}
+	return cut(text, maxDescription)
 }
 
 // reportedAs is what a build is told as by each value of FORGE_REPORT.

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/google/go-github/v62/github"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -48,6 +49,13 @@ func newCheckRun(r *reporterv1.ReportRequest, desired display) checkRun {
 	return c
 }
 
+// plainReport has nothing that people or commands have written.
+func plainReport(r *reporterv1.ReportRequest) *reporterv1.ReportRequest {
+	plain := proto.CloneOf(r)
+	plain.Output, plain.Build.Message, plain.Build.Steps, plain.Build.ConfigProblems = nil, "", nil, nil
+	return plain
+}
+
 // checkName is "Forge / deploy staging" for forge/deploy-staging.
 func checkName(name string) string {
 	return "Forge / " + strings.ReplaceAll(strings.TrimPrefix(name, "forge/"), "-", " ")
@@ -82,6 +90,9 @@ func publishCheck(ctx context.Context, client *github.Client, t target) (receipt
 	report, err := t.storedReport()
 	if err != nil {
 		return receipt{}, err
+	}
+	if t.plain {
+		report = plainReport(report)
 	}
 	want, there := newCheckRun(report, t.desired), &github.CheckRun{ID: &t.githubID}
 	path := fmt.Sprintf("repos/%s/%s/check-runs", t.repository.GetOwner(), t.repository.GetName())
@@ -175,6 +186,9 @@ func markdown(text string, most int) string {
 
 // readCheck reads what a check run shows.
 func readCheck(ctx context.Context, client *github.Client, t target) (display, *github.Response, error) {
+	if t.githubID == 0 {
+		return display{}, nil, nil
+	}
 	run, resp, err := client.Checks.GetCheckRun(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID)
 	return displayOfRun(run), resp, err
 }

@@ -52,8 +52,12 @@ func publishComment(ctx context.Context, client *github.Client, t target) (recei
 			return receipt{githubID: id}, err
 		}
 	}
+	text := asked.GetText()
+	if t.plain {
+		text = "GitHub refused the text of this answer."
+	}
 	said, _, err := client.Issues.CreateComment(ctx, owner, name, int(asked.GetPullRequest()), &github.IssueComment{
-		Body: new(asked.GetText() + "\n\n" + mark),
+		Body: new(text + "\n\n" + mark),
 	})
 	return receipt{githubID: said.GetID()}, err
 }

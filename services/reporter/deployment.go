@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-github/v62/github"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 func deploymentColumn(v view) string { return v.deployment }
@@ -44,7 +45,7 @@ func publishDeployment(ctx context.Context, client *github.Client, t target) (re
 	if id == 0 {
 		made, _, err := client.Repositories.CreateDeployment(ctx, owner, name, &github.DeploymentRequest{
 			Ref: &t.sha, Environment: &to, ProductionEnvironment: new(to == production),
-			Description: new(cut(oneLine(b.GetTitle()), maxDescription)),
+			Description: new(t.title(b)),
 			// GitHub would merge the default branch into the one that is deployed, and
 			// wait for statuses of which the deploy's own is one.
 			AutoMerge: new(false), RequiredContexts: &[]string{},
@@ -56,11 +57,19 @@ func publishDeployment(ctx context.Context, client *github.Client, t target) (re
 		id = made.GetID()
 	}
 	request := &github.DeploymentStatusRequest{State: &t.desired.state, Description: &t.desired.description, LogURL: &t.desired.url}
-	if address := b.GetEnvironmentUrl(); address != "" {
+	if address := b.GetEnvironmentUrl(); address != "" && !t.plain {
 		request.EnvironmentURL = &address
 	}
 	_, _, err = client.Repositories.CreateDeploymentStatus(ctx, owner, name, id, request)
 	return receipt{githubID: id}, err
+}
+
+// title says what is deployed.
+func (t *target) title(b *schedulerv1.Build) string {
+	if t.plain {
+		return ""
+	}
+	return channelOf(t.kind).line(b.GetTitle())
 }
 
 // findDeployment is the one that an earlier attempt made; 0 where it made none.
@@ -78,8 +87,11 @@ func findDeployment(ctx context.Context, client *github.Client, t target) (int64
 
 // readDeployment reads the newest status of a deployment.
 func readDeployment(ctx context.Context, client *github.Client, t target) (display, *github.Response, error) {
-	if t.githubID == 0 { // it was never made, and need not be
+	switch {
+	case t.githubID == 0 && t.desired.state == stateInactive: // it was never made, and need not be
 		return t.desired, nil, nil
+	case t.githubID == 0:
+		return display{}, nil, nil
 	}
 	newest, resp, err := client.Repositories.ListDeploymentStatuses(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID,
 		&github.ListOptions{PerPage: 1})

@@ -2,8 +2,12 @@ package reporter
 
 import (
 	"errors"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/google/go-github/v62/github"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -44,6 +48,30 @@ func (f failure) fault() error {
 		kind = fault.Conflict
 	}
 	return fault.New(kind, f.text)
+}
+
+// refusesText reports whether GitHub may have refused a call for its wording.
+// GitHub does not say so in one way, so it is each refusal of a request's content
+// but those that are known to have another cause.
+func refusesText(err error) bool {
+	said, refused := refusal(err)
+	return refused && !slices.ContainsFunc([]string{"No commit found", "No ref found", "maximum number of statuses"}, func(other string) bool {
+		return strings.Contains(said, other)
+	})
+}
+
+// refusal is why GitHub finds the content of a request invalid.
+// https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed
+func refusal(err error) (said string, refused bool) {
+	response, ok := errors.AsType[*github.ErrorResponse](err)
+	if !ok || response.Response.StatusCode != http.StatusUnprocessableEntity && response.Response.StatusCode != http.StatusBadRequest {
+		return "", false
+	}
+	all := []string{response.Message}
+	for _, detail := range response.Errors {
+		all = append(all, detail.Message, detail.Field+" "+detail.Code)
+	}
+	return strings.Join(all, "\n"), true
 }
 
 // cachedTokenError is a refusal of a token that was there before the attempt. It

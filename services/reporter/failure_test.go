@@ -101,32 +101,32 @@ var failures = []struct {
 	// Renew the token, once; then somebody has to mend the App's credentials.
 	{"twice 401", 401, nil, `{"message":"Bad credentials"}`, failing, time.Second, 2, "GitHub did not %s: it does not accept the credentials (Bad credentials)"},
 
-	// A person has to act.
+	// A person has to act; until then it is tried ever more rarely.
 	{
 		"permission", 403,
 		[]string{"X-Accepted-Github-Permissions", "checks=write; statuses=write"},
-		`{"message":"Resource not accessible by integration"}`, kept, 0, 1,
+		`{"message":"Resource not accessible by integration"}`, failing, firstRefusedPause, 1,
 		"GitHub did not %s: the App lacks the permission checks=write or statuses=write; grant it in the App's settings and have the account accept it (Resource not accessible by integration)",
 	},
 	{
 		"suspended", 403, nil, `{"message":"This installation has been suspended"}`, paused, time.Second, 1,
 		"GitHub did not %s: the App's installation is suspended; an owner of the account can resume it (This installation has been suspended)",
 	},
-	{"archived", 403, nil, `{"message":"Repository was archived so is read-only."}`, kept, 0, 1, "GitHub did not %s: Repository was archived so is read-only."},
-	{"not this address", 403, nil, `{"message":"Although you appear to have the correct authorization credentials, the octo organization has an IP allow list enabled"}`, kept, 0, 1, "IP allow list"},
+	{"archived", 403, nil, `{"message":"Repository was archived so is read-only."}`, failing, firstRefusedPause, 1, "GitHub did not %s: Repository was archived so is read-only."},
+	{"not this address", 403, nil, `{"message":"Although you appear to have the correct authorization credentials, the octo organization has an IP allow list enabled"}`, failing, firstRefusedPause, 1, "IP allow list"},
 
-	// Final, until another report comes or a person asks.
-	{"gone", 404, nil, `{"message":"Not Found"}`, kept, 0, 1, "GitHub did not %s: Not Found"},
-	{"gone for good", 410, nil, `{"message":"Issues are disabled for this repo"}`, kept, 0, 1, "GitHub did not %s: Issues are disabled for this repo"},
-	{"blocked by law", 451, nil, `{"message":"Repository access blocked"}`, kept, 0, 1, "GitHub did not %s: Repository access blocked"},
-	{"conflict", 409, nil, `{"message":"Conflict"}`, kept, 0, 1, "GitHub did not %s: Conflict"},
-	{"no such commit", 422, nil, `{"message":"No commit found for SHA: 3f2a"}`, kept, 0, 1, "GitHub did not %s: No commit found for SHA: 3f2a"},
+	// Refused: tried again ever more rarely. Where it may have been the wording, plain words are tried at once.
+	{"gone", 404, nil, `{"message":"Not Found"}`, failing, firstRefusedPause, 1, "GitHub did not %s: Not Found"},
+	{"gone for good", 410, nil, `{"message":"Issues are disabled for this repo"}`, failing, firstRefusedPause, 1, "GitHub did not %s: Issues are disabled for this repo"},
+	{"blocked by law", 451, nil, `{"message":"Repository access blocked"}`, failing, firstRefusedPause, 1, "GitHub did not %s: Repository access blocked"},
+	{"conflict", 409, nil, `{"message":"Conflict"}`, failing, firstRefusedPause, 1, "GitHub did not %s: Conflict"},
+	{"no such commit", 422, nil, `{"message":"No commit found for SHA: 3f2a"}`, failing, firstRefusedPause, 1, "GitHub did not %s: No commit found for SHA: 3f2a"},
 	{
-		"too many statuses", 422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`, kept, 0, 1,
+		"too many statuses", 422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`, failing, firstRefusedPause, 1,
 		"GitHub did not %s: Validation Failed; This SHA and context has reached the maximum number of statuses.",
 	},
-	{"field", 422, nil, `{"message":"Validation Failed","errors":[{"resource":"Deployment","field":"environment","code":"missing_field"}]}`, kept, 0, 1, "GitHub did not %s: Validation Failed; environment missing field"},
-	{"bad request", 400, nil, `{"message":"Problems parsing JSON"}`, kept, 0, 1, "GitHub did not %s: Problems parsing JSON"},
+	{"field", 422, nil, `{"message":"Validation Failed","errors":[{"resource":"Deployment","field":"environment","code":"missing_field"}]}`, failing, firstRefusedPause, 2, "GitHub did not %s: Validation Failed; environment missing field"},
+	{"bad request", 400, nil, `{"message":"Problems parsing JSON"}`, failing, firstRefusedPause, 2, "GitHub did not %s: Problems parsing JSON"},
 }
 
 func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
@@ -166,7 +166,7 @@ func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
 				if next < c.pause || next > c.pause+2*time.Second {
 					t.Errorf("next try in %v, want %v", next, c.pause)
 				}
-				if c.pause > time.Second { // GitHub named it, and it is the installation's
+				if c.pause > time.Second && c.pause != firstRefusedPause { // GitHub named it, and it is the installation's
 					if enters, again := s.limiter.acquire(w.installation, false); enters || again.Sub(w.clock.Now()).Round(time.Second) != next.Round(time.Second) {
 						t.Errorf("another call of the installation may begin in %v, want %v", again.Sub(w.clock.Now()), next)
 					}
@@ -174,10 +174,6 @@ func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
 
 				// Once it is over it is told, and once.
 				w.onTheWay(nil)
-				if c.class == kept {
-					_, err := s.RetryTarget(t.Context(), &reporterv1.RetryTargetRequest{TargetId: got.GetId()})
-					w.must(err)
-				}
 				w.clock.Advance(next + time.Millisecond) // which the database does not keep
 				s.wake()
 				if got = w.becomes(s, kind, told); got.GetError() != "" || got.GetAttempts() != 0 {
@@ -236,7 +232,7 @@ func TestNameOfARepositorySuspendsNothing(t *testing.T) {
 	b := like(w.build(good), good)
 	b.Repository = &eventv1.Repository{Id: w.repository.GetId() + 1, Owner: "octo", Name: "suspended-lamps"}
 	w.report(s, 1, b)
-	if got := w.reaches(s, kept); !strings.Contains(got.GetError(), "lacks the permission statuses=write") {
+	if got := w.reaches(s, failing); !strings.Contains(got.GetError(), "lacks the permission statuses=write") {
 		t.Errorf("shows %q", got.GetError())
 	}
 }

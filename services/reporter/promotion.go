@@ -2,7 +2,6 @@ package reporter
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -36,13 +35,13 @@ func publishPromotion(ctx context.Context, client *github.Client, t target) (rec
 		return receipt{}, err
 	}
 	opened, _, err := client.PullRequests.Create(ctx, owner, name, &github.NewPullRequest{
-		Title: new("Promote " + t.head + " to " + t.base),
+		Title: new(cut("Promote "+t.head+" to "+t.base, maxTitle)),
 		Head:  &t.head, Base: &t.base, Body: new(promotionBody(t, carried)),
 	})
 	if err == nil {
 		return receipt{pullRequest: number(opened), note: "opened"}, nil
 	}
-	switch why := refusal(err); {
+	switch why, _ := refusal(err); {
 	case strings.Contains(why, "already exists"):
 		if found, err = findPromotion(ctx, client, t); err == nil && found == (receipt{}) {
 			err = fault.New(fault.Unavailable, "GitHub says that the pull request exists already, and does not list it yet")
@@ -83,6 +82,7 @@ func missingBranch(ctx context.Context, client *github.Client, t target) (receip
 }
 
 const (
+	maxTitle       = 256 // characters of a pull request's title
 	largestCompare = 250 // commits that GitHub shows at once
 	largestList    = 100 // of anything else
 	mostPages      = 5   // of pull requests that are looked through
@@ -124,6 +124,9 @@ func carriedBy(ctx context.Context, client *github.Client, t target, commits []*
 func promotionBody(t target, carried []*github.PullRequest) string {
 	var body strings.Builder
 	fmt.Fprintf(&body, "`%s` is at %s, which is ready for `%s`: %s\n\nMerging this deploys it.\n", t.head, t.sha, t.base, t.desired.url)
+	if t.plain {
+		carried = nil
+	}
 	for i, p := range carried {
 		if i == 0 {
 			body.WriteString("\nIt carries:\n\n")
@@ -135,20 +138,6 @@ func promotionBody(t target, carried []*github.PullRequest) string {
 		fmt.Fprintf(&body, "- #%d %s\n", p.GetNumber(), markdown(p.GetTitle(), maxDescription))
 	}
 	return body.String()
-}
-
-// refusal is why GitHub finds a request invalid; "" for any other error.
-// https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed
-func refusal(err error) string {
-	refused, ok := errors.AsType[*github.ErrorResponse](err)
-	if !ok || refused.Response.StatusCode != http.StatusUnprocessableEntity {
-		return ""
-	}
-	said := []string{refused.Message}
-	for _, detail := range refused.Errors {
-		said = append(said, detail.Message, detail.Field+" "+detail.Code)
-	}
-	return strings.Join(said, "\n")
 }
 
 // Promote stores that a pull request is to be open.

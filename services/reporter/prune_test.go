@@ -72,7 +72,7 @@ func TestKeptTargetIsTriedWhenAPersonAsks(t *testing.T) {
 	s := w.reporter(sqlite(t))
 	w.sim.Misbehave(githubsim.Misbehaviour{Status: 404, Times: 1})
 	stop := w.background(s.Run)
-	w.report(s, 1, like(w.build(good), good))
+	w.report(s, 1, w.build(queued))
 	id := w.reaches(s, kept).GetId()
 	stop()
 	resp, err := s.RetryTarget(t.Context(), &reporterv1.RetryTargetRequest{TargetId: id})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/go-github/v62/github"
@@ -131,11 +132,34 @@ func (s *Service) attempt(ctx context.Context, calls *callRecorder, claimed targ
 		return newest, receipt{}, err
 	}
 	made, err := channelOf(newest.kind).publish(ctx, client, newest)
+	tried := newest
+	if refusesText(err) {
+		tried, made, err = s.attemptPlainly(ctx, client, newest, made, err)
+	}
 	if err != nil && tokens.cached && classify(err).state != reporterv1.Target_STATE_FAILING {
 		s.tokens.drop(newest.installationID, newest.repository.GetId())
 		err = &cachedTokenError{err}
 	}
-	return newest, made, err
+	return tried, made, err
+}
+
+// attemptPlainly tells GitHub a target in words of ours alone, after it refused
+// the target with those of other people: no state is lost to its wording.
+func (s *Service) attemptPlainly(ctx context.Context, client *github.Client, t target, made receipt, refused error) (target, receipt, error) {
+	plain := t
+	plain.plain, plain.githubID = true, cmp.Or(made.githubID, t.githubID)
+	plain.desired.description = capital(strings.ReplaceAll(t.desired.state, "_", " ")) + "; GitHub refused the text"
+	plainly, err := channelOf(t.kind).publish(ctx, client, plain)
+	switch {
+	case refusesText(err): // so it was not the text
+		return t, plainly, refused
+	case err != nil:
+		return t, plainly, err
+	}
+	s.deps.Log.WarnContext(ctx, "GitHub refused a text; it was told the state in plain words",
+		"target", t.id, "text", t.desired.description, "error", refused)
+	plainly.note = cmp.Or(plainly.note, plain.desired.description)
+	return plain, plainly, nil
 }
 
 // recorder records the calls of one attempt.

@@ -108,14 +108,14 @@ func TestTroubleOnTheWayEndsWithTheNextTryOrTheNextReport(t *testing.T) {
 		way   func(http.ResponseWriter, *http.Request) bool
 		mint  error
 		state reporterv1.Target_State
-		pause time.Duration // 0: none
+		pause time.Duration
 		says  string
 	}{
 		"bad gateway":        {way: responding(502, nil, ""), state: failing, pause: time.Second, says: "502 Bad Gateway"},
-		"too many statuses":  {way: responding(422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`), state: kept, says: "maximum number of statuses"},
+		"too many statuses":  {way: responding(422, nil, `{"message":"Validation Failed","errors":[{"resource":"Status","code":"custom","message":"This SHA and context has reached the maximum number of statuses."}]}`), state: failing, pause: firstRefusedPause, says: "maximum number of statuses"},
 		"no token for now":   {mint: fault.New(fault.Unavailable, "GitHub could not be asked"), state: failing, pause: time.Second, says: "GitHub could not be asked"},
 		"config is broken":   {mint: fault.New(fault.Internal, "oops"), state: failing, pause: time.Second, says: "internal error"},
-		"not installed":      {mint: fault.New(fault.NotFound, "the GitHub App is not installed on octo/shop"), state: kept, says: "not installed on octo/shop"},
+		"not installed":      {mint: fault.New(fault.NotFound, "the GitHub App is not installed on octo/shop"), state: failing, pause: firstRefusedPause, says: "not installed on octo/shop"},
 		"token of suspended": {mint: fault.New(fault.Conflict, "installation of octo is suspended"), state: paused, pause: time.Second, says: "suspended"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,16 +132,17 @@ func TestTroubleOnTheWayEndsWithTheNextTryOrTheNextReport(t *testing.T) {
 			if !strings.Contains(got.GetError(), c.says) {
 				t.Errorf("error is %q, want something with %q", got.GetError(), c.says)
 			}
-			if next := got.GetNextTryTime(); c.pause == 0 && next != nil || c.pause > 0 && next.AsTime() != w.clock.Now().Add(c.pause) {
+			if next := got.GetNextTryTime(); next.AsTime() != w.clock.Now().Add(c.pause) {
 				t.Errorf("next try at %v, want %v after %v", next.AsTime(), c.pause, w.clock.Now())
 			}
 			// Once the trouble is over, the next try or the next report gets through.
 			w.onTheWay(nil)
 			w.minting(mint)
-			if c.pause == 0 {
+			if c.pause == firstRefusedPause { // news end it
 				w.report(s, 2, like(w.build(good), good))
+			} else {
+				w.clock.Advance(c.pause)
 			}
-			w.clock.Advance(c.pause)
 			s.wake()
 			if got := w.reaches(s, told); got.GetError() != "" || got.GetAttempts() != 0 {
 				t.Errorf("told, and still %v", got)
@@ -231,7 +232,7 @@ func TestTransferredRepositoryIsFollowedToItsNewInstallation(t *testing.T) {
 	w.report(s, 2, like(w.build(good), good))
 	kittest.Eventually(t, patience, func() error {
 		w.tick(s)
-		if got := w.target(s); got.GetState() != kept {
+		if got := w.target(s); got.GetState() != failing {
 			return fmt.Errorf("target is %v", got)
 		}
 		return nil

@@ -21,18 +21,18 @@ type store struct{ db *sqldb.DB }
 
 const targetColumns = `id, kind, repository_id, owner, name, installation_id, sha, context, head, base, build_id, traceparent,
 	version, want_state, want_description, want_url, told_version, told_state, told_description, told_url, told, pull_request,
-	state, due, lease, attempts, error, updated, payload, github_id, begun, since, verify, verified`
+	state, due, lease, attempts, error, updated, payload, github_id, begun, since, verify, verified, refused`
 
 func scanTarget(scan func(...any) error) (target, error) {
 	t := target{repository: &eventv1.Repository{}}
-	var published, dueAt, lease, updated, since, verify, verified int64
+	var published, dueAt, lease, updated, since, verify, verified, refused int64
 	err := scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
 		&t.head, &t.base, &t.buildID, &t.traceparent,
 		&t.version, &t.desired.state, &t.desired.description, &t.desired.url,
 		&t.publishedVersion, &t.published.state, &t.published.description, &t.published.url, &published, &t.pullRequest,
-		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated, &t.payload, &t.githubID, &t.begun, &since, &verify, &verified)
+		&t.state, &dueAt, &lease, &t.attempts, &t.err, &updated, &t.payload, &t.githubID, &t.begun, &since, &verify, &verified, &refused)
 	t.publishedAt, t.due, t.lease, t.updated = sqldb.Time(published), sqldb.Time(dueAt), sqldb.Time(lease), sqldb.Time(updated)
-	t.unpublishedSince, t.verifyAt, t.verifiedAt = sqldb.Time(since), sqldb.Time(verify), sqldb.Time(verified)
+	t.unpublishedSince, t.verifyAt, t.verifiedAt, t.refusedSince = sqldb.Time(since), sqldb.Time(verify), sqldb.Time(verified), sqldb.Time(refused)
 	return t, err
 }
 
@@ -83,7 +83,7 @@ func (s *store) locked() string {
 }
 
 const saveTarget = `INSERT INTO targets (` + targetColumns + `, unfinished)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)
 	ON CONFLICT (id) DO UPDATE SET
 		owner = excluded.owner, name = excluded.name, installation_id = excluded.installation_id, sha = excluded.sha,
 		context = excluded.context, head = excluded.head, base = excluded.base, build_id = excluded.build_id,
@@ -93,7 +93,7 @@ const saveTarget = `INSERT INTO targets (` + targetColumns + `, unfinished)
 		told = excluded.told, pull_request = excluded.pull_request, state = excluded.state, due = excluded.due,
 		lease = excluded.lease, attempts = excluded.attempts, error = excluded.error, updated = excluded.updated,
 		payload = excluded.payload, github_id = excluded.github_id, begun = excluded.begun, since = excluded.since,
-		verify = excluded.verify, verified = excluded.verified, unfinished = excluded.unfinished`
+		verify = excluded.verify, verified = excluded.verified, refused = excluded.refused, unfinished = excluded.unfinished`
 
 // save stores a target, new or changed.
 func save(ctx context.Context, tx *sql.Tx, t target) error {
@@ -103,7 +103,7 @@ func save(ctx context.Context, tx *sql.Tx, t target) error {
 		t.version, t.desired.state, t.desired.description, t.desired.url,
 		t.publishedVersion, t.published.state, t.published.description, t.published.url, sqldb.Micros(t.publishedAt), t.pullRequest,
 		int32(t.state), sqldb.Micros(t.due), sqldb.Micros(t.lease), t.attempts, t.err, sqldb.Micros(t.updated),
-		t.payload, t.githubID, t.begun, sqldb.Micros(t.unpublishedSince), sqldb.Micros(t.verifyAt), sqldb.Micros(t.verifiedAt), t.desired.unfinished())
+		t.payload, t.githubID, t.begun, sqldb.Micros(t.unpublishedSince), sqldb.Micros(t.verifyAt), sqldb.Micros(t.verifiedAt), sqldb.Micros(t.refusedSince), t.desired.unfinished())
 	return err
 }
 
@@ -204,13 +204,13 @@ func (s *store) freeLeases(ctx context.Context, now time.Time) error {
 // (0: any) tried at once.
 func (s *store) resume(ctx context.Context, installationID, repositoryID int64, now time.Time, states ...reporterv1.Target_State) error {
 	where, args := in("state", states, sqldb.Micros(now), int32(reporterv1.Target_STATE_PENDING), installationID, repositoryID)
-	return s.exec(ctx, "resume targets", `UPDATE targets SET due = $1, updated = $1, state = $2, attempts = 0
+	return s.exec(ctx, "resume targets", `UPDATE targets SET due = $1, updated = $1, state = $2, attempts = 0, refused = 0
 		WHERE CAST($3 AS BIGINT) IN (0, installation_id) AND CAST($4 AS BIGINT) IN (0, repository_id) AND `+where, args...)
 }
 
 // abandon keeps all that an installation was still to be told for a person.
 func (s *store) abandon(ctx context.Context, installationID int64, why string, now time.Time) error {
-	return s.exec(ctx, "abandon targets", `UPDATE targets SET due = 0, updated = $1, state = $2, error = $3
+	return s.exec(ctx, "abandon targets", `UPDATE targets SET due = 0, verify = 0, updated = $1, state = $2, error = $3
 		WHERE installation_id = $4 AND state NOT IN ($2, $5)`,
 		sqldb.Micros(now), int32(reporterv1.Target_STATE_KEPT), why, installationID, int32(reporterv1.Target_STATE_TOLD))
 }

@@ -23,6 +23,13 @@ const (
 	// Half of mostPause is the shortest a pause can be then: at least 24 hours.
 	mostTries = 600
 
+	// What GitHub refuses may be right a little later, as where its copies of a new
+	// commit or of a permission lag behind. A final state is not given up before
+	// refusedFor; the pauses grow from firstRefusedPause to mostRefusedPause.
+	refusedFor        = 24 * time.Hour
+	firstRefusedPause = 5 * time.Second
+	mostRefusedPause  = 4 * time.Hour
+
 	// mostSuspended is the longest pause while an installation is suspended.
 	mostSuspended = time.Hour
 )
@@ -41,6 +48,7 @@ type target struct {
 
 	version int64
 	desired display // what GitHub is to show
+	plain   bool    // in words of ours alone; not stored, for one attempt
 	payload []byte  // what a check run, a deployment or an answer is made of
 
 	publishedVersion int64
@@ -50,6 +58,7 @@ type target struct {
 	begun            bool  // GitHub may have made it, known or not
 
 	unpublishedSince time.Time // zero: GitHub was told the newest
+	refusedSince     time.Time // zero: GitHub does not refuse it
 	verifyAt         time.Time // when to read back what GitHub shows; zero: never
 	verifiedAt       time.Time
 
@@ -88,8 +97,9 @@ func (t *target) schedule(now time.Time) {
 	case !t.lease.IsZero():
 	case t.desired == t.published, t.nothingToPublish():
 		t.markPublished()
-	case t.state == reporterv1.Target_STATE_FAILING, t.state == reporterv1.Target_STATE_PAUSED:
-		// News do not shorten the pause after a failure.
+	case t.state == reporterv1.Target_STATE_FAILING && t.refusedSince.IsZero(), t.state == reporterv1.Target_STATE_PAUSED:
+		// News do not shorten the pause after a failure, but GitHub may take them
+		// where it refused what was before.
 	case t.desired.unfinished() && (t.published.unfinished() || channelOf(t.kind).unhurried):
 		t.state = reporterv1.Target_STATE_PENDING
 		if t.due.IsZero() {
@@ -109,12 +119,13 @@ func (t *target) nothingToPublish() bool {
 // markPublished takes in that GitHub shows what it should.
 func (t *target) markPublished() {
 	t.state, t.publishedVersion = reporterv1.Target_STATE_TOLD, t.version
-	t.due, t.attempts, t.err, t.unpublishedSince = time.Time{}, 0, "", time.Time{}
+	t.due, t.attempts, t.err = time.Time{}, 0, ""
+	t.unpublishedSince, t.refusedSince = time.Time{}, time.Time{}
 }
 
 // retryNow has the target tried at once, as if it had never failed.
 func (t *target) retryNow(now time.Time) {
-	t.state, t.due, t.attempts = reporterv1.Target_STATE_PENDING, now, 0
+	t.state, t.due, t.attempts, t.refusedSince = reporterv1.Target_STATE_PENDING, now, 0, time.Time{}
 }
 
 // keep leaves the target to a person.
@@ -127,7 +138,7 @@ func (t *target) keep(why string) {
 func (t *target) succeed(version int64, what display, now time.Time) {
 	t.publishedVersion, t.published, t.publishedAt = version, what, now
 	t.verifyAt = t.firstVerify(now)
-	t.lease, t.due, t.attempts, t.err = time.Time{}, time.Time{}, 0, ""
+	t.lease, t.due, t.attempts, t.err, t.refusedSince = time.Time{}, time.Time{}, 0, "", time.Time{}
 	t.state = reporterv1.Target_STATE_PENDING
 	t.schedule(now)
 }
@@ -147,7 +158,7 @@ func (t *target) fail(version int64, why failure, now time.Time, random func() f
 	case why.state == reporterv1.Target_STATE_KEPT && t.version > version:
 		t.retryNow(now)
 	case why.state == reporterv1.Target_STATE_KEPT:
-		t.keep(t.err)
+		t.refuse(now, random)
 	case why.state == reporterv1.Target_STATE_PAUSED:
 		t.due = now.Add(due.Backoff(t.attempts, firstPause, mostSuspended, random))
 	case t.attempts >= mostTries:
@@ -156,6 +167,24 @@ func (t *target) fail(version int64, why failure, now time.Time, random func() f
 		t.due = now.Add(why.retryAfter)
 	default:
 		t.due = now.Add(due.Backoff(t.attempts, firstPause, mostPause, random))
+	}
+}
+
+// refuse takes in that GitHub refuses what it is told: a final state is tried
+// again for a day, ever more rarely, before it is left to a person.
+func (t *target) refuse(now time.Time, random func() float64) {
+	if t.refusedSince.IsZero() {
+		t.refusedSince, t.attempts = now, 1
+		t.verifyAt = t.firstVerify(now)
+	}
+	switch refused := now.Sub(t.refusedSince); {
+	case t.desired.unfinished():
+		t.keep(t.err)
+	case refused >= refusedFor:
+		t.keep(fmt.Sprintf("gave up after %d tries: %s", t.attempts, t.err))
+	default:
+		t.state = reporterv1.Target_STATE_FAILING
+		t.due = now.Add(min(due.Backoff(t.attempts, firstRefusedPause, mostRefusedPause, random), refusedFor-refused))
 	}
 }
 

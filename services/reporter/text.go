@@ -186,6 +186,27 @@ func cut(text string, most int) string {
 	return strings.TrimRight(string(runes[:end]), " ,;:") + "…"
 }
 
+// basicPlane has no character beyond U+FFFF: what is drawn as one with such a
+// character, as the members of a family, is replaced together.
+func basicPlane(text string) string {
+	runes := []rune(text)
+	var basic strings.Builder
+	replaced := false
+	for at, r := range runes {
+		if replaced && joined(runes, at) {
+			continue
+		}
+		if replaced = r > maxBasic; replaced {
+			r = '□'
+		}
+		basic.WriteRune(r)
+	}
+	return basic.String()
+}
+
+// maxBasic is the last character of Unicode's basic plane.
+const maxBasic = '\uffff'
+
 const zeroWidthJoiner = '\u200d'
 
 // joined reports whether a character is drawn as one with that before: an

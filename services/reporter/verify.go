@@ -13,8 +13,8 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// What was told is read back five times within verifyWithin: after five minutes,
-// and after four times as long each time. At most verifyMost calls are made per
+// What was told or refused is read back five times within verifyWithin: after five
+// minutes, and after four times as long each time. At most verifyMost calls are made per
 // round and installation: 120 of the 5,000 that GitHub grants in an hour.
 const (
 	verifyEvery  = time.Minute
@@ -34,10 +34,14 @@ func (t *target) firstVerify(now time.Time) time.Time {
 }
 
 // nextVerify is when to read back a target that is read back now. The pauses grow
-// with the time since it was told; the zero time ends them.
+// with the time since it was told or refused; the zero time ends them.
 func (t *target) nextVerify(now time.Time) time.Time {
-	next := t.publishedAt.Add(verifyGrowth * max(now.Sub(t.publishedAt), verifyFirst))
-	if next.Sub(t.publishedAt) > verifyWithin {
+	since := t.publishedAt
+	if !t.refusedSince.IsZero() {
+		since = t.refusedSince
+	}
+	next := since.Add(verifyGrowth * max(now.Sub(since), verifyFirst))
+	if next.Sub(since) > verifyWithin {
 		return time.Time{}
 	}
 	return next
@@ -66,7 +70,7 @@ func (s *Service) readBack(ctx context.Context, of target) (differs string, err 
 	defer cancel()
 	group, kind := []target{of}, channelOf(of.kind)
 	if kind.together {
-		if group, err = s.store.publishedOfCommit(ctx, of); err != nil {
+		if group, err = s.store.verifiedTogether(ctx, of); err != nil {
 			return "", err
 		}
 	}
@@ -97,23 +101,28 @@ func (s *Service) readBack(ctx context.Context, of target) (differs string, err 
 	return differs, nil
 }
 
-// verified stores that a target was read back. What GitHub shows instead of it
-// has it told again.
+// verified stores that a target was read back. Where GitHub shows something else
+// instead, it is told again. Where GitHub shows what it has refused, it was told.
 func (s *Service) verified(ctx context.Context, was target, instead string) error {
 	now := s.deps.Now()
 	err := s.store.change(ctx, was.id, was.kind, was.repository.GetId(), func(t *target) {
 		t.verifiedAt, t.verifyAt = now, t.nextVerify(now)
-		// News that came meanwhile are told anyway.
-		if instead == "" || t.version != was.version || t.state != reporterv1.Target_STATE_TOLD {
-			return
+		shown, refused := instead == "", !t.refusedSince.IsZero()
+		switch {
+		case t.version != was.version, !t.lease.IsZero(): // news are told anyway
+		case refused && shown:
+			t.succeed(t.version, t.desired, now)
+		case refused && t.state == reporterv1.Target_STATE_KEPT:
+			t.state, t.due = reporterv1.Target_STATE_PENDING, now
+		case !shown && t.state == reporterv1.Target_STATE_TOLD:
+			t.published = display{}
+			t.schedule(now)
 		}
-		t.published = display{}
-		t.schedule(now)
 	})
 	if err != nil || instead == "" {
 		return err
 	}
-	s.deps.Log.WarnContext(ctx, "GitHub shows something else than it was told; it is told again",
+	s.deps.Log.WarnContext(ctx, "GitHub shows something else than it should; it is told again",
 		"target", was.id, "sha", was.sha, "context", was.context, "shows", instead)
 	s.wake()
 	return nil
@@ -160,7 +169,7 @@ func (s *store) claimVerify(ctx context.Context, now time.Time, spare func(insta
 	var some []target
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		due, err := query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
-			WHERE verify > 0 AND verify <= $1 AND state = $2 ORDER BY verify LIMIT 100`+s.db.Dialect.SkipLocked(),
+			WHERE verify > 0 AND verify <= $1 AND (state = $2 OR refused > 0) AND lease = 0 ORDER BY verify LIMIT 100`+s.db.Dialect.SkipLocked(),
 			sqldb.Micros(now), int32(reporterv1.Target_STATE_TOLD))
 		if err != nil {
 			return err
@@ -189,11 +198,11 @@ func (s *store) claimVerify(ctx context.Context, now time.Time, spare func(insta
 	return some, nil
 }
 
-// publishedOfCommit are the targets of a commit and a kind of which GitHub was
-// told the newest.
-func (s *store) publishedOfCommit(ctx context.Context, of target) ([]target, error) {
+// verifiedTogether are the targets of a commit and a kind of which GitHub was told
+// the newest, or has refused it.
+func (s *store) verifiedTogether(ctx context.Context, of target) ([]target, error) {
 	found, err := query(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets
-		WHERE repository_id = $1 AND sha = $2 AND kind = $3 AND state = $4`,
+		WHERE repository_id = $1 AND sha = $2 AND kind = $3 AND (state = $4 OR refused > 0)`,
 		of.repository.GetId(), of.sha, int32(of.kind), int32(reporterv1.Target_STATE_TOLD))
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("targets of %s: %w", of.sha, err))

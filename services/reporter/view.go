@@ -76,8 +76,8 @@ func (d display) unfinished() bool {
 
 // displayOf is what GitHub shows of a build by one kind of report.
 func displayOf(kind reporterv1.Target_Kind, b *schedulerv1.Build) display {
-	v := viewOf(b)
-	return display{channelOf(kind).view(v), cut(oneLine(v.text(b)), maxDescription), b.GetUrl()}
+	v, c := viewOf(b), channelOf(kind)
+	return display{c.view(v), c.line(v.text(b)), b.GetUrl()}
 }
 
 // setDesired sets what GitHub is to show of a build. A check run or a deployment
