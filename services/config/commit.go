@@ -27,13 +27,14 @@ func (s *Service) CompareCommits(ctx context.Context, req *configv1.CompareCommi
 		return &configv1.CompareCommitsResponse{Relation: configv1.CompareCommitsResponse_RELATION_IDENTICAL}, nil
 	}
 	noun := fmt.Sprintf("compare %s with %s in %s", req.GetHead(), req.GetBase(), g.fullName())
+	recent := s.recent(req.GetEventTime())
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, err)
+		return nil, fmt.Errorf("%s: %w", noun, notYet(err, recent))
 	}
 	relation, err := compare(ctx, client, g, req.GetBase(), req.GetHead())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, err)
+		return nil, fmt.Errorf("%s: %w", noun, notYet(err, recent && !unrelated(err)))
 	}
 	return &configv1.CompareCommitsResponse{Relation: relation}, nil
 }
@@ -56,6 +57,10 @@ func compare(ctx context.Context, client *github.Client, g grant, base, head str
 	}
 	return relation, nil
 }
+
+// unrelated reports whether GitHub has both commits and finds that they share no
+// history.
+func unrelated(err error) bool { return strings.Contains(err.Error(), "No common ancestor") }
 
 // FindCommit implements configv1.CommitServiceServer.
 func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {

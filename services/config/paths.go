@@ -41,7 +41,8 @@ func (s *Service) outsidePaths(ctx context.Context, g grant, req *configv1.GetBu
 	if err == nil {
 		return outside, nil
 	}
-	err = fmt.Errorf("changed files of %s at %s: %w", g.fullName(), req.GetSha(), githubFault(err))
+	err = notYet(githubFault(err), s.recent(req.GetEventTime()))
+	err = fmt.Errorf("changed files of %s at %s: %w", g.fullName(), req.GetSha(), err)
 	if fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted) {
 		return false, err
 	}

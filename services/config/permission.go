@@ -17,13 +17,14 @@ func (s *Service) GetPermission(ctx context.Context, req *configv1.GetPermission
 	if req.GetLogin() == "" {
 		return nil, fault.New(fault.Invalid, "login: whose permission?")
 	}
+	recent := s.recent(req.GetEventTime())
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
-		return nil, fmt.Errorf("permission of %s: %w", req.GetLogin(), err)
+		return nil, fmt.Errorf("permission of %s: %w", req.GetLogin(), notYet(err, recent))
 	}
 	level, _, err := client.Repositories.GetPermissionLevel(ctx, g.owner, g.name, req.GetLogin())
 	if err != nil {
-		if err = githubFault(err); fault.Is(err, fault.NotFound) {
+		if err = notYet(githubFault(err), recent); fault.Is(err, fault.NotFound) {
 			return &configv1.GetPermissionResponse{Permission: configv1.GetPermissionResponse_PERMISSION_NONE}, nil
 		}
 		return nil, fmt.Errorf("permission of %s: %w", req.GetLogin(), err)

@@ -18,13 +18,14 @@ func (s *Service) GetPullRequest(ctx context.Context, req *configv1.GetPullReque
 		return nil, err
 	}
 	noun := fmt.Sprintf("read #%d of %s", req.GetNumber(), g.fullName())
+	recent := s.recent(req.GetEventTime())
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, err)
+		return nil, fmt.Errorf("%s: %w", noun, notYet(err, recent))
 	}
 	p, _, err := client.PullRequests.Get(ctx, g.owner, g.name, int(req.GetNumber()))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", noun, githubFault(err))
+		return nil, fmt.Errorf("%s: %w", noun, notYet(githubFault(err), recent))
 	}
 	return &configv1.GetPullRequestResponse{PullRequest: &eventv1.PullRequest{
 		Number: req.GetNumber(), Title: p.GetTitle(), HtmlUrl: p.GetHTMLURL(), Open: p.GetState() == "open",

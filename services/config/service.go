@@ -49,13 +49,14 @@ type Service struct {
 	configv1.UnimplementedEventServiceServer
 
 	log           *slog.Logger
+	now           func() time.Time
 	installations *installations
 	tokens        *tokens
 	clients       *clients
 	sources       *sourceCache // nil where Deps.Blobs is
 
 	configs *lru.Cache[commitKey, *configv1.GetBuildConfigResponse]
-	reading singleflight[commitKey, *configv1.GetBuildConfigResponse]
+	reading singleflight[configRead, *configv1.GetBuildConfigResponse]
 }
 
 // cachedConfigs is how many responses are cached; each is maxCachedConfig bytes at
@@ -80,7 +81,7 @@ func New(deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of build configs: %w", err)
 	}
-	s := &Service{log: deps.Log, configs: configs}
+	s := &Service{log: deps.Log, now: deps.Now, configs: configs}
 	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
 	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
 	if s.clients, err = newClients(base, s.tokens); err != nil {

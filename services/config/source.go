@@ -30,7 +30,7 @@ func (s *Service) GetSource(req *configv1.GetSourceRequest, stream grpc.ServerSt
 	}
 	source, err := s.source(stream.Context(), g, req.GetSha())
 	if err != nil {
-		return err
+		return notYet(err, s.recent(req.GetEventTime()))
 	}
 	defer source.Close() //nolint:errcheck // only read from
 	// Wrapped, the source has no WriteTo, which would choose the size of the chunks.

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // An account is an organization, a person or the App's bot.
 type account struct {
 	id    int64
 	login string
-	kind  string // Organization, User or Bot
+	kind  string    // Organization, User or Bot
+	since time.Time // when it was first heard of
 }
 
 func (a *account) email() string {
@@ -22,7 +24,7 @@ func (a *account) email() string {
 func (s *Sim) account(login, kind string) *account {
 	known := s.known(login)
 	if known == nil {
-		known = &account{id: s.id(), login: login, kind: kind}
+		known = &account{id: s.id(), login: login, kind: kind, since: s.now()}
 		s.accounts[strings.ToLower(login)] = known
 	}
 	return known

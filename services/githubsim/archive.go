@@ -13,7 +13,7 @@ import (
 
 // getTarball sends the caller on to an address that serves without a token, as GitHub does.
 func (s *Sim) getTarball(c *call) *response {
-	at := c.repo.resolve(c.PathValue("ref"))
+	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
 		return notFound()
 	}

@@ -69,7 +69,7 @@ func (r *repository) association(who *account) string {
 // getPermission knows people alone: GitHub answers 404 for bots.
 func (s *Sim) getPermission(c *call) *response {
 	who := s.known(c.PathValue("user"))
-	if who == nil || who.kind != "User" {
+	if who == nil || who.kind != "User" || s.late(who.since) {
 		return refuse(http.StatusNotFound, c.PathValue("user")+" is not a user")
 	}
 	role := c.repo.role(who)

@@ -13,7 +13,7 @@ const (
 )
 
 func (s *Sim) getCommit(c *call) *response {
-	one := c.repo.resolve(c.PathValue("ref"))
+	one := s.read(c.repo, c.PathValue("ref"))
 	if one == nil {
 		return noCommitFor(c.PathValue("ref"))
 	}
@@ -34,7 +34,7 @@ func (s *Sim) getCommit(c *call) *response {
 
 func (s *Sim) compare(c *call) *response {
 	baseName, headName, split := strings.Cut(c.PathValue("basehead"), "...")
-	base, head := c.repo.resolve(baseName), c.repo.resolve(headName)
+	base, head := s.read(c.repo, baseName), s.read(c.repo, headName)
 	if !split || base == nil || head == nil {
 		return notFound()
 	}

@@ -22,7 +22,7 @@ const (
 
 func (s *Sim) getContents(c *call) *response {
 	ref := c.URL.Query().Get("ref")
-	at := c.repo.resolve(ref)
+	at := s.read(c.repo, ref)
 	if at == nil {
 		return refuse(http.StatusNotFound, "No commit found for the ref "+ref)
 	}

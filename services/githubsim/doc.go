@@ -8,7 +8,8 @@
 // It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, before GitHub
 // did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says
 // how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run everything in
-// a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving.
+// a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
+// before the API shows what they tell.
 //
 // What it leaves out on purpose: packs and the git protocol, users' tokens, rename detection, patches in lists of changed
 // files, events that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an

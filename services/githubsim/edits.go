@@ -94,7 +94,7 @@ func (s *Sim) updatePull(c *call) *response {
 
 // listCommitPulls lists the pull requests that a commit came with, or comes with.
 func (s *Sim) listCommitPulls(c *call) *response {
-	at := c.repo.resolve(c.PathValue("ref"))
+	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))
 	}

@@ -42,6 +42,8 @@ type pull struct {
 	mergedAs   string // the merge commit, once merged
 	tested     string // what a merge would be, at refs/pull/N/merge; empty on a conflict
 	conflicts  []string
+	headBefore string // the head until headMoved; empty: it never moved
+	headMoved  time.Time
 }
 
 // An end of a pull request is a branch, and the commit it had when the pull request last looked.
@@ -225,6 +227,7 @@ func (s *Sim) synchronize(p *pull, to string, by *account) {
 	s.leaveQueue(p, by)
 	before := p.head.sha
 	p.head.sha, p.updated = to, s.now()
+	p.headBefore, p.headMoved = before, p.updated
 	p.base.sha = p.base.repo.branch(p.base.branch).sha
 	p.tested, p.conflicts = "", nil
 	s.emitPull(p, "synchronize", by, object{"before": before, "after": to})

@@ -17,7 +17,7 @@ func (s *Sim) listPulls(c *call) *response {
 		state = "open"
 	}
 	var found []*pull
-	for _, p := range c.repo.pulls {
+	for _, p := range s.readPulls(c.repo.pulls) {
 		if (state == "all" || p.state == state) &&
 			(query.Get("head") == "" || strings.EqualFold(p.head.label(), query.Get("head"))) &&
 			(query.Get("base") == "" || p.base.branch == query.Get("base")) {
@@ -35,7 +35,7 @@ func (s *Sim) listPulls(c *call) *response {
 }
 
 func (s *Sim) getPull(c *call) *response {
-	p := c.repo.pull(int(c.number("number")))
+	p := s.readPull(c.repo.pull(int(c.number("number"))))
 	if p == nil {
 		return notFound()
 	}
@@ -63,7 +63,7 @@ func (s *Sim) createPull(c *call) *response {
 }
 
 func (s *Sim) listPullFiles(c *call) *response {
-	p := c.repo.pull(int(c.number("number")))
+	p := s.readPull(c.repo.pull(int(c.number("number"))))
 	if p == nil {
 		return notFound()
 	}

@@ -85,6 +85,9 @@ func (s *Sim) listBranches(c *call) *response {
 func (s *Sim) getBranch(c *call) *response {
 	name := c.PathValue("branch")
 	tip := c.repo.branch(name)
+	if tip != nil {
+		tip = s.read(c.repo, "refs/heads/"+name)
+	}
 	if tip == nil {
 		return refuse(http.StatusNotFound, "Branch not found")
 	}
@@ -100,16 +103,20 @@ func (s *Sim) getRef(c *call) *response {
 	if c.repo.refs[ref] == "" {
 		return notFound()
 	}
-	return ok(c.links.ref(c.repo, ref))
+	at := s.read(c.repo, ref)
+	if at == nil {
+		return notFound()
+	}
+	return ok(c.links.ref(c.repo, ref, at.sha))
 }
 
 func (s *Sim) matchRefs(c *call) *response {
 	found := c.repo.refsUnder("refs/" + c.PathValue("ref"))
-	return ok(each(found, func(ref string) object { return c.links.ref(c.repo, ref) }))
+	return ok(each(found, func(ref string) object { return c.links.ref(c.repo, ref, c.repo.refs[ref]) }))
 }
 
-func (l links) ref(r *repository, ref string) object {
-	sha, api := r.refs[ref], fmt.Sprintf("%s/repos/%s/git", l, r.fullName())
+func (l links) ref(r *repository, ref, sha string) object {
+	api := fmt.Sprintf("%s/repos/%s/git", l, r.fullName())
 	return object{
 		"ref": ref, "node_id": nodeID("Ref", r.id), "url": api + "/" + ref,
 		"object": object{"type": "commit", "sha": sha, "url": api + "/commits/" + sha},

@@ -69,6 +69,7 @@ func (s *Sim) routes() []route {
 		{"GET /repos/{owner}/{repo}/branches/{branch}", reads("contents"), s.getBranch, "branches/branches#get-a-branch"},
 		{"GET /repos/{owner}/{repo}/git/ref/{ref...}", reads("contents"), s.getRef, "git/refs#get-a-reference"},
 		{"GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", reads("contents"), s.matchRefs, "git/refs#list-matching-references"},
+		{"GET /repos/{owner}/{repo}/git/trees/{sha...}", reads("contents"), s.getTree, "git/trees#get-a-tree"},
 		{"GET /repos/{owner}/{repo}/contents", reads("contents"), s.getContents, "repos/contents#get-repository-content"},
 		{"GET /repos/{owner}/{repo}/contents/{path...}", reads("contents"), s.getContents, "repos/contents#get-repository-content"},
 		{"GET /repos/{owner}/{repo}/tarball", reads("contents"), s.getTarball, "repos/contents#download-a-repository-archive-tar"},

@@ -25,6 +25,7 @@ type Config struct {
 	TokenLag      time.Duration  // in which a token that was just made answers 403, as where GitHub has not copied its permissions yet; 0: none
 	Limits        Limits         // zero: calls are counted and never refused
 	Misbehaviours []Misbehaviour // from the start on; see Misbehave
+	Lag           time.Duration  // of the API behind its webhooks; see SetLag
 	Seed          uint64         // of the chance in misbehaviours
 	Now           func() time.Time
 	Log           *slog.Logger
@@ -49,6 +50,8 @@ type Sim struct {
 	usages        map[string]*usage // by the caller's name
 	misbehaviours []*active
 	chance        *rand.Rand
+	lag           time.Duration
+	lagSince      time.Time
 	calls         []Call
 }
 
@@ -88,6 +91,7 @@ func New(config Config) *Sim {
 		tokens:       map[string]*grant{},
 		usages:       map[string]*usage{},
 		chance:       newChance(config.Seed),
+		lag:          config.Lag,
 	}
 	s.created = s.now()
 	for _, m := range config.Misbehaviours {

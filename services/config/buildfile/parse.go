@@ -18,8 +18,13 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 )
 
-// Name is the file's, at the top of the repository.
-const Name = ".forge.yml"
+// The file is at the top of the repository, under one of these names.
+const (
+	Name      = ".forge.yml"
+	OtherName = ".forge.yaml"
+	// Both says what is wrong with a commit that holds a file under each.
+	Both = "the commit holds " + Name + " and " + OtherName + ": keep one of them"
+)
 
 // What a file may be at most. maxMarks bounds the time the YAML parser takes,
 // which grows with the values it finds, of which each needs a mark.

@@ -13,6 +13,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -256,7 +257,11 @@ type GetBuildConfigRequest struct {
 	//
 	//	*GetBuildConfigRequest_PullRequest
 	//	*GetBuildConfigRequest_BaseSha
-	Change        isGetBuildConfigRequest_Change `protobuf_oneof:"change"`
+	Change isGetBuildConfigRequest_Change `protobuf_oneof:"change"`
+	// When an event told of what is asked for; absent where none did. An absence
+	// within the five minutes after it may be GitHub's API being later than its
+	// webhooks, and is UNAVAILABLE.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +340,13 @@ func (x *GetBuildConfigRequest) GetBaseSha() string {
 		}
 	}
 	return ""
+}
+
+func (x *GetBuildConfigRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
 }
 
 type isGetBuildConfigRequest_Change interface {
@@ -1320,7 +1332,7 @@ var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x12\n" +
+	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10GetSchemaRequest\"D\n" +
 	"\x11GetSchemaResponse\x12/\n" +
 	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"6\n" +
@@ -1330,7 +1342,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
 	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
-	"\aoutcome\"\xda\x01\n" +
+	"\aoutcome\"\x95\x02\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -1338,7 +1350,9 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x12#\n" +
 	"\fpull_request\x18\x04 \x01(\x05H\x00R\vpullRequest\x12\x1b\n" +
-	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseShaB\b\n" +
+	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseSha\x129\n" +
+	"\n" +
+	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTimeB\b\n" +
 	"\x06change\"\xbe\x02\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
@@ -1456,46 +1470,48 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	nil,                                 // 21: forge.config.v1.Sidecar.EnvironmentEntry
 	(*structpb.Struct)(nil),             // 22: google.protobuf.Struct
 	(*v1.Repository)(nil),               // 23: forge.event.v1.Repository
-	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 25: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	22, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	9,  // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	7,  // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	23, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	9,  // 4: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	6,  // 5: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	7,  // 6: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	8,  // 7: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	18, // 8: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	10, // 9: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
-	10, // 10: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
-	10, // 11: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
-	10, // 12: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
-	19, // 13: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	12, // 14: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	13, // 15: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	20, // 16: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	16, // 17: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	24, // 18: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	17, // 19: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	11, // 20: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	10, // 21: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
-	21, // 22: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	15, // 23: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	24, // 24: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	14, // 25: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	4,  // 26: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	2,  // 27: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	0,  // 28: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	5,  // 29: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	3,  // 30: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	1,  // 31: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	24, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	9,  // 5: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	6,  // 6: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	7,  // 7: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	8,  // 8: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	18, // 9: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	10, // 10: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
+	10, // 11: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
+	10, // 12: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
+	10, // 13: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
+	19, // 14: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	12, // 15: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	13, // 16: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	20, // 17: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	16, // 18: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	25, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	17, // 20: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	11, // 21: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	10, // 22: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
+	21, // 23: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	15, // 24: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	25, // 25: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	14, // 26: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	4,  // 27: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	2,  // 28: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	0,  // 29: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	5,  // 30: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	3,  // 31: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	1,  // 32: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	30, // [30:33] is the sub-list for method output_type
+	27, // [27:30] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -84,8 +85,12 @@ type GetPermissionRequest struct {
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64  `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
 	Login          string `protobuf:"bytes,3,opt,name=login,proto3" json:"login,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When an event told of what is asked for; absent where none did. An absence
+	// within the five minutes after it may be GitHub's API being later than its
+	// webhooks, and is UNAVAILABLE.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPermissionRequest) Reset() {
@@ -139,6 +144,13 @@ func (x *GetPermissionRequest) GetLogin() string {
 	return ""
 }
 
+func (x *GetPermissionRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
+}
+
 type GetPermissionResponse struct {
 	state         protoimpl.MessageState           `protogen:"open.v1"`
 	Permission    GetPermissionResponse_Permission `protobuf:"varint,1,opt,name=permission,proto3,enum=forge.config.v1.GetPermissionResponse_Permission" json:"permission,omitempty"`
@@ -187,13 +199,15 @@ var File_forge_config_v1_collaborator_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_collaborator_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/collaborator.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\"\x91\x01\n" +
+	"\"forge/config/v1/collaborator.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x01\n" +
 	"\x14GetPermissionRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12'\n" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x14\n" +
-	"\x05login\x18\x03 \x01(\tR\x05login\"\xea\x01\n" +
+	"\x05login\x18\x03 \x01(\tR\x05login\x129\n" +
+	"\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"\xea\x01\n" +
 	"\x15GetPermissionResponse\x12Q\n" +
 	"\n" +
 	"permission\x18\x01 \x01(\x0e21.forge.config.v1.GetPermissionResponse.PermissionR\n" +
@@ -227,17 +241,19 @@ var file_forge_config_v1_collaborator_proto_goTypes = []any{
 	(*GetPermissionRequest)(nil),          // 1: forge.config.v1.GetPermissionRequest
 	(*GetPermissionResponse)(nil),         // 2: forge.config.v1.GetPermissionResponse
 	(*v1.Repository)(nil),                 // 3: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),         // 4: google.protobuf.Timestamp
 }
 var file_forge_config_v1_collaborator_proto_depIdxs = []int32{
 	3, // 0: forge.config.v1.GetPermissionRequest.repository:type_name -> forge.event.v1.Repository
-	0, // 1: forge.config.v1.GetPermissionResponse.permission:type_name -> forge.config.v1.GetPermissionResponse.Permission
-	1, // 2: forge.config.v1.CollaboratorService.GetPermission:input_type -> forge.config.v1.GetPermissionRequest
-	2, // 3: forge.config.v1.CollaboratorService.GetPermission:output_type -> forge.config.v1.GetPermissionResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 1: forge.config.v1.GetPermissionRequest.event_time:type_name -> google.protobuf.Timestamp
+	0, // 2: forge.config.v1.GetPermissionResponse.permission:type_name -> forge.config.v1.GetPermissionResponse.Permission
+	1, // 3: forge.config.v1.CollaboratorService.GetPermission:input_type -> forge.config.v1.GetPermissionRequest
+	2, // 4: forge.config.v1.CollaboratorService.GetPermission:output_type -> forge.config.v1.GetPermissionResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_collaborator_proto_init() }

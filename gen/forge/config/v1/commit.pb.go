@@ -10,6 +10,7 @@ import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -86,8 +87,12 @@ type CompareCommitsRequest struct {
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
 	// Full shas.
-	Base          string `protobuf:"bytes,3,opt,name=base,proto3" json:"base,omitempty"`
-	Head          string `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`
+	Base string `protobuf:"bytes,3,opt,name=base,proto3" json:"base,omitempty"`
+	Head string `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`
+	// When an event told of what is asked for; absent where none did. An absence
+	// within the five minutes after it may be GitHub's API being later than its
+	// webhooks, and is UNAVAILABLE.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +153,13 @@ func (x *CompareCommitsRequest) GetHead() string {
 		return x.Head
 	}
 	return ""
+}
+
+func (x *CompareCommitsRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
 }
 
 type CompareCommitsResponse struct {
@@ -340,14 +352,16 @@ var File_forge_config_v1_commit_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_commit_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/commit.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\"\xa4\x01\n" +
+	"\x1cforge/config/v1/commit.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x01\n" +
 	"\x15CompareCommitsRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12'\n" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x12\n" +
 	"\x04base\x18\x03 \x01(\tR\x04base\x12\x12\n" +
-	"\x04head\x18\x04 \x01(\tR\x04head\"\xe4\x01\n" +
+	"\x04head\x18\x04 \x01(\tR\x04head\x129\n" +
+	"\n" +
+	"event_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"\xe4\x01\n" +
 	"\x16CompareCommitsResponse\x12L\n" +
 	"\brelation\x18\x01 \x01(\x0e20.forge.config.v1.CompareCommitsResponse.RelationR\brelation\"|\n" +
 	"\bRelation\x12\x18\n" +
@@ -396,21 +410,23 @@ var file_forge_config_v1_commit_proto_goTypes = []any{
 	(*FindCommitRequest)(nil),            // 3: forge.config.v1.FindCommitRequest
 	(*FindCommitResponse)(nil),           // 4: forge.config.v1.FindCommitResponse
 	(*v1.Repository)(nil),                // 5: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),        // 6: google.protobuf.Timestamp
 }
 var file_forge_config_v1_commit_proto_depIdxs = []int32{
 	5, // 0: forge.config.v1.CompareCommitsRequest.repository:type_name -> forge.event.v1.Repository
-	0, // 1: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
-	5, // 2: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 3: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
-	1, // 4: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
-	3, // 5: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
-	2, // 6: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
-	4, // 7: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 1: forge.config.v1.CompareCommitsRequest.event_time:type_name -> google.protobuf.Timestamp
+	0, // 2: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
+	5, // 3: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 4: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
+	1, // 5: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
+	3, // 6: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
+	2, // 7: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
+	4, // 8: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_commit_proto_init() }

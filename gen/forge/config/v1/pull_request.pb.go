@@ -29,8 +29,12 @@ type GetPullRequestRequest struct {
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
 	Number         int32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When an event told of what is asked for; absent where none did. An absence
+	// within the five minutes after it may be GitHub's API being later than its
+	// webhooks, and is UNAVAILABLE.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetPullRequestRequest) Reset() {
@@ -82,6 +86,13 @@ func (x *GetPullRequestRequest) GetNumber() int32 {
 		return x.Number
 	}
 	return 0
+}
+
+func (x *GetPullRequestRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
 }
 
 type GetPullRequestResponse struct {
@@ -261,13 +272,15 @@ var File_forge_config_v1_pull_request_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_pull_request_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/pull_request.proto\x12\x0fforge.config.v1\x1a!forge/event/v1/pull_request.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x01\n" +
+	"\"forge/config/v1/pull_request.proto\x12\x0fforge.config.v1\x1a!forge/event/v1/pull_request.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n" +
 	"\x15GetPullRequestRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12'\n" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x05R\x06number\"X\n" +
+	"\x06number\x18\x03 \x01(\x05R\x06number\x129\n" +
+	"\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"X\n" +
 	"\x16GetPullRequestResponse\x12>\n" +
 	"\fpull_request\x18\x01 \x01(\v2\x1b.forge.event.v1.PullRequestR\vpullRequest\"j\n" +
 	"\x1eListChangedPullRequestsRequest\x120\n" +
@@ -301,22 +314,23 @@ var file_forge_config_v1_pull_request_proto_goTypes = []any{
 	(*ListChangedPullRequestsRequest)(nil),  // 2: forge.config.v1.ListChangedPullRequestsRequest
 	(*ListChangedPullRequestsResponse)(nil), // 3: forge.config.v1.ListChangedPullRequestsResponse
 	(*v1.Repository)(nil),                   // 4: forge.event.v1.Repository
-	(*v1.PullRequest)(nil),                  // 5: forge.event.v1.PullRequest
-	(*timestamppb.Timestamp)(nil),           // 6: google.protobuf.Timestamp
+	(*timestamppb.Timestamp)(nil),           // 5: google.protobuf.Timestamp
+	(*v1.PullRequest)(nil),                  // 6: forge.event.v1.PullRequest
 }
 var file_forge_config_v1_pull_request_proto_depIdxs = []int32{
 	4, // 0: forge.config.v1.GetPullRequestRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 1: forge.config.v1.GetPullRequestResponse.pull_request:type_name -> forge.event.v1.PullRequest
-	6, // 2: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
-	2, // 3: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
-	0, // 4: forge.config.v1.PullRequestService.GetPullRequest:input_type -> forge.config.v1.GetPullRequestRequest
-	3, // 5: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
-	1, // 6: forge.config.v1.PullRequestService.GetPullRequest:output_type -> forge.config.v1.GetPullRequestResponse
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 1: forge.config.v1.GetPullRequestRequest.event_time:type_name -> google.protobuf.Timestamp
+	6, // 2: forge.config.v1.GetPullRequestResponse.pull_request:type_name -> forge.event.v1.PullRequest
+	5, // 3: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
+	2, // 4: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
+	0, // 5: forge.config.v1.PullRequestService.GetPullRequest:input_type -> forge.config.v1.GetPullRequestRequest
+	3, // 6: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
+	1, // 7: forge.config.v1.PullRequestService.GetPullRequest:output_type -> forge.config.v1.GetPullRequestResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_pull_request_proto_init() }

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -29,7 +30,11 @@ type GetSourceRequest struct {
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
 	// The full sha of the commit.
-	Sha           string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// When an event told of what is asked for; absent where none did. An absence
+	// within the five minutes after it may be GitHub's API being later than its
+	// webhooks, and is UNAVAILABLE.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,6 +90,13 @@ func (x *GetSourceRequest) GetSha() string {
 	return ""
 }
 
+func (x *GetSourceRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
+}
+
 type GetSourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next bytes, at most 64 KiB.
@@ -134,13 +146,15 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\"\x89\x01\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x01\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12'\n" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
-	"\x03sha\x18\x03 \x01(\tR\x03sha\"'\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x129\n" +
+	"\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"'\n" +
 	"\x11GetSourceResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data2e\n" +
 	"\rSourceService\x12T\n" +
@@ -160,19 +174,21 @@ func file_forge_config_v1_source_proto_rawDescGZIP() []byte {
 
 var file_forge_config_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_forge_config_v1_source_proto_goTypes = []any{
-	(*GetSourceRequest)(nil),  // 0: forge.config.v1.GetSourceRequest
-	(*GetSourceResponse)(nil), // 1: forge.config.v1.GetSourceResponse
-	(*v1.Repository)(nil),     // 2: forge.event.v1.Repository
+	(*GetSourceRequest)(nil),      // 0: forge.config.v1.GetSourceRequest
+	(*GetSourceResponse)(nil),     // 1: forge.config.v1.GetSourceResponse
+	(*v1.Repository)(nil),         // 2: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_forge_config_v1_source_proto_depIdxs = []int32{
 	2, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
-	0, // 1: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
-	1, // 2: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
+	0, // 2: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
+	1, // 3: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
+	3, // [3:4] is the sub-list for method output_type
+	2, // [2:3] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_source_proto_init() }

@@ -1,0 +1,76 @@
+package githubsim
+
+import (
+	"fmt"
+	"path"
+)
+
+// getTree takes the sha of a tree, or what names a commit.
+func (s *Sim) getTree(c *call) *response {
+	name := c.PathValue("sha")
+	files := s.treeOf(c.repo, name)
+	if files == nil {
+		return notFound()
+	}
+	api := fmt.Sprintf("%s/repos/%s/git", c.links, c.repo.fullName())
+	sha := files.hash()
+	return ok(object{
+		"sha": sha, "url": api + "/trees/" + sha, "truncated": false,
+		"tree": treeObjects(api, "", files, c.URL.Query().Has("recursive")),
+	})
+}
+
+// treeOf is nil where there is no such tree. A repository's first tree may be empty, and is not nil.
+func (s *Sim) treeOf(r *repository, name string) tree {
+	if at := s.read(r, name); at != nil {
+		return at.files
+	}
+	for _, one := range r.commits {
+		if s.late(one.time) {
+			continue
+		}
+		if one.treeSHA == name {
+			return one.files
+		}
+		if found := one.files.folder(name); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// folder finds a folder by its sha, at any depth.
+func (t tree) folder(sha string) tree {
+	for _, e := range t.entries() {
+		if e.folder == nil {
+			continue
+		}
+		if e.folder.hash() == sha {
+			return e.folder
+		}
+		if found := e.folder.folder(sha); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func treeObjects(api, below string, files tree, recursive bool) []object {
+	list := []object{}
+	for _, e := range files.entries() {
+		name := path.Join(below, e.name)
+		if e.folder == nil {
+			list = append(list, object{
+				"path": name, "mode": e.file.mode, "type": "blob", "size": len(e.file.content), "sha": e.file.sha,
+				"url": api + "/blobs/" + e.file.sha,
+			})
+			continue
+		}
+		sha := e.folder.hash()
+		list = append(list, object{"path": name, "mode": "040000", "type": "tree", "sha": sha, "url": api + "/trees/" + sha})
+		if recursive {
+			list = append(list, treeObjects(api, name, e.folder, true)...)
+		}
+	}
+	return list
+}
