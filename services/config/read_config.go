@@ -54,21 +54,21 @@ func (s *Service) readConfig(ctx context.Context, g grant, sha string, recent bo
 	case len(there) == 0:
 		return s.explainNotFound(ctx, client, g, sha, recent, files[0])
 	case len(there) > 1 && there[0].err == nil && there[1].err == nil:
-		return invalid(buildfile.Both), nil
+		return invalid(files[0].name, buildfile.Both), nil
 	}
 	for _, f := range there { // without both answers it is not known whether there are two files
 		if f.err != nil {
 			return s.explainRefusal(ctx, client, g, sha, recent, f)
 		}
 	}
-	return parseFile(there[0].content)
+	return parseFile(there[0])
 }
 
 // explainRefusal says what a refusal of the file means.
 func (s *Service) explainRefusal(ctx context.Context, client *github.Client, g grant, sha string, recent bool, refused namedFile) (*configv1.GetBuildConfigResponse, error) {
 	switch {
 	case tooLarge(refused.err):
-		return oversize(), nil
+		return oversize(refused.name), nil
 	case slices.Contains(unclearStatuses, statusOf(refused.err)):
 		return s.explainNotFound(ctx, client, g, sha, recent, refused)
 	}
@@ -132,45 +132,51 @@ func proveAbsence(ctx context.Context, client *github.Client, g grant, sha strin
 	return nil
 }
 
-// parseFile parses what the contents API returned for the file's path; nil is a
-// folder.
-func parseFile(file *github.RepositoryContent) (*configv1.GetBuildConfigResponse, error) {
-	kind := file.GetType()
+// parseFile parses what the contents API returned for the file's path.
+func parseFile(f namedFile) (*configv1.GetBuildConfigResponse, error) {
+	kind := f.content.GetType()
 	switch {
-	case file == nil:
+	case f.content == nil:
 		kind = "folder"
-	case file.SubmoduleGitURL != nil: // GitHub may call it a file
+	case f.content.SubmoduleGitURL != nil: // GitHub may call it a file
 		kind = "submodule"
 	case kind == "symlink":
 		kind = "symbolic link"
 	}
 	if kind != "file" {
-		return invalid("it is a " + kind + ": make it a file"), nil
+		return invalid(f.name, "it is a "+kind+": make it a file"), nil
 	}
-	if file.GetSize() > buildfile.MaxSize {
-		return oversize(), nil
+	if f.content.GetSize() > buildfile.MaxSize {
+		return oversize(f.name), nil
 	}
-	text, err := file.GetContent()
+	text, err := f.content.GetContent()
 	if err != nil {
-		return nil, fault.Newf(fault.Unavailable, "%s as GitHub sent it: %w", buildfile.Name, err)
+		return nil, fault.Newf(fault.Unavailable, "%s as GitHub sent it: %w", f.name, err)
 	}
 	config, problems := buildfile.Parse([]byte(text))
 	if len(problems) > 0 {
-		return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Invalid{
-			Invalid: &configv1.ConfigInvalid{Problems: problems},
-		}}, nil
+		return invalidAt(f.name, problems...), nil
 	}
 	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Config{Config: config}}, nil
 }
 
-func invalid(message string) *configv1.GetBuildConfigResponse {
-	problem := &configv1.ConfigInvalid_Problem{Line: 1, Column: 1, Message: message}
+// invalid is a problem of a whole file.
+func invalid(file, message string) *configv1.GetBuildConfigResponse {
+	return invalidAt(file, &buildfile.Problem{Line: 1, Column: 1, Message: message})
+}
+
+func invalidAt(file string, problems ...*buildfile.Problem) *configv1.GetBuildConfigResponse {
+	for _, p := range problems {
+		p.File = file
+	}
 	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Invalid{
-		Invalid: &configv1.ConfigInvalid{Problems: []*configv1.ConfigInvalid_Problem{problem}},
+		Invalid: &configv1.ConfigInvalid{Problems: problems},
 	}}
 }
 
-func oversize() *configv1.GetBuildConfigResponse { return invalid(buildfile.Oversize) }
+func oversize(file string) *configv1.GetBuildConfigResponse {
+	return invalid(file, buildfile.Oversize)
+}
 
 func forbidden(message string) *configv1.GetBuildConfigResponse {
 	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Forbidden{

@@ -189,6 +189,9 @@ func TestSecondNameOfTheFile(t *testing.T) {
 		got := answer.GetConfig().GetImage()
 		if problems := answer.GetInvalid().GetProblems(); len(problems) > 0 {
 			got = problems[0].GetMessage()
+			if file := problems[0].GetFile(); (name == "bad second") != (file == ".forge.yaml") {
+				t.Errorf("%s: the problem is in %q", name, file)
+			}
 		}
 		if err != nil || !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: got %q, error %v, want %q", name, got, err, c.want)

@@ -2,6 +2,7 @@ package reporter
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -124,7 +125,7 @@ func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
 	lines := lastLines(r.GetOutput(), maxReported)
 	if r.GetBuild().GetReason() == schedulerv1.Build_REASON_CONFIG_INVALID {
 		for _, p := range r.GetBuild().GetConfigProblems() {
-			lines = append(lines, fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), oneLine(p.GetMessage())))
+			lines = append(lines, fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), oneLine(p.GetMessage())))
 		}
 		lines = append(lines, r.GetBuild().GetMessage()) // the first of them
 	}

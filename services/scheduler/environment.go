@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -143,8 +145,9 @@ func (u unsure) Error() string {
 }
 
 // stillWanted is nil when a commit is to be deployed, contained when the
-// environment has had it, or a newer one, and unsure when nobody can tell.
-func (s *Service) stillWanted(ctx context.Context, repository *eventv1.Repository, installation int64, environment, sha string) error {
+// environment has had it, or a newer one, and unsure when nobody can tell. An event
+// told of the commit at the time told.
+func (s *Service) stillWanted(ctx context.Context, repository *eventv1.Repository, installation int64, environment, sha string, told *timestamppb.Timestamp) error {
 	newest, err := s.store.newestDeployed(ctx, repository.GetId(), environment)
 	switch {
 	case err != nil:
@@ -155,7 +158,7 @@ func (s *Service) stillWanted(ctx context.Context, repository *eventv1.Repositor
 		return contained{newest.GetId(), true}
 	}
 	answer, err := s.commits.CompareCommits(ctx, &configv1.CompareCommitsRequest{
-		Repository: repository, InstallationId: installation, Base: newest.GetSha(), Head: sha,
+		Repository: repository, InstallationId: installation, Base: newest.GetSha(), Head: sha, EventTime: told,
 	})
 	switch {
 	case fault.Is(err, fault.NotFound): // the history was rewritten: neither contains the other
@@ -177,7 +180,7 @@ func (s *Service) containedIn(ctx context.Context, i intent) (buildID string) {
 	if name == "" {
 		return ""
 	}
-	err := s.stillWanted(ctx, i.event.GetRepository(), i.event.GetInstallationId(), name, i.sha)
+	err := s.stillWanted(ctx, i.event.GetRepository(), i.event.GetInstallationId(), name, i.sha, i.event.GetReceiveTime())
 	if c, ok := errors.AsType[contained](err); ok && (i.build == "" || !c.same) {
 		return c.buildID
 	}
@@ -191,7 +194,7 @@ func (s *Service) startWanted(ctx context.Context, b *build) error {
 	if name == "" || b.GetRollBackOf() != "" {
 		return nil
 	}
-	err := s.stillWanted(ctx, b.GetRepository(), b.GetInstallationId(), name, b.GetSha())
+	err := s.stillWanted(ctx, b.GetRepository(), b.GetInstallationId(), name, b.GetSha(), b.GetCreateTime())
 	if c, ok := errors.AsType[contained](err); ok && c.same && b.GetRetryOf() != "" {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"encoding/base32"
 	"fmt"
@@ -152,7 +153,7 @@ func (s *Service) prepare(ctx context.Context, i intent) (p planned, decided *ev
 		}
 	}
 	p.config, err = s.configs.GetBuildConfig(ctx, withChange(i, &configv1.GetBuildConfigRequest{
-		Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(), Sha: i.sha,
+		Repository: i.event.GetRepository(), InstallationId: i.event.GetInstallationId(), Sha: i.sha, EventTime: i.event.GetReceiveTime(),
 	}))
 	if fault.Is(err, fault.NotFound) {
 		return p, ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", short(i.sha)), nil
@@ -389,7 +390,7 @@ func firstProblem(invalid *configv1.ConfigInvalid) string {
 		return ".forge.yml has errors"
 	}
 	p := invalid.GetProblems()[0]
-	return fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), p.GetMessage())
+	return fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage())
 }
 
 // nothingToRun is decided where .forge.yml has no job for the purpose. A merge

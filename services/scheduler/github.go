@@ -19,7 +19,7 @@ func (s *Service) mayWrite(ctx context.Context, event *eventv1.Event, who *event
 		return false, nil
 	}
 	answer, err := s.collaborators.GetPermission(ctx, &configv1.GetPermissionRequest{
-		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Login: who.GetLogin(),
+		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Login: who.GetLogin(), EventTime: event.GetReceiveTime(),
 	})
 	if err != nil {
 		return false, err
@@ -30,7 +30,7 @@ func (s *Service) mayWrite(ctx context.Context, event *eventv1.Event, who *event
 // pullRequest is a pull request of the event's repository as it is now.
 func (s *Service) pullRequest(ctx context.Context, event *eventv1.Event, number int32) (*eventv1.PullRequest, error) {
 	answer, err := s.pulls.GetPullRequest(ctx, &configv1.GetPullRequestRequest{
-		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Number: number,
+		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Number: number, EventTime: event.GetReceiveTime(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("#%d: %w", number, err)

@@ -57,7 +57,7 @@ func (s *Service) fetchSource(ctx context.Context, b *build, chunks chan<- *sche
 // streamSource counts the chunks it has sent.
 func (s *Service) streamSource(ctx context.Context, b *build, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
 	source, err := s.sources.GetSource(ctx, &configv1.GetSourceRequest{
-		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(),
+		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(), EventTime: b.GetCreateTime(),
 	})
 	if err != nil {
 		return 0, err

@@ -90,7 +90,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("by", b.GetActor())
 	add("state", stateLine(b))
 	for _, p := range b.GetConfigProblems() {
-		add("", fmt.Sprintf(".forge.yml:%d:%d: %s", p.GetLine(), p.GetColumn(), p.GetMessage()))
+		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))
 	}
 	add("repeats", cmp.Or(b.GetRollBackOf(), b.GetRetryOf()))
 	add("superseded by", b.GetSupersededBy())

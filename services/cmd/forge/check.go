@@ -12,7 +12,7 @@ import (
 )
 
 type check struct {
-	File string `arg:"" optional:"" help:"The file; - is standard input. Default: .forge.yml."`
+	File string `arg:"" optional:"" help:"The file; - is standard input. Default: .forge.yml, or else .forge.yaml."`
 }
 
 // Run prints what is wrong with a .forge.yml, as Forge would, and fails where
@@ -21,6 +21,16 @@ func (c check) Run() error { return c.run(os.Stdin, os.Stdout) }
 
 func (c check) run(in io.Reader, out io.Writer) error {
 	name := cmp.Or(c.File, buildfile.Name)
+	if c.File == "" {
+		_, first := os.Stat(buildfile.Name)
+		_, second := os.Stat(buildfile.OtherName)
+		switch {
+		case first == nil && second == nil:
+			return errors.New("there are " + buildfile.Name + " and " + buildfile.OtherName + " in this folder: keep one of them")
+		case second == nil:
+			name = buildfile.OtherName
+		}
+	}
 	if name == "-" {
 		name = "standard input"
 	} else {

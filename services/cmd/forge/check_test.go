@@ -16,7 +16,7 @@ func TestCheckPrintsWhatIsWrong(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct{ file, in, out, fails string }{
+	for _, c := range []struct{ file, write, in, out, fails string }{
 		{file: good, out: good + ": nothing is wrong\n"},
 		{file: bad, out: bad + ":2:1: unknown key \"exceute\", did you mean \"execute\"?\n  2 | exceute: make\n    | ^\n", fails: "bad.yml cannot be built from"},
 		{file: "-", in: "image: busybox\nexecute: [make]", out: "standard input: nothing is wrong\n"},
@@ -24,7 +24,14 @@ func TestCheckPrintsWhatIsWrong(t *testing.T) {
 			"move long scripts into files of the repository and call them\n", fails: "cannot be built from"},
 		{file: filepath.Join(dir, "none.yml"), fails: "none.yml: no such file"},
 		{fails: "there is no .forge.yml in this folder"},
+		{write: ".forge.yaml", out: ".forge.yaml: nothing is wrong\n"},
+		{write: ".forge.yml", fails: "there are .forge.yml and .forge.yaml in this folder: keep one of them"},
 	} {
+		if c.write != "" {
+			if err := os.WriteFile(c.write, []byte("image: busybox\nexecute: make\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var out strings.Builder
 		err := check{File: c.file}.run(strings.NewReader(c.in), &out)
 		if out.String() != c.out {

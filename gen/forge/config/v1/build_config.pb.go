@@ -1265,7 +1265,10 @@ type ConfigInvalid_Problem struct {
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// The line, and a mark below the column, for a fixed font; empty where there
 	// is nothing to show.
-	Snippet       string `protobuf:"bytes,4,opt,name=snippet,proto3" json:"snippet,omitempty"`
+	Snippet string `protobuf:"bytes,4,opt,name=snippet,proto3" json:"snippet,omitempty"`
+	// The name of the file, .forge.yml or .forge.yaml; empty where it was sent
+	// along.
+	File          string `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1328,6 +1331,13 @@ func (x *ConfigInvalid_Problem) GetSnippet() string {
 	return ""
 }
 
+func (x *ConfigInvalid_Problem) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
 var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
@@ -1361,14 +1371,15 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbidden\x12*\n" +
 	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPathsB\t\n" +
 	"\aoutcome\"\x0e\n" +
-	"\fConfigAbsent\"\xbe\x01\n" +
+	"\fConfigAbsent\"\xd2\x01\n" +
 	"\rConfigInvalid\x12B\n" +
-	"\bproblems\x18\x01 \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\bproblems\x1ai\n" +
+	"\bproblems\x18\x01 \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\bproblems\x1a}\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\x05R\x04line\x12\x16\n" +
 	"\x06column\x18\x02 \x01(\x05R\x06column\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x18\n" +
-	"\asnippet\x18\x04 \x01(\tR\asnippet\"+\n" +
+	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"\xc2\x06\n" +
 	"\vBuildConfig\x12\x14\n" +

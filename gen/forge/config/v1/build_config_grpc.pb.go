@@ -30,7 +30,8 @@ const (
 //
 // BuildConfigService answers what a commit wants built.
 type BuildConfigServiceClient interface {
-	// GetBuildConfig reads .forge.yml at a commit. That the file is absent,
+	// GetBuildConfig reads .forge.yml at a commit, or .forge.yaml where there is no
+	// .forge.yml; a commit that holds both is invalid. That the file is absent,
 	// invalid or forbidden is an answer, not an error. UNAVAILABLE: GitHub could
 	// not be asked; ask again.
 	GetBuildConfig(ctx context.Context, in *GetBuildConfigRequest, opts ...grpc.CallOption) (*GetBuildConfigResponse, error)
@@ -85,7 +86,8 @@ func (c *buildConfigServiceClient) GetSchema(ctx context.Context, in *GetSchemaR
 //
 // BuildConfigService answers what a commit wants built.
 type BuildConfigServiceServer interface {
-	// GetBuildConfig reads .forge.yml at a commit. That the file is absent,
+	// GetBuildConfig reads .forge.yml at a commit, or .forge.yaml where there is no
+	// .forge.yml; a commit that holds both is invalid. That the file is absent,
 	// invalid or forbidden is an answer, not an error. UNAVAILABLE: GitHub could
 	// not be asked; ask again.
 	GetBuildConfig(context.Context, *GetBuildConfigRequest) (*GetBuildConfigResponse, error)
