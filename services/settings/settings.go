@@ -93,26 +93,27 @@ type App struct {
 
 // Scheduler is the scheduler's own.
 type Scheduler struct {
-	RunnerAddress       string        `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
-	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
-	Engine              string        `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
-	Capacity            int           `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs."`
-	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`
-	ProductionBranches  []string      `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from."`
-	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
-	Timeout             time.Duration `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
-	MaxTimeout          time.Duration `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`
-	CPUs                float64       `env:"FORGE_CPUS" name:"cpus" placeholder:"N" help:"Cores of a build where .forge.yml does not say. Default: no limit."`
-	MaxCPUs             float64       `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
-	Memory              Size          `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
-	MaxMemory           Size          `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
-	LogLimit            Size          `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
-	SecretsKey          string        `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
-	SecretsKeyFile      string        `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
-	BuildPorts          []PortRange   `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
-	LogRetention        time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
-	BuildRetention      time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
-	Docker              Docker        `embed:"" prefix:"docker-"`
+	RunnerAddress       string            `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
+	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
+	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
+	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs."`
+	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`
+	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from."`
+	ForkPolicy          string            `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
+	Timeout             time.Duration     `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
+	MaxTimeout          time.Duration     `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`
+	CPUs                float64           `env:"FORGE_CPUS" name:"cpus" placeholder:"N" help:"Cores of a build where .forge.yml does not say. Default: no limit."`
+	MaxCPUs             float64           `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
+	Memory              Size              `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
+	MaxMemory           Size              `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
+	LogLimit            Size              `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
+	SecretsKey          string            `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+	SecretsKeyFile      string            `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
+	BuildEnvironment    map[string]string `env:"FORGE_BUILD_ENVIRONMENT" mapsep:";" placeholder:"NAME=VALUE" help:"Variables that every build has, unless its .forge.yml says another value; several with semicolons. Default: those of proxies that Forge itself has."`
+	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
+	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	Docker              Docker            `embed:"" prefix:"docker-"`
 }
 
 // Docker is the docker engine's own.

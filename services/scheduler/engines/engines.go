@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -17,8 +19,17 @@ type Config struct {
 	Name     string // of the engine
 	DataDir  string // where it keeps what it must
 	Instance string // of this Forge, see scheduler.Instance
+	Build    Build
 	Docker   Docker
 	Log      *slog.Logger
+	// Getenv is this process's environment. Default: os.Getenv.
+	Getenv func(string) string
+}
+
+// Build is what people set of builds, whatever engine runs them.
+type Build struct {
+	// Environment is what every build has; .forge.yml wins over it.
+	Environment map[string]string
 }
 
 // Docker is what people set of the docker engine. See docker.Config.
@@ -48,14 +59,34 @@ func engines() []struct {
 			return docker.New(ctx, docker.Config{
 				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
 				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
+				Proxies: c.proxies(), Environment: c.Build.Environment,
 				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
 				Log: c.Log,
 			})
 		}},
 		{"process", func(_ context.Context, c Config, forgexec []string) (engine.Engine, error) {
-			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Log: c.Log})
+			environment := c.proxies()
+			maps.Copy(environment, c.Build.Environment)
+			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Environment: environment, Log: c.Log})
 		}},
 	}
+}
+
+func (c Config) proxies() map[string]string {
+	if c.Getenv == nil {
+		return engine.Proxies(os.Getenv)
+	}
+	return engine.Proxies(c.Getenv)
+}
+
+// check refuses variables that no process can have, and those that are Forge's own.
+func (b Build) check() error {
+	for name := range b.Environment {
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.HasPrefix(name, "FORGE_") {
+			return fmt.Errorf("FORGE_BUILD_ENVIRONMENT: %q cannot be the name of a variable of builds; FORGE_… are Forge's own", name)
+		}
+	}
+	return nil
 }
 
 // Names lists the engines for people.
@@ -72,6 +103,9 @@ func New(ctx context.Context, c Config) (engine.Engine, error) {
 	for _, e := range engines() {
 		if e.name != c.Name {
 			continue
+		}
+		if err := c.Build.check(); err != nil {
+			return nil, err
 		}
 		path, args, err := Forgexec()
 		if err != nil {

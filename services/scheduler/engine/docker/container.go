@@ -118,7 +118,11 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	}
 	c := creation{ContainerCreateOptions: e.limited(spec, name(spec.Attempt), spec.Image, e.labels(spec))}
 	own := ownFolder(e.config.ReadOnly)
-	c.Config.Env = append(spec.Runner.Environ(url), "FORGE_WORKSPACE="+path.Join(own, "workspace"))
+	environ, err := e.environ(spec)
+	if err != nil {
+		return creation{}, err
+	}
+	c.Config.Env = slices.Concat(environ, spec.Runner.Environ(url), []string{"FORGE_WORKSPACE=" + path.Join(own, "workspace")})
 	c.Config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}} // the image's is about its own program
 	c.Config.User = e.config.User
 	c.HostConfig.Mounts = mounts

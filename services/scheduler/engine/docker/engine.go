@@ -78,6 +78,9 @@ type Config struct {
 	User string
 	// ReadOnly leaves the commands their workspace and /tmp to write to.
 	ReadOnly bool
+	// Proxies and Environment are variables that every build has. What ConfigFile says
+	// of proxies wins over the former, the latter over that.
+	Proxies, Environment map[string]string
 	// ReadyWithin is how long sidecars may take. Default: 2 minutes.
 	ReadyWithin time.Duration
 	// RetryAfter is the pause before the second and last try at what may pass: a

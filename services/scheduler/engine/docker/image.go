@@ -2,22 +2,16 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/docker/cli/cli/config/configfile"
 	"github.com/dustin/go-humanize"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
-	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -137,28 +131,4 @@ func refused(err error) bool {
 // containerd's clients.
 func says(err error, words ...string) bool {
 	return slices.ContainsFunc(words, func(text string) bool { return strings.Contains(err.Error(), text) })
-}
-
-// credentials returns what the Docker engine shows to the registry.
-func (e *Engine) credentials(domain string) (string, error) {
-	stored := configfile.New(e.config.ConfigFile)
-	file, err := os.Open(e.config.ConfigFile)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // there may be some in DOCKER_AUTH_CONFIG
-	case err != nil:
-		return "", err
-	default:
-		defer file.Close() //nolint:errcheck // it was not written to
-		if err := stored.LoadFromReader(file); err != nil {
-			return "", fmt.Errorf("%s: %w", e.config.ConfigFile, err)
-		}
-	}
-	auth, err := stored.GetAuthConfig(domain)
-	if err != nil {
-		return "", err
-	}
-	return authconfig.Encode(registry.AuthConfig{
-		Username: auth.Username, Password: auth.Password, ServerAddress: auth.ServerAddress,
-		IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
-	})
 }

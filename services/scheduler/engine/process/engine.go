@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -32,6 +33,8 @@ type Config struct {
 	Dir string
 	// Forgexec is the command line of forgexec.
 	Forgexec []string
+	// Environment is what every build has besides.
+	Environment map[string]string
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -40,6 +43,7 @@ type Config struct {
 type Engine struct {
 	dir      string
 	forgexec []string
+	environ  []string
 	log      *slog.Logger
 
 	mu sync.Mutex
@@ -66,7 +70,11 @@ func New(config Config) (*Engine, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{dir: dir, forgexec: config.Forgexec, log: log, children: map[int]bool{}}, nil
+	e := &Engine{dir: dir, forgexec: config.Forgexec, log: log, children: map[int]bool{}}
+	for name, value := range config.Environment {
+		e.environ = append(e.environ, name+"="+value)
+	}
+	return e, nil
 }
 
 // Name is "process".
@@ -128,15 +136,15 @@ func (e *Engine) run(a attempt, spec engine.Spec, lock *os.File) (pid int, err e
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{lock}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Env = append(spec.Runner.Environ(spec.Runner.URL),
-		"PATH="+os.Getenv("PATH"),
-		"LANG="+os.Getenv("LANG"),
-		"HOME="+a.path(homeFolder),
-		"TMPDIR="+a.path(temporaryFolder),
+	cmd.Env = slices.Concat(e.environ, spec.Runner.Environ(spec.Runner.URL), []string{
+		"PATH=" + os.Getenv("PATH"),
+		"LANG=" + os.Getenv("LANG"),
+		"HOME=" + a.path(homeFolder),
+		"TMPDIR=" + a.path(temporaryFolder),
 		a.marker(),
-		"FORGE_RUNNER_STATE="+a.path(stateFile),
-		"FORGE_RUNNER_NOTICE="+notice(spec),
-	)
+		"FORGE_RUNNER_STATE=" + a.path(stateFile),
+		"FORGE_RUNNER_NOTICE=" + notice(spec),
+	})
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}

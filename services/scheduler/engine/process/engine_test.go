@@ -69,6 +69,23 @@ func ended(t *testing.T, engine *process.Engine, exitCode int) {
 	})
 }
 
+func TestBuildsHaveTheVariablesThatTheServerSets(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "environment")
+	forgexec := []string{"/bin/sh", script(t, "echo \"pid $$\" >$FORGE_RUNNER_STATE; env >"+out+"; echo exit 0 >>$FORGE_RUNNER_STATE")}
+	engine, err := process.New(process.Config{Dir: t.TempDir(), Forgexec: forgexec, Environment: map[string]string{"MIRROR": "a b", "HOME": "/nonexistent"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Start(t.Context(), spec()); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, engine, 0)
+	text, err := os.ReadFile(out)
+	if err != nil || !strings.Contains(string(text), "MIRROR=a b\n") || strings.Contains(string(text), "/nonexistent") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
 func TestForgexecGetsNoneOfForgesEnvironment(t *testing.T) {
 	t.Setenv("FORGE_ADMIN_TOKEN", "not for builds")
 	t.Setenv("SECRET_OF_THE_HOST", "neither")
