@@ -130,6 +130,7 @@ func TestAbsentIsToldFromGone(t *testing.T) {
 
 func TestForbiddenSaysWhatToDo(t *testing.T) {
 	w := newWorld(t)
+	w.hasToken()
 	w.front.answers(contents, 403, "Resource not accessible by integration", "X-Accepted-GitHub-Permissions", "contents=read")
 	sha := w.head()
 	answer, err := w.config(sha)

@@ -39,7 +39,7 @@ func (c *clients) client(ctx context.Context, g grant) (*github.Client, error) {
 		return client, nil
 	}
 	cfg := c.base
-	cfg.Tokens = clientTokens{c.tokens, g}
+	cfg.Tokens, cfg.JustMade = clientTokens{c.tokens, g}, c.tokens.justMade
 	client, err := kitgithub.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("GitHub client of %s: %w", g.fullName(), err)

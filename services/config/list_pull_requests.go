@@ -40,7 +40,8 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 // that GitHub refuses, such as a blocked one, is left out.
 func (s *Service) listChanged(ctx context.Context, of *configv1.Installation, req *configv1.ListChangedPullRequestsRequest, found func(*configv1.ListChangedPullRequestsResponse) error) error {
 	cfg := s.clients.base
-	cfg.Tokens = &wideToken{app: s.installations.app, installation: of.GetId()}
+	wide := &wideToken{app: s.installations.app, installation: of.GetId(), now: s.now}
+	cfg.Tokens, cfg.JustMade = wide, wide.justMade
 	client, err := kitgithub.New(cfg)
 	if err != nil {
 		return err
@@ -159,7 +160,9 @@ func changedSince(ctx context.Context, client *github.Client, owner, name string
 type wideToken struct {
 	app          *github.AppsService
 	installation int64
+	now          func() time.Time
 	made         *github.InstallationToken
+	madeAt       time.Time
 }
 
 // Token implements kitgithub.TokenSource.
@@ -171,10 +174,12 @@ func (w *wideToken) Token(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", appFault(err)
 		}
-		w.made = made
+		w.made, w.madeAt = made, w.now()
 	}
 	return w.made.GetToken(), nil
 }
+
+func (w *wideToken) justMade(string) bool { return w.now().Sub(w.madeAt) < tokenLag }
 
 // Expire implements kitgithub.TokenSource.
 func (w *wideToken) Expire(string) { w.made = nil }

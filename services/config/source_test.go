@@ -149,6 +149,7 @@ func TestBrokenDownloadIsNeverServed(t *testing.T) {
 
 func TestSourceRefusals(t *testing.T) {
 	w := newWorld(t, withBlobs(t))
+	w.hasToken()
 	_, err := w.source(strings.Repeat("1", 40))
 	w.wantFault(err, fault.NotFound, "source of acme/app at 1111")
 	w.front.answers("/tarball/", 502, "bad gateway")

@@ -29,6 +29,7 @@ type tokenKey struct {
 type token struct {
 	text    string
 	expires time.Time
+	made    time.Time
 }
 
 // tokens makes installation tokens and shares each while it is valid.
@@ -143,7 +144,7 @@ func (t *tokens) create(ctx context.Context, g grant, installation *configv1.Ins
 	if err != nil {
 		return token{}, fmt.Errorf("token for %s of %s: %w", g.room, g.fullName(), appFault(err))
 	}
-	return token{made.GetToken(), made.GetExpiresAt().Time}, nil
+	return token{text: made.GetToken(), expires: made.GetExpiresAt().Time, made: t.now()}, nil
 }
 
 // narrow is the lower level of each permission that is both wanted and granted.
@@ -176,6 +177,22 @@ func (t *tokens) reject(text string) {
 	if text != "" {
 		t.dropWhere(func(_ tokenKey, cached token) bool { return cached.text == text })
 	}
+}
+
+// tokenLag is how long GitHub may not know everywhere what a new token allows.
+// People report a few seconds.
+const tokenLag = 30 * time.Second
+
+// justMade reports whether a token is not older than tokenLag.
+func (t *tokens) justMade(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, cached := range t.cached {
+		if cached.text == text {
+			return t.now().Sub(cached.made) < tokenLag
+		}
+	}
+	return false
 }
 
 func (t *tokens) dropWhere(matches func(tokenKey, token) bool) {

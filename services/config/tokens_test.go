@@ -262,3 +262,53 @@ func TestTokensThatLastSecondsServeAllTheSame(t *testing.T) {
 		}
 	}
 }
+
+// For some seconds GitHub answers 403 to a token that it has just made. That is no
+// decision, and not worth another token.
+func TestTokenThatWasJustMadeIsNoRefusal(t *testing.T) {
+	github := kittest.NewClock(time.Now())
+	w := newWorld(t, func(sim *githubsim.Config, _ *Deps) { sim.Now = github.Now })
+	w.sim.SetTokenLag(3 * time.Second)
+	w.commit(githubsim.Commit{Files: map[string]string{".forge.yml": pathsFile}})
+	base := w.head()
+	sha, number := w.propose("docs", write("README"))
+	reads := w.reads(base, sha, int32(number), "octocat", nil)
+	reads["list"] = func() error { _, err := w.changedSince(github.Now().Add(-time.Hour), false); return err }
+	before := w.calls(tokenCalls)
+	for name, read := range reads {
+		w.wantFault(read(), fault.Unavailable, "GitHub may not know yet what a token that was just made allows")
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	if n := w.calls(tokenCalls) - before; n != 2 { // one of the repository, one of the installation
+		t.Errorf("%d token requests, want 2", n)
+	}
+	github.Advance(3 * time.Second)
+	w.sim.SetTokenLag(0)
+	for name, read := range reads {
+		if err := read(); err != nil {
+			t.Errorf("%s once the token is known: %v", name, err)
+		}
+	}
+	w.front.answers(contents, 403, "Resource not accessible by integration")
+	w.clock.Advance(tokenLag)
+	if answer, err := w.config(w.commit(write("more"))); err != nil || answer.GetForbidden() == nil {
+		t.Errorf("a refusal of an older token: %v, error %v", answer, err)
+	}
+}
+
+func TestOtherRefusalsOfANewTokenCount(t *testing.T) {
+	w := newWorld(t)
+	for message, want := range map[string]fault.Kind{
+		"Repository access blocked":            fault.Denied,
+		"This installation has been suspended": fault.Denied,
+		"API rate limit exceeded":              fault.Unavailable,
+	} {
+		w.front.answers("/tarball/", 403, message)
+		_, err := w.source(w.head())
+		if !fault.Is(err, want) || strings.Contains(err.Error(), "just made") {
+			t.Errorf("%s: %v", message, err)
+		}
+	}
+}

@@ -179,6 +179,15 @@ func (w *world) commit(change githubsim.Commit) string {
 	return sha
 }
 
+// hasToken gives config a token that GitHub knows everywhere.
+func (w *world) hasToken() {
+	w.t.Helper()
+	if _, err := w.service.clients.client(w.t.Context(), grant{repository: w.repo.GetId(), owner: "acme", name: "app", room: roomConfig}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.clock.Advance(tokenLag)
+}
+
 func (w *world) token(room, rejected string) (*configv1.CreateTokenResponse, error) {
 	return configv1.NewTokenServiceClient(w.as(room)).CreateToken(w.t.Context(),
 		&configv1.CreateTokenRequest{Repository: w.repo, RejectedToken: rejected})

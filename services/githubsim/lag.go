@@ -56,3 +56,10 @@ func (s *Sim) readPulls(all []*pull) []*pull {
 	}
 	return slices.DeleteFunc(shown, func(p *pull) bool { return p == nil })
 }
+
+// SetTokenLag has tokens answer 403 for that long after they were made; see Config.TokenLag.
+func (s *Sim) SetTokenLag(lag time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.config.TokenLag = lag
+}

@@ -38,8 +38,12 @@ type TokenSource interface {
 type Config struct {
 	// APIURL is the root of the REST API, "" for https://api.github.com; of an
 	// Enterprise Server it ends in /api/v3.
-	APIURL    string
-	Tokens    TokenSource
+	APIURL string
+	Tokens TokenSource
+	// JustMade reports whether a token is so new that GitHub may not know everywhere
+	// yet what it allows. That it is not allowed something is Unavailable then. nil:
+	// no token is.
+	JustMade  func(token string) bool
 	Tracer    trace.TracerProvider
 	Log       *slog.Logger
 	UserAgent string
@@ -58,7 +62,7 @@ func New(cfg Config) (*github.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cfg.client(root, &authTransport{host: root.Host, tokens: cfg.Tokens, log: cfg.Log, next: cfg.transport()}), nil
+	return cfg.client(root, &authTransport{host: root.Host, tokens: cfg.Tokens, justMade: cfg.JustMade, log: cfg.Log, next: cfg.transport()}), nil
 }
 
 // NewApp is a client that calls as the App itself, with a JWT of a minute and a

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/forge-ci/forge/services/kit/fault"
 )
 
 // toSignedLink is true of a request that follows GitHub's 302 to a link that is
@@ -23,12 +26,14 @@ func toSignedLink(req *http.Request) bool {
 }
 
 // authTransport adds the token, and sends a request that was answered 401 once
-// more with a fresh one: GitHub did nothing for the first.
+// more with a fresh one: GitHub did nothing for the first. What a token that was
+// just made is not allowed it makes an error that is worth another try.
 type authTransport struct {
-	host   string // the only one that may see the token
-	tokens TokenSource
-	log    *slog.Logger
-	next   http.RoundTripper
+	host     string // the only one that may see the token
+	tokens   TokenSource
+	justMade func(token string) bool // nil: no token is
+	log      *slog.Logger
+	next     http.RoundTripper
 }
 
 func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -37,7 +42,7 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	token, resp, err := t.send(req, req.Body)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
+		return t.settled(req, token, resp, err)
 	}
 	t.tokens.Expire(token)
 	body := req.Body
@@ -51,9 +56,31 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	discard(resp)
 	t.log.DebugContext(req.Context(), "GitHub no longer takes a token, renewing it", "call", describe(req))
-	_, resp, err = t.send(req, body)
-	return resp, err
+	token, resp, err = t.send(req, body)
+	return t.settled(req, token, resp, err)
 }
+
+// settled returns what a request was answered, or that its token is not known
+// everywhere yet: for some seconds GitHub answers 403 as if it had no permissions.
+func (t *authTransport) settled(req *http.Request, token string, resp *http.Response, err error) (*http.Response, error) {
+	if err != nil || resp.StatusCode != http.StatusForbidden || t.justMade == nil || !t.justMade(token) {
+		return resp, err
+	}
+	start, err := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	if err == nil && !bytes.Contains(start, []byte("Resource not accessible by integration")) {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
+		return resp, nil
+	}
+	discard(resp)
+	return nil, fault.Newf(fault.Unavailable, "GitHub may not know yet what a token that was just made allows; could not %s", describe(req))
+}
+
+// maxRefusal is how many bytes of a refusal are looked through; one that is about
+// permissions has a few hundred.
+const maxRefusal = 64 << 10
 
 func (t *authTransport) send(req *http.Request, body io.ReadCloser) (token string, _ *http.Response, _ error) {
 	token, err := t.tokens.Token(req.Context())
