@@ -21,7 +21,7 @@ func (a *account) email() string {
 }
 
 // account finds an account by its login, in any case, or signs it up.
-func (s *Sim) account(login, kind string) *account {
+func (s *state) account(login, kind string) *account {
 	known := s.known(login)
 	if known == nil {
 		known = &account{id: s.id(), login: login, kind: kind, since: s.now()}
@@ -31,16 +31,16 @@ func (s *Sim) account(login, kind string) *account {
 }
 
 // known is an account that is there already, or nil.
-func (s *Sim) known(login string) *account { return s.accounts[strings.ToLower(login)] }
+func (s *state) known(login string) *account { return s.accounts[strings.ToLower(login)] }
 
-func (s *Sim) user(login string) *account {
+func (s *state) user(login string) *account {
 	if login == "" {
 		login = "octocat"
 	}
 	return s.account(login, "User")
 }
 
-func (s *Sim) bot() *account { return s.account(s.config.AppSlug+"[bot]", "Bot") }
+func (s *state) bot() *account { return s.account(s.config.AppSlug+"[bot]", "Bot") }
 
 // links is what the addresses of an answer begin with, and so knows how each thing is shown.
 type links string

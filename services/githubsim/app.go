@@ -13,7 +13,7 @@ func subscriptions() []string {
 	return []string{"check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "repository"}
 }
 
-func (l links) installation(s *Sim, i *installation) object {
+func (l links) installation(s *state, i *installation) object {
 	api := fmt.Sprintf("%s/app/installations/%d", l, i.id)
 	var suspendedBy any
 	if i.suspendedBy != nil {
@@ -30,13 +30,13 @@ func (l links) installation(s *Sim, i *installation) object {
 	}
 }
 
-func (s *Sim) getApp(c *call) *response {
-	app := c.links.app(s)
+func (s *appAPI) getApp(c *call) *response {
+	app := c.links.app(s.state)
 	app["installations_count"] = len(s.installations)
 	return ok(app)
 }
 
-func (l links) app(s *Sim) object {
+func (l links) app(s *state) object {
 	return object{
 		"id": s.config.AppID, "slug": s.config.AppSlug, "node_id": nodeID("Integration", s.config.AppID), "name": s.config.AppSlug,
 		"owner": l.account(s.user("")), "description": "", "external_url": string(l),
@@ -45,13 +45,15 @@ func (l links) app(s *Sim) object {
 	}
 }
 
-func (s *Sim) listInstallations(c *call) *response {
-	return listed(c, s.installations, func(i *installation) object { return c.links.installation(s, i) })
+func (s *appAPI) listInstallations(c *call) *response {
+	return listed(c, s.installations, func(i *installation) object { return c.links.installation(s.state, i) })
 }
 
-func (s *Sim) getInstallation(c *call) *response { return s.showInstallation(c, s.installationByID(c)) }
+func (s *appAPI) getInstallation(c *call) *response {
+	return s.showInstallation(c, s.installationByID(c))
+}
 
-func (s *Sim) getOrgInstallation(c *call) *response {
+func (s *appAPI) getOrgInstallation(c *call) *response {
 	owner := s.known(c.PathValue("org"))
 	if owner == nil || owner.kind != "Organization" {
 		return notFound()
@@ -59,11 +61,11 @@ func (s *Sim) getOrgInstallation(c *call) *response {
 	return s.showInstallation(c, s.installationOf(owner))
 }
 
-func (s *Sim) getUserInstallation(c *call) *response {
+func (s *appAPI) getUserInstallation(c *call) *response {
 	return s.showInstallation(c, s.installationOf(s.known(c.PathValue("user"))))
 }
 
-func (s *Sim) getRepositoryInstallation(c *call) *response {
+func (s *appAPI) getRepositoryInstallation(c *call) *response {
 	r, _ := s.repositoryOf(c)
 	if r == nil {
 		return notFound()
@@ -71,14 +73,14 @@ func (s *Sim) getRepositoryInstallation(c *call) *response {
 	return s.showInstallation(c, s.installationOn(r))
 }
 
-func (s *Sim) showInstallation(c *call, i *installation) *response {
+func (s *appAPI) showInstallation(c *call, i *installation) *response {
 	if i == nil {
 		return notFound()
 	}
-	return ok(c.links.installation(s, i))
+	return ok(c.links.installation(s.state, i))
 }
 
-func (s *Sim) installationByID(c *call) *installation {
+func (s *state) installationByID(c *call) *installation {
 	id := c.number("id")
 	for _, i := range s.installations {
 		if i.id == id {
@@ -88,7 +90,7 @@ func (s *Sim) installationByID(c *call) *installation {
 	return nil
 }
 
-func (s *Sim) createToken(c *call) *response {
+func (s *appAPI) createToken(c *call) *response {
 	i := s.installationByID(c)
 	switch {
 	case i == nil:
@@ -133,7 +135,7 @@ func (s *Sim) createToken(c *call) *response {
 	return &response{status: http.StatusCreated, body: answer}
 }
 
-func (s *Sim) listInstallationRepositories(c *call) *response {
+func (s *appAPI) listInstallationRepositories(c *call) *response {
 	all := c.caller.grant.repositories
 	if all == nil {
 		all = s.repositoriesOf(c.caller.grant.installation)

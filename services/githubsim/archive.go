@@ -12,7 +12,7 @@ import (
 )
 
 // getTarball sends the caller on to an address that serves without a token, as GitHub does.
-func (s *Sim) getTarball(c *call) *response {
+func (s *codeAPI) getTarball(c *call) *response {
 	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
 		return notFound()
@@ -21,7 +21,7 @@ func (s *Sim) getTarball(c *call) *response {
 	return &response{status: http.StatusFound, header: http.Header{"Location": {to}}}
 }
 
-func (s *Sim) tarball(c *call, at *commit) *response {
+func (s *codeAPI) tarball(c *call, at *commit) *response {
 	folder := fmt.Sprintf("%s-%s-%s", c.repo.owner.login, c.repo.name, at.sha[:7])
 	return &response{
 		status: http.StatusOK,

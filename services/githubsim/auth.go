@@ -73,7 +73,7 @@ func allows(permissions map[string]string, permission, level string) bool {
 }
 
 // authenticate says who calls. A token that is presented must be good, whatever the route asks.
-func (s *Sim) authenticate(r *http.Request, wanted who) (caller, *response) {
+func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
 	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	g := s.tokens[token]
@@ -96,7 +96,7 @@ func (s *Sim) authenticate(r *http.Request, wanted who) (caller, *response) {
 }
 
 // checkAppToken is what GitHub finds wrong with the App's own token; nil if nothing.
-func (s *Sim) checkAppToken(token string) *response {
+func (s *front) checkAppToken(token string) *response {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation(), jwt.WithJSONNumber())
 	claims := jwt.MapClaims{}
 	if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return s.config.AppKey, nil }); err != nil {
@@ -132,7 +132,7 @@ func claimTime(claim any) (time.Time, bool) {
 
 // admit finds the repository a route names and asks whether the caller may do there what the route does. What a caller
 // may not see is not found; what is public, anybody may read.
-func (s *Sim) admit(a access, c *call) *response {
+func (s *front) admit(a access, c *call) *response {
 	if a.who != anInstallation {
 		return nil
 	}
@@ -161,7 +161,7 @@ func (s *Sim) admit(a access, c *call) *response {
 }
 
 // repositoryOf finds the repository of the route's path; named says whether the path names one.
-func (s *Sim) repositoryOf(c *call) (r *repository, named bool) {
+func (s *state) repositoryOf(c *call) (r *repository, named bool) {
 	if owner := c.PathValue("owner"); owner != "" {
 		return s.repositories[key(owner, c.PathValue("repo"))], true
 	}

@@ -25,7 +25,7 @@ func (s *Sim) DeleteTag(owner, repo, tag string) error {
 // refPrefixes are where refs of a kind lie.
 var refPrefixes = map[string]string{"branch": "refs/heads/", "tag": "refs/tags/"}
 
-func (s *Sim) createRef(owner, repo, kind, name, from string) error {
+func (s *changes) createRef(owner, repo, kind, name, from string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.find(owner, repo)
@@ -44,7 +44,7 @@ func (s *Sim) createRef(owner, repo, kind, name, from string) error {
 	return nil
 }
 
-func (s *Sim) deleteRef(owner, repo, kind, name string) error {
+func (s *changes) deleteRef(owner, repo, kind, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.find(owner, repo)

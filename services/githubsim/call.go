@@ -52,16 +52,23 @@ func (c *call) number(name string) int64 {
 	return n
 }
 
+// front is where calls arrive: it finds the route, asks who calls and whether they may, and keeps the limits.
+type front struct {
+	*changes
+
+	mux *http.ServeMux
+}
+
 // ServeHTTP answers the REST API, with and without the /api/v3 of Enterprise, and the pages under /sim.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mux.ServeHTTP(w, s.routed(r))
+	s.front.mux.ServeHTTP(w, s.front.routed(r))
 }
 
 var refInPath = regexp.MustCompile(`^(/repos/[^/]+/[^/]+/(?:branches|commits|compare)/)(.+?)(/status|/statuses|/check-runs|/check-suites|/pulls)?$`)
 
 // routed is the request with the path that the patterns know: without /api/v3, by the repository's name, and with the
 // slashes of a ref in its middle escaped, which no pattern could match: GitHub takes commits/feature/x/status.
-func (s *Sim) routed(r *http.Request) *http.Request {
+func (s *front) routed(r *http.Request) *http.Request {
 	path := s.byName(strings.TrimPrefix(r.URL.EscapedPath(), "/api/v3"))
 	if m := refInPath.FindStringSubmatch(path); m != nil {
 		path = m[1] + strings.ReplaceAll(m[2], "/", "%2F") + m[3]
@@ -79,7 +86,7 @@ func (s *Sim) routed(r *http.Request) *http.Request {
 
 // serve answers one route: it reads, asks who calls and whether they may, and records what was answered. What goes wrong
 // on the way comes before or after the handler, never within.
-func (s *Sim) serve(rt route) http.HandlerFunc {
+func (s *front) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		c := &call{Request: r, body: body, links: linksTo(r)}
@@ -93,7 +100,7 @@ func (s *Sim) serve(rt route) http.HandlerFunc {
 }
 
 // receive says who calls, whether that is within limits, and what will go wrong.
-func (s *Sim) receive(rt route, c *call, unread error) (refusal *response, t trouble) {
+func (s *front) receive(rt route, c *call, unread error) (refusal *response, t trouble) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if unread != nil {
@@ -105,7 +112,7 @@ func (s *Sim) receive(rt route, c *call, unread error) (refusal *response, t tro
 }
 
 // carryOut lets the handler speak if the caller may be here and nothing is in the way; it returns what the caller is told.
-func (s *Sim) carryOut(rt route, c *call, refusal *response, t trouble) *response {
+func (s *front) carryOut(rt route, c *call, refusal *response, t trouble) *response {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, outcome := refusal, 0
@@ -135,7 +142,7 @@ func (s *Sim) carryOut(rt route, c *call, refusal *response, t trouble) *respons
 }
 
 // answer lets the handler speak if the caller may be here.
-func (s *Sim) answer(rt route, c *call) *response {
+func (s *front) answer(rt route, c *call) *response {
 	if elsewhere := s.movedOn(rt, c); elsewhere != nil {
 		return elsewhere
 	}

@@ -93,7 +93,7 @@ func (s *Sim) RequestAction(owner, repo string, id int64, identifier, by string)
 	})
 }
 
-func (s *Sim) press(owner, repo string, id int64, act func(*checkSuite, *CheckRun) error) error {
+func (s *changes) press(owner, repo string, id int64, act func(*checkSuite, *CheckRun) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.find(owner, repo)
@@ -123,12 +123,12 @@ func (s *Sim) RerequestCheckSuite(owner, repo, sha, by string) error {
 	return nil
 }
 
-func (s *Sim) rerun(suite *checkSuite, run *CheckRun, by *account) {
+func (s *changes) rerun(suite *checkSuite, run *CheckRun, by *account) {
 	suite.reset, suite.updated = true, s.now()
 	s.emitRun(suite, run, "rerequested", by, nil)
 }
 
-func (s *Sim) rerunAll(suite *checkSuite, by *account) {
+func (s *changes) rerunAll(suite *checkSuite, by *account) {
 	suite.reset, suite.updated = true, s.now()
 	s.emitSuite(suite, "rerequested", by)
 }
@@ -142,7 +142,7 @@ func (r *repository) suiteAt(sha string) *checkSuite {
 }
 
 // suiteFor is the suite at a commit, which is made if need be.
-func (s *Sim) suiteFor(r *repository, sha string) *checkSuite {
+func (s *state) suiteFor(r *repository, sha string) *checkSuite {
 	if suite := r.suiteAt(sha); suite != nil {
 		return suite
 	}
@@ -220,7 +220,7 @@ func (c *checkSuite) state() (status, conclusion string) {
 	return "completed", conclusion
 }
 
-func (s *Sim) emitRun(suite *checkSuite, run *CheckRun, action string, by *account, more object) {
+func (s *state) emitRun(suite *checkSuite, run *CheckRun, action string, by *account, more object) {
 	s.emit(event{name: "check_run", action: action, repo: suite.repo, sender: by, payload: func(l links) object {
 		body := object{"check_run": l.checkRun(s, suite, run)}
 		maps.Copy(body, more)
@@ -228,7 +228,7 @@ func (s *Sim) emitRun(suite *checkSuite, run *CheckRun, action string, by *accou
 	}})
 }
 
-func (s *Sim) emitSuite(suite *checkSuite, action string, by *account) {
+func (s *state) emitSuite(suite *checkSuite, action string, by *account) {
 	s.emit(event{name: "check_suite", action: action, repo: suite.repo, sender: by, payload: func(l links) object {
 		full := l.checkSuite(s, suite)
 		full["head_commit"] = headCommit(suite.repo.commits[suite.sha])

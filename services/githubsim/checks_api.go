@@ -37,7 +37,7 @@ type runOutput struct {
 	Annotations []Annotation `json:"annotations"`
 }
 
-func (s *Sim) createCheckRun(c *call) *response {
+func (s *checkAPI) createCheckRun(c *call) *response {
 	var want struct {
 		runChange
 		HeadSHA string `json:"head_sha"`
@@ -60,10 +60,10 @@ func (s *Sim) createCheckRun(c *call) *response {
 	s.change(suite, run, want.runChange)
 	s.emitRun(suite, run, "created", s.bot(), nil)
 	s.concluded(suite, run, false)
-	return &response{status: http.StatusCreated, body: c.links.checkRun(s, suite, run)}
+	return &response{status: http.StatusCreated, body: c.links.checkRun(s.state, suite, run)}
 }
 
-func (s *Sim) updateCheckRun(c *call) *response {
+func (s *checkAPI) updateCheckRun(c *call) *response {
 	suite, run := c.repo.run(c.number("id"))
 	if run == nil {
 		return notFound()
@@ -78,7 +78,7 @@ func (s *Sim) updateCheckRun(c *call) *response {
 	before := run.Status == "completed"
 	s.change(suite, run, want)
 	s.concluded(suite, run, before)
-	return ok(c.links.checkRun(s, suite, run))
+	return ok(c.links.checkRun(s.state, suite, run))
 }
 
 func wrongCheck(why string) *response {
@@ -146,7 +146,7 @@ func (o runOutput) refuse() *response {
 }
 
 // change applies a request that was not refused. A conclusion completes the run; another status takes it back.
-func (s *Sim) change(suite *checkSuite, run *CheckRun, want runChange) {
+func (s *changes) change(suite *checkSuite, run *CheckRun, want runChange) {
 	suite.reset, suite.updated = false, s.now()
 	set(&run.Name, want.Name)
 	set(&run.DetailsURL, want.DetailsURL)
@@ -178,7 +178,7 @@ func set[T any](to, from *T) {
 }
 
 // concluded tells of a run that has ended just now, and of its suite if that has too.
-func (s *Sim) concluded(suite *checkSuite, run *CheckRun, before bool) {
+func (s *changes) concluded(suite *checkSuite, run *CheckRun, before bool) {
 	if before || run.Status != "completed" {
 		return
 	}
@@ -189,15 +189,15 @@ func (s *Sim) concluded(suite *checkSuite, run *CheckRun, before bool) {
 	s.advance(suite.repo)
 }
 
-func (s *Sim) getCheckRun(c *call) *response {
+func (s *checkAPI) getCheckRun(c *call) *response {
 	suite, run := c.repo.run(c.number("id"))
 	if run == nil {
 		return notFound()
 	}
-	return ok(c.links.checkRun(s, suite, run))
+	return ok(c.links.checkRun(s.state, suite, run))
 }
 
-func (s *Sim) listAnnotations(c *call) *response {
+func (s *checkAPI) listAnnotations(c *call) *response {
 	_, run := c.repo.run(c.number("id"))
 	if run == nil {
 		return notFound()
@@ -211,7 +211,7 @@ func (s *Sim) listAnnotations(c *call) *response {
 	})
 }
 
-func (s *Sim) rerequestRun(c *call) *response {
+func (s *checkAPI) rerequestRun(c *call) *response {
 	suite, run := c.repo.run(c.number("id"))
 	if run == nil {
 		return notFound()
@@ -220,7 +220,7 @@ func (s *Sim) rerequestRun(c *call) *response {
 	return &response{status: http.StatusCreated, body: object{}}
 }
 
-func (s *Sim) listRefRuns(c *call) *response {
+func (s *checkAPI) listRefRuns(c *call) *response {
 	at := c.repo.resolve(c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))
@@ -228,7 +228,7 @@ func (s *Sim) listRefRuns(c *call) *response {
 	return s.listRuns(c, c.repo.suiteAt(at.sha))
 }
 
-func (s *Sim) listSuiteRuns(c *call) *response {
+func (s *checkAPI) listSuiteRuns(c *call) *response {
 	suite := c.repo.suite(c.number("id"))
 	if suite == nil {
 		return notFound()
@@ -237,7 +237,7 @@ func (s *Sim) listSuiteRuns(c *call) *response {
 }
 
 // listRuns lists the last run of each name, or all of them if asked to.
-func (s *Sim) listRuns(c *call, suite *checkSuite) *response {
+func (s *checkAPI) listRuns(c *call, suite *checkSuite) *response {
 	query, runs := c.URL.Query(), []*CheckRun{}
 	if suite != nil && query.Get("filter") == "all" {
 		runs = slices.Clone(suite.runs)
@@ -249,11 +249,11 @@ func (s *Sim) listRuns(c *call, suite *checkSuite) *response {
 	})
 	some, header := page(c, usualPage, runs)
 	return &response{status: http.StatusOK, header: header, body: object{
-		"total_count": len(runs), "check_runs": each(some, func(run *CheckRun) object { return c.links.checkRun(s, suite, run) }),
+		"total_count": len(runs), "check_runs": each(some, func(run *CheckRun) object { return c.links.checkRun(s.state, suite, run) }),
 	}}
 }
 
-func (s *Sim) listSuites(c *call) *response {
+func (s *checkAPI) listSuites(c *call) *response {
 	at := c.repo.resolve(c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))
@@ -262,18 +262,18 @@ func (s *Sim) listSuites(c *call) *response {
 	if suite := c.repo.suiteAt(at.sha); suite != nil {
 		suites = append(suites, suite)
 	}
-	return ok(object{"total_count": len(suites), "check_suites": each(suites, func(suite *checkSuite) object { return c.links.checkSuite(s, suite) })})
+	return ok(object{"total_count": len(suites), "check_suites": each(suites, func(suite *checkSuite) object { return c.links.checkSuite(s.state, suite) })})
 }
 
-func (s *Sim) getSuite(c *call) *response {
+func (s *checkAPI) getSuite(c *call) *response {
 	suite := c.repo.suite(c.number("id"))
 	if suite == nil {
 		return notFound()
 	}
-	return ok(c.links.checkSuite(s, suite))
+	return ok(c.links.checkSuite(s.state, suite))
 }
 
-func (s *Sim) rerequestSuite(c *call) *response {
+func (s *checkAPI) rerequestSuite(c *call) *response {
 	suite := c.repo.suite(c.number("id"))
 	if suite == nil {
 		return notFound()

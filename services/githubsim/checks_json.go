@@ -2,7 +2,7 @@ package githubsim
 
 import "fmt"
 
-func (l links) checkRun(s *Sim, suite *checkSuite, run *CheckRun) object {
+func (l links) checkRun(s *state, suite *checkSuite, run *CheckRun) object {
 	r := suite.repo
 	self := fmt.Sprintf("%s/repos/%s/check-runs/%d", l, r.fullName(), run.ID)
 	status, conclusion := suite.state()
@@ -28,7 +28,7 @@ func (l links) suiteURL(suite *checkSuite) string {
 	return fmt.Sprintf("%s/repos/%s/check-suites/%d", l, suite.repo.fullName(), suite.id)
 }
 
-func (l links) checkSuite(s *Sim, suite *checkSuite) object {
+func (l links) checkSuite(s *state, suite *checkSuite) object {
 	status, conclusion := suite.state()
 	return object{
 		"id": suite.id, "node_id": nodeID("CheckSuite", suite.id), "head_branch": orNull(suite.branch), "head_sha": suite.sha,

@@ -13,7 +13,7 @@ var roles = map[string]string{
 
 // SetPermission gives a person a role in a repository: admin, maintain, write, triage, read or none. Without one the
 // owner and octocat are admins, who has put a commit on one of its branches may write, and others may read what is public.
-func (s *Sim) SetPermission(owner, repo, login, role string) error {
+func (s *Controls) SetPermission(owner, repo, login, role string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.find(owner, repo)
@@ -67,7 +67,7 @@ func (r *repository) association(who *account) string {
 }
 
 // getPermission knows people alone: GitHub answers 404 for bots.
-func (s *Sim) getPermission(c *call) *response {
+func (s *codeAPI) getPermission(c *call) *response {
 	who := s.known(c.PathValue("user"))
 	if who == nil || who.kind != "User" || s.late(who.since) {
 		return refuse(http.StatusNotFound, c.PathValue("user")+" is not a user")

@@ -64,7 +64,7 @@ func (s *Sim) Comments(owner, repo string, number int) ([]Comment, error) {
 	return list, nil
 }
 
-func (s *Sim) say(p *pull, by *account, body string) *comment {
+func (s *changes) say(p *pull, by *account, body string) *comment {
 	one := &comment{id: s.id(), pull: p, author: by, body: body, created: s.now(), updated: s.now()}
 	p.base.repo.comments = append(p.base.repo.comments, one)
 	p.updated = one.created
@@ -72,7 +72,7 @@ func (s *Sim) say(p *pull, by *account, body string) *comment {
 	return one
 }
 
-func (s *Sim) emitComment(one *comment, action string, by *account, changes object) {
+func (s *state) emitComment(one *comment, action string, by *account, changes object) {
 	s.emit(event{name: "issue_comment", action: action, repo: one.pull.base.repo, sender: by, payload: func(l links) object {
 		body := object{"issue": l.issue(one.pull), "comment": l.comment(one)}
 		if changes != nil {
@@ -93,7 +93,7 @@ func (r *repository) commentsOn(number int) []*comment {
 }
 
 // listComments is all of issues/{number}/… that is known. A pattern that said comments would clash with issues/comments/{id}.
-func (s *Sim) listComments(c *call) *response {
+func (s *pullAPI) listComments(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil || c.PathValue("list") != "comments" {
 		return notFound()
@@ -101,7 +101,7 @@ func (s *Sim) listComments(c *call) *response {
 	return listed(c, c.repo.commentsOn(p.number), c.links.comment)
 }
 
-func (s *Sim) createComment(c *call) *response {
+func (s *pullAPI) createComment(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil {
 		return notFound()
@@ -130,7 +130,7 @@ func readBody(c *call) (string, *response) {
 	return want.Body, nil
 }
 
-func (s *Sim) getComment(c *call) *response {
+func (s *pullAPI) getComment(c *call) *response {
 	one := c.repo.comment(c.number("id"))
 	if one == nil {
 		return notFound()
@@ -138,7 +138,7 @@ func (s *Sim) getComment(c *call) *response {
 	return ok(c.links.comment(one))
 }
 
-func (s *Sim) updateComment(c *call) *response {
+func (s *pullAPI) updateComment(c *call) *response {
 	one := c.repo.comment(c.number("id"))
 	if one == nil {
 		return notFound()
@@ -161,7 +161,7 @@ func (r *repository) comment(id int64) *comment {
 	return r.comments[i]
 }
 
-func (s *Sim) listReactions(c *call) *response {
+func (s *pullAPI) listReactions(c *call) *response {
 	one := c.repo.comment(c.number("id"))
 	if one == nil {
 		return notFound()
@@ -170,7 +170,7 @@ func (s *Sim) listReactions(c *call) *response {
 }
 
 // createReaction answers 200 where the App has reacted so already.
-func (s *Sim) createReaction(c *call) *response {
+func (s *pullAPI) createReaction(c *call) *response {
 	one := c.repo.comment(c.number("id"))
 	if one == nil {
 		return notFound()

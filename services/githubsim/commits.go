@@ -12,7 +12,7 @@ const (
 	maxComparedFiles   = 300
 )
 
-func (s *Sim) getCommit(c *call) *response {
+func (s *codeAPI) getCommit(c *call) *response {
 	one := s.read(c.repo, c.PathValue("ref"))
 	if one == nil {
 		return noCommitFor(c.PathValue("ref"))
@@ -32,7 +32,7 @@ func (s *Sim) getCommit(c *call) *response {
 	return ok(full)
 }
 
-func (s *Sim) compare(c *call) *response {
+func (s *codeAPI) compare(c *call) *response {
 	baseName, headName, split := strings.Cut(c.PathValue("basehead"), "...")
 	base, head := s.read(c.repo, baseName), s.read(c.repo, headName)
 	if !split || base == nil || head == nil {

@@ -20,7 +20,7 @@ const (
 	maxServed = 100 << 20
 )
 
-func (s *Sim) getContents(c *call) *response {
+func (s *codeAPI) getContents(c *call) *response {
 	ref := c.URL.Query().Get("ref")
 	at := s.read(c.repo, ref)
 	if at == nil {
@@ -37,7 +37,7 @@ func (s *Sim) getContents(c *call) *response {
 	return ok(each(folder.entries(), func(e treeEntry) object { return s.entry(c, at, path.Join(name, e.name), e) }))
 }
 
-func (s *Sim) fileContents(c *call, at *commit, name string, f file) *response {
+func (s *codeAPI) fileContents(c *call, at *commit, name string, f file) *response {
 	full := s.entry(c, at, name, treeEntry{name: path.Base(name), file: f})
 	switch {
 	case len(f.content) > maxServed:
@@ -66,7 +66,7 @@ func wrapped(content []byte) string {
 	return lines.String()
 }
 
-func (s *Sim) entry(c *call, at *commit, name string, e treeEntry) object {
+func (s *codeAPI) entry(c *call, at *commit, name string, e treeEntry) object {
 	ref := c.URL.Query().Get("ref")
 	if ref == "" {
 		ref = c.repo.defaultBranch
@@ -93,20 +93,20 @@ func (s *Sim) entry(c *call, at *commit, name string, e treeEntry) object {
 const ticketLife = 5 * time.Minute
 
 // ticket is an address that anyone may fetch, for a while: it carries its end and a signature.
-func (s *Sim) ticket(l links, path string) string {
+func (s *state) ticket(l links, path string) string {
 	end := strconv.FormatInt(s.now().Add(ticketLife).Unix(), 10)
 	address := url.URL{Path: path, RawQuery: "token=" + end + "." + s.sign(path, end)}
 	return string(l) + address.String()
 }
 
-func (s *Sim) sign(path, end string) string {
+func (s *state) sign(path, end string) string {
 	mac := hmac.New(sha256.New, s.secret)
 	mac.Write([]byte(path + " " + end))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // download serves what a ticket is for: a commit of a repository.
-func (s *Sim) download(serve func(*call, *commit) *response) func(*call) *response {
+func (s *codeAPI) download(serve func(*call, *commit) *response) func(*call) *response {
 	return func(c *call) *response {
 		end, signature, _ := strings.Cut(c.URL.Query().Get("token"), ".")
 		until, err := strconv.ParseInt(end, 10, 64)
@@ -122,7 +122,7 @@ func (s *Sim) download(serve func(*call, *commit) *response) func(*call) *respon
 	}
 }
 
-func (s *Sim) rawFile(c *call, at *commit) *response {
+func (s *codeAPI) rawFile(c *call, at *commit) *response {
 	f, exists := at.files[c.PathValue("path")]
 	if !exists {
 		return notFound()

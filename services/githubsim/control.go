@@ -19,11 +19,17 @@ func newPage() *template.Template {
 	return template.Must(template.New("page").Parse(pageText))
 }
 
-// controls are the pages and buttons for people. A browser is shown the page again, curl gets a line.
-func (s *Sim) controls() {
-	s.mux.HandleFunc("GET /sim", s.showIndex)
-	s.mux.HandleFunc("GET /sim/{owner}/{repo}", s.showRepository)
-	s.mux.HandleFunc("GET /sim/misbehave", s.showMisbehaviours)
+// pages are the pages and buttons for people. A browser is shown the page again, curl gets a line.
+type pages struct {
+	*Sim
+
+	page *template.Template
+}
+
+func (s *pages) register(mux *http.ServeMux) {
+	mux.HandleFunc("GET /sim", s.showIndex)
+	mux.HandleFunc("GET /sim/{owner}/{repo}", s.showRepository)
+	mux.HandleFunc("GET /sim/misbehave", s.showMisbehaviours)
 	for pattern, act := range map[string]func(*http.Request) (string, error){
 		"POST /sim/misbehave":                            s.pressMisbehave,
 		"POST /sim/behave":                               s.pressBehave,
@@ -33,7 +39,7 @@ func (s *Sim) controls() {
 		"POST /sim/{owner}/{repo}/pulls/{number}/close":  s.pressClose,
 		"POST /sim/{owner}/{repo}/pulls/{number}/reopen": s.pressReopen,
 	} {
-		s.mux.HandleFunc(pattern, pressed(act))
+		mux.HandleFunc(pattern, pressed(act))
 	}
 }
 
@@ -54,7 +60,7 @@ func pressed(act func(*http.Request) (string, error)) http.HandlerFunc {
 }
 
 // elsewhere leads the addresses that GitHub shows people (owner/repo/pull/1) to the page; the rest it does not know.
-func (s *Sim) elsewhere(c *call) *response {
+func (s *front) elsewhere(c *call) *response {
 	parts := strings.Split(strings.Trim(c.URL.Path, "/"), "/")
 	if len(parts) < 2 || s.repositories[key(parts[0], parts[1])] == nil {
 		return notFound()
@@ -80,7 +86,7 @@ func changeOf(r *http.Request) Commit {
 	return Commit{Files: map[string]string{name: content}}
 }
 
-func (s *Sim) pressOpen(r *http.Request) (string, error) {
+func (s *pages) pressOpen(r *http.Request) (string, error) {
 	owner, repo, branch := r.PathValue("owner"), r.PathValue("repo"), "change-"+word()
 	change := changeOf(r)
 	change.Message = r.FormValue("title")
@@ -98,7 +104,7 @@ func (s *Sim) pressOpen(r *http.Request) (string, error) {
 	return fmt.Sprintf("opened %s/%s#%d: %s", owner, repo, number, title), err
 }
 
-func (s *Sim) pressPush(r *http.Request) (string, error) {
+func (s *pages) pressPush(r *http.Request) (string, error) {
 	owner, repo, number := named(r)
 	p, err := s.PullRequest(owner, repo, number)
 	if err != nil {
@@ -108,18 +114,18 @@ func (s *Sim) pressPush(r *http.Request) (string, error) {
 	return fmt.Sprintf("pushed %.7s to %s", sha, p.Head), err
 }
 
-func (s *Sim) pressMerge(r *http.Request) (string, error) {
+func (s *pages) pressMerge(r *http.Request) (string, error) {
 	owner, repo, number := named(r)
 	sha, err := s.Merge(owner, repo, number)
 	return fmt.Sprintf("merged %s/%s#%d as %.7s", owner, repo, number, sha), err
 }
 
-func (s *Sim) pressClose(r *http.Request) (string, error) {
+func (s *pages) pressClose(r *http.Request) (string, error) {
 	owner, repo, number := named(r)
 	return fmt.Sprintf("closed %s/%s#%d", owner, repo, number), s.ClosePullRequest(owner, repo, number)
 }
 
-func (s *Sim) pressReopen(r *http.Request) (string, error) {
+func (s *pages) pressReopen(r *http.Request) (string, error) {
 	owner, repo, number := named(r)
 	return fmt.Sprintf("reopened %s/%s#%d", owner, repo, number), s.ReopenPullRequest(owner, repo, number)
 }
@@ -148,7 +154,7 @@ type pageBranch struct {
 	Checks             []*Status
 }
 
-func (s *Sim) showIndex(w http.ResponseWriter, _ *http.Request) {
+func (s *pages) showIndex(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	var data pageData
 	for _, r := range s.repositories {
@@ -159,7 +165,7 @@ func (s *Sim) showIndex(w http.ResponseWriter, _ *http.Request) {
 	s.render(w, data)
 }
 
-func (s *Sim) showRepository(w http.ResponseWriter, r *http.Request) {
+func (s *pages) showRepository(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	repo, err := s.find(r.PathValue("owner"), r.PathValue("repo"))
 	if err != nil {
@@ -201,7 +207,7 @@ func (r *repository) checks(sha string) []*Status {
 	return list
 }
 
-func (s *Sim) render(w http.ResponseWriter, data pageData) {
+func (s *pages) render(w http.ResponseWriter, data pageData) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if err := s.page.Execute(w, data); err != nil {
 		s.config.Log.Debug("page cut short", "error", err)

@@ -9,7 +9,7 @@ import (
 )
 
 // listDeliveries pages by cursor, the newest first: the cursor is the id of the first of the next page.
-func (s *Sim) listDeliveries(c *call) *response {
+func (s *appAPI) listDeliveries(c *call) *response {
 	newest := s.recent()
 	slices.Reverse(newest)
 	switch status := c.URL.Query().Get("status"); status {
@@ -36,7 +36,7 @@ func (s *Sim) listDeliveries(c *call) *response {
 	return &response{status: http.StatusOK, header: header, body: each(newest, (*Delivery).object)}
 }
 
-func (s *Sim) getDelivery(c *call) *response {
+func (s *appAPI) getDelivery(c *call) *response {
 	d := s.delivery(c.number("id"))
 	if d == nil {
 		return notFound()
@@ -49,7 +49,7 @@ func (s *Sim) getDelivery(c *call) *response {
 }
 
 // redeliver sends the same payload again, under the same GUID, to where the webhook points now.
-func (s *Sim) redeliver(c *call) *response {
+func (s *appAPI) redeliver(c *call) *response {
 	d := s.delivery(c.number("id"))
 	if d == nil {
 		return notFound()
@@ -62,12 +62,12 @@ func (s *Sim) redeliver(c *call) *response {
 }
 
 // recent are the deliveries that GitHub still knows of, the oldest first.
-func (s *Sim) recent() []*Delivery {
+func (s *appAPI) recent() []*Delivery {
 	since := s.now().Add(-keptFor)
 	return slices.DeleteFunc(s.hooks.ended(), func(d *Delivery) bool { return d.At.Before(since) })
 }
 
-func (s *Sim) delivery(id int64) *Delivery {
+func (s *appAPI) delivery(id int64) *Delivery {
 	all := s.recent()
 	i := slices.IndexFunc(all, func(d *Delivery) bool { return d.ID == id })
 	if i < 0 {

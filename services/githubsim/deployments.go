@@ -64,7 +64,7 @@ func (s *Sim) Deployments(owner, repo string) ([]Deployment, error) {
 
 // createDeployment does what surprises unless it is switched off: it merges the default branch into one that lacks parts of
 // it (auto_merge), and wants every status of the commit to be a success (required_contexts).
-func (s *Sim) createDeployment(c *call) *response {
+func (s *checkAPI) createDeployment(c *call) *response {
 	want := struct {
 		Ref              string          `json:"ref"`
 		Task             string          `json:"task"`
@@ -109,7 +109,7 @@ func (s *Sim) createDeployment(c *call) *response {
 }
 
 // catchUp merges the default branch into one that lacks parts of it, in place of a deployment.
-func (s *Sim) catchUp(r *repository, branch string) *response {
+func (s *changes) catchUp(r *repository, branch string) *response {
 	tip, main := r.branch(branch), r.branch(r.defaultBranch)
 	if len(r.commits.between(tip.sha, main.sha)) == 0 {
 		return nil
@@ -146,7 +146,7 @@ func (r *repository) unmet(sha string, required *[]string) []object {
 	return unmet
 }
 
-func (s *Sim) listDeployments(c *call) *response {
+func (s *checkAPI) listDeployments(c *call) *response {
 	query := c.URL.Query()
 	var found []*deployment
 	for _, d := range slices.Backward(c.repo.deployments) {
@@ -161,7 +161,7 @@ func (s *Sim) listDeployments(c *call) *response {
 	return listed(c, found, func(d *deployment) object { return s.deployment(c, d) })
 }
 
-func (s *Sim) getDeployment(c *call) *response {
+func (s *checkAPI) getDeployment(c *call) *response {
 	d := c.repo.deployment(c.number("id"))
 	if d == nil {
 		return notFound()
@@ -177,7 +177,7 @@ func (r *repository) deployment(id int64) *deployment {
 	return r.deployments[i]
 }
 
-func (s *Sim) createDeploymentStatus(c *call) *response {
+func (s *checkAPI) createDeploymentStatus(c *call) *response {
 	d := c.repo.deployment(c.number("id"))
 	if d == nil {
 		return notFound()
@@ -218,7 +218,7 @@ func (s *Sim) createDeploymentStatus(c *call) *response {
 }
 
 // retire makes the earlier successes of an environment inactive, unless they are transient or of production.
-func (s *Sim) retire(r *repository, by *deployment) {
+func (s *changes) retire(r *repository, by *deployment) {
 	for _, d := range r.deployments {
 		if d != by && d.Environment == by.Environment && d.State() == "success" && !d.transient && !d.production {
 			d.Statuses = append(d.Statuses, DeploymentStatus{ID: s.id(), State: "inactive", Created: s.now()})
@@ -226,7 +226,7 @@ func (s *Sim) retire(r *repository, by *deployment) {
 	}
 }
 
-func (s *Sim) listDeploymentStatuses(c *call) *response {
+func (s *checkAPI) listDeploymentStatuses(c *call) *response {
 	d := c.repo.deployment(c.number("id"))
 	if d == nil {
 		return notFound()
@@ -236,7 +236,7 @@ func (s *Sim) listDeploymentStatuses(c *call) *response {
 	return listed(c, newest, func(st DeploymentStatus) object { return s.deploymentStatus(c, d, st) })
 }
 
-func (s *Sim) deployment(c *call, d *deployment) object {
+func (s *checkAPI) deployment(c *call, d *deployment) object {
 	api := fmt.Sprintf("%s/repos/%s", c.links, c.repo.fullName())
 	self := fmt.Sprintf("%s/deployments/%d", api, d.ID)
 	updated := d.Created
@@ -251,7 +251,7 @@ func (s *Sim) deployment(c *call, d *deployment) object {
 	}
 }
 
-func (s *Sim) deploymentStatus(c *call, d *deployment, st DeploymentStatus) object {
+func (s *checkAPI) deploymentStatus(c *call, d *deployment, st DeploymentStatus) object {
 	api := fmt.Sprintf("%s/repos/%s", c.links, c.repo.fullName())
 	self := fmt.Sprintf("%s/deployments/%d", api, d.ID)
 	return object{

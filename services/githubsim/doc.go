@@ -28,4 +28,7 @@
 //	POST /sim/misbehave                     makes calls go wrong; form fields as in Misbehaviour: route, share, times,
 //	                                        latency, jitter, status, retry_after, cut, half, carried_out
 //	POST /sim/behave                        ends all of that
+//
+// Inside, each type keeps one promise: state is what this GitHub knows, changes what happens to it, front where calls arrive,
+// appAPI, codeAPI, pullAPI and checkAPI the handlers of the REST API, pages what people see. Sim and Controls are for tests.
 package githubsim

@@ -39,7 +39,7 @@ func (s *Sim) Label(owner, repo string, number int, label string) error {
 type pullEdit struct{ Title, Body, Base *string }
 
 // edit changes what is given, and tells of it at once.
-func (s *Sim) edit(p *pull, want pullEdit, by *account) {
+func (s *changes) edit(p *pull, want pullEdit, by *account) {
 	changes := object{}
 	if want.Title != nil && *want.Title != p.title {
 		changes["title"] = object{"from": p.title}
@@ -63,7 +63,7 @@ func (s *Sim) edit(p *pull, want pullEdit, by *account) {
 }
 
 // updatePull changes what is given: one `edited` tells of title, body and base, and a change of state of its own.
-func (s *Sim) updatePull(c *call) *response {
+func (s *pullAPI) updatePull(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil {
 		return notFound()
@@ -93,7 +93,7 @@ func (s *Sim) updatePull(c *call) *response {
 }
 
 // listCommitPulls lists the pull requests that a commit came with, or comes with.
-func (s *Sim) listCommitPulls(c *call) *response {
+func (s *pullAPI) listCommitPulls(c *call) *response {
 	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))

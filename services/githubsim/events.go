@@ -16,7 +16,7 @@ type event struct {
 }
 
 // emit sends an event to the App. What happens where it is not installed, or suspended, it is not told.
-func (s *Sim) emit(e event) {
+func (s *state) emit(e event) {
 	if e.installation == nil {
 		if e.installation = s.installationOn(e.repo); e.installation == nil {
 			return
@@ -52,7 +52,7 @@ func (s *Sim) emit(e event) {
 }
 
 // Ping sends the event with which GitHub tries out a webhook.
-func (s *Sim) Ping() {
+func (s *Controls) Ping() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	body := encode(object{
@@ -66,7 +66,7 @@ func (s *Sim) Ping() {
 	s.hooks.queue(&Delivery{ID: s.id(), Event: "ping", At: s.now(), Payload: body})
 }
 
-func (s *Sim) emitPull(p *pull, action string, by *account, more object) {
+func (s *state) emitPull(p *pull, action string, by *account, more object) {
 	s.emit(event{name: "pull_request", action: action, repo: p.base.repo, sender: by, payload: func(l links) object {
 		body := object{"number": p.number, "pull_request": l.wholePull(p)}
 		maps.Copy(body, more)
@@ -76,7 +76,7 @@ func (s *Sim) emitPull(p *pull, action string, by *account, more object) {
 
 // emitPush tells of a branch or tag; from is empty if it is new, to if it is gone. Its repository is shown in an older
 // form than elsewhere, with seconds for times.
-func (s *Sim) emitPush(r *repository, ref, from, to string, by *account) {
+func (s *state) emitPush(r *repository, ref, from, to string, by *account) {
 	s.emit(event{name: "push", repo: r, sender: by, payload: func(l links) object {
 		repo := l.repository(r)
 		repo["url"], repo["created_at"], repo["pushed_at"] = repo["html_url"], r.created.Unix(), r.pushed.Unix()

@@ -44,7 +44,7 @@ func (r *repository) root() *repository {
 }
 
 // headOf finds the branch that a pull request into r names: its own, or "account:branch" of a fork.
-func (s *Sim) headOf(r *repository, name string) end {
+func (s *state) headOf(r *repository, name string) end {
 	login, branch, qualified := strings.Cut(name, ":")
 	if !qualified || strings.EqualFold(login, r.owner.login) {
 		return end{repo: r, branch: name[strings.Index(name, ":")+1:]}

@@ -31,7 +31,7 @@ func (i *installation) selection() string {
 
 // AddInstallation installs the App for an organization, on all its repositories, and says so by webhook.
 // An owner who has it already gets the same id.
-func (s *Sim) AddInstallation(owner string) int64 {
+func (s *Controls) AddInstallation(owner string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	who := s.account(owner, "Organization")
@@ -46,7 +46,7 @@ func (s *Sim) AddInstallation(owner string) int64 {
 
 // SuspendInstallation has an owner suspend the App: its tokens are refused and it is told of nothing until
 // UnsuspendInstallation.
-func (s *Sim) SuspendInstallation(owner string) error {
+func (s *Controls) SuspendInstallation(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		if !i.suspended.IsZero() {
 			return fmt.Errorf("the installation of %s is suspended already", owner)
@@ -58,7 +58,7 @@ func (s *Sim) SuspendInstallation(owner string) error {
 }
 
 // UnsuspendInstallation ends a suspension. Tokens from before it are good again.
-func (s *Sim) UnsuspendInstallation(owner string) error {
+func (s *Controls) UnsuspendInstallation(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		if i.suspended.IsZero() {
 			return fmt.Errorf("the installation of %s is not suspended", owner)
@@ -70,7 +70,7 @@ func (s *Sim) UnsuspendInstallation(owner string) error {
 }
 
 // Uninstall removes the App from an account. Its tokens end.
-func (s *Sim) Uninstall(owner string) error {
+func (s *Controls) Uninstall(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		s.emitInstallation(i, "deleted", s.repositoriesOf(i))
 		s.installations = slices.DeleteFunc(s.installations, func(other *installation) bool { return other == i })
@@ -84,7 +84,7 @@ func (s *Sim) Uninstall(owner string) error {
 }
 
 // AddToInstallation selects one more repository for an installation that is not on all of them.
-func (s *Sim) AddToInstallation(owner, repo string) error {
+func (s *Controls) AddToInstallation(owner, repo string) error {
 	return s.selectRepository(owner, repo, func(i *installation, r *repository) error {
 		if i.covers(r) {
 			return fmt.Errorf("the installation of %s is on %s already", owner, repo)
@@ -96,7 +96,7 @@ func (s *Sim) AddToInstallation(owner, repo string) error {
 }
 
 // RemoveFromInstallation takes the App from one repository. An installation on all is on all the others thereafter.
-func (s *Sim) RemoveFromInstallation(owner, repo string) error {
+func (s *Controls) RemoveFromInstallation(owner, repo string) error {
 	return s.selectRepository(owner, repo, func(i *installation, r *repository) error {
 		if !i.covers(r) {
 			return fmt.Errorf("the installation of %s is not on %s", owner, repo)
@@ -110,7 +110,7 @@ func (s *Sim) RemoveFromInstallation(owner, repo string) error {
 	})
 }
 
-func (s *Sim) selectRepository(owner, repo string, change func(*installation, *repository) error) error {
+func (s *changes) selectRepository(owner, repo string, change func(*installation, *repository) error) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		r, err := s.find(owner, repo)
 		if err != nil {
@@ -120,7 +120,7 @@ func (s *Sim) selectRepository(owner, repo string, change func(*installation, *r
 	})
 }
 
-func (s *Sim) changeInstallation(owner string, change func(*installation) error) error {
+func (s *changes) changeInstallation(owner string, change func(*installation) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.installationOf(s.known(owner))
@@ -135,7 +135,7 @@ func (i *installation) drop(r *repository) {
 	i.selected = slices.DeleteFunc(i.selected, func(other *repository) bool { return other == r })
 }
 
-func (s *Sim) installationOf(owner *account) *installation {
+func (s *state) installationOf(owner *account) *installation {
 	for _, i := range s.installations {
 		if i.account == owner {
 			return i
@@ -145,14 +145,14 @@ func (s *Sim) installationOf(owner *account) *installation {
 }
 
 // installationOn finds the one that covers a repository.
-func (s *Sim) installationOn(r *repository) *installation {
+func (s *state) installationOn(r *repository) *installation {
 	if i := s.installationOf(r.owner); i != nil && i.covers(r) {
 		return i
 	}
 	return nil
 }
 
-func (s *Sim) repositoriesOf(i *installation) []*repository {
+func (s *state) repositoriesOf(i *installation) []*repository {
 	var found []*repository
 	for _, r := range s.repositories {
 		if i.covers(r) {
@@ -164,7 +164,7 @@ func (s *Sim) repositoriesOf(i *installation) []*repository {
 }
 
 // emitInstallation tells of an installation, and of its repositories where they come and go with it.
-func (s *Sim) emitInstallation(i *installation, action string, repositories []*repository) {
+func (s *state) emitInstallation(i *installation, action string, repositories []*repository) {
 	s.emit(event{name: "installation", action: action, installation: i, payload: func(l links) object {
 		body := object{"installation": l.installation(s, i)}
 		if action == "created" || action == "deleted" {
@@ -180,7 +180,7 @@ func (s *Sim) emitInstallation(i *installation, action string, repositories []*r
 }
 
 // emitSelection tells that repositories were added to an installation or removed from it.
-func (s *Sim) emitSelection(i *installation, action string, repositories ...*repository) {
+func (s *state) emitSelection(i *installation, action string, repositories ...*repository) {
 	s.emit(event{name: "installation_repositories", action: action, installation: i, payload: func(l links) object {
 		body := object{
 			"installation": l.installation(s, i), "repository_selection": i.selection(), "requester": nil,

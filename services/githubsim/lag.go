@@ -12,19 +12,19 @@ import (
 // Until then a commit is not found, a branch or tag is where it was before, a pull request is not found, or has the head
 // it had before, and a person who was never heard of before is no user. Statuses, checks, deployments and comments are
 // never late.
-func (s *Sim) SetLag(lag time.Duration) {
+func (s *Controls) SetLag(lag time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lag, s.lagSince = lag, s.now()
 }
 
 // late reports whether reads do not show yet what happened at that time.
-func (s *Sim) late(at time.Time) bool {
+func (s *state) late(at time.Time) bool {
 	return s.lag > 0 && !at.Before(s.lagSince) && s.now().Before(at.Add(s.lag))
 }
 
 // read is resolve for what reads show.
-func (s *Sim) read(r *repository, ref string) *commit {
+func (s *state) read(r *repository, ref string) *commit {
 	c := r.resolve(ref)
 	for c != nil && s.late(c.time) {
 		if strings.HasPrefix(c.sha, ref) && ref != "" || len(c.parents) == 0 {
@@ -36,7 +36,7 @@ func (s *Sim) read(r *repository, ref string) *commit {
 }
 
 // readPull is a pull request as reads show it; nil where they do not.
-func (s *Sim) readPull(p *pull) *pull {
+func (s *state) readPull(p *pull) *pull {
 	switch {
 	case p == nil, s.late(p.created):
 		return nil
@@ -49,7 +49,7 @@ func (s *Sim) readPull(p *pull) *pull {
 }
 
 // readPulls leaves out the pull requests that reads do not show.
-func (s *Sim) readPulls(all []*pull) []*pull {
+func (s *state) readPulls(all []*pull) []*pull {
 	var shown []*pull
 	for _, p := range all {
 		shown = append(shown, s.readPull(p))

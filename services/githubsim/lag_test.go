@@ -35,7 +35,7 @@ func TestReadsAreLaterThanWebhooks(t *testing.T) {
 		status int
 	}{
 		"contents": {func() error {
-			_, _, _, err := shop.Repositories.GetContents(ctx, "acme", "shop", ".forge.yml", &github.RepositoryContentGetOptions{Ref: sha}) //nolint:dogsled // it returns that many
+			_, _, _, err := shop.Repositories.GetContents(ctx, "acme", "shop", ".forge.yml", &github.RepositoryContentGetOptions{Ref: sha})
 			return err
 		}, http.StatusNotFound},
 		"commit": {func() error { _, _, err := shop.Repositories.GetCommit(ctx, "acme", "shop", sha, nil); return err }, http.StatusUnprocessableEntity},

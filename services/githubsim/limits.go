@@ -60,7 +60,7 @@ func (l Limits) LeastTime(calls int) time.Duration {
 }
 
 // LeastTime is that of the limits this GitHub was made with.
-func (s *Sim) LeastTime(calls int) time.Duration { return s.config.Limits.LeastTime(calls) }
+func (s *Controls) LeastTime(calls int) time.Duration { return s.config.Limits.LeastTime(calls) }
 
 // after is when a time of GitHub's has passed for the caller.
 func (l Limits) after(d time.Duration) time.Duration {
@@ -208,7 +208,7 @@ func (u *usage) window(name string) *window {
 }
 
 // usageOf is what a caller has used, of this hour if it is about calls.
-func (s *Sim) usageOf(by caller) *usage {
+func (s *state) usageOf(by caller) *usage {
 	u := s.usages[by.name()]
 	if u == nil {
 		u = &usage{limits: s.config.Limits, calls: allowance{limit: hourly}}
@@ -225,7 +225,7 @@ func (s *Sim) usageOf(by caller) *usage {
 }
 
 // limit counts the call, or refuses it. To ask how much is left costs nothing, nor does a download.
-func (s *Sim) limit(c *call, rt route) *response {
+func (s *front) limit(c *call, rt route) *response {
 	if rt.access.who == anyone {
 		return nil
 	}
@@ -264,7 +264,7 @@ func documented(status int, message, docs string) *response {
 }
 
 // leave ends a call that was counted.
-func (s *Sim) leave(c *call) {
+func (s *front) leave(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.usage != nil {
@@ -273,7 +273,7 @@ func (s *Sim) leave(c *call) {
 }
 
 // tellUsage says what is left. A 304 costs nothing.
-func (s *Sim) tellUsage(c *call, header http.Header, status int) {
+func (s *front) tellUsage(c *call, header http.Header, status int) {
 	a := &s.usageOf(c.caller).calls
 	if status == http.StatusNotModified && c.usage != nil {
 		a.used = max(a.used-1, 0)
@@ -285,7 +285,7 @@ func (s *Sim) tellUsage(c *call, header http.Header, status int) {
 	header.Set("X-Ratelimit-Resource", "core")
 }
 
-func (s *Sim) getRateLimit(c *call) *response {
+func (s *appAPI) getRateLimit(c *call) *response {
 	core := s.usageOf(c.caller).calls.object()
 	return ok(object{"resources": object{"core": core}, "rate": core})
 }

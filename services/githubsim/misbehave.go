@@ -37,7 +37,7 @@ type active struct {
 }
 
 // Misbehave begins a misbehaviour; undo ends it.
-func (s *Sim) Misbehave(m Misbehaviour) (undo func()) {
+func (s *Controls) Misbehave(m Misbehaviour) (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one := &active{Misbehaviour: m, left: m.Times}
@@ -50,7 +50,7 @@ func (s *Sim) Misbehave(m Misbehaviour) (undo func()) {
 }
 
 // Behave ends all misbehaviour.
-func (s *Sim) Behave() {
+func (s *Controls) Behave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.misbehaviours = nil
@@ -64,7 +64,7 @@ type trouble struct {
 	spoil Misbehaviour
 }
 
-func (s *Sim) trouble(rt route, c *call) trouble {
+func (s *front) trouble(rt route, c *call) trouble {
 	var t trouble
 	_, pattern, _ := strings.Cut(rt.pattern, " ")
 	for _, m := range s.misbehaviours {

@@ -96,7 +96,7 @@ func readMisbehaviour(form url.Values) (Misbehaviour, error) {
 	return m, nil
 }
 
-func (s *Sim) pressMisbehave(r *http.Request) (string, error) {
+func (s *pages) pressMisbehave(r *http.Request) (string, error) {
 	if err := r.ParseForm(); err != nil {
 		return "", fmt.Errorf("read the form: %w", err)
 	}
@@ -108,12 +108,12 @@ func (s *Sim) pressMisbehave(r *http.Request) (string, error) {
 	return m.String(), nil
 }
 
-func (s *Sim) pressBehave(*http.Request) (string, error) {
+func (s *pages) pressBehave(*http.Request) (string, error) {
 	s.Behave()
 	return "all is well", nil
 }
 
-func (s *Sim) showMisbehaviours(w http.ResponseWriter, _ *http.Request) {
+func (s *pages) showMisbehaviours(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	var list strings.Builder
 	for _, m := range s.misbehaviours {

@@ -69,7 +69,7 @@ func (s *Sim) DeleteRepository(owner, repo string) error {
 	return nil
 }
 
-func (s *Sim) emitRepository(r *repository, action string, changes func(links) object) {
+func (s *state) emitRepository(r *repository, action string, changes func(links) object) {
 	s.emit(event{name: "repository", action: action, repo: r, payload: func(l links) object {
 		if changes == nil {
 			return object{}
@@ -78,7 +78,7 @@ func (s *Sim) emitRepository(r *repository, action string, changes func(links) o
 	}})
 }
 
-func (s *Sim) relocate(r *repository, owner *account, name string) error {
+func (s *changes) relocate(r *repository, owner *account, name string) error {
 	to := key(owner.login, name)
 	if s.repositories[to] != nil {
 		return fmt.Errorf("repository %s/%s exists already", owner.login, name)
@@ -92,14 +92,14 @@ func (s *Sim) relocate(r *repository, owner *account, name string) error {
 }
 
 // place makes a repository known by its name, which leads nowhere else any more.
-func (s *Sim) place(r *repository) {
+func (s *state) place(r *repository) {
 	at := key(r.owner.login, r.name)
 	s.repositories[at] = r
 	delete(s.moved, at)
 }
 
 // movedOn sends callers of an old name on to where the repository is by its id, if they may see it; nil otherwise.
-func (s *Sim) movedOn(rt route, c *call) *response {
+func (s *state) movedOn(rt route, c *call) *response {
 	owner, name := c.PathValue("owner"), c.PathValue("repo")
 	r := s.moved[key(owner, name)]
 	if owner == "" || rt.access.who == anyone || r == nil || r.gone || !s.sees(c.caller, r) {
@@ -123,7 +123,7 @@ func (s *Sim) movedOn(rt route, c *call) *response {
 }
 
 // sees says whether a caller would find a repository at all.
-func (s *Sim) sees(by caller, r *repository) bool {
+func (s *state) sees(by caller, r *repository) bool {
 	switch {
 	case r.public:
 		return true
@@ -136,7 +136,7 @@ func (s *Sim) sees(by caller, r *repository) bool {
 var byIDPath = regexp.MustCompile(`^/repositories/([0-9]+)(/.+)$`)
 
 // byName turns a path below /repositories/{id} into the one below /repos/{owner}/{repo}, which answers the same.
-func (s *Sim) byName(path string) string {
+func (s *state) byName(path string) string {
 	m := byIDPath.FindStringSubmatch(path)
 	if m == nil {
 		return path
@@ -155,7 +155,7 @@ func (s *Sim) byName(path string) string {
 }
 
 // network is a repository with all its forks and those it was forked from, in the order of their making.
-func (s *Sim) network(r *repository) []*repository {
+func (s *state) network(r *repository) []*repository {
 	var all []*repository
 	for _, other := range s.repositories {
 		if other.root() == r.root() {

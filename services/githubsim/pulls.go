@@ -133,7 +133,7 @@ func (s *Sim) Merge(owner, repo string, number int) (sha string, err error) {
 }
 
 // mergeCommit is the commit that a test merge becomes.
-func (s *Sim) mergeCommit(p *pull, tested *commit, by *account) *commit {
+func (s *changes) mergeCommit(p *pull, tested *commit, by *account) *commit {
 	return p.base.repo.commits.add(commit{
 		parents: tested.parents, files: tested.files, author: by, time: s.now(),
 		message: fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", p.number, p.head.repo.owner.login, p.head.branch, p.title),
@@ -141,7 +141,7 @@ func (s *Sim) mergeCommit(p *pull, tested *commit, by *account) *commit {
 }
 
 // land moves the base to the merge commit and closes the pull request as merged.
-func (s *Sim) land(p *pull, sha string, by *account) {
+func (s *changes) land(p *pull, sha string, by *account) {
 	p.state, p.merged, p.mergedBy, p.mergedAs = "closed", s.now(), by, sha
 	p.closed, p.updated = p.merged, p.merged
 	delete(p.base.repo.refs, p.ref("merge"))
@@ -159,7 +159,7 @@ func (s *Sim) ReopenPullRequest(owner, repo string, number int) error {
 	return s.switchPull(owner, repo, number, "closed", "open")
 }
 
-func (s *Sim) switchPull(owner, repo string, number int, from, to string) error {
+func (s *changes) switchPull(owner, repo string, number int, from, to string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.findPull(owner, repo, number)
@@ -173,7 +173,7 @@ func (s *Sim) switchPull(owner, repo string, number int, from, to string) error 
 	return nil
 }
 
-func (s *Sim) findPull(owner, repo string, number int) (*pull, error) {
+func (s *state) findPull(owner, repo string, number int) (*pull, error) {
 	r, err := s.find(owner, repo)
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (r *repository) pull(number int) *pull {
 }
 
 // open opens a pull request if GitHub would.
-func (s *Sim) open(r *repository, want PullRequest, by *account) (*pull, *response) {
+func (s *changes) open(r *repository, want PullRequest, by *account) (*pull, *response) {
 	head, base := s.headOf(r, want.Head), end{repo: r, branch: want.Base}
 	headTip, baseTip := head.tip(), base.tip()
 	taken := slices.ContainsFunc(r.pulls, func(p *pull) bool {
@@ -223,7 +223,7 @@ func (s *Sim) open(r *repository, want PullRequest, by *account) (*pull, *respon
 }
 
 // synchronize tells that the head has moved.
-func (s *Sim) synchronize(p *pull, to string, by *account) {
+func (s *changes) synchronize(p *pull, to string, by *account) {
 	s.leaveQueue(p, by)
 	before := p.head.sha
 	p.head.sha, p.updated = to, s.now()
@@ -235,7 +235,7 @@ func (s *Sim) synchronize(p *pull, to string, by *account) {
 }
 
 // setState closes or reopens; a reopened pull request takes up what was pushed meanwhile.
-func (s *Sim) setState(p *pull, state string, by *account) {
+func (s *changes) setState(p *pull, state string, by *account) {
 	s.leaveQueue(p, by)
 	p.state, p.updated = state, s.now()
 	action := "closed"

@@ -10,7 +10,7 @@ import (
 
 const maxPullFiles = 3000
 
-func (s *Sim) listPulls(c *call) *response {
+func (s *pullAPI) listPulls(c *call) *response {
 	query := c.URL.Query()
 	state := query.Get("state")
 	if state == "" {
@@ -34,7 +34,7 @@ func (s *Sim) listPulls(c *call) *response {
 	return listed(c, found, c.links.pull)
 }
 
-func (s *Sim) getPull(c *call) *response {
+func (s *pullAPI) getPull(c *call) *response {
 	p := s.readPull(c.repo.pull(int(c.number("number"))))
 	if p == nil {
 		return notFound()
@@ -42,7 +42,7 @@ func (s *Sim) getPull(c *call) *response {
 	return ok(c.links.wholePull(p))
 }
 
-func (s *Sim) createPull(c *call) *response {
+func (s *pullAPI) createPull(c *call) *response {
 	var want struct {
 		Title, Head, Base, Body string
 		Draft                   bool
@@ -62,7 +62,7 @@ func (s *Sim) createPull(c *call) *response {
 	}}
 }
 
-func (s *Sim) listPullFiles(c *call) *response {
+func (s *pullAPI) listPullFiles(c *call) *response {
 	p := s.readPull(c.repo.pull(int(c.number("number"))))
 	if p == nil {
 		return notFound()

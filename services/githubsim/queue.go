@@ -101,7 +101,7 @@ func (s *Sim) MergeQueue(owner, repo string) ([]MergeGroup, error) {
 	return list, nil
 }
 
-func (s *Sim) changeQueue(owner, repo string, number int, change func(*group) error) error {
+func (s *changes) changeQueue(owner, repo string, number int, change func(*group) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.findPull(owner, repo, number)
@@ -148,7 +148,7 @@ func (r *repository) queueEnd(branch string) string {
 }
 
 // newGroup merges a pull request upon base; nil if that conflicts.
-func (s *Sim) newGroup(p *pull, base string) *group {
+func (s *changes) newGroup(p *pull, base string) *group {
 	r := p.base.repo
 	files, conflicts := r.commits.merge(base, p.head.sha)
 	if len(conflicts) > 0 {
@@ -161,13 +161,13 @@ func (s *Sim) newGroup(p *pull, base string) *group {
 }
 
 // request makes a group's branch and asks for its checks.
-func (s *Sim) request(g *group, by *account) {
+func (s *changes) request(g *group, by *account) {
 	s.move(g.pull.base.repo, g.ref, g.head, by)
 	s.emitGroup(g, "checks_requested", "", by)
 }
 
 // leaveQueue takes a pull request out of the queue, if it is there.
-func (s *Sim) leaveQueue(p *pull, by *account) {
+func (s *changes) leaveQueue(p *pull, by *account) {
 	g := p.base.repo.groupOf(p)
 	if g == nil {
 		return
@@ -178,7 +178,7 @@ func (s *Sim) leaveQueue(p *pull, by *account) {
 }
 
 // destroy ends a group, for a reason as GitHub gives it: merged, dequeued, or invalidated by what happened before it.
-func (s *Sim) destroy(g *group, reason string, by *account) {
+func (s *changes) destroy(g *group, reason string, by *account) {
 	r := g.pull.base.repo
 	r.queue = slices.DeleteFunc(r.queue, func(other *group) bool { return other == g })
 	s.emitGroup(g, "destroyed", reason, by)
@@ -186,7 +186,7 @@ func (s *Sim) destroy(g *group, reason string, by *account) {
 }
 
 // requeue makes those groups of a branch anew that do not rest upon it any more, each upon the one before it.
-func (s *Sim) requeue(r *repository, branch string, by *account) {
+func (s *changes) requeue(r *repository, branch string, by *account) {
 	tip := r.branch(branch)
 	if tip == nil {
 		return
@@ -209,7 +209,7 @@ func (s *Sim) requeue(r *repository, branch string, by *account) {
 }
 
 // advance merges and drops what the required contexts have decided.
-func (s *Sim) advance(r *repository) {
+func (s *changes) advance(r *repository) {
 	if len(r.required) == 0 {
 		return
 	}
@@ -225,7 +225,7 @@ func (s *Sim) advance(r *repository) {
 	}
 }
 
-func (s *Sim) landGroup(g *group) {
+func (s *changes) landGroup(g *group) {
 	by := s.user("")
 	s.destroy(g, "merged", by)
 	s.land(g.pull, g.head, by)
@@ -261,7 +261,7 @@ func (r *repository) verdict(sha string) verdict {
 	return all
 }
 
-func (s *Sim) emitGroup(g *group, action, reason string, by *account) {
+func (s *state) emitGroup(g *group, action, reason string, by *account) {
 	r := g.pull.base.repo
 	s.emit(event{name: "merge_group", action: action, repo: r, sender: by, payload: func(links) object {
 		body := object{"merge_group": object{

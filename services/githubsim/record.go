@@ -22,13 +22,13 @@ type Call struct {
 }
 
 // Calls returns every call so far, the oldest first.
-func (s *Sim) Calls() []Call {
+func (s *Controls) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.calls)
 }
 
-func (s *Sim) record(c *call, rt route, told, outcome int) {
+func (s *front) record(c *call, rt route, told, outcome int) {
 	if len(s.calls) == maxCalls {
 		s.calls = slices.Delete(s.calls, 0, maxCalls/10)
 	}
@@ -40,7 +40,7 @@ func (s *Sim) record(c *call, rt route, told, outcome int) {
 	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", told, "outcome", outcome, "installation", one.Installation)
 }
 
-func (s *Sim) getMeta(*call) *response {
+func (s *appAPI) getMeta(*call) *response {
 	return ok(object{
 		"verifiable_password_authentication": false,
 		"hooks":                              []string{"127.0.0.0/8", "::1/128"},

@@ -9,7 +9,7 @@ import (
 )
 
 // move sets a ref, or ends it if to is empty, and tells all who follow it.
-func (s *Sim) move(r *repository, ref, to string, by *account) {
+func (s *changes) move(r *repository, ref, to string, by *account) {
 	from := r.refs[ref]
 	if r.refs[ref] = to; to == "" {
 		delete(r.refs, ref)
@@ -27,7 +27,7 @@ func (s *Sim) move(r *repository, ref, to string, by *account) {
 }
 
 // follow does with a pull request what a moved ref means for it.
-func (s *Sim) follow(p *pull, r *repository, ref, to string, by *account) {
+func (s *changes) follow(p *pull, r *repository, ref, to string, by *account) {
 	isHead := p.head.repo == r && "refs/heads/"+p.head.branch == ref
 	isBase := p.base.repo == r && "refs/heads/"+p.base.branch == ref
 	switch {
@@ -71,7 +71,7 @@ func noCommitFor(ref string) *response {
 	return refuse(http.StatusUnprocessableEntity, "No commit found for SHA: "+ref)
 }
 
-func (s *Sim) listBranches(c *call) *response {
+func (s *codeAPI) listBranches(c *call) *response {
 	return listed(c, c.repo.refsUnder("refs/heads/"), func(ref string) object {
 		sha := c.repo.refs[ref]
 		return object{
@@ -82,7 +82,7 @@ func (s *Sim) listBranches(c *call) *response {
 	})
 }
 
-func (s *Sim) getBranch(c *call) *response {
+func (s *codeAPI) getBranch(c *call) *response {
 	name := c.PathValue("branch")
 	tip := c.repo.branch(name)
 	if tip != nil {
@@ -98,7 +98,7 @@ func (s *Sim) getBranch(c *call) *response {
 	})
 }
 
-func (s *Sim) getRef(c *call) *response {
+func (s *codeAPI) getRef(c *call) *response {
 	ref := "refs/" + c.PathValue("ref")
 	if c.repo.refs[ref] == "" {
 		return notFound()
@@ -110,7 +110,7 @@ func (s *Sim) getRef(c *call) *response {
 	return ok(c.links.ref(c.repo, ref, at.sha))
 }
 
-func (s *Sim) matchRefs(c *call) *response {
+func (s *codeAPI) matchRefs(c *call) *response {
 	found := c.repo.refsUnder("refs/" + c.PathValue("ref"))
 	return ok(each(found, func(ref string) object { return c.links.ref(c.repo, ref, c.repo.refs[ref]) }))
 }

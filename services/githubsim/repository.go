@@ -143,14 +143,14 @@ func (s *Sim) Head(owner, repo, ref string) (sha string, err error) {
 	return c.sha, nil
 }
 
-func (s *Sim) find(owner, name string) (*repository, error) {
+func (s *state) find(owner, name string) (*repository, error) {
 	if r := s.repositories[key(owner, name)]; r != nil {
 		return r, nil
 	}
 	return nil, fmt.Errorf("repository %s/%s does not exist", owner, name)
 }
 
-func (s *Sim) repositoryByID(id int64) *repository {
+func (s *state) repositoryByID(id int64) *repository {
 	for _, r := range s.repositories {
 		if r.id == id {
 			return r
@@ -159,7 +159,7 @@ func (s *Sim) repositoryByID(id int64) *repository {
 	return nil
 }
 
-func (s *Sim) getRepository(c *call) *response {
+func (s *codeAPI) getRepository(c *call) *response {
 	full := c.links.repository(c.repo)
 	if c.repo.owner.kind == "Organization" {
 		full["organization"] = c.links.account(c.repo.owner)

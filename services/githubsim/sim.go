@@ -3,7 +3,6 @@ package githubsim
 import (
 	cryptorand "crypto/rand"
 	"crypto/rsa"
-	"html/template"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -33,9 +32,18 @@ type Config struct {
 
 // Sim is one GitHub. Its methods are what people do there, and are safe for concurrent use.
 type Sim struct {
+	*changes
+	*Controls
+
+	front *front
+}
+
+// Controls is what is arranged from outside: what the owners of the App and of its installations do, and how GitHub behaves.
+type Controls struct{ *changes }
+
+// state is what this GitHub knows. Its methods look things up, make what is missing, and send events; the caller holds the lock.
+type state struct {
 	config  Config
-	mux     *http.ServeMux
-	page    *template.Template
 	hooks   *sender
 	secret  []byte // signs the short-lived addresses of archives and raw files
 	created time.Time
@@ -54,6 +62,9 @@ type Sim struct {
 	lagSince      time.Time
 	calls         []Call
 }
+
+// changes are what happens, with all that follows from it: a push moves pull requests, a merge its queue.
+type changes struct{ *state }
 
 // New makes an empty GitHub. Close ends its sending of webhooks.
 func New(config Config) *Sim {
@@ -80,10 +91,8 @@ func New(config Config) *Sim {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Sim{
+	known := &state{
 		config:       config,
-		mux:          http.NewServeMux(),
-		page:         newPage(),
 		secret:       []byte(cryptorand.Text()),
 		accounts:     map[string]*account{},
 		repositories: map[string]*repository{},
@@ -93,15 +102,17 @@ func New(config Config) *Sim {
 		chance:       newChance(config.Seed),
 		lag:          config.Lag,
 	}
-	s.created = s.now()
+	known.created = known.now()
+	known.hooks = newSender(config)
+	all := &changes{known}
+	s := &Sim{changes: all, Controls: &Controls{all}, front: &front{changes: all, mux: http.NewServeMux()}}
 	for _, m := range config.Misbehaviours {
 		s.Misbehave(m)
 	}
-	for _, r := range s.routes() {
-		s.mux.HandleFunc(r.pattern, s.serve(r))
+	for _, r := range s.front.routes() {
+		s.front.mux.HandleFunc(r.pattern, s.front.serve(r))
 	}
-	s.controls()
-	s.hooks = newSender(config)
+	(&pages{s, newPage()}).register(s.front.mux)
 	return s
 }
 
@@ -109,16 +120,16 @@ func New(config Config) *Sim {
 func (s *Sim) Close() { s.hooks.close() }
 
 // SetURL says where this GitHub is reached, once that is known.
-func (s *Sim) SetURL(url string) {
+func (s *Controls) SetURL(url string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.URL = url
 }
 
 // id is the next of the numbers that name things. GitHub's are unique per kind only; unique ones make mix-ups show.
-func (s *Sim) id() int64 {
+func (s *state) id() int64 {
 	s.lastID++
 	return s.lastID
 }
 
-func (s *Sim) now() time.Time { return s.config.Now().UTC() }
+func (s *state) now() time.Time { return s.config.Now().UTC() }

@@ -48,7 +48,7 @@ func (s *Sim) Statuses(owner, repo, sha string) (map[string]Status, error) {
 	return latest, err
 }
 
-func (s *Sim) createStatus(c *call) *response {
+func (s *checkAPI) createStatus(c *call) *response {
 	at := c.repo.commits[c.PathValue("sha")]
 	if at == nil {
 		return noCommitFor(c.PathValue("sha"))
@@ -93,7 +93,7 @@ func (s *Sim) createStatus(c *call) *response {
 	return &response{status: http.StatusCreated, body: s.wholeStatus(c, at, st)}
 }
 
-func (s *Sim) listStatuses(c *call) *response {
+func (s *checkAPI) listStatuses(c *call) *response {
 	at := c.repo.resolve(c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))
@@ -103,7 +103,7 @@ func (s *Sim) listStatuses(c *call) *response {
 	return listed(c, newest, func(st *Status) object { return s.wholeStatus(c, at, st) })
 }
 
-func (s *Sim) getCombinedStatus(c *call) *response {
+func (s *checkAPI) getCombinedStatus(c *call) *response {
 	at := c.repo.resolve(c.PathValue("ref"))
 	if at == nil {
 		return noCommitFor(c.PathValue("ref"))
@@ -150,13 +150,13 @@ func combined(latest []*Status) string {
 }
 
 // wholeStatus names the creator too, which the combined status leaves out.
-func (s *Sim) wholeStatus(c *call, at *commit, st *Status) object {
+func (s *checkAPI) wholeStatus(c *call, at *commit, st *Status) object {
 	full := s.status(c, at, st)
 	full["creator"] = c.links.account(s.bot())
 	return full
 }
 
-func (s *Sim) status(c *call, at *commit, st *Status) object {
+func (s *checkAPI) status(c *call, at *commit, st *Status) object {
 	bot := s.bot()
 	return object{
 		"id": st.ID, "node_id": nodeID("StatusContext", st.ID), "state": st.State, "context": st.Context,

@@ -6,7 +6,7 @@ import (
 )
 
 // getTree takes the sha of a tree, or what names a commit.
-func (s *Sim) getTree(c *call) *response {
+func (s *codeAPI) getTree(c *call) *response {
 	name := c.PathValue("sha")
 	files := s.treeOf(c.repo, name)
 	if files == nil {
@@ -21,7 +21,7 @@ func (s *Sim) getTree(c *call) *response {
 }
 
 // treeOf is nil where there is no such tree. A repository's first tree may be empty, and is not nil.
-func (s *Sim) treeOf(r *repository, name string) tree {
+func (s *codeAPI) treeOf(r *repository, name string) tree {
 	if at := s.read(r, name); at != nil {
 		return at.files
 	}

@@ -54,14 +54,14 @@ type Delivery struct {
 }
 
 // SetWebhook says where deliveries go from now on, and with which secret they are signed.
-func (s *Sim) SetWebhook(url, secret string) {
+func (s *Controls) SetWebhook(url, secret string) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
 	s.hooks.url, s.hooks.secret = url, secret
 }
 
 // Deliveries lists the attempts that have ended, the oldest first.
-func (s *Sim) Deliveries() []Delivery {
+func (s *Controls) Deliveries() []Delivery {
 	var list []Delivery
 	for _, d := range s.hooks.ended() {
 		list = append(list, *d)
@@ -70,21 +70,21 @@ func (s *Sim) Deliveries() []Delivery {
 }
 
 // DropDeliveries has the next n deliveries not arrive: they are recorded as failed to connect, and can be redelivered.
-func (s *Sim) DropDeliveries(n int) {
+func (s *Controls) DropDeliveries(n int) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
 	s.hooks.drop = n
 }
 
 // LoseDeliveries has the next n deliveries neither sent nor recorded: nobody will ever know of them.
-func (s *Sim) LoseDeliveries(n int) {
+func (s *Controls) LoseDeliveries(n int) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
 	s.hooks.lose = n
 }
 
 // WaitDeliveries waits until nothing is left to send.
-func (s *Sim) WaitDeliveries(ctx context.Context) error {
+func (s *Controls) WaitDeliveries(ctx context.Context) error {
 	s.hooks.mu.Lock()
 	idle := s.hooks.idle
 	s.hooks.mu.Unlock()
