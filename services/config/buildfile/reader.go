@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
 // file is one file while it is read.
@@ -46,7 +48,7 @@ func readMapping[T any](f *file, path string, n *yaml.Node, into T, keys []key[T
 			k.read(f, e.path, e.value, into)
 			continue
 		}
-		meant := nearest(e.name, names(keys))
+		meant := nearest.Name(e.name, names(keys), max(2, len(e.name)/3))
 		given[meant] = true
 		if meant == "" {
 			f.complainf(e.key, "unknown key %q: the keys here are %s", clip(e.name), strings.Join(names(keys), ", "))
@@ -203,40 +205,4 @@ func clip(text string) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return text
-}
-
-// nearest is the known key that a name was probably meant to be; "" if none is.
-func nearest(name string, known []string) string {
-	best, least := "", max(2, len(name)/3)+1
-	for _, candidate := range known {
-		if d := distance(name, candidate, least); d < min(least, len(candidate)) {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to change, add or drop between a and b
-// (Levenshtein), or most if that is less.
-func distance(a, b string, most int) int {
-	if max(len(a)-len(b), len(b)-len(a)) >= most {
-		return most
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

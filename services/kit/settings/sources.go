@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
 // sources gives kong the value of a setting that no flag gave. Its errors gather
@@ -34,7 +36,7 @@ func newSources(src Source, flags []*kong.Flag) *sources {
 	for _, variable := range slices.Sorted(slices.Values(src.Env)) {
 		name, value, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, s.prefix) && !slices.Contains(s.known, name) {
-			s.complainf("unknown setting %s in the environment%s", name, nearest(name, s.known))
+			s.complainf("unknown setting %s in the environment%s", name, didYouMean(name, s.known))
 		}
 		if value != "" {
 			s.env[name] = value
@@ -117,7 +119,7 @@ func (s *sources) load(ctx *kong.Context) {
 	}
 	for _, key := range sortedByLine(s.file) {
 		if !slices.Contains(keys, key) {
-			s.complainf("unknown setting %s in %s, line %d%s", key, s.path, s.file[key].line, nearest(key, keys))
+			s.complainf("unknown setting %s in %s, line %d%s", key, s.path, s.file[key].line, didYouMean(key, keys))
 		}
 	}
 }
@@ -126,39 +128,12 @@ func (s *sources) key(variable string) string {
 	return strings.ToLower(strings.TrimPrefix(variable, s.prefix))
 }
 
-// nearest ends the sentence about an unknown name with the known one most like
+// didYouMean ends the sentence about an unknown name with the known one most like
 // it, if any is like it at all.
-func nearest(name string, known []string) string {
-	best, least := "", len(name)/2+1
-	for _, candidate := range known {
-		if d := distance(name, candidate); d < least {
-			best, least = candidate, d
-		}
-	}
+func didYouMean(name string, known []string) string {
+	best := nearest.Name(name, known, len(name)/2)
 	if best == "" {
 		return "; --help lists the settings"
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
-}
-
-// distance is the number of letters to change, add or drop between a and b
-// (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
