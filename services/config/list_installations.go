@@ -1,42 +1,35 @@
 package config
 
 import (
-	"cmp"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
-	"github.com/forge-ci/forge/services/kit/fault"
-)
-
-const (
-	usualPage = 50
-	maxPage   = 500
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 // ListInstallations implements configv1.InstallationServiceServer.
 func (s *Service) ListInstallations(_ context.Context, req *configv1.ListInstallationsRequest) (*configv1.ListInstallationsResponse, error) {
-	if req.GetPageSize() < 0 {
-		return nil, fault.Newf(fault.Invalid, "page_size is %d: expected 1 to %d, or 0 for %d", req.GetPageSize(), maxPage, usualPage)
+	size, err := rpc.PageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
 	}
-	size := min(cmp.Or(int(req.GetPageSize()), usualPage), maxPage)
-	after, err := base64.RawURLEncoding.DecodeString(req.GetPageToken())
-	if err != nil || (len(after) > 0 && !strings.Contains(string(after), "/")) {
-		return nil, fault.New(fault.Invalid, "page_token is not one of ours")
+	var after string
+	if err := rpc.ParsePageToken(req.GetPageToken(), &after); err != nil {
+		return nil, err
 	}
 	rest := s.byAccount()
-	if len(after) > 0 {
-		rest = slices.DeleteFunc(rest, func(one *configv1.Installation) bool { return listKey(one) <= string(after) })
+	if after != "" {
+		rest = slices.DeleteFunc(rest, func(one *configv1.Installation) bool { return listKey(one) <= after })
 	}
 	if len(rest) <= size {
 		return &configv1.ListInstallationsResponse{Installations: rest}, nil
 	}
 	return &configv1.ListInstallationsResponse{
 		Installations: rest[:size],
-		NextPageToken: base64.RawURLEncoding.EncodeToString([]byte(listKey(rest[size-1]))),
+		NextPageToken: rpc.PageToken(listKey(rest[size-1])),
 	}, nil
 }
 

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/base64"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,28 +9,20 @@ import (
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
-)
-
-const (
-	defaultPage = 50
-	largestPage = 500
 )
 
 // ListDeliveries lists deliveries, newest first.
 func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliveriesRequest) (*gatewayv1.ListDeliveriesResponse, error) {
-	before, err := parsePageToken(req.GetPageToken())
+	var before int64
+	if err := rpc.ParsePageToken(req.GetPageToken(), &before); err != nil {
+		return nil, err
+	}
+	size, err := rpc.PageSize(req.GetPageSize())
 	if err != nil {
 		return nil, err
 	}
-	size := int(req.GetPageSize())
-	switch {
-	case size < 0:
-		return nil, fault.New(fault.Invalid, "page_size is negative")
-	case size == 0:
-		size = defaultPage
-	}
-	size = min(size, largestPage)
 	from, err := micros("receive_time_from", req.GetReceiveTimeFrom())
 	if err != nil {
 		return nil, err
@@ -52,7 +42,7 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 	resp := &gatewayv1.ListDeliveriesResponse{}
 	if len(ids) > size {
 		ids = ids[:size]
-		resp.NextPageToken = pageToken(ids[size-1])
+		resp.NextPageToken = rpc.PageToken(ids[size-1])
 	}
 	forwards, err := s.store.forwards(ctx, ids...)
 	if err != nil {
@@ -175,23 +165,4 @@ func micros(field string, t *timestamppb.Timestamp) (int64, error) {
 		return 0, fault.Newf(fault.Invalid, "%s is no moment: write it like 2026-11-23T18:00:00Z", field)
 	}
 	return sqldb.Micros(t.AsTime()), nil
-}
-
-// A page token is the last id of the page before.
-func pageToken(id int64) string {
-	return base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, id, 10))
-}
-
-func parsePageToken(token string) (int64, error) {
-	if token == "" {
-		return 0, nil
-	}
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		var id int64
-		if id, err = strconv.ParseInt(string(text), 10, 64); err == nil && id > 0 {
-			return id, nil
-		}
-	}
-	return 0, fault.New(fault.Invalid, "page_token is not one of ours")
 }

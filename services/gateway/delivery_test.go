@@ -105,8 +105,8 @@ func TestListFiltersAndPages(t *testing.T) {
 func TestBrokenListRequestsSayWhatIsWrong(t *testing.T) {
 	w := onSQLite(t, nil)
 	for want, req := range map[string]*gatewayv1.ListDeliveriesRequest{
-		"page_token is not one of ours": {PageToken: "x"},
-		"page_size is negative":         {PageSize: -1},
+		"page_token is not one of ours":                                      {PageToken: "x"},
+		"page_size is -1: expected 1 to 500, or 0 for 50":                    {PageSize: -1},
 		"receive_time_from is no moment: write it like 2026-11-23T18:00:00Z": {ReceiveTimeFrom: &timestamppb.Timestamp{Nanos: -1}},
 	} {
 		if _, err := w.deliveries().ListDeliveries(admin(t.Context()), req); !fault.Is(err, fault.Invalid) || err.Error() != want {

@@ -392,7 +392,7 @@ func (w *world) ends(id string) *gatewayv1.Delivery {
 // count is how many deliveries are stored.
 func (w *world) count() int {
 	w.t.Helper()
-	resp, err := w.deliveries().ListDeliveries(admin(w.t.Context()), &gatewayv1.ListDeliveriesRequest{PageSize: largestPage})
+	resp, err := w.deliveries().ListDeliveries(admin(w.t.Context()), &gatewayv1.ListDeliveriesRequest{PageSize: rpc.LargestPage})
 	if err != nil {
 		w.t.Fatal(err)
 	}
