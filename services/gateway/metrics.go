@@ -56,19 +56,19 @@ type backlog struct {
 
 // behind is the backlog of each receiver that has one.
 func (s *store) behind(ctx context.Context) (map[string]backlog, error) {
-	rows, err := s.db.Read().QueryContext(ctx, `SELECT o.receiver, o.undecided, o.kept, COALESCE(d.received, 0) FROM (
+	all := map[string]backlog{}
+	scan := func(row sqldb.Row) (receiver string, err error) {
+		var b backlog
+		err = row.Scan(&receiver, &b.undecided, &b.kept, &b.oldest)
+		all[receiver] = b
+		return receiver, err
+	}
+	_, err := sqldb.Collect(ctx, s.db.Read(), scan, `SELECT o.receiver, o.undecided, o.kept, COALESCE(d.received, 0) FROM (
 		SELECT receiver, SUM(CASE state WHEN 1 THEN 1 ELSE 0 END) AS undecided, SUM(CASE state WHEN 3 THEN 1 ELSE 0 END) AS kept,
 			MIN(CASE state WHEN 1 THEN delivery END) AS oldest FROM forwards WHERE state <> 2 GROUP BY receiver
 		) AS o LEFT JOIN deliveries AS d ON d.id = o.oldest`)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("count what is undecided: %w", err))
 	}
-	all := map[string]backlog{}
-	_, err = collect(rows, func(columns func(...any) error) (receiver string, err error) {
-		var b backlog
-		err = columns(&receiver, &b.undecided, &b.kept, &b.oldest)
-		all[receiver] = b
-		return receiver, err
-	})
-	return all, sqldb.Kind(err)
+	return all, nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -64,18 +63,13 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 	}
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		//nolint:gosec // marks are all that is put in, here and below
-		found, err := tx.QueryContext(ctx, "INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES "+
-			marks(len(batch), 6)+" ON CONFLICT (guid) DO NOTHING RETURNING id, guid", rows...)
-		if err != nil {
-			return err
-		}
+		insert := "INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES " +
+			sqldb.RowMarks(len(batch), 6) + " ON CONFLICT (guid) DO NOTHING RETURNING id, guid"
 		type key struct {
 			id   int64
 			guid string
 		}
-		fresh, err := collect(found, func(columns func(...any) error) (k key, err error) {
-			return k, columns(&k.id, &k.guid)
-		})
+		fresh, err := sqldb.Collect(ctx, tx, func(row sqldb.Row) (k key, err error) { return k, row.Scan(&k.id, &k.guid) }, insert, rows...)
 		if err != nil || len(fresh) == 0 {
 			return err
 		}
@@ -88,34 +82,17 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 			}
 		}
 		//nolint:gosec // as above
-		if _, err := tx.ExecContext(ctx, "INSERT INTO payloads (delivery, snappy) VALUES "+marks(len(payloads)/2, 2), payloads...); err != nil {
+		if _, err := tx.ExecContext(ctx, "INSERT INTO payloads (delivery, snappy) VALUES "+sqldb.RowMarks(len(payloads)/2, 2), payloads...); err != nil {
 			return err
 		}
 		//nolint:gosec // as above
-		_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due) VALUES "+marks(len(forwards)/3, 3), forwards...)
+		_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due) VALUES "+sqldb.RowMarks(len(forwards)/3, 3), forwards...)
 		return err
 	})
 	if err != nil {
 		return sqldb.Kind(fmt.Errorf("store %d deliveries: %w", len(batch), err))
 	}
 	return nil
-}
-
-// marks are the parameters of several rows: ($1, $2), ($3, $4).
-func marks(rows, columns int) string {
-	text := make([]byte, 0, rows*columns*6)
-	for i := range rows * columns {
-		switch {
-		case i == 0:
-			text = append(text, '(')
-		case i%columns == 0:
-			text = append(text, "), ("...)
-		default:
-			text = append(text, ", "...)
-		}
-		text = strconv.AppendInt(append(text, '$'), int64(i+1), 10)
-	}
-	return string(append(text, ')'))
 }
 
 // page says which deliveries a list shows: those after the one with the id
@@ -160,11 +137,8 @@ func (s *store) list(ctx context.Context, p page) ([]int64, error) {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
 	args = append(args, p.limit)
-	rows, err := s.db.Read().QueryContext(ctx, query+fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args)), args...)
-	if err != nil {
-		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
-	}
-	ids, err := collect(rows, func(columns func(...any) error) (id int64, err error) { return id, columns(&id) })
+	query += fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args))
+	ids, err := sqldb.Collect(ctx, s.db.Read(), func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) }, query, args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("list deliveries: %w", err))
 	}
@@ -180,40 +154,23 @@ func (s *store) byIDs(ctx context.Context, ids []int64) ([]delivery, error) {
 	for i, id := range ids {
 		args[i] = id
 	}
-	rows, err := s.db.Read().QueryContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id IN "+marks(1, len(args))+" ORDER BY id DESC", args...)
-	if err != nil {
-		return nil, sqldb.Kind(fmt.Errorf("read deliveries: %w", err))
-	}
-	found, err := collect(rows, scanDelivery)
+	query := "SELECT " + deliveryColumns + " FROM deliveries WHERE id IN (" + sqldb.Marks(1, len(args)) + ") ORDER BY id DESC"
+	found, err := sqldb.Collect(ctx, s.db.Read(), scanDelivery, query, args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("read deliveries: %w", err))
 	}
 	return found, nil
 }
 
-// collect reads and closes what a query found.
-func collect[T any](rows *sql.Rows, scan func(columns func(...any) error) (T, error)) ([]T, error) {
-	defer func() { _ = rows.Close() }() // rows.Err says what was wrong
-	var all []T
-	for rows.Next() {
-		one, err := scan(rows.Scan)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, one)
-	}
-	return all, rows.Err()
-}
-
 const deliveryColumns = "id, guid, event, headers, size, traceparent, received, action, repository, installation_id"
 
-func scanDelivery(columns func(...any) error) (delivery, error) {
+func scanDelivery(row sqldb.Row) (delivery, error) {
 	var (
 		d        delivery
 		headers  string
 		received int64
 	)
-	err := columns(&d.id, &d.guid, &d.event, &headers, &d.size, &d.traceparent, &received, &d.action, &d.repository, &d.installationID)
+	err := row.Scan(&d.id, &d.guid, &d.event, &headers, &d.size, &d.traceparent, &received, &d.action, &d.repository, &d.installationID)
 	if err != nil {
 		return delivery{}, err
 	}
@@ -226,7 +183,7 @@ func scanDelivery(columns func(...any) error) (delivery, error) {
 
 // byGUID returns the delivery that GitHub knows by this id.
 func (s *store) byGUID(ctx context.Context, guid string) (delivery, error) {
-	d, err := scanDelivery(s.db.Read().QueryRowContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE guid = $1", guid).Scan)
+	d, err := scanDelivery(s.db.Read().QueryRowContext(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE guid = $1", guid))
 	if errors.Is(err, sql.ErrNoRows) {
 		return delivery{}, fault.Newf(fault.NotFound, "no delivery %s: it was never received, or pruned since", guid)
 	}
@@ -238,7 +195,7 @@ func (s *store) byGUID(ctx context.Context, guid string) (delivery, error) {
 
 // byID returns the delivery of a forward.
 func (s *store) byID(ctx context.Context, id int64) (delivery, error) {
-	d, err := scanDelivery(s.db.ReadRow(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", id).Scan)
+	d, err := scanDelivery(s.db.ReadRow(ctx, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", id))
 	if err != nil {
 		return delivery{}, sqldb.Kind(fmt.Errorf("read delivery %d: %w", id, err))
 	}

@@ -37,15 +37,13 @@ func (s *store) claim(ctx context.Context, receiver string, limit int, now, unti
 				SELECT delivery FROM forwards WHERE receiver = $2 AND state = 1 AND due <= $3
 				ORDER BY due LIMIT $4` + s.db.Dialect.SkipLocked() + `)
 			RETURNING delivery, attempts`
-		rows, err := s.db.Compiled(tx).QueryContext(ctx, query, sqldb.Micros(until), receiver, sqldb.Micros(now), limit)
-		if err != nil {
-			return err
-		}
-		claimed, err = collect(rows, func(columns func(...any) error) (forward, error) {
+		scan := func(row sqldb.Row) (forward, error) {
 			f := forward{receiver: receiver, state: pending, due: until}
-			err := columns(&f.delivery, &f.attempts)
+			err := row.Scan(&f.delivery, &f.attempts)
 			return f, err
-		})
+		}
+		var err error
+		claimed, err = sqldb.Collect(ctx, s.db.Compiled(tx), scan, query, sqldb.Micros(until), receiver, sqldb.Micros(now), limit)
 		return err
 	})
 	if err != nil {
@@ -119,22 +117,13 @@ func storable(text string) string {
 	return strings.ToValidUTF8(text, "")
 }
 
-// freeLeases makes all that is pending due. A SQLite file has one gateway, so at
-// its start a lease is a dead one's; it also saves those who wait for a receiver
-// the rest of their pause. On PostgreSQL other replicas hold leases, and a dead
-// one's run out by themselves.
+// freeLeases makes all that is pending due, which also saves those who wait for a
+// receiver the rest of their pause.
 func (s *store) freeLeases(ctx context.Context, now time.Time) error {
-	if s.db.Dialect != sqldb.SQLite {
-		return nil
-	}
-	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.db.FreeLeases(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, "UPDATE forwards SET due = $1 WHERE state = 1 AND due > $1", sqldb.Micros(now))
 		return err
 	})
-	if err != nil {
-		return sqldb.Kind(fmt.Errorf("free leases: %w", err))
-	}
-	return nil
 }
 
 // forwards returns the forwards of each of the deliveries.
@@ -147,13 +136,9 @@ func (s *store) forwards(ctx context.Context, deliveries ...int64) (map[int64][]
 	for i, id := range deliveries {
 		args[i] = id
 	}
-	rows, err := s.db.Read().QueryContext(ctx,
+	all, err := sqldb.Collect(ctx, s.db.Read(), scanForward,
 		`SELECT delivery, receiver, state, due, attempts, decision, error, decided FROM forwards
-		 WHERE delivery IN `+marks(1, len(args))+` ORDER BY delivery, receiver`, args...)
-	if err != nil {
-		return nil, sqldb.Kind(fmt.Errorf("read forwards: %w", err))
-	}
-	all, err := collect(rows, scanForward)
+		 WHERE delivery IN (`+sqldb.Marks(1, len(args))+`) ORDER BY delivery, receiver`, args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("read forwards: %w", err))
 	}
@@ -163,13 +148,13 @@ func (s *store) forwards(ctx context.Context, deliveries ...int64) (map[int64][]
 	return found, nil
 }
 
-func scanForward(columns func(...any) error) (forward, error) {
+func scanForward(row sqldb.Row) (forward, error) {
 	var (
 		f            forward
 		due, decided int64
 		decision     []byte
 	)
-	err := columns(&f.delivery, &f.receiver, &f.state, &due, &f.attempts, &decision, &f.err, &decided)
+	err := row.Scan(&f.delivery, &f.receiver, &f.state, &due, &f.attempts, &decision, &f.err, &decided)
 	if err != nil {
 		return forward{}, err
 	}

@@ -22,7 +22,7 @@ func (s *store) prune(ctx context.Context, table string, before time.Time, limit
 	}
 	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		//nolint:gosec // both names are literals
-		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE "+column+" IN "+marks(1, len(ids)), ids...)
+		_, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE "+column+" IN ("+sqldb.Marks(1, len(ids))+")", ids...)
 		return err
 	})
 	if err != nil {
@@ -41,16 +41,17 @@ func (s *store) old(ctx context.Context, table, column string, before time.Time,
 	if err != nil {
 		return nil, fmt.Errorf("old deliveries: %w", err)
 	}
-	rows, err := s.db.Read().QueryContext(ctx, "SELECT "+column+" FROM "+table+" WHERE "+column+" <= $1 AND NOT EXISTS "+
+	scan := func(row sqldb.Row) (any, error) {
+		var id int64
+		err := row.Scan(&id)
+		return id, err
+	}
+	ids, err := sqldb.Collect(ctx, s.db.Read(), scan, "SELECT "+column+" FROM "+table+" WHERE "+column+" <= $1 AND NOT EXISTS "+
 		"(SELECT 1 FROM forwards WHERE forwards.delivery = "+table+"."+column+" AND state = 1) ORDER BY "+column+" LIMIT $2", newest, limit)
 	if err != nil {
 		return nil, fmt.Errorf("old %s: %w", table, err)
 	}
-	return collect(rows, func(columns func(...any) error) (any, error) {
-		var id int64
-		err := columns(&id)
-		return id, err
-	})
+	return ids, nil
 }
 
 // known returns those of the ids that are stored.
@@ -59,12 +60,12 @@ func (s *store) known(ctx context.Context, guids []string) ([]string, error) {
 	for i, guid := range guids {
 		args[i] = guid
 	}
-	rows, err := s.db.Read().QueryContext(ctx, "SELECT guid FROM deliveries WHERE guid IN "+marks(1, len(args)), args...)
+	scan := func(row sqldb.Row) (guid string, err error) { return guid, row.Scan(&guid) }
+	found, err := sqldb.Collect(ctx, s.db.Read(), scan, "SELECT guid FROM deliveries WHERE guid IN ("+sqldb.Marks(1, len(args))+")", args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("look for deliveries: %w", err))
 	}
-	found, err := collect(rows, func(columns func(...any) error) (guid string, err error) { return guid, columns(&guid) })
-	return found, sqldb.Kind(err)
+	return found, nil
 }
 
 // told reports whether a delivery tells of this state of a pull request.

@@ -33,6 +33,16 @@ func (d Dialect) SkipLocked() string {
 	return ""
 }
 
+// ForUpdate is the clause that ends the SELECT of rows that are about to be
+// changed: who wants them at the same time waits. SQLite has one writer and needs
+// none.
+func (d Dialect) ForUpdate() string {
+	if d == Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
 // Config says which database to open.
 type Config struct {
 	// URL is empty for SQLite in Dir, "sqlite:<directory>" for SQLite elsewhere,

@@ -11,7 +11,8 @@
 //     a row number given by the database. SQLite may give the number of the
 //     newest row again once that row is deleted.
 //   - A moment is a BIGINT of microseconds since 1970, see Micros and Time.
-//   - Claiming rows differs in one clause, see Dialect.SkipLocked.
+//   - Claiming and locking rows differ in one clause, see Dialect.SkipLocked and
+//     Dialect.ForUpdate.
 //
 // A migration is a goose file, <number>_<name>.sql, at the root of
 // Config.Migrations.
