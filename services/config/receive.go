@@ -7,6 +7,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // ReceiveEvent implements configv1.EventServiceServer.
@@ -38,9 +39,9 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	case *eventv1.Event_Push:
 		// A commit does not change, so what is cached of it stays valid. The build of
 		// this very push may be about to ask for it.
-		return noted("nothing to drop: what is cached of %s belongs to commits", fullName(event.GetRepository())), nil
+		return wording.Noted("nothing to drop: what is cached of %s belongs to commits", wording.FullName(event.GetRepository())), nil
 	default:
-		return &eventv1.Decision{Reason: eventv1.Reason_REASON_EVENT_IGNORED, Text: "ignored: event " + event.GetName()}, nil
+		return wording.Ignored(eventv1.Reason_REASON_EVENT_IGNORED, "event %s", event.GetName()), nil
 	}
 }
 
@@ -60,7 +61,7 @@ func (s *Service) reloadInstallation(ctx context.Context, event *eventv1.Event, 
 	}
 	// Tokens that were made before may have other permissions now, or none.
 	s.tokens.dropWhere(func(key tokenKey, _ token) bool { return key.installation == id })
-	return noted("installation of %s %s%s", account, state, more), nil
+	return wording.Noted("installation of %s %s%s", account, state, more), nil
 }
 
 func (s *Service) changedRepository(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
@@ -74,7 +75,7 @@ func (s *Service) changedRepository(event *eventv1.Event, change *eventv1.Reposi
 		before.Owner = owner
 	}
 	s.forgetRepository(before)
-	return noted("repository %s %s: what was cached of it is dropped", fullName(now), event.GetAction())
+	return wording.Noted("repository %s %s: what was cached of it is dropped", wording.FullName(now), event.GetAction())
 }
 
 // forgetRepository drops the tokens of a repository, by its id and by its name, and
@@ -92,9 +93,3 @@ func (s *Service) forgetRepository(repository *eventv1.Repository) {
 		}
 	}
 }
-
-func noted(format string, args ...any) *eventv1.Decision {
-	return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: fmt.Sprintf(format, args...)}
-}
-
-func fullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetName() }

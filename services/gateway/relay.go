@@ -21,6 +21,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 const (
@@ -110,15 +111,9 @@ func decider(receiver string, conns map[string]grpc.ClientConnInterface) (decide
 // decideHere decides on what goes to no room.
 func decideHere(_ context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
 	if ping := e.GetPing(); ping != nil {
-		return &eventv1.Decision{
-			Reason: eventv1.Reason_REASON_NOTED,
-			Text:   strings.TrimSuffix("the webhook works: "+ping.GetZen(), ": "),
-		}, nil
+		return wording.Noted("%s", strings.TrimSuffix("the webhook works: "+ping.GetZen(), ": ")), nil
 	}
-	return &eventv1.Decision{
-		Reason: eventv1.Reason_REASON_EVENT_IGNORED,
-		Text:   "ignored: no receiver for event " + e.GetName(),
-	}, nil
+	return wording.Ignored(eventv1.Reason_REASON_EVENT_IGNORED, "no receiver for event %s", e.GetName()), nil
 }
 
 // work makes one try and writes down how it ended.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 type builds struct {
@@ -56,7 +57,7 @@ func printBuilds(out io.Writer, all []*schedulerv1.Build) {
 	}
 	rows := [][]string{{"CREATED", "ID", "REPOSITORY", "WHAT", "COMMIT", "STATE"}}
 	for _, b := range all {
-		rows = append(rows, []string{localTime(b.GetCreateTime()), b.GetId(), fullName(b.GetRepository()), what(b), short(b.GetSha()), stateLine(b)})
+		rows = append(rows, []string{localTime(b.GetCreateTime()), b.GetId(), wording.FullName(b.GetRepository()), what(b), wording.Short(b.GetSha()), stateLine(b)})
 	}
 	printTable(out, rows)
 }
@@ -72,7 +73,7 @@ func what(b *schedulerv1.Build) string {
 
 // stateLine is a build's state and the reason for it.
 func stateLine(b *schedulerv1.Build) string {
-	state := stateOf(b.GetState().String())
+	state := wording.Value(b.GetState())
 	if b.GetMessage() != "" {
 		state += ": " + b.GetMessage()
 	}
@@ -80,7 +81,7 @@ func stateLine(b *schedulerv1.Build) string {
 }
 
 func printBuild(out io.Writer, b *schedulerv1.Build) {
-	rows := [][]string{{"build", b.GetId()}, {"page", b.GetUrl()}, {"repository", fullName(b.GetRepository())}, {"for", what(b) + " · " + b.GetTitle()}}
+	rows := [][]string{{"build", b.GetId()}, {"page", b.GetUrl()}, {"repository", wording.FullName(b.GetRepository())}, {"for", what(b) + " · " + b.GetTitle()}}
 	add := func(name, value string) {
 		if value != "" {
 			rows = append(rows, []string{name, value})
@@ -104,7 +105,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("delivery", b.GetDeliveryId())
 	add("trace", b.GetTraceId())
 	for _, step := range b.GetSteps() {
-		ended := stateOf(step.GetState().String())
+		ended := wording.Value(step.GetState())
 		if step.GetExitCode() != 0 {
 			ended = fmt.Sprintf("%s (exit %d)", ended, step.GetExitCode())
 		}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 type environments struct {
@@ -48,7 +49,7 @@ func printEnvironments(out io.Writer, all []*schedulerv1.Environment) {
 	for _, e := range all {
 		runs, since := "-", "-"
 		if b := e.GetDeployed(); b != nil {
-			runs, since = short(b.GetSha())+" by "+b.GetId(), localTime(b.GetEndTime())
+			runs, since = wording.Short(b.GetSha())+" by "+b.GetId(), localTime(b.GetEndTime())
 		}
 		rows = append(rows, []string{e.GetRepository(), e.GetName(), runs, since, activity(e)})
 	}
@@ -59,7 +60,7 @@ func printEnvironments(out io.Writer, all []*schedulerv1.Environment) {
 func activity(e *schedulerv1.Environment) string {
 	switch {
 	case e.GetDeploying() != nil:
-		return "deploying " + short(e.GetDeploying().GetSha()) + " by " + e.GetDeploying().GetId()
+		return "deploying " + wording.Short(e.GetDeploying().GetSha()) + " by " + e.GetDeploying().GetId()
 	case e.GetFreezeTime() != nil:
 		return "frozen: " + e.GetFreezeMessage()
 	default:
@@ -71,7 +72,7 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 	rows := [][]string{{"environment", e.GetName() + " of " + e.GetRepository()}}
 	deploy := func(name string, b *schedulerv1.Build) {
 		if b != nil {
-			rows = append(rows, []string{name, fmt.Sprintf("%s by %s · %s", short(b.GetSha()), b.GetId(), b.GetTitle())})
+			rows = append(rows, []string{name, fmt.Sprintf("%s by %s · %s", wording.Short(b.GetSha()), b.GetId(), b.GetTitle())})
 		}
 	}
 	deploy("runs", e.GetDeployed())

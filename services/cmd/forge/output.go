@@ -12,8 +12,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 )
 
 // output is how a verb prints an answer of Forge.
@@ -61,14 +59,3 @@ func localTime(at *timestamppb.Timestamp) string {
 	}
 	return at.AsTime().Local().Format(time.DateTime) //nolint:gosmopolitan // people read their own clock
 }
-
-// stateOf is a state as people say it: "timed out" for STATE_TIMED_OUT.
-func stateOf(name string) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "STATE_")), "_", " ")
-}
-
-// fullName is OWNER/NAME.
-func fullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetName() }
-
-// short is a commit's id as people write it.
-func short(sha string) string { return sha[:min(7, len(sha))] }

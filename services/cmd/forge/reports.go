@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 type reports struct {
@@ -53,8 +54,8 @@ func printReports(out io.Writer, all []*reporterv1.Target) {
 	rows := [][]string{{"CHANGED", "ID", "REPOSITORY", "COMMIT", "WHAT", "STATE", "GITHUB IS TO SHOW"}}
 	for _, t := range all {
 		rows = append(rows, []string{
-			localTime(t.GetUpdateTime()), t.GetId(), fullName(t.GetRepository()), short(t.GetSha()),
-			channel(t), stateOf(t.GetState().String()), desired(t),
+			localTime(t.GetUpdateTime()), t.GetId(), wording.FullName(t.GetRepository()), wording.Short(t.GetSha()),
+			channel(t), wording.Value(t.GetState()), desired(t),
 		})
 	}
 	printTable(out, rows)
@@ -80,12 +81,12 @@ func desired(t *reporterv1.Target) string {
 func printReport(out io.Writer, t *reporterv1.Target, calls []*reporterv1.Call) {
 	rows := [][]string{
 		{"report", t.GetId()},
-		{"repository", fullName(t.GetRepository())},
+		{"repository", wording.FullName(t.GetRepository())},
 		{"commit", t.GetSha()},
 		{"what", channel(t)},
 		{"to show", strings.TrimSuffix(t.GetDesiredState()+": "+t.GetDescription(), ": ")},
 		{"link", t.GetTargetUrl()},
-		{"state", stateOf(t.GetState().String())},
+		{"state", wording.Value(t.GetState())},
 		{"told", localTime(t.GetTellTime())},
 		{"read back", localTime(t.GetVerifyTime())},
 	}

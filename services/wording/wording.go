@@ -1,0 +1,46 @@
+// Package wording holds the words that all rooms have for what the contract speaks of, so that a commit, a state or a
+// decision reads the same wherever people meet it.
+package wording
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+)
+
+// Short is a sha as people read it: its first seven digits.
+func Short(sha string) string { return sha[:min(7, len(sha))] }
+
+// FullName is how GitHub writes a repository: owner/name.
+func FullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetName() }
+
+// Value is the value of an enum as people say it: "timed out" for STATE_TIMED_OUT. A value that this Forge does not know is
+// its number.
+func Value(value protoreflect.Enum) string {
+	values := value.Descriptor().Values()
+	known := values.ByNumber(value.Number())
+	if known == nil {
+		return fmt.Sprint(value.Number())
+	}
+	// The style of protobuf gives each enum a prefix, which its zero value shows.
+	prefix := strings.TrimSuffix(string(values.ByNumber(0).Name()), "UNSPECIFIED")
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(known.Name()), prefix)), "_", " ")
+}
+
+// Noted is the decision about an event that changed what a room knows, and started nothing.
+func Noted(format string, args ...any) *eventv1.Decision {
+	return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: fmt.Sprintf(format, args...)}
+}
+
+// Ignored is the decision about an event that asks for nothing here. The text says which part of it made that so.
+func Ignored(reason eventv1.Reason, format string, args ...any) *eventv1.Decision {
+	return &eventv1.Decision{Reason: reason, Text: "ignored: " + fmt.Sprintf(format, args...)}
+}
+
+// ActionIgnored is the decision about an event whose action asks for nothing here.
+func ActionIgnored(event *eventv1.Event) *eventv1.Decision {
+	return Ignored(eventv1.Reason_REASON_ACTION_IGNORED, "action %s", event.GetAction())
+}
