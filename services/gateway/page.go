@@ -18,6 +18,8 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/terminal"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 //go:embed page
@@ -40,14 +42,14 @@ type pages struct {
 
 func newPages(deps Deps) (*pages, error) {
 	templates, err := template.New("").Funcs(template.FuncMap{
-		"state":    stateName,
+		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
 		"ended":    ended,
-		"step":     stepName,
+		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },
 		"duration": func(s *schedulerv1.Step) string { return duration(s.GetStartTime(), s.GetEndTime(), deps.Now()) },
 		"took": func(b *schedulerv1.Build) string {
 			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
 		},
-		"short":  func(sha string) string { return sha[:min(len(sha), 7)] },
+		"short":  wording.Short,
 		"action": actionName,
 		"sure":   sure,
 		"github": func(b *schedulerv1.Build, parts ...any) string {
@@ -163,7 +165,7 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 			p.deps.Log.WarnContext(r.Context(), "log not shown", "build", shown.Build.GetId(), "error", err)
 			text.WriteString("\n[the log cannot be read right now]\n")
 		}
-		shown.Log = plain(text.Bytes())
+		shown.Log = terminal.Text(text.Bytes())
 	}
 	p.render(w, r, http.StatusOK, "build.html", shown)
 }
@@ -225,13 +227,7 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func stateName(b *schedulerv1.Build) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetState().String(), "STATE_")), "_", " ")
-}
-
-func actionName(b *schedulerv1.Build) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(b.GetAction().String(), "ACTION_")), "_", " ")
-}
+func actionName(b *schedulerv1.Build) string { return wording.Value(b.GetAction()) }
 
 // sure is what a button at a build asks about before it is believed; empty for
 // what changes nothing out there.
@@ -240,10 +236,6 @@ func sure(b *schedulerv1.Build) string {
 		return ""
 	}
 	return "deploy to " + b.GetEnvironment()
-}
-
-func stepName(s *schedulerv1.Step) string {
-	return strings.ToLower(strings.TrimPrefix(s.GetState().String(), "STATE_"))
 }
 
 func ended(b *schedulerv1.Build) bool { return b.GetEndTime() != nil }

@@ -225,26 +225,6 @@ func TestLogIsCutToItsEndOnThePage(t *testing.T) {
 	}
 }
 
-func TestPlain(t *testing.T) {
-	for in, want := range map[string]string{
-		"a\x1b[31mb\x1b[0mc":          "abc",
-		"\x1b[2K\x1b[1Gdone\r\n":      "done\n",
-		"50%\r100%\n":                 "50%\n100%\n",
-		"\x1b]8;;http://x\x1b\\link":  "link",
-		"\x1b]0;never ended":          "",
-		"\x1bPnor this\nFAIL\n":       "\nFAIL\n",
-		"bell\x07 null\x00 tab\t":     "bell null tab\t",
-		"\x1b":                        "",
-		"\x1b[":                       "",
-		"caf\xc3\xa9 \xff \xc2\x9b1m": "café \uFFFD 1m",
-		"<b>":                         "<b>",
-	} {
-		if got := plain([]byte(in)); got != want {
-			t.Errorf("plain(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 // A followed log outlives the deadline for reading a request, and ends when the
 // server stops.
 func TestFollowedLogLastsUntilTheServerStops(t *testing.T) {
