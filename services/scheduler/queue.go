@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 )
 
 const (
@@ -164,6 +166,8 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 			return nil
 		case fault.Is(answer, fault.Invalid):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
+		case is[*engine.Delayed](answer):
+			return s.delayStart(ctx, t, b, answer)
 		case is[noSecretsError](answer):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
 		case is[contained](answer):
@@ -181,6 +185,21 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 		}
 		return t.saveBuild(ctx, b)
 	})
+}
+
+// delayStart has the engine asked again after a pause, unless that has lasted too
+// long.
+func (s *Service) delayStart(ctx context.Context, t *tx, b *build, answer error) error {
+	delayed, _ := errors.AsType[*engine.Delayed](answer)
+	within := cmp.Or(delayed.Within, s.timeout(b))
+	if time.Duration(b.tries)*delayed.Pause >= within {
+		message := fmt.Sprintf("%s; it was still so after %v", answer, within)
+		return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, message)
+	}
+	b.tries++
+	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
+	b.due = t.now.Add(delayed.Pause)
+	return t.saveBuild(ctx, b)
 }
 
 // stopTimeout bounds one Stop of the engine.

@@ -96,7 +96,7 @@ type Scheduler struct {
 	RunnerAddress       string            `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
 	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
-	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs."`
+	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them."`
 	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`
 	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from."`
 	ForkPolicy          string            `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`

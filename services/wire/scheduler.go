@@ -8,6 +8,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
 	"github.com/forge-ci/forge/services/settings"
 )
@@ -60,9 +61,13 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
+	capacity, err := capacity(ctx, s, containers, tel)
+	if err != nil {
+		return nil, err
+	}
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
-		Capacity: s.Builds(), IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
+		Capacity: capacity, IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
 		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
@@ -87,4 +92,27 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Close:  opened.close,
 		Engine: s.Engine,
 	}, nil
+}
+
+// capacity is how many builds run at once: what is set, else one for each CPU, as
+// far as the engine can carry them.
+func capacity(ctx context.Context, s SchedulerSettings, containers engine.Engine, tel *telemetry.Telemetry) (int, error) {
+	builds := s.Builds()
+	bounded, ok := containers.(interface {
+		MostBuilds(ctx context.Context) (int, error)
+	})
+	if !ok {
+		return builds, nil
+	}
+	most, err := bounded.MostBuilds(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case builds <= most:
+		return builds, nil
+	case s.Capacity == 0:
+		return most, nil
+	}
+	tel.Log.WarnContext(ctx, "FORGE_CAPACITY is more than the networks that the engine has addresses for; builds beyond that wait", "capacity", builds, "networks", most)
+	return builds, nil
 }

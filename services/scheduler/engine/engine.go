@@ -27,6 +27,20 @@ type Engine interface {
 	List(ctx context.Context) ([]Container, error)
 }
 
+// Delayed is an error of Start that names what passes by itself and is not the
+// engine's absence: a limit of a registry, a pool that is used up.
+type Delayed struct {
+	Err error // for people
+	// Pause is how long to wait before Start is asked again.
+	Pause time.Duration
+	// Within is how long to go on asking; 0 is the build's timeout.
+	Within time.Duration
+}
+
+func (d *Delayed) Error() string { return d.Err.Error() }
+
+func (d *Delayed) Unwrap() error { return d.Err }
+
 // Spec is what an engine needs to start the container of one attempt.
 type Spec struct {
 	// Attempt is unique among all attempts of all builds, at most 40 characters

@@ -18,7 +18,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -61,14 +60,6 @@ func (e *Engine) containers(ctx context.Context, label, value string) ([]contain
 	return found.Items, nil
 }
 
-func (e *Engine) networks(ctx context.Context, label, value string) ([]network.Summary, error) {
-	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: e.labelled(label, value)})
-	if err != nil {
-		return nil, fmt.Errorf("list networks: %w", err)
-	}
-	return found.Items, nil
-}
-
 func (e *Engine) labelled(label, value string) client.Filters {
 	return client.Filters{}.Add("label", instanceLabel+"="+e.config.Instance, label+"="+value)
 }
@@ -78,32 +69,6 @@ func (e *Engine) labels(spec engine.Spec) map[string]string {
 		instanceLabel: e.config.Instance, attemptLabel: spec.Attempt,
 		buildLabel: spec.BuildID, repositoryLabel: spec.Repository, actionLabel: spec.Action,
 	}
-}
-
-// network makes the attempt's network, unless it is there. Where a Forge was killed
-// while it was made, there may be two by now, of which one has to go.
-func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
-	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
-	if err != nil {
-		return err
-	}
-	if len(found) > 0 {
-		return e.removeNetworks(ctx, found[1:])
-	}
-	options := client.NetworkCreateOptions{Driver: "bridge", Labels: e.labels(spec)}
-	if _, err := e.client.NetworkCreate(ctx, networkName(spec.Attempt), options); err != nil {
-		return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
-	}
-	return nil
-}
-
-func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
-	for _, n := range networks {
-		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[attemptLabel], err)
-		}
-	}
-	return nil
 }
 
 // container says what an attempt's is to be like. Its image is there then.
@@ -264,8 +229,6 @@ func (e *Engine) beside(url string) bool {
 
 // name is that of the attempt's container.
 func name(attempt string) string { return "forge-" + attempt }
-
-func networkName(attempt string) string { return name(attempt) }
 
 func check(spec engine.Spec) error {
 	if spec.Runner.URL == "" || spec.Runner.Token == "" {

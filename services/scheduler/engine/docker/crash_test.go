@@ -28,6 +28,7 @@ type cutter struct {
 	cut    atomic.Value // string; "" for none, "/" for all
 	after  bool
 	answer string // in place of hanging up
+	exact  bool   // the whole of cut counts, not its last part alone
 }
 
 func newCutter(t *testing.T, after bool) *cutter {
@@ -45,7 +46,7 @@ func newCutter(t *testing.T, after bool) *cutter {
 	c.cut.Store("")
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cut := c.cut.Load().(string)
-		if cut == "" || cut != "/" && path.Base(r.URL.Path) != path.Base(cut) {
+		if cut == "" || cut != "/" && path.Base(r.URL.Path) != path.Base(cut) || c.exact && !strings.HasSuffix(r.URL.Path, cut) {
 			proxy.ServeHTTP(w, r)
 			return
 		}

@@ -65,6 +65,9 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("pull image %s: %w", name, err)
+	case limited(err):
+		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials in %s (docker login) raise that limit",
+			name, host, plain(err), e.config.ConfigFile))
 	case missing(err):
 		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, plain(err), host)
 	case refused(err):
@@ -112,6 +115,18 @@ func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stre
 
 // size is a number of bytes for people.
 func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
+// limited reports whether the registry wants fewer pulls, which it does for hours.
+func limited(err error) bool {
+	return says(err, "toomanyrequests", "TOOMANYREQUESTS", "429 Too Many Requests")
+}
+
+// delayed says in the build's log that Start is asked again, and is the error for
+// that.
+func delayed(spec engine.Spec, pause, within time.Duration, err error) error {
+	spec.Sayf("%v; trying again in %v", err, pause)
+	return &engine.Delayed{Err: err, Pause: pause, Within: within}
+}
 
 // missing reports whether the registry knows no such image.
 func missing(err error) bool {

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
@@ -31,6 +33,8 @@ type registry struct {
 	user, password string
 	// down: it answers, but not what it should.
 	down atomic.Bool
+	// limited: it wants fewer pulls, as Docker Hub says it.
+	limited atomic.Bool
 	// slow is how long it takes for each 64 KiB of a layer.
 	slow time.Duration
 	// manifests counts how often one was fetched.
@@ -87,6 +91,11 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	switch {
 	case r.down.Load():
 		http.Error(w, "maintenance", http.StatusServiceUnavailable)
+		return
+	case r.limited.Load():
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}`))
 		return
 	case user != r.user || password != r.password:
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
@@ -222,6 +231,31 @@ func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 			t.Errorf("%s: left %s", c.image, left)
 		}
 	}
+}
+
+func TestLimitOfARegistryIsWaitedFor(t *testing.T) {
+	reg := newRegistry(t, runtime.GOARCH)
+	reg.limited.Store(true)
+	r := newRig(t, docker.Config{})
+	image := reg.image("octo/tools:1")
+	r.images = append(r.images, image)
+	spec := r.spec(image)
+	host, _, _ := strings.Cut(image, "/")
+	err := r.Start(t.Context(), spec)
+	delayed, ok := errors.AsType[*engine.Delayed](err)
+	if !ok || fault.Is(err, fault.Invalid) || delayed.Pause < time.Minute || delayed.Within != 0 {
+		t.Fatalf("got %v", err)
+	}
+	for _, text := range []string{err.Error(), r.log()} {
+		if !strings.Contains(text, "image "+image+" is not pulled yet, for "+host+" limits how many are") || !strings.Contains(text, "pull rate limit") || !strings.Contains(text, "docker login") {
+			t.Errorf("it is not explained: %s", text)
+		}
+	}
+	if !strings.Contains(r.log(), "trying again in 1m0s") {
+		t.Errorf("the log does not say that it waits: %s", r.log())
+	}
+	reg.limited.Store(false)
+	r.start(t, spec)
 }
 
 func TestRegistryThatComesBackIsPulledFrom(t *testing.T) {

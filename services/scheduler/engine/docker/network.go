@@ -1,0 +1,105 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/client"
+
+	"github.com/forge-ci/forge/services/scheduler/engine"
+)
+
+const (
+	bridge = "bridge" // the driver, and the name of the Docker engine's own network
+	// A network goes with its build, so that a pool may soon have room again.
+	poolPause    = 30 * time.Second
+	poolPatience = 10 * time.Minute
+	// usualPools is how many networks the pools carry that Docker has where daemon.json
+	// names none: 172.17.0.0/16 to 172.31.0.0/16, and 192.168.0.0/16 in parts of /20.
+	usualPools = 31
+)
+
+func networkName(attempt string) string { return name(attempt) }
+
+func (e *Engine) networks(ctx context.Context, label, value string) ([]network.Summary, error) {
+	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: e.labelled(label, value)})
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	return found.Items, nil
+}
+
+// network makes the attempt's network, unless it is there. Where a Forge was killed
+// while it was made, there may be two by now, of which one has to go.
+func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
+	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return e.removeNetworks(ctx, found[1:])
+	}
+	options := client.NetworkCreateOptions{Driver: bridge, Labels: e.labels(spec)}
+	_, err = e.client.NetworkCreate(ctx, networkName(spec.Attempt), options)
+	switch {
+	case err == nil:
+		return nil
+	case poolsUsedUp(err):
+		return delayed(spec, poolPause, poolPatience, fmt.Errorf("the Docker engine has no addresses left for another network, and each build has one (%s): "+
+			"remove networks that nobody uses (docker network prune), add default-address-pools to its daemon.json, or lower FORGE_CAPACITY", plain(err)))
+	}
+	return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
+}
+
+func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
+	for _, n := range networks {
+		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[attemptLabel], err)
+		}
+	}
+	return nil
+}
+
+// poolsUsedUp recognizes Docker's words, old and new.
+func poolsUsedUp(err error) bool {
+	return says(err, "non-overlapping IPv4 address pool", "address pools have been fully subnetted")
+}
+
+// MostBuilds is how many builds at once have networks, by the pools that the Docker
+// engine gives addresses from and the networks of others that use them.
+func (e *Engine) MostBuilds(ctx context.Context) (int, error) {
+	info, err := e.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("address pools of the Docker engine: %w", err)
+	}
+	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: client.Filters{}.Add("driver", bridge)})
+	if err != nil {
+		return 0, fmt.Errorf("list networks: %w", err)
+	}
+	most := poolCount(info.Info.DefaultAddressPools)
+	for _, n := range found.Items {
+		if n.Labels[instanceLabel] != e.config.Instance {
+			most--
+		}
+	}
+	return max(most, 1), nil
+}
+
+// poolCount is how many IPv4 networks the pools carry.
+func poolCount(pools []system.NetworkAddressPool) int {
+	const enough = 1 << 16 // more than any machine runs
+	count := 0
+	for _, pool := range pools {
+		if bits := pool.Size - pool.Base.Bits(); pool.Base.Addr().Is4() && bits >= 0 {
+			count += 1 << min(bits, 16)
+		}
+	}
+	if count == 0 {
+		return usualPools
+	}
+	return min(count, enough)
+}
