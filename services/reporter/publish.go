@@ -167,8 +167,8 @@ func (s *Service) recorder(installationID int64) *callRecorder {
 	return &callRecorder{now: s.deps.Now, next: s.transport, observe: func(h http.Header) { s.limiter.recordQuota(installationID, h) }}
 }
 
-func (s *Service) client(tokens kitgithub.TokenSource, calls http.RoundTripper) (*github.Client, error) {
+func (s *Service) client(tokens *tokenSource, calls http.RoundTripper) (*github.Client, error) {
 	return kitgithub.New(kitgithub.Config{
-		APIURL: s.deps.GitHubAPIURL, Tokens: tokens, Tracer: s.deps.Tracer, Log: s.deps.Log, Base: calls,
+		APIURL: s.deps.GitHubAPIURL, Tokens: tokens, JustMade: tokens.justMade, Tracer: s.deps.Tracer, Log: s.deps.Log, Base: calls,
 	})
 }

@@ -233,3 +233,35 @@ func TestKeptTargetIsReadBackAndTriedAgain(t *testing.T) {
 	w.publishAll(s)
 	w.wantHistory("pending: Running")
 }
+
+// A token whose permissions GitHub has not copied everywhere yet answers 403.
+func TestRefusalOfATokenThatWasJustMadeIsNotFinal(t *testing.T) {
+	w := newWorld(t)
+	w.expires = w.clock.Now().Add(tokenLife)
+	s := w.reporter(sqlite(t))
+	w.onTheWay(responding(403, nil, `{"message":"Resource not accessible by integration"}`))
+	w.background(s.Run)
+	w.report(s, 1, w.build(queued)) // which is left to a person where it is refused
+	w.reaches(s, failing)
+	w.onTheWay(nil)
+	w.clock.Advance(firstPause)
+	s.wake()
+	w.reaches(s, told)
+	if len(w.asked) != 1 {
+		t.Errorf("%d tokens for one that only needs its time", len(w.asked))
+	}
+
+	// Once it is known everywhere, its refusal is asked of a new one, and counts.
+	w.onTheWay(responding(403, nil, `{"message":"Resource not accessible by integration"}`))
+	w.clock.Advance(2 * tokenSpare)
+	if w.report(s, 2, w.build(running)); w.target(s).GetNextTryTime() == nil {
+		t.Error("nothing is tried")
+	}
+	kittest.Eventually(t, patience, func() error {
+		w.tick(s)
+		if got := w.target(s); got.GetState() != kept {
+			return fmt.Errorf("target is %v", got)
+		}
+		return nil
+	})
+}

@@ -27,8 +27,16 @@ type tokenKey struct{ installation, repository int64 }
 
 type cachedToken struct {
 	text    string
+	since   time.Time
 	expires time.Time
 }
+
+// tokenLag is how long GitHub may not know everywhere what a new token allows.
+const tokenLag = 30 * time.Second
+
+// tokenLife is how long GitHub has an installation token last.
+// https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app
+const tokenLife = time.Hour
 
 func (c *tokenCache) get(key tokenKey) string {
 	c.mu.Lock()
@@ -96,7 +104,7 @@ func (s *tokenSource) Token(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("no token for GitHub: %w", err)
 	}
 	s.token, s.cached = resp.GetToken(), false
-	s.cache.put(s.key(), cachedToken{s.token, resp.GetExpireTime().AsTime()})
+	s.cache.put(s.key(), cachedToken{s.token, s.cache.now(), resp.GetExpireTime().AsTime()})
 	return s.token, nil
 }
 
@@ -104,6 +112,16 @@ func (s *tokenSource) Token(ctx context.Context) (string, error) {
 func (s *tokenSource) Expire(token string) {
 	s.cache.drop(s.request.GetInstallationId(), s.request.GetRepository().GetId())
 	s.token, s.request.RejectedToken = "", token
+}
+
+// justMade reports whether the token is not older than tokenLag. Config does not
+// say so: the token is new here, and almost all of its life is left.
+func (s *tokenSource) justMade(token string) bool {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	one, now := s.cache.tokens[s.key()], s.cache.now()
+	left := one.expires.Sub(now)
+	return one.text == token && now.Sub(one.since) < tokenLag && (left-tokenLife).Abs() < tokenSpare
 }
 
 // suspendedError says that the installation is suspended.

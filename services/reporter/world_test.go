@@ -58,6 +58,8 @@ type world struct {
 	sha          string
 	adjust       func(*Deps) // of a reporter that is made; nil: nothing
 
+	expires time.Time // when the tokens of config do; zero: in a day, as none does that was just made
+
 	mu    sync.Mutex
 	way   func(w http.ResponseWriter, r *http.Request) bool // what happens on the way to GitHub; true: it is over there
 	mint  func(*configv1.CreateTokenRequest) (string, error)
@@ -170,6 +172,14 @@ func (w *world) mintFor(installation int64) string {
 	return token.GetToken()
 }
 
+// expiry is that of the tokens that config hands out.
+func (w *world) expiry() time.Time {
+	if w.expires.IsZero() {
+		return time.Now().Add(24 * time.Hour)
+	}
+	return w.expires
+}
+
 type tokenServer struct {
 	configv1.UnimplementedTokenServiceServer
 
@@ -181,7 +191,7 @@ func (t tokenServer) CreateToken(_ context.Context, req *configv1.CreateTokenReq
 	defer t.world.mu.Unlock()
 	t.world.asked = append(t.world.asked, req)
 	token, err := t.world.mint(req)
-	return &configv1.CreateTokenResponse{Token: token, ExpireTime: timestamppb.New(time.Now().Add(24 * time.Hour))}, err
+	return &configv1.CreateTokenResponse{Token: token, ExpireTime: timestamppb.New(t.world.expiry())}, err
 }
 
 func (w *world) reporter(db *sqldb.DB) *Service {
