@@ -20,9 +20,9 @@ func (a *account) email() string {
 	return fmt.Sprintf("%d+%s@users.noreply.github.com", a.id, a.login)
 }
 
-// account finds an account by its login, in any case, or signs it up.
+// account finds an account by its login, whatever the case of its letters, or makes one.
 func (s *state) account(login, kind string) *account {
-	known := s.known(login)
+	known := s.findAccount(login)
 	if known == nil {
 		known = &account{id: s.id(), login: login, kind: kind, since: s.now()}
 		s.accounts[strings.ToLower(login)] = known
@@ -30,8 +30,8 @@ func (s *state) account(login, kind string) *account {
 	return known
 }
 
-// known is an account that is there already, or nil.
-func (s *state) known(login string) *account { return s.accounts[strings.ToLower(login)] }
+// findAccount returns nil where nobody has that login.
+func (s *state) findAccount(login string) *account { return s.accounts[strings.ToLower(login)] }
 
 func (s *state) user(login string) *account {
 	if login == "" {
@@ -42,10 +42,10 @@ func (s *state) user(login string) *account {
 
 func (s *state) bot() *account { return s.account(s.config.AppSlug+"[bot]", "Bot") }
 
-// links is what the addresses of an answer begin with, and so knows how each thing is shown.
+// links is the root of the addresses in a response. Its methods show each kind of thing as GitHub's JSON.
 type links string
 
-// linksTo is where a request was made.
+// linksTo returns the root that a request was sent to.
 func linksTo(r *http.Request) links {
 	if r.TLS != nil {
 		return links("https://" + r.Host)
@@ -57,7 +57,7 @@ func nodeID(kind string, id int64) string {
 	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "0%d:%s%d", len(kind), kind, id))
 }
 
-// urls makes an object's addresses: the parts of a table, each after the same beginning.
+// urls adds addresses to an object: by field, base and a suffix.
 func (into object) urls(base string, suffixes map[string]string) object {
 	for name, suffix := range suffixes {
 		into[name] = base + suffix

@@ -46,7 +46,7 @@ func (l links) app(s *state) object {
 }
 
 func (s *appAPI) listInstallations(c *call) *response {
-	return listed(c, s.installations, func(i *installation) object { return c.links.installation(s.state, i) })
+	return listPage(c, s.installations, func(i *installation) object { return c.links.installation(s.state, i) })
 }
 
 func (s *appAPI) getInstallation(c *call) *response {
@@ -54,7 +54,7 @@ func (s *appAPI) getInstallation(c *call) *response {
 }
 
 func (s *appAPI) getOrgInstallation(c *call) *response {
-	owner := s.known(c.PathValue("org"))
+	owner := s.findAccount(c.PathValue("org"))
 	if owner == nil || owner.kind != "Organization" {
 		return notFound()
 	}
@@ -62,7 +62,7 @@ func (s *appAPI) getOrgInstallation(c *call) *response {
 }
 
 func (s *appAPI) getUserInstallation(c *call) *response {
-	return s.showInstallation(c, s.installationOf(s.known(c.PathValue("user"))))
+	return s.showInstallation(c, s.installationOf(s.findAccount(c.PathValue("user"))))
 }
 
 func (s *appAPI) getRepositoryInstallation(c *call) *response {

@@ -11,13 +11,13 @@ import (
 	"slices"
 )
 
-// getTarball sends the caller on to an address that serves without a token, as GitHub does.
+// getTarball redirects the caller to an address that serves the tarball without a token, as GitHub does.
 func (s *codeAPI) getTarball(c *call) *response {
 	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
 		return notFound()
 	}
-	to := s.ticket(c.links, fmt.Sprintf("/codeload/%s/legacy.tar.gz/%s", c.repo.fullName(), at.sha))
+	to := s.signedAddress(c.links, fmt.Sprintf("/codeload/%s/legacy.tar.gz/%s", c.repo.fullName(), at.sha))
 	return &response{status: http.StatusFound, header: http.Header{"Location": {to}}}
 }
 
@@ -33,7 +33,7 @@ func (s *codeAPI) tarball(c *call, at *commit) *response {
 	}
 }
 
-// writeTarball writes what git archive would: the commit in a global header, folders before what they hold, everything
+// writeTarball writes what git archive writes: the commit in a global header, each folder before its content, everything
 // below one folder.
 func writeTarball(w io.Writer, at *commit, folder string) error {
 	packed := gzip.NewWriter(w)

@@ -15,7 +15,7 @@ import (
 // GitHub accepts no token of an App that lasts longer than this.
 const maxAppToken = 10 * time.Minute
 
-// A caller is who sent a request: the App, an installation by its token, or, being zero, nobody in particular.
+// A caller is who sent a request: the App, an installation, or nobody in particular, which is the zero caller.
 type caller struct {
 	app   bool
 	grant *grant
@@ -65,14 +65,14 @@ func suspended() *response {
 	return refuse(http.StatusForbidden, "This installation has been suspended")
 }
 
-// allows compares levels, of which each contains the ones before.
+// allows reports whether permissions hold a permission at a level, or at a higher one.
 func allows(permissions map[string]string, permission, level string) bool {
 	levels := []string{"", "read", "write", "admin"}
 	wanted := slices.Index(levels, level)
 	return wanted > 0 && slices.Index(levels, permissions[permission]) >= wanted
 }
 
-// authenticate says who calls. A token that is presented must be good, whatever the route asks.
+// authenticate returns who calls. It refuses a bad token even where the route needs none.
 func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
 	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
@@ -95,7 +95,7 @@ func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
 	return caller{}, refuse(http.StatusUnauthorized, "Bad credentials")
 }
 
-// checkAppToken is what GitHub finds wrong with the App's own token; nil if nothing.
+// checkAppToken returns GitHub's refusal of the App's own token; nil for a good one.
 func (s *front) checkAppToken(token string) *response {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation(), jwt.WithJSONNumber())
 	claims := jwt.MapClaims{}
@@ -130,8 +130,8 @@ func claimTime(claim any) (time.Time, bool) {
 	return time.Unix(seconds, 0), err == nil
 }
 
-// admit finds the repository a route names and asks whether the caller may do there what the route does. What a caller
-// may not see is not found; what is public, anybody may read.
+// admit finds the repository that a route names and refuses a caller who may not do there what the route does. A
+// repository that the caller may not see is not found; anybody may read a public one.
 func (s *front) admit(a access, c *call) *response {
 	if a.who != anInstallation {
 		return nil
@@ -160,7 +160,7 @@ func (s *front) admit(a access, c *call) *response {
 	return nil
 }
 
-// repositoryOf finds the repository of the route's path; named says whether the path names one.
+// repositoryOf finds the repository of the route's path, and reports whether the path names one.
 func (s *state) repositoryOf(c *call) (r *repository, named bool) {
 	if owner := c.PathValue("owner"); owner != "" {
 		return s.repositories[key(owner, c.PathValue("repo"))], true

@@ -2,12 +2,12 @@ package githubsim
 
 import "fmt"
 
-// CreateBranch makes a branch where another branch, a tag or a commit is, which sends a push.
+// CreateBranch makes a branch at another branch, a tag or a commit, which sends a push.
 func (s *Sim) CreateBranch(owner, repo, branch, from string) error {
 	return s.createRef(owner, repo, "branch", branch, from)
 }
 
-// DeleteBranch ends a branch, which sends a push and closes the pull requests from and into it.
+// DeleteBranch deletes a branch, which sends a push and closes the pull requests from and into it.
 func (s *Sim) DeleteBranch(owner, repo, branch string) error {
 	return s.deleteRef(owner, repo, "branch", branch)
 }
@@ -17,12 +17,12 @@ func (s *Sim) CreateTag(owner, repo, tag, at string) error {
 	return s.createRef(owner, repo, "tag", tag, at)
 }
 
-// DeleteTag ends a tag, which sends a push.
+// DeleteTag deletes a tag, which sends a push.
 func (s *Sim) DeleteTag(owner, repo, tag string) error {
 	return s.deleteRef(owner, repo, "tag", tag)
 }
 
-// refPrefixes are where refs of a kind lie.
+// refPrefixes are what the refs of a kind begin with.
 var refPrefixes = map[string]string{"branch": "refs/heads/", "tag": "refs/tags/"}
 
 func (s *changes) createRef(owner, repo, kind, name, from string) error {

@@ -17,7 +17,7 @@ import (
 
 const maxRequest = 1 << 20 // bytes
 
-// A call is one request, read, and known to be allowed.
+// A call is one request.
 type call struct {
 	*http.Request
 	body   []byte
@@ -43,7 +43,7 @@ func (c *call) decode(target any) *response {
 	return refuse(http.StatusBadRequest, "Problems parsing JSON")
 }
 
-// number is a path value that counts or identifies; 0, which names nothing, if it is no number.
+// number returns a path value as a number; 0, which names nothing, where it is none.
 func (c *call) number(name string) int64 {
 	n, err := strconv.ParseInt(c.PathValue(name), 10, 64)
 	if err != nil {
@@ -66,8 +66,8 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var refInPath = regexp.MustCompile(`^(/repos/[^/]+/[^/]+/(?:branches|commits|compare)/)(.+?)(/status|/statuses|/check-runs|/check-suites|/pulls)?$`)
 
-// routed is the request with the path that the patterns know: without /api/v3, by the repository's name, and with the
-// slashes of a ref in its middle escaped, which no pattern could match: GitHub takes commits/feature/x/status.
+// routed returns the request with a path that the patterns match: without /api/v3, by the repository's name, and with the
+// slashes of a ref in the middle escaped, as in commits/feature/x/status.
 func (s *front) routed(r *http.Request) *http.Request {
 	path := s.byName(strings.TrimPrefix(r.URL.EscapedPath(), "/api/v3"))
 	if m := refInPath.FindStringSubmatch(path); m != nil {
@@ -84,22 +84,22 @@ func (s *front) routed(r *http.Request) *http.Request {
 	return &routed
 }
 
-// serve answers one route: it reads, asks who calls and whether they may, and records what was answered. What goes wrong
-// on the way comes before or after the handler, never within.
+// serve answers one route: it reads the request, authenticates and admits the caller, and records the response. A
+// misbehaviour takes effect before or after the handler, never within it.
 func (s *front) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
 		c := &call{Request: r, body: body, links: linksTo(r)}
 		refusal, t := s.receive(rt, c, err)
-		defer s.leave(c)
-		t.pause(r.Context()) // a caller that leaves meanwhile does not hold it up: GitHub works on
-		if err := t.write(w, s.carryOut(rt, c, refusal, t)); err != nil {
-			s.config.Log.DebugContext(r.Context(), "answer cut short", "path", r.URL.Path, "error", err)
+		defer s.release(c)
+		t.pause(r.Context()) // GitHub goes on where the caller hangs up meanwhile
+		if err := t.write(w, s.execute(rt, c, refusal, t)); err != nil {
+			s.config.Log.DebugContext(r.Context(), "write of a response failed", "path", r.URL.Path, "error", err)
 		}
 	}
 }
 
-// receive says who calls, whether that is within limits, and what will go wrong.
+// receive authenticates the caller, counts the call against the limits, and returns what is to go wrong with it.
 func (s *front) receive(rt route, c *call, unread error) (refusal *response, t trouble) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,40 +111,40 @@ func (s *front) receive(rt route, c *call, unread error) (refusal *response, t t
 	return refusal, s.trouble(rt, c)
 }
 
-// carryOut lets the handler speak if the caller may be here and nothing is in the way; it returns what the caller is told.
-func (s *front) carryOut(rt route, c *call, refusal *response, t trouble) *response {
+// execute calls the handler, unless the call is refused or lost, and returns what the caller gets.
+func (s *front) execute(rt route, c *call, refusal *response, t trouble) *response {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, outcome := refusal, 0
 	if !t.lost() {
 		if res == nil {
-			res = s.answer(rt, c)
+			res = s.dispatch(rt, c)
 		}
-		res.settle(c, rt)
+		res.finish(c, rt)
 		outcome = res.status
 	}
 	if instead := t.instead(); instead != nil {
 		res = instead
-		res.settle(c, rt)
+		res.finish(c, rt)
 	}
 	res.header.Set("X-Github-Request-Id", strings.ToUpper(uuid.NewString()))
 	res.header.Set("X-Github-Media-Type", "github.v3; format=json")
 	if len(rt.access.permissions) > 0 {
 		res.header.Set("X-Accepted-Github-Permissions", rt.access.text())
 	}
-	s.tellUsage(c, res.header, res.status)
-	told := res.status
+	s.writeUsage(c, res.header, res.status)
+	answered := res.status
 	if t.silent() {
-		told = 0
+		answered = 0
 	}
-	s.record(c, rt, told, outcome)
+	s.record(c, rt, answered, outcome)
 	return res
 }
 
-// answer lets the handler speak if the caller may be here.
-func (s *front) answer(rt route, c *call) *response {
-	if elsewhere := s.movedOn(rt, c); elsewhere != nil {
-		return elsewhere
+// dispatch calls the handler if the caller is admitted.
+func (s *front) dispatch(rt route, c *call) *response {
+	if redirect := s.redirectMoved(rt, c); redirect != nil {
+		return redirect
 	}
 	if refusal := s.admit(rt.access, c); refusal != nil {
 		return refusal

@@ -25,7 +25,7 @@ type CheckRun struct {
 	Completed   time.Time
 }
 
-// An Annotation is a check run's word on lines of a file.
+// An Annotation is what a check run says about lines of a file.
 type Annotation struct {
 	Path        string `json:"path"`
 	StartLine   int    `json:"start_line"`
@@ -141,7 +141,7 @@ func (r *repository) suiteAt(sha string) *checkSuite {
 	return r.suites[i]
 }
 
-// suiteFor is the suite at a commit, which is made if need be.
+// suiteFor returns the suite at a commit, and makes it where there is none.
 func (s *state) suiteFor(r *repository, sha string) *checkSuite {
 	if suite := r.suiteAt(sha); suite != nil {
 		return suite
@@ -171,7 +171,7 @@ func (r *repository) run(id int64) (*checkSuite, *CheckRun) {
 	return nil, nil
 }
 
-// latestRuns is the last of each name.
+// latestRuns returns the last run of each name.
 func (r *repository) latestRuns(sha string) []*CheckRun {
 	suite := r.suiteAt(sha)
 	if suite == nil {
@@ -201,7 +201,7 @@ func (r *CheckRun) verdict() verdict {
 	return failed
 }
 
-// state is what the suite makes of its runs.
+// state returns the status and conclusion that follow from the runs.
 func (c *checkSuite) state() (status, conclusion string) {
 	runs := c.latest()
 	if c.reset || len(runs) == 0 {
@@ -236,7 +236,7 @@ func (s *state) emitSuite(suite *checkSuite, action string, by *account) {
 	}})
 }
 
-// pullsAt are those that show a commit's checks: open ones from the repository itself.
+// pullsAt returns the pull requests that show a commit's checks: open ones from the repository itself.
 func (r *repository) pullsAt(sha string) []*pull {
 	var found []*pull
 	for _, p := range r.pulls {

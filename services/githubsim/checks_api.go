@@ -17,7 +17,7 @@ const (
 	maxActionText  = 40     // of its description
 )
 
-// A runChange is what a request says of a check run; what is nil stays.
+// A runChange is what a request sets of a check run; a field that is nil stays as it is.
 type runChange struct {
 	Name        *string    `json:"name"`
 	DetailsURL  *string    `json:"details_url"`
@@ -85,7 +85,7 @@ func wrongCheck(why string) *response {
 	return refuse(http.StatusUnprocessableEntity, "Invalid request.\n\n"+why)
 }
 
-// refuse is what is wrong with a request; nil if nothing.
+// refuse returns GitHub's refusal of a request; nil for a good one.
 func (w runChange) refuse() *response {
 	conclusions := []string{"action_required", "cancelled", "failure", "neutral", "success", "skipped", "timed_out"}
 	if w.Status != nil && !slices.Contains([]string{"queued", "in_progress", "completed"}, *w.Status) {
@@ -177,7 +177,7 @@ func set[T any](to, from *T) {
 	}
 }
 
-// concluded tells of a run that has ended just now, and of its suite if that has too.
+// concluded sends the events of a run that has just ended, and of its suite where that has ended with it.
 func (s *changes) concluded(suite *checkSuite, run *CheckRun, before bool) {
 	if before || run.Status != "completed" {
 		return
@@ -202,7 +202,7 @@ func (s *checkAPI) listAnnotations(c *call) *response {
 	if run == nil {
 		return notFound()
 	}
-	return listed(c, run.Annotations, func(a Annotation) object {
+	return listPage(c, run.Annotations, func(a Annotation) object {
 		return object{
 			"path": a.Path, "blob_href": fmt.Sprintf("%s/%s/blob/%s/%s", c.links, c.repo.fullName(), run.HeadSHA, a.Path),
 			"start_line": a.StartLine, "end_line": a.EndLine, "start_column": a.StartColumn, "end_column": a.EndColumn,

@@ -6,13 +6,14 @@ import (
 	"slices"
 )
 
-// roles are what people may be to a repository, and the permission that each amounts to.
+// roles are those that people can have in a repository, each with the permission that it includes.
 var roles = map[string]string{
 	"admin": "admin", "maintain": "write", "write": "write", "triage": "read", "read": "read", "none": "none",
 }
 
-// SetPermission gives a person a role in a repository: admin, maintain, write, triage, read or none. Without one the
-// owner and octocat are admins, who has put a commit on one of its branches may write, and others may read what is public.
+// SetPermission gives a person a role in a repository: admin, maintain, write, triage, read or none. Somebody
+// who was given none is an admin if owner or octocat, may write after a commit to one of its branches, and else may read
+// what is public.
 func (s *Controls) SetPermission(owner, repo, login, role string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -23,21 +24,21 @@ func (s *Controls) SetPermission(owner, repo, login, role string) error {
 	if roles[role] == "" {
 		return fmt.Errorf("%s in %s: there is no role %q; there are admin, maintain, write, triage, read and none", login, r.fullName(), role)
 	}
-	r.give(s.user(login), role)
+	r.setRole(s.user(login), role)
 	return nil
 }
 
-func (r *repository) give(who *account, role string) {
+func (r *repository) setRole(who *account, role string) {
 	if r.collaborators == nil {
 		r.collaborators = map[*account]string{}
 	}
 	r.collaborators[who] = role
 }
 
-// welcome lets who pushes write, as they evidently may.
-func (r *repository) welcome(who *account) {
+// letWrite gives write access to somebody who pushes, unless they have it.
+func (r *repository) letWrite(who *account) {
 	if !slices.Contains([]string{"admin", "write"}, roles[r.role(who)]) {
-		r.give(who, "write")
+		r.setRole(who, "write")
 	}
 }
 
@@ -53,7 +54,7 @@ func (r *repository) role(who *account) string {
 	return "none"
 }
 
-// association is what somebody is to a repository, as its comments and pull requests say.
+// association is the author_association of somebody in comments and pull requests.
 func (r *repository) association(who *account) string {
 	switch permission := roles[r.role(who)]; {
 	case who == r.owner:
@@ -66,9 +67,9 @@ func (r *repository) association(who *account) string {
 	return "NONE"
 }
 
-// getPermission knows people alone: GitHub answers 404 for bots.
+// getPermission answers 404 for bots, as GitHub does.
 func (s *codeAPI) getPermission(c *call) *response {
-	who := s.known(c.PathValue("user"))
+	who := s.findAccount(c.PathValue("user"))
 	if who == nil || who.kind != "User" || s.late(who.since) {
 		return refuse(http.StatusNotFound, c.PathValue("user")+" is not a user")
 	}

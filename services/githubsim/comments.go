@@ -9,7 +9,7 @@ import (
 
 const maxBody = 65_536 // characters of a comment
 
-// A Comment is what was said about a pull request.
+// A Comment is one on a pull request.
 type Comment struct {
 	ID        int64
 	Author    string
@@ -34,7 +34,7 @@ type reaction struct {
 	created time.Time
 }
 
-// Comment has somebody, octocat if author is empty, say something about a pull request.
+// Comment adds a comment of somebody, octocat if author is empty, to a pull request.
 func (s *Sim) Comment(owner, repo string, number int, author, body string) (id int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,10 +42,10 @@ func (s *Sim) Comment(owner, repo string, number int, author, body string) (id i
 	if err != nil {
 		return 0, err
 	}
-	return s.say(p, s.user(author), body).id, nil
+	return s.addComment(p, s.user(author), body).id, nil
 }
 
-// Comments lists what was said about a pull request, the oldest first.
+// Comments lists the comments on a pull request, the oldest first.
 func (s *Sim) Comments(owner, repo string, number int) ([]Comment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *Sim) Comments(owner, repo string, number int) ([]Comment, error) {
 	return list, nil
 }
 
-func (s *changes) say(p *pull, by *account, body string) *comment {
+func (s *changes) addComment(p *pull, by *account, body string) *comment {
 	one := &comment{id: s.id(), pull: p, author: by, body: body, created: s.now(), updated: s.now()}
 	p.base.repo.comments = append(p.base.repo.comments, one)
 	p.updated = one.created
@@ -92,13 +92,14 @@ func (r *repository) commentsOn(number int) []*comment {
 	return found
 }
 
-// listComments is all of issues/{number}/… that is known. A pattern that said comments would clash with issues/comments/{id}.
+// listComments answers issues/{number}/comments, and 404 to any other list of an issue. A pattern that named comments
+// would conflict with that of issues/comments/{id}.
 func (s *pullAPI) listComments(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil || c.PathValue("list") != "comments" {
 		return notFound()
 	}
-	return listed(c, c.repo.commentsOn(p.number), c.links.comment)
+	return listPage(c, c.repo.commentsOn(p.number), c.links.comment)
 }
 
 func (s *pullAPI) createComment(c *call) *response {
@@ -110,7 +111,7 @@ func (s *pullAPI) createComment(c *call) *response {
 	if refusal != nil {
 		return refusal
 	}
-	one := s.say(p, s.bot(), body)
+	one := s.addComment(p, s.bot(), body)
 	return &response{status: http.StatusCreated, body: c.links.comment(one), header: http.Header{
 		"Location": {fmt.Sprintf("%s/repos/%s/issues/comments/%d", c.links, c.repo.fullName(), one.id)},
 	}}
@@ -166,7 +167,7 @@ func (s *pullAPI) listReactions(c *call) *response {
 	if one == nil {
 		return notFound()
 	}
-	return listed(c, one.reactions, c.links.reaction)
+	return listPage(c, one.reactions, c.links.reaction)
 }
 
 // createReaction answers 200 where the App has reacted so already.
@@ -211,7 +212,7 @@ func (l links) comment(one *comment) object {
 	}
 }
 
-// issue is a pull request as comments on it show it.
+// issue shows a pull request as an event about a comment on it does.
 func (l links) issue(p *pull) object {
 	full, r := l.pull(p), p.base.repo
 	api := fmt.Sprintf("%s/repos/%s", l, r.fullName())

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// What one comparison lists at most, as GitHub says; files come with the first page alone.
+// GitHub lists no more than these in one comparison, and files on the first page alone.
 const (
 	maxComparedCommits = 250
 	maxComparedFiles   = 300

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Larger files have no content in JSON, and still larger ones none at all.
+// A file of more than maxInline bytes has no content in JSON, one of more than maxServed is refused.
 const (
 	maxInline = 1 << 20
 	maxServed = 100 << 20
@@ -50,13 +50,13 @@ func (s *codeAPI) fileContents(c *call, at *commit, name string, f file) *respon
 	case len(f.content) > maxInline:
 		full["content"], full["encoding"] = "", "none"
 	default:
-		full["content"], full["encoding"] = wrapped(f.content), "base64"
+		full["content"], full["encoding"] = base64Lines(f.content), "base64"
 	}
 	return ok(full)
 }
 
-// wrapped is base64 in lines of sixty characters, as GitHub sends it.
-func wrapped(content []byte) string {
+// base64Lines is base64 in lines of sixty characters, as GitHub sends it.
+func base64Lines(content []byte) string {
 	var lines strings.Builder
 	for text := base64.StdEncoding.EncodeToString(content); text != ""; {
 		n := min(60, len(text))
@@ -72,7 +72,7 @@ func (s *codeAPI) entry(c *call, at *commit, name string, e treeEntry) object {
 		ref = c.repo.defaultBranch
 	}
 	kind, sha, size, gitKind, htmlKind := "file", e.file.sha, len(e.file.content), "blobs", "blob"
-	var raw any = s.ticket(c.links, fmt.Sprintf("/raw/%s/%s/%s", c.repo.fullName(), at.sha, name))
+	var raw any = s.signedAddress(c.links, fmt.Sprintf("/raw/%s/%s/%s", c.repo.fullName(), at.sha, name))
 	switch {
 	case e.folder != nil:
 		kind, sha, size, gitKind, htmlKind, raw = "dir", e.folder.hash(), 0, "trees", "tree", nil
@@ -89,12 +89,12 @@ func (s *codeAPI) entry(c *call, at *commit, name string, e treeEntry) object {
 	}
 }
 
-// How long an address that was given out serves without a token.
-const ticketLife = 5 * time.Minute
+// signedFor is how long a signed address serves.
+const signedFor = 5 * time.Minute
 
-// ticket is an address that anyone may fetch, for a while: it carries its end and a signature.
-func (s *state) ticket(l links, path string) string {
-	end := strconv.FormatInt(s.now().Add(ticketLife).Unix(), 10)
+// signedAddress returns an address that serves without a token for signedFor. It carries that time and a signature.
+func (s *state) signedAddress(l links, path string) string {
+	end := strconv.FormatInt(s.now().Add(signedFor).Unix(), 10)
 	address := url.URL{Path: path, RawQuery: "token=" + end + "." + s.sign(path, end)}
 	return string(l) + address.String()
 }
@@ -105,7 +105,7 @@ func (s *state) sign(path, end string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// download serves what a ticket is for: a commit of a repository.
+// download serves a signed address, which is of a commit of a repository.
 func (s *codeAPI) download(serve func(*call, *commit) *response) func(*call) *response {
 	return func(c *call) *response {
 		end, signature, _ := strings.Cut(c.URL.Query().Get("token"), ".")

@@ -19,7 +19,7 @@ func newPage() *template.Template {
 	return template.Must(template.New("page").Parse(pageText))
 }
 
-// pages are the pages and buttons for people. A browser is shown the page again, curl gets a line.
+// pages has the pages and buttons for people. A button shows a browser the page again, and answers others in a line.
 type pages struct {
 	*Sim
 
@@ -39,11 +39,11 @@ func (s *pages) register(mux *http.ServeMux) {
 		"POST /sim/{owner}/{repo}/pulls/{number}/close":  s.pressClose,
 		"POST /sim/{owner}/{repo}/pulls/{number}/reopen": s.pressReopen,
 	} {
-		mux.HandleFunc(pattern, pressed(act))
+		mux.HandleFunc(pattern, button(act))
 	}
 }
 
-func pressed(act func(*http.Request) (string, error)) http.HandlerFunc {
+func button(act func(*http.Request) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		said, err := act(r)
 		if err != nil {
@@ -55,12 +55,13 @@ func pressed(act func(*http.Request) (string, error)) http.HandlerFunc {
 			http.Redirect(w, r, to, http.StatusSeeOther)
 			return
 		}
-		_, _ = fmt.Fprintln(w, said) // who has left needs no answer
+		_, _ = fmt.Fprintln(w, said) // a client that hung up needs no answer
 	}
 }
 
-// elsewhere leads the addresses that GitHub shows people (owner/repo/pull/1) to the page; the rest it does not know.
-func (s *front) elsewhere(c *call) *response {
+// redirectToPage leads from an address that GitHub shows people, such as owner/repo/pull/1, to the page of the
+// repository. It answers 404 to any other path that no route knows.
+func (s *front) redirectToPage(c *call) *response {
 	parts := strings.Split(strings.Trim(c.URL.Path, "/"), "/")
 	if len(parts) < 2 || s.repositories[key(parts[0], parts[1])] == nil {
 		return notFound()
@@ -72,22 +73,22 @@ func (s *front) elsewhere(c *call) *response {
 	return &response{status: http.StatusFound, header: http.Header{"Location": {to}}}
 }
 
-func word() string { return strings.ToLower(rand.Text()[:6]) }
+func randomWord() string { return strings.ToLower(rand.Text()[:6]) }
 
-// changeOf is the change a form asks for; without a file it is a note of its own.
+// changeOf returns the change that a form asks for; where it names no file, a new note.
 func changeOf(r *http.Request) Commit {
 	name, content := r.FormValue("file"), r.FormValue("content")
 	if name == "" {
-		name = "notes/" + word() + ".md"
+		name = "notes/" + randomWord() + ".md"
 	}
 	if content == "" {
-		content = "A thought worth keeping: " + word() + "\n"
+		content = "A thought worth keeping: " + randomWord() + "\n"
 	}
 	return Commit{Files: map[string]string{name: content}}
 }
 
 func (s *pages) pressOpen(r *http.Request) (string, error) {
-	owner, repo, branch := r.PathValue("owner"), r.PathValue("repo"), "change-"+word()
+	owner, repo, branch := r.PathValue("owner"), r.PathValue("repo"), "change-"+randomWord()
 	change := changeOf(r)
 	change.Message = r.FormValue("title")
 	if err := s.CreateBranch(owner, repo, branch, r.FormValue("base")); err != nil {
@@ -105,7 +106,7 @@ func (s *pages) pressOpen(r *http.Request) (string, error) {
 }
 
 func (s *pages) pressPush(r *http.Request) (string, error) {
-	owner, repo, number := named(r)
+	owner, repo, number := pullOf(r)
 	p, err := s.PullRequest(owner, repo, number)
 	if err != nil {
 		return "", err
@@ -115,27 +116,27 @@ func (s *pages) pressPush(r *http.Request) (string, error) {
 }
 
 func (s *pages) pressMerge(r *http.Request) (string, error) {
-	owner, repo, number := named(r)
+	owner, repo, number := pullOf(r)
 	sha, err := s.Merge(owner, repo, number)
 	return fmt.Sprintf("merged %s/%s#%d as %.7s", owner, repo, number, sha), err
 }
 
 func (s *pages) pressClose(r *http.Request) (string, error) {
-	owner, repo, number := named(r)
+	owner, repo, number := pullOf(r)
 	return fmt.Sprintf("closed %s/%s#%d", owner, repo, number), s.ClosePullRequest(owner, repo, number)
 }
 
 func (s *pages) pressReopen(r *http.Request) (string, error) {
-	owner, repo, number := named(r)
+	owner, repo, number := pullOf(r)
 	return fmt.Sprintf("reopened %s/%s#%d", owner, repo, number), s.ReopenPullRequest(owner, repo, number)
 }
 
-func named(r *http.Request) (owner, repo string, number int) {
-	number, _ = strconv.Atoi(r.PathValue("number")) // no number names no pull request, which says so
+func pullOf(r *http.Request) (owner, repo string, number int) {
+	number, _ = strconv.Atoi(r.PathValue("number")) // 0 names no pull request, which is refused
 	return r.PathValue("owner"), r.PathValue("repo"), number
 }
 
-// What the page shows. A zero Repository is the index.
+// A pageData is what the page shows. Without a Repository it is the index.
 type pageData struct {
 	Repositories []string
 	Repository   string
@@ -197,7 +198,7 @@ func (r *repository) page() pageData {
 	return data
 }
 
-// checks are the statuses of a commit, and its check runs as if they were statuses.
+// checks returns the statuses of a commit, and its check runs as statuses.
 func (r *repository) checks(sha string) []*Status {
 	list := r.latestStatuses(sha)
 	for _, run := range r.latestRuns(sha) {
@@ -210,6 +211,6 @@ func (r *repository) checks(sha string) []*Status {
 func (s *pages) render(w http.ResponseWriter, data pageData) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if err := s.page.Execute(w, data); err != nil {
-		s.config.Log.Debug("page cut short", "error", err)
+		s.config.Log.Debug("write of the page failed", "error", err)
 	}
 }

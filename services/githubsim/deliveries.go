@@ -48,7 +48,7 @@ func (s *appAPI) getDelivery(c *call) *response {
 	return ok(full)
 }
 
-// redeliver sends the same payload again, under the same GUID, to where the webhook points now.
+// redeliver sends the same payload under the same GUID once more, to the address that the webhook has now.
 func (s *appAPI) redeliver(c *call) *response {
 	d := s.delivery(c.number("id"))
 	if d == nil {
@@ -61,7 +61,7 @@ func (s *appAPI) redeliver(c *call) *response {
 	return &response{status: http.StatusAccepted, body: object{}}
 }
 
-// recent are the deliveries that GitHub still knows of, the oldest first.
+// recent returns the deliveries that GitHub still lists, the oldest first.
 func (s *appAPI) recent() []*Delivery {
 	since := s.now().Add(-keptFor)
 	return slices.DeleteFunc(s.hooks.ended(), func(d *Delivery) bool { return d.At.Before(since) })

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A Deployment is what was told of one, with its statuses, the oldest first.
+// A Deployment is one that the App made, with its statuses, the oldest first.
 type Deployment struct {
 	ID          int64
 	SHA         string
@@ -20,7 +20,7 @@ type Deployment struct {
 	Statuses    []DeploymentStatus
 }
 
-// State is the last status, or empty.
+// State is that of the last status; empty where there is none.
 func (d Deployment) State() string {
 	if len(d.Statuses) == 0 {
 		return ""
@@ -28,7 +28,7 @@ func (d Deployment) State() string {
 	return d.Statuses[len(d.Statuses)-1].State
 }
 
-// A DeploymentStatus is what became of a deployment.
+// A DeploymentStatus is a state of a deployment, with what goes with it.
 type DeploymentStatus struct {
 	ID             int64
 	State          string // queued, in_progress, pending, success, failure, error or inactive
@@ -62,8 +62,9 @@ func (s *Sim) Deployments(owner, repo string) ([]Deployment, error) {
 	return list, nil
 }
 
-// createDeployment does what surprises unless it is switched off: it merges the default branch into one that lacks parts of
-// it (auto_merge), and wants every status of the commit to be a success (required_contexts).
+// createDeployment does what surprises people, unless the request switches it off: it merges the default branch into the
+// ref if that lacks commits of it (auto_merge), and refuses a commit with a status that is no success
+// (required_contexts).
 func (s *checkAPI) createDeployment(c *call) *response {
 	want := struct {
 		Ref              string          `json:"ref"`
@@ -91,7 +92,7 @@ func (s *checkAPI) createDeployment(c *call) *response {
 		return refusal
 	}
 	if want.AutoMerge && c.repo.branch(want.Ref) != nil {
-		if merged := s.catchUp(c.repo, want.Ref); merged != nil {
+		if merged := s.mergeDefaultBranch(c.repo, want.Ref); merged != nil {
 			return merged
 		}
 	}
@@ -108,8 +109,9 @@ func (s *checkAPI) createDeployment(c *call) *response {
 	return &response{status: http.StatusCreated, body: s.deployment(c, d)}
 }
 
-// catchUp merges the default branch into one that lacks parts of it, in place of a deployment.
-func (s *changes) catchUp(r *repository, branch string) *response {
+// mergeDefaultBranch merges the default branch into one that lacks commits of it, and answers with that in place of a
+// deployment; nil where there is nothing to merge.
+func (s *changes) mergeDefaultBranch(r *repository, branch string) *response {
 	tip, main := r.branch(branch), r.branch(r.defaultBranch)
 	if len(r.commits.between(tip.sha, main.sha)) == 0 {
 		return nil
@@ -126,7 +128,7 @@ func (s *changes) catchUp(r *repository, branch string) *response {
 	return &response{status: http.StatusAccepted, body: object{"message": fmt.Sprintf("Auto-merged %s into %s on deployment.", r.defaultBranch, branch)}}
 }
 
-// unmet are the contexts that are no success; nil required means all there are.
+// unmet returns the required contexts that are no success; nil requires all contexts of the commit.
 func (r *repository) unmet(sha string, required *[]string) []object {
 	states := map[string]string{}
 	var names []string
@@ -158,7 +160,7 @@ func (s *checkAPI) listDeployments(c *call) *response {
 			found = append(found, d)
 		}
 	}
-	return listed(c, found, func(d *deployment) object { return s.deployment(c, d) })
+	return listPage(c, found, func(d *deployment) object { return s.deployment(c, d) })
 }
 
 func (s *checkAPI) getDeployment(c *call) *response {
@@ -212,13 +214,13 @@ func (s *checkAPI) createDeploymentStatus(c *call) *response {
 		ID: s.id(), State: want.State, Description: want.Description, LogURL: want.LogURL, EnvironmentURL: want.EnvironmentURL, Created: s.now(),
 	})
 	if want.State == "success" && want.AutoInactive {
-		s.retire(c.repo, d)
+		s.deactivateEarlier(c.repo, d)
 	}
 	return &response{status: http.StatusCreated, body: s.deploymentStatus(c, d, d.Statuses[len(d.Statuses)-1])}
 }
 
-// retire makes the earlier successes of an environment inactive, unless they are transient or of production.
-func (s *changes) retire(r *repository, by *deployment) {
+// deactivateEarlier makes the earlier successes of an environment inactive, unless they are transient or of production.
+func (s *changes) deactivateEarlier(r *repository, by *deployment) {
 	for _, d := range r.deployments {
 		if d != by && d.Environment == by.Environment && d.State() == "success" && !d.transient && !d.production {
 			d.Statuses = append(d.Statuses, DeploymentStatus{ID: s.id(), State: "inactive", Created: s.now()})
@@ -233,7 +235,7 @@ func (s *checkAPI) listDeploymentStatuses(c *call) *response {
 	}
 	newest := slices.Clone(d.Statuses)
 	slices.Reverse(newest)
-	return listed(c, newest, func(st DeploymentStatus) object { return s.deploymentStatus(c, d, st) })
+	return listPage(c, newest, func(st DeploymentStatus) object { return s.deploymentStatus(c, d, st) })
 }
 
 func (s *checkAPI) deployment(c *call, d *deployment) object {

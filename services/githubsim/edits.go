@@ -5,7 +5,7 @@ import (
 	"net/url"
 )
 
-// ChangeBase has a pull request go into another branch.
+// ChangeBase changes the branch that a pull request goes into.
 func (s *Sim) ChangeBase(owner, repo string, number int, base string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,10 +35,10 @@ func (s *Sim) Label(owner, repo string, number int, label string) error {
 	return nil
 }
 
-// A pullEdit is what is to change; nil stays.
+// A pullEdit is what to change of a pull request; a field that is nil stays as it is.
 type pullEdit struct{ Title, Body, Base *string }
 
-// edit changes what is given, and tells of it at once.
+// edit changes a pull request and sends one event about all of it.
 func (s *changes) edit(p *pull, want pullEdit, by *account) {
 	changes := object{}
 	if want.Title != nil && *want.Title != p.title {
@@ -62,7 +62,7 @@ func (s *changes) edit(p *pull, want pullEdit, by *account) {
 	s.emitPull(p, "edited", by, object{"changes": changes})
 }
 
-// updatePull changes what is given: one `edited` tells of title, body and base, and a change of state of its own.
+// updatePull sends one `edited` for title, body and base together, and another event for a change of state.
 func (s *pullAPI) updatePull(c *call) *response {
 	p := c.repo.pull(int(c.number("number")))
 	if p == nil {
@@ -92,7 +92,7 @@ func (s *pullAPI) updatePull(c *call) *response {
 	return ok(c.links.wholePull(p))
 }
 
-// listCommitPulls lists the pull requests that a commit came with, or comes with.
+// listCommitPulls lists the pull requests that hold a commit, or were merged as it.
 func (s *pullAPI) listCommitPulls(c *call) *response {
 	at := s.read(c.repo, c.PathValue("ref"))
 	if at == nil {
@@ -104,7 +104,7 @@ func (s *pullAPI) listCommitPulls(c *call) *response {
 			found = append(found, p)
 		}
 	}
-	return listed(c, found, c.links.pull)
+	return listPage(c, found, c.links.pull)
 }
 
 func (p *pull) holds(sha string) bool {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// An event is something that the App is told of. Its payload gets the repository, the installation and the sender.
+// An event is what a webhook is sent about. Repository, installation and sender are added to its payload.
 type event struct {
 	name, action string
 	installation *installation // the one on the repository if nil
@@ -15,7 +15,7 @@ type event struct {
 	payload      func(links) object
 }
 
-// emit sends an event to the App. What happens where it is not installed, or suspended, it is not told.
+// emit sends an event to the App, unless the App is not installed there or is suspended.
 func (s *state) emit(e event) {
 	if e.installation == nil {
 		if e.installation = s.installationOn(e.repo); e.installation == nil {
@@ -51,7 +51,7 @@ func (s *state) emit(e event) {
 	s.hooks.queue(d)
 }
 
-// Ping sends the event with which GitHub tries out a webhook.
+// Ping sends the event by which GitHub tests a webhook.
 func (s *Controls) Ping() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +74,8 @@ func (s *state) emitPull(p *pull, action string, by *account, more object) {
 	}})
 }
 
-// emitPush tells of a branch or tag; from is empty if it is new, to if it is gone. Its repository is shown in an older
-// form than elsewhere, with seconds for times.
+// emitPush sends the push of a branch or tag. from is empty for a new one, to for one that was deleted. GitHub shows the
+// repository in an older form here, with times in seconds.
 func (s *state) emitPush(r *repository, ref, from, to string, by *account) {
 	s.emit(event{name: "push", repo: r, sender: by, payload: func(l links) object {
 		repo := l.repository(r)
@@ -111,7 +111,7 @@ func (s *state) emitPush(r *repository, ref, from, to string, by *account) {
 	}})
 }
 
-// pushed is how a push shows a commit.
+// pushed shows a commit as a push does.
 func (l links) pushed(r *repository, c *commit) object {
 	var before tree
 	if len(c.parents) > 0 {

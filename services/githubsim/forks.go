@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Fork copies a repository into another account, a person's unless it is known as an organization. A pull request from
-// there has a Head of "account:branch". Repository and fork share their commits, as on GitHub: what is pushed to the
+// Fork copies a repository into another account. One that does not exist yet becomes a person's. A pull request from the
+// fork has a Head of "account:branch". Repository and fork share their commits, as on GitHub: what is pushed to the
 // fork can be read by its sha through the repository too.
 func (s *Sim) Fork(owner, repo, into string) error {
 	s.mu.Lock()
@@ -28,14 +28,14 @@ func (s *Sim) Fork(owner, repo, into string) error {
 	maps.DeleteFunc(fork.refs, func(ref, _ string) bool {
 		return !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/")
 	})
-	s.place(fork)
+	s.register(fork)
 	if i := s.installationOn(fork); i != nil {
 		s.emitSelection(i, "added", fork)
 	}
 	return nil
 }
 
-// root is the repository that all of a network were forked from.
+// root returns the repository that all of the network were forked from.
 func (r *repository) root() *repository {
 	for r.parent != nil {
 		r = r.parent

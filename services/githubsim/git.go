@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The modes git knows for what is not a folder.
+// Git's modes of files and symbolic links.
 const (
 	modeFile       = "100644"
 	modeExecutable = "100755"
@@ -34,7 +34,7 @@ func newFile(mode string, content []byte) file {
 	return file{mode: mode, content: content, sha: hashObject("blob", content)}
 }
 
-// A tree holds every file of a commit by its whole path.
+// A tree holds every file of a commit, by its full path.
 type tree map[string]file
 
 // readTree reads a folder. A file that begins with #! is executable even where the file system cannot say so (embed.FS).
@@ -163,7 +163,7 @@ func (h history) add(c commit) *commit {
 	return &c
 }
 
-// reachable is sha and all that came before it.
+// reachable returns sha and all its ancestors.
 func (h history) reachable(sha string) map[string]bool {
 	seen := map[string]bool{}
 	for next := []string{sha}; len(next) > 0; {
@@ -176,7 +176,7 @@ func (h history) reachable(sha string) map[string]bool {
 	return seen
 }
 
-// between lists what can be reached from head but not from base, oldest first.
+// between lists the commits that can be reached from head and not from base, the oldest first.
 func (h history) between(base, head string) []*commit {
 	known := h.reachable(base)
 	var list []*commit
@@ -189,8 +189,8 @@ func (h history) between(base, head string) []*commit {
 	return list
 }
 
-// mergeBase is the newest commit that both contain; nil if they share none. No other common commit descends from it,
-// since what descends from it was made later.
+// mergeBase returns the newest common ancestor; nil if there is none. No other common ancestor descends from it, since
+// a descendant is newer.
 func (h history) mergeBase(a, b string) *commit {
 	var newest *commit
 	others := h.reachable(b)
@@ -202,8 +202,8 @@ func (h history) mergeBase(a, b string) *commit {
 	return newest
 }
 
-// merge lays what head changed since the merge base over base, file by file. It names the files that both changed
-// differently; then there is no merge.
+// merge applies the changes of head since the merge base to base, file by file. Files that both changed differently are
+// conflicts; with any of them there is no merge.
 func (h history) merge(base, head string) (merged tree, conflicts []string) {
 	var from tree
 	if c := h.mergeBase(base, head); c != nil {
@@ -260,7 +260,7 @@ func (c change) status() string {
 	return "modified"
 }
 
-// lines counts lines by content, without regard to their order: a moved line is no change here.
+// lines counts added and removed lines by their content: a line that was moved counts as neither.
 func (c change) lines() (added, removed int) {
 	count := map[string]int{}
 	for line := range bytes.Lines(c.new.content) {

@@ -29,8 +29,8 @@ func (i *installation) selection() string {
 	return "all"
 }
 
-// AddInstallation installs the App for an organization, on all its repositories, and says so by webhook.
-// An owner who has it already gets the same id.
+// AddInstallation installs the App for an organization, on all its repositories, which sends a webhook. Where the App is
+// installed already it returns the same id.
 func (s *Controls) AddInstallation(owner string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +44,7 @@ func (s *Controls) AddInstallation(owner string) int64 {
 	return i.id
 }
 
-// SuspendInstallation has an owner suspend the App: its tokens are refused and it is told of nothing until
+// SuspendInstallation has an owner suspend the App: its tokens are refused and no events are sent to it until
 // UnsuspendInstallation.
 func (s *Controls) SuspendInstallation(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
@@ -57,7 +57,7 @@ func (s *Controls) SuspendInstallation(owner string) error {
 	})
 }
 
-// UnsuspendInstallation ends a suspension. Tokens from before it are good again.
+// UnsuspendInstallation ends a suspension. Tokens that were made before the suspension are valid again.
 func (s *Controls) UnsuspendInstallation(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		if i.suspended.IsZero() {
@@ -69,7 +69,7 @@ func (s *Controls) UnsuspendInstallation(owner string) error {
 	})
 }
 
-// Uninstall removes the App from an account. Its tokens end.
+// Uninstall removes the App from an account. The tokens of the installation become invalid.
 func (s *Controls) Uninstall(owner string) error {
 	return s.changeInstallation(owner, func(i *installation) error {
 		s.emitInstallation(i, "deleted", s.repositoriesOf(i))
@@ -95,7 +95,8 @@ func (s *Controls) AddToInstallation(owner, repo string) error {
 	})
 }
 
-// RemoveFromInstallation takes the App from one repository. An installation on all is on all the others thereafter.
+// RemoveFromInstallation removes one repository from an installation. If that was on all repositories, it selects all the
+// others from then on.
 func (s *Controls) RemoveFromInstallation(owner, repo string) error {
 	return s.selectRepository(owner, repo, func(i *installation, r *repository) error {
 		if !i.covers(r) {
@@ -123,7 +124,7 @@ func (s *changes) selectRepository(owner, repo string, change func(*installation
 func (s *changes) changeInstallation(owner string, change func(*installation) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := s.installationOf(s.known(owner))
+	i := s.installationOf(s.findAccount(owner))
 	if i == nil {
 		return fmt.Errorf("the App is not installed for %s", owner)
 	}
@@ -144,7 +145,7 @@ func (s *state) installationOf(owner *account) *installation {
 	return nil
 }
 
-// installationOn finds the one that covers a repository.
+// installationOn finds the installation that covers a repository.
 func (s *state) installationOn(r *repository) *installation {
 	if i := s.installationOf(r.owner); i != nil && i.covers(r) {
 		return i
@@ -163,7 +164,7 @@ func (s *state) repositoriesOf(i *installation) []*repository {
 	return found
 }
 
-// emitInstallation tells of an installation, and of its repositories where they come and go with it.
+// emitInstallation sends an event about an installation, with its repositories where they come and go with it.
 func (s *state) emitInstallation(i *installation, action string, repositories []*repository) {
 	s.emit(event{name: "installation", action: action, installation: i, payload: func(l links) object {
 		body := object{"installation": l.installation(s, i)}
@@ -179,7 +180,7 @@ func (s *state) emitInstallation(i *installation, action string, repositories []
 	}})
 }
 
-// emitSelection tells that repositories were added to an installation or removed from it.
+// emitSelection sends the event of repositories that were added to an installation or removed from it.
 func (s *state) emitSelection(i *installation, action string, repositories ...*repository) {
 	s.emit(event{name: "installation_repositories", action: action, installation: i, payload: func(l links) object {
 		body := object{

@@ -9,10 +9,11 @@ import (
 	"time"
 )
 
-// Limits are how much one caller may ask for; what is 0 is not limited. See PublishedLimits.
+// Limits are how many calls one caller may make; 0 is no limit. See PublishedLimits.
 //
-// A minute and an hour are counted as they pass, except the hour of Calls, which begins with a first call and ends at
-// X-RateLimit-Reset. What is refused does not count. Content is what an installation's call creates, changes or deletes.
+// Minutes and hours are sliding windows, except the hour of Calls, which begins with a first call and ends at
+// X-RateLimit-Reset. A refused call does not count. A call of an installation that creates, changes or deletes something
+// is one of content.
 type Limits struct {
 	Calls         int // an hour; only of installations and the App, nobody in particular has 60
 	ContentMinute int // calls that create content, a minute
@@ -45,24 +46,23 @@ const (
 	writePoints = 5
 )
 
-// LeastTime is how soon the last of that many content-creating calls of one caller can be made, in the caller's time, if
-// none waits longer than it must.
+// LeastTime is the shortest time, on the caller's clock, in which one caller can make that many content-creating calls.
 func (l Limits) LeastTime(calls int) time.Duration {
 	start := time.Unix(0, 0)
 	now, used, post := start, &usage{limits: l, calls: allowance{limit: l.Calls}}, route{pattern: "POST /", access: writes("contents")}
 	for range calls {
-		for excess := used.take(now, post); excess != nil; excess = used.take(now, post) {
+		for excess := used.charge(now, post); excess != nil; excess = used.charge(now, post) {
 			now = now.Add(excess.wait)
 		}
-		used.open-- // answered at once
+		used.inFlight-- // answered at once
 	}
 	return now.Sub(start)
 }
 
-// LeastTime is that of the limits this GitHub was made with.
+// LeastTime is Limits.LeastTime of Config.Limits.
 func (s *Controls) LeastTime(calls int) time.Duration { return s.config.Limits.LeastTime(calls) }
 
-// after is when a time of GitHub's has passed for the caller.
+// after converts a time of the limits to the caller's time.
 func (l Limits) after(d time.Duration) time.Duration {
 	if l.Speed == 0 {
 		return d
@@ -72,13 +72,13 @@ func (l Limits) after(d time.Duration) time.Duration {
 
 // A usage is what one caller has used of its limits.
 type usage struct {
-	limits  Limits
-	calls   allowance
-	windows map[string]*window
-	open    int // calls that are being answered
+	limits   Limits
+	calls    allowance
+	windows  map[string]*window
+	inFlight int // calls that are being answered
 }
 
-// An allowance is what is used of the hour that ends at reset.
+// An allowance counts the calls of the hour that ends at reset.
 type allowance struct {
 	limit, used int
 	reset       time.Time
@@ -90,10 +90,10 @@ func (a *allowance) object() object {
 
 func (a *allowance) remaining() int { return max(a.limit-a.used, 0) }
 
-// until is the reset in whole seconds, none too early.
+// until is the reset in whole seconds, rounded up.
 func (a *allowance) until() int64 { return a.reset.Add(time.Second - 1).Unix() }
 
-// A window is what was spent in the time that has just passed.
+// A window is what was spent within a sliding window, the oldest first.
 type window []spending
 
 type spending struct {
@@ -101,7 +101,8 @@ type spending struct {
 	points int
 }
 
-// wait is how long it takes until cost fits under limit with what was spent before; 0 if it fits now.
+// wait drops what was spent before the window, and returns how long it takes until cost fits under limit with the rest; 0
+// if it fits now.
 func (w *window) wait(now time.Time, length time.Duration, limit, cost int) time.Duration {
 	*w = slices.DeleteFunc(*w, func(one spending) bool { return !now.Before(one.at.Add(length)) })
 	total := cost
@@ -119,7 +120,7 @@ func (w *window) wait(now time.Time, length time.Duration, limit, cost int) time
 	return length
 }
 
-// An excess is why a call is refused, and how long it should wait.
+// An excess is why a call is refused, and how long its caller should wait.
 type excess struct {
 	message, docs string
 	wait          time.Duration
@@ -134,9 +135,9 @@ const (
 	tooMuch       = "You have exceeded a secondary rate limit and have been temporarily blocked from content creation. Please retry your request again later."
 )
 
-// take counts a call if it is within all limits, and says what is in its way otherwise. Whoever takes gives one of open
-// back once the call is answered.
-func (u *usage) take(now time.Time, rt route) *excess {
+// charge counts a call if it is within all limits, and else returns why it is not. The caller of charge decreases inFlight
+// once the call is answered.
+func (u *usage) charge(now time.Time, rt route) *excess {
 	u.refill(now)
 	if u.limits.Calls == 0 && u.calls.remaining() == 1 {
 		u.calls.used = 0 // or go-github would believe the header, and wait for the next hour
@@ -144,7 +145,7 @@ func (u *usage) take(now time.Time, rt route) *excess {
 	if u.limits.Calls > 0 && u.calls.remaining() == 0 {
 		return &excess{message: "API rate limit exceeded", docs: primaryDocs, wait: u.calls.reset.Sub(now), primary: true}
 	}
-	if u.limits.AtOnce > 0 && u.open >= u.limits.AtOnce {
+	if u.limits.AtOnce > 0 && u.inFlight >= u.limits.AtOnce {
 		return &excess{message: tooFast, docs: secondaryDocs, wait: u.limits.after(time.Minute)}
 	}
 	var longest *excess
@@ -162,7 +163,7 @@ func (u *usage) take(now time.Time, rt route) *excess {
 		*w = append(*w, spending{now, p.cost})
 	}
 	u.calls.used++
-	u.open++
+	u.inFlight++
 	return nil
 }
 
@@ -207,7 +208,7 @@ func (u *usage) window(name string) *window {
 	return u.windows[name]
 }
 
-// usageOf is what a caller has used, of this hour if it is about calls.
+// usageOf returns what a caller has used. An hour of calls that has ended begins anew.
 func (s *state) usageOf(by caller) *usage {
 	u := s.usages[by.name()]
 	if u == nil {
@@ -224,13 +225,14 @@ func (s *state) usageOf(by caller) *usage {
 	return u
 }
 
-// limit counts the call, or refuses it. To ask how much is left costs nothing, nor does a download.
+// limit counts the call, or refuses it. Routes that are open to anybody, such as the rate limit and downloads, cost
+// nothing.
 func (s *front) limit(c *call, rt route) *response {
 	if rt.access.who == anyone {
 		return nil
 	}
 	u := s.usageOf(c.caller)
-	excess := u.take(s.now(), rt)
+	excess := u.charge(s.now(), rt)
 	if excess == nil {
 		c.usage = u
 		return nil
@@ -246,7 +248,7 @@ func (s *front) limit(c *call, rt route) *response {
 	return slowDown(status, excess.message, excess.wait)
 }
 
-// slowDown is how GitHub refuses what comes too fast.
+// slowDown is GitHub's refusal of calls that come too fast.
 func slowDown(status int, message string, wait time.Duration) *response {
 	return documented(status, message, secondaryDocs).retryAfter(wait)
 }
@@ -263,17 +265,17 @@ func documented(status int, message, docs string) *response {
 	return &response{status: status, body: &apiError{Message: message, Docs: docs, Status: strconv.Itoa(status)}}
 }
 
-// leave ends a call that was counted.
-func (s *front) leave(c *call) {
+// release ends a call that limit counted.
+func (s *front) release(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.usage != nil {
-		c.usage.open--
+		c.usage.inFlight--
 	}
 }
 
-// tellUsage says what is left. A 304 costs nothing.
-func (s *front) tellUsage(c *call, header http.Header, status int) {
+// writeUsage writes the headers that say how many calls are left. It takes a 304 off the count again.
+func (s *front) writeUsage(c *call, header http.Header, status int) {
 	a := &s.usageOf(c.caller).calls
 	if status == http.StatusNotModified && c.usage != nil {
 		a.used = max(a.used-1, 0)
@@ -290,7 +292,7 @@ func (s *appAPI) getRateLimit(c *call) *response {
 	return ok(object{"resources": object{"core": core}, "rate": core})
 }
 
-// whom is how a refusal names the caller.
+// whom names the caller as a refusal does.
 func (c caller) whom() string {
 	switch {
 	case c.app:

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A Misbehaviour is what goes wrong with some calls. Those it is about wait for Latency and more by chance, up to Jitter;
-// then one of Status, Cut and Half spoils the answer. Where several are about a call, their waits add up and the first
-// that spoils counts. Chance is seeded by Config.Seed.
+// A Misbehaviour is what goes wrong with the calls that it matches. They wait for Latency and a random time up to Jitter;
+// then one of Status, Cut and Half spoils the response. Where several match a call, their waits add up and the first that
+// spoils counts. Config.Seed seeds the random numbers.
 type Misbehaviour struct {
 	Route string  // a part of the method and route, or of the method and path: "POST", "/statuses/{sha}", "GET /repos/acme"; empty: all calls
 	Share float64 // of the calls it is about, up to 1; 0: all of them
@@ -30,8 +30,8 @@ type Misbehaviour struct {
 	CarriedOut bool          // with Status or Cut: GitHub does what it was asked, and only then things go wrong
 }
 
-// An active misbehaviour has this many calls left, unless it goes on.
-type active struct {
+// An activeMisbehaviour is one that has begun. left counts down the calls of one with Times.
+type activeMisbehaviour struct {
 	Misbehaviour
 	left int
 }
@@ -40,12 +40,12 @@ type active struct {
 func (s *Controls) Misbehave(m Misbehaviour) (undo func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	one := &active{Misbehaviour: m, left: m.Times}
+	one := &activeMisbehaviour{Misbehaviour: m, left: m.Times}
 	s.misbehaviours = append(s.misbehaviours, one)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(other *active) bool { return other == one })
+		s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(other *activeMisbehaviour) bool { return other == one })
 	}
 }
 
@@ -81,19 +81,19 @@ func (s *front) trouble(rt route, c *call) trouble {
 			t.spoil = m.Misbehaviour
 		}
 	}
-	s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(m *active) bool { return m.Times > 0 && m.left == 0 })
+	s.misbehaviours = slices.DeleteFunc(s.misbehaviours, func(m *activeMisbehaviour) bool { return m.Times > 0 && m.left == 0 })
 	return t
 }
 
 func (m Misbehaviour) spoils() bool { return m.Status != 0 || m.Cut || m.Half }
 
-// lost calls never come as far as GitHub.
+// lost reports whether the call never reaches GitHub.
 func (t trouble) lost() bool { return t.spoil.spoils() && !t.spoil.Half && !t.spoil.CarriedOut }
 
-// silent calls get no answer.
+// silent reports whether the caller gets no response.
 func (t trouble) silent() bool { return t.spoil.Cut }
 
-// instead is the answer in place of GitHub's own, if there is one.
+// instead returns the response that replaces GitHub's own; nil where none does.
 func (t trouble) instead() *response {
 	switch m := t.spoil; {
 	case m.Cut:
@@ -120,7 +120,7 @@ func (t trouble) pause(ctx context.Context) {
 	}
 }
 
-// write sends the answer, or as much of it as gets through.
+// write sends the response, or the part of it that the misbehaviour lets through.
 func (t trouble) write(w http.ResponseWriter, res *response) error {
 	if t.spoil.Cut {
 		panic(http.ErrAbortHandler) // the one way to end a connection without an answer
@@ -147,7 +147,7 @@ func (t trouble) write(w http.ResponseWriter, res *response) error {
 	panic(http.ErrAbortHandler)
 }
 
-// String is a misbehaviour in a line.
+// String describes a misbehaviour in a line.
 func (m Misbehaviour) String() string {
 	var parts []string
 	add := func(when bool, format string, values ...any) {

@@ -123,5 +123,5 @@ func (s *pages) showMisbehaviours(w http.ResponseWriter, _ *http.Request) {
 	if list.Len() == 0 {
 		fmt.Fprintln(&list, "all is well")
 	}
-	_, _ = fmt.Fprint(w, list.String()) // who has left needs no answer
+	_, _ = fmt.Fprint(w, list.String()) // a client that hung up needs no answer
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// RenameRepository gives a repository another name. The old one leads to it until somebody else takes it.
+// RenameRepository renames a repository. The old name redirects to it until another repository gets that name.
 func (s *Sim) RenameRepository(owner, repo, to string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -25,7 +25,7 @@ func (s *Sim) RenameRepository(owner, repo, to string) error {
 	return nil
 }
 
-// TransferRepository gives a repository to another account. An installation of the App on all that account's
+// TransferRepository moves a repository to another account. An installation of the App on all that account's
 // repositories covers it from then on; the old one no longer does.
 func (s *Sim) TransferRepository(owner, repo, to string) error {
 	s.mu.Lock()
@@ -52,7 +52,7 @@ func (s *Sim) TransferRepository(owner, repo, to string) error {
 	return nil
 }
 
-// DeleteRepository ends a repository. Pull requests from it stay open where they are, with no repository at their head.
+// DeleteRepository deletes a repository. Pull requests from it stay open, with no repository at their head.
 func (s *Sim) DeleteRepository(owner, repo string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,23 +86,24 @@ func (s *changes) relocate(r *repository, owner *account, name string) error {
 	from := key(r.owner.login, r.name)
 	delete(s.repositories, from)
 	r.owner, r.name, r.updated = owner, name, s.now()
-	s.place(r)
+	s.register(r)
 	s.moved[from] = r
 	return nil
 }
 
-// place makes a repository known by its name, which leads nowhere else any more.
-func (s *state) place(r *repository) {
+// register makes a repository known by its name. A redirect from that name ends.
+func (s *state) register(r *repository) {
 	at := key(r.owner.login, r.name)
 	s.repositories[at] = r
 	delete(s.moved, at)
 }
 
-// movedOn sends callers of an old name on to where the repository is by its id, if they may see it; nil otherwise.
-func (s *state) movedOn(rt route, c *call) *response {
+// redirectMoved leads from an old name of a repository to its address by id. It is nil where the name is no old one, or
+// the caller may not see the repository.
+func (s *state) redirectMoved(rt route, c *call) *response {
 	owner, name := c.PathValue("owner"), c.PathValue("repo")
 	r := s.moved[key(owner, name)]
-	if owner == "" || rt.access.who == anyone || r == nil || r.gone || !s.sees(c.caller, r) {
+	if owner == "" || rt.access.who == anyone || r == nil || r.gone || !s.canSee(c.caller, r) {
 		return nil
 	}
 	to := fmt.Sprintf("%s/repositories/%d", c.links, r.id)
@@ -122,8 +123,8 @@ func (s *state) movedOn(rt route, c *call) *response {
 	}
 }
 
-// sees says whether a caller would find a repository at all.
-func (s *state) sees(by caller, r *repository) bool {
+// canSee reports whether a caller finds a repository at all.
+func (s *state) canSee(by caller, r *repository) bool {
 	switch {
 	case r.public:
 		return true
@@ -135,7 +136,7 @@ func (s *state) sees(by caller, r *repository) bool {
 
 var byIDPath = regexp.MustCompile(`^/repositories/([0-9]+)(/.+)$`)
 
-// byName turns a path below /repositories/{id} into the one below /repos/{owner}/{repo}, which answers the same.
+// byName converts a path below /repositories/{id} to the same below /repos/{owner}/{repo}.
 func (s *state) byName(path string) string {
 	m := byIDPath.FindStringSubmatch(path)
 	if m == nil {
@@ -154,7 +155,7 @@ func (s *state) byName(path string) string {
 	return "/repos/" + r.fullName() + m[2]
 }
 
-// network is a repository with all its forks and those it was forked from, in the order of their making.
+// network returns a repository, its forks and those it was forked from, the oldest first.
 func (s *state) network(r *repository) []*repository {
 	var all []*repository
 	for _, other := range s.repositories {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A PullRequest is one as people see it. OpenPullRequest reads its title, body, branches, author and draft.
+// A PullRequest is one as people see it. OpenPullRequest reads Title, Body, Head, Base, Author and Draft alone.
 type PullRequest struct {
 	Title  string
 	Body   string
@@ -46,7 +46,7 @@ type pull struct {
 	headMoved  time.Time
 }
 
-// An end of a pull request is a branch, and the commit it had when the pull request last looked.
+// An end of a pull request is its head or base: a branch, and the commit that the pull request has of it.
 type end struct {
 	repo   *repository
 	branch string
@@ -55,7 +55,7 @@ type end struct {
 
 func (e end) label() string { return e.repo.owner.login + ":" + e.branch }
 
-// tip is the branch's commit; nil if it has none.
+// tip returns the commit that the branch is at; nil if there is no such branch.
 func (e end) tip() *commit {
 	if e.repo == nil || e.repo.gone {
 		return nil
@@ -84,7 +84,7 @@ func (s *Sim) OpenPullRequest(owner, repo string, want PullRequest) (number int,
 	return p.number, nil
 }
 
-// PullRequests lists all of a repository's, by number.
+// PullRequests lists all pull requests of a repository, by number.
 func (s *Sim) PullRequests(owner, repo string) ([]PullRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *Sim) PullRequests(owner, repo string) ([]PullRequest, error) {
 	return list, nil
 }
 
-// PullRequest shows one.
+// PullRequest returns one pull request.
 func (s *Sim) PullRequest(owner, repo string, number int) (PullRequest, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (s *Sim) Merge(owner, repo string, number int) (sha string, err error) {
 	return c.sha, nil
 }
 
-// mergeCommit is the commit that a test merge becomes.
+// mergeCommit adds the merge commit that a test merge becomes.
 func (s *changes) mergeCommit(p *pull, tested *commit, by *account) *commit {
 	return p.base.repo.commits.add(commit{
 		parents: tested.parents, files: tested.files, author: by, time: s.now(),
@@ -192,7 +192,7 @@ func (r *repository) pull(number int) *pull {
 	return r.pulls[i]
 }
 
-// open opens a pull request if GitHub would.
+// open opens a pull request, or refuses as GitHub would.
 func (s *changes) open(r *repository, want PullRequest, by *account) (*pull, *response) {
 	head, base := s.headOf(r, want.Head), end{repo: r, branch: want.Base}
 	headTip, baseTip := head.tip(), base.tip()
@@ -222,7 +222,7 @@ func (s *changes) open(r *repository, want PullRequest, by *account) (*pull, *re
 	return p, nil
 }
 
-// synchronize tells that the head has moved.
+// synchronize moves the head and sends the event.
 func (s *changes) synchronize(p *pull, to string, by *account) {
 	s.leaveQueue(p, by)
 	before := p.head.sha
@@ -234,7 +234,7 @@ func (s *changes) synchronize(p *pull, to string, by *account) {
 	p.refresh()
 }
 
-// setState closes or reopens; a reopened pull request takes up what was pushed meanwhile.
+// setState closes or reopens a pull request. A reopened one has the head that its branch has by then.
 func (s *changes) setState(p *pull, state string, by *account) {
 	s.leaveQueue(p, by)
 	p.state, p.updated = state, s.now()
@@ -247,18 +247,18 @@ func (s *changes) setState(p *pull, state string, by *account) {
 	s.emitPull(p, action, by, nil)
 }
 
-// reopens says whether a closed pull request can be opened again: it is not merged, and has both its branches.
+// reopens reports whether a closed pull request can be opened again: it is not merged, and has both its branches.
 func (p *pull) reopens() bool { return p.mergedAs == "" && p.head.tip() != nil && p.base.tip() != nil }
 
 func (p *pull) ref(which string) string { return fmt.Sprintf("refs/pull/%d/%s", p.number, which) }
 
-// refresh sets the refs under which a pull request can be read in its base repository.
+// refresh sets the refs of a pull request in its base repository.
 func (p *pull) refresh() {
 	p.base.repo.refs[p.ref("head")] = p.head.sha
 	p.testMerge()
 }
 
-// testMerge tries the merge, as GitHub does after each change; it is what refs/pull/N/merge shows.
+// testMerge makes the test merge of refs/pull/N/merge, as GitHub does after each change.
 func (p *pull) testMerge() {
 	r, base := p.base.repo, p.base.repo.branch(p.base.branch)
 	var files tree

@@ -31,7 +31,7 @@ func (s *pullAPI) listPulls(c *call) *response {
 	if direction := query.Get("direction"); direction == "desc" || direction == "" && byCreation {
 		slices.Reverse(found)
 	}
-	return listed(c, found, c.links.pull)
+	return listPage(c, found, c.links.pull)
 }
 
 func (s *pullAPI) getPull(c *call) *response {
@@ -68,10 +68,10 @@ func (s *pullAPI) listPullFiles(c *call) *response {
 		return notFound()
 	}
 	changes := p.changes()
-	return listed(c, changes[:min(len(changes), maxPullFiles)], func(ch change) object { return c.links.changedFile(c.repo, p.head.sha, ch) })
+	return listPage(c, changes[:min(len(changes), maxPullFiles)], func(ch change) object { return c.links.changedFile(c.repo, p.head.sha, ch) })
 }
 
-// pull is how lists show one.
+// pull shows a pull request as lists do.
 func (l links) pull(p *pull) object {
 	r := p.base.repo
 	api, html := fmt.Sprintf("%s/repos/%s", l, r.fullName()), fmt.Sprintf("%s/%s/pull/%d", l, r.fullName(), p.number)
@@ -114,13 +114,13 @@ func (l links) end(e end) object {
 	return object{"label": e.label(), "ref": e.branch, "sha": e.sha, "user": l.account(e.repo.owner), "repo": repo}
 }
 
-// wholePull is how one alone is shown, and how webhooks show it.
+// wholePull shows a pull request with all fields, as a response about it alone and webhooks do.
 func (l links) wholePull(p *pull) object {
 	full := l.pull(p)
 	changes := p.changes()
 	added, removed := lines(changes)
 	var mergeable, mergedBy any
-	state := "unknown" // GitHub has not tried yet, or the matter is settled
+	state := "unknown" // GitHub has not tried the merge yet, or the pull request is closed
 	switch {
 	case p.state != "open":
 	case p.tested != "":

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// A MergeGroup is a pull request in the merge queue: what its branch would be once all before it and itself are merged.
+// A MergeGroup is a pull request in the merge queue, with the commit that its base would be at once this and all before it
+// are merged.
 type MergeGroup struct {
 	PullRequest int
 	HeadRef     string // below refs/heads/gh-readonly-queue/
@@ -23,8 +24,8 @@ type group struct {
 	base, head string
 }
 
-// RequireStatus names the contexts, of statuses or check runs, that the merge queue waits for. While there are none it
-// waits for MergeQueued.
+// RequireStatus sets the contexts, of statuses or check runs, that the merge queue waits for. Without any it waits for
+// MergeQueued.
 func (s *Sim) RequireStatus(owner, repo string, contexts ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,8 +38,9 @@ func (s *Sim) RequireStatus(owner, repo string, contexts ...string) error {
 	return nil
 }
 
-// Enqueue puts a pull request into the merge queue, which asks for checks of its merge group. Once the required statuses
-// succeed, and all before it are merged, it is; when one fails it leaves the queue, and the groups behind it are made anew.
+// Enqueue puts a pull request into the merge queue, which requests checks of its merge group. The pull request is merged
+// once the required statuses succeed and all before it are merged. If one of them fails it leaves the queue, and the
+// groups behind it are made anew.
 func (s *Sim) Enqueue(owner, repo string, number int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +117,7 @@ func (s *changes) changeQueue(owner, repo string, number int, change func(*group
 	return change(g)
 }
 
-// first says whether a group is next to be merged.
+// first reports whether a group is next to be merged.
 func (g *group) first() bool {
 	queue := g.pull.base.repo.queueOf(g.pull.base.branch)
 	return len(queue) > 0 && queue[0] == g
@@ -139,7 +141,7 @@ func (r *repository) queueOf(branch string) []*group {
 	return found
 }
 
-// queueEnd is what the next group of a branch is put upon.
+// queueEnd returns the commit that the next group of a branch is based on.
 func (r *repository) queueEnd(branch string) string {
 	if queue := r.queueOf(branch); len(queue) > 0 {
 		return queue[len(queue)-1].head
@@ -147,7 +149,7 @@ func (r *repository) queueEnd(branch string) string {
 	return r.branch(branch).sha
 }
 
-// newGroup merges a pull request upon base; nil if that conflicts.
+// newGroup merges a pull request into base; nil if that conflicts.
 func (s *changes) newGroup(p *pull, base string) *group {
 	r := p.base.repo
 	files, conflicts := r.commits.merge(base, p.head.sha)
@@ -160,13 +162,13 @@ func (s *changes) newGroup(p *pull, base string) *group {
 	return g
 }
 
-// request makes a group's branch and asks for its checks.
+// request makes a group's branch and sends the event that requests checks.
 func (s *changes) request(g *group, by *account) {
 	s.move(g.pull.base.repo, g.ref, g.head, by)
 	s.emitGroup(g, "checks_requested", "", by)
 }
 
-// leaveQueue takes a pull request out of the queue, if it is there.
+// leaveQueue removes a pull request from the queue, if it is there.
 func (s *changes) leaveQueue(p *pull, by *account) {
 	g := p.base.repo.groupOf(p)
 	if g == nil {
@@ -177,7 +179,7 @@ func (s *changes) leaveQueue(p *pull, by *account) {
 	s.requeue(p.base.repo, p.base.branch, by)
 }
 
-// destroy ends a group, for a reason as GitHub gives it: merged, dequeued, or invalidated by what happened before it.
+// destroy removes a group and sends the event, with one of GitHub's reasons: merged, dequeued, or invalidated.
 func (s *changes) destroy(g *group, reason string, by *account) {
 	r := g.pull.base.repo
 	r.queue = slices.DeleteFunc(r.queue, func(other *group) bool { return other == g })
@@ -185,7 +187,7 @@ func (s *changes) destroy(g *group, reason string, by *account) {
 	s.move(r, g.ref, "", by)
 }
 
-// requeue makes those groups of a branch anew that do not rest upon it any more, each upon the one before it.
+// requeue makes anew the groups of a branch that are no longer based on it, each based on the one before it.
 func (s *changes) requeue(r *repository, branch string, by *account) {
 	tip := r.branch(branch)
 	if tip == nil {
@@ -208,7 +210,7 @@ func (s *changes) requeue(r *repository, branch string, by *account) {
 	}
 }
 
-// advance merges and drops what the required contexts have decided.
+// advance merges the groups whose required contexts have succeeded, and drops those of which one has failed.
 func (s *changes) advance(r *repository) {
 	if len(r.required) == 0 {
 		return
@@ -231,7 +233,7 @@ func (s *changes) landGroup(g *group) {
 	s.land(g.pull, g.head, by)
 }
 
-// What the required contexts say of a commit.
+// A verdict is what the required contexts of a commit amount to.
 type verdict int
 
 const (

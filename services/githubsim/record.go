@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// maxCalls bounds the record; the oldest leave first.
+// maxCalls bounds the record; the oldest calls are dropped first.
 const maxCalls = 100_000
 
-// A Call is one request to the REST API and what it got.
+// A Call is one request to the REST API, and how it was answered.
 type Call struct {
 	Time         time.Time
 	Route        string // the pattern that matched, as "GET /repos/{owner}/{repo}"; "/" is what this GitHub does not know
@@ -28,16 +28,16 @@ func (s *Controls) Calls() []Call {
 	return slices.Clone(s.calls)
 }
 
-func (s *front) record(c *call, rt route, told, outcome int) {
+func (s *front) record(c *call, rt route, answered, outcome int) {
 	if len(s.calls) == maxCalls {
 		s.calls = slices.Delete(s.calls, 0, maxCalls/10)
 	}
 	one := Call{
 		Time: s.now(), Route: rt.pattern, Method: c.Method, Path: c.URL.Path, Query: c.URL.RawQuery,
-		Body: string(c.body), Status: told, Outcome: outcome, Installation: c.caller.installationID(),
+		Body: string(c.body), Status: answered, Outcome: outcome, Installation: c.caller.installationID(),
 	}
 	s.calls = append(s.calls, one)
-	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", told, "outcome", outcome, "installation", one.Installation)
+	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", answered, "outcome", outcome, "installation", one.Installation)
 }
 
 func (s *appAPI) getMeta(*call) *response {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// move sets a ref, or ends it if to is empty, and tells all who follow it.
+// move sets a ref, or deletes it if to is empty, sends the push, and updates pull requests and the merge queue.
 func (s *changes) move(r *repository, ref, to string, by *account) {
 	from := r.refs[ref]
 	if r.refs[ref] = to; to == "" {
@@ -26,7 +26,7 @@ func (s *changes) move(r *repository, ref, to string, by *account) {
 	}
 }
 
-// follow does with a pull request what a moved ref means for it.
+// follow updates a pull request whose head or base has moved.
 func (s *changes) follow(p *pull, r *repository, ref, to string, by *account) {
 	isHead := p.head.repo == r && "refs/heads/"+p.head.branch == ref
 	isBase := p.base.repo == r && "refs/heads/"+p.base.branch == ref
@@ -72,7 +72,7 @@ func noCommitFor(ref string) *response {
 }
 
 func (s *codeAPI) listBranches(c *call) *response {
-	return listed(c, c.repo.refsUnder("refs/heads/"), func(ref string) object {
+	return listPage(c, c.repo.refsUnder("refs/heads/"), func(ref string) object {
 		sha := c.repo.refs[ref]
 		return object{
 			"name":      strings.TrimPrefix(ref, "refs/heads/"),

@@ -45,7 +45,7 @@ func key(owner, name string) string { return strings.ToLower(owner + "/" + name)
 
 func (r *repository) fullName() string { return r.owner.login + "/" + r.name }
 
-// AddRepository makes a repository, and says so by webhook where the App is installed for its owner.
+// AddRepository makes a repository, which sends a webhook where the App is installed for its owner.
 func (s *Sim) AddRepository(want Repository) error {
 	files := tree{}
 	if want.Folder != nil {
@@ -73,14 +73,14 @@ func (s *Sim) AddRepository(want Repository) error {
 	}
 	first := r.commits.add(commit{message: "Initial commit", author: s.user(""), time: now, files: files})
 	r.refs["refs/heads/"+want.Branch] = first.sha
-	s.place(r)
+	s.register(r)
 	if i := s.installationOn(r); i != nil {
 		s.emitSelection(i, "added", r)
 	}
 	return nil
 }
 
-// A Commit is what a person puts on a branch.
+// A Commit is a change that a person pushes to a branch.
 type Commit struct {
 	Message string // "Update" and the paths if empty
 	Author  string // a login; "octocat" if empty
@@ -122,13 +122,13 @@ func (s *Sim) Commit(owner, repo, branch string, change Commit) (sha string, err
 		change.Message = "Update " + strings.Join(paths, ", ")
 	}
 	by := s.user(change.Author)
-	r.welcome(by)
+	r.letWrite(by)
 	c := r.commits.add(commit{parents: []string{parent.sha}, message: change.Message, author: by, time: s.now(), files: files})
 	s.move(r, "refs/heads/"+branch, c.sha, by)
 	return c.sha, nil
 }
 
-// Head is the commit that a branch, tag or short sha names.
+// Head returns the sha of the commit that a branch, tag or short sha names.
 func (s *Sim) Head(owner, repo, ref string) (sha string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// The lengths of a page, unless asked for and at most.
+// The length of a page where the request names none, and the greatest that it can name.
 const (
 	usualPage = 30
 	maxPage   = 100
 )
 
-// A response is what a handler says. One of body (as JSON), raw and stream is sent.
+// A response is what a handler returns. One of body (as JSON), raw and stream is sent.
 type response struct {
 	status int
 	header http.Header
@@ -46,7 +46,7 @@ func refuse(status int, message string, errors ...object) *response {
 	return &response{status: status, body: &apiError{Message: message, Errors: errors, Status: strconv.Itoa(status)}}
 }
 
-// text is a refusal in a line.
+// text says a refusal in a line.
 func (r *response) text() string {
 	problem, isError := r.body.(*apiError)
 	if !isError {
@@ -74,8 +74,9 @@ func invalid(resource, field, code, message string) *response {
 	return refuse(http.StatusUnprocessableEntity, "Validation Failed", problem)
 }
 
-// settle turns the body into bytes, and into a 304 where the caller has them already. An ETag belongs to its token.
-func (r *response) settle(c *call, rt route) {
+// finish encodes the body and adds an ETag, which depends on the token. It makes a 304 of the response where the caller
+// has that ETag already.
+func (r *response) finish(c *call, rt route) {
 	if r.header == nil {
 		r.header = http.Header{}
 	}
@@ -109,7 +110,8 @@ func (r *response) write(w http.ResponseWriter) error {
 	return err
 }
 
-// page is the part of a list that was asked for, with the links to the others; usual is its length unless told.
+// page returns the page of a list that was asked for, and a header with links to the others. usual is its length where the
+// request names none.
 func page[T any](c *call, usual int, all []T) ([]T, http.Header) {
 	size, number := pageOf(c, usual)
 	last := max(1, (len(all)+size-1)/size)
@@ -147,8 +149,8 @@ func pageOf(c *call, usual int) (size, number int) {
 	return min(size, max(usual, maxPage)), max(number, 1)
 }
 
-// listed answers a page of a list.
-func listed[T any](c *call, all []T, show func(T) object) *response {
+// listPage answers with the page of a list that was asked for.
+func listPage[T any](c *call, all []T, show func(T) object) *response {
 	some, header := page(c, usualPage, all)
 	return &response{status: http.StatusOK, header: header, body: each(some, show)}
 }
@@ -161,7 +163,7 @@ func each[T any](all []T, show func(T) object) []object {
 	return shown
 }
 
-// timestamp is how GitHub writes a time; null for one that has not come.
+// timestamp writes a time as GitHub does; null for the zero time.
 func timestamp(t time.Time) any {
 	if t.IsZero() {
 		return nil
@@ -169,13 +171,13 @@ func timestamp(t time.Time) any {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// encode writes JSON of objects, numbers and strings, of which there is nothing that JSON cannot say.
+// encode writes JSON of objects, numbers and strings, which cannot fail.
 func encode(body any) []byte {
 	text, _ := json.Marshal(body) //nolint:errchkjson // see above
 	return text
 }
 
-// orNull is how GitHub writes a text that is not given.
+// orNull is null for a text that is empty, as GitHub writes one that was not given.
 func orNull(text string) any {
 	if text == "" {
 		return nil

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// An access is what a route asks of its caller.
+// An access is what a route requires of its caller.
 type access struct {
 	who         who
-	permissions []string // of an installation's token, for an installation's route; one of them will do
+	permissions []string // of an installation's token; one of them is enough
 	level       string
 }
 
-// allowed says whether a token's permissions will do.
+// allowed reports whether a token's permissions are enough.
 func (a access) allowed(granted map[string]string) bool {
 	return slices.ContainsFunc(a.permissions, func(permission string) bool { return allows(granted, permission, a.level) })
 }
@@ -29,8 +29,8 @@ const (
 	anInstallation
 )
 
-func open() access                        { return access{who: anyone} }
-func app() access                         { return access{who: theApp} }
+func anybody() access                     { return access{who: anyone} }
+func asApp() access                       { return access{who: theApp} }
 func reads(permissions ...string) access  { return access{anInstallation, permissions, "read"} }
 func writes(permissions ...string) access { return access{anInstallation, permissions, "write"} }
 
@@ -42,7 +42,7 @@ type route struct {
 	docs    string // the page that errors point to, under https://docs.github.com/rest
 }
 
-// changes says whether the route does more than read.
+// changes reports whether the route does more than read.
 func (r route) changes() bool {
 	method, _, _ := strings.Cut(r.pattern, " ")
 	return method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete
@@ -56,20 +56,20 @@ type (
 	checkAPI struct{ *changes } // check runs, statuses, deployments
 )
 
-// routes is all that this GitHub answers. A ref may hold slashes, see routed.
+// routes returns all routes that this GitHub has. A ref may hold slashes, see routed.
 func (s *front) routes() []route {
 	apps, code, pulls, checks := &appAPI{s.changes}, &codeAPI{s.changes}, &pullAPI{s.changes}, &checkAPI{s.changes}
 	return []route{
-		{"GET /app", app(), apps.getApp, "apps/apps#get-the-authenticated-app"},
-		{"GET /app/installations", app(), apps.listInstallations, "apps/apps#list-installations-for-the-authenticated-app"},
-		{"GET /app/installations/{id}", app(), apps.getInstallation, "apps/apps#get-an-installation-for-the-authenticated-app"},
-		{"POST /app/installations/{id}/access_tokens", app(), apps.createToken, "apps/apps#create-an-installation-access-token-for-an-app"},
-		{"GET /app/hook/deliveries", app(), apps.listDeliveries, "apps/webhooks#list-deliveries-for-an-app-webhook"},
-		{"GET /app/hook/deliveries/{id}", app(), apps.getDelivery, "apps/webhooks#get-a-delivery-for-an-app-webhook"},
-		{"POST /app/hook/deliveries/{id}/attempts", app(), apps.redeliver, "apps/webhooks#redeliver-a-delivery-for-an-app-webhook"},
-		{"GET /orgs/{org}/installation", app(), apps.getOrgInstallation, "apps/apps#get-an-organization-installation-for-the-authenticated-app"},
-		{"GET /users/{user}/installation", app(), apps.getUserInstallation, "apps/apps#get-a-user-installation-for-the-authenticated-app"},
-		{"GET /repos/{owner}/{repo}/installation", app(), apps.getRepositoryInstallation, "apps/apps#get-a-repository-installation-for-the-authenticated-app"},
+		{"GET /app", asApp(), apps.getApp, "apps/apps#get-the-authenticated-app"},
+		{"GET /app/installations", asApp(), apps.listInstallations, "apps/apps#list-installations-for-the-authenticated-app"},
+		{"GET /app/installations/{id}", asApp(), apps.getInstallation, "apps/apps#get-an-installation-for-the-authenticated-app"},
+		{"POST /app/installations/{id}/access_tokens", asApp(), apps.createToken, "apps/apps#create-an-installation-access-token-for-an-app"},
+		{"GET /app/hook/deliveries", asApp(), apps.listDeliveries, "apps/webhooks#list-deliveries-for-an-app-webhook"},
+		{"GET /app/hook/deliveries/{id}", asApp(), apps.getDelivery, "apps/webhooks#get-a-delivery-for-an-app-webhook"},
+		{"POST /app/hook/deliveries/{id}/attempts", asApp(), apps.redeliver, "apps/webhooks#redeliver-a-delivery-for-an-app-webhook"},
+		{"GET /orgs/{org}/installation", asApp(), apps.getOrgInstallation, "apps/apps#get-an-organization-installation-for-the-authenticated-app"},
+		{"GET /users/{user}/installation", asApp(), apps.getUserInstallation, "apps/apps#get-a-user-installation-for-the-authenticated-app"},
+		{"GET /repos/{owner}/{repo}/installation", asApp(), apps.getRepositoryInstallation, "apps/apps#get-a-repository-installation-for-the-authenticated-app"},
 		{"GET /installation/repositories", reads("metadata"), apps.listInstallationRepositories, "apps/installations#list-repositories-accessible-to-the-app-installation"},
 
 		{"GET /repos/{owner}/{repo}", reads("metadata"), code.getRepository, "repos/repos#get-a-repository"},
@@ -83,8 +83,8 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/contents/{path...}", reads("contents"), code.getContents, "repos/contents#get-repository-content"},
 		{"GET /repos/{owner}/{repo}/tarball", reads("contents"), code.getTarball, "repos/contents#download-a-repository-archive-tar"},
 		{"GET /repos/{owner}/{repo}/tarball/{ref...}", reads("contents"), code.getTarball, "repos/contents#download-a-repository-archive-tar"},
-		{"GET /codeload/{owner}/{repo}/legacy.tar.gz/{sha}", open(), code.download(code.tarball), ""},
-		{"GET /raw/{owner}/{repo}/{sha}/{path...}", open(), code.download(code.rawFile), ""},
+		{"GET /codeload/{owner}/{repo}/legacy.tar.gz/{sha}", anybody(), code.download(code.tarball), ""},
+		{"GET /raw/{owner}/{repo}/{sha}/{path...}", anybody(), code.download(code.rawFile), ""},
 
 		{"GET /repos/{owner}/{repo}/commits/{ref}", reads("contents"), code.getCommit, "commits/commits#get-a-commit"},
 		{"GET /repos/{owner}/{repo}/compare/{basehead}", reads("contents"), code.compare, "commits/commits#compare-two-commits"},
@@ -124,8 +124,8 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/deployments/{id}/statuses", reads("deployments"), checks.listDeploymentStatuses, "deployments/statuses#list-deployment-statuses"},
 		{"POST /repos/{owner}/{repo}/deployments/{id}/statuses", writes("deployments"), checks.createDeploymentStatus, "deployments/statuses#create-a-deployment-status"},
 
-		{"GET /rate_limit", open(), apps.getRateLimit, "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user"},
-		{"GET /meta", open(), apps.getMeta, "meta/meta#get-github-meta-information"},
-		{"/", open(), s.elsewhere, ""},
+		{"GET /rate_limit", anybody(), apps.getRateLimit, "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user"},
+		{"GET /meta", anybody(), apps.getMeta, "meta/meta#get-github-meta-information"},
+		{"/", anybody(), s.redirectToPage, ""},
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config is the App, as it would be registered with GitHub.
+// Config is the App as it is registered with GitHub, and how GitHub behaves.
 type Config struct {
 	AppID         int64
 	AppKey        *rsa.PublicKey    // verifies the App's tokens
@@ -30,7 +30,7 @@ type Config struct {
 	Log           *slog.Logger
 }
 
-// Sim is one GitHub. Its methods are what people do there, and are safe for concurrent use.
+// Sim is one GitHub. Its methods do what people do there, and are safe for concurrent use.
 type Sim struct {
 	*changes
 	*Controls
@@ -56,7 +56,7 @@ type state struct {
 	moved         map[string]*repository // by such a name they had before
 	tokens        map[string]*grant
 	usages        map[string]*usage // by the caller's name
-	misbehaviours []*active
+	misbehaviours []*activeMisbehaviour
 	chance        *rand.Rand
 	lag           time.Duration
 	lagSince      time.Time
@@ -66,7 +66,7 @@ type state struct {
 // changes are what happens, with all that follows from it: a push moves pull requests, a merge its queue.
 type changes struct{ *state }
 
-// New makes an empty GitHub. Close ends its sending of webhooks.
+// New makes an empty GitHub. It has to be closed.
 func New(config Config) *Sim {
 	if config.AppSlug == "" {
 		config.AppSlug = "forge"
@@ -116,17 +116,18 @@ func New(config Config) *Sim {
 	return s
 }
 
-// Close waits for the webhook that is being sent; those behind it are dropped.
+// Close waits for the webhook that is being sent, and drops those that wait behind it.
 func (s *Sim) Close() { s.hooks.close() }
 
-// SetURL says where this GitHub is reached, once that is known.
+// SetURL sets Config.URL, once it is known.
 func (s *Controls) SetURL(url string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.config.URL = url
 }
 
-// id is the next of the numbers that name things. GitHub's are unique per kind only; unique ones make mix-ups show.
+// id returns the next id. GitHub's ids are unique for each kind of thing alone; here they are unique for all, so that a
+// mix-up shows.
 func (s *state) id() int64 {
 	s.lastID++
 	return s.lastID

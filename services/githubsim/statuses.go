@@ -12,7 +12,7 @@ import (
 // maxStatuses is how many statuses GitHub keeps of one context at one commit.
 const maxStatuses = 1000
 
-// A Status is one that was told about a commit.
+// A Status is one of a commit.
 type Status struct {
 	ID          int64
 	State       string // pending, success, failure or error
@@ -23,7 +23,7 @@ type Status struct {
 	Created     time.Time
 }
 
-// StatusHistory lists all that was told about a commit, the oldest first.
+// StatusHistory lists all statuses of a commit, the oldest first.
 func (s *Sim) StatusHistory(owner, repo, sha string) ([]Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func (s *Sim) StatusHistory(owner, repo, sha string) ([]Status, error) {
 	return told, nil
 }
 
-// Statuses is what a commit shows: the latest of each context.
+// Statuses returns the statuses that a commit shows: the latest of each context.
 func (s *Sim) Statuses(owner, repo, sha string) (map[string]Status, error) {
 	told, err := s.StatusHistory(owner, repo, sha)
 	latest := map[string]Status{}
@@ -100,7 +100,7 @@ func (s *checkAPI) listStatuses(c *call) *response {
 	}
 	newest := slices.Clone(c.repo.statuses[at.sha])
 	slices.Reverse(newest)
-	return listed(c, newest, func(st *Status) object { return s.wholeStatus(c, at, st) })
+	return listPage(c, newest, func(st *Status) object { return s.wholeStatus(c, at, st) })
 }
 
 func (s *checkAPI) getCombinedStatus(c *call) *response {
@@ -118,7 +118,7 @@ func (s *checkAPI) getCombinedStatus(c *call) *response {
 	}}
 }
 
-// latestStatuses is the last of each context, by context.
+// latestStatuses returns the last status of each context, by context.
 func (r *repository) latestStatuses(sha string) []*Status {
 	latest := map[string]*Status{}
 	for _, st := range r.statuses[sha] {
@@ -132,7 +132,8 @@ func (r *repository) latestStatuses(sha string) []*Status {
 	return list
 }
 
-// combined is the state of a commit: failure if any failed, pending if any is pending or there is none, else success.
+// combined returns the state of a commit: failure if any status failed, else pending if any is pending or there is none,
+// else success.
 func combined(latest []*Status) string {
 	state := "success"
 	if len(latest) == 0 {
@@ -149,7 +150,7 @@ func combined(latest []*Status) string {
 	return state
 }
 
-// wholeStatus names the creator too, which the combined status leaves out.
+// wholeStatus shows a status with its creator, whom the combined status leaves out.
 func (s *checkAPI) wholeStatus(c *call, at *commit, st *Status) object {
 	full := s.status(c, at, st)
 	full["creator"] = c.links.account(s.bot())

@@ -20,7 +20,8 @@ func (s *codeAPI) getTree(c *call) *response {
 	})
 }
 
-// treeOf is nil where there is no such tree. A repository's first tree may be empty, and is not nil.
+// treeOf returns the tree that a sha, or the name of a commit, stands for; nil where there is none. An empty tree is not
+// nil.
 func (s *codeAPI) treeOf(r *repository, name string) tree {
 	if at := s.read(r, name); at != nil {
 		return at.files

@@ -26,12 +26,12 @@ const (
 	hookID      = 1
 	sendTimeout = 10 * time.Second   // GitHub waits no longer
 	maxWaiting  = 10_000             // deliveries in the queue
-	maxRecorded = 20_000             // deliveries kept; the oldest leave first
-	keptFor     = 3 * 24 * time.Hour // GitHub tells of no older ones
+	maxRecorded = 20_000             // deliveries kept; the oldest are dropped first
+	keptFor     = 3 * 24 * time.Hour // GitHub lists no older ones
 	maxResponse = 64 << 10           // bytes of an answer that are kept
 )
 
-// A Delivery is one attempt to tell the App of an event. It is made once: GitHub tries again only when asked.
+// A Delivery is one attempt to send the App an event. GitHub makes another one only when asked to.
 type Delivery struct {
 	ID           int64
 	GUID         string // the same for every attempt
@@ -53,7 +53,7 @@ type Delivery struct {
 	dropped bool
 }
 
-// SetWebhook says where deliveries go from now on, and with which secret they are signed.
+// SetWebhook sets the address of deliveries from now on, and the secret that signs them.
 func (s *Controls) SetWebhook(url, secret string) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
@@ -76,7 +76,7 @@ func (s *Controls) DropDeliveries(n int) {
 	s.hooks.drop = n
 }
 
-// LoseDeliveries has the next n deliveries neither sent nor recorded: nobody will ever know of them.
+// LoseDeliveries has the next n deliveries neither sent nor recorded.
 func (s *Controls) LoseDeliveries(n int) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
@@ -109,8 +109,8 @@ type sender struct {
 	url, secret string
 	drop, lose  int // of the next deliveries
 	done        []*Delivery
-	open        int           // waiting or being sent
-	idle        chan struct{} // closed while open is 0
+	pending     int           // waiting or being sent
+	idle        chan struct{} // closed while pending is 0
 }
 
 func newSender(config Config) *sender {
@@ -135,7 +135,7 @@ func (w *sender) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case d := <-w.waiting:
-			w.send(context.WithoutCancel(ctx), d) // what is begun is ended, within its timeout
+			w.send(context.WithoutCancel(ctx), d) // a send that has begun goes on until its timeout
 			w.end(d)
 		}
 	}
@@ -159,7 +159,7 @@ func (w *sender) ended() []*Delivery {
 	return slices.Clone(w.done)
 }
 
-// queue takes a delivery to be sent; an App without a webhook is told nothing.
+// queue adds a delivery to those to be sent; without an address of the webhook it drops it.
 func (w *sender) queue(d *Delivery) {
 	w.mu.Lock()
 	switch {
@@ -174,7 +174,7 @@ func (w *sender) queue(d *Delivery) {
 		w.drop--
 		d.dropped = true
 	}
-	if w.open++; w.open == 1 {
+	if w.pending++; w.pending == 1 {
 		w.idle = make(chan struct{})
 	}
 	w.mu.Unlock()
@@ -197,7 +197,7 @@ func (w *sender) end(d *Delivery) {
 		w.done = slices.Delete(w.done, 0, maxRecorded/10)
 	}
 	w.done = append(w.done, d)
-	if w.open--; w.open == 0 {
+	if w.pending--; w.pending == 0 {
 		close(w.idle)
 	}
 }
@@ -245,7 +245,7 @@ func (w *sender) send(ctx context.Context, d *Delivery) {
 		return
 	}
 	defer response.Body.Close()                                       //nolint:errcheck // nothing is left to do about it
-	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // what came of it is what is shown
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // a body that breaks off is shown as far as it came
 	d.StatusCode, d.Response, d.ResponseBody = response.StatusCode, response.Header, string(body)
 	d.Status = "OK"
 	if !d.succeeded() {

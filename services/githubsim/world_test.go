@@ -21,8 +21,9 @@ import (
 )
 
 const (
-	appID  = 4711
-	secret = "It's a Secret to Everybody"
+	appID    = 4711
+	secret   = "It's a Secret to Everybody"
+	patience = 10 * time.Second
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -133,7 +134,7 @@ func (w *world) pull(branch string) int {
 
 func (w *world) settle() []githubsim.Delivery {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	w.must(w.sim.WaitDeliveries(ctx))
 	return w.sim.Deliveries()
@@ -147,11 +148,11 @@ func wantError(t *testing.T, err error, status int, text string) {
 		t.Fatalf("got error %v, want GitHub's %d", err, status)
 	}
 	said := problem.Message
-	var saidSb150 strings.Builder
+	var details strings.Builder
 	for _, one := range problem.Errors {
-		saidSb150.WriteString("\n" + one.Resource + " " + one.Field + " " + one.Code + " " + one.Message)
+		details.WriteString("\n" + one.Resource + " " + one.Field + " " + one.Code + " " + one.Message)
 	}
-	said += saidSb150.String()
+	said += details.String()
 	if problem.Response.StatusCode != status || !strings.Contains(said, text) {
 		t.Errorf("got %d %q, want %d %q", problem.Response.StatusCode, said, status, text)
 	}
@@ -165,9 +166,9 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !holds(); <-tick.C {
+	for end := time.Now().Add(patience); !holds(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
