@@ -157,7 +157,7 @@ func (s *Service) endStreams(next http.Handler) http.Handler {
 		}
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // the server's, beside the request's
+		defer context.AfterFunc(s.serving, cancel)() //nolint:contextcheck // the server's, beside the request's
 		inner := r.WithContext(ctx)
 		next.ServeHTTP(w, inner)
 		r.Pattern = inner.Pattern // which names the span

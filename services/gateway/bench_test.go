@@ -179,8 +179,8 @@ func running(b *testing.B, name string, db *sqldb.DB, relays bool) *target {
 		schedulerv1.EventService_ReceiveEvent_FullMethodName: {Rooms: []string{"gateway"}},
 	}})
 	schedulerv1.RegisterEventServiceServer(server, ignoring{})
-	gate, err := New(Deps{
-		DB: db, Secrets: []string{secret}, AllowedIPs: []string{"any"}, Self: conn,
+	service, err := New(Deps{
+		DB: db, Webhook: Webhook{Secrets: []string{secret}, AllowedIPs: []string{"any"}}, Self: conn,
 		Receivers: map[string]grpc.ClientConnInterface{"config": conn, "scheduler": conn, "reporter": conn},
 	})
 	if err != nil {
@@ -191,12 +191,12 @@ func running(b *testing.B, name string, db *sqldb.DB, relays bool) *target {
 	group.Go(func() { server.Serve(ctx, pipe) })
 	group.Go(func() {
 		if relays {
-			gate.Run(ctx)
+			service.Run(ctx)
 		} else {
-			gate.inbox.run(ctx)
+			service.inbox.run(ctx)
 		}
 	})
-	http := httptest.NewServer(gate.Handler())
+	http := httptest.NewServer(service.Handler())
 	b.Cleanup(func() {
 		http.Close()
 		cancel()

@@ -62,7 +62,7 @@ func (b *browser) value(script string) string {
 // reads waits until the parts hold the text.
 func (b *browser) reads(selector, want string) {
 	b.t.Helper()
-	kittest.Eventually(b.t, 20*time.Second, func() error {
+	kittest.Eventually(b.t, patience, func() error {
 		if got := b.text(selector); !strings.Contains(got, want) {
 			return errors.New(got)
 		}
@@ -136,7 +136,7 @@ func TestBuildsPageListsWhatIsAskedFor(t *testing.T) {
 	}
 
 	b.do(chromedp.SendKeys("[name=repository]", "acme/shop\r"))
-	kittest.Eventually(t, 20*time.Second, func() error {
+	kittest.Eventually(t, patience, func() error {
 		if got := b.text("#builds .name"); got != "Change 59" {
 			return errors.New(got)
 		}

@@ -82,7 +82,7 @@ func (b *inbox) commit(ctx context.Context, batch []*arrival) error {
 	case err == nil && b.failing:
 		b.log.InfoContext(ctx, "deliveries are stored again")
 	case err != nil && !b.failing: // said once: a line for each refused batch could fill the disk
-		b.log.ErrorContext(ctx, "deliveries cannot be stored; GitHub is answered 503 until they can", "count", len(batch), "error", err)
+		b.log.ErrorContext(ctx, "storing deliveries failed; GitHub is answered 503 until they can be stored", "count", len(batch), "error", err)
 	}
 	if b.failing = err != nil; b.failing {
 		err = status.Error(codes.Unavailable, "the delivery could not be stored: send it again")

@@ -25,7 +25,7 @@ func TestMetricsSayHowFarBehindReceiversAre(t *testing.T) {
 		w.rooms.answers("config", func(*eventv1.Event) (*eventv1.Decision, error) { return nil, errors.New("out of order") })
 		w.post(hook{event: "push", id: "p1", body: sample(t, "push")})
 		w.post(hook{event: "push", id: "p2", body: sample(t, "push")})
-		kittest.Eventually(t, 10*time.Second, func() error {
+		kittest.Eventually(t, patience, func() error {
 			if kittest.Metric(t, reader, "forge.gateway.undecided", "receiver=scheduler") != 0 {
 				return errors.New("the scheduler has not decided")
 			}
@@ -40,11 +40,11 @@ func TestMetricsSayHowFarBehindReceiversAre(t *testing.T) {
 		if age := kittest.Metric(t, reader, "forge.gateway.undecided.age", "receiver=scheduler"); age != 0 {
 			t.Errorf("the scheduler is %v s behind", age)
 		}
-		d, err := w.gate.store.byGUID(t.Context(), "p1")
+		d, err := w.service.store.byGUID(t.Context(), "p1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.gate.store.settle(t.Context(), []settlement{{forward{delivery: d.id, receiver: "config", state: kept}, facts{}}}); err != nil {
+		if err := w.service.store.settle(t.Context(), []settlement{{forward{delivery: d.id, receiver: "config", state: kept}, summary{}}}); err != nil {
 			t.Fatal(err)
 		}
 		if n := kittest.Metric(t, reader, "forge.gateway.kept", "receiver=config"); n != 1 {
@@ -56,7 +56,7 @@ func TestMetricsSayHowFarBehindReceiversAre(t *testing.T) {
 func TestRefusedSourcesAreCounted(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	w := onSQLite(t, func(d *Deps) {
-		d.AllowedIPs, d.Meter = []string{"203.0.113.0/24"}, sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		d.Webhook.AllowedIPs, d.Meter = []string{"203.0.113.0/24"}, sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 	})
 	w.post(hook{event: "star", id: "a1", body: star})
 	if n := kittest.Metric(t, reader, "forge.gateway.refused_sources"); n != 1 {

@@ -49,11 +49,11 @@ func newPages(deps Deps) (*pages, error) {
 		"took": func(b *schedulerv1.Build) string {
 			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
 		},
-		"short":  wording.Short,
-		"action": actionName,
-		"sure":   sure,
+		"short":   wording.Short,
+		"action":  actionName,
+		"confirm": confirmText,
 		"github": func(b *schedulerv1.Build, parts ...any) string {
-			return address(deps.GitHubURL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
+			return address(deps.GitHub.URL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
 		},
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
 	}).ParseFS(pageFiles, "page/*.html")
@@ -65,8 +65,8 @@ func newPages(deps Deps) (*pages, error) {
 
 func (p *pages) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
-	mux.HandleFunc("GET /deliveries", p.asking("deliveries.html"))
-	mux.HandleFunc("GET /builds", p.asking("builds.html"))
+	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
+	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
 	mux.HandleFunc("GET /builds/{id}/log", p.log)
 	const script = "text/javascript; charset=utf-8"
@@ -108,8 +108,8 @@ func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
 }
 
-// asking is a page that asks the JSON API, with the token of whoever looks.
-func (p *pages) asking(name string) http.HandlerFunc {
+// apiPage is a page that asks the JSON API, with the token of whoever looks.
+func (p *pages) apiPage(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { p.render(w, r, http.StatusOK, name, nil) }
 }
 
@@ -125,23 +125,23 @@ func address(base string, parts ...any) string {
 	return base + "/" + strings.Join(all, "/")
 }
 
-// trouble is a page that says why there is no other.
-type trouble struct{ Title, Text string }
+// errorPage is a page that says why there is no other.
+type errorPage struct{ Title, Text string }
 
-func (p *pages) trouble(w http.ResponseWriter, r *http.Request, err error) {
-	code, said := http.StatusServiceUnavailable, trouble{
+func (p *pages) showError(w http.ResponseWriter, r *http.Request, err error) {
+	code, shown := http.StatusServiceUnavailable, errorPage{
 		"Builds cannot be shown right now",
 		"The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
 	}
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
-		code, said = http.StatusNotFound, trouble{
+		code, shown = http.StatusNotFound, errorPage{
 			"There is no such build",
 			"The address may be incomplete, or the build was removed because it was old.",
 		}
 	} else if !errors.Is(err, context.Canceled) {
-		p.deps.Log.WarnContext(r.Context(), "build not shown", "error", err)
+		p.deps.Log.WarnContext(r.Context(), "GetBuild failed; the page of the build is not shown", "error", err)
 	}
-	p.render(w, r, code, "trouble.html", said)
+	p.render(w, r, code, "error.html", shown)
 }
 
 // buildPage is what the page of a build shows.
@@ -154,7 +154,7 @@ type buildPage struct {
 func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
-		p.trouble(w, r, err)
+		p.showError(w, r, err)
 		return
 	}
 	shown := buildPage{Build: resp.GetBuild()}
@@ -162,7 +162,7 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("log") != "0" {
 		var text bytes.Buffer
 		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
-			p.deps.Log.WarnContext(r.Context(), "log not shown", "build", shown.Build.GetId(), "error", err)
+			p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the page of the build shows no log", "build", shown.Build.GetId(), "error", err)
 			text.WriteString("\n[the log cannot be read right now]\n")
 		}
 		shown.Log = terminal.Text(text.Bytes())
@@ -175,13 +175,13 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
-		p.trouble(w, r, err)
+		p.showError(w, r, err)
 		return
 	}
 	secure(w, "text/plain; charset=utf-8")
 	_, err = p.copyLog(r.Context(), flushing{w}, resp.GetBuild(), &schedulerv1.WatchLogRequest{Follow: r.URL.Query().Has("follow")})
 	if err != nil && r.Context().Err() == nil {
-		p.deps.Log.WarnContext(r.Context(), "log broke off", "build", resp.GetBuild().GetId(), "error", err)
+		p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the log breaks off", "build", resp.GetBuild().GetId(), "error", err)
 		_, _ = io.WriteString(w, "\n[the log broke off here]\n")
 	}
 }
@@ -229,9 +229,9 @@ func (f flushing) Write(p []byte) (int, error) {
 
 func actionName(b *schedulerv1.Build) string { return wording.Value(b.GetAction()) }
 
-// sure is what a button at a build asks about before it is believed; empty for
+// confirmText is what a button at a build asks about before it is believed; empty for
 // what changes nothing out there.
-func sure(b *schedulerv1.Build) string {
+func confirmText(b *schedulerv1.Build) string {
 	if b.GetEnvironment() == "" {
 		return ""
 	}

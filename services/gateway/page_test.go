@@ -90,7 +90,7 @@ func TestBuildPageTellsWhatLedToIt(t *testing.T) {
 
 func TestBuildPageLeadsToGitHub(t *testing.T) {
 	for url, want := range map[string]string{"": "https://github.com", "https://github.example.org/": "https://github.example.org"} {
-		w := onSQLite(t, func(d *Deps) { d.GitHubURL = url })
+		w := onSQLite(t, func(d *Deps) { d.GitHub.URL = url })
 		w.rooms.builds.build = failedBuild()
 		_, body := w.get("/builds/b1?log=0")
 		for _, link := range []string{"/acme/web/pull/7", "/acme/web/commit/3f2a91c0ffee"} {
@@ -131,7 +131,7 @@ func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
 		w.rooms.builds.build = b
 		_, body := w.get("/builds/b1?log=0")
 		var buttons []string
-		for _, found := range regexp.MustCompile(`data-do="(\w+)"(?: data-sure="([^"]*)")?`).FindAllStringSubmatch(body, -1) {
+		for _, found := range regexp.MustCompile(`data-do="(\w+)"(?: data-confirm="([^"]*)")?`).FindAllStringSubmatch(body, -1) {
 			buttons = append(buttons, strings.TrimSuffix(found[1]+": "+found[2], ": "))
 		}
 		if got := strings.Join(buttons, " "); got != c.buttons || !strings.Contains(body, `<section id="steer" aria-label="Steer this build" hidden>`) {
@@ -237,7 +237,7 @@ func TestFollowedLogLastsUntilTheServerStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		if err := w.gate.Serve(ctx, lis); err != nil {
+		if err := w.service.Serve(ctx, lis); err != nil {
 			t.Errorf("serve: %v", err)
 		}
 	})
@@ -271,7 +271,7 @@ func TestFollowedLogLastsUntilTheServerStops(t *testing.T) {
 func TestReaderOfAFollowedLogWhoLeavesIsNoticed(t *testing.T) {
 	w := onSQLite(t, nil)
 	w.rooms.builds.build, w.rooms.builds.log, w.rooms.builds.left = failedBuild(), "first line\n", make(chan struct{})
-	server := w.gate.Server()
+	server := w.service.Server()
 	server.ReadTimeout = 50 * time.Millisecond
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 	recoverEvery      = 3 * time.Minute
 	recoverRetryFirst = time.Second
 	// GitHub's clock and ours differ, and a delivery is listed when its attempt
-	// has ended: a look reaches back this much further than all was known.
+	// has ended: a recovery reaches back this much further than all was known.
 	overlap = 10 * time.Minute
 	// What was refused as often as this is refused again: it is for a person.
 	mostAttempts = 5
@@ -41,7 +41,7 @@ type recovery struct {
 	inbox     *inbox
 	hooks     configv1.HookDeliveryServiceClient
 	pulls     configv1.PullRequestServiceClient
-	onlyOneIn chan struct{} // looks take turns
+	onlyOneIn chan struct{} // runs take turns
 }
 
 func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
@@ -53,7 +53,7 @@ func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
 	}
 }
 
-// run looks at start and every few minutes.
+// run catches up at start and every few minutes.
 func (r *recovery) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -64,41 +64,41 @@ func (r *recovery) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		pause := recoverEvery
-		found, err := r.look(ctx, why, time.Time{})
+		found, err := r.catchUp(ctx, why, time.Time{})
 		switch {
 		case err == nil:
 			why, failed = routine, 0
-			r.report(ctx, found)
+			r.logFound(ctx, found)
 		case ctx.Err() == nil:
 			failed++
 			pause = due.Backoff(failed, recoverRetryFirst, recoverEvery, r.deps.Random)
-			r.deps.Log.InfoContext(ctx, "deliveries that GitHub could not make are not known yet", "retry_in", pause, "error", err)
+			r.deps.Log.InfoContext(ctx, "recovery of missed deliveries failed; it is tried again", "retry_in", pause, "error", err)
 		}
 		timer.Reset(pause)
 	}
 }
 
-func (r *recovery) report(ctx context.Context, found *gatewayv1.RecoverDeliveriesResponse) {
+func (r *recovery) logFound(ctx context.Context, found *gatewayv1.RecoverDeliveriesResponse) {
 	if len(found.GetRedelivered())+len(found.GetGivenUp())+len(found.GetSweptDeliveryIds()) == 0 {
 		return
 	}
-	r.deps.Log.InfoContext(ctx, "missed deliveries found", "since", found.GetSince().AsTime(),
+	r.deps.Log.InfoContext(ctx, "missed deliveries recovered", "since", found.GetSince().AsTime(),
 		"redelivered", len(found.GetRedelivered()), "given_up", len(found.GetGivenUp()), "swept", len(found.GetSweptDeliveryIds()))
 }
 
-// reason is why a look is made.
-type reason int
+// occasion is why missed deliveries are looked for.
+type occasion int
 
 const (
-	routine reason = iota
+	routine occasion = iota
 	atStart
 	byHand
 )
 
-// look finds what is missing since the watermark and moves that. A first look
+// catchUp finds what is missing since the watermark and moves that. The first run
 // ever only sets it. By hand it sweeps in any case, since the given moment if
 // there is one.
-func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gatewayv1.RecoverDeliveriesResponse, error) {
+func (r *recovery) catchUp(ctx context.Context, why occasion, since time.Time) (*gatewayv1.RecoverDeliveriesResponse, error) {
 	select {
 	case r.onlyOneIn <- struct{}{}:
 		defer func() { <-r.onlyOneIn }()
@@ -129,7 +129,7 @@ func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gate
 	next := watermark{begin, mark.Swept}
 	for _, m := range missing {
 		if m.attempts >= mostAttempts {
-			found.GivenUp = append(found.GivenUp, m.shown())
+			found.GivenUp = append(found.GivenUp, m.asProto())
 			continue
 		}
 		// It stays missing until it has arrived.
@@ -140,28 +140,28 @@ func (r *recovery) look(ctx context.Context, why reason, since time.Time) (*gate
 		if err != nil && !fault.Is(err, fault.NotFound) { // NotFound: forgotten meanwhile, for the sweep to find
 			return nil, fmt.Errorf("ask GitHub for delivery %s: %w", m.GetDeliveryId(), err)
 		}
-		found.Redelivered = append(found.Redelivered, m.shown())
+		found.Redelivered = append(found.Redelivered, m.asProto())
 	}
-	if how, from := mark.sweep(begin, why, cutOff, since); how != neverSweep {
-		found.SweptDeliveryIds, err = r.sweep(ctx, how, from)
+	if kind, from := mark.dueSweep(begin, why, cutOff, since); kind != neverSweep {
+		found.SweptDeliveryIds, err = r.sweep(ctx, kind, from)
 		switch {
 		case err == nil:
 			next.Swept = begin
-		case how == routineSweep:
-			r.deps.Log.WarnContext(ctx, "pull requests not swept, the next look tries again", "error", err)
+		case kind == routineSweep:
+			r.deps.Log.WarnContext(ctx, "sweep of pull requests failed; the next recovery tries it again", "error", err)
 		default:
 			return nil, err
 		}
 	}
-	// What is missing lies within the next look only as long as the mark does not
+	// What is missing lies within the next run only as long as the mark does not
 	// run ahead of it.
 	return found, r.store.note(ctx, watermarkNote, next)
 }
 
-// sweep decides whether a look at now sweeps, and since when. cutOff: GitHub's
+// dueSweep decides whether a recovery at now sweeps, and since when. cutOff: GitHub's
 // list of deliveries does not reach back to when all was known, which while Forge
 // is up says only that little was sent.
-func (w watermark) sweep(now time.Time, why reason, cutOff bool, since time.Time) (sweeping, time.Time) {
+func (w watermark) dueSweep(now time.Time, why occasion, cutOff bool, since time.Time) (sweepKind, time.Time) {
 	switch {
 	case why == byHand && !since.IsZero():
 		return wholeSweep, since
@@ -180,7 +180,7 @@ type missed struct {
 	attempts int
 }
 
-func (m *missed) shown() *gatewayv1.RecoveredDelivery {
+func (m *missed) asProto() *gatewayv1.RecoveredDelivery {
 	return &gatewayv1.RecoveredDelivery{
 		DeliveryId: m.GetDeliveryId(), Event: m.GetEvent(), Action: m.GetAction(), Status: m.GetStatus(), DeliverTime: m.GetDeliverTime(),
 	}

@@ -92,9 +92,9 @@ func (h *hooks) took() (asked []int64, sweeps int) {
 // looked waits until a gateway has looked after what it missed.
 func (w *world) looked(since time.Time) {
 	w.t.Helper()
-	kittest.Eventually(w.t, 10*time.Second, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		var mark watermark
-		if err := w.gate.store.recall(w.t.Context(), watermarkNote, &mark); err != nil {
+		if err := w.service.store.recall(w.t.Context(), watermarkNote, &mark); err != nil {
 			return err
 		}
 		if !mark.Known.After(since) {
@@ -202,7 +202,7 @@ func TestRoutineSweepFindsWhatNoDeliveryTold(t *testing.T) {
 		if w.count() != 3 {
 			t.Errorf("%d deliveries", w.count())
 		}
-		if _, err := w.gate.recovery.look(t.Context(), routine, time.Time{}); err != nil {
+		if _, err := w.service.recovery.catchUp(t.Context(), routine, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		github.mu.Lock()
@@ -228,7 +228,7 @@ func TestRoutineSweepThatFailsIsMadeAgain(t *testing.T) {
 	github.blind = false
 	github.mu.Unlock()
 	for range 2 {
-		if _, err := w.gate.recovery.look(t.Context(), routine, time.Time{}); err != nil {
+		if _, err := w.service.recovery.catchUp(t.Context(), routine, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,10 +243,10 @@ func TestWhenALookSweeps(t *testing.T) {
 	mark := watermark{ago(3 * time.Minute), ago(10 * time.Minute)}
 	for name, c := range map[string]struct {
 		mark   watermark
-		why    reason
+		why    occasion
 		cutOff bool
 		since  time.Time
-		how    sweeping
+		how    sweepKind
 		from   time.Time
 	}{
 		"a first start":              {watermark{now, now}, atStart, true, time.Time{}, neverSweep, time.Time{}},
@@ -260,7 +260,7 @@ func TestWhenALookSweeps(t *testing.T) {
 		"by hand":                    {mark, byHand, false, time.Time{}, wholeSweep, mark.Known},
 		"by hand, of a certain time": {mark, byHand, false, ago(72 * time.Hour), wholeSweep, ago(72 * time.Hour)},
 	} {
-		if how, from := c.mark.sweep(now, c.why, c.cutOff, c.since); how != c.how || !from.Equal(c.from) {
+		if how, from := c.mark.dueSweep(now, c.why, c.cutOff, c.since); how != c.how || !from.Equal(c.from) {
 			t.Errorf("%s: %v since %v, want %v since %v", name, how, from, c.how, c.from)
 		}
 	}
@@ -288,7 +288,7 @@ func TestMarkStaysWhileGitHubCannotBeAsked(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	var mark watermark
-	if err := w.gate.store.recall(t.Context(), watermarkNote, &mark); err != nil || !mark.Known.Equal(begin) {
+	if err := w.service.store.recall(t.Context(), watermarkNote, &mark); err != nil || !mark.Known.Equal(begin) {
 		t.Errorf("known until %s, %v", mark.Known, err)
 	}
 }
@@ -298,7 +298,7 @@ func TestKeptDeliveryIsRelayedAgainByHand(t *testing.T) {
 		db := open()
 		w := start(t, db, nil)
 		w.post(hook{event: "pull_request", id: "r1", body: pullRequestPayload()})
-		d, err := w.gate.store.byGUID(t.Context(), w.ends("r1").GetId())
+		d, err := w.service.store.byGUID(t.Context(), w.ends("r1").GetId())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +310,7 @@ func TestKeptDeliveryIsRelayedAgainByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.ends("r1")
-		kittest.Eventually(t, 10*time.Second, func() error {
+		kittest.Eventually(t, patience, func() error {
 			if n := len(w.rooms.received("scheduler")); n != 2 {
 				return fmt.Errorf("the scheduler got it %d times", n)
 			}
@@ -318,23 +318,23 @@ func TestKeptDeliveryIsRelayedAgainByHand(t *testing.T) {
 		})
 		w.ends("r1")
 		// Retention: first the payload goes, then the row; what is pending stays.
-		if n, err := w.gate.store.prune(t.Context(), "payloads", d.received, 10); n != 0 || err != nil {
+		if n, err := w.service.store.prune(t.Context(), "payloads", d.received, 10); n != 0 || err != nil {
 			t.Errorf("pruned %d, %v: it is not older than itself", n, err)
 		}
 		later := &arrival{delivery: delivery{guid: "r0", event: "push", received: time.Now()}, payload: packed(star)}
 		w.rooms.answers("scheduler", nil)
-		if err := w.gate.store.insert(t.Context(), []*arrival{later}); err != nil {
+		if err := w.service.store.insert(t.Context(), []*arrival{later}); err != nil {
 			t.Fatal(err)
 		}
 		tomorrow := time.Now().Add(24 * time.Hour)
-		if n, err := w.gate.store.prune(t.Context(), "payloads", d.received.Add(time.Microsecond), 10); n != 1 || err != nil {
+		if n, err := w.service.store.prune(t.Context(), "payloads", d.received.Add(time.Microsecond), 10); n != 1 || err != nil {
 			t.Errorf("pruned %d, %v", n, err)
 		}
 		if err := again(); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "payload was pruned") {
 			t.Errorf("without its payload: %v", err)
 		}
 		w.ends("r0")
-		if n, err := w.gate.store.prune(t.Context(), "deliveries", tomorrow, 10); n != 2 || err != nil {
+		if n, err := w.service.store.prune(t.Context(), "deliveries", tomorrow, 10); n != 2 || err != nil {
 			t.Errorf("pruned %d, %v", n, err)
 		}
 		if w.count() != 0 {

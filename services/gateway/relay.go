@@ -49,7 +49,7 @@ type relay struct {
 	settler  *batcher[settlement]
 	deps     Deps
 	tracer   trace.Tracer
-	room     *semaphore.Weighted
+	memory   *semaphore.Weighted
 	loop     *due.Loop[forward]
 }
 
@@ -60,7 +60,7 @@ func newRelay(receiver string, store *store, settler *batcher[settlement], deps 
 	}
 	r := &relay{
 		receiver: receiver, decide: decide, store: store, settler: settler, deps: deps,
-		tracer: deps.Tracer.Tracer("forge/gateway"), room: semaphore.NewWeighted(maxRelayed),
+		tracer: deps.Tracer.Tracer("forge/gateway"), memory: semaphore.NewWeighted(maxRelayed),
 	}
 	r.loop = &due.Loop[forward]{
 		Name:    "relay to " + receiver,
@@ -120,7 +120,7 @@ func decideHere(_ context.Context, e *eventv1.Event) (*eventv1.Decision, error) 
 func (r *relay) work(ctx context.Context, f forward) {
 	d, err := r.store.byID(ctx, f.delivery)
 	if err != nil {
-		r.deps.Log.ErrorContext(ctx, "forward not tried; it is due again when its lease is over", "receiver", r.receiver, "error", err)
+		r.deps.Log.ErrorContext(ctx, "reading a delivery failed; it is forwarded when its lease is over", "receiver", r.receiver, "error", err)
 		return
 	}
 	ctx, span := r.tracer.Start(telemetry.WithTraceparent(ctx, d.traceparent), "relay "+d.event+" to "+r.receiver,
@@ -133,13 +133,13 @@ func (r *relay) work(ctx context.Context, f forward) {
 		span.SetStatus(codes.Error, err.Error())
 	}
 	settled := r.outcome(f, decision, err, ctx.Err() != nil)
-	r.report(ctx, d, settled)
+	r.logOutcome(ctx, d, settled)
 
 	// A stop ends ctx; how the try ended is written down all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	if err := r.settler.do(ctx, settlement{settled, known}); err != nil {
-		r.deps.Log.ErrorContext(ctx, "decision not stored; the receiver is asked again when the lease is over",
+		r.deps.Log.ErrorContext(ctx, "storing a decision failed; the receiver is asked again when the lease is over",
 			"delivery", d.guid, "receiver", r.receiver, "error", err)
 	}
 }
@@ -147,24 +147,24 @@ func (r *relay) work(ctx context.Context, f forward) {
 // try decodes the payload and asks the receiver. A payload that does not fit its
 // kind of event is decided here, and so is a request that the receiver calls
 // invalid: no later try would be another one.
-func (r *relay) try(ctx context.Context, d delivery) (*eventv1.Decision, facts, error) {
+func (r *relay) try(ctx context.Context, d delivery) (*eventv1.Decision, summary, error) {
 	// Decoded, a payload takes several times its size; those of usual size never
 	// wait for each other.
 	weight := min(d.size, maxRelayed)
-	if err := r.room.Acquire(ctx, weight); err != nil {
-		return nil, facts{}, err
+	if err := r.memory.Acquire(ctx, weight); err != nil {
+		return nil, summary{}, err
 	}
-	defer r.room.Release(weight)
+	defer r.memory.Release(weight)
 	payload, err := r.store.payload(ctx, d.id)
 	if err != nil {
-		return nil, facts{}, err
+		return nil, summary{}, err
 	}
 	event, err := routeOf(d.event).decode(payload)
 	if err != nil {
-		return malformed(err), facts{}, nil
+		return malformed(err), summary{}, nil
 	}
 	event.DeliveryId, event.Name, event.ReceiveTime = d.guid, d.event, timestamppb.New(d.received)
-	known := factsOf(event)
+	known := summarize(event)
 
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
@@ -184,21 +184,21 @@ func malformed(err error) *eventv1.Decision {
 	return &eventv1.Decision{Reason: eventv1.Reason_REASON_MALFORMED, Text: storable("malformed: " + err.Error())}
 }
 
-func factsOf(e *eventv1.Event) facts {
-	f := facts{action: e.GetAction(), installationID: e.GetInstallationId(), pull: toldOf(e)}
+func summarize(e *eventv1.Event) summary {
+	f := summary{action: e.GetAction(), installationID: e.GetInstallationId(), pull: pullStateOf(e)}
 	if repo := e.GetRepository(); repo != nil {
-		f.repository = repo.GetOwner() + "/" + repo.GetName()
+		f.repository = wording.FullName(repo)
 	}
 	return f
 }
 
 // outcome is the forward after a try: decided, due again, or kept for a person.
-func (r *relay) outcome(f forward, decision *eventv1.Decision, err error, stopping bool) forward {
+func (r *relay) outcome(f forward, decision *eventv1.Decision, err error, stopped bool) forward {
 	now := r.deps.Now()
 	switch {
 	case err == nil:
 		f.state, f.decision, f.decided, f.err = decided, decision, now, ""
-	case stopping: // our doing: the try does not count
+	case stopped: // our doing: the try does not count
 		f.due, f.attempts, f.err = now, f.attempts-1, "Forge was stopped meanwhile"
 	case f.attempts >= mostTries:
 		f.state, f.decided, f.err = kept, now, err.Error()
@@ -212,13 +212,13 @@ func (r *relay) outcome(f forward, decision *eventv1.Decision, err error, stoppi
 	return f
 }
 
-func (r *relay) report(ctx context.Context, d delivery, f forward) {
+func (r *relay) logOutcome(ctx context.Context, d delivery, f forward) {
 	level, text := slog.LevelInfo, "delivery decided"
 	switch f.state {
 	case pending:
-		level, text = slog.LevelWarn, "delivery not decided yet, it is tried again"
+		level, text = slog.LevelWarn, "forwarding a delivery failed; it is tried again"
 	case kept:
-		level, text = slog.LevelError, "delivery not decided, tries ran out"
+		level, text = slog.LevelError, "forwarding a delivery failed; no try is left, it is kept for a person"
 	}
 	r.deps.Log.LogAttrs(ctx, level, text, //nolint:sloglint // one of the three texts above
 		slog.String("delivery", d.guid), slog.String("event", d.event), slog.String("receiver", f.receiver),

@@ -86,7 +86,7 @@ func TestReceiverThatIsDownDelaysOnlyItsOwn(t *testing.T) {
 	})
 	w.post(hook{event: "push", id: "p1", body: sample(t, "push")})
 	var d *gatewayv1.Delivery
-	kittest.Eventually(t, 10*time.Second, func() error {
+	kittest.Eventually(t, patience, func() error {
 		resp, err := w.deliveries().GetDelivery(admin(t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: "p1"})
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func TestReceiverThatIsDownDelaysOnlyItsOwn(t *testing.T) {
 	}
 	up.Store(true)
 	now.Add(firstPause.Microseconds())
-	w.gate.wake()
+	w.service.wake()
 	if d := w.ends("p1"); d.GetState() != gatewayv1.Delivery_STATE_DECIDED || d.GetForwards()[0].GetAttempts() != 2 || d.GetForwards()[0].GetError() != "" {
 		t.Errorf("once config is up: %v", d)
 	}
@@ -127,7 +127,7 @@ func TestReceiverThatHangsDelaysOnlyItsOwn(t *testing.T) {
 	for i := range n {
 		w.post(hook{event: "push", id: fmt.Sprintf("h%d", i), body: sample(t, "push")})
 	}
-	kittest.Eventually(t, 20*time.Second, func() error {
+	kittest.Eventually(t, patience, func() error {
 		if got := len(w.rooms.received("scheduler")); got != n {
 			return fmt.Errorf("the scheduler got %d", got)
 		}
@@ -237,8 +237,8 @@ func TestAStopGivesTheDeliveryBack(t *testing.T) {
 	<-asked
 	var stopping sync.WaitGroup
 	stopping.Go(w.stop)
-	kittest.Eventually(t, 20*time.Second, func() error { // the loop drains for 5 s first
-		found, err := w.gate.store.forwards(t.Context(), 1)
+	kittest.Eventually(t, patience, func() error { // the loop drains for 5 s first
+		found, err := w.service.store.forwards(t.Context(), 1)
 		if err != nil {
 			return err
 		}

@@ -36,11 +36,11 @@ type delivery struct {
 	size        int64
 	traceparent string
 	received    time.Time
-	facts
+	summary
 }
 
-// facts are what a list shows of a payload, and what a sweep looks for.
-type facts struct {
+// summary is what a list shows of a payload, and what a sweep looks for.
+type summary struct {
 	action         string
 	repository     string
 	installationID int64
@@ -95,9 +95,9 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 	return nil
 }
 
-// page says which deliveries a list shows: those after the one with the id
+// deliveryFilter says which deliveries a list shows: those after the one with the id
 // before, which is 0 on the first page.
-type page struct {
+type deliveryFilter struct {
 	before      int64
 	event       string
 	repository  string
@@ -107,7 +107,7 @@ type page struct {
 }
 
 // list returns the ids of a page of deliveries, newest first.
-func (s *store) list(ctx context.Context, p page) ([]int64, error) {
+func (s *store) list(ctx context.Context, f deliveryFilter) ([]int64, error) {
 	var (
 		where []string
 		args  []any
@@ -117,15 +117,15 @@ func (s *store) list(ctx context.Context, p page) ([]int64, error) {
 		condition string // $ is the argument
 		arg       any
 	}{
-		{p.before > 0, "id < $", p.before},
-		{p.event != "", "event = $", p.event},
-		{p.repository != "", "repository = $", p.repository},
-		{p.from > 0, "received >= $", p.from},
-		{p.until > 0, "received < $", p.until},
-		{p.state == pending, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
-		{p.state == kept, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", kept},
-		{p.state == kept, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
-		{p.state == decided, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state <> $)", decided},
+		{f.before > 0, "id < $", f.before},
+		{f.event != "", "event = $", f.event},
+		{f.repository != "", "repository = $", f.repository},
+		{f.from > 0, "received >= $", f.from},
+		{f.until > 0, "received < $", f.until},
+		{f.state == pending, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
+		{f.state == kept, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", kept},
+		{f.state == kept, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
+		{f.state == decided, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state <> $)", decided},
 	} {
 		if c.wanted {
 			args = append(args, c.arg)
@@ -136,7 +136,7 @@ func (s *store) list(ctx context.Context, p page) ([]int64, error) {
 	if len(where) > 0 {
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
-	args = append(args, p.limit)
+	args = append(args, f.limit)
 	query += fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args))
 	ids, err := sqldb.Collect(ctx, s.db.Read(), func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) }, query, args...)
 	if err != nil {
@@ -217,4 +217,27 @@ func (s *store) payload(ctx context.Context, id int64) ([]byte, error) {
 		return nil, fmt.Errorf("unpack payload of delivery %d: %w", id, err)
 	}
 	return payload, nil
+}
+
+// known returns those of the ids that are stored.
+func (s *store) known(ctx context.Context, guids []string) ([]string, error) {
+	args := make([]any, len(guids))
+	for i, guid := range guids {
+		args[i] = guid
+	}
+	scan := func(row sqldb.Row) (guid string, err error) { return guid, row.Scan(&guid) }
+	found, err := sqldb.Collect(ctx, s.db.Read(), scan, "SELECT guid FROM deliveries WHERE guid IN ("+sqldb.Marks(1, len(args))+")", args...)
+	if err != nil {
+		return nil, sqldb.Kind(fmt.Errorf("look for deliveries: %w", err))
+	}
+	return found, nil
+}
+
+// hasPullState reports whether a delivery tells of this state of a pull request.
+func (s *store) hasPullState(ctx context.Context, pull string) (there bool, err error) {
+	err = s.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE pull = $1 AND pull <> '')", pull).Scan(&there)
+	if err != nil {
+		return false, sqldb.Kind(fmt.Errorf("look for pull request %s: %w", pull, err))
+	}
+	return there, nil
 }

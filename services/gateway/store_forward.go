@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -70,7 +71,7 @@ func (s *store) renew(ctx context.Context, f forward, until time.Time) error {
 // shows of it.
 type settlement struct {
 	forward
-	facts
+	summary
 }
 
 // settle writes settlements down, all or none.
@@ -98,7 +99,7 @@ func settleOne(ctx context.Context, tx *sqldb.Tx, s settlement) error {
 		`UPDATE forwards SET state = $1, due = $2, attempts = $3, decision = $4, error = $5, decided = $6
 		 WHERE delivery = $7 AND receiver = $8 AND state = 1`, s.state, sqldb.Micros(s.due), s.attempts, decision, storable(s.err),
 		sqldb.Micros(s.decided), s.delivery, s.receiver)
-	if err == nil && s.facts != (facts{}) {
+	if err == nil && s.summary != (summary{}) {
 		_, err = tx.ExecContext(ctx,
 			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4
 			 WHERE id = $5 AND action = '' AND repository = '' AND installation_id = 0`, storable(s.action), storable(s.repository), s.installationID, s.pull, s.delivery)
@@ -166,4 +167,26 @@ func scanForward(row sqldb.Row) (forward, error) {
 		}
 	}
 	return f, nil
+}
+
+// reopen makes every forward of a delivery pending, as if it had just come.
+func (s *store) reopen(ctx context.Context, d delivery, now time.Time) error {
+	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		var there bool
+		err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payloads WHERE delivery = $1)", d.id).Scan(&there)
+		if err == nil && !there {
+			return fault.Newf(fault.Conflict, "delivery %s is too old: its payload was pruned; GitHub can send it again, from the App's settings page under 'Advanced'", d.guid)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx,
+			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0 WHERE delivery = $2",
+			sqldb.Micros(now), d.id)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("redeliver %s: %w", d.guid, err))
+	}
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -52,49 +51,4 @@ func (s *store) old(ctx context.Context, table, column string, before time.Time,
 		return nil, fmt.Errorf("old %s: %w", table, err)
 	}
 	return ids, nil
-}
-
-// known returns those of the ids that are stored.
-func (s *store) known(ctx context.Context, guids []string) ([]string, error) {
-	args := make([]any, len(guids))
-	for i, guid := range guids {
-		args[i] = guid
-	}
-	scan := func(row sqldb.Row) (guid string, err error) { return guid, row.Scan(&guid) }
-	found, err := sqldb.Collect(ctx, s.db.Read(), scan, "SELECT guid FROM deliveries WHERE guid IN ("+sqldb.Marks(1, len(args))+")", args...)
-	if err != nil {
-		return nil, sqldb.Kind(fmt.Errorf("look for deliveries: %w", err))
-	}
-	return found, nil
-}
-
-// told reports whether a delivery tells of this state of a pull request.
-func (s *store) told(ctx context.Context, pull string) (there bool, err error) {
-	err = s.db.Read().QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM deliveries WHERE pull = $1 AND pull <> '')", pull).Scan(&there)
-	if err != nil {
-		return false, sqldb.Kind(fmt.Errorf("look for pull request %s: %w", pull, err))
-	}
-	return there, nil
-}
-
-// again makes every forward of a delivery pending, as if it had just come.
-func (s *store) again(ctx context.Context, d delivery, now time.Time) error {
-	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var there bool
-		err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payloads WHERE delivery = $1)", d.id).Scan(&there)
-		if err == nil && !there {
-			return fault.Newf(fault.Conflict, "delivery %s is too old: its payload was pruned; GitHub can send it again, from the App's settings page under 'Advanced'", d.guid)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx,
-			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0 WHERE delivery = $2",
-			sqldb.Micros(now), d.id)
-		return err
-	})
-	if err != nil {
-		return sqldb.Kind(fmt.Errorf("redeliver %s: %w", d.guid, err))
-	}
-	return nil
 }

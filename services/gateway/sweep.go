@@ -16,12 +16,12 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
-// sweeping is how far pull requests are swept: that costs a call for each
+// sweepKind is how far pull requests are swept: that costs a call for each
 // repository, and one for each pull request that changed.
-type sweeping int
+type sweepKind int
 
 const (
-	neverSweep sweeping = iota
+	neverSweep sweepKind = iota
 	// Some webhooks are lost without a record even while Forge is up: GitHub's
 	// incidents tell so. Once an hour, with a small share of the calls.
 	routineSweep
@@ -34,9 +34,9 @@ const sweepEvery = time.Hour
 
 // sweep stores what changed of pull requests since then as deliveries, and
 // returns those that are new: no delivery tells of that state yet.
-func (r *recovery) sweep(ctx context.Context, how sweeping, since time.Time) ([]string, error) {
+func (r *recovery) sweep(ctx context.Context, kind sweepKind, since time.Time) ([]string, error) {
 	stream, err := r.pulls.ListChangedPullRequests(ctx, &configv1.ListChangedPullRequestsRequest{
-		Since: timestamppb.New(since), Frugal: how == routineSweep,
+		Since: timestamppb.New(since), Frugal: kind == routineSweep,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("sweep pull requests: %w", err)
@@ -64,7 +64,7 @@ func (r *recovery) sweep(ctx context.Context, how sweeping, since time.Time) ([]
 func (r *recovery) keep(ctx context.Context, found *configv1.ListChangedPullRequestsResponse) (string, error) {
 	state := pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha())
 	id := "swept-" + state
-	if told, err := r.store.told(ctx, state); told || err != nil {
+	if told, err := r.store.hasPullState(ctx, state); told || err != nil {
 		return "", err
 	}
 	if here, err := r.store.known(ctx, []string{id}); len(here) > 0 || err != nil {
@@ -86,9 +86,9 @@ func pullState(repository int64, number int32, sha string) string {
 	return fmt.Sprintf("%d-%d-%s", repository, number, sha)
 }
 
-// toldOf is the pullState that an event tells its receivers of; "" for events
+// pullStateOf is the pullState that an event tells its receivers of; "" for events
 // that tell of none.
-func toldOf(e *eventv1.Event) string {
+func pullStateOf(e *eventv1.Event) string {
 	pull := e.GetPullRequest().GetPullRequest()
 	if pull == nil {
 		return ""

@@ -54,8 +54,8 @@ func (t TLS) config(log *slog.Logger, now func() time.Time) (*tls.Config, error)
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: []string{"h2", "http/1.1"}}, nil
 }
 
-// lookAgain is how often the files of a certificate are looked at, at most.
-const lookAgain = time.Second
+// statEvery is how often the files of a certificate are looked at, at most.
+const statEvery = time.Second
 
 // certificate is what two files hold. A pair that cannot be read, as while it is
 // being replaced, leaves the one before in use.
@@ -64,10 +64,10 @@ type certificate struct {
 	log   *slog.Logger
 	now   func() time.Time
 
-	mu     sync.Mutex
-	pair   *tls.Certificate
-	looked time.Time
-	stamps [2]stamp // of the files when pair was read, or could not be
+	mu      sync.Mutex
+	pair    *tls.Certificate
+	statted time.Time
+	stamps  [2]stamp // of the files when pair was read, or could not be
 }
 
 // stamp tells one state of a file from the next.
@@ -79,8 +79,8 @@ type stamp struct {
 func (c *certificate) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := c.now(); now.Sub(c.looked) >= lookAgain {
-		c.looked = now
+	if now := c.now(); now.Sub(c.statted) >= statEvery {
+		c.statted = now
 		c.refresh(hello.Context())
 	}
 	return c.pair, nil
@@ -91,7 +91,7 @@ func (c *certificate) refresh(ctx context.Context) {
 		return // not there for a moment, or as before
 	}
 	if err := c.load(); err != nil {
-		c.log.ErrorContext(ctx, "the new certificate is not used, the one before is", "error", err)
+		c.log.ErrorContext(ctx, "reading the new certificate failed; the one before stays in use", "error", err)
 		return
 	}
 	c.log.InfoContext(ctx, "certificate read again", "file", c.files[0], "valid_until", c.pair.Leaf.NotAfter)

@@ -98,7 +98,7 @@ func TestHTTPSWithHTTP2AndNothingOlderThanTLS12(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- w.gate.Serve(ctx, lis) }()
+	go func() { served <- w.service.Serve(ctx, lis) }()
 	pemCert, _ := os.ReadFile(files.Cert)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pemCert)

@@ -11,8 +11,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,18 +19,19 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
+
+// patience is how long a test waits for what happens at once, on a machine that is busy.
+const patience = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -41,173 +40,14 @@ const (
 	adminToken = "adm"
 )
 
-// rooms plays config, scheduler and reporter.
-type rooms struct {
-	mu     sync.Mutex
-	got    map[string][]*eventv1.Event
-	answer map[string]func(*eventv1.Event) (*eventv1.Decision, error) // nil: noted
-
-	builds
-}
-
-func (r *rooms) receive(room string, e *eventv1.Event) (*eventv1.Decision, error) {
-	r.mu.Lock()
-	r.got[room] = append(r.got[room], e)
-	answer := r.answer[room]
-	r.mu.Unlock()
-	if answer == nil {
-		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted by " + room}, nil
-	}
-	return answer(e)
-}
-
-// answers sets what a room says from now on.
-func (r *rooms) answers(room string, answer func(*eventv1.Event) (*eventv1.Decision, error)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.answer[room] = answer
-}
-
-func (r *rooms) received(room string) []*eventv1.Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]*eventv1.Event(nil), r.got[room]...)
-}
-
-type configEvents struct {
-	configv1.UnimplementedEventServiceServer
-	*rooms
-}
-
-func (c configEvents) ReceiveEvent(_ context.Context, req *configv1.ReceiveEventRequest) (*configv1.ReceiveEventResponse, error) {
-	d, err := c.receive("config", req.GetEvent())
-	return &configv1.ReceiveEventResponse{Decision: d}, err
-}
-
-type schedulerEvents struct {
-	schedulerv1.UnimplementedEventServiceServer
-	*rooms
-}
-
-func (s schedulerEvents) ReceiveEvent(_ context.Context, req *schedulerv1.ReceiveEventRequest) (*schedulerv1.ReceiveEventResponse, error) {
-	d, err := s.receive("scheduler", req.GetEvent())
-	return &schedulerv1.ReceiveEventResponse{Decision: d}, err
-}
-
-type reporterEvents struct {
-	reporterv1.UnimplementedEventServiceServer
-	*rooms
-}
-
-func (r reporterEvents) ReceiveEvent(_ context.Context, req *reporterv1.ReceiveEventRequest) (*reporterv1.ReceiveEventResponse, error) {
-	d, err := r.receive("reporter", req.GetEvent())
-	return &reporterv1.ReceiveEventResponse{Decision: d}, err
-}
-
-// builds plays the scheduler's BuildService.
-type builds struct {
-	schedulerv1.UnimplementedBuildServiceServer
-	one    sync.Mutex // for build, while something steers it
-	build  *schedulerv1.Build
-	listed []*schedulerv1.Build // the newest first
-	log    string
-	err    error
-	left   chan struct{} // if there: WatchLog lasts until its call ends, and then says so
-}
-
-func (b *builds) GetBuild(_ context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
-	if b.err != nil {
-		return nil, b.err
-	}
-	b.one.Lock()
-	defer b.one.Unlock()
-	if req.GetBuildId() != b.build.GetId() {
-		return nil, fault.Newf(fault.NotFound, "no build %s", req.GetBuildId())
-	}
-	return &schedulerv1.GetBuildResponse{Build: b.build}, nil
-}
-
-// ListBuilds filters as the scheduler does. A page token is where the page begins.
-func (b *builds) ListBuilds(_ context.Context, req *schedulerv1.ListBuildsRequest) (*schedulerv1.ListBuildsResponse, error) {
-	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
-		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
-	}
-	fits := slices.DeleteFunc(slices.Clone(b.listed), func(one *schedulerv1.Build) bool {
-		return (req.GetRepository() != "" && req.GetRepository() != one.GetRepository().GetOwner()+"/"+one.GetRepository().GetName()) ||
-			(req.GetPullRequest() != 0 && req.GetPullRequest() != one.GetPullRequest()) ||
-			(len(req.GetStates()) > 0 && !slices.Contains(req.GetStates(), one.GetState()))
-	})
-	from, _ := strconv.Atoi(req.GetPageToken())
-	const size = 50
-	answer := &schedulerv1.ListBuildsResponse{Builds: fits[from:min(from+size, len(fits))]}
-	if from+size < len(fits) {
-		answer.NextPageToken = strconv.Itoa(from + size)
-	}
-	return answer, nil
-}
-
-// What steers a build changes the one there is.
-func (b *builds) steer(id string, from, to schedulerv1.Build_State) (*schedulerv1.Build, error) {
-	b.one.Lock()
-	defer b.one.Unlock()
-	if id != b.build.GetId() || b.build.GetState() != from {
-		return nil, fault.Newf(fault.Conflict, "build %s is not %v", id, from)
-	}
-	changed := proto.CloneOf(b.build)
-	changed.State = to
-	if to == schedulerv1.Build_STATE_CANCELLED {
-		changed.EndTime = at(90)
-	}
-	if to == schedulerv1.Build_STATE_QUEUED && from == schedulerv1.Build_STATE_CANCELLED {
-		changed.Id, changed.RetryOf, changed.EndTime, changed.Title = "b2", id, nil, "Mend the door again"
-	}
-	b.build = changed
-	return changed, nil
-}
-
-func (b *builds) CancelBuild(_ context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
-	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_CANCELLED)
-	return &schedulerv1.CancelBuildResponse{Build: build}, err
-}
-
-func (b *builds) ApproveBuild(_ context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
-	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_STATE_QUEUED)
-	return &schedulerv1.ApproveBuildResponse{Build: build}, err
-}
-
-func (b *builds) RetryBuild(_ context.Context, req *schedulerv1.RetryBuildRequest) (*schedulerv1.RetryBuildResponse, error) {
-	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_STATE_QUEUED)
-	return &schedulerv1.RetryBuildResponse{Build: build}, err
-}
-
-func (b *builds) WatchBuild(_ *schedulerv1.WatchBuildRequest, out grpc.ServerStreamingServer[schedulerv1.WatchBuildResponse]) error {
-	<-out.Context().Done()
-	return nil
-}
-
-func (b *builds) WatchLog(req *schedulerv1.WatchLogRequest, out grpc.ServerStreamingServer[schedulerv1.WatchLogResponse]) error {
-	from := req.GetOffset()
-	if req.GetTailBytes() > 0 {
-		from = max(0, int64(len(b.log))-req.GetTailBytes())
-	}
-	if err := out.Send(&schedulerv1.WatchLogResponse{Data: []byte(b.log)[from:], Offset: from}); err != nil {
-		return err
-	}
-	if b.left != nil {
-		<-out.Context().Done()
-		close(b.left)
-	}
-	return nil
-}
-
 // world is a running gateway with its neighbours.
 type world struct {
-	t     *testing.T
-	gate  *Service
-	rooms *rooms
-	http  *httptest.Server
-	grpc  *grpc.ClientConn
-	stop  func()
+	t       *testing.T
+	service *Service
+	rooms   *rooms
+	http    *httptest.Server
+	grpc    *grpc.ClientConn
+	stop    func()
 }
 
 // start runs a gateway on db. change may alter what it is made with; github is
@@ -218,7 +58,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	w := &world{t: t, rooms: &rooms{got: map[string][]*eventv1.Event{}, answer: map[string]func(*eventv1.Event) (*eventv1.Decision, error){}}}
 	pipe := rpc.NewPipe()
 	deps := Deps{
-		DB: db, Secrets: []string{"old secret", secret}, AllowedIPs: []string{"any"},
+		DB: db, Webhook: Webhook{Secrets: []string{"old secret", secret}, AllowedIPs: []string{"any"}},
 		Version: "v1.2.3", ExternalURL: "http://forge.example", Log: kittest.Log(t),
 	}
 	if change != nil {
@@ -230,7 +70,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	}
 	deps.Self = conn
 	deps.Receivers = map[string]grpc.ClientConnInterface{"config": conn, "scheduler": conn, "reporter": conn}
-	if w.gate, err = New(deps); err != nil {
+	if w.service, err = New(deps); err != nil {
 		t.Fatal(err)
 	}
 	access := Access()
@@ -250,7 +90,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Log: deps.Log, Tracer: deps.Tracer})
-	w.gate.Register(server)
+	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
 	configv1.RegisterPullRequestServiceServer(server, shown)
 	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
@@ -258,14 +98,14 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
 	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
 
-	w.grpc, w.http = conn, httptest.NewServer(w.gate.Handler())
+	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
 	ctx, cancel := context.WithCancel(t.Context())
 	relayCtx, stopRelay := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	var relaying sync.WaitGroup
 	running.Go(func() { server.Serve(ctx, pipe) })
 	relaying.Go(func() {
-		if err := w.gate.Run(relayCtx); err != nil {
+		if err := w.service.Run(relayCtx); err != nil {
 			t.Errorf("run: %v", err)
 		}
 	})
@@ -376,7 +216,7 @@ func (w *world) deliveries() gatewayv1.DeliveryServiceClient {
 func (w *world) ends(id string) *gatewayv1.Delivery {
 	w.t.Helper()
 	var found *gatewayv1.Delivery
-	kittest.Eventually(w.t, 10*time.Second, func() error {
+	kittest.Eventually(w.t, patience, func() error {
 		resp, err := w.deliveries().GetDelivery(admin(w.t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: id})
 		if err != nil {
 			return err

@@ -44,13 +44,14 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	opened.add(db.Close)
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: peers["gateway"], Receivers: peers,
-		Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies, GitHubAPIURL: s.GitHubAPIURL, GitHubURL: s.GitHubURL,
+		Webhook: gateway.Webhook{Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies},
+		GitHub:  gateway.GitHub{URL: s.GitHubURL, APIURL: s.GitHubAPIURL},
 		TLS: gateway.TLS{
 			Cert: s.HTTPSCert, Key: s.HTTPSKey,
 			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),
 		},
-		PayloadRetention: s.PayloadRetention, DeliveryRetention: s.DeliveryRetention,
-		Version: settings.Version, ExternalURL: s.ExternalURL,
+		Retention: gateway.Retention{Payloads: s.PayloadRetention, Deliveries: s.DeliveryRetention},
+		Version:   settings.Version, ExternalURL: s.ExternalURL,
 		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {

@@ -27,9 +27,9 @@ async function lines(address, take) {
   }
 }
 
-// again calls work until it says that nothing is left to do, with growing pauses
+// untilDone calls work until it says that nothing is left to do, with growing pauses
 // while the server cannot be reached.
-async function again(work) {
+async function untilDone(work) {
   for (let pause = 1; ; pause = Math.min(pause * 2, 30)) {
     try {
       if (await work()) return;
@@ -56,7 +56,7 @@ async function showState() {
   return !live();
 }
 
-const watchState = () => again(async () => {
+const watchState = () => untilDone(async () => {
   let over = false;
   await lines(`/v1/builds/${id}:watch`, async () => { over = await showState(); });
   return over || await showState();
@@ -72,7 +72,7 @@ const watchLog = () => {
   const log = document.getElementById("log");
   let offset = Number(log.dataset.start), fresh = true, held = "";
   const decoder = new TextDecoder();
-  return again(async () => {
+  return untilDone(async () => {
     await lines(`/v1/builds/${id}/log?follow=true&offset=${offset}`, ({ data, offset: at }) => {
       const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
       offset = Number(at) + bytes.length;

@@ -8,7 +8,7 @@ document.getElementById("steer").hidden = !token;
 
 build.addEventListener("click", async ({ target }) => {
   const wish = target.dataset.do, said = document.getElementById("said");
-  if (!wish || (target.dataset.sure && !confirm(target.dataset.sure))) return;
+  if (!wish || (target.dataset.confirm && !confirm(target.dataset.confirm))) return;
   said.textContent = "";
   target.disabled = true;
   try {

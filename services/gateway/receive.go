@@ -37,22 +37,24 @@ const (
 )
 
 // Listen takes one delivery, see the contract. HTTP calls it in process, where
-// the source was looked at before the body was read and no interceptor turns
+// the sender was checked before the body was read and no interceptor turns
 // faults into statuses: its errors are statuses.
 func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv1.ListenResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if from, overGRPC := peer.FromContext(ctx); overGRPC && !s.sources.allow(ctx, from.Addr.String(), md.Get("x-forwarded-for")) {
-		return nil, status.Error(codes.PermissionDenied, notFromHere)
+	if sender, overGRPC := peer.FromContext(ctx); overGRPC {
+		if err := s.allowlist.check(ctx, sender.Addr.String(), md.Get("x-forwarded-for")); err != nil {
+			return nil, err
+		}
 	}
 	if len(req.GetData()) > maxPayload {
 		return nil, status.Error(codes.InvalidArgument, tooLarge)
 	}
-	event := first(md, "x-github-event")
+	event := firstValue(md, "x-github-event")
 	if event == "" {
 		s.deps.Log.InfoContext(ctx, "delivery ignored: it has no X-GitHub-Event", "bytes", len(req.GetData()))
 		return &gatewayv1.ListenResponse{}, nil
 	}
-	if !signed(req.GetData(), s.deps.Secrets, md.Get("x-hub-signature-256"), md.Get("x-hub-signature")) {
+	if !signed(req.GetData(), s.deps.Webhook.Secrets, md.Get("x-hub-signature-256"), md.Get("x-hub-signature")) {
 		s.deps.Log.WarnContext(ctx, "delivery refused: its signature fits no secret", "event", event)
 		return nil, status.Error(codes.Unauthenticated,
 			"the signature in X-Hub-Signature-256 fits none of the webhook secrets: set the same secret in the GitHub App and in FORGE_WEBHOOK_SECRETS")
@@ -60,7 +62,7 @@ func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv
 	payload := payloadOf(req)
 	a := &arrival{
 		delivery: delivery{
-			guid:        guid(first(md, "x-github-delivery"), event, req.GetData()),
+			guid:        guid(firstValue(md, "x-github-delivery"), event, req.GetData()),
 			event:       event,
 			headers:     headers(md, req.GetContentType()),
 			size:        int64(len(payload)),
@@ -77,12 +79,9 @@ func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv
 	return &gatewayv1.ListenResponse{}, nil
 }
 
-const (
-	notFromHere = "webhooks are not accepted from this address"
-	tooLarge    = "the payload is larger than 25 MiB, which is all that GitHub sends"
-)
+const tooLarge = "the payload is larger than 25 MiB, which is all that GitHub sends"
 
-func first(md metadata.MD, name string) string {
+func firstValue(md metadata.MD, name string) string {
 	if values := md.Get(name); len(values) > 0 {
 		return values[0]
 	}
@@ -154,8 +153,8 @@ func (s *Service) listen(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !s.sources.allow(r.Context(), r.RemoteAddr, r.Header.Values("X-Forwarded-For")) {
-			writeError(w, http.StatusForbidden, codes.PermissionDenied, notFromHere)
+		if err := s.allowlist.check(r.Context(), r.RemoteAddr, r.Header.Values("X-Forwarded-For")); err != nil {
+			writeError(w, http.StatusForbidden, codes.PermissionDenied, status.Convert(err).Message())
 			return
 		}
 		if r.ContentLength > maxPayload {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-github/v62/github"
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
 )
@@ -28,8 +30,8 @@ const (
 // GitHub has been asked.
 var firstRanges = []string{"192.30.252.0/22", "185.199.108.0/22", "140.82.112.0/20", "143.55.64.0/20", "2a0a:a440::/29", "2606:50c0::/32"}
 
-// sources knows from where webhooks may come.
-type sources struct {
+// allowlist holds the addresses from which webhooks are accepted.
+type allowlist struct {
 	any     bool
 	allowed []netip.Prefix
 	proxies []netip.Prefix
@@ -47,19 +49,19 @@ type metaAnswer struct {
 	Hooks []string `json:"hooks"`
 }
 
-func newSources(deps Deps, store *store) (*sources, error) {
-	s := &sources{store: store, log: deps.Log}
+func newAllowlist(deps Deps, store *store) (*allowlist, error) {
+	l := &allowlist{store: store, log: deps.Log}
 	var err error
-	s.refused, err = deps.Meter.Meter("forge/gateway").Int64Counter("forge.gateway.refused_sources",
+	l.refused, err = deps.Meter.Meter("forge/gateway").Int64Counter("forge.gateway.refused_sources",
 		metric.WithDescription("Deliveries refused because of their source address."))
 	if err != nil {
 		return nil, fmt.Errorf("gateway: metrics: %w", err)
 	}
-	s.ranges.Store(&[]netip.Prefix{})
-	for _, entry := range deps.AllowedIPs {
+	l.ranges.Store(&[]netip.Prefix{})
+	for _, entry := range deps.Webhook.AllowedIPs {
 		switch entry {
 		case "any":
-			s.any = true
+			l.any = true
 		case "github":
 			client, err := metaClient(deps)
 			if err != nil {
@@ -69,25 +71,25 @@ func newSources(deps Deps, store *store) (*sources, error) {
 			if err != nil {
 				return nil, err
 			}
-			s.github = client
-			s.ranges.Store(&first)
+			l.github = client
+			l.ranges.Store(&first)
 		default:
 			allowed, err := prefixes([]string{entry})
 			if err != nil {
 				return nil, fmt.Errorf("FORGE_WEBHOOK_ALLOWED_IPS: %w; use github, any or addresses like 10.0.0.0/8", err)
 			}
-			s.allowed = append(s.allowed, allowed...)
+			l.allowed = append(l.allowed, allowed...)
 		}
 	}
-	if s.proxies, err = prefixes(deps.TrustedProxies); err != nil {
+	if l.proxies, err = prefixes(deps.Webhook.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("FORGE_TRUSTED_PROXIES: %w; use addresses like 10.0.0.0/8", err)
 	}
-	return s, nil
+	return l, nil
 }
 
 // metaClient asks without a token: the App's key is config's alone.
 func metaClient(deps Deps) (*github.Client, error) {
-	root, err := url.Parse(strings.TrimSuffix(cmp.Or(deps.GitHubAPIURL, "https://api.github.com"), "/") + "/")
+	root, err := url.Parse(strings.TrimSuffix(cmp.Or(deps.GitHub.APIURL, "https://api.github.com"), "/") + "/")
 	if err != nil {
 		return nil, fmt.Errorf("FORGE_GITHUB_API_URL: %w", err)
 	}
@@ -117,8 +119,8 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 
 // run keeps GitHub's ranges true. The last list that GitHub gave stays in use
 // while it gives none.
-func (s *sources) run(ctx context.Context) error {
-	if s.github == nil {
+func (l *allowlist) run(ctx context.Context) error {
+	if l.github == nil {
 		return nil
 	}
 	timer := time.NewTimer(0)
@@ -130,25 +132,25 @@ func (s *sources) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		pause := refreshEvery
-		if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
+		if err := l.refresh(ctx); err != nil && ctx.Err() == nil {
 			pause = refreshRetry
-			s.log.WarnContext(ctx, "GitHub's addresses are not known anew, the last list is used", "retry_in", pause, "error", err)
+			l.log.WarnContext(ctx, "reading GitHub's addresses failed; the last list stays in use", "retry_in", pause, "error", err)
 		}
 		timer.Reset(pause)
 	}
 }
 
 // refresh asks GitHub, which answers 304 for nothing where its list is as it was.
-func (s *sources) refresh(ctx context.Context) error {
-	name := "the addresses of " + s.github.BaseURL.String()
+func (l *allowlist) refresh(ctx context.Context) error {
+	name := "the addresses of " + l.github.BaseURL.String()
 	var last metaAnswer
-	if err := s.store.recall(ctx, name, &last); err != nil {
+	if err := l.store.recall(ctx, name, &last); err != nil {
 		return err
 	}
 	if ranges, err := prefixes(last.Hooks); err == nil && len(ranges) > 0 {
-		s.ranges.Store(&ranges)
+		l.ranges.Store(&ranges)
 	}
-	req, err := s.github.NewRequest(http.MethodGet, "meta", nil)
+	req, err := l.github.NewRequest(http.MethodGet, "meta", nil)
 	if err != nil {
 		return fmt.Errorf("ask GitHub for its addresses: %w", err)
 	}
@@ -156,7 +158,7 @@ func (s *sources) refresh(ctx context.Context) error {
 		req.Header.Set("If-None-Match", last.ETag)
 	}
 	var meta metaAnswer
-	resp, err := s.github.Do(ctx, req, &meta)
+	resp, err := l.github.Do(ctx, req, &meta)
 	if resp != nil && resp.StatusCode == http.StatusNotModified {
 		return nil
 	}
@@ -168,39 +170,42 @@ func (s *sources) refresh(ctx context.Context) error {
 		return fmt.Errorf("GitHub's addresses: %w", err)
 	}
 	if len(ranges) == 0 {
-		return fmt.Errorf("%s names no addresses of webhooks: set FORGE_WEBHOOK_ALLOWED_IPS to this GitHub's addresses, or to any", s.github.BaseURL)
+		return fmt.Errorf("%s names no addresses of webhooks: set FORGE_WEBHOOK_ALLOWED_IPS to this GitHub's addresses, or to any", l.github.BaseURL)
 	}
-	s.ranges.Store(&ranges)
+	l.ranges.Store(&ranges)
 	meta.ETag = resp.Header.Get("ETag")
-	return s.store.note(ctx, name, meta)
+	return l.store.note(ctx, name, meta)
 }
 
-// allow reports whether a webhook may come from peer, host:port, whose
+// check is nil for a webhook that may come from peer, host:port, whose
 // X-Forwarded-For is forwarded. It counts and logs those that may not.
-func (s *sources) allow(ctx context.Context, peer string, forwarded []string) bool {
-	if s.any {
-		return true
+func (l *allowlist) check(ctx context.Context, peer string, forwarded []string) error {
+	if l.any {
+		return nil
 	}
-	client, ok := s.look(peer, forwarded)
-	if !ok {
-		s.refused.Add(ctx, 1)
-		s.log.WarnContext(ctx, "delivery refused: FORGE_WEBHOOK_ALLOWED_IPS does not name its source", "client", client)
+	client, err := l.client(peer, forwarded)
+	if err == nil && l.has(client) {
+		return nil
 	}
-	return ok
+	l.refused.Add(ctx, 1)
+	if err != nil {
+		l.log.WarnContext(ctx, "delivery refused: reading the address of its sender failed", "peer", peer, "forwarded", forwarded, "error", err)
+	} else {
+		l.log.WarnContext(ctx, "delivery refused: FORGE_WEBHOOK_ALLOWED_IPS does not name its sender", "client", client)
+	}
+	return errAddressNotAllowed
 }
 
-func (s *sources) look(peer string, forwarded []string) (client string, ok bool) {
-	addr, err := s.client(peer, forwarded)
-	if err != nil {
-		return peer, false
-	}
-	return addr.String(), within(s.allowed, addr) || within(*s.ranges.Load(), addr)
+var errAddressNotAllowed = status.Error(codes.PermissionDenied, "webhooks are not accepted from this address")
+
+func (l *allowlist) has(addr netip.Addr) bool {
+	return within(l.allowed, addr) || within(*l.ranges.Load(), addr)
 }
 
 // client is the address that a request comes from. Each proxy appends whom it heard, so
 // the last entry of X-Forwarded-For that is no proxy of ours is the client; what
 // stands before it is the client's own claim.
-func (s *sources) client(peer string, forwarded []string) (netip.Addr, error) {
+func (l *allowlist) client(peer string, forwarded []string) (netip.Addr, error) {
 	addr, err := netip.ParseAddrPort(peer)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("address of the peer: %w", err)
@@ -208,7 +213,7 @@ func (s *sources) client(peer string, forwarded []string) (netip.Addr, error) {
 	client := addr.Addr().Unmap().WithZone("")
 	hops := strings.Split(strings.Join(forwarded, ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		if !within(s.proxies, client) || hop == "" {
+		if !within(l.proxies, client) || hop == "" {
 			break
 		}
 		addr, err := netip.ParseAddr(strings.TrimSpace(hop))

@@ -94,18 +94,18 @@ func TestFullDiskRefusesAndServesAgainWhenThereIsRoom(t *testing.T) {
 			disk.full(db)
 			kept := w.fill("full-")
 			disk.room(db)
-			kittest.Eventually(t, 10*time.Second, func() error {
+			kittest.Eventually(t, patience, func() error {
 				if code, body := w.post(hook{event: "star", id: "after", body: star}); code != 200 {
 					return errors.New(body)
 				}
 				return nil
 			})
 			w.ends("after")
-			here, err := w.gate.store.known(t.Context(), append(kept, "after"))
+			here, err := w.service.store.known(t.Context(), append(kept, "after"))
 			if err != nil || len(here) != len(kept)+1 || w.count() != len(here) {
 				t.Errorf("%d are stored, %d of those that were kept, which are %d: %v", w.count(), len(here), len(kept)+1, err)
 			}
-			for text, want := range map[string]int{"GitHub is answered 503 until they can": 1, "deliveries are stored again": 1, "full": 1} {
+			for text, want := range map[string]int{"storing deliveries failed; GitHub is answered 503 until they can be stored": 1, "deliveries are stored again": 1, "full": 1} {
 				if got := strings.Count(log.String(), text); got < want || got > want && text != "full" {
 					t.Errorf("the log says %q %d times", text, got)
 				}
@@ -125,7 +125,7 @@ func TestBodiesInFlightAreBounded(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 	for size := maxHeldBytes; size > 0; { // all there is, down to the last byte
-		if !w.gate.budget.take(size, 0) {
+		if !w.service.budget.take(size, 0) {
 			size /= 2
 		}
 	}
@@ -165,7 +165,7 @@ func (w *world) dialRaw(header string) net.Conn {
 
 func TestWhatIsSlowOrTooLargeIsCutOff(t *testing.T) {
 	w := onSQLite(t, nil)
-	server := w.gate.Server()
+	server := w.service.Server()
 	if server.ReadTimeout <= 0 || server.ReadHeaderTimeout <= 0 || server.MaxHeaderBytes <= 0 {
 		t.Fatalf("no deadlines: %+v", server)
 	}
@@ -204,8 +204,8 @@ func TestWhatIsSlowOrTooLargeIsCutOff(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, code, c.code)
 		}
 	}
-	if w.gate.budget.bodies != 0 || w.gate.budget.bytes != 0 {
-		t.Errorf("it is still in the budget: %d bodies, %d bytes", w.gate.budget.bodies, w.gate.budget.bytes)
+	if w.service.budget.bodies != 0 || w.service.budget.bytes != 0 {
+		t.Errorf("it is still in the budget: %d bodies, %d bytes", w.service.budget.bodies, w.service.budget.bytes)
 	}
 }
 

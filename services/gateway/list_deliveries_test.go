@@ -34,28 +34,28 @@ func TestListFiltersAndPages(t *testing.T) {
 				delivery: delivery{guid: fmt.Sprintf("l%d", i), event: event, received: base.Add(time.Duration(i) * time.Hour)},
 				payload:  packed(star),
 			}
-			if err := w.gate.store.insert(t.Context(), []*arrival{a}); err != nil {
+			if err := w.service.store.insert(t.Context(), []*arrival{a}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		w.gate.wake()
+		w.service.wake()
 		for i := range events {
 			w.ends(fmt.Sprintf("l%d", i))
 		}
 		// A delivery far from due stays pending; one that was given up is kept.
 		later := &arrival{delivery: delivery{guid: "later", event: "push", received: time.Now().Add(time.Hour)}, payload: packed(star)}
 		gone := &arrival{delivery: delivery{guid: "gone", event: "pull_request", received: time.Now().Add(time.Hour)}, payload: packed(star)}
-		if err := w.gate.store.insert(t.Context(), []*arrival{later, gone}); err != nil {
+		if err := w.service.store.insert(t.Context(), []*arrival{later, gone}); err != nil {
 			t.Fatal(err)
 		}
-		d, err := w.gate.store.byGUID(t.Context(), "gone")
+		d, err := w.service.store.byGUID(t.Context(), "gone")
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = w.gate.store.settle(t.Context(), []settlement{{forward{
+		err = w.service.store.settle(t.Context(), []settlement{{forward{
 			delivery: d.id, receiver: "scheduler", state: kept,
 			decision: &eventv1.Decision{Reason: eventv1.Reason_REASON_GAVE_UP, Text: "gave up"},
-		}, facts{repository: "acme/web"}}})
+		}, summary{repository: "acme/web"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestNoDecisionIsShownWithoutItsAction(t *testing.T) {
 			w := start(t, db, nil)
 			defer w.stop()
 			a := &arrival{delivery: delivery{guid: "d1", event: "push", received: time.Now().Add(time.Hour)}, payload: packed(star)}
-			if err := w.gate.store.insert(t.Context(), []*arrival{a}); err != nil {
+			if err := w.service.store.insert(t.Context(), []*arrival{a}); err != nil {
 				t.Fatal(err)
 			}
 			var (
@@ -157,7 +157,7 @@ func TestNoDecisionIsShownWithoutItsAction(t *testing.T) {
 					return err
 				}
 				reading.Go(func() { shown, readErr = read(w) })
-				kittest.Eventually(t, 10*time.Second, func() error {
+				kittest.Eventually(t, patience, func() error {
 					var held bool
 					err := db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity
 						WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT delivery, receiver%')`).Scan(&held)

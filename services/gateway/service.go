@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -62,16 +61,10 @@ type Deps struct {
 	// Receivers leads to the rooms "config", "scheduler" and "reporter".
 	Receivers map[string]grpc.ClientConnInterface
 
-	Secrets        []string // webhook secrets, each of them accepted
-	AllowedIPs     []string // "github", "any" or CIDRs
-	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
-	GitHubAPIURL   string   // "": https://api.github.com
-	GitHubURL      string   // of the pages that people see; "": https://github.com
-
-	TLS TLS
-
-	// How long payloads and rows are kept, once all is decided; 0: for ever.
-	PayloadRetention, DeliveryRetention time.Duration
+	Webhook   Webhook
+	GitHub    GitHub
+	TLS       TLS
+	Retention Retention
 
 	Version     string
 	ExternalURL string // how people reach this Forge
@@ -83,31 +76,48 @@ type Deps struct {
 	Random func() float64 // in [0, 1)
 }
 
+// Webhook says which deliveries are accepted.
+type Webhook struct {
+	Secrets        []string // each of them is accepted; one at least
+	AllowedIPs     []string // "github", "any" or CIDRs
+	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
+}
+
+// GitHub says where it is.
+type GitHub struct {
+	URL    string // of the pages that people see; "": https://github.com
+	APIURL string // "": https://api.github.com
+}
+
+// Retention is how long payloads and rows are kept once all is decided; 0: for
+// ever.
+type Retention struct{ Payloads, Deliveries time.Duration }
+
 // Service is the gateway.
 type Service struct {
 	gatewayv1.UnimplementedWebhookServiceServer
 	gatewayv1.UnimplementedStatusServiceServer
 	gatewayv1.UnimplementedDeliveryServiceServer
 
-	deps     Deps
-	store    *store
-	inbox    *inbox
-	settler  *batcher[settlement]
-	recovery *recovery
-	budget   budget
-	sources  *sources
-	relays   []*relay
-	handler  http.Handler
-	tls      *tls.Config // nil: plain HTTP
+	deps      Deps
+	store     *store
+	inbox     *inbox
+	settler   *batcher[settlement]
+	recovery  *recovery
+	budget    budget
+	allowlist *allowlist
+	relays    []*relay
+	handler   http.Handler
+	tls       *tls.Config // nil: plain HTTP
 
-	stopping  context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
-	beginStop context.CancelFunc
+	serving    context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
+	endServing context.CancelFunc
 }
 
 // New checks its settings and assembles the gateway. Nothing runs before Run.
 func New(deps Deps) (*Service, error) {
 	deps.Log = cmp.Or(deps.Log, slog.New(slog.DiscardHandler))
-	deps.GitHubURL = strings.TrimSuffix(cmp.Or(deps.GitHubURL, "https://github.com"), "/")
+	deps.GitHub.URL = strings.TrimSuffix(cmp.Or(deps.GitHub.URL, "https://github.com"), "/")
 	if deps.Tracer == nil {
 		deps.Tracer = tracenoop.NewTracerProvider()
 	}
@@ -120,18 +130,18 @@ func New(deps Deps) (*Service, error) {
 	if deps.Random == nil {
 		deps.Random = rand.Float64
 	}
-	if len(deps.Secrets) == 0 {
+	if len(deps.Webhook.Secrets) == 0 {
 		return nil, errors.New("FORGE_WEBHOOK_SECRETS: no webhook secret; it is the one on the GitHub App's settings page under 'Webhook'")
 	}
 	s := &Service{deps: deps, store: &store{deps.DB}}
 	var err error
-	if s.sources, err = newSources(deps, s.store); err != nil {
+	if s.allowlist, err = newAllowlist(deps, s.store); err != nil {
 		return nil, err
 	}
 	if s.tls, err = deps.TLS.config(deps.Log, deps.Now); err != nil {
 		return nil, err
 	}
-	s.stopping, s.beginStop = context.WithCancel(context.Background())
+	s.serving, s.endServing = context.WithCancel(context.Background())
 	s.settler = newBatcher(s.store.settle)
 	for _, name := range receivers() {
 		r, err := newRelay(name, s.store, s.settler, deps)
@@ -170,7 +180,7 @@ func (s *Service) Run(ctx context.Context) error {
 	settler.Go(func() error { return s.settler.run(settling) })
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.inbox.run(ctx) })
-	group.Go(func() error { return s.sources.run(ctx) })
+	group.Go(func() error { return s.allowlist.run(ctx) })
 	group.Go(func() error { return s.recovery.run(ctx) })
 	group.Go(func() error { return s.prune(ctx) })
 	for _, relay := range s.relays {
@@ -190,52 +200,4 @@ func (s *Service) wake() {
 // GetStatus says that the gateway serves.
 func (s *Service) GetStatus(context.Context, *gatewayv1.GetStatusRequest) (*gatewayv1.GetStatusResponse, error) {
 	return &gatewayv1.GetStatusResponse{Status: "up", Version: s.deps.Version}, nil
-}
-
-// Handler is the whole HTTP edge.
-func (s *Service) Handler() http.Handler { return s.handler }
-
-const stopGrace = 5 * time.Second
-
-// Server is an HTTP server for Handler. Answers have no deadline, since a
-// followed log lasts as long as its build.
-func (s *Service) Server() *http.Server {
-	return &http.Server{
-		Handler:           s.handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		TLSConfig:         s.tls,
-		ErrorLog:          slog.NewLogLogger(s.deps.Log.Handler(), slog.LevelDebug),
-	}
-}
-
-// Serve serves Server on lis, which it closes, until ctx ends. Then followed
-// logs end at once and other requests have 5 s. It is called once.
-func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
-	server := s.Server()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		serve := server.Serve
-		if s.tls != nil {
-			serve = func(lis net.Listener) error { return server.ServeTLS(lis, "", "") }
-		}
-		if err := serve(lis); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve HTTP on %s: %w", lis.Addr(), err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		s.beginStop()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-		defer cancel()
-		if err := server.Shutdown(grace); err != nil {
-			s.deps.Log.WarnContext(ctx, "requests cut off: they went on for too long after the stop", "error", err)
-			return server.Close()
-		}
-		return nil
-	})
-	return group.Wait()
 }

@@ -21,12 +21,12 @@ func (s *Service) prune(ctx context.Context) error {
 		for _, old := range []struct {
 			table string
 			kept  time.Duration
-		}{{"payloads", s.deps.PayloadRetention}, {"deliveries", s.deps.DeliveryRetention}} {
+		}{{"payloads", s.deps.Retention.Payloads}, {"deliveries", s.deps.Retention.Deliveries}} {
 			if old.kept <= 0 {
 				continue
 			}
 			if err := s.pruneTable(ctx, old.table, s.deps.Now().Add(-old.kept)); err != nil && ctx.Err() == nil {
-				s.deps.Log.WarnContext(ctx, "old deliveries are still there", "what", old.table, "error", err)
+				s.deps.Log.WarnContext(ctx, "pruning failed; old rows stay until the next minute", "table", old.table, "error", err)
 			}
 		}
 		select {

@@ -32,7 +32,7 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 		return nil, err
 	}
 	// One more than asked for tells whether there is a next page.
-	ids, err := s.store.list(ctx, page{
+	ids, err := s.store.list(ctx, deliveryFilter{
 		before: before, event: req.GetEvent(), repository: req.GetRepository(), state: int64(req.GetState()),
 		from: from, until: until, limit: size + 1,
 	})
@@ -86,7 +86,7 @@ func (s *Service) RedeliverDelivery(ctx context.Context, req *gatewayv1.Redelive
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.again(ctx, d, s.deps.Now()); err != nil {
+	if err := s.store.reopen(ctx, d, s.deps.Now()); err != nil {
 		return nil, err
 	}
 	s.wake()
@@ -109,7 +109,7 @@ func (s *Service) RecoverDeliveries(ctx context.Context, req *gatewayv1.RecoverD
 	if req.GetSince() != nil {
 		since = req.GetSince().AsTime()
 	}
-	return s.recovery.look(ctx, byHand, since)
+	return s.recovery.catchUp(ctx, byHand, since)
 }
 
 func show(d delivery, forwards []forward) *gatewayv1.Delivery {
@@ -120,10 +120,10 @@ func show(d delivery, forwards []forward) *gatewayv1.Delivery {
 	for _, f := range forwards {
 		way := &gatewayv1.Forward{
 			Receiver: f.receiver, Decision: f.decision, Attempts: int32(f.attempts), Error: f.err, //nolint:gosec // mostTries at most
-			DecideTime: moment(f.decided),
+			DecideTime: timeOrNil(f.decided),
 		}
 		if f.state == pending {
-			way.NextTryTime = moment(f.due)
+			way.NextTryTime = timeOrNil(f.due)
 		}
 		shown.Forwards = append(shown.Forwards, way)
 	}
@@ -150,7 +150,7 @@ func traceID(traceparent string) string {
 	return ""
 }
 
-func moment(t time.Time) *timestamppb.Timestamp {
+func timeOrNil(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/genproto/googleapis/api/httpbody"
@@ -23,7 +22,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-func TestSourceAddress(t *testing.T) {
+func TestAddressesOfSenders(t *testing.T) {
 	proxies := []string{"10.0.0.0/8", "fd00::1"}
 	for name, c := range map[string]struct {
 		allowed   []string
@@ -56,37 +55,37 @@ func TestSourceAddress(t *testing.T) {
 		"a proxy itself":                     {[]string{"github"}, proxies, "10.1.2.3:1", nil, false},
 		"nonsense behind a proxy":            {[]string{"github"}, proxies, "10.1.2.3:1", []string{"140.82.115.7, moon"}, false},
 	} {
-		s, err := newSources(Deps{AllowedIPs: c.allowed, TrustedProxies: c.proxies, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
+		s, err := newAllowlist(Deps{Webhook: Webhook{AllowedIPs: c.allowed, TrustedProxies: c.proxies}, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if ok := s.allow(t.Context(), c.peer, c.forwarded); ok != c.want {
-			t.Errorf("%s: %v", name, ok)
+		if err := s.check(t.Context(), c.peer, c.forwarded); (err == nil) != c.want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-func TestSettingsOfSourcesThatAreNone(t *testing.T) {
+func TestAllowlistsThatCannotBeReadAreRefused(t *testing.T) {
 	for want, deps := range map[string]Deps{
-		`FORGE_WEBHOOK_ALLOWED_IPS: "gitHub" is no range of addresses; use github, any or addresses like 10.0.0.0/8`: {AllowedIPs: []string{"gitHub"}},
-		`FORGE_TRUSTED_PROXIES: "10.0.0.0/99" is no range of addresses; use addresses like 10.0.0.0/8`:               {TrustedProxies: []string{"10.0.0.0/99"}},
+		`FORGE_WEBHOOK_ALLOWED_IPS: "gitHub" is no range of addresses; use github, any or addresses like 10.0.0.0/8`: {Webhook: Webhook{AllowedIPs: []string{"gitHub"}}},
+		`FORGE_TRUSTED_PROXIES: "10.0.0.0/99" is no range of addresses; use addresses like 10.0.0.0/8`:               {Webhook: Webhook{TrustedProxies: []string{"10.0.0.0/99"}}},
 	} {
 		deps.Meter = noop.NewMeterProvider()
-		if _, err := newSources(deps, nil); err == nil || err.Error() != want {
+		if _, err := newAllowlist(deps, nil); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
 }
 
 func TestStrangerIsRefused(t *testing.T) {
-	w := onSQLite(t, func(d *Deps) { d.AllowedIPs = []string{"203.0.113.0/24"} })
+	w := onSQLite(t, func(d *Deps) { d.Webhook.AllowedIPs = []string{"203.0.113.0/24"} })
 	code, body := w.post(hook{event: "star", id: "a1", body: star})
 	if code != 403 || body != `{"code":7,"message":"webhooks are not accepted from this address"}` {
 		t.Errorf("%d %s", code, body)
 	}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-github-event", "star", "x-hub-signature-256", sign(star), "x-forwarded-for", "203.0.113.1")
 	_, err := gatewayv1.NewWebhookServiceClient(w.grpc).Listen(ctx, &httpbody.HttpBody{ContentType: "application/json", Data: star})
-	if !fault.Is(err, fault.Denied) || err.Error() != notFromHere {
+	if !fault.Is(err, fault.Denied) || err.Error() != status.Convert(errAddressNotAllowed).Message() {
 		t.Errorf("over gRPC: %v", err)
 	}
 	if w.count() != 0 {
@@ -95,16 +94,16 @@ func TestStrangerIsRefused(t *testing.T) {
 }
 
 // What gRPC hears from a proxy that is trusted is looked at like HTTP's.
-func TestGRPCCallersAreLookedAtThroughTheirProxy(t *testing.T) {
-	s, err := newSources(Deps{AllowedIPs: []string{"203.0.113.0/24"}, TrustedProxies: []string{"10.0.0.0/8"}, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
+func TestGRPCCallersAreCheckedThroughTheirProxy(t *testing.T) {
+	s, err := newAllowlist(Deps{Webhook: Webhook{AllowedIPs: []string{"203.0.113.0/24"}, TrustedProxies: []string{"10.0.0.0/8"}}, Log: kittest.Log(t), Meter: noop.NewMeterProvider()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate := &Service{sources: s, deps: Deps{Log: kittest.Log(t)}}
+	service := &Service{allowlist: s, deps: Deps{Log: kittest.Log(t)}}
 	for forwarded, want := range map[string]codes.Code{"203.0.113.7": codes.OK, "198.51.100.7": codes.PermissionDenied} {
 		ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}})
 		ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("x-forwarded-for", forwarded))
-		if _, err := gate.Listen(ctx, &httpbody.HttpBody{}); status.Code(err) != want {
+		if _, err := service.Listen(ctx, &httpbody.HttpBody{}); status.Code(err) != want {
 			t.Errorf("for %s: %v", forwarded, err)
 		}
 	}
@@ -121,8 +120,8 @@ func TestGitHubsAddressesAreAskedFor(t *testing.T) {
 		w.Write([]byte(*answer.Load()))
 	}))
 	defer meta.Close()
-	w := onSQLite(t, func(d *Deps) { d.AllowedIPs, d.GitHubAPIURL = []string{"github"}, meta.URL+"/api/v3" })
-	kittest.Eventually(t, 10*time.Second, func() error {
+	w := onSQLite(t, func(d *Deps) { d.Webhook.AllowedIPs, d.GitHub.APIURL = []string{"github"}, meta.URL+"/api/v3" })
+	kittest.Eventually(t, patience, func() error {
 		if code, body := w.post(hook{event: "star", id: "a1", body: star}); code != 200 {
 			return errors.New(body)
 		}
@@ -130,7 +129,7 @@ func TestGitHubsAddressesAreAskedFor(t *testing.T) {
 	})
 	for _, broken := range []string{`{"hooks":[]}`, `{"hooks":["moon"]}`, "nonsense"} {
 		set(broken)
-		if err := w.gate.sources.refresh(t.Context()); err == nil {
+		if err := w.service.allowlist.refresh(t.Context()); err == nil {
 			t.Errorf("%s is taken", broken)
 		} else if broken == `{"hooks":[]}` && !strings.Contains(err.Error(), "set FORGE_WEBHOOK_ALLOWED_IPS to") {
 			t.Errorf("%v", err)
@@ -140,7 +139,7 @@ func TestGitHubsAddressesAreAskedFor(t *testing.T) {
 		}
 	}
 	set(`{"hooks":["203.0.113.0/24"]}`)
-	if err := w.gate.sources.refresh(t.Context()); err != nil {
+	if err := w.service.allowlist.refresh(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if code, _ := w.post(hook{event: "star", id: "a1", body: star}); code != 403 {
@@ -161,8 +160,8 @@ func TestGitHubsAddressesSurviveARestartWithoutGitHub(t *testing.T) {
 			w.Write([]byte(`{"hooks":["203.0.113.0/24"]}`))
 		}))
 		db := open()
-		fresh := func() *sources {
-			s, err := newSources(Deps{AllowedIPs: []string{"github"}, GitHubAPIURL: meta.URL, Meter: noop.NewMeterProvider()}, &store{db})
+		fresh := func() *allowlist {
+			s, err := newAllowlist(Deps{Webhook: Webhook{AllowedIPs: []string{"github"}}, GitHub: GitHub{APIURL: meta.URL}, Meter: noop.NewMeterProvider()}, &store{db})
 			if err != nil {
 				t.Fatal(err)
 			}
