@@ -137,13 +137,20 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 	r.notices = nil
 
 	share, masked := r.budget.step(last, printed), r.masker.Stream()
-	pump := &pump{r: output, emit: func(data []byte) { share.write(masked.Write(data)) }}
+	var sudo sudoWatch
+	pump := &pump{r: output, emit: func(data []byte) {
+		sudo.look(data)
+		share.write(masked.Write(data))
+	}}
 	closed := make(chan bool, 1)
 	go func() { closed <- pump.run() }()
 	status, stopped := wait(ctx, pid, grace, ended, pump)
 	eof := <-closed
 	share.write(masked.Flush())
 	share.end()
+	if sudo.seen {
+		printed([]byte(sudoNotice))
+	}
 	if !eof && !stopped {
 		signalGroup(pid, syscall.SIGKILL)
 		printed([]byte(backgroundNotice))
