@@ -56,7 +56,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	opened.add(logs.Close)
 	containers, err := engines.New(ctx, engines.Config{
 		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engines.Docker(s.Docker), Log: tel.Log,
-		Build: engines.Build{Environment: s.BuildEnvironment},
+		Build: engines.Build{Environment: s.BuildEnvironment, MTU: s.BuildMTU},
 	})
 	if err != nil {
 		return nil, err

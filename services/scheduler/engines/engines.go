@@ -30,6 +30,8 @@ type Config struct {
 type Build struct {
 	// Environment is what every build has; .forge.yml wins over it.
 	Environment map[string]string
+	// MTU of their networks; 0 is the engine's.
+	MTU int
 }
 
 // Docker is what people set of the docker engine. See docker.Config.
@@ -59,7 +61,7 @@ func engines() []struct {
 			return docker.New(ctx, docker.Config{
 				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
 				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
-				Proxies: c.proxies(), Environment: c.Build.Environment,
+				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Build.MTU,
 				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
 				Log: c.Log,
 			})

@@ -73,7 +73,7 @@ func (e *Engine) labels(spec engine.Spec) map[string]string {
 
 // container says what an attempt's is to be like. Its image is there then.
 func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, error) {
-	mounts, url, err := e.runner(spec.Runner.URL)
+	dir, url, err := e.runner(spec.Runner.URL)
 	if err != nil {
 		return creation{}, err
 	}
@@ -90,7 +90,13 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	c.Config.Env = slices.Concat(environ, spec.Runner.Environ(url), []string{"FORGE_WORKSPACE=" + path.Join(own, "workspace")})
 	c.Config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}} // the image's is about its own program
 	c.Config.User = e.config.User
-	c.HostConfig.Mounts = mounts
+	switch {
+	case dir == "":
+	case e.selinux: // only this older form can have it relabelled, for all containers
+		c.HostConfig.Binds = []string{dir + ":" + runnerFolder + ":ro,z"}
+	default:
+		c.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: runnerFolder, ReadOnly: true}}
+	}
 	c.HostConfig.Init = new(bool) // forgexec is process 1, whatever the Docker engine's default
 	publish(c.ContainerCreateOptions, spec.Ports)
 
@@ -188,29 +194,28 @@ func (e *Engine) create(ctx context.Context, c creation) (id string, err error) 
 	return created.ID, nil
 }
 
-// runner returns how forgexec reaches the scheduler from inside. A socket's
-// directory is mounted, not the socket: that would stay the old one when Forge
-// starts again.
-func (e *Engine) runner(url string) ([]mount.Mount, string, error) {
+// runner returns how forgexec reaches the scheduler from inside, and the directory
+// that is mounted for that, "" for none. It is a socket's directory, not the socket:
+// that would stay the old one when Forge starts again.
+func (e *Engine) runner(url string) (dir, inside string, err error) {
 	socket, local := strings.CutPrefix(url, "unix://")
 	if !local {
-		return nil, url, nil
+		return "", url, nil
 	}
-	dir := filepath.Dir(socket)
+	dir = filepath.Dir(socket)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("the runner's directory: %w", err)
+		return "", "", fmt.Errorf("the runner's directory: %w", err)
 	}
 	other := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() != filepath.Base(socket) && !isProgram(e.Name()) })
 	if other >= 0 {
-		return nil, "", fmt.Errorf("builds would see %s: the directory of the runner's socket must hold nothing else",
+		return "", "", fmt.Errorf("builds would see %s: the directory of the runner's socket must hold nothing else",
 			filepath.Join(dir, entries[other].Name()))
 	}
 	if e.config.RunnerDir != "" {
 		dir = e.config.RunnerDir
 	}
-	return []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: runnerFolder, ReadOnly: true}},
-		"unix://" + path.Join(runnerFolder, filepath.Base(socket)), nil
+	return dir, "unix://" + path.Join(runnerFolder, filepath.Base(socket)), nil
 }
 
 // beside puts forgexec beside the runner's socket and reports whether containers

@@ -81,6 +81,8 @@ type Config struct {
 	// Proxies and Environment are variables that every build has. What ConfigFile says
 	// of proxies wins over the former, the latter over that.
 	Proxies, Environment map[string]string
+	// MTU of the builds' networks. Default: that of the Docker engine's own.
+	MTU int
 	// ReadyWithin is how long sidecars may take. Default: 2 minutes.
 	ReadyWithin time.Duration
 	// RetryAfter is the pause before the second and last try at what may pass: a
@@ -108,6 +110,7 @@ type Engine struct {
 	config   Config
 	client   *client.Client
 	forgexec *program
+	selinux  bool // it confines containers
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -151,7 +154,11 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if _, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
 		return nil, errors.Join(unanswered(api.DaemonHost(), err), api.Close())
 	}
-	return &Engine{config: c, client: api, forgexec: forgexec}, nil
+	e := &Engine{config: c, client: api, forgexec: forgexec}
+	if err := e.heedSELinux(ctx); err != nil {
+		return nil, errors.Join(err, api.Close())
+	}
+	return e, nil
 }
 
 // unanswered says why, and what to do.

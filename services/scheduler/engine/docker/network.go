@@ -2,7 +2,10 @@ package docker
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,6 +24,7 @@ const (
 	// usualPools is how many networks the pools carry that Docker has where daemon.json
 	// names none: 172.17.0.0/16 to 172.31.0.0/16, and 192.168.0.0/16 in parts of /20.
 	usualPools = 31
+	mtuOption  = "com.docker.network.driver.mtu"
 )
 
 func networkName(attempt string) string { return name(attempt) }
@@ -43,7 +47,11 @@ func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 	if len(found) > 0 {
 		return e.removeNetworks(ctx, found[1:])
 	}
-	options := client.NetworkCreateOptions{Driver: bridge, Labels: e.labels(spec)}
+	options, err := e.likeBridge(ctx)
+	if err != nil {
+		return err
+	}
+	options.Driver, options.Labels = bridge, e.labels(spec)
 	_, err = e.client.NetworkCreate(ctx, networkName(spec.Attempt), options)
 	switch {
 	case err == nil:
@@ -62,6 +70,37 @@ func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary)
 		}
 	}
 	return nil
+}
+
+// likeBridge has a network be as the Docker engine's own is, which daemon.json sets:
+// with its MTU, since packets that the host's network does not carry just vanish,
+// and with IPv6 where it has that.
+func (e *Engine) likeBridge(ctx context.Context) (client.NetworkCreateOptions, error) {
+	options := client.NetworkCreateOptions{Options: map[string]string{}}
+	found, err := e.client.NetworkInspect(ctx, bridge, client.NetworkInspectOptions{})
+	if err != nil && !errdefs.IsNotFound(err) { // an engine can do without
+		return options, fmt.Errorf("inspect the Docker engine's network: %w", err)
+	}
+	if mtu := found.Network.Options[mtuOption]; mtu != "" && mtu != "0" {
+		options.Options[mtuOption] = mtu
+	}
+	if e.config.MTU != 0 {
+		options.Options[mtuOption] = strconv.Itoa(e.config.MTU)
+	}
+	if found.Network.EnableIPv6 {
+		on := true
+		options.EnableIPv6 = &on
+		// Older Docker engines have no pool of IPv6 addresses.
+		options.IPAM = &network.IPAM{Driver: "default", Config: []network.IPAMConfig{{Subnet: uniqueLocal()}}}
+	}
+	return options, nil
+}
+
+// uniqueLocal is a network out of fd00::/8 that nobody else has (RFC 4193).
+func uniqueLocal() netip.Prefix {
+	address := [16]byte{0xfd}
+	_, _ = rand.Read(address[1:6]) // it never fails
+	return netip.PrefixFrom(netip.AddrFrom16(address), 64)
 }
 
 // poolsUsedUp recognizes Docker's words, old and new.
