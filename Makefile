@@ -5,6 +5,11 @@ BIN         := .bin
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # google/api/*.proto with the right go_package ship in this module alone (v2 has none). It is linked, never required.
 GOOGLEAPIS  := github.com/grpc-ecosystem/grpc-gateway@v1.16.0
+# All but tests is compiled as what we ship, and so once: Go keeps what it compiled apart by such flags.
+SHIP         = CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath"
+# Of make test: one room, or packages, or tests by name, or one kind of database.
+PACKAGES     = $(or $(PKG),$(and $(ROOM),./services/$(ROOM)/...))
+RUNS         = $(if $(filter-out sqlite postgres,$(DB)),$(error DB is sqlite or postgres))$(and $(RUN),-run $(RUN)) $(and $(DB),-skip /^$(if $(filter sqlite,$(DB)),postgres,sqlite)$$)
 
 .PHONY: help demo run test lint generate verify bench build need fresh
 .DELETE_ON_ERROR:
@@ -18,11 +23,12 @@ demo: build ## watch Forge test, merge and deploy on a simulated GitHub (ARGS=--
 run: build ## start Forge for a real GitHub App (ARGS: its flags; without settings it says which it needs)
 	@$(BIN)/forge up $(ARGS)
 
-test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests (TESTFLAGS="-run Name", TEST_RACE=1), at last say what was skipped
-	@POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' .ci/services .ci/test
+test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests, or of them ROOM=reporter, PKG=./services/kit/due, RUN=TestName, DB=sqlite; TESTFLAGS=-v TEST_RACE=1
+	@POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' TESTFLAGS='$(TESTFLAGS) $(RUNS)' \
+		.ci/services .ci/test $(PACKAGES)
 
 lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
-	@cd services && ../$(BIN)/golangci-lint run --allow-parallel-runners ./...
+	@cd services && $(SHIP) ../$(BIN)/golangci-lint run --allow-parallel-runners ./...
 
 generate: fresh ## make gen/ from proto/ anew
 	@rm -rf gen/forge gen/openapi && mv $(BIN)/fresh/gen/* gen/
@@ -34,15 +40,15 @@ verify: fresh ## prove that the contract is kept, generated code is fresh and bo
 	@for part in forge openapi; do diff -r gen/$$part $(BIN)/fresh/gen/$$part || \
 		{ echo "gen/$$part is not what proto/ says: run make generate"; exit 1; }; done
 	@unformatted=$$(gofmt -l services); [ -z "$$unformatted" ] || { echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; }
-	@go vet ./gen/... ./services/...
+	@$(SHIP) go vet ./gen/... ./services/...
 	@for module in gen services; do for work in off "$(CURDIR)/go.work"; do \
-		GOWORK=$$work go build -C $$module ./...; done; GOWORK=off go mod tidy -C $$module -diff; done
+		GOWORK=$$work $(SHIP) go build -C $$module ./...; done; GOWORK=off go mod tidy -C $$module -diff; done
 
 bench: need ## run all benchmarks (BENCHFLAGS="-bench Ingest"); compare what one run prints, not runs
 	@.ci/services go test -run '^$$' -bench . $(BENCHFLAGS) ./services/...
 
 build: need
-	@CGO_ENABLED=0 go build -C services -trimpath -ldflags '-s -w -X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
+	@$(SHIP) go build -C services -ldflags '-s -w -X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
 		-o ../$(BIN)/ ./cmd/forge ./cmd/forgexec
 
 # Generated code in a folder of its own: `generate` puts it in place, `verify` compares.
@@ -57,7 +63,7 @@ third_party/googleapis:
 $(BIN)/.%: .ci/tools/%/go.mod .ci/tools/%/go.sum
 	@echo "building the tools of .ci/tools/$* (once)"
 	@mkdir -p $(BIN)
-	@GOWORK=off go build -C .ci/tools/$* -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ tool
+	@GOWORK=off $(SHIP) go build -C .ci/tools/$* -ldflags='-s -w' -o $(CURDIR)/$(BIN)/ tool
 	@touch $@
 
 need:
