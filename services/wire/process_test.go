@@ -20,13 +20,9 @@ import (
 var binDir string
 
 var buildBinaries = sync.OnceValue(func() error {
-	for _, build := range []*exec.Cmd{
-		exec.Command("go", "build", "-o", binDir, "../cmd/..."),
-		exec.Command("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", binDir, "../cmd/forgexec"), // static, for containers
-	} {
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build: %w\n%s", err, out)
-		}
+	build := exec.Command("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", binDir, "../cmd/...") // as shipped: static, for containers
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return nil
 })
