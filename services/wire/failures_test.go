@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -44,7 +45,7 @@ func TestMistakesAreExplained(t *testing.T) {
 			w := newWorld(t, hello())
 			w.up(t)
 			_, sha := w.propose(t, "change", githubsim.Commit{Files: c.files, Links: c.links})
-			decided := w.decision(t, "pull_request", "scheduler")
+			decided := w.decision(t)
 			if decided.GetReason() != c.reason || !strings.Contains(decided.GetText(), c.decision) {
 				t.Errorf("decided %s %q, want %s %q", decided.GetReason(), decided.GetText(), c.reason, c.decision)
 			}
@@ -61,7 +62,7 @@ func TestRepositoryWithoutForgeYmlIsLeftAlone(t *testing.T) {
 	w := newWorld(t, map[string]string{"README.md": "no CI here\n"})
 	w.up(t)
 	_, sha := w.propose(t, "change", files("README.md", "still none\n"))
-	decided := w.decision(t, "pull_request", "scheduler")
+	decided := w.decision(t)
 	if want := "no .forge.yml at " + sha[:7]; decided.GetText() != want || decided.GetReason() != eventv1.Reason_REASON_NO_CONFIG {
 		t.Errorf("decided %s %q, want %q", decided.GetReason(), decided.GetText(), want)
 	}
@@ -105,22 +106,22 @@ func (s *server) refused(t *testing.T, text string, flags ...string) {
 	}
 }
 
-// decision waits for what a receiver decided about the only delivery of an event.
-func (s *server) decision(t *testing.T, event, receiver string) (decided *eventv1.Decision) {
+// decision waits for what the scheduler decided about the only pull_request event.
+func (s *server) decision(t *testing.T) (decided *eventv1.Decision) {
 	t.Helper()
 	deliveries := gatewayv1.NewDeliveryServiceClient(s.dial(t, "gateway"))
 	kittest.Eventually(t, patience, func() error {
-		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: event})
+		list, err := deliveries.ListDeliveries(asAdmin(t.Context()), &gatewayv1.ListDeliveriesRequest{Event: "pull_request"})
 		if err != nil {
 			return err
 		}
 		for _, forward := range firstDelivery(list).GetForwards() {
-			if forward.GetReceiver() == receiver && forward.GetDecision() != nil {
+			if forward.GetReceiver() == "scheduler" && forward.GetDecision() != nil {
 				decided = forward.GetDecision()
 				return nil
 			}
 		}
-		return fmt.Errorf("no decision by %s about %s yet", receiver, event)
+		return errors.New("no decision by the scheduler yet")
 	})
 	return decided
 }

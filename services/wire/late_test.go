@@ -17,7 +17,7 @@ func TestCommitThatGitHubDoesNotShowYetIsBuilt(t *testing.T) {
 	w.sim.SetLag(2 * time.Second)
 	_, sha := w.propose(t, "change", files("message", "hello, late\n"))
 	w.shows(t, sha, "forge/test", "success")
-	if decided := w.decision(t, "pull_request", "scheduler"); decided.GetReason() != eventv1.Reason_REASON_BUILT {
+	if decided := w.decision(t); decided.GetReason() != eventv1.Reason_REASON_BUILT {
 		t.Errorf("decided %s %q", decided.GetReason(), decided.GetText())
 	}
 }
@@ -40,7 +40,7 @@ func TestWriterWhomGitHubDoesNotShowYetNeedsNoApproval(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.shows(t, sha, "forge/test", "success")
-	if decided := w.decision(t, "pull_request", "scheduler"); decided.GetReason() != eventv1.Reason_REASON_BUILT {
+	if decided := w.decision(t); decided.GetReason() != eventv1.Reason_REASON_BUILT {
 		t.Errorf("decided %s %q", decided.GetReason(), decided.GetText())
 	}
 }
