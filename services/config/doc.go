@@ -13,6 +13,10 @@
 //   - What belongs to a commit is cached by the repository's id and the sha: a
 //     commit cannot change, and the id survives a rename.
 //   - What GitHub refuses, and any trouble with GitHub, is never cached.
+//   - GitHub's API is later than its webhooks. What an event has told of within five
+//     minutes is not gone where GitHub does not find it: that is Unavailable, so that
+//     the caller's own retries carry it on, and never cached. A 403 to a token that
+//     was just made is Unavailable likewise.
 //   - A token is for one room and one repository. All callers of that room share
 //     it while it is valid for five minutes more.
 //   - Whoever asks for what somebody else is asking GitHub for waits for that one

@@ -35,7 +35,7 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 		return s.reloadInstallation(ctx, event, change.GetAccount().GetLogin(),
 			fmt.Sprintf(": repositories added %d, removed %d", len(change.GetAdded()), len(change.GetRemoved())))
 	case *eventv1.Event_RepositoryChanged:
-		return s.changedRepository(event, payload.RepositoryChanged), nil
+		return s.repositoryChanged(event, payload.RepositoryChanged), nil
 	case *eventv1.Event_Push:
 		// A commit does not change, so what is cached of it stays valid. The build of
 		// this very push may be about to ask for it.
@@ -64,7 +64,7 @@ func (s *Service) reloadInstallation(ctx context.Context, event *eventv1.Event, 
 	return wording.Noted("installation of %s %s%s", account, state, more), nil
 }
 
-func (s *Service) changedRepository(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
+func (s *Service) repositoryChanged(event *eventv1.Event, change *eventv1.RepositoryEvent) *eventv1.Decision {
 	now := event.GetRepository()
 	s.forgetRepository(now)
 	before := &eventv1.Repository{Owner: now.GetOwner(), Name: now.GetName()}

@@ -19,7 +19,7 @@ func (*Service) ValidateBuildConfig(_ context.Context, req *configv1.ValidateBui
 	}
 	return &configv1.ValidateBuildConfigResponse{
 		Outcome: &configv1.ValidateBuildConfigResponse_Invalid{Invalid: &configv1.ConfigInvalid{Problems: problems}},
-		Text:    buildfile.Report(buildfile.Name, problems),
+		Text:    buildfile.Format(buildfile.Name, problems),
 	}, nil
 }
 

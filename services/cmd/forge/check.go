@@ -53,7 +53,7 @@ func (c check) run(in io.Reader, out io.Writer) error {
 		_, err = fmt.Fprintf(out, "%s: nothing is wrong\n", name)
 		return err
 	}
-	if _, err := io.WriteString(out, buildfile.Report(name, problems)); err != nil {
+	if _, err := io.WriteString(out, buildfile.Format(name, problems)); err != nil {
 		return err
 	}
 	return fmt.Errorf("%s cannot be built from", name)

@@ -45,7 +45,7 @@ func TestDocsShowWhatTheParserTakes(t *testing.T) {
 			}
 		}
 		_, problems := Parse([]byte(example))
-		printed.WriteString(Report(Name, problems))
+		printed.WriteString(Format(Name, problems))
 		switch {
 		case block[1] == "yaml" && printed.Len() > 0:
 			t.Errorf("the example\n%s\ngives\n%s", example, &printed)

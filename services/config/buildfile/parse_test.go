@@ -61,7 +61,7 @@ func TestBadFilesAreRefusedInWords(t *testing.T) {
 		if config != nil || len(problems) == 0 || len(problems) > maxProblems {
 			t.Errorf("config %v, %d problems", config, len(problems))
 		}
-		out.WriteString(Report(Name, problems))
+		out.WriteString(Format(Name, problems))
 	})
 }
 

@@ -8,9 +8,9 @@ import (
 	"unicode"
 )
 
-// Report is how the problems of a file are printed: for each a line as
-// compilers write it, and below the place in the file.
-func Report(file string, problems []*Problem) string {
+// Format writes the problems of a file for people: for each a line as compilers write
+// it, and the place in the file below.
+func Format(file string, problems []*Problem) string {
 	var text strings.Builder
 	for _, p := range problems {
 		fmt.Fprintf(&text, "%s:%d:%d: %s\n", file, p.GetLine(), p.GetColumn(), p.GetMessage())
