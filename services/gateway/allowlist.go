@@ -105,7 +105,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 	var parsed []netip.Prefix
 	for _, text := range texts {
 		if addr, err := netip.ParseAddr(text); err == nil {
-			parsed = append(parsed, netip.PrefixFrom(addr.Unmap().WithZone(""), addr.Unmap().BitLen()))
+			parsed = append(parsed, netip.PrefixFrom(plainAddr(addr), plainAddr(addr).BitLen()))
 			continue
 		}
 		prefix, err := netip.ParsePrefix(text)
@@ -177,19 +177,19 @@ func (l *allowlist) refresh(ctx context.Context) error {
 	return l.store.note(ctx, name, meta)
 }
 
-// check is nil for a webhook that may come from peer, host:port, whose
-// X-Forwarded-For is forwarded. It counts and logs those that may not.
-func (l *allowlist) check(ctx context.Context, peer string, forwarded []string) error {
+// check is nil for a webhook that may come from peer, host:port, with these
+// headers. It counts and logs those that may not.
+func (l *allowlist) check(ctx context.Context, peer string, header func(name string) []string) error {
 	if l.any {
 		return nil
 	}
-	client, err := l.client(peer, forwarded)
+	client, err := l.client(peer, header)
 	if err == nil && l.has(client) {
 		return nil
 	}
 	l.refused.Add(ctx, 1)
 	if err != nil {
-		l.log.WarnContext(ctx, "delivery refused: reading the address of its sender failed", "peer", peer, "forwarded", forwarded, "error", err)
+		l.log.WarnContext(ctx, "delivery refused: reading the address of its sender failed", "peer", peer, "error", err)
 	} else {
 		l.log.WarnContext(ctx, "delivery refused: FORGE_WEBHOOK_ALLOWED_IPS does not name its sender", "client", client)
 	}
@@ -203,26 +203,43 @@ func (l *allowlist) has(addr netip.Addr) bool {
 }
 
 // client is the address that a request comes from. Each proxy appends whom it heard, so
-// the last entry of X-Forwarded-For that is no proxy of ours is the client; what
-// stands before it is the client's own claim.
-func (l *allowlist) client(peer string, forwarded []string) (netip.Addr, error) {
-	addr, err := netip.ParseAddrPort(peer)
+// the last entry that is no proxy of ours is the client; what stands before it is
+// the client's own claim. A proxy that writes one of the two headers passes the
+// other on as the client sent it, so where both are there they must agree.
+func (l *allowlist) client(peer string, header func(name string) []string) (netip.Addr, error) {
+	direct, err := netip.ParseAddrPort(peer)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("address of the peer: %w", err)
 	}
-	client := addr.Addr().Unmap().WithZone("")
-	hops := strings.Split(strings.Join(forwarded, ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if !within(l.proxies, client) || hop == "" {
-			break
-		}
-		addr, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			return netip.Addr{}, fmt.Errorf("X-Forwarded-For: %w", err)
-		}
-		client = addr.Unmap().WithZone("")
+	client := plainAddr(direct.Addr())
+	if !within(l.proxies, client) {
+		return client, nil
 	}
-	return client, nil
+	chains, err := forwardedBy(header)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	var found []netip.Addr
+	for name, chain := range chains {
+		addr := client
+		for _, hop := range slices.Backward(chain) {
+			if !within(l.proxies, addr) {
+				break
+			}
+			if !hop.IsValid() {
+				return netip.Addr{}, fmt.Errorf("%s: an entry that counts is no address: %q", name, header(name))
+			}
+			addr = hop
+		}
+		found = append(found, addr)
+	}
+	switch {
+	case len(found) == 0:
+		return client, nil
+	case len(found) == 2 && found[0] != found[1]:
+		return netip.Addr{}, fmt.Errorf("X-Forwarded-For and Forwarded name two clients: %v", found)
+	}
+	return found[0], nil
 }
 
 func within(ranges []netip.Prefix, addr netip.Addr) bool {

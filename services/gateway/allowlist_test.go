@@ -59,7 +59,7 @@ func TestAddressesOfSenders(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := s.check(t.Context(), c.peer, c.forwarded); (err == nil) != c.want {
+		if err := s.check(t.Context(), c.peer, http.Header{"X-Forwarded-For": c.forwarded}.Values); (err == nil) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -12,6 +12,8 @@
 //   - A delivery without an X-GitHub-Delivery, or with one that could stand in no
 //     address, is known by the hash of its event and body: sent by hand twice, it
 //     is still stored once.
+//   - A proxy writes X-Forwarded-For or Forwarded and passes the other on as the
+//     client sent it, so one alone is believed, or both where they agree.
 //   - A receiver that calls a request invalid has decided: no later try would be
 //     another request. Every other error is tried again.
 package gateway

@@ -42,7 +42,7 @@ const (
 func (s *Service) Listen(ctx context.Context, req *httpbody.HttpBody) (*gatewayv1.ListenResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	if sender, overGRPC := peer.FromContext(ctx); overGRPC {
-		if err := s.allowlist.check(ctx, sender.Addr.String(), md.Get("x-forwarded-for")); err != nil {
+		if err := s.allowlist.check(ctx, sender.Addr.String(), md.Get); err != nil {
 			return nil, err
 		}
 	}
@@ -153,7 +153,7 @@ func (s *Service) listen(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if err := s.allowlist.check(r.Context(), r.RemoteAddr, r.Header.Values("X-Forwarded-For")); err != nil {
+		if err := s.allowlist.check(r.Context(), r.RemoteAddr, r.Header.Values); err != nil {
 			writeError(w, http.StatusForbidden, codes.PermissionDenied, status.Convert(err).Message())
 			return
 		}

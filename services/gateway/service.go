@@ -80,7 +80,7 @@ type Deps struct {
 type Webhook struct {
 	Secrets        []string // each of them is accepted; one at least
 	AllowedIPs     []string // "github", "any" or CIDRs
-	TrustedProxies []string // CIDRs of those whose X-Forwarded-For is believed
+	TrustedProxies []string // CIDRs of those whose X-Forwarded-For or Forwarded is believed
 }
 
 // GitHub says where it is.

@@ -62,7 +62,6 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 		byGUID[a.guid] = a
 	}
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		//nolint:gosec // marks are all that is put in, here and below
 		insert := "INSERT INTO deliveries (guid, event, headers, size, traceparent, received) VALUES " +
 			sqldb.RowMarks(len(batch), 6) + " ON CONFLICT (guid) DO NOTHING RETURNING id, guid"
 		type key struct {
@@ -81,7 +80,7 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 				forwards = append(forwards, k.id, receiver, sqldb.Micros(a.received))
 			}
 		}
-		//nolint:gosec // as above
+		//nolint:gosec // marks are all that is put in, here and below
 		if _, err := tx.ExecContext(ctx, "INSERT INTO payloads (delivery, snappy) VALUES "+sqldb.RowMarks(len(payloads)/2, 2), payloads...); err != nil {
 			return err
 		}

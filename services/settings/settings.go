@@ -74,7 +74,7 @@ type Gateway struct {
 	Port           int      `env:"FORGE_PORT" short:"p" default:"9098" help:"Port of HTTP."`
 	WebhookSecrets []string `env:"FORGE_WEBHOOK_SECRETS" placeholder:"SECRET" secret:"" help:"The webhook secret of the GitHub App; several while one replaces another."`
 	AllowedIPs     []string `env:"FORGE_WEBHOOK_ALLOWED_IPS" name:"webhook-allowed-ips" default:"github" help:"Who may deliver webhooks: github (the ranges GitHub publishes), any, or CIDRs."`
-	TrustedProxies []string `env:"FORGE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Load balancers whose X-Forwarded-For is believed."`
+	TrustedProxies []string `env:"FORGE_TRUSTED_PROXIES" placeholder:"CIDR" help:"Load balancers whose X-Forwarded-For or Forwarded is believed."`
 	HTTPSCert      string   `env:"FORGE_HTTPS_CERT" name:"https-cert" placeholder:"FILE" help:"Certificate of HTTPS; without it, and without ACME, HTTP is spoken."`
 	HTTPSKey       string   `env:"FORGE_HTTPS_KEY" name:"https-key" placeholder:"FILE" help:"Key of that certificate."`
 	ACMEDomains    []string `env:"FORGE_ACME_DOMAINS" name:"acme-domains" placeholder:"NAME" help:"Get certificates for these names, from Let's Encrypt; port 443 must lead here."`

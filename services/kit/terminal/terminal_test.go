@@ -17,7 +17,7 @@ func TestEscapeSequencesAreStripped(t *testing.T) {
 		"a device control string":  {"\x1bP1$r\x1b\\text", "text"},
 		"a character set":          {"\x1b(Btext", "text"},
 		"two characters":           {"\x1bcreset \x1b7saved", "reset saved"},
-		"a title without an end":   {"seen\n\x1b]0;never ended\nseen as well", "seen\n\nseen as well"},
+		"a title without an end":   {"seen\n\x1b]0;never ended\nand more", "seen\n\nand more"},
 		"a string without an end":  {"\x1bPnor this\nFAIL\n", "\nFAIL\n"},
 		"half a control sequence":  {"text\x1b[", "text"},
 		"half of one, at its line": {"text\x1b[3\nmore", "text\nmore"},
