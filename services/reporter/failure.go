@@ -18,6 +18,7 @@ import (
 type failure struct {
 	state      reporterv1.Target_State // failing, paused or kept
 	retryAfter time.Duration           // the pause that GitHub asks for; 0: none in particular
+	failures   int                     // attempts of the installation that failed in a row; 0: not known
 	text       string                  // for people
 	untouched  bool                    // GitHub did nothing
 }

@@ -42,6 +42,8 @@ type quota struct {
 	nextCall    time.Time     // when the next call may begin
 	callsSince  int           // since the last refusal or change of the spacing
 
+	failures int // attempts that failed since the last one that did not
+
 	limit, remaining int // of the hour that ends at reset
 	reset            time.Time
 }
@@ -121,6 +123,18 @@ func (l *limiter) recordRefusal(installation int64, wait time.Duration) {
 	}
 	q.closedUntil, q.callsSince = until, 0
 	q.spacing = min(max(2*q.spacing, l.spacing/10), l.spacing)
+}
+
+// recordAttempt takes in whether an attempt failed through nobody's fault, and
+// returns how many of the installation have failed in a row.
+func (l *limiter) recordAttempt(installation int64, failed bool) (failures int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.quotaOf(installation)
+	if q.failures++; !failed {
+		q.failures = 0
+	}
+	return q.failures
 }
 
 // scarce reports whether an installation has no calls to spare.

@@ -51,6 +51,7 @@ func (s *Service) publish(ctx context.Context, claimed target) {
 			s.limiter.recordRefusal(claimed.installationID, why.retryAfter)
 		}
 	}
+	why.failures = s.limiter.recordAttempt(claimed.installationID, why.state == reporterv1.Target_STATE_FAILING)
 	change := func(t *target) {
 		now := s.deps.Now()
 		t.githubID = cmp.Or(made.githubID, t.githubID)

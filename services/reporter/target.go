@@ -30,6 +30,11 @@ const (
 	firstRefusedPause = 5 * time.Second
 	mostRefusedPause  = 4 * time.Hour
 
+	// unluckyTries is how many failures of a target in a row may be bad luck, and
+	// outageFailures how many of its installation are not.
+	unluckyTries   = 8
+	outageFailures = 20
+
 	// mostSuspended is the longest pause while an installation is suspended.
 	mostSuspended = time.Hour
 )
@@ -166,8 +171,18 @@ func (t *target) fail(version int64, why failure, now time.Time, random func() f
 	case why.retryAfter > 0:
 		t.due = now.Add(why.retryAfter)
 	default:
-		t.due = now.Add(due.Backoff(t.attempts, firstPause, mostPause, random))
+		t.due = now.Add(due.Backoff(t.streak(why), firstPause, mostPause, random))
 	}
+}
+
+// streak is how many failures in a row count for the next pause. While GitHub
+// answers others of the installation, the first of them are bad luck, and the
+// target waits no longer for having more of it.
+func (t *target) streak(why failure) int {
+	if t.attempts <= unluckyTries && why.failures > 0 && why.failures < outageFailures {
+		return min(t.attempts, 2)
+	}
+	return t.attempts
 }
 
 // refuse takes in that GitHub refuses what it is told: a final state is tried
