@@ -76,6 +76,10 @@ type Deps struct {
 	SecretsKeys [][]byte
 	// PortAllowed reports whether builds may have a port of the host; nil is none.
 	PortAllowed func(port int32) bool
+	// TrustedRepositories are patterns of owner/name. What is merged or pushed there may
+	// run privileged and have Volumes, folders of the host by name.
+	TrustedRepositories []string
+	Volumes             map[string]string
 	// LogRetention and BuildRetention are how long what has ended is kept; 0 is
 	// for good.
 	LogRetention, BuildRetention time.Duration
@@ -126,6 +130,9 @@ func New(deps Deps) (*Service, error) {
 	}
 	if deps.Capacity < 1 {
 		return nil, errors.New("capacity: at least one build must be able to run")
+	}
+	if err := deps.checkTrust(); err != nil {
+		return nil, err
 	}
 	deps.Timeout = cmp.Or(deps.Timeout, time.Hour)
 	deps.MaxTimeout = cmp.Or(deps.MaxTimeout, 6*time.Hour)

@@ -26,6 +26,7 @@ func (s *Service) spec(ctx context.Context, c start) engine.Spec {
 		Memory:   s.memory(b), SharedMemory: b.config.GetResources().GetShm(),
 		Say: func(line string) { s.say(ctx, b, line) },
 	}
+	s.privilege(b, &spec)
 	for _, port := range b.config.GetPorts() {
 		if s.PortAllowed == nil || !s.PortAllowed(port.GetHost()) {
 			spec.Sayf("port %d is not published: this server does not let builds have its port %d (FORGE_BUILD_PORTS)", port.GetContainer(), port.GetHost())
@@ -43,7 +44,7 @@ func sidecars(config *configv1.BuildConfig) []engine.Sidecar {
 		service := config.GetServices()[name]
 		ready := service.GetReady()
 		all = append(all, engine.Sidecar{
-			Name: name, Image: service.GetImage(), Environment: service.GetEnvironment(),
+			Name: name, Image: service.GetImage(), Environment: service.GetEnvironment(), Privileged: service.GetPrivileged(),
 			Command: service.GetCommand(), Entrypoint: service.GetEntrypoint(),
 			Ready: engine.Ready{Run: ready.GetRun(), Port: uint16(ready.GetPort()), Within: ready.GetWithin().AsDuration()}, //nolint:gosec // config bounds it
 		})

@@ -111,6 +111,8 @@ type Scheduler struct {
 	SecretsKeyFile      string            `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
 	BuildEnvironment    map[string]string `env:"FORGE_BUILD_ENVIRONMENT" mapsep:";" placeholder:"NAME=VALUE" help:"Variables that every build has, unless its .forge.yml says another value; several with semicolons. Default: those of proxies that Forge itself has."`
+	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
+	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
 	BuildMTU            int               `env:"FORGE_BUILD_MTU" name:"build-mtu" placeholder:"BYTES" help:"MTU of builds' networks. Default: that of the Docker engine's own network."`
 	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`

@@ -71,6 +71,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
 		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
+		TrustedRepositories: s.TrustedRepositories, Volumes: s.BuildVolumes,
 		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
 		SecretsKeys: keys,
 		Log:         tel.Log, Tracer: tel.Tracer,

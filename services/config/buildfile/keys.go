@@ -48,6 +48,12 @@ func configKeys() []key[*configv1.BuildConfig] {
 			c.Resources = &configv1.Resources{}
 			readMapping(f, path, n, c.GetResources(), resourcesKeys())
 		}},
+		{"privileged", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Privileged = f.truth(path, n)
+		}},
+		{"volumes", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Volumes = f.volumes(path, n)
+		}},
 	}
 }
 
@@ -114,6 +120,9 @@ func serviceKeys() []key[*configv1.Sidecar] {
 		}},
 		{"ready", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
 			s.Ready = f.ready(path, n)
+		}},
+		{"privileged", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
+			s.Privileged = f.truth(path, n)
 		}},
 	}
 }

@@ -23,8 +23,8 @@ func beyondSchema() map[string]string {
 		"alias_bomb": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
 		"ports_hex":   "a number like another",
 		"command_nul": exact, "environment_nul": exact, "image_upper": exact, "push_glob": exact, "timeout_huge": exact, "timeout_zero": exact,
-		"services_ready_long": exact,
-		"ports_host_twice":    "values cannot be held against each other",
+		"services_ready_long": exact, "volumes_forge": exact, "volumes_parent": exact,
+		"ports_host_twice": "values cannot be held against each other",
 	}
 }
 

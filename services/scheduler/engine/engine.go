@@ -66,6 +66,9 @@ type Spec struct {
 	// SharedMemory is how large /dev/shm of each of them is, in bytes; 0 is half of
 	// Memory, or 1 GiB where that has no limit. What is in there counts as memory.
 	SharedMemory int64
+	// Privileged: the container may do what root on the host can.
+	Privileged bool
+	Volumes    []Volume
 	// Say puts a line into the build's log while nothing runs there yet: what Start
 	// is waiting for. A Start that is asked again may say it again. May be nil.
 	Say func(line string)
@@ -87,7 +90,12 @@ type Sidecar struct {
 	Command, Entrypoint []string
 	// Ready says when it is ready.
 	Ready Ready
+	// Privileged: as the build's own container.
+	Privileged bool
 }
+
+// Volume is a folder of the host, and where the commands see it.
+type Volume struct{ Source, Target string }
 
 // Ready says when a sidecar is ready: when Run, a command of its shell, ends with 0;
 // else when Port takes connections; else as its image says.

@@ -643,8 +643,14 @@ type BuildConfig struct {
 	Secrets []string `protobuf:"bytes,10,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	Paths   *Paths   `protobuf:"bytes,11,opt,name=paths,proto3" json:"paths,omitempty"`
 	// Absent means the server's default.
-	Timeout       *durationpb.Duration `protobuf:"bytes,12,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Resources     *Resources           `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
+	Timeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Resources *Resources           `protobuf:"bytes,13,opt,name=resources,proto3" json:"resources,omitempty"`
+	// The container may do what root on the host can, where the server trusts the
+	// repository and the commit.
+	Privileged bool `protobuf:"varint,14,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	// Folders of the host by the names that the server gives them, and where the
+	// commands see each; where the server trusts them likewise.
+	Volumes       map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -766,6 +772,20 @@ func (x *BuildConfig) GetTimeout() *durationpb.Duration {
 func (x *BuildConfig) GetResources() *Resources {
 	if x != nil {
 		return x.Resources
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetPrivileged() bool {
+	if x != nil {
+		return x.Privileged
+	}
+	return false
+}
+
+func (x *BuildConfig) GetVolumes() map[string]string {
+	if x != nil {
+		return x.Volumes
 	}
 	return nil
 }
@@ -1001,9 +1021,11 @@ type Sidecar struct {
 	Image       string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	Environment map[string]string      `protobuf:"bytes,2,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Arguments in place of the image's; none: the image's.
-	Command       []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
-	Entrypoint    []string `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
-	Ready         *Ready   `protobuf:"bytes,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	Command    []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
+	Entrypoint []string `protobuf:"bytes,4,rep,name=entrypoint,proto3" json:"entrypoint,omitempty"`
+	Ready      *Ready   `protobuf:"bytes,5,opt,name=ready,proto3" json:"ready,omitempty"`
+	// As the build's own; where it may not be, the sidecar is left out.
+	Privileged    bool `protobuf:"varint,6,opt,name=privileged,proto3" json:"privileged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1071,6 +1093,13 @@ func (x *Sidecar) GetReady() *Ready {
 		return x.Ready
 	}
 	return nil
+}
+
+func (x *Sidecar) GetPrivileged() bool {
+	if x != nil {
+		return x.Privileged
+	}
+	return false
 }
 
 // Ready says when a sidecar is ready: by run or by port, of which at most one is
@@ -1381,7 +1410,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xc2\x06\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xe3\a\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12.\n" +
 	"\aexecute\x18\x02 \x01(\v2\x14.forge.config.v1.JobR\aexecute\x12.\n" +
@@ -1396,13 +1425,20 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	" \x03(\tR\asecrets\x12,\n" +
 	"\x05paths\x18\v \x01(\v2\x16.forge.config.v1.PathsR\x05paths\x123\n" +
 	"\atimeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\atimeout\x128\n" +
-	"\tresources\x18\r \x01(\v2\x1a.forge.config.v1.ResourcesR\tresources\x1a>\n" +
+	"\tresources\x18\r \x01(\v2\x1a.forge.config.v1.ResourcesR\tresources\x12\x1e\n" +
+	"\n" +
+	"privileged\x18\x0e \x01(\bR\n" +
+	"privileged\x12C\n" +
+	"\avolumes\x18\x0f \x03(\v2).forge.config.v1.BuildConfig.VolumesEntryR\avolumes\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
 	"\rServicesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
-	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\"M\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
+	"\fVolumesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\x03Job\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\"/\n" +
@@ -1415,7 +1451,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04Push\x12\x1a\n" +
 	"\bbranches\x18\x01 \x03(\tR\bbranches\x12\x12\n" +
 	"\x04tags\x18\x02 \x03(\tR\x04tags\x12.\n" +
-	"\aexecute\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\aexecute\"\x94\x02\n" +
+	"\aexecute\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\aexecute\"\xb4\x02\n" +
 	"\aSidecar\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12K\n" +
 	"\venvironment\x18\x02 \x03(\v2).forge.config.v1.Sidecar.EnvironmentEntryR\venvironment\x12\x18\n" +
@@ -1423,7 +1459,10 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"entrypoint\x18\x04 \x03(\tR\n" +
 	"entrypoint\x12,\n" +
-	"\x05ready\x18\x05 \x01(\v2\x16.forge.config.v1.ReadyR\x05ready\x1a>\n" +
+	"\x05ready\x18\x05 \x01(\v2\x16.forge.config.v1.ReadyR\x05ready\x12\x1e\n" +
+	"\n" +
+	"privileged\x18\x06 \x01(\bR\n" +
+	"privileged\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
@@ -1455,7 +1494,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*GetSchemaRequest)(nil),            // 0: forge.config.v1.GetSchemaRequest
 	(*GetSchemaResponse)(nil),           // 1: forge.config.v1.GetSchemaResponse
@@ -1478,18 +1517,19 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*ConfigInvalid_Problem)(nil),       // 18: forge.config.v1.ConfigInvalid.Problem
 	nil,                                 // 19: forge.config.v1.BuildConfig.EnvironmentEntry
 	nil,                                 // 20: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 21: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 22: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 23: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 24: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 25: google.protobuf.Duration
+	nil,                                 // 21: forge.config.v1.BuildConfig.VolumesEntry
+	nil,                                 // 22: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 23: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 24: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 26: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	22, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	23, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	9,  // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	7,  // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	23, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	24, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	24, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	25, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	9,  // 5: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	6,  // 6: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	7,  // 7: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
@@ -1504,25 +1544,26 @@ var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	13, // 16: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
 	20, // 17: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
 	16, // 18: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	25, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	26, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
 	17, // 20: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	11, // 21: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	10, // 22: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
-	21, // 23: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	15, // 24: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	25, // 25: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	14, // 26: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	4,  // 27: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	2,  // 28: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	0,  // 29: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	5,  // 30: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	3,  // 31: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	1,  // 32: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	30, // [30:33] is the sub-list for method output_type
-	27, // [27:30] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	21, // 21: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	11, // 22: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	10, // 23: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
+	22, // 24: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	15, // 25: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	26, // 26: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	14, // 27: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	4,  // 28: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	2,  // 29: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	0,  // 30: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	5,  // 31: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	3,  // 32: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	1,  // 33: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	31, // [31:34] is the sub-list for method output_type
+	28, // [28:31] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -1550,7 +1591,7 @@ func file_forge_config_v1_build_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

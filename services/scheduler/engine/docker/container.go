@@ -98,6 +98,12 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 		c.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: runnerFolder, ReadOnly: true}}
 	}
 	c.HostConfig.Init = new(bool) // forgexec is process 1, whatever the Docker engine's default
+	if spec.Privileged {
+		privilege(c.HostConfig)
+	}
+	for _, volume := range spec.Volumes {
+		c.HostConfig.Mounts = append(c.HostConfig.Mounts, mount.Mount{Type: mount.TypeBind, Source: volume.Source, Target: volume.Target})
+	}
 	publish(c.ContainerCreateOptions, spec.Ports)
 
 	program := path.Join(runnerFolder, programName)
@@ -141,6 +147,11 @@ func (e *Engine) limited(spec engine.Spec, name, image string, labels map[string
 		options.HostConfig.StorageOpt = map[string]string{"size": e.config.Disk}
 	}
 	return options
+}
+
+// privilege takes away what keeps a container from the host.
+func privilege(host *container.HostConfig) {
+	host.Privileged, host.SecurityOpt, host.CapDrop = true, nil, nil
 }
 
 // sharedMemory is the size of /dev/shm. Docker's own 64 MB are too little for
@@ -238,6 +249,9 @@ func name(attempt string) string { return "forge-" + attempt }
 func check(spec engine.Spec) error {
 	if spec.Runner.URL == "" || spec.Runner.Token == "" {
 		return fault.Newf(fault.Invalid, "attempt %s: the runner's URL and token are missing", spec.Attempt)
+	}
+	if spec.Fork && (spec.Privileged || len(spec.Volumes) > 0 || slices.ContainsFunc(spec.Sidecars, func(s engine.Sidecar) bool { return s.Privileged })) {
+		return fault.Newf(fault.Invalid, "attempt %s: a fork's build is never given the host", spec.Attempt)
 	}
 	return checkName(spec.Attempt)
 }

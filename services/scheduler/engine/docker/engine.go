@@ -14,6 +14,7 @@
 //     not Forge's, if Forge is in one.
 //   - Of the host, the directory of the runner's socket, read-only. Never Docker's.
 //   - Docker's default capabilities less NET_RAW, and no way to gain others.
+//   - More of the host only where the Spec says so, and never for a fork.
 //   - Limits of CPU, memory (swap included) and processes, for each container.
 //
 // forgexec is put beside the runner's socket, once. Where that cannot be (there is

@@ -56,6 +56,9 @@ func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string
 			labels[sidecarLabel] = one.Name
 			options := e.limited(spec, name(spec.Attempt)+"-"+one.Name, one.Image, labels)
 			options.Config.Hostname = one.Name
+			if one.Privileged {
+				privilege(options.HostConfig)
+			}
 			for _, variable := range slices.Sorted(maps.Keys(one.Environment)) {
 				options.Config.Env = append(options.Config.Env, variable+"="+one.Environment[variable])
 			}

@@ -114,6 +114,9 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 			spec.Sayf("process engine: port %d of the host does not lead to port %d: there is no container", port.Host, port.Container)
 		}
 	}
+	if spec.Privileged || len(spec.Volumes) > 0 {
+		spec.Sayf("process engine: privileged and volumes are ignored: there is no container")
+	}
 	pid, err := e.run(attempt, spec, lock)
 	if err != nil {
 		return fmt.Errorf("start attempt %s: %w", spec.Attempt, errors.Join(err, attempt.remove()))
