@@ -63,8 +63,7 @@ func printReports(out io.Writer, all []*reporterv1.Target) {
 
 // channel is what GitHub shows a target as, and where.
 func channel(t *reporterv1.Target) string {
-	kind := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(t.GetKind().String(), "KIND_")), "_", " ")
-	return kind + " " + t.GetContext()
+	return wording.Value(t.GetKind()) + " " + t.GetContext()
 }
 
 // desired is what GitHub is to show; where it cannot be told, why.
