@@ -95,9 +95,9 @@ func addCalls(ctx context.Context, tx *sql.Tx, targetID string, calls []call) er
 
 // history is a target's latest calls, oldest first.
 func (s *store) history(ctx context.Context, targetID string) ([]call, error) {
-	found, err := query(ctx, s.db.Read(), func(scan func(...any) error) (c call, err error) {
+	found, err := sqldb.Collect(ctx, s.db.Read(), func(row sqldb.Row) (c call, err error) {
 		var at, took int64
-		err = scan(&at, &took, &c.request, &c.status, &c.err, &c.requestID, &c.version)
+		err = row.Scan(&at, &took, &c.request, &c.status, &c.err, &c.requestID, &c.version)
 		c.time, c.took = sqldb.Time(at), time.Duration(took)*time.Microsecond
 		return c, err
 	}, `SELECT time, took, request, status, error, request_id, version FROM calls WHERE target_id = $1 ORDER BY id`, targetID)

@@ -8,13 +8,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-github/v62/github"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/terminal"
 )
 
 // GitHub's bounds.
@@ -78,17 +78,15 @@ var marksOf = map[schedulerv1.Step_State]string{
 
 // lastLines are those of an output, as a terminal shows them.
 func lastLines(printed []byte, most int) []string {
-	text := escapes.ReplaceAllString(strings.ToValidUTF8(string(bytes.TrimRight(printed, "\r\n")), "\ufffd"), "")
+	text := terminal.Text(bytes.TrimRight(printed, "\r\n"))
 	if text == "" {
 		return nil
 	}
 	lines := strings.Split(text, "\n")
 	lines = lines[max(len(lines)-most, 0):]
 	for i, line := range lines {
-		line = strings.TrimRight(line, "\r")
-		line = line[strings.LastIndexByte(line, '\r')+1:] // a progress bar, drawn over
 		lines[i] = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) && r != '\t' || turns(r) {
+			if turns(r) {
 				return -1
 			}
 			return r

@@ -2,8 +2,6 @@ package reporter
 
 import (
 	"context"
-	"encoding/base64"
-	"fmt"
 	"strings"
 	"time"
 
@@ -12,32 +10,24 @@ import (
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
-)
-
-const (
-	defaultPage = 50
-	largestPage = 500
 )
 
 // ListTargets lists targets, the latest changed first.
 func (s *Service) ListTargets(ctx context.Context, req *reporterv1.ListTargetsRequest) (*reporterv1.ListTargetsResponse, error) {
-	after, err := parsePageToken(req.GetPageToken())
-	if err != nil {
+	var after cursor
+	if err := rpc.ParsePageToken(req.GetPageToken(), &after.updated, &after.id); err != nil {
 		return nil, err
 	}
 	owner, name, whole := strings.Cut(req.GetRepository(), "/")
 	if req.GetRepository() != "" && (!whole || owner == "" || name == "") {
 		return nil, fault.New(fault.Invalid, "repository is written owner/name")
 	}
-	size := int(req.GetPageSize())
-	switch {
-	case size < 0:
-		return nil, fault.New(fault.Invalid, "page_size is negative")
-	case size == 0:
-		size = defaultPage
+	size, err := rpc.PageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
 	}
-	size = min(size, largestPage)
 	// One more than asked for tells whether there is a next page.
 	found, err := s.store.list(ctx, page{
 		after: after, owner: owner, name: name, sha: req.GetSha(), states: req.GetStates(), limit: size + 1,
@@ -48,7 +38,8 @@ func (s *Service) ListTargets(ctx context.Context, req *reporterv1.ListTargetsRe
 	resp := &reporterv1.ListTargetsResponse{}
 	if len(found) > size {
 		found = found[:size]
-		resp.NextPageToken = pageToken(found[size-1])
+		last := found[size-1]
+		resp.NextPageToken = rpc.PageToken(sqldb.Micros(last.updated), last.id)
 	}
 	for _, t := range found {
 		resp.Targets = append(resp.Targets, t.proto())
@@ -117,23 +108,4 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 type cursor struct {
 	updated int64
 	id      string
-}
-
-func pageToken(last target) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d %s", sqldb.Micros(last.updated), last.id))
-}
-
-func parsePageToken(token string) (cursor, error) {
-	var c cursor
-	if token == "" {
-		return c, nil
-	}
-	text, err := base64.RawURLEncoding.DecodeString(token)
-	if err == nil {
-		_, err = fmt.Sscanf(string(text), "%d %s", &c.updated, &c.id)
-	}
-	if err != nil {
-		return cursor{}, fault.New(fault.Invalid, "page_token is not one of ours")
-	}
-	return c, nil
 }

@@ -27,8 +27,8 @@ func (s *Service) prune(ctx context.Context) error {
 
 func (s *store) prune(ctx context.Context, before time.Time) (pruned int, err error) {
 	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		ids, err := query(ctx, tx, func(scan func(...any) error) (id string, err error) {
-			err = scan(&id)
+		ids, err := sqldb.Collect(ctx, tx, func(row sqldb.Row) (id string, err error) {
+			err = row.Scan(&id)
 			return id, err
 		}, `SELECT id FROM targets WHERE updated < $1 AND lease = 0 AND state IN ($2, $3) ORDER BY updated LIMIT $4`+s.db.Dialect.SkipLocked(),
 			sqldb.Micros(before), int32(reporterv1.Target_STATE_TOLD), int32(reporterv1.Target_STATE_KEPT), pruneMost)

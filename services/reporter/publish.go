@@ -17,6 +17,7 @@ import (
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 const (
@@ -77,7 +78,7 @@ func (s *Service) publish(ctx context.Context, claimed target) {
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	finished, storeErr := s.store.finishAttempt(ending, claimed, recorded, change)
-	log := s.deps.Log.With("target", claimed.id, "repository", claimed.repository.GetOwner()+"/"+claimed.repository.GetName(),
+	log := s.deps.Log.With("target", claimed.id, "repository", wording.FullName(claimed.repository),
 		"sha", claimed.sha, "context", claimed.context, "version", tried.version)
 	switch {
 	case storeErr != nil:

@@ -2,11 +2,11 @@ package reporter
 
 import (
 	"context"
-	"fmt"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // ReceiveEvent acts on an installation or a repository that has changed.
@@ -30,7 +30,7 @@ func (s *Service) decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	case *eventv1.Event_RepositoryChanged:
 		return s.repositoryChanged(ctx, event)
 	default:
-		return &eventv1.Decision{Reason: eventv1.Reason_REASON_EVENT_IGNORED, Text: "ignored: event " + event.GetName()}, nil
+		return wording.Ignored(eventv1.Reason_REASON_EVENT_IGNORED, "event %s", event.GetName()), nil
 	}
 }
 
@@ -41,18 +41,18 @@ func (s *Service) installationChanged(ctx context.Context, event *eventv1.Event,
 	case "suspend":
 		// An event may be late: that it is suspended, config and GitHub say best
 		// when something is to be told.
-		return noted("installation of %s suspended: what is to be told waits until it is back", account), nil
+		return wording.Noted("installation of %s suspended: what is to be told waits until it is back", account), nil
 	case "unsuspend":
-		return noted("installation of %s is back: what has waited is told", account),
+		return wording.Noted("installation of %s is back: what has waited is told", account),
 			s.store.resume(ctx, id, 0, now, reporterv1.Target_STATE_PAUSED)
 	case "new_permissions_accepted":
-		return noted("permissions of the installation of %s accepted: what was refused is tried again", account),
+		return wording.Noted("permissions of the installation of %s accepted: what was refused is tried again", account),
 			s.store.resume(ctx, id, 0, now, reporterv1.Target_STATE_PAUSED, reporterv1.Target_STATE_KEPT)
 	case "deleted":
 		why := "the GitHub App was uninstalled from " + account
-		return noted("%s: nothing more is told there", why), s.store.abandon(ctx, id, why, now)
+		return wording.Noted("%s: nothing more is told there", why), s.store.abandon(ctx, id, why, now)
 	default:
-		return ignored(event), nil
+		return wording.ActionIgnored(event), nil
 	}
 }
 
@@ -61,20 +61,12 @@ func (s *Service) installationChanged(ctx context.Context, event *eventv1.Event,
 // newest, so the order of events does not matter.
 func (s *Service) repositoryChanged(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
 	if action := event.GetAction(); action != "renamed" && action != "transferred" {
-		return ignored(event), nil
+		return wording.ActionIgnored(event), nil
 	}
 	to := event.GetRepository()
 	if err := s.store.move(ctx, to, event.GetInstallationId()); err != nil {
 		return nil, err
 	}
-	return noted("repository is %s/%s now", to.GetOwner(), to.GetName()),
+	return wording.Noted("repository is %s now", wording.FullName(to)),
 		s.store.resume(ctx, 0, to.GetId(), s.deps.Now(), reporterv1.Target_STATE_FAILING, reporterv1.Target_STATE_KEPT)
-}
-
-func noted(format string, args ...any) *eventv1.Decision {
-	return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: fmt.Sprintf(format, args...)}
-}
-
-func ignored(event *eventv1.Event) *eventv1.Decision {
-	return &eventv1.Decision{Reason: eventv1.Reason_REASON_ACTION_IGNORED, Text: "ignored: action " + event.GetAction()}
 }

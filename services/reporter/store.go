@@ -14,6 +14,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // store keeps targets.
@@ -23,10 +24,10 @@ const targetColumns = `id, kind, repository_id, owner, name, installation_id, sh
 	version, want_state, want_description, want_url, told_version, told_state, told_description, told_url, told, pull_request,
 	state, due, lease, attempts, error, updated, payload, github_id, begun, since, verify, verified, refused`
 
-func scanTarget(scan func(...any) error) (target, error) {
+func scanTarget(row sqldb.Row) (target, error) {
 	t := target{repository: &eventv1.Repository{}}
 	var published, dueAt, lease, updated, since, verify, verified, refused int64
-	err := scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
+	err := row.Scan(&t.id, &t.kind, &t.repository.Id, &t.repository.Owner, &t.repository.Name, &t.installationID, &t.sha, &t.context,
 		&t.head, &t.base, &t.buildID, &t.traceparent,
 		&t.version, &t.desired.state, &t.desired.description, &t.desired.url,
 		&t.publishedVersion, &t.published.state, &t.published.description, &t.published.url, &published, &t.pullRequest,
@@ -53,7 +54,7 @@ func (s *store) changeIn(ctx context.Context, tx *sql.Tx, id string, kind report
 		id, int32(kind), repositoryID); err != nil {
 		return err
 	}
-	t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id).Scan)
+	t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id))
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (s *store) siblings(ctx context.Context, tx *sql.Tx, repositoryID int64, sh
 			return nil, err
 		}
 	}
-	return query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
+	return sqldb.Collect(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
 		WHERE repository_id = $1 AND sha = $2 AND context = $3`+s.locked(), repositoryID, sha, name)
 }
 
@@ -114,10 +115,10 @@ func save(ctx context.Context, tx *sql.Tx, t target) error {
 func (s *store) claim(ctx context.Context, limit int, now, until time.Time, acquire func(target) bool) ([]target, error) {
 	var claimed []target
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		args, held := []any{sqldb.Micros(now)}, map[int64]bool{}
+		args, held := []any{sqldb.Micros(now), -1}, map[int64]bool{}
 		for round := true; round && len(claimed) < limit; {
-			due, err := query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
-				WHERE due > 0 AND due <= $1 AND lease <= $1 AND installation_id NOT IN (-1`+marks(len(args)-1)+`)
+			due, err := sqldb.Collect(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
+				WHERE due > 0 AND due <= $1 AND lease <= $1 AND installation_id NOT IN (`+sqldb.Marks(2, len(args)-1)+`)
 				ORDER BY unfinished, due LIMIT `+strconv.Itoa(limit-len(claimed))+s.db.Dialect.SkipLocked(), args...)
 			if err != nil {
 				return err
@@ -152,15 +153,6 @@ func (s *store) claim(ctx context.Context, limit int, now, until time.Time, acqu
 	return claimed, nil
 }
 
-// marks are n more placeholders of a list, from $2 on.
-func marks(n int) string {
-	var text strings.Builder
-	for i := range n {
-		fmt.Fprintf(&text, ", $%d", i+2)
-	}
-	return text.String()
-}
-
 // finishAttempt stores how an attempt ended and what it called, unless the lease
 // was lost meanwhile, and returns the target as it is then. A deployment that has
 // just succeeded replaces the earlier ones of its environment.
@@ -178,7 +170,7 @@ func (s *store) finishAttempt(ctx context.Context, claimed target, calls []call,
 		if err == nil && finished.replaces() {
 			_, err = tx.ExecContext(ctx, `UPDATE targets SET want_state = $1, want_description = $2, due = $3, since = $3, state = $4
 				WHERE kind = $5 AND repository_id = $6 AND context = $7 AND want_state = 'success' AND github_id > 0 AND github_id < $8`,
-				stateInactive, "Replaced by "+short(finished.sha), sqldb.Micros(finished.publishedAt), int32(reporterv1.Target_STATE_PENDING),
+				stateInactive, "Replaced by "+wording.Short(finished.sha), sqldb.Micros(finished.publishedAt), int32(reporterv1.Target_STATE_PENDING),
 				int32(finished.kind), finished.repository.GetId(), finished.context, finished.githubID)
 		}
 		return err
@@ -193,11 +185,11 @@ func (s *store) finishAttempt(ctx context.Context, claimed target, calls []call,
 // has one reporter, so at its start every lease is such a one. On PostgreSQL other
 // replicas hold leases, and one of a dead replica runs out by itself.
 func (s *store) freeLeases(ctx context.Context, now time.Time) error {
-	if s.db.Dialect != sqldb.SQLite {
-		return nil
-	}
-	return s.exec(ctx, "free leases", `UPDATE targets SET lease = 0, due = $1, told_state = '', told_description = '', told_url = ''
-		WHERE lease > 0`, sqldb.Micros(now))
+	return s.db.FreeLeases(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE targets SET lease = 0, due = $1, told_state = '', told_description = '', told_url = ''
+			WHERE lease > 0`, sqldb.Micros(now))
+		return err
+	})
 }
 
 // resume has what waits in one of the states for an installation or a repository
@@ -235,7 +227,7 @@ func (s *store) exec(ctx context.Context, what, statement string, args ...any) e
 
 // get is fault.NotFound, with a text for people, where there is none.
 func (s *store) get(ctx context.Context, id string) (target, error) {
-	t, err := scanTarget(s.db.Read().QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`, id).Scan)
+	t, err := scanTarget(s.db.Read().QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return target{}, fault.Newf(fault.NotFound, "no target %s: nothing was ever reported for it, or it was pruned since", id)
 	}
@@ -276,7 +268,7 @@ func (s *store) list(ctx context.Context, p page) ([]target, error) {
 		where = append(where, condition)
 	}
 	args = append(args, p.limit)
-	found, err := query(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets WHERE `+strings.Join(where, " AND ")+
+	found, err := sqldb.Collect(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets WHERE `+strings.Join(where, " AND ")+
 		fmt.Sprintf(" ORDER BY updated DESC, id DESC LIMIT $%d", len(args)), args...)
 	if err != nil {
 		return nil, sqldb.Kind(fmt.Errorf("list targets: %w", err))
@@ -286,31 +278,9 @@ func (s *store) list(ctx context.Context, p page) ([]target, error) {
 
 // in is a condition on one of several values, which it adds to args.
 func in(column string, values []reporterv1.Target_State, args ...any) (condition string, all []any) {
-	args = slices.Clone(args)
-	var marks []string
+	all = slices.Clone(args)
 	for _, value := range values {
-		args = append(args, int32(value))
-		marks = append(marks, fmt.Sprintf("$%d", len(args)))
+		all = append(all, int32(value))
 	}
-	return column + " IN (" + strings.Join(marks, ", ") + ")", args
-}
-
-type querier interface {
-	QueryContext(ctx context.Context, statement string, args ...any) (*sql.Rows, error)
-}
-
-func query[R any](ctx context.Context, q querier, scan func(func(...any) error) (R, error), statement string, args ...any) (found []R, err error) {
-	rows, err := q.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		one, err := scan(rows.Scan)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, one)
-	}
-	return found, rows.Err()
+	return column + " IN (" + sqldb.Marks(len(args)+1, len(values)) + ")", all
 }

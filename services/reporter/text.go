@@ -3,7 +3,6 @@ package reporter
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/terminal"
 )
 
 // maxDescription is how many characters GitHub takes as a status's description.
@@ -132,10 +132,6 @@ func capital(text string) string {
 	return string(unicode.ToUpper(first)) + text[size:]
 }
 
-// What a terminal would not print, as ECMA-48 defines it: colours and moves of
-// the cursor, strings such as titles and links, and the rest.
-var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
-
 // turns reports whether a character makes others run the other way, by which a
 // text can be made to read as another one.
 func turns(r rune) bool {
@@ -152,7 +148,7 @@ func oneLine(text string) string {
 			return -1
 		}
 		return r
-	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
+	}, terminal.Strip(strings.ToValidUTF8(text, "")))
 	return strings.Join(strings.Fields(text), " ")
 }
 
@@ -163,7 +159,7 @@ func printable(text string) string {
 			return -1
 		}
 		return r
-	}, escapes.ReplaceAllString(strings.ToValidUTF8(text, ""), ""))
+	}, terminal.Strip(strings.ToValidUTF8(text, "")))
 }
 
 // cut bounds the characters of text. What is too long ends between words, where

@@ -168,7 +168,7 @@ func (s *Service) VerifyTarget(ctx context.Context, req *reporterv1.VerifyTarget
 func (s *store) claimVerify(ctx context.Context, now time.Time, spare func(installationID int64) bool) ([]target, error) {
 	var some []target
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		due, err := query(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
+		due, err := sqldb.Collect(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
 			WHERE verify > 0 AND verify <= $1 AND (state = $2 OR refused > 0) AND lease = 0 ORDER BY verify LIMIT 100`+s.db.Dialect.SkipLocked(),
 			sqldb.Micros(now), int32(reporterv1.Target_STATE_TOLD))
 		if err != nil {
@@ -201,7 +201,7 @@ func (s *store) claimVerify(ctx context.Context, now time.Time, spare func(insta
 // verifiedTogether are the targets of a commit and a kind of which GitHub was told
 // the newest, or has refused it.
 func (s *store) verifiedTogether(ctx context.Context, of target) ([]target, error) {
-	found, err := query(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets
+	found, err := sqldb.Collect(ctx, s.db.Read(), scanTarget, `SELECT `+targetColumns+` FROM targets
 		WHERE repository_id = $1 AND sha = $2 AND kind = $3 AND (state = $4 OR refused > 0)`,
 		of.repository.GetId(), of.sha, int32(of.kind), int32(reporterv1.Target_STATE_TOLD))
 	if err != nil {

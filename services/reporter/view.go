@@ -100,6 +100,3 @@ func environment(name string) string {
 	}
 	return to
 }
-
-// short is a sha as people read it.
-func short(sha string) string { return sha[:min(7, len(sha))] }

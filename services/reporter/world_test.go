@@ -338,7 +338,7 @@ func (w *world) tick(s *Service) {
 
 func (w *world) targets(s *Service) []*reporterv1.Target {
 	w.t.Helper()
-	resp, err := s.ListTargets(context.WithoutCancel(w.t.Context()), &reporterv1.ListTargetsRequest{PageSize: largestPage})
+	resp, err := s.ListTargets(context.WithoutCancel(w.t.Context()), &reporterv1.ListTargetsRequest{PageSize: rpc.LargestPage})
 	w.must(err)
 	return resp.GetTargets()
 }
