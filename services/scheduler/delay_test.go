@@ -15,7 +15,7 @@ import (
 func (r *rig) delayedBuild(reason string, within time.Duration) (id string) {
 	r.t.Helper()
 	r.engine.set(func(e *memoryEngine) {
-		e.startErr = &engine.Delayed{Err: errors.New(reason), Pause: time.Minute, Within: within}
+		e.startErr = &engine.DelayError{Err: errors.New(reason), Pause: time.Minute, Within: within}
 	})
 	id = r.built(opened(1, "aaa"))
 	kittest.Eventually(r.t, patience, func() error {

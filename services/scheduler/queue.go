@@ -166,7 +166,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 			return nil
 		case fault.Is(answer, fault.Invalid):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
-		case is[*engine.Delayed](answer):
+		case is[*engine.DelayError](answer):
 			return s.delayStart(ctx, t, b, answer)
 		case is[noSecretsError](answer):
 			return s.finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
@@ -190,7 +190,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *build, answer error)
 // delayStart has the engine asked again after a pause, unless that has lasted too
 // long.
 func (s *Service) delayStart(ctx context.Context, t *tx, b *build, answer error) error {
-	delayed, _ := errors.AsType[*engine.Delayed](answer)
+	delayed, _ := errors.AsType[*engine.DelayError](answer)
 	within := cmp.Or(delayed.Within, s.timeout(b))
 	if time.Duration(b.tries)*delayed.Pause >= within {
 		message := fmt.Sprintf("%s; it was still so after %v", answer, within)

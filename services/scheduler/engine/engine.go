@@ -27,9 +27,9 @@ type Engine interface {
 	List(ctx context.Context) ([]Container, error)
 }
 
-// Delayed is an error of Start that names what passes by itself and is not the
+// DelayError is an error of Start that names what passes by itself and is not the
 // engine's absence: a limit of a registry, a pool that is used up.
-type Delayed struct {
+type DelayError struct {
 	Err error // for people
 	// Pause is how long to wait before Start is asked again.
 	Pause time.Duration
@@ -37,9 +37,9 @@ type Delayed struct {
 	Within time.Duration
 }
 
-func (d *Delayed) Error() string { return d.Err.Error() }
+func (d *DelayError) Error() string { return d.Err.Error() }
 
-func (d *Delayed) Unwrap() error { return d.Err }
+func (d *DelayError) Unwrap() error { return d.Err }
 
 // Spec is what an engine needs to start the container of one attempt.
 type Spec struct {

@@ -125,7 +125,7 @@ func limited(err error) bool {
 // that.
 func delayed(spec engine.Spec, pause, within time.Duration, err error) error {
 	spec.Sayf("%v; trying again in %v", err, pause)
-	return &engine.Delayed{Err: err, Pause: pause, Within: within}
+	return &engine.DelayError{Err: err, Pause: pause, Within: within}
 }
 
 // missing reports whether the registry knows no such image.

@@ -242,7 +242,7 @@ func TestLimitOfARegistryIsWaitedFor(t *testing.T) {
 	spec := r.spec(image)
 	host, _, _ := strings.Cut(image, "/")
 	err := r.Start(t.Context(), spec)
-	delayed, ok := errors.AsType[*engine.Delayed](err)
+	delayed, ok := errors.AsType[*engine.DelayError](err)
 	if !ok || fault.Is(err, fault.Invalid) || delayed.Pause < time.Minute || delayed.Within != 0 {
 		t.Fatalf("got %v", err)
 	}

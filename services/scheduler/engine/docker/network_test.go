@@ -24,7 +24,7 @@ func TestAddressPoolsThatAreUsedUpAreNamedAndWaitedFor(t *testing.T) {
 		wire.answer = said
 		wire.cut.Store("/networks/create")
 		err := r.Start(t.Context(), spec)
-		delayed, ok := errors.AsType[*engine.Delayed](err)
+		delayed, ok := errors.AsType[*engine.DelayError](err)
 		if !ok || delayed.Pause <= 0 || delayed.Within <= delayed.Pause {
 			t.Fatalf("got %v", err)
 		}
