@@ -41,16 +41,22 @@ func rules() []rule {
 		{
 			folder: "services/scheduler",
 			may:    []string{"services/scheduler", "services/wording", "services/kit", "gen"},
-			not: []string{
-				"services/scheduler/engines", "services/scheduler/engine/docker", "services/scheduler/engine/process", "services/scheduler/engine/enginetest",
-			},
-			tests: []string{"services/githubsim"},
+			not:    engines(),
+			tests:  []string{"services/githubsim"},
 		},
 		{
 			folder: "services/scheduler/engine",
 			may:    []string{"services/scheduler/engine", "services/kit", "gen"},
 			tests:  []string{"services/forgexec"},
 		},
+		{folder: "services/scheduler/trigger", may: below()},
+		{folder: "services/scheduler/store", may: below("trigger")},
+		{folder: "services/scheduler/logs", may: below("store")},
+		{folder: "services/scheduler/secrets", may: below("trigger", "store")},
+		{folder: "services/scheduler/environment", may: below("trigger", "store")},
+		{folder: "services/scheduler/outbox", may: below("store", "logs")},
+		{folder: "services/scheduler/attempt", may: below("trigger", "engine", "store", "logs", "secrets", "environment"), not: engines()},
+		{folder: "services/scheduler/plan", may: below("trigger", "store", "environment", "attempt")},
 		{folder: "services/scheduler/engines", may: []string{"services/scheduler/engine", "services/kit"}},
 		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
 		{
@@ -62,6 +68,23 @@ func rules() []rule {
 			tests: []string{"services/githubsim", "services/forgexec"},
 		},
 		{folder: "services/cmd", may: []string{"services", "gen"}, not: []string{"services/cmd"}},
+	}
+}
+
+// below is what a package of the scheduler may import: what every room may, and
+// those packages of the scheduler that lie below it.
+func below(packages ...string) []string {
+	may := []string{"services/kit", "services/wording", "gen"}
+	for _, name := range packages {
+		may = append(may, "services/scheduler/"+name)
+	}
+	return may
+}
+
+// engines are what only wire may know.
+func engines() []string {
+	return []string{
+		"services/scheduler/engines", "services/scheduler/engine/docker", "services/scheduler/engine/process", "services/scheduler/engine/enginetest",
 	}
 }
 
@@ -103,6 +126,20 @@ func TestForbiddenImportsAreReported(t *testing.T) {
 		{pkg: "services/scheduler", imports: "services/scheduler/engine/process", want: "services/scheduler must not import services/scheduler/engine/process"},
 		{pkg: "services/scheduler", imports: "services/scheduler/engine", want: none},
 		{pkg: "services/scheduler", imports: "services/scheduler/engines", want: "services/scheduler must not import services/scheduler/engines"},
+		{pkg: "services/scheduler/trigger", imports: "services/wording", want: none},
+		{pkg: "services/scheduler/trigger", imports: "services/scheduler/store", want: "services/scheduler/trigger must not import services/scheduler/store"},
+		{pkg: "services/scheduler/store", imports: "services/scheduler/trigger", want: none},
+		{pkg: "services/scheduler/store", imports: "services/scheduler/logs", want: "services/scheduler/store must not import services/scheduler/logs"},
+		{pkg: "services/scheduler/logs", imports: "services/scheduler/attempt", want: "services/scheduler/logs must not import services/scheduler/attempt"},
+		{pkg: "services/scheduler/secrets", imports: "services/scheduler/environment", want: "services/scheduler/secrets must not import services/scheduler/environment"},
+		{pkg: "services/scheduler/environment", imports: "services/scheduler/attempt", want: "services/scheduler/environment must not import services/scheduler/attempt"},
+		{pkg: "services/scheduler/outbox", imports: "services/scheduler/logs", want: none},
+		{pkg: "services/scheduler/outbox", imports: "services/scheduler/plan", want: "services/scheduler/outbox must not import services/scheduler/plan"},
+		{pkg: "services/scheduler/attempt", imports: "services/scheduler/engine", want: none},
+		{pkg: "services/scheduler/attempt", imports: "services/scheduler/engine/docker", want: "services/scheduler/attempt must not import services/scheduler/engine/docker"},
+		{pkg: "services/scheduler/attempt", imports: "services/scheduler/plan", want: "services/scheduler/attempt must not import services/scheduler/plan"},
+		{pkg: "services/scheduler/plan", imports: "services/scheduler/attempt", want: none},
+		{pkg: "services/scheduler/plan", imports: "services/scheduler", want: "services/scheduler/plan must not import services/scheduler"},
 		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler/engine", want: none},
 		{pkg: "services/scheduler/engine/docker", imports: "services/scheduler", want: "services/scheduler/engine/docker must not import services/scheduler"},
 		{pkg: "services/scheduler/engines", imports: "services/scheduler/engine/docker", want: none},

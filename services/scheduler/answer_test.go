@@ -11,6 +11,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/plan"
 )
 
 // answered waits until the reporter has been asked for as many answers, and
@@ -45,10 +46,10 @@ func TestCommandsAreAnswered(t *testing.T) {
 		},
 		"cancel":         {login: "ada", body: "/forge cancel", before: func(r *rig) { r.built(opened(1, "aaa")) }, reaction: done},
 		"cancel nothing": {login: "ada", body: "/forge cancel", reaction: confused, text: "Nothing done: ada asked for it, and nothing of it was queued or running."},
-		"help":           {login: "root", body: "/forge help", reaction: done, text: helpText},
+		"help":           {login: "root", body: "/forge help", reaction: done, text: plan.HelpText},
 		"a reader":       {login: "eve", body: "/forge retest", reaction: refused, text: "Nothing done: eve has no write access to Acme/shop."},
 		"unknown": {
-			login: "eve", body: "/forge @everybody", reaction: confused, text: "There is no such command. " + helpText,
+			login: "eve", body: "/forge @everybody", reaction: confused, text: "There is no such command. " + plan.HelpText,
 		},
 		"closed": {
 			login: "ada", body: "/forge retest", before: func(r *rig) { r.github.set(func(g *fakeGitHub) { g.pulls[1].Open = false }) },
@@ -71,7 +72,7 @@ func TestCommandsAreAnswered(t *testing.T) {
 			if a.GetRepository().GetId() != 7 || a.GetInstallationId() != 3 || a.GetCommentId() != comment.GetIssueComment().GetCommentId() || a.GetPullRequest() != 1 {
 				t.Errorf("answered %v", a)
 			}
-			if _, _, isCommand := command(a.GetText()); isCommand {
+			if _, _, isCommand := plan.Command(a.GetText()); isCommand {
 				t.Errorf("Forge would take its own words for a command: %q", a.GetText())
 			}
 		})

@@ -20,6 +20,8 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/logs"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 // longText takes several frames and chunks, part of which does not compress.
@@ -50,7 +52,7 @@ func (r *rig) prints(number int32, text []byte) (id string) {
 
 func (r *rig) count(query string, args ...any) (n int) {
 	r.t.Helper()
-	if err := r.service.store.db.Read().QueryRowContext(r.t.Context(), query, args...).Scan(&n); err != nil {
+	if err := r.service.store.Db.Read().QueryRowContext(r.t.Context(), query, args...).Scan(&n); err != nil {
 		r.t.Fatal(err)
 	}
 	return n
@@ -68,10 +70,10 @@ func (r *rig) blobFiles() (files []string) {
 // moved waits until the logs of all that has ended are in blobs.
 func (r *rig) moved() {
 	r.t.Helper()
-	r.clock.Advance(archiveAfter + archiveRetryMost)
+	r.clock.Advance(logs.ArchiveAfter + logs.ArchiveRetryMost)
 	r.wake()
 	kittest.Eventually(r.t, patience, func() error {
-		if n := r.count(`SELECT count(*) FROM archives WHERE due_time < $1`, int64(never)); n > 0 {
+		if n := r.count(`SELECT count(*) FROM archives WHERE due_time < $1`, int64(store.Never)); n > 0 {
 			return fmt.Errorf("%d logs are to be moved or removed", n)
 		}
 		return nil
@@ -82,7 +84,7 @@ func (r *rig) moved() {
 func (r *rig) readsAs(id string, text []byte) {
 	r.t.Helper()
 	size := int64(len(text))
-	for _, offset := range []int64{0, 1, 60 << 10, frameSize - 1, frameSize, 3*frameSize + 5, max(size-1, 0), size} {
+	for _, offset := range []int64{0, 1, 60 << 10, logs.FrameSize - 1, logs.FrameSize, 3*logs.FrameSize + 5, max(size-1, 0), size} {
 		stream, err := r.builds.WatchLog(r.t.Context(), &schedulerv1.WatchLogRequest{BuildId: id, Offset: min(offset, size)})
 		if err != nil {
 			r.t.Fatal(err)
@@ -107,7 +109,7 @@ func TestLogOfWhatHasEndedMovesAndReadsTheSame(t *testing.T) {
 		r.readsAs(id, text)
 		r.readsAs(short, []byte("a word\n"))
 		r.readsAs(silent, nil)
-		if again, err := r.service.lastOutput(t.Context(), r.build(id)); err != nil || !bytes.Equal(again, output) || len(again) == 0 {
+		if again, err := r.service.outbox.LastOutput(t.Context(), r.build(id)); err != nil || !bytes.Equal(again, output) || len(again) == 0 {
 			t.Errorf("%d bytes of last output, %v; before %d", len(again), err, len(output))
 		}
 		// zstd can unpack the blob without us.
@@ -137,18 +139,18 @@ func TestLogOfWhatHasEndedMovesAndReadsTheSame(t *testing.T) {
 // and what is left behind is removed in the end.
 func TestMovingALogSurvivesAKillAnywhere(t *testing.T) {
 	text := longText()
-	moving := func(t *testing.T, r *rig, id string) archive {
+	moving := func(t *testing.T, r *rig, id string) logs.Archive {
 		t.Helper()
-		c := archive{buildID: id, attempt: 1}
-		if err := r.service.writeArchive(t.Context(), &c); err != nil {
+		c := logs.Archive{BuildID: id, Attempt: 1}
+		if err := r.service.logs.WriteArchive(t.Context(), &c); err != nil {
 			t.Fatal(err)
 		}
 		return c
 	}
-	commit := func(t *testing.T, r *rig, c archive) (ours bool) {
+	commit := func(t *testing.T, r *rig, c logs.Archive) (ours bool) {
 		t.Helper()
-		err := r.service.write(t.Context(), func(ctx context.Context, tx *tx) (err error) {
-			ours, err = tx.archiveMoved(ctx, c)
+		err := r.service.store.Write(t.Context(), func(ctx context.Context, tx *store.Tx) (err error) {
+			ours, err = logs.ArchiveMoved(ctx, tx, c)
 			return err
 		})
 		if err != nil {
@@ -174,8 +176,8 @@ func TestMovingALogSurvivesAKillAnywhere(t *testing.T) {
 		},
 		"some chunks are removed": func(t *testing.T, r *rig, id string) int {
 			commit(t, r, moving(t, r, id))
-			err := r.service.write(t.Context(), func(ctx context.Context, tx *tx) error {
-				return tx.exec(ctx, `DELETE FROM log_chunks WHERE build_id = $1 AND position < $2`, id, 600<<10)
+			err := r.service.store.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+				return tx.Exec(ctx, `DELETE FROM log_chunks WHERE build_id = $1 AND position < $2`, id, 600<<10)
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -219,16 +221,16 @@ func (r *rig) removesStrays(want int) {
 				r.t.Fatal(err)
 			}
 		}
-		if err := r.service.removeStrays(r.t.Context()); err != nil {
+		if err := r.service.logs.RemoveStrays(r.t.Context()); err != nil {
 			r.t.Fatal(err)
 		}
 	}
 	before := len(r.blobFiles())
-	age(strayAfter - time.Minute)
+	age(logs.StrayAfter - time.Minute)
 	if n := len(r.blobFiles()); n != before {
 		r.t.Errorf("%d of %d blobs are left while somebody may be writing them", n, before)
 	}
-	age(strayAfter)
+	age(logs.StrayAfter)
 	if n := len(r.blobFiles()); n != want {
 		r.t.Errorf("%d blobs are left, want %d", n, want)
 	}
@@ -236,7 +238,7 @@ func (r *rig) removesStrays(want int) {
 
 func TestOldLogsLeaveTheBlobStore(t *testing.T) {
 	eachStopped(t, func(t *testing.T, r *rig) {
-		r.deps.LogRetention, r.deps.BuildRetention = time.Hour, 10*time.Hour
+		r.deps.Retention.Logs, r.deps.Retention.Builds = time.Hour, 10*time.Hour
 		r.start()
 		before := r.prints(1, []byte("moved before\n"))
 		r.moved()
@@ -265,16 +267,16 @@ func TestOldLogsLeaveTheBlobStore(t *testing.T) {
 func TestLogThatBecomesOldWhileItMovesLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		id := r.prints(1, []byte("too late\n"))
-		c := archive{buildID: id, attempt: 1}
-		if err := r.service.writeArchive(t.Context(), &c); err != nil {
+		c := logs.Archive{BuildID: id, Attempt: 1}
+		if err := r.service.logs.WriteArchive(t.Context(), &c); err != nil {
 			t.Fatal(err)
 		}
-		err := r.service.write(t.Context(), func(ctx context.Context, t *tx) error { return t.removeLog(ctx, id) })
+		err := r.service.store.Write(t.Context(), func(ctx context.Context, t *store.Tx) error { return removeLog(ctx, t, id) })
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = r.service.write(t.Context(), func(ctx context.Context, tx *tx) error {
-			if ours, err := tx.archiveMoved(ctx, c); ours || err != nil {
+		err = r.service.store.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			if ours, err := logs.ArchiveMoved(ctx, tx, c); ours || err != nil {
 				t.Errorf("moved: %v, %v", ours, err)
 			}
 			return nil
@@ -294,7 +296,7 @@ func TestLogStaysWhereItIsWhileTheBlobStoreIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := r.prints(1, longText())
-		r.clock.Advance(archiveAfter)
+		r.clock.Advance(logs.ArchiveAfter)
 		r.wake()
 		kittest.Eventually(t, patience, func() error {
 			if r.count(`SELECT count(*) FROM archives WHERE tries > 0`) == 0 {
@@ -316,7 +318,7 @@ func TestLogStaysWhereItIsWhileTheBlobStoreIsAway(t *testing.T) {
 
 func TestBrokenIndexIsAnError(t *testing.T) {
 	for text, want := range map[string]string{"": "empty", "\x00\x01": "empty", "\x80": "broken", "\x05\x01\x80": "broken"} {
-		if _, err := parseFrames([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := logs.ParseFrames([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%x: %v, want %s", text, err, want)
 		}
 	}

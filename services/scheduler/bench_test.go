@@ -13,7 +13,10 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // benchService is a scheduler on a database of its own, with builds in its
@@ -27,11 +30,11 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 	}
 	b.Cleanup(func() { db.Close() })
 	containers := &memoryEngine{containers: map[string]engine.Container{}, specs: map[string]engine.Spec{}}
-	s, err := New(Deps{DB: db, Blobs: blobsIn(b, b.TempDir()), Engine: containers, Capacity: 8, ForkPolicy: forkRun, SecretsKeys: [][]byte{make([]byte, 32)}})
+	s, err := New(Deps{DB: db, Blobs: blobsIn(b, b.TempDir()), Engine: containers, Capacity: 8, Policy: trigger.Policy{Forks: trigger.ForkRun}, SecretsKeys: [][]byte{make([]byte, 32)}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	err = s.write(b.Context(), func(ctx context.Context, t *tx) error {
+	err = s.store.Write(b.Context(), func(ctx context.Context, t *store.Tx) error {
 		insert, err := t.PrepareContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
 				due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
 			VALUES ($1, $2, 'acme/shop', $3, $1, 1, 1, 2, $4, 0, 0, 0, '', '', $5, $6)`)
@@ -53,7 +56,7 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 			if err != nil {
 				return err
 			}
-			if _, err := insert.ExecContext(ctx, id, n%5, n, sqldb.Micros(t.now), seen, config); err != nil {
+			if _, err := insert.ExecContext(ctx, id, n%5, n, sqldb.Micros(t.Now), seen, config); err != nil {
 				return err
 			}
 		}
@@ -70,18 +73,18 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 func (s *Service) place(b *testing.B) time.Duration {
 	b.Helper()
 	begin := time.Now()
-	claimed, err := s.claimStarts(b.Context(), 1)
+	claimed, err := s.attempts.ClaimStarts(b.Context(), 1)
 	if err != nil || len(claimed) != 1 {
 		b.Fatalf("claimed %v, %v", claimed, err)
 	}
-	s.start(b.Context(), claimed[0])
+	s.attempts.Start(b.Context(), claimed[0])
 	took := time.Since(begin)
-	err = s.write(b.Context(), func(ctx context.Context, t *tx) error {
-		placed, err := t.build(ctx, claimed[0].build.GetId())
+	err = s.store.Write(b.Context(), func(ctx context.Context, t *store.Tx) error {
+		placed, err := t.Build(ctx, claimed[0].Build.GetId())
 		if err != nil {
 			return err
 		}
-		return s.finish(ctx, t, placed, schedulerv1.Build_STATE_PASSED, schedulerv1.Build_REASON_UNSPECIFIED, "")
+		return s.attempts.Finish(ctx, t, placed, schedulerv1.Build_STATE_PASSED, schedulerv1.Build_REASON_UNSPECIFIED, "")
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -93,8 +96,8 @@ func (s *Service) place(b *testing.B) time.Duration {
 func (s *Service) commit(b *testing.B, n int) time.Duration {
 	b.Helper()
 	begin := time.Now()
-	err := s.write(b.Context(), func(ctx context.Context, t *tx) error {
-		return t.exec(ctx, `INSERT INTO tokens (hash, build_id, attempt) VALUES ($1, 'none', 1)`, tokenHash(strconv.Itoa(n)))
+	err := s.store.Write(b.Context(), func(ctx context.Context, t *store.Tx) error {
+		return t.Exec(ctx, `INSERT INTO tokens (hash, build_id, attempt) VALUES ($1, 'none', 1)`, attempt.TokenHash(strconv.Itoa(n)))
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestBuildsAreListedNewestFirstInPagesAndByFilter(t *testing.T) {
@@ -64,7 +65,7 @@ func TestBuildsAreListedNewestFirstInPagesAndByFilter(t *testing.T) {
 		}
 		for text, req := range map[string]*schedulerv1.ListBuildsRequest{
 			"page_token is not one of ours":                    {PageToken: "nonsense"},
-			"page_size: use 0 or more":                         {PageSize: -1},
+			"page_size is -1: expected 1 to 500, or 0 for 50":  {PageSize: -1},
 			"pull_request needs the repository, as owner/name": {PullRequest: 3},
 		} {
 			if _, err := r.builds.ListBuilds(t.Context(), req); status.Code(err) != codes.InvalidArgument || err.Error() != text {
@@ -256,8 +257,8 @@ func TestOnlyTheGatewaySendsEventsAndOnlyTheAdminSteers(t *testing.T) {
 func TestNewRefusesWhatItCannotWorkWith(t *testing.T) {
 	for want, deps := range map[string]Deps{
 		`fork policy "": use approve, run or never`:        {Capacity: 1},
-		"capacity: at least one build must be able to run": {ForkPolicy: "run"},
-		"secrets keys: at least one is needed":             {ForkPolicy: "run", Capacity: 1},
+		"capacity: at least one build must be able to run": {Policy: trigger.Policy{Forks: "run"}},
+		"secrets keys: at least one is needed":             {Policy: trigger.Policy{Forks: "run"}, Capacity: 1},
 	} {
 		if _, err := New(deps); err == nil || err.Error() != want {
 			t.Errorf("err = %v, want %s", err, want)

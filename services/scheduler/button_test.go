@@ -11,6 +11,7 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 func pressedAt(sha, id, identifier string) *eventv1.Event {
@@ -124,7 +125,7 @@ func TestRerunOfAnOldCommitSupersedesNothing(t *testing.T) {
 	newer := r.built(synchronize("aaa", "bbb", noon.Add(1)))
 	again := r.built(pressedAt("aaa", old, ""))
 	for _, id := range []string{newer, again} {
-		if b := r.build(id); ended(b.GetState()) {
+		if b := r.build(id); store.Ended(b.GetState()) {
 			t.Errorf("%v", b)
 		}
 	}

@@ -11,6 +11,10 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // administrator is who calls, where GitHub's logins are shown. No login has a blank.
@@ -20,7 +24,7 @@ var wholeSha = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // CreateBuild builds a commit of a branch.
 func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
-	owner, name, err := splitRepository(req.GetRepository())
+	owner, name, err := store.SplitRepository(req.GetRepository())
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +35,7 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	switch {
 	case req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()):
 		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
-	case purposeOf(action).name == "":
+	case trigger.ActionOf(action).Name == "":
 		return nil, fault.Newf(fault.Invalid, "action: there is no %d", action)
 	}
 	found, err := s.commits.FindCommit(ctx, &configv1.FindCommitRequest{
@@ -43,34 +47,26 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	if err := s.mayDeploy(action, found); err != nil {
 		return nil, err
 	}
-	b, err := s.byHand(ctx, intent{
-		event:  &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
-		moment: asked, action: action, sha: found.GetSha(), ref: branchRef + found.GetBranch(),
-		pull: &eventv1.PullRequest{Title: found.GetTitle(), Base: &eventv1.PullRequestBranch{Ref: found.GetBranch()}},
+	b, err := s.byHand(ctx, trigger.Intent{
+		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
+		Kind:  trigger.RebuildAsked, Action: action, Sha: found.GetSha(), Ref: trigger.BranchRef + found.GetBranch(),
+		Pull: &eventv1.PullRequest{Title: found.GetTitle(), Base: &eventv1.PullRequestBranch{Ref: found.GetBranch()}},
 	})
 	return &schedulerv1.CreateBuildResponse{Build: b}, err
-}
-
-func splitRepository(repository string) (owner, name string, err error) {
-	owner, name, ok := strings.Cut(repository, "/")
-	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
-		return "", "", fault.New(fault.Invalid, "repository: expected owner/name")
-	}
-	return owner, name, nil
 }
 
 // mayDeploy is an error for a deploy of what only a merge, or a roll back, may
 // deploy.
 func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCommitResponse) error {
-	if purposeOf(action).environment == "" {
+	if trigger.ActionOf(action).Environment == "" {
 		return nil
 	}
-	fits := slices.ContainsFunc(triggers(), func(row trigger) bool {
-		return row.moment == merged && row.action == action && row.into == s.branch(of.GetBranch())
+	fits := slices.ContainsFunc(trigger.Triggers(), func(row trigger.Trigger) bool {
+		return row.Kind == trigger.PullRequestMerged && row.Action == action && row.Into == s.deps.Policy.BranchOf(of.GetBranch())
 	})
 	switch {
 	case !fits:
-		return fault.Newf(fault.Conflict, "%s is not deployed from branch %s", purposeOf(action).environment, of.GetBranch())
+		return fault.Newf(fault.Conflict, "%s is not deployed from branch %s", trigger.ActionOf(action).Environment, of.GetBranch())
 	case !of.GetNewest():
 		return fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", of.GetBranch())
 	}
@@ -79,13 +75,13 @@ func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCo
 
 // RetryBuild builds the same again.
 func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildRequest) (*schedulerv1.RetryBuildResponse, error) {
-	old, err := readBuild(ctx, s.store.db.Read(), req.GetBuildId(), "")
+	old, err := store.ReadBuild(ctx, s.store.Db.Read(), req.GetBuildId(), "")
 	if err != nil {
 		return nil, err
 	}
-	i := again(asAdmin(old), old)
-	i.build = old.GetId()
-	if decided := s.forkDecision(i.fork); decided != nil {
+	i := plan.Repeat(asAdmin(old), old)
+	i.Build = old.GetId()
+	if decided := s.deps.Policy.ForkDecision(i.Fork); decided != nil {
 		return nil, undone(decided)
 	}
 	b, err := s.byHand(ctx, i)
@@ -94,44 +90,44 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 
 // ApproveBuild lets a fork's commit run.
 func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
-	blocked, err := readBuild(ctx, s.store.db.Read(), req.GetBuildId(), "")
+	blocked, err := store.ReadBuild(ctx, s.store.Db.Read(), req.GetBuildId(), "")
 	if err != nil {
 		return nil, err
 	}
 	if blocked.GetState() != schedulerv1.Build_STATE_BLOCKED {
 		return nil, fault.Newf(fault.Conflict, "build %s does not wait for approval", req.GetBuildId())
 	}
-	i := again(asAdmin(blocked), blocked)
-	i.moment, i.build = approved, blocked.GetId()
-	decided, err := s.carryOut(ctx, i.event, []intent{i})
+	i := plan.Repeat(asAdmin(blocked), blocked)
+	i.Kind, i.Build = trigger.ApprovalGiven, blocked.GetId()
+	decided, err := s.plan.Apply(ctx, i.Event, []trigger.Intent{i})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("approve build %s: %w", req.GetBuildId(), err)
 	case decided.GetReason() != eventv1.Reason_REASON_APPROVED:
 		return nil, undone(decided)
 	}
-	b, err := s.readWhole(ctx, req.GetBuildId())
+	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
 	return &schedulerv1.ApproveBuildResponse{Build: b}, err
 }
 
 // asAdmin is an admin call about a build, in the place of an event.
-func asAdmin(b *build) *eventv1.Event {
+func asAdmin(b *store.Build) *eventv1.Event {
 	return &eventv1.Event{
 		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sender: &eventv1.Account{Login: administrator},
 	}
 }
 
 // byHand carries out the wish for a build and returns it.
-func (s *Service) byHand(ctx context.Context, i intent) (*schedulerv1.Build, error) {
-	decided, err := s.carryOut(ctx, i.event, []intent{i})
+func (s *Service) byHand(ctx context.Context, i trigger.Intent) (*schedulerv1.Build, error) {
+	decided, err := s.plan.Apply(ctx, i.Event, []trigger.Intent{i})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("build %s of %s/%s: %w", short(i.sha), i.event.GetRepository().GetOwner(), i.event.GetRepository().GetName(), err)
+		return nil, fmt.Errorf("build %s of %s/%s: %w", wording.Short(i.Sha), i.Event.GetRepository().GetOwner(), i.Event.GetRepository().GetName(), err)
 	case decided.GetReason() == eventv1.Reason_REASON_DUPLICATE, decided.GetReason() == eventv1.Reason_REASON_ALREADY_CONTAINED,
 		len(decided.GetBuildIds()) == 0:
 		return nil, undone(decided)
 	}
-	return s.readWhole(ctx, decided.GetBuildIds()[0])
+	return s.store.ReadWhole(ctx, decided.GetBuildIds()[0])
 }
 
 // undone is the error of a call that was decided against.

@@ -9,6 +9,8 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // commentBy is a comment of its own for each author and text.
@@ -35,7 +37,7 @@ func TestCommandIsTheFirstLineThatIsOne(t *testing.T) {
 		"/forge retest because it failed for once": "none",
 		"": "none",
 	} {
-		name, argument, ok := command(body)
+		name, argument, ok := plan.Command(body)
 		got := name + " " + argument
 		if !ok {
 			got = "none"
@@ -58,20 +60,20 @@ func TestCommentsAreDecided(t *testing.T) {
 	}{
 		"retest while it runs":      {comment: commentBy("ada", "/forge retest"), reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c is being built already, as "},
 		"cancel":                    {comment: commentBy("root", "/forge cancel"), reason: eventv1.Reason_REASON_CANCELLED, text: "cancelled: root asked for it"},
-		"help":                      {comment: commentBy("ada", "/forge help"), reason: eventv1.Reason_REASON_ANSWERED, text: "help: " + commands},
+		"help":                      {comment: commentBy("ada", "/forge help"), reason: eventv1.Reason_REASON_ANSWERED, text: "help: " + plan.Commands},
 		"approve no fork":           {comment: commentBy("ada", "/forge approve 3f2a91c"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: #1 is not from a fork and needs no approval"},
 		"approve nothing":           {comment: commentBy("ada", "/forge approve"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved: /forge approve and at least 7 digits of the head's sha"},
 		"approve too few digits":    {comment: commentBy("ada", "/forge approve 3f2a91"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved"},
 		"approve another commit":    {comment: commentBy("ada", "/forge approve 3f2a91d"), reason: eventv1.Reason_REASON_STALE, text: "ignored: the head of #1 is 3f2a91c, not 3f2a91d"},
-		"unknown command":           {comment: commentBy("ada", "/forge dance"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: /forge dance is no command: there are " + commands},
+		"unknown command":           {comment: commentBy("ada", "/forge dance"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: /forge dance is no command: there are " + plan.Commands},
 		"no command":                {comment: commentBy("ada", "well done"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: the comment is no command"},
 		"by a reader":               {comment: commentBy("eve", "/forge retest"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
 		"help to a reader":          {comment: commentBy("eve", "/forge help"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
 		"by somebody nobody knows":  {comment: commentBy("mallory", "/forge cancel"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: mallory has no write access to Acme/shop"},
 		"approved by its author":    {comment: commentBy("eve", "/forge approve 3f2a91c"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
-		"policy never":              {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: forkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
-		"retest under policy never": {comment: commentBy("ada", "/forge retest"), policy: forkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
-		"approve under policy run":  {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: forkRun, pull: ofEve, reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: pull requests from forks need no approval here"},
+		"policy never":              {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: trigger.ForkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
+		"retest under policy never": {comment: commentBy("ada", "/forge retest"), policy: trigger.ForkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
+		"approve under policy run":  {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: trigger.ForkRun, pull: ofEve, reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: pull requests from forks need no approval here"},
 		"retest of what is blocked": {comment: commentBy("ada", "/forge retest"), pull: ofEve, reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c waits for approval, as "},
 		"retest into another branch": {
 			comment: commentBy("ada", "/forge retest"), pull: func(p *eventv1.PullRequest) { p.Base.Ref = "feature/x" },
@@ -117,7 +119,7 @@ func TestCommentsAreDecided(t *testing.T) {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			r := sqliteRig(t)
 			if c.policy != "" {
-				r.deps.ForkPolicy = c.policy
+				r.deps.Policy.Forks = c.policy
 			}
 			r.start()
 			e := opened(1, head)

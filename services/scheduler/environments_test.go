@@ -13,6 +13,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 func (r *rig) staging() *schedulerv1.Environment {
@@ -97,7 +98,7 @@ func TestDeployThatWasOvertakenInLineIsCancelled(t *testing.T) {
 			t.Errorf("%v", b)
 		}
 		r.deployed(newer)
-		if r.engine.running(attemptName(older, 1)) {
+		if r.engine.running(store.AttemptName(older, 1)) {
 			t.Error("its container was started")
 		}
 	})
@@ -132,7 +133,7 @@ func TestEnvironmentIsLeftOnlyWithTheContainer(t *testing.T) {
 		first, second := r.built(mergedInto(1, "main", "m1")), r.built(mergedInto(2, "main", "m2"))
 		r.attach(r.spec(first, 1).Runner.Token)
 		r.clock.Advance(24 * time.Hour)
-		if err := r.service.sweep(t.Context()); err != nil {
+		if err := r.service.attempts.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		r.becomes(first, schedulerv1.Build_STATE_TIMED_OUT)

@@ -10,6 +10,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // memoryEngine runs nothing: tests play the runner with the spec it was given.
@@ -187,7 +188,7 @@ func (c *fakeConfig) FindCommit(_ context.Context, req *configv1.FindCommitReque
 	defer c.mu.Unlock()
 	found := &configv1.FindCommitResponse{Repository: repository(), Branch: cmp.Or(req.GetBranch(), "main")}
 	commits := c.branches[found.GetBranch()]
-	if of := req.GetRepository(); fullName(of) != fullName(found.GetRepository()) || len(commits) == 0 {
+	if of := req.GetRepository(); wording.FullName(of) != wording.FullName(found.GetRepository()) || len(commits) == 0 {
 		return nil, fault.New(fault.NotFound, "GitHub does not have it")
 	}
 	found.Sha = cmp.Or(req.GetSha(), commits[0])

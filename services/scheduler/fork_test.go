@@ -13,6 +13,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 // Each row sends events of one pull request from a fork, in order; the last one
@@ -212,12 +213,12 @@ func TestForksBuildHoldsNeitherSecretsNorPorts(t *testing.T) {
 			r.start()
 			r.config.set("aaa", valid(rich))
 			id := r.send(c.event).GetBuildIds()[0]
-			b, err := readBuild(t.Context(), r.service.store.db.Read(), id, "")
+			b, err := store.ReadBuild(t.Context(), r.service.store.Db.Read(), id, "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if kept := len(b.config.GetSecrets()) == 1 && len(b.config.GetPorts()) == 1; kept != c.kept || b.GetFork() == c.kept {
-				t.Errorf("secrets %v, ports %v, fork %v", b.config.GetSecrets(), b.config.GetPorts(), b.GetFork())
+			if kept := len(b.Config.GetSecrets()) == 1 && len(b.Config.GetPorts()) == 1; kept != c.kept || b.GetFork() == c.kept {
+				t.Errorf("secrets %v, ports %v, fork %v", b.Config.GetSecrets(), b.Config.GetPorts(), b.GetFork())
 			}
 		})
 	}

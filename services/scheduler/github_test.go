@@ -14,6 +14,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // fakeGitHub is what config has to tell of people and pull requests.
@@ -75,7 +76,7 @@ func (g *fakeGitHub) GetPullRequest(_ context.Context, req *configv1.GetPullRequ
 func (g *fakeGitHub) GetRepository(_ context.Context, req *configv1.GetRepositoryRequest) (*configv1.GetRepositoryResponse, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone || !strings.EqualFold(req.GetOwner()+"/"+req.GetName(), fullName(repository())) {
+	if g.gone || !strings.EqualFold(req.GetOwner()+"/"+req.GetName(), wording.FullName(repository())) {
 		return nil, fault.New(fault.NotFound, "GitHub does not have it")
 	}
 	return &configv1.GetRepositoryResponse{Repository: repository()}, g.up()

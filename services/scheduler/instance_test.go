@@ -5,13 +5,14 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 func TestInstanceIsNamedOnce(t *testing.T) {
 	kittest.DBs(t, "scheduler", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
 		var names []string
 		for range 2 {
-			name, err := Instance(t.Context(), open())
+			name, err := store.Instance(t.Context(), open())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,18 +6,20 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
-func (m *model) builds() []*build {
-	all, err := collect(m.t.Context(), m.db.Read(), scanBuild, `SELECT `+buildColumns+` FROM builds ORDER BY number`)
+func (m *model) builds() []*store.Build {
+	all, err := sqldb.Collect(m.t.Context(), m.db.Read(), store.ScanBuild, `SELECT `+store.BuildColumns+` FROM builds ORDER BY number`)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	return all
 }
 
-func (m *model) environments() []*environment {
-	all, err := collect(m.t.Context(), m.db.Read(), scanEnvironment, `SELECT `+environmentColumns+` FROM environments`)
+func (m *model) environments() []*store.Environment {
+	all, err := sqldb.Collect(m.t.Context(), m.db.Read(), store.ScanEnvironment, `SELECT `+store.EnvironmentColumns+` FROM environments`)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -25,24 +27,24 @@ func (m *model) environments() []*environment {
 }
 
 type modelAttempt struct {
-	*attempt
+	*store.Attempt
 	stopping bool
 }
 
 func (m *model) attempts() map[string]modelAttempt {
-	all, err := collect(m.t.Context(), m.db.Read(), func(row scanner) (modelAttempt, error) {
-		a := &attempt{}
+	all, err := sqldb.Collect(m.t.Context(), m.db.Read(), func(row sqldb.Row) (modelAttempt, error) {
+		a := &store.Attempt{}
 		var contact, deadline, stop int64
-		err := row.Scan(&a.buildID, &a.number, &a.placed, &a.runnerID, &a.sequence, &a.logSize, &contact, &deadline, &a.ended, &stop)
-		a.deadline = dueTime(deadline)
-		return modelAttempt{a, stop != never}, err
-	}, `SELECT `+attemptColumns+`, stop_time FROM attempts`)
+		err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &stop)
+		a.Deadline = store.DueTime(deadline)
+		return modelAttempt{a, stop != store.Never}, err
+	}, `SELECT `+store.AttemptColumns+`, stop_time FROM attempts`)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	byName := map[string]modelAttempt{}
 	for _, a := range all {
-		byName[a.name()] = a
+		byName[a.Name()] = a
 	}
 	return byName
 }
@@ -51,13 +53,13 @@ func (m *model) attempts() map[string]modelAttempt {
 func (m *model) check() {
 	m.steps++
 	builds, attempts := m.builds(), m.attempts()
-	byID, content := map[string]*build{}, map[string]string{}
+	byID, content := map[string]*store.Build{}, map[string]string{}
 	for _, b := range builds {
 		byID[b.GetId()] = b
 		if m.ended[b.GetId()] != 0 && m.ended[b.GetId()] != b.GetState() {
 			m.t.Errorf("build %s ended as %v and is %v", b.GetId(), m.ended[b.GetId()], b.GetState())
 		}
-		if ended(b.GetState()) && m.ended[b.GetId()] == 0 {
+		if store.Ended(b.GetState()) && m.ended[b.GetId()] == 0 {
 			m.ended[b.GetId()] = b.GetState()
 			m.built++
 			m.checkEnd(b)
@@ -69,28 +71,28 @@ func (m *model) check() {
 	}
 	live := map[string]bool{}
 	for name, a := range attempts {
-		if b := byID[a.buildID]; !a.ended && (ended(b.GetState()) || a.number != b.GetAttempt()) {
+		if b := byID[a.BuildID]; !a.Ended && (store.Ended(b.GetState()) || a.Number != b.GetAttempt()) {
 			m.t.Errorf("attempt %s is live, its build is %v in attempt %d", name, b.GetState(), b.GetAttempt())
 		}
-		if !a.ended {
+		if !a.Ended {
 			live[name] = true
 		}
 	}
-	if len(live) > m.service.Capacity {
-		m.t.Errorf("%v have places, capacity %d", live, m.service.Capacity)
+	if len(live) > m.service.attempts.Capacity {
+		m.t.Errorf("%v have places, capacity %d", live, m.service.attempts.Capacity)
 	}
 	m.checkEnvironments(builds, byID, attempts)
 	m.checkDecisions(byID)
 }
 
 // checkContent: no event is built twice, and what somebody wants again not at once.
-func (m *model) checkContent(seen map[string]string, b *build) {
+func (m *model) checkContent(seen map[string]string, b *store.Build) {
 	if b.GetState() == schedulerv1.Build_STATE_CANCELLED || b.GetRollBackOf() != "" {
 		return
 	}
 	what := contentOf(b)
 	if m.asked[what] {
-		if ended(b.GetState()) {
+		if store.Ended(b.GetState()) {
 			return
 		}
 		what += " and has not ended"
@@ -101,13 +103,13 @@ func (m *model) checkContent(seen map[string]string, b *build) {
 	seen[what] = b.GetId()
 }
 
-func contentOf(b *build) string {
+func contentOf(b *store.Build) string {
 	return fmt.Sprint(b.GetRepository().GetId(), b.GetPullRequest(), b.GetSha(), b.GetAction())
 }
 
 // checkEnd: nothing uncertain turns green, or red by the user's fault.
-func (m *model) checkEnd(b *build) {
-	ran := m.engine.gone[attemptName(b.GetId(), b.GetAttempt())]
+func (m *model) checkEnd(b *store.Build) {
+	ran := m.engine.gone[store.AttemptName(b.GetId(), b.GetAttempt())]
 	switch b.GetState() {
 	case schedulerv1.Build_STATE_PASSED:
 		if ran == nil || ran.failed || ran.executed != modelJob {
@@ -125,13 +127,13 @@ func (m *model) checkEnd(b *build) {
 }
 
 // checkNotForgotten: whatever has not ended has somebody who will go on with it.
-func (m *model) checkNotForgotten(b *build, byID map[string]*build, attempts map[string]modelAttempt) {
-	a := attempts[attemptName(b.GetId(), b.GetAttempt())]
-	alive := a.attempt != nil && !a.ended
+func (m *model) checkNotForgotten(b *store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
+	a := attempts[store.AttemptName(b.GetId(), b.GetAttempt())]
+	alive := a.Attempt != nil && !a.Ended
 	var why string
 	switch b.GetState() {
 	case schedulerv1.Build_STATE_QUEUED:
-		if b.due.IsZero() {
+		if b.Due.IsZero() {
 			why = "is never due"
 		}
 	case schedulerv1.Build_STATE_WAITING:
@@ -139,11 +141,11 @@ func (m *model) checkNotForgotten(b *build, byID map[string]*build, attempts map
 			why = "has begun, or does not say for what"
 		}
 	case schedulerv1.Build_STATE_STARTING:
-		if !alive || (b.due.IsZero() && (!a.placed || a.deadline.IsZero())) {
+		if !alive || (b.Due.IsZero() && (!a.Placed || a.Deadline.IsZero())) {
 			why = "has no lease and no deadline"
 		}
 	case schedulerv1.Build_STATE_RUNNING:
-		if !alive || a.deadline.IsZero() || a.runnerID == "" {
+		if !alive || a.Deadline.IsZero() || a.RunnerID == "" {
 			why = "has no runner or no deadline"
 		}
 	case schedulerv1.Build_STATE_BLOCKED:
@@ -151,7 +153,7 @@ func (m *model) checkNotForgotten(b *build, byID map[string]*build, attempts map
 			why = "is no fork's, or has begun"
 		}
 	default:
-		if !ended(b.GetState()) || b.GetEndTime() == nil || alive {
+		if !store.Ended(b.GetState()) || b.GetEndTime() == nil || alive {
 			why = "has not come to its end"
 		}
 	}
@@ -167,11 +169,11 @@ func (m *model) checkNotForgotten(b *build, byID map[string]*build, attempts map
 }
 
 // checkEnvironments: one deploy at a time, the others wait for a reason.
-func (m *model) checkEnvironments(builds []*build, byID map[string]*build, attempts map[string]modelAttempt) {
+func (m *model) checkEnvironments(builds []*store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
 	for _, e := range m.environments() {
 		var at, line []string
 		for _, b := range builds {
-			if b.GetEnvironment() != e.name || b.GetRepository().GetId() != e.repositoryID || ended(b.GetState()) {
+			if b.GetEnvironment() != e.Name || b.GetRepository().GetId() != e.RepositoryID || store.Ended(b.GetState()) {
 				continue
 			}
 			if b.GetState() == schedulerv1.Build_STATE_WAITING {
@@ -179,25 +181,25 @@ func (m *model) checkEnvironments(builds []*build, byID map[string]*build, attem
 			} else {
 				at = append(at, b.GetId())
 			}
-			if _, message := e.holdsBack(b); b.GetState() == schedulerv1.Build_STATE_WAITING && message != b.GetMessage() {
+			if _, message := e.BlockedBy(b); b.GetState() == schedulerv1.Build_STATE_WAITING && message != b.GetMessage() {
 				m.t.Errorf("build %s says %q, it is %q", b.GetId(), b.GetMessage(), message)
 			}
 		}
-		if len(at) > 1 || (len(at) == 1 && at[0] != e.holder) {
-			m.t.Errorf("%s of %d: %v are being deployed, %q has it", e.name, e.repositoryID, at, e.holder)
+		if len(at) > 1 || (len(at) == 1 && at[0] != e.Holder) {
+			m.t.Errorf("%s of %d: %v are being deployed, %q has it", e.Name, e.RepositoryID, at, e.Holder)
 		}
-		if e.holder == "" && len(line) > 0 && e.frozen.IsZero() {
-			m.t.Errorf("%s of %d is free, %v wait", e.name, e.repositoryID, line)
+		if e.Holder == "" && len(line) > 0 && e.FrozenSince.IsZero() {
+			m.t.Errorf("%s of %d is free, %v wait", e.Name, e.RepositoryID, line)
 		}
-		if holder := byID[e.holder]; holder != nil && ended(holder.GetState()) && !attempts[attemptName(holder.GetId(), holder.GetAttempt())].stopping {
-			m.t.Errorf("%s of %d is held by build %s, which is over", e.name, e.repositoryID, e.holder)
+		if holder := byID[e.Holder]; holder != nil && store.Ended(holder.GetState()) && !attempts[store.AttemptName(holder.GetId(), holder.GetAttempt())].stopping {
+			m.t.Errorf("%s of %d is held by build %s, which is over", e.Name, e.RepositoryID, e.Holder)
 		}
 		for name, c := range m.engine.containers {
-			if c.atWork() && deploysTo(c.build) == fmt.Sprintf("%s of %d", e.name, e.repositoryID) && c.build.GetId() != e.holder {
-				m.t.Errorf("%s is at work in %s of %d, which %q has", name, e.name, e.repositoryID, e.holder)
+			if c.atWork() && deploysTo(c.build) == fmt.Sprintf("%s of %d", e.Name, e.RepositoryID) && c.build.GetId() != e.Holder {
+				m.t.Errorf("%s is at work in %s of %d, which %q has", name, e.Name, e.RepositoryID, e.Holder)
 			}
 		}
-		if newest := byID[e.newest]; newest != nil {
+		if newest := byID[e.Newest]; newest != nil {
 			if where := deploysTo(newest); mergeOf(newest.GetSha()) != m.frontier[where] {
 				m.t.Errorf("%s: the newest is %s, it was merge%d", where, newest.GetSha(), m.frontier[where])
 			}
@@ -226,7 +228,7 @@ func (m *model) checkPress(e *eventv1.Event, d *eventv1.Decision) {
 }
 
 // checkDecisions: what was said to be built is there.
-func (m *model) checkDecisions(byID map[string]*build) {
+func (m *model) checkDecisions(byID map[string]*store.Build) {
 	for delivery, d := range m.decisions {
 		if slices.ContainsFunc(d.GetBuildIds(), func(id string) bool { return byID[id] == nil }) {
 			m.t.Errorf("%s: %v, which is not there", delivery, d)

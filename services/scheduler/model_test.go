@@ -25,6 +25,10 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 const (
@@ -87,11 +91,16 @@ func modelDatabases() map[string]func(t *testing.T) func() *sqldb.DB {
 	}
 	return map[string]func(t *testing.T) func() *sqldb.DB{
 		"sqlite": func(t *testing.T) func() *sqldb.DB {
-			return opener(t, sqldb.Config{Dir: kittest.SQLiteDir(t, "scheduler", Migrations())})
+			dir, err := os.MkdirTemp("/dev/shm", "forge") //nolint:usetesting // in memory, where there is such a thing
+			if err != nil {
+				dir = t.TempDir()
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			return opener(t, sqldb.Config{Dir: dir})
 		},
 		"postgres": func(t *testing.T) func() *sqldb.DB {
 			kittest.Require(t, "postgres")
-			return opener(t, sqldb.Config{URL: kittest.Postgres(t, "scheduler", Migrations()) + "&synchronous_commit=off"})
+			return opener(t, sqldb.Config{URL: kittest.PostgresURL(t) + "&synchronous_commit=off"})
 		},
 	}
 }
@@ -134,8 +143,8 @@ type model struct {
 	asked        map[string]bool                      // contents that somebody wanted again
 	pressed      []*eventv1.Event                     // those of delivered that are presses
 	presses      map[string]string                    // buttons that had something built, and by which delivery
-	claimed      []start                              // by loops that have not come further
-	stopping     []stop
+	claimed      []attempt.Start                      // by loops that have not come further
+	stopping     []store.Stop
 	unsure       bool // GitHub does not compare
 	ended        map[string]schedulerv1.Build_State
 	frontier     map[string]int // the newest merge deployed, by repository and environment
@@ -209,14 +218,15 @@ func (m *model) restart(reopen bool) {
 		m.db = m.open()
 	}
 	service, err := New(Deps{
-		DB: m.db, Blobs: m.blobs, Engine: m.engine, Capacity: 2, ForkPolicy: forkApprove, Now: m.clock.Now,
-		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Log: slog.New(slog.DiscardHandler),
+		DB: m.db, Blobs: m.blobs, Engine: m.engine, Capacity: 2, Now: m.clock.Now,
+		Policy: trigger.Policy{IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Forks: trigger.ForkApprove}, Log: slog.New(slog.DiscardHandler),
 		SecretsKeys: [][]byte{make([]byte, 32)},
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	service.configs, service.commits, service.collaborators, service.reporter = m, m, m, m
+	service.commits, service.environments.Commits, service.outbox.Reporter = m, m, m
+	service.plan.Configs, service.plan.Collaborators = m, m
 	m.service, m.claimed, m.stopping = service, nil, nil
 }
 
@@ -271,9 +281,9 @@ func (m *model) notef(format string, args ...any) {
 }
 
 func (m *model) clear() {
-	err := m.service.write(m.t.Context(), func(ctx context.Context, t *tx) error {
+	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
 		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites"} {
-			if err := t.exec(ctx, "DELETE FROM "+table); err != nil {
+			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
 		}
@@ -342,7 +352,7 @@ func (m *model) work() {
 		}
 		group := 1 + m.random.IntN(m.groups)
 		e = happened("merge_group", action, &eventv1.MergeGroupEvent{
-			HeadSha: fmt.Sprintf("group%d", group), HeadRef: fmt.Sprintf("%smain/%d", queueRef, group), BaseRef: "main",
+			HeadSha: fmt.Sprintf("group%d", group), HeadRef: fmt.Sprintf("%smain/%d", trigger.QueueRef, group), BaseRef: "main",
 		})
 		e.DeliveryId = fmt.Sprintf("%s-%d-%d", action, group, len(m.pending)+len(m.delivered))
 		e.Repository.Id, e.Repository.Name = repositoryID, fmt.Sprintf("shop-%d", repositoryID)
@@ -444,10 +454,10 @@ func (m *model) press() {
 }
 
 func (m *model) claim() {
-	claimed, err := m.service.claimStarts(m.t.Context(), 1+m.random.IntN(2))
+	claimed, err := m.service.attempts.ClaimStarts(m.t.Context(), 1+m.random.IntN(2))
 	m.failed("claim starts", err)
 	for _, c := range claimed {
-		m.notef("%s", attemptName(c.build.GetId(), c.build.GetAttempt()))
+		m.notef("%s", store.AttemptName(c.Build.GetId(), c.Build.GetAttempt()))
 	}
 	m.claimed = append(m.claimed, claimed...)
 	if m.random.IntN(2) == 0 {
@@ -462,12 +472,12 @@ func (m *model) begin() {
 	n := m.random.IntN(len(m.claimed))
 	c := m.claimed[n]
 	m.claimed = slices.Delete(m.claimed, n, n+1)
-	m.notef("%s", attemptName(c.build.GetId(), c.build.GetAttempt()))
-	m.service.start(m.t.Context(), c)
+	m.notef("%s", store.AttemptName(c.Build.GetId(), c.Build.GetAttempt()))
+	m.service.attempts.Start(m.t.Context(), c)
 }
 
 func (m *model) claimStops() {
-	claimed, err := m.service.store.claimStops(m.t.Context(), 2)
+	claimed, err := m.service.store.ClaimStops(m.t.Context(), 2)
 	m.failed("claim stops", err)
 	m.stopping = append(m.stopping, claimed...)
 	if m.random.IntN(2) == 0 {
@@ -481,12 +491,12 @@ func (m *model) stop() {
 	}
 	c := m.stopping[0]
 	m.stopping = m.stopping[1:]
-	m.notef("%s", attemptName(c.buildID, c.attempt))
-	m.service.stop(m.t.Context(), c)
+	m.notef("%s", store.AttemptName(c.BuildID, c.Attempt))
+	m.service.attempts.Stop(m.t.Context(), c)
 }
 
 func (m *model) sweep() {
-	if err := m.service.sweep(m.t.Context()); err != nil && m.engine.trouble == engineWell {
+	if err := m.service.attempts.Sweep(m.t.Context()); err != nil && m.engine.trouble == engineWell {
 		m.t.Errorf("sweep: %v", err)
 	}
 }
@@ -534,11 +544,11 @@ func (m *model) retry() {
 
 // tellNews has some news told, or a process that was about to tell them end.
 func (m *model) tellNews() {
-	claimed, err := m.service.store.claimTargets(m.t.Context(), 1+m.random.IntN(3))
+	claimed, err := m.service.store.ClaimTargets(m.t.Context(), 1+m.random.IntN(3))
 	m.failed("claim targets", err)
 	for _, c := range claimed {
 		if m.random.IntN(6) > 0 {
-			m.service.report(m.t.Context(), c)
+			m.service.outbox.Report(m.t.Context(), c)
 		}
 	}
 }
@@ -571,7 +581,7 @@ func (m *model) rollBack() {
 	m.random.Shuffle(len(builds), func(i, j int) { builds[i], builds[j] = builds[j], builds[i] })
 	for _, b := range builds {
 		if b.GetState() == schedulerv1.Build_STATE_PASSED && b.GetEnvironment() == environment &&
-			strings.EqualFold(fullName(b.GetRepository()), repository) {
+			strings.EqualFold(wording.FullName(b.GetRepository()), repository) {
 			m.notef("%s of %s to %s", environment, repository, b.GetId())
 			_, err := m.service.RollBackEnvironment(m.t.Context(), &schedulerv1.RollBackEnvironmentRequest{
 				Repository: repository, Environment: environment, BuildId: b.GetId(),
@@ -635,14 +645,14 @@ func (m *model) drain() {
 
 func (m *model) unfinished() error {
 	for _, b := range m.builds() {
-		if !ended(b.GetState()) {
+		if !store.Ended(b.GetState()) {
 			return fmt.Errorf("build %s is %v: %s", b.GetId(), b.GetState(), b.GetMessage())
 		}
 	}
 	if names := m.engine.names(); len(names) > 0 {
 		return fmt.Errorf("containers are left: %v", names)
 	}
-	newest := map[string]*build{}
+	newest := map[string]*store.Build{}
 	for _, b := range m.builds() {
 		newest[targetOf(b.Build)] = b
 	}
@@ -652,8 +662,8 @@ func (m *model) unfinished() error {
 		}
 	}
 	for _, e := range m.environments() {
-		if e.holder != "" {
-			return fmt.Errorf("%s is held by build %s, which has ended", e.name, e.holder)
+		if e.Holder != "" {
+			return fmt.Errorf("%s is held by build %s, which has ended", e.Name, e.Holder)
 		}
 	}
 	return nil

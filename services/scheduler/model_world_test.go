@@ -9,7 +9,9 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 // What may be wrong with the model's engine.
@@ -31,8 +33,8 @@ type modelEngine struct {
 
 type modelContainer struct {
 	spec     engine.Spec
-	build    *build // as the runner was told
-	runnerID string // empty before it attached
+	build    *store.Build // as the runner was told
+	runnerID string       // empty before it attached
 	running  bool
 	executed int32 // steps, whoever heard of it
 	failed   bool  // the last of them
@@ -117,12 +119,12 @@ func (m *model) run() {
 
 func (m *model) attach(c *modelContainer) {
 	id := "runner of " + c.spec.Attempt
-	buildID, number, err := m.service.store.attemptByToken(m.t.Context(), tokenHash(c.spec.Runner.Token))
-	if err == nil && attemptName(buildID, number) != c.spec.Attempt {
-		m.t.Errorf("the token of %s opens %s", c.spec.Attempt, attemptName(buildID, number))
+	buildID, number, err := m.service.store.AttemptByToken(m.t.Context(), attempt.TokenHash(c.spec.Runner.Token))
+	if err == nil && store.AttemptName(buildID, number) != c.spec.Attempt {
+		m.t.Errorf("the token of %s opens %s", c.spec.Attempt, store.AttemptName(buildID, number))
 	}
 	if err == nil {
-		c.build, _, err = m.service.bind(m.t.Context(), buildID, number, id)
+		c.build, _, err = m.service.attempts.Bind(m.t.Context(), buildID, number, id)
 	}
 	if err != nil { // its attempt is over: forgexec ends
 		m.failed("attach "+c.spec.Attempt, err, fault.Conflict)
@@ -140,11 +142,11 @@ func (m *model) impostor() {
 		if c.runnerID == "" {
 			continue
 		}
-		buildID, number, _ := knownAttempt(name)
-		if _, _, err := m.service.bind(m.t.Context(), buildID, number, "impostor"); !fault.Is(err, fault.Conflict) {
+		buildID, number, _ := store.KnownAttempt(name)
+		if _, _, err := m.service.attempts.Bind(m.t.Context(), buildID, number, "impostor"); !fault.Is(err, fault.Conflict) {
 			m.t.Errorf("a second runner of %s: %v", name, err)
 		}
-		_, err := m.service.take(m.t.Context(), buildID, number, "impostor", []*schedulerv1.Report{over(c.told+1, schedulerv1.Ended_CAUSE_DONE)})
+		_, err := m.service.attempts.StoreReports(m.t.Context(), buildID, number, "impostor", []*schedulerv1.Report{over(c.told+1, schedulerv1.Ended_CAUSE_DONE)})
 		if !fault.Is(err, fault.Conflict) {
 			m.t.Errorf("what a second runner of %s says: %v", name, err)
 		}
@@ -174,7 +176,7 @@ func (m *model) execute(c *modelContainer) {
 }
 
 // deploysTo is the repository and the environment that a build deploys to.
-func deploysTo(b *build) string {
+func deploysTo(b *store.Build) string {
 	if name := b.GetEnvironment(); name != "" {
 		return fmt.Sprintf("%s of %d", name, b.GetRepository().GetId())
 	}
@@ -203,18 +205,18 @@ func (m *model) report(c *modelContainer) {
 		return
 	}
 	to := from + 1 + m.random.Int64N(int64(len(c.reports))-from)
-	buildID, number, _ := knownAttempt(c.spec.Attempt)
+	buildID, number, _ := store.KnownAttempt(c.spec.Attempt)
 	m.notef("%s reports %d to %d", c.spec.Attempt, from+1, to)
-	done, err := m.service.take(m.t.Context(), buildID, number, c.runnerID, c.reports[from:to])
+	done, err := m.service.attempts.StoreReports(m.t.Context(), buildID, number, c.runnerID, c.reports[from:to])
 	switch {
 	case fault.Is(err, fault.Conflict):
 		c.running = false // told that it is over
 	case err != nil:
 		m.t.Errorf("reports of %s: %v", c.spec.Attempt, err)
-	case done.gap != (from > c.told):
-		m.t.Errorf("%s: reports %d to %d after %d: gap %v", c.spec.Attempt, from+1, to, c.told, done.gap)
+	case done.Gap != (from > c.told):
+		m.t.Errorf("%s: reports %d to %d after %d: gap %v", c.spec.Attempt, from+1, to, c.told, done.Gap)
 	default:
-		c.told = max(c.told, done.sequence)
-		c.running = !done.ended
+		c.told = max(c.told, done.Sequence)
+		c.running = !done.Ended
 	}
 }

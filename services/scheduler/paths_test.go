@@ -8,6 +8,8 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestPathsCountForWhatNobodyAskedFor(t *testing.T) {
@@ -30,7 +32,7 @@ func TestPathsCountForWhatNobodyAskedFor(t *testing.T) {
 		"a comment": {&eventv1.Event{Payload: &eventv1.Event_IssueComment{}}, schedulerv1.Build_ACTION_TEST, &configv1.GetBuildConfigRequest{}},
 		"by hand":   {nil, schedulerv1.Build_ACTION_TEST, &configv1.GetBuildConfigRequest{}},
 	} {
-		got := withChange(intent{event: c.event, pull: pull, action: c.action}, &configv1.GetBuildConfigRequest{})
+		got := plan.WithChange(trigger.Intent{Event: c.event, Pull: pull, Action: c.action}, &configv1.GetBuildConfigRequest{})
 		if !proto.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}

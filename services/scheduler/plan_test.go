@@ -46,7 +46,7 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 	}
 	fork := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head.Repository.Id = 8 }
 	policy := func(name string) change {
-		return func(_ *eventv1.Event, _ *fakeConfig, d *Deps) { d.ForkPolicy = name }
+		return func(_ *eventv1.Event, _ *fakeConfig, d *Deps) { d.Policy.Forks = name }
 	}
 	edited := func(from string) change {
 		return func(e *eventv1.Event, _ *fakeConfig, _ *Deps) {
@@ -62,7 +62,7 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 	closed := func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Open = false }
 	branches := func(integration, production []string) change {
 		return func(_ *eventv1.Event, _ *fakeConfig, d *Deps) {
-			d.IntegrationBranches, d.ProductionBranches = integration, production
+			d.Policy.IntegrationBranches, d.Policy.ProductionBranches = integration, production
 		}
 	}
 	bare := &configv1.BuildConfig{Image: "busybox", Execute: usual().GetExecute()}
@@ -140,7 +140,7 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 			"nothing to deploy, no production",
 			[]change{
 				merge("main"), answer("ccc", valid(bare)),
-				func(_ *eventv1.Event, _ *fakeConfig, d *Deps) { d.ProductionBranches = nil },
+				func(_ *eventv1.Event, _ *fakeConfig, d *Deps) { d.Policy.ProductionBranches = nil },
 			},
 			"ignored: nothing to run for deploy-staging in .forge.yml", "", "", 0, false,
 		},

@@ -12,12 +12,13 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 )
 
 func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
 	eachStopped(t, func(t *testing.T, r *rig) {
-		r.deps.LogRetention, r.deps.BuildRetention = time.Hour, 10*time.Hour
-		r.deps.Heartbeat = time.Hour // or a sweep finds what runs overdue when the clock jumps
+		r.deps.Retention.Logs, r.deps.Retention.Builds = time.Hour, 10*time.Hour
+		r.deps.Runners.Heartbeat = time.Hour // or a sweep finds what runs overdue when the clock jumps
 		r.start()
 		const day = 24 * time.Hour
 		outdated, newest := r.built(mergedInto(1, "main", "m1")), r.built(mergedInto(2, "main", "m2"))
@@ -72,7 +73,7 @@ func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
 // What is forgotten of them must not make them new.
 func TestWishesThatAreForgottenAreNotCarriedOutAgain(t *testing.T) {
 	eachStopped(t, func(t *testing.T, r *rig) {
-		r.deps.BuildRetention = 10 * time.Hour
+		r.deps.Retention.Builds = 10 * time.Hour
 		r.start()
 		r.pass(r.built(r.github.shows(opened(1, "aaa"))))
 		all := happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{CheckSuiteId: 5, HeadSha: "aaa", UpdateTime: timestamppb.New(noon)})
@@ -131,12 +132,12 @@ func TestResourcesAreBoundedByTheServer(t *testing.T) {
 		{9, 2, 4, 4},
 		{3, 2, 4, 3},
 	} {
-		if got := bound(c.asked, c.usual, c.most); got != c.want {
+		if got := attempt.Bound(c.asked, c.usual, c.most); got != c.want {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
 	each(t, func(t *testing.T, r *rig) {
-		r.service.MaxCPUs, r.service.Memory = 1.5, 1<<30
+		r.service.attempts.Limits.MaxCPUs, r.service.attempts.Limits.Memory = 1.5, 1<<30
 		spec := r.spec(r.built(opened(1, "aaa")), 1)
 		if spec.CPUs != 1.5 || spec.Memory != 1<<30 {
 			t.Errorf("%v cores, %d bytes", spec.CPUs, spec.Memory)

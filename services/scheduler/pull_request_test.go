@@ -12,6 +12,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestSupersededBuildIsCancelled(t *testing.T) {
@@ -227,7 +228,7 @@ func TestMergeIsDeployedOnceWhateverIsKnown(t *testing.T) {
 			}
 			merge := mergedInto(1, c.base, "m1")
 			id := r.built(merge)
-			if b := r.build(id); b.GetSha() != "m1" || b.GetAction() != deployTo(map[string]string{"main": "staging", "production": "production"}[c.base]) {
+			if b := r.build(id); b.GetSha() != "m1" || b.GetAction() != trigger.DeployTo(map[string]string{"main": "staging", "production": "production"}[c.base]) {
 				t.Errorf("%v", b)
 			}
 			for _, e := range c.after {

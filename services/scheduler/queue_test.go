@@ -19,7 +19,9 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 func TestCapacityBoundsWhatRunsAndDeploysGoFirst(t *testing.T) {
@@ -176,18 +178,18 @@ func TestStartThatWasCutOffIsDoneAgain(t *testing.T) {
 		id := r.built(opened(1, "aaa"))
 		r.becomes(id, schedulerv1.Build_STATE_STARTING)
 		r.clock.Advance(due.Lease)
-		before, err := r.service.claimStarts(t.Context(), 1) // another replica, which dies
-		if err != nil || len(before) != 1 || before[0].build.GetAttempt() != 1 {
+		before, err := r.service.attempts.ClaimStarts(t.Context(), 1) // another replica, which dies
+		if err != nil || len(before) != 1 || before[0].Build.GetAttempt() != 1 {
 			t.Fatalf("claimed %v, %v", before, err)
 		}
 		r.clock.Advance(due.Lease)
 		r.engine.set(func(e *memoryEngine) { e.held = nil })
 		r.wake()
 		spec := r.spec(id, 1)
-		if spec.Runner.Token == before[0].token {
+		if spec.Runner.Token == before[0].Token {
 			t.Error("the token was stored in the clear")
 		}
-		u := r.attach(before[0].token)
+		u := r.attach(before[0].Token)
 		u.send(passing(2)...)
 		if b := r.becomes(id, schedulerv1.Build_STATE_PASSED); b.GetAttempt() != 1 {
 			t.Errorf("%v", b)
@@ -208,11 +210,11 @@ func TestRestartTakesUpWhatAKilledSchedulerHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		starts, err := killed.claimStarts(t.Context(), 9)
+		starts, err := killed.attempts.ClaimStarts(t.Context(), 9)
 		if err != nil || len(starts) != 1 {
 			t.Fatalf("claimed %v, %v", starts, err)
 		}
-		if told, err := killed.store.claimTargets(t.Context(), 9); err != nil || len(told) != 1 {
+		if told, err := killed.store.ClaimTargets(t.Context(), 9); err != nil || len(told) != 1 {
 			t.Fatalf("claimed %v, %v", told, err)
 		}
 		if err := db.Close(); err != nil {
@@ -243,7 +245,7 @@ func TestLostTestRunsOnceMoreAndThenErrors(t *testing.T) {
 		}
 		r.engine.set(func(e *memoryEngine) { e.listErr = errors.New("the daemon is gone") })
 		r.clock.Advance(11 * time.Second)
-		if err := r.service.sweep(t.Context()); err == nil || r.build(id).GetState() != schedulerv1.Build_STATE_RUNNING {
+		if err := r.service.attempts.Sweep(t.Context()); err == nil || r.build(id).GetState() != schedulerv1.Build_STATE_RUNNING {
 			t.Fatalf("an engine that cannot tell: %v, %v", err, r.build(id).GetState())
 		}
 		r.engine.set(func(e *memoryEngine) { e.listErr = nil })
@@ -346,13 +348,13 @@ func TestRunnerThatNeverComesErrorsTheBuild(t *testing.T) {
 		id := r.built(opened(1, "aaa"))
 		r.spec(id, 1)
 		kittest.Eventually(t, patience, func() error {
-			live, err := r.service.store.liveAttempts(t.Context())
-			if err != nil || len(live) != 1 || !live[0].placed {
+			live, err := r.service.store.LiveAttempts(t.Context())
+			if err != nil || len(live) != 1 || !live[0].Placed {
 				return fmt.Errorf("live %v, %w", live, err)
 			}
 			return nil
 		})
-		r.clock.Advance(attachWithin)
+		r.clock.Advance(attempt.AttachWithin)
 		r.sweep()
 		b := r.becomes(id, schedulerv1.Build_STATE_ERRORED)
 		if b.GetReason() != schedulerv1.Build_REASON_START_FAILED || !strings.Contains(b.GetMessage(), "FORGE_RUNNER_URL") {
@@ -368,14 +370,14 @@ func TestContainersOfNoLiveAttemptAreRemoved(t *testing.T) {
 		kept := r.built(opened(2, "bbb"))
 		r.spec(kept, 1)
 		r.engine.set(func(e *memoryEngine) {
-			for _, name := range []string{attemptName(id, 1), "somebody-else", attemptName(strings.Repeat("z", 26), 3)} {
+			for _, name := range []string{store.AttemptName(id, 1), "somebody-else", store.AttemptName(strings.Repeat("z", 26), 3)} {
 				e.containers[name] = engine.Container{Attempt: name, Running: true}
 			}
 		})
 		r.sweep()
 		kittest.Eventually(t, patience, func() error {
 			all, _ := r.engine.List(t.Context())
-			if len(all) != 1 || all[0].Attempt != attemptName(kept, 1) {
+			if len(all) != 1 || all[0].Attempt != store.AttemptName(kept, 1) {
 				return fmt.Errorf("left: %v", all)
 			}
 			return nil
@@ -423,8 +425,8 @@ func TestWhatTheReporterWasToldIsNotToldAgain(t *testing.T) {
 		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
 		kittest.Eventually(t, patience, func() error {
 			var owed int
-			err := r.service.store.db.Read().QueryRowContext(t.Context(),
-				`SELECT count(*) FROM targets WHERE due_time < $1`, int64(never)).Scan(&owed)
+			err := r.service.store.Db.Read().QueryRowContext(t.Context(),
+				`SELECT count(*) FROM targets WHERE due_time < $1`, int64(store.Never)).Scan(&owed)
 			if owed > 0 {
 				return fmt.Errorf("%d targets are to be told again", owed)
 			}
@@ -499,11 +501,11 @@ func TestDeploysGoBeforeMergeGroupsBeforePullRequests(t *testing.T) {
 		first := r.built(opened(1, "a1"))
 		r.spec(first, 1)
 		test, deploy := r.built(opened(2, "a2")), r.built(mergedInto(3, "main", "m3"))
-		group := &build{Build: &schedulerv1.Build{
+		group := &store.Build{Build: &schedulerv1.Build{
 			Id: "group", Repository: repository(), Action: schedulerv1.Build_ACTION_TEST, Sha: "g4", Ref: "refs/heads/gh-readonly-queue/main/pr-4-g4",
 			Context: "forge/test", State: schedulerv1.Build_STATE_QUEUED,
-		}, config: usual(), due: noon}
-		if err := r.service.write(t.Context(), func(ctx context.Context, t *tx) error { return t.addBuild(ctx, group) }); err != nil {
+		}, Config: usual(), Due: noon}
+		if err := r.service.store.Write(t.Context(), func(ctx context.Context, t *store.Tx) error { return t.AddBuild(ctx, group) }); err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range []string{first, deploy, "group", test} {
@@ -527,7 +529,7 @@ func TestStartThatWasNotAnsweredKeepsItsPlace(t *testing.T) {
 			return nil
 		})
 		next := r.built(opened(2, "a2"))
-		if claimed, err := r.service.claimStarts(t.Context(), 1); err != nil || len(claimed) != 0 {
+		if claimed, err := r.service.attempts.ClaimStarts(t.Context(), 1); err != nil || len(claimed) != 0 {
 			t.Errorf("claimed %v, %v", claimed, err)
 		}
 		r.engine.set(func(e *memoryEngine) { e.startErr = nil })
@@ -562,7 +564,7 @@ func TestReplicasShareOneQueue(t *testing.T) {
 		ended := map[string]bool{}
 		for len(ended) < builds {
 			kittest.Eventually(t, patience, func() error {
-				other.starts.Wake()
+				other.attempts.Starts.Wake()
 				if live := r.engine.attempts(); len(live) > r.deps.Capacity {
 					t.Fatalf("%d containers at once, capacity %d: %v", len(live), r.deps.Capacity, live)
 				} else if len(live) > 0 {
@@ -571,7 +573,7 @@ func TestReplicasShareOneQueue(t *testing.T) {
 				return errors.New("nothing runs")
 			})
 			for _, attempt := range r.engine.attempts() {
-				id, number, _ := knownAttempt(attempt)
+				id, number, _ := store.KnownAttempt(attempt)
 				if number != 1 || ended[id] {
 					t.Fatalf("%s was started a second time", attempt)
 				}
@@ -580,7 +582,7 @@ func TestReplicasShareOneQueue(t *testing.T) {
 			}
 			kittest.Eventually(t, patience, func() error {
 				for _, attempt := range r.engine.attempts() {
-					if id, _, _ := knownAttempt(attempt); ended[id] {
+					if id, _, _ := store.KnownAttempt(attempt); ended[id] {
 						return fmt.Errorf("%s is still there", attempt)
 					}
 				}

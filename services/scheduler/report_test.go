@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/outbox"
 )
 
 // The first step prints too, and more than a report of the second takes.
@@ -15,7 +16,7 @@ func TestReportOfAFailureBringsTheLastOutputOfTheStepAtFault(t *testing.T) {
 		want  string
 	}{
 		"all of it":      {2, line + line + "FAIL\n"},
-		"the last of it": {70, strings.Repeat(line, reportedOutput>>10-1) + "FAIL\n"},
+		"the last of it": {70, strings.Repeat(line, outbox.ReportedOutput>>10-1) + "FAIL\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			each(t, func(t *testing.T, r *rig) {

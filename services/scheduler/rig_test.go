@@ -27,7 +27,10 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -101,8 +104,8 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	t.Cleanup(func() { conn.Close(); stop() })
 	r.deps = Deps{
 		Blobs: blobsIn(t, r.blobs), Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
-		IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, ForkPolicy: "approve",
-		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", RunnerURL: "unix:///run/forge/runner.sock",
+		Policy:      trigger.Policy{IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Forks: trigger.ForkApprove},
+		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", Runners: attempt.Runners{URL: "unix:///run/forge/runner.sock"},
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 	}
 	t.Cleanup(func() { r.stop() })
@@ -224,17 +227,17 @@ func (w withHeader) NewStream(ctx context.Context, desc *grpc.StreamDesc, method
 
 // wake has every loop look again, as its poll would after a while.
 func (r *rig) wake() {
-	r.service.starts.Wake()
-	r.service.stops.Wake()
-	r.service.reports.Wake()
-	r.service.promotions.Wake()
-	r.service.archives.Wake()
-	r.service.answers.Wake()
+	r.service.attempts.Starts.Wake()
+	r.service.attempts.Stops.Wake()
+	r.service.outbox.Reports.Wake()
+	r.service.outbox.Promotions.Wake()
+	r.service.logs.Archives.Wake()
+	r.service.outbox.Answers.Wake()
 }
 
 func (r *rig) sweep() {
 	r.t.Helper()
-	if err := r.service.sweep(r.t.Context()); err != nil {
+	if err := r.service.attempts.Sweep(r.t.Context()); err != nil {
 		r.t.Fatalf("sweep: %v", err)
 	}
 }
@@ -326,8 +329,8 @@ func (r *rig) spec(id string, number int32) engine.Spec {
 		r.engine.mu.Lock()
 		defer r.engine.mu.Unlock()
 		var ok bool
-		if spec, ok = r.engine.specs[attemptName(id, number)]; !ok {
-			return errors.New("not started: " + attemptName(id, number))
+		if spec, ok = r.engine.specs[store.AttemptName(id, number)]; !ok {
+			return errors.New("not started: " + store.AttemptName(id, number))
 		}
 		return nil
 	})
@@ -358,7 +361,7 @@ func texts(decisions ...*eventv1.Decision) []string {
 
 // sqliteRig is for what no database can make a difference to. It is not started.
 func sqliteRig(t *testing.T) *rig {
-	dir := kittest.SQLiteDir(t, "scheduler", Migrations())
+	dir := t.TempDir()
 	return newRig(t, func() *sqldb.DB {
 		db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: dir, Room: "scheduler", Migrations: Migrations()})
 		if err != nil {

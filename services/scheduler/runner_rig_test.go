@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 )
 
 // runner plays forgexec on one stream.
@@ -29,7 +30,7 @@ func (r *rig) stream(token string, hello *schedulerv1.Hello) *runner {
 	r.t.Helper()
 	ctx, leave := context.WithTimeout(r.t.Context(), patience)
 	r.t.Cleanup(leave)
-	stream, err := r.runners.Attach(metadata.AppendToOutgoingContext(ctx, tokenHeader, token))
+	stream, err := r.runners.Attach(metadata.AppendToOutgoingContext(ctx, attempt.TokenHeader, token))
 	if err != nil {
 		r.t.Fatalf("attach: %v", err)
 	}

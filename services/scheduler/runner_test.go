@@ -11,6 +11,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/logs"
 )
 
 func TestRunnerThatPassesEveryStepMakesThePullRequestGreen(t *testing.T) {
@@ -132,7 +133,7 @@ func TestRunnerIsRefused(t *testing.T) {
 			"a step that is not planned":     began(2, 9),
 			"a step that was started before": began(2, 1),
 			"a step that did not run":        exited(2, 2, 0),
-			"more output than one may bring": printed(2, 1, strings.Repeat("x", maxOutput+1)),
+			"more output than one may bring": printed(2, 1, strings.Repeat("x", logs.MaxOutput+1)),
 		} {
 			u = r.reattach(token)
 			u.send(wrong)
@@ -297,13 +298,13 @@ func TestRunnerThatNeverEndsIsTimedOut(t *testing.T) {
 // A runner that keeps no limit is cut off, and the log says so once.
 func TestLogLimitHoldsForAnyRunner(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.service.LogLimit = 1000
+		r.service.attempts.Limits.Log, r.service.logs.Limit = 1000, 1000
 		id := r.built(opened(1, "aaa"))
 		u := r.attach(r.spec(id, 1).Runner.Token)
 		u.send(began(1, 1))
-		const last = 2 + overLimit/maxOutput + 5
+		const last = 2 + logs.OverLimit/logs.MaxOutput + 5
 		for n := int64(2); n < last; n++ {
-			u.send(printed(n, 1, strings.Repeat("x", maxOutput)))
+			u.send(printed(n, 1, strings.Repeat("x", logs.MaxOutput)))
 		}
 		u.send(exited(last, 1, 0))
 		u.acked(last)
@@ -312,7 +313,7 @@ func TestLogLimitHoldsForAnyRunner(t *testing.T) {
 			t.Fatal(err)
 		}
 		log := string(readLog(t, stream, 0))
-		if len(log) != 1000+overLimit+len(limitNote) || strings.Count(log, limitNote) != 1 || !strings.HasSuffix(log, limitNote) {
+		if len(log) != 1000+logs.OverLimit+len(logs.LimitNote) || strings.Count(log, logs.LimitNote) != 1 || !strings.HasSuffix(log, logs.LimitNote) {
 			t.Errorf("%d bytes that end in %q", len(log), log[max(0, len(log)-100):])
 		}
 		if u.plan.GetLogLimit() != 1000 {

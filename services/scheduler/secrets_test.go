@@ -10,6 +10,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/secrets"
 )
 
 // needing has every commit name secrets.
@@ -69,7 +70,7 @@ func (r *rig) cancelled(id string) {
 	if _, err := r.builds.CancelBuild(r.t.Context(), &schedulerv1.CancelBuildRequest{BuildId: id}); err != nil {
 		r.t.Fatal(err)
 	}
-	r.clock.Advance(3 * r.service.Grace)
+	r.clock.Advance(3 * r.service.attempts.Runners.Grace)
 	r.sweep()
 	r.becomes(id, schedulerv1.Build_STATE_CANCELLED)
 }
@@ -116,7 +117,7 @@ func TestABuildNeverRunsWithoutASecretItNeeds(t *testing.T) {
 
 		// As somebody could who writes to the database, and does not have the key.
 		r.setSecret("production", "TOKEN", "of production")
-		if err := r.service.store.db.Write(t.Context(), func(_ context.Context, tx *sql.Tx) error {
+		if err := r.service.store.Db.Write(t.Context(), func(_ context.Context, tx *sql.Tx) error {
 			_, err := tx.Exec(`UPDATE secrets SET sealed = (SELECT s.sealed FROM secrets s WHERE s.environment = 'production') WHERE environment = ''`)
 			return err
 		}); err != nil {
@@ -241,7 +242,7 @@ func TestBadSecretsAreRefused(t *testing.T) {
 			t.Errorf("%v: %v", want, err)
 		}
 	}
-	for n := range mostSecrets {
+	for n := range secrets.MostSecrets {
 		r.setSecret("", fmt.Sprintf("S%d", n), "hunter2")
 	}
 	r.setSecret("", "S7", "again")
@@ -270,7 +271,7 @@ func TestAStartEncryptsWithTheFirstKey(t *testing.T) {
 			}
 			r.cancelled(id)
 			var text []byte
-			if err := r.service.store.db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM secrets`).Scan(&text); err != nil || bytes.Contains(text, []byte("hunter2")) {
+			if err := r.service.store.Db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM secrets`).Scan(&text); err != nil || bytes.Contains(text, []byte("hunter2")) {
 				t.Errorf("stored as %q, %v", text, err)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 
 func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	r := sqliteRig(t)
-	r.deps.PortAllowed = func(port int32) bool { return port == 8080 }
+	r.deps.Limits.PortAllowed = func(port int32) bool { return port == 8080 }
 	r.start()
 	config := usual()
 	config.Ports = []*configv1.Port{{Container: 80, Host: 8080}, {Container: 22, Host: 2222}}

@@ -7,7 +7,9 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // greedy asks for all that a host can give.
@@ -45,10 +47,10 @@ func TestOnlyMergedAndPushedCommitsOfTrustedRepositoriesGetTheHost(t *testing.T)
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			r := sqliteRig(t)
-			r.deps.Volumes = map[string]string{"cache": "/srv/cache"}
-			r.deps.ForkPolicy = forkRun
+			r.deps.Trust.Volumes = map[string]string{"cache": "/srv/cache"}
+			r.deps.Policy.Forks = trigger.ForkRun
 			if c.trust != "" {
-				r.deps.TrustedRepositories = []string{"other/*", c.trust}
+				r.deps.Trust.Repositories = []string{"other/*", c.trust}
 			}
 			r.start()
 			r.config.set("aaa", valid(greedy()))
@@ -93,9 +95,9 @@ func wantPrivileges(t *testing.T, r *rig, id string, spec engine.Spec, granted b
 // An outsider's commit stays what it is, by whatever door it is built again.
 func TestAskingAgainGainsNoPrivileges(t *testing.T) {
 	r := sqliteRig(t)
-	r.deps.TrustedRepositories = []string{"acme/*"}
-	r.deps.Volumes = map[string]string{"cache": "/srv/cache"}
-	r.deps.ForkPolicy = forkRun
+	r.deps.Trust.Repositories = []string{"acme/*"}
+	r.deps.Trust.Volumes = map[string]string{"cache": "/srv/cache"}
+	r.deps.Policy.Forks = trigger.ForkRun
 	r.start()
 	for n, sha := range []string{"aaa", "bbb"} {
 		r.config.set(sha, valid(greedy()))
@@ -115,15 +117,15 @@ func TestAskingAgainGainsNoPrivileges(t *testing.T) {
 }
 
 func TestSettingsOfTrustThatCannotBeMeantStopTheStart(t *testing.T) {
-	for _, d := range []Deps{
-		{TrustedRepositories: []string{"acme"}}, {TrustedRepositories: []string{"**"}}, {TrustedRepositories: []string{"*"}}, {TrustedRepositories: []string{"acme/**"}},
-		{TrustedRepositories: []string{"acme/[a"}}, {Volumes: map[string]string{"cache": "cache"}}, {Volumes: map[string]string{"": "/x"}}, {Volumes: map[string]string{"all": "/"}},
+	for _, d := range []attempt.Trust{
+		{Repositories: []string{"acme"}}, {Repositories: []string{"**"}}, {Repositories: []string{"*"}}, {Repositories: []string{"acme/**"}},
+		{Repositories: []string{"acme/[a"}}, {Volumes: map[string]string{"cache": "cache"}}, {Volumes: map[string]string{"": "/x"}}, {Volumes: map[string]string{"all": "/"}},
 	} {
-		if err := d.checkTrust(); err == nil {
-			t.Errorf("%v %v is taken", d.TrustedRepositories, d.Volumes)
+		if err := d.Check(); err == nil {
+			t.Errorf("%v %v is taken", d.Repositories, d.Volumes)
 		}
 	}
-	if err := (Deps{TrustedRepositories: []string{"acme/*", "acme/shop"}, Volumes: map[string]string{"cache": "/srv/cache"}}).checkTrust(); err != nil {
+	if err := (attempt.Trust{Repositories: []string{"acme/*", "acme/shop"}, Volumes: map[string]string{"cache": "/srv/cache"}}).Check(); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -67,14 +69,17 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	}
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
-		Capacity: capacity, IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches,
-		ForkPolicy: s.ForkPolicy, ExternalURL: s.ExternalURL, RunnerURL: runners.URL, RunnerCA: runners.CA,
-		Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
-		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory), PortAllowed: s.PortAllowed,
-		TrustedRepositories: s.TrustedRepositories, Volumes: s.BuildVolumes,
-		LogLimit: int64(s.LogLimit), LogRetention: s.LogRetention, BuildRetention: s.BuildRetention,
-		SecretsKeys: keys,
-		Log:         tel.Log, Tracer: tel.Tracer,
+		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys,
+		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy},
+		Limits: attempt.Limits{
+			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
+			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
+			Log: int64(s.LogLimit), PortAllowed: s.PortAllowed,
+		},
+		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA},
+		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
+		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention},
+		Log:       tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
 		return nil, err

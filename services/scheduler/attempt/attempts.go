@@ -1,0 +1,121 @@
+package attempt
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/logs"
+	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// Limits bound what builds may use.
+type Limits struct {
+	// Timeout counts where .forge.yml names none, MaxTimeout in any case.
+	// Default: 1 and 6 hours.
+	Timeout, MaxTimeout time.Duration
+	// CPUs in cores and Memory in bytes count where .forge.yml names none, MaxCPUs
+	// and MaxMemory in any case; 0 is no limit.
+	CPUs, MaxCPUs     float64
+	Memory, MaxMemory int64
+	// Log is how many bytes the log of an attempt may have, but for the runner's
+	// words; 0 is no limit.
+	Log int64
+	// PortAllowed reports whether builds may have a port of the host; nil is none.
+	PortAllowed func(port int32) bool
+}
+
+// Runners says how forgexec reaches the scheduler, and what is expected of it.
+type Runners struct {
+	// URL is what forgexec dials, CA the PEM of whom it trusts there: see
+	// engine.Runner.
+	URL, CA string
+	// Grace is the time from SIGTERM to SIGKILL, Heartbeat how often a runner is
+	// heard. Default: 10 and 5 seconds.
+	Grace, Heartbeat time.Duration
+}
+
+// Deps is what attempts need.
+type Deps struct {
+	Store        *store.Store
+	Logs         *logs.Service
+	Secrets      *secrets.Service
+	Environments *environment.Service
+	Engine       engine.Engine
+	// Config brings the source.
+	Config grpc.ClientConnInterface
+	// Capacity is how many builds run at once, at least 1.
+	Capacity int
+	Limits   Limits
+	Runners  Runners
+	Trust    Trust
+	Log      *slog.Logger
+	Tracer   trace.Tracer
+	Random   io.Reader
+}
+
+// Service owns builds from the queue to their end.
+type Service struct {
+	store        *store.Store
+	logs         *logs.Service
+	secrets      *secrets.Service
+	environments *environment.Service
+	engine       engine.Engine
+	sources      configv1.SourceServiceClient
+	Capacity     int
+	Limits       Limits
+	Runners      Runners
+	trust        Trust
+	log          *slog.Logger
+	tracer       trace.Tracer
+	now          func() time.Time
+	random       io.Reader
+
+	Starts *due.Loop[Start]
+	Stops  *due.Loop[store.Stop]
+}
+
+func New(d Deps) *Service {
+	s := &Service{
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, environments: d.Environments, engine: d.Engine,
+		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
+		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
+	}
+	s.Limits.Timeout = cmp.Or(s.Limits.Timeout, time.Hour)
+	s.Limits.MaxTimeout = cmp.Or(s.Limits.MaxTimeout, 6*time.Hour)
+	s.Runners.Grace = cmp.Or(s.Runners.Grace, 10*time.Second)
+	s.Runners.Heartbeat = cmp.Or(s.Runners.Heartbeat, 5*time.Second)
+	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Log: s.log, Claim: s.ClaimStarts, Renew: s.renewStart, Work: s.Start}
+	s.Stops = &due.Loop[store.Stop]{Name: "stops", Workers: s.Capacity, Log: s.log, Claim: s.store.ClaimStops, Renew: s.store.RenewStop, Work: s.Stop}
+	return s
+}
+
+// RegisterRunner serves what runners call.
+func (s *Service) RegisterRunner(reg grpc.ServiceRegistrar) {
+	schedulerv1.RegisterRunnerServiceServer(reg, runnerService{service: s})
+}
+
+// Run starts, stops and looks after attempts until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{s.Starts.Run, s.Stops.Run, s.sweepOften} {
+		group.Go(func() error { return run(ctx) })
+	}
+	return group.Wait()
+}
+
+// WakeStarts and wakeStops have what is due looked at.
+func (s *Service) WakeStarts() { s.Starts.Wake() }
+func (s *Service) WakeStops()  { s.Stops.Wake() }

@@ -1,0 +1,294 @@
+package attempt
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/logs"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// storedReports is what became of a batch of reports.
+type storedReports struct {
+	Sequence int64 // all up to this one are stored
+	Ended    bool
+	Gap      bool // a report is missing; those after it were not taken
+}
+
+// StoreReports stores what a runner reports, in one transaction. What was stored before
+// is passed over. fault.Conflict: the attempt has ended.
+func (s *Service) StoreReports(ctx context.Context, buildID string, number int32, runnerID string, reports []*schedulerv1.Report) (storedReports, error) {
+	var done storedReports
+	var spans []func()
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		done, spans = storedReports{}, nil
+		var b *store.Build
+		var err error
+		// Locked first where it will be changed, so that everybody locks in one order.
+		if slices.ContainsFunc(reports, changesBuild) {
+			if b, err = t.Build(ctx, buildID); err != nil {
+				return err
+			}
+		}
+		a, err := t.Attempt(ctx, buildID, number)
+		if err != nil {
+			return err
+		}
+		if a.Ended || a.RunnerID != runnerID {
+			return attemptOver(a)
+		}
+		batch := &batch{service: s, tx: t, build: b, attempt: a}
+		for _, report := range reports {
+			if report.GetSequence() <= a.Sequence {
+				continue
+			}
+			if report.GetSequence() != a.Sequence+1 {
+				done.Gap = true
+				break
+			}
+			if err := batch.apply(ctx, report); err != nil {
+				return fmt.Errorf("report %d of attempt %s: %w", report.GetSequence(), a.Name(), err)
+			}
+			a.Sequence = report.GetSequence()
+		}
+		done.Sequence, done.Ended, spans = a.Sequence, batch.end != nil, batch.spans
+		return batch.store(ctx)
+	})
+	if err != nil {
+		return storedReports{}, err
+	}
+	for _, record := range spans {
+		record()
+	}
+	return done, nil
+}
+
+func attemptOver(a *store.Attempt) error {
+	return fault.Newf(fault.Conflict, "attempt %s has ended or belongs to another runner", a.Name())
+}
+
+func changesBuild(r *schedulerv1.Report) bool {
+	return r.GetStepStarted() != nil || r.GetEnded() != nil
+}
+
+// batch collects what several reports change.
+type batch struct {
+	service *Service
+	tx      *store.Tx
+	build   *store.Build // nil where no report concerns it
+	attempt *store.Attempt
+
+	steps  map[int32]*schedulerv1.Step // loaded when first needed
+	dirty  []*schedulerv1.Step
+	output []byte // not stored yet; its end is the end of the log
+	end    *schedulerv1.Ended
+	spans  []func()
+}
+
+func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
+	if b.end != nil {
+		return fault.New(fault.Invalid, "nothing comes after the end")
+	}
+	at := b.tx.Now
+	if report.GetTime() != nil {
+		at = report.GetTime().AsTime()
+	}
+	switch event := report.GetEvent().(type) {
+	case *schedulerv1.Report_StepStarted:
+		return b.stepStarted(ctx, event.StepStarted, at)
+	case *schedulerv1.Report_Output:
+		if len(event.Output.GetData()) > logs.MaxOutput {
+			return fault.Newf(fault.Invalid, "output: at most %d bytes in one report", logs.MaxOutput)
+		}
+		data := b.service.logs.Admitted(b.attempt.LogSize, event.Output.GetData())
+		if b.output == nil && len(data) > logs.CompressFrom { // there is more to come, it seems
+			b.output = make([]byte, 0, logs.ChunkSize+logs.MaxOutput)
+		}
+		b.output = append(b.output, data...)
+		b.attempt.LogSize += int64(len(data))
+		if len(b.output) >= logs.ChunkSize {
+			return b.storeOutput(ctx)
+		}
+	case *schedulerv1.Report_StepEnded:
+		return b.stepEnded(ctx, event.StepEnded, at)
+	case *schedulerv1.Report_Ended:
+		b.end = event.Ended
+	}
+	// What a newer runner reports besides is numbered, and no more.
+	return nil
+}
+
+func (b *batch) stepStarted(ctx context.Context, started *schedulerv1.StepStarted, at time.Time) error {
+	step, err := b.step(ctx, started.GetNumber())
+	if err != nil {
+		return err
+	}
+	if step.GetState() != schedulerv1.Step_STATE_PENDING {
+		return fault.Newf(fault.Invalid, "step %d was started before", started.GetNumber())
+	}
+	step.State, step.StartTime, step.LogOffset = schedulerv1.Step_STATE_RUNNING, timestamppb.New(at), b.attempt.LogSize
+	if b.build.GetStartTime() == nil {
+		b.build.StartTime = timestamppb.New(at)
+		b.attempt.Deadline = b.tx.Now.Add(b.service.overtime(b.build))
+		return b.tx.SaveBuild(ctx, b.build)
+	}
+	return nil
+}
+
+func (b *batch) stepEnded(ctx context.Context, told *schedulerv1.StepEnded, at time.Time) error {
+	step, err := b.step(ctx, told.GetNumber())
+	if err != nil {
+		return err
+	}
+	if step.GetState() != schedulerv1.Step_STATE_RUNNING {
+		return fault.Newf(fault.Invalid, "step %d ended without having run", told.GetNumber())
+	}
+	step.EndTime = timestamppb.New(at)
+	switch {
+	case told.GetStopped():
+		step.State = schedulerv1.Step_STATE_STOPPED
+	case told.GetExitCode() == 0:
+		step.State, step.ExitCode = schedulerv1.Step_STATE_PASSED, new(int32(0))
+	default:
+		step.State, step.ExitCode = schedulerv1.Step_STATE_FAILED, new(told.GetExitCode())
+		step.OutOfMemory = told.GetOutOfMemory()
+	}
+	traceparent, err := b.traceparent(ctx)
+	b.spans = append(b.spans, func() {
+		b.service.span(ctx, traceparent, "step "+step.GetName(), step.GetStartTime().AsTime(), at,
+			attribute.Int("forge.step", int(step.GetNumber())), attribute.Int("forge.exit_code", int(told.GetExitCode())))
+	})
+	return err
+}
+
+func (b *batch) traceparent(ctx context.Context) (traceparent string, err error) {
+	if b.build != nil {
+		return b.build.Traceparent, nil
+	}
+	err = b.tx.QueryRowContext(ctx, `SELECT traceparent FROM builds WHERE id = $1`, b.attempt.BuildID).Scan(&traceparent)
+	return traceparent, err
+}
+
+// step is a step to be changed.
+func (b *batch) step(ctx context.Context, number int32) (*schedulerv1.Step, error) {
+	if b.steps == nil {
+		known := b.build
+		if known == nil {
+			var err error
+			if known, err = store.ReadBuild(ctx, b.tx, b.attempt.BuildID, ""); err != nil {
+				return nil, err
+			}
+		}
+		all, err := store.Steps(ctx, b.tx, known)
+		if err != nil {
+			return nil, err
+		}
+		b.steps = map[int32]*schedulerv1.Step{}
+		for _, step := range all {
+			b.steps[step.GetNumber()] = step
+		}
+	}
+	step := b.steps[number]
+	if step == nil {
+		return nil, fault.Newf(fault.Invalid, "there is no step %d", number)
+	}
+	if !slices.Contains(b.dirty, step) {
+		b.dirty = append(b.dirty, step)
+	}
+	return step, nil
+}
+
+func (b *batch) storeOutput(ctx context.Context) error {
+	if len(b.output) == 0 {
+		return nil
+	}
+	err := b.service.logs.Append(ctx, b.tx, b.attempt, b.attempt.LogSize-int64(len(b.output)), b.output)
+	b.output = nil
+	return err
+}
+
+// store writes what the batch changed; an end ends the build too.
+func (b *batch) store(ctx context.Context) error {
+	if err := b.storeOutput(ctx); err != nil {
+		return err
+	}
+	for _, step := range b.dirty {
+		if err := b.tx.SaveStep(ctx, b.attempt, step); err != nil {
+			return err
+		}
+	}
+	if len(b.dirty) > 0 {
+		b.tx.Notify(store.BuildTopic(b.attempt.BuildID))
+	}
+	b.attempt.Contact = b.tx.Now
+	if err := b.tx.SaveAttempt(ctx, b.attempt); err != nil || b.end == nil {
+		return err
+	}
+	all, err := store.Steps(ctx, b.tx, b.build)
+	if err != nil {
+		return err
+	}
+	o := outcomeOf(b.end, all, b.build.Cancel)
+	if o.reason == schedulerv1.Build_REASON_OUT_OF_MEMORY {
+		o.message += ": " + b.service.outOfMemory(b.build)
+	}
+	if b.end.GetCause() == schedulerv1.Ended_CAUSE_STOPPED { // by a Docker engine that restarts, or a node that is drained
+		return b.service.lose(ctx, b.tx, b.build, o.message)
+	}
+	return b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
+}
+
+// outcome is how a build has ended.
+type outcome struct {
+	state   schedulerv1.Build_State
+	reason  schedulerv1.Build_Reason
+	message string
+}
+
+// outcomeOf decides how a build has ended from what its runner told. Passed is
+// what ran to its end and whose every step is known to have ended with 0.
+func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Cancel) outcome {
+	cancelled := outcome{schedulerv1.Build_STATE_CANCELLED, asked.Reason, asked.Message}
+	table := map[schedulerv1.Ended_Cause]outcome{
+		schedulerv1.Ended_CAUSE_CANCELLED:      cancelled,
+		schedulerv1.Ended_CAUSE_TIMED_OUT:      {schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED, end.GetMessage()},
+		schedulerv1.Ended_CAUSE_NO_SOURCE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE, cmp.Or(end.GetMessage(), "the source could not be fetched")},
+		schedulerv1.Ended_CAUSE_SOURCE_REFUSED: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED, cmp.Or(end.GetMessage(), "the source holds what must not be unpacked")},
+		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:   {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
+		schedulerv1.Ended_CAUSE_STOPPED:        {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
+	}
+	if o, ok := table[end.GetCause()]; ok {
+		return o
+	}
+	if end.GetCause() == schedulerv1.Ended_CAUSE_DONE {
+		for _, step := range steps {
+			if step.GetState() != schedulerv1.Step_STATE_FAILED {
+				continue
+			}
+			failed := outcome{
+				schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_STEP_FAILED,
+				fmt.Sprintf("step %d %q ended with exit code %d", step.GetNumber(), step.GetName(), step.GetExitCode()),
+			}
+			if step.GetOutOfMemory() {
+				failed.reason = schedulerv1.Build_REASON_OUT_OF_MEMORY
+			}
+			return failed
+		}
+		passed := func(step *schedulerv1.Step) bool { return step.GetState() == schedulerv1.Step_STATE_PASSED }
+		if len(steps) > 0 && !slices.ContainsFunc(steps, func(step *schedulerv1.Step) bool { return !passed(step) }) {
+			return outcome{state: schedulerv1.Build_STATE_PASSED}
+		}
+	}
+	return outcome{
+		schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST,
+		cmp.Or(end.GetMessage(), "the runner ended, and not every step is known to have passed"),
+	}
+}

@@ -1,0 +1,283 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+const (
+	TokenHeader = "forge-runner-token"
+	// What a runner sends while a transaction is under way goes into the next.
+	batchReports = 128
+)
+
+// runnerService is apart from Service because both serve on listeners of their own.
+type runnerService struct {
+	schedulerv1.UnimplementedRunnerServiceServer
+	service *Service
+}
+
+// Attach serves one stream of one attempt.
+func (r runnerService) Attach(stream schedulerv1.RunnerService_AttachServer) error {
+	s, ctx := r.service, stream.Context()
+	md, _ := metadata.FromIncomingContext(ctx)
+	tokens := md.Get(TokenHeader)
+	if len(tokens) != 1 {
+		return fault.Newf(fault.Unauthenticated, "send the attempt's token as %s", TokenHeader)
+	}
+	buildID, number, err := s.store.AttemptByToken(ctx, TokenHash(tokens[0]))
+	if err != nil {
+		return err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return endOfStream(err)
+	}
+	hello := first.GetHello()
+	if hello.GetRunnerId() == "" {
+		return fault.New(fault.Invalid, "the first message is a Hello with a runner id")
+	}
+	b, a, err := s.Bind(ctx, buildID, number, hello.GetRunnerId())
+	if err != nil {
+		return err
+	}
+	ctx = telemetry.WithTraceparent(ctx, b.Traceparent)
+	s.log.DebugContext(ctx, "runner attached", "attempt", a.Name(), "version", hello.GetVersion(), "stored", a.Sequence)
+	at := &attachment{service: s, stream: stream, build: b, attempt: a}
+	return at.serve(ctx, hello)
+}
+
+// Bind gives an attempt to the first runner that says hello, and to that one
+// again.
+func (s *Service) Bind(ctx context.Context, buildID string, number int32, runnerID string) (b *store.Build, a *store.Attempt, err error) {
+	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if b, err = t.Build(ctx, buildID); err != nil {
+			return err
+		}
+		if a, err = t.Attempt(ctx, buildID, number); err != nil {
+			return err
+		}
+		if a.Ended || (a.RunnerID != "" && a.RunnerID != runnerID) {
+			return attemptOver(a)
+		}
+		a.RunnerID, a.Contact, a.Placed = runnerID, t.Now, true
+		if b.GetState() == schedulerv1.Build_STATE_RUNNING {
+			return t.SaveAttempt(ctx, a)
+		}
+		a.Deadline = t.Now.Add(s.overtime(b))
+		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_REASON_UNSPECIFIED, ""
+		b.Due, b.Tries = time.Time{}, 0
+		if err := t.SaveAttempt(ctx, a); err != nil {
+			return err
+		}
+		return t.SaveBuild(ctx, b)
+	})
+	return b, a, err
+}
+
+// attachment is one live stream. Only serve sends on it.
+type attachment struct {
+	service *Service
+	stream  schedulerv1.RunnerService_AttachServer
+	build   *store.Build
+	attempt *store.Attempt
+
+	toldCancel bool
+	contact    time.Time
+}
+
+func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error {
+	if err := at.welcome(ctx, hello); err != nil {
+		return err
+	}
+	var working sync.WaitGroup
+	defer working.Wait()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+
+	var source chan *schedulerv1.SourceChunk // nil: never ready
+	var noSource chan error
+	if !hello.GetHasSource() {
+		source, noSource = make(chan *schedulerv1.SourceChunk, 4), make(chan error, 1)
+		working.Go(func() { noSource <- at.service.fetchSource(ctx, at.build, source) })
+	}
+	incoming, gone := receive(ctx, at.stream)
+	poll := time.NewTicker(store.PollEvery)
+	defer poll.Stop()
+	steered, unsubscribe := at.service.store.Notifier.Subscribe(store.RunnerTopic(at.build.GetId()))
+	defer unsubscribe()
+	if err := at.checkCancel(ctx); err != nil {
+		return err
+	}
+	for {
+		var err error
+		var over bool
+		select {
+		case <-rpc.Stopping(ctx):
+			return fault.New(fault.Unavailable, "the scheduler stops: attach again")
+		case err = <-gone:
+			return endOfStream(err)
+		case report := <-incoming:
+			over, err = at.store(ctx, drain(report, incoming))
+		case chunk := <-source:
+			err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Source{Source: chunk}})
+		case err = <-noSource:
+			noSource = nil
+		case <-steered:
+			err = at.checkCancel(ctx)
+		case <-poll.C:
+			err = at.checkCancel(ctx)
+		}
+		if over || err != nil {
+			return err
+		}
+	}
+}
+
+// endOfStream is nil where the runner itself has ended the stream.
+func endOfStream(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) error {
+	err := at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Welcome{
+		Welcome: &schedulerv1.Welcome{StoredSequence: at.attempt.Sequence},
+	}})
+	if err != nil || hello.GetHasPlan() {
+		return err
+	}
+	plan, err := at.service.runnerPlan(ctx, at.build)
+	if err == nil && len(plan.GetSecrets()) > 0 && !hello.GetMasksSecrets() {
+		err = secrets.Unavailable("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
+	}
+	if is[secrets.Unavailable](err) {
+		return at.service.giveUp(ctx, at.attempt, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: plan}})
+}
+
+// giveUp ends an attempt that has not begun its work, since it lacks secrets.
+func (s *Service) giveUp(ctx context.Context, of *store.Attempt, message string) error {
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		b, err := t.Build(ctx, of.BuildID)
+		if err != nil {
+			return err
+		}
+		a, err := t.Attempt(ctx, of.BuildID, of.Number)
+		if err != nil || a.Ended {
+			return err
+		}
+		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, message)
+	})
+	if err != nil {
+		return err
+	}
+	return attemptOver(of)
+}
+
+// receive reads reports until the stream ends, which gRPC sees to when its
+// handler returns.
+func receive(ctx context.Context, stream schedulerv1.RunnerService_AttachServer) (<-chan *schedulerv1.Report, <-chan error) {
+	incoming, gone := make(chan *schedulerv1.Report, batchReports), make(chan error, 1)
+	go func() {
+		for {
+			message, err := stream.Recv()
+			if err != nil {
+				gone <- err
+				return
+			}
+			select {
+			case incoming <- message.GetReport():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return incoming, gone
+}
+
+// drain takes what has arrived besides.
+func drain(first *schedulerv1.Report, incoming <-chan *schedulerv1.Report) []*schedulerv1.Report {
+	batch := []*schedulerv1.Report{first}
+	for len(batch) < batchReports {
+		select {
+		case next := <-incoming:
+			batch = append(batch, next)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// store keeps reports and acknowledges them; over after the last of the attempt.
+func (at *attachment) store(ctx context.Context, batch []*schedulerv1.Report) (over bool, err error) {
+	var numbered []*schedulerv1.Report
+	for _, report := range batch {
+		if report.GetSequence() > 0 {
+			numbered = append(numbered, report)
+		}
+	}
+	if len(numbered) == 0 {
+		return false, at.heartbeat(ctx)
+	}
+	done, err := at.service.StoreReports(ctx, at.attempt.BuildID, at.attempt.Number, at.attempt.RunnerID, numbered)
+	if err != nil {
+		return false, err
+	}
+	at.contact = at.service.now()
+	err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Ack{Ack: &schedulerv1.Ack{Sequence: done.Sequence}}})
+	if err == nil && done.Gap {
+		err = fault.Newf(fault.Unavailable, "a report after %d is missing: attach again", done.Sequence)
+	}
+	return done.Ended, err
+}
+
+// heartbeat notes a sign of life, not more often than one is due.
+func (at *attachment) heartbeat(ctx context.Context) error {
+	now := at.service.now()
+	if now.Sub(at.contact) < at.service.Runners.Heartbeat {
+		return nil
+	}
+	at.contact = now
+	return at.service.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		return t.RecordHeartbeat(ctx, at.attempt.BuildID, at.attempt.Number)
+	})
+}
+
+// checkCancel tells the runner, once, that it is to stop, and leaves an attempt that
+// ended otherwise.
+func (at *attachment) checkCancel(ctx context.Context) error {
+	pool := at.service.store.Db.Read()
+	a, err := store.ReadAttempt(ctx, pool, at.attempt.BuildID, at.attempt.Number, "")
+	if err != nil {
+		return err
+	}
+	if a.Ended {
+		return attemptOver(a)
+	}
+	b, err := store.ReadBuild(ctx, pool, at.attempt.BuildID, "")
+	if err != nil || at.toldCancel || b.Cancel.Time.IsZero() {
+		return err
+	}
+	at.toldCancel = true
+	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Cancel{Cancel: &schedulerv1.Cancel{Message: b.Cancel.Message}}})
+}

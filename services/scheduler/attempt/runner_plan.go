@@ -1,0 +1,81 @@
+package attempt
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// variables are what every command of a build sees: those of .forge.yml, and
+// ours, which win.
+func variables(b *store.Build) map[string]string {
+	all := maps.Clone(b.Config.GetEnvironment())
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, map[string]string{
+		"CI":                 "true",
+		"FORGE":              "true",
+		"FORGE_ACTION":       trigger.ActionOf(b.GetAction()).Name,
+		"FORGE_OWNER":        b.GetRepository().GetOwner(),
+		"FORGE_REPO":         b.GetRepository().GetName(),
+		"FORGE_SHA":          b.GetSha(),
+		"FORGE_REF":          b.GetRef(),
+		"FORGE_BASE_REF":     b.GetBaseRef(),
+		"FORGE_BUILD_ID":     b.GetId(),
+		"FORGE_BUILD_URL":    b.GetUrl(),
+		"FORGE_PULL_REQUEST": "",
+		"FORGE_COMMIT_COUNT": "",
+		"FORGE_VERSION":      wording.Short(b.GetSha()),
+		"TRACEPARENT":        b.Traceparent,
+	})
+	if b.GetPullRequest() != 0 {
+		all["FORGE_PULL_REQUEST"] = strconv.Itoa(int(b.GetPullRequest()))
+		all["FORGE_COMMIT_COUNT"] = strconv.Itoa(int(b.GetCommitCount()))
+	}
+	if b.GetPullRequest() != 0 && b.GetEnvironment() == "" {
+		all["FORGE_VERSION"] = fmt.Sprintf("rc%d", b.GetCommitCount())
+	}
+	return all
+}
+
+// runnerPlan is what a runner is sent; its error is that of secretsFor.
+func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.Plan, error) {
+	secrets, notices, err := s.secrets.SecretsFor(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	plan := &schedulerv1.Plan{
+		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b),
+		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
+		LogLimit: s.Limits.Log,
+		Secrets:  secrets, Notices: notices,
+	}
+	for _, step := range b.PlannedSteps() {
+		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun()})
+	}
+	return plan, nil
+}
+
+// timeout is how long the commands may run.
+func (s *Service) timeout(b *store.Build) time.Duration {
+	if asked := b.Config.GetTimeout().AsDuration(); asked > 0 {
+		return min(asked, s.Limits.MaxTimeout)
+	}
+	return min(s.Limits.Timeout, s.Limits.MaxTimeout)
+}
+
+// overtime is what the scheduler grants beyond the timeout, which the runner
+// keeps, before it ends the attempt itself.
+func (s *Service) overtime(b *store.Build) time.Duration {
+	return s.timeout(b) + s.Runners.Grace + time.Minute
+}

@@ -1,0 +1,103 @@
+package attempt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"go.opentelemetry.io/otel/codes"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+const (
+	sourceRetryFirst = 200 * time.Millisecond
+	sourceRetryMost  = 5 * time.Second
+	sourceTries      = 20 // about a minute and a half
+)
+
+// fetchSource reads the source from config into chunks. What cannot be had is
+// told by the last chunk. An error ends the stream: the runner attaches again
+// and starts over, since a broken download cannot be continued.
+func (s *Service) fetchSource(ctx context.Context, b *store.Build, chunks chan<- *schedulerv1.SourceChunk) error {
+	ctx, span := s.tracer.Start(ctx, "source")
+	defer span.End()
+	send := func(chunk *schedulerv1.SourceChunk) error {
+		select {
+		case chunks <- chunk:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var sent int
+	err := retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
+		sent, err = s.streamSource(ctx, b, send)
+		return sent == 0 && temporary(err), err
+	})
+	switch {
+	case err == nil:
+		return send(&schedulerv1.SourceChunk{Last: true})
+	case ctx.Err() != nil || sent > 0:
+		span.SetStatus(codes.Error, err.Error())
+		return fault.Newf(fault.Unavailable, "the source broke off: attach again: %w", err)
+	default:
+		span.SetStatus(codes.Error, err.Error())
+		s.log.WarnContext(ctx, "no source", "build", b.GetId(), "error", err)
+		return send(&schedulerv1.SourceChunk{Error: fmt.Sprintf("no source of %s: %v", wording.Short(b.GetSha()), err)})
+	}
+}
+
+// streamSource counts the chunks it has sent.
+func (s *Service) streamSource(ctx context.Context, b *store.Build, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
+	source, err := s.sources.GetSource(ctx, &configv1.GetSourceRequest{
+		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(), EventTime: b.GetCreateTime(),
+	})
+	if err != nil {
+		return 0, err
+	}
+	for {
+		part, err := source.Recv()
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err == nil {
+			err = send(&schedulerv1.SourceChunk{Data: part.GetData()})
+		}
+		if err != nil {
+			return sent, err
+		}
+		sent++
+	}
+}
+
+// retry calls do until it wants no more, at most tries times, and returns its
+// last error.
+func retry(ctx context.Context, tries int, first, most time.Duration, do func() (again bool, err error)) error {
+	for try := 1; ; try++ {
+		again, err := do()
+		if !again || try == tries || ctx.Err() != nil {
+			return err
+		}
+		pause := time.NewTimer(due.Backoff(try, first, most, rand.Float64))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		case <-pause.C:
+		}
+	}
+}
+
+// temporary reports whether a call may succeed another time.
+func temporary(err error) bool {
+	return fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Internal) || fault.Is(err, fault.Exhausted)
+}

@@ -1,0 +1,90 @@
+package attempt
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// Trust says whose builds may have the host at their mercy, and what of it.
+type Trust struct {
+	// Repositories are patterns of owner/name. What is merged or pushed there may run
+	// privileged and have Volumes.
+	Repositories []string
+	// Volumes are folders of the host by name.
+	Volumes map[string]string
+}
+
+// trusted reports whether a build may have the host at its mercy: that of a merged
+// or pushed commit of a repository that the server trusts. Whoever opens a pull
+// request must gain nothing by it before somebody has merged it, not by a merge
+// group or a rebuild either; a fork's commit is nobody's whom the server knows.
+func (s *Service) trusted(b *store.Build) bool {
+	name := strings.ToLower(b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName())
+	if b.GetFork() || !slices.ContainsFunc(s.trust.Repositories, func(pattern string) bool {
+		return doublestar.MatchUnvalidated(strings.ToLower(pattern), name)
+	}) {
+		return false
+	}
+	switch b.GetAction() {
+	case schedulerv1.Build_ACTION_DEPLOY_STAGING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION:
+		return true
+	case schedulerv1.Build_ACTION_PUSH: // a push that an admin's call imagines is none
+		return b.GetPullRequest() == 0 && (b.GetDeliveryId() != "" || b.GetRetryOf() != "")
+	default:
+		return false
+	}
+}
+
+// privilege grants what .forge.yml asks for of the host, or takes it out of the spec
+// and says so in the log.
+func (s *Service) privilege(b *store.Build, spec *engine.Spec) {
+	const why = "only merged and pushed commits of repositories that this server trusts may (FORGE_TRUSTED_REPOSITORIES)"
+	trusted := s.trusted(b)
+	switch asked := b.Config.GetPrivileged(); {
+	case asked && trusted:
+		spec.Privileged = true
+	case asked:
+		spec.Sayf("the build does not run privileged: %s", why)
+	}
+	spec.Sidecars = slices.DeleteFunc(spec.Sidecars, func(one engine.Sidecar) bool {
+		refused := one.Privileged && !trusted
+		if refused {
+			spec.Sayf("service %s is left out, for it would run privileged: %s", one.Name, why)
+		}
+		return refused
+	})
+	for _, name := range slices.Sorted(maps.Keys(b.Config.GetVolumes())) {
+		switch source := s.trust.Volumes[name]; {
+		case !trusted:
+			spec.Sayf("volume %s is left out: %s", name, why)
+		case source == "":
+			spec.Sayf("volume %s is left out: this server has none of that name (FORGE_BUILD_VOLUMES)", name)
+		default:
+			spec.Volumes = append(spec.Volumes, engine.Volume{Source: source, Target: b.Config.GetVolumes()[name]})
+		}
+	}
+}
+
+// Check refuses patterns that could match no repository, or any by mistake, and
+// volumes that are no folders.
+func (t Trust) Check() error {
+	for _, pattern := range t.Repositories {
+		if !doublestar.ValidatePattern(pattern) || strings.Count(pattern, "/") != 1 || strings.Contains(pattern, "**") {
+			return fmt.Errorf("FORGE_TRUSTED_REPOSITORIES: %q is not a pattern of repositories: write owner/name, such as acme/shop or acme/*", pattern)
+		}
+	}
+	for name, source := range t.Volumes {
+		if name == "" || !strings.HasPrefix(source, "/") || source == "/" {
+			return fmt.Errorf("FORGE_BUILD_VOLUMES: %s=%s is not the name of a folder: write name=/path", name, source)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// cancelMessage is what fits a commit status.
+const cancelMessage = 140
+
+// ListBuilds lists builds, newest first.
+func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsRequest) (*schedulerv1.ListBuildsResponse, error) {
+	size, err := rpc.PageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
+		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
+	}
+	var before int64 // the number of the last build on the page before
+	if err := rpc.ParsePageToken(req.GetPageToken(), &before); err != nil {
+		return nil, err
+	}
+	found, err := s.store.ListBuilds(ctx, req, before, size+1)
+	if err != nil {
+		return nil, fmt.Errorf("list builds: %w", err)
+	}
+	answer := &schedulerv1.ListBuildsResponse{}
+	if len(found) > size {
+		found = found[:size]
+		answer.NextPageToken = rpc.PageToken(found[size-1].Number)
+	}
+	for _, b := range found {
+		answer.Builds = append(answer.Builds, b.Build)
+	}
+	return answer, nil
+}
+
+// GetBuild shows one build.
+func (s *Service) GetBuild(ctx context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
+	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+	if err != nil {
+		return nil, err
+	}
+	return &schedulerv1.GetBuildResponse{Build: b}, nil
+}
+
+// WatchBuild sends a build at each change until it has ended.
+func (s *Service) WatchBuild(req *schedulerv1.WatchBuildRequest, stream schedulerv1.BuildService_WatchBuildServer) error {
+	ctx := stream.Context()
+	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(req.GetBuildId()))
+	defer leave()
+	poll := time.NewTicker(store.PollEvery)
+	defer poll.Stop()
+	var last *schedulerv1.Build
+	for {
+		b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+		if err != nil {
+			return err
+		}
+		if !proto.Equal(b, last) {
+			if err := stream.Send(&schedulerv1.WatchBuildResponse{Build: b}); err != nil {
+				return err
+			}
+			last = b
+		}
+		if store.Ended(b.GetState()) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-rpc.Stopping(ctx):
+			return fault.New(fault.Unavailable, "the scheduler stops: ask again")
+		case <-changed:
+		case <-poll.C:
+		}
+	}
+}
+
+// CancelBuild asks a build to stop.
+func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
+	message := req.GetMessage()
+	if utf8.RuneCountInString(message) > cancelMessage {
+		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", cancelMessage)
+	}
+	if message == "" {
+		message = "cancelled by an administrator"
+	}
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		b, err := t.Build(ctx, req.GetBuildId())
+		if err != nil {
+			return err
+		}
+		if store.Ended(b.GetState()) {
+			return fault.Newf(fault.Conflict, "build %s has ended already", req.GetBuildId())
+		}
+		return s.attempts.Cancel(ctx, t, b, schedulerv1.Build_REASON_CANCEL_ASKED, message)
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+	return &schedulerv1.CancelBuildResponse{Build: b}, err
+}

@@ -1,0 +1,197 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// Service lets deploys into environments.
+type Service struct {
+	Store  *store.Store
+	Policy trigger.Policy
+	// Commits tells which commit contains which.
+	Commits configv1.CommitServiceClient
+}
+
+// Enter gives a deploy that is about to be stored its environment, or
+// has it wait in line.
+func (s *Service) Enter(ctx context.Context, t *store.Tx, b *store.Build) error {
+	name := b.GetEnvironment()
+	if name == "" {
+		return nil
+	}
+	e, err := t.Environment(ctx, b.GetRepository().GetId(), name)
+	if err != nil {
+		return err
+	}
+	e.Repository = wording.FullName(b.GetRepository())
+	if reason, message := e.BlockedBy(b); message != "" {
+		b.State, b.Reason, b.Message, b.Due = schedulerv1.Build_STATE_WAITING, reason, message, time.Time{}
+	} else {
+		e.Holder = b.GetId()
+	}
+	return t.SaveEnvironment(ctx, e)
+}
+
+// RecordDeployed stores what a deploy that has passed put where.
+func (s *Service) RecordDeployed(ctx context.Context, t *store.Tx, b *store.Build) error {
+	name := b.GetEnvironment()
+	if name == "" {
+		return nil
+	}
+	e, err := t.Environment(ctx, b.GetRepository().GetId(), name)
+	if err != nil {
+		return err
+	}
+	e.Deployed = b.GetId()
+	if b.GetRollBackOf() == "" {
+		e.Newest = b.GetId()
+	}
+	return t.SaveEnvironment(ctx, e)
+}
+
+// Leave hands the environment of a deploy that has ended to the next
+// in line. It comes once nothing of the deploy is left running: what the
+// scheduler has given up may still be at work in its container.
+func (s *Service) Leave(ctx context.Context, t *store.Tx, buildID string) error {
+	e, err := t.EnvironmentLeftBy(ctx, buildID)
+	if err != nil || e == nil {
+		return err
+	}
+	e.Holder = ""
+	return s.Advance(ctx, t, e)
+}
+
+// Advance stores an environment that has changed, gives it to the next in line if
+// it is free, and has the others say what they wait for now.
+func (s *Service) Advance(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	waiting, err := store.Waiting(ctx, t, e, t.Locked)
+	if err != nil {
+		return err
+	}
+	for _, w := range waiting {
+		reason, message := e.BlockedBy(w)
+		if message == "" {
+			e.Holder = w.GetId()
+			w.State, w.Due = schedulerv1.Build_STATE_QUEUED, t.Now
+		} else if message == w.GetMessage() {
+			continue
+		}
+		w.Reason, w.Message = reason, message
+		if err := t.SaveBuild(ctx, w); err != nil {
+			return err
+		}
+	}
+	return t.SaveEnvironment(ctx, e)
+}
+
+// ReleaseUnstarted takes an environment from a deploy that has not begun, so that somebody
+// else's word can come first. It is back in its old place in line.
+func (s *Service) ReleaseUnstarted(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	if e.Holder == "" {
+		return nil
+	}
+	b, err := t.Build(ctx, e.Holder)
+	if err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED || b.GetAttempt() > 0 || b.GetRollBackOf() != "" {
+		return err
+	}
+	e.Holder = ""
+	b.State, b.Due = schedulerv1.Build_STATE_WAITING, time.Time{}
+	return t.SaveBuild(ctx, b)
+}
+
+// Contained is why a deploy is not run.
+type Contained struct {
+	BuildID string
+	same    bool // it is the very commit
+}
+
+func (c Contained) Error() string { return "already contained in build " + c.BuildID }
+
+// Unsure is why nobody can tell whether a deploy is to run.
+type Unsure struct{ cause error }
+
+func (u Unsure) Error() string {
+	return "cannot tell whether it is deployed already: " + u.cause.Error()
+}
+
+// compare is nil when a commit is to be deployed, contained when the
+// environment has had it, or a newer one, and unsure when nobody can tell. An event
+// told of the commit at the time told.
+func (s *Service) compare(ctx context.Context, repository *eventv1.Repository, installation int64, environment, sha string, told *timestamppb.Timestamp) error {
+	newest, err := s.Store.NewestDeployed(ctx, repository.GetId(), environment)
+	switch {
+	case err != nil:
+		return Unsure{err}
+	case newest == nil:
+		return nil
+	case newest.GetSha() == sha:
+		return Contained{newest.GetId(), true}
+	}
+	answer, err := s.Commits.CompareCommits(ctx, &configv1.CompareCommitsRequest{
+		Repository: repository, InstallationId: installation, Base: newest.GetSha(), Head: sha, EventTime: told,
+	})
+	switch {
+	case fault.Is(err, fault.NotFound): // the history was rewritten: neither contains the other
+		return nil
+	case err != nil:
+		return Unsure{err}
+	case answer.GetRelation() == configv1.CompareCommitsResponse_RELATION_BEHIND,
+		answer.GetRelation() == configv1.CompareCommitsResponse_RELATION_IDENTICAL:
+		return Contained{newest.GetId(), false}
+	default:
+		return nil
+	}
+}
+
+// ContainedIn asks whether a deploy that is wanted comes too late. Where nobody
+// can tell, the build is made, and asked about again before it starts.
+func (s *Service) ContainedIn(ctx context.Context, i trigger.Intent) (buildID string) {
+	name := trigger.ActionOf(i.Action).Environment
+	if name == "" {
+		return ""
+	}
+	err := s.compare(ctx, i.Event.GetRepository(), i.Event.GetInstallationId(), name, i.Sha, i.Event.GetReceiveTime())
+	if c, ok := errors.AsType[Contained](err); ok && (i.Build == "" || !c.same) {
+		return c.BuildID
+	}
+	return ""
+}
+
+// StillWanted asks that of a deploy that has its environment. A person may have
+// the newest deployed once more.
+func (s *Service) StillWanted(ctx context.Context, b *store.Build) error {
+	name := b.GetEnvironment()
+	if name == "" || b.GetRollBackOf() != "" {
+		return nil
+	}
+	err := s.compare(ctx, b.GetRepository(), b.GetInstallationId(), name, b.GetSha(), b.GetCreateTime())
+	if c, ok := errors.AsType[Contained](err); ok && c.same && b.GetRetryOf() != "" {
+		return nil
+	}
+	return err
+}
+
+// AskPromotion asks for the pull request into production, if that is what
+// follows from the build.
+func (s *Service) AskPromotion(ctx context.Context, t *store.Tx, b *store.Build, because string) (bool, error) {
+	if !trigger.ActionOf(b.GetAction()).Promotes || s.Policy.PromotesTo() == "" || b.GetRollBackOf() != "" {
+		return false, nil
+	}
+	return true, t.AddPromotion(ctx, &reporterv1.PromoteRequest{
+		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(),
+		Head: b.GetBaseRef(), Base: s.Policy.PromotesTo(), Sha: b.GetSha(), BuildUrl: because,
+	}, b.Traceparent)
+}

@@ -1,0 +1,60 @@
+package environment
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// RollBack makes the build that repeats an earlier deploy; or finds it, where it
+// was asked for before and has not ended.
+func (s *Service) RollBack(ctx context.Context, t *store.Tx, e *store.Environment, of *store.Build, id, url string) (string, error) {
+	if of.GetEnvironment() != e.Name || of.GetRepository().GetId() != e.RepositoryID ||
+		of.GetState() != schedulerv1.Build_STATE_PASSED {
+		return "", fault.Newf(fault.Conflict, "build %s is no successful deploy to %s of %s", of.GetId(), e.Name, e.Repository)
+	}
+	waiting, err := store.Waiting(ctx, t, e, t.Locked)
+	if err != nil {
+		return "", err
+	}
+	if e.Holder != "" {
+		holder, err := t.Build(ctx, e.Holder)
+		if err != nil {
+			return "", err
+		}
+		waiting = append(waiting, holder)
+	}
+	for _, w := range waiting {
+		if w.GetRollBackOf() == of.GetId() && !store.Ended(w.GetState()) {
+			return w.GetId(), nil
+		}
+	}
+	if err := s.ReleaseUnstarted(ctx, t, e); err != nil {
+		return "", err
+	}
+	b := repeat(ctx, t, of, id, url)
+	b.RollBackOf = of.GetId()
+	b.State, b.Due = schedulerv1.Build_STATE_WAITING, time.Time{}
+	b.Reason, b.Message = e.BlockedBy(b)
+	if err := t.AddBuild(ctx, b); err != nil {
+		return "", err
+	}
+	return id, s.Advance(ctx, t, e)
+}
+
+// repeat is a build that runs again what another ran, not stored yet.
+func repeat(ctx context.Context, t *store.Tx, of *store.Build, id, url string) *store.Build {
+	return &store.Build{Config: of.Config, Traceparent: telemetry.Traceparent(ctx), Build: &schedulerv1.Build{
+		Id: id, Url: url, CreateTime: timestamppb.New(t.Now), TraceId: telemetry.TraceID(ctx),
+
+		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), BaseRef: of.GetBaseRef(),
+		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(), Environment: of.GetEnvironment(), Job: of.GetJob(),
+		Image: of.GetImage(), EnvironmentUrl: of.GetEnvironmentUrl(), StepCount: of.GetStepCount(),
+	}}
+}

@@ -1,0 +1,117 @@
+package plan
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// addBuild makes the build of an intent, as far as .forge.yml asks for it.
+func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*eventv1.Decision, error) {
+	b := s.newBuild(ctx, t, p)
+	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{p.id}}
+	refuse := func(reason schedulerv1.Build_Reason, why eventv1.Reason, message string) {
+		b.State, b.Reason, b.Message, b.EndTime = schedulerv1.Build_STATE_ERRORED, reason, message, b.GetCreateTime()
+		decided.Reason, decided.Text = why, message
+	}
+	switch outcome := p.config.GetOutcome().(type) {
+	case *configv1.GetBuildConfigResponse_Absent:
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + wording.Short(p.Sha)}, nil
+	case *configv1.GetBuildConfigResponse_Invalid:
+		b.ConfigProblems = outcome.Invalid.GetProblems()
+		refuse(schedulerv1.Build_REASON_CONFIG_INVALID, eventv1.Reason_REASON_INVALID_CONFIG, firstProblem(outcome.Invalid))
+	case *configv1.GetBuildConfigResponse_Forbidden:
+		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
+	case *configv1.GetBuildConfigResponse_Config:
+		if len(b.ConfigJob().GetCommands()) == 0 {
+			return s.nothingToRun(ctx, t, p, b)
+		}
+		if p.Kind == trigger.Pushed {
+			if decided := trigger.Unwanted(b.Config.GetPush(), p.Ref); decided != nil {
+				return decided, nil
+			}
+		}
+		if p.config.GetNoMatchingPaths() {
+			return skip(b), t.AddBuild(ctx, b)
+		}
+		if p.containedIn != "" {
+			return &eventv1.Decision{
+				Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.Contained{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
+			}, nil
+		}
+		if err := s.requireApproval(ctx, t, p, b); err != nil {
+			return nil, err
+		}
+		if b.GetState() == schedulerv1.Build_STATE_BLOCKED {
+			decided.Reason, decided.Text = eventv1.Reason_REASON_BLOCKED, "blocked: "+b.GetMessage()
+		}
+		if b.GetState() == schedulerv1.Build_STATE_QUEUED {
+			if err := s.environments.Enter(ctx, t, b); err != nil {
+				return nil, err
+			}
+		}
+	default:
+		return nil, fmt.Errorf("config answered %T for .forge.yml at %s", outcome, wording.Short(p.Sha))
+	}
+	return decided, t.AddBuild(ctx, b)
+}
+
+func firstProblem(invalid *configv1.ConfigInvalid) string {
+	if len(invalid.GetProblems()) == 0 {
+		return ".forge.yml has errors"
+	}
+	p := invalid.GetProblems()[0]
+	return fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage())
+}
+
+// nothingToRun is decided where .forge.yml has no job for the purpose. A merge
+// then counts as deployed.
+func (s *Service) nothingToRun(ctx context.Context, t *store.Tx, p prepared, b *store.Build) (*eventv1.Decision, error) {
+	decided := wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", trigger.ActionOf(p.Action).Name)
+	if p.Kind != trigger.PullRequestMerged {
+		return decided, nil
+	}
+	asked, err := s.environments.AskPromotion(ctx, t, b, p.Pull.GetHtmlUrl())
+	if asked {
+		decided.Text = fmt.Sprintf("promoted: .forge.yml has no deploy to staging, so %s goes on to %s", b.GetBaseRef(), s.policy.PromotesTo())
+	}
+	return decided, err
+}
+
+// newBuild is the queued build of an intent, not stored yet.
+func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.Build {
+	b := &store.Build{
+		Build: &schedulerv1.Build{
+			Id: p.id, Repository: p.Event.GetRepository(), InstallationId: p.Event.GetInstallationId(),
+			Action: p.Action, Sha: p.Sha, Ref: p.Ref, BaseRef: p.Pull.GetBase().GetRef(),
+			PullRequest: p.Pull.GetNumber(), Title: p.Pull.GetTitle(), Actor: p.Event.GetSender().GetLogin(),
+			Environment: trigger.ActionOf(p.Action).Environment, Fork: p.Fork, CommitCount: p.Pull.GetCommitCount(), RetryOf: p.retryOf,
+			State: schedulerv1.Build_STATE_QUEUED, Context: "forge/" + trigger.ActionOf(p.Action).Name,
+			Url: s.BuildURL(p.id), Image: p.config.GetConfig().GetImage(),
+			CreateTime: timestamppb.New(t.Now), DeliveryId: p.Event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
+		},
+		Config: &configv1.BuildConfig{}, Due: t.Now, Traceparent: telemetry.Traceparent(ctx),
+	}
+	if config := p.config.GetConfig(); config != nil {
+		b.Config = config
+	}
+	if b.GetFork() {
+		// What is not in the build's config can reach its container by no way.
+		b.SecretsWithheld = len(b.Config.GetSecrets()) > 0
+		b.Config.Secrets, b.Config.Ports = nil, nil
+	}
+	b.EnvironmentUrl = b.ConfigJob().GetUrl()
+	b.StepCount = int32(len(b.ConfigJob().GetCommands())) //nolint:gosec // config bounds it by 500
+	return b
+}

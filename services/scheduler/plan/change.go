@@ -1,0 +1,38 @@
+package plan
+
+import (
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// WithChange adds to a request what an event changes, so that `paths` count. A
+// deploy takes along whatever was merged before, and what a person asks for is
+// built: there they do not.
+func WithChange(i trigger.Intent, req *configv1.GetBuildConfigRequest) *configv1.GetBuildConfigRequest {
+	if trigger.ActionOf(i.Action).Environment != "" {
+		return req
+	}
+	switch payload := i.Event.GetPayload().(type) {
+	case *eventv1.Event_PullRequest:
+		req.Change = &configv1.GetBuildConfigRequest_PullRequest{PullRequest: i.Pull.GetNumber()}
+	case *eventv1.Event_Push:
+		req.Change = &configv1.GetBuildConfigRequest_BaseSha{BaseSha: payload.Push.GetBefore()}
+	case *eventv1.Event_MergeGroup:
+		req.Change = &configv1.GetBuildConfigRequest_BaseSha{BaseSha: payload.MergeGroup.GetBaseSha()}
+	}
+	return req
+}
+
+// skip ends a build that nothing is run for before it begins. It is kept so that
+// GitHub is told: a check that is required would wait for ever.
+func skip(b *store.Build) *eventv1.Decision {
+	b.State, b.Reason, b.EndTime = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, b.GetCreateTime()
+	b.Message = "no matching paths"
+	decided := wording.Ignored(eventv1.Reason_REASON_NO_MATCHING_PATHS, "%s", b.GetMessage())
+	decided.BuildIds = []string{b.GetId()}
+	return decided
+}

@@ -1,0 +1,285 @@
+package plan
+
+import (
+	"context"
+	"encoding/base32"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// Deps is what a planner needs.
+type Deps struct {
+	Store        *store.Store
+	Policy       trigger.Policy
+	Environments *environment.Service
+	Attempts     *attempt.Service
+	// Config is asked for what GitHub knows.
+	Config grpc.ClientConnInterface
+	// ExternalURL is where people reach Forge.
+	ExternalURL string
+	// Remembered is how long it is known what was decided; 0 is for good.
+	Remembered time.Duration
+	Tracer     trace.Tracer
+	Random     io.Reader
+}
+
+// Service decides what is built.
+type Service struct {
+	store         *store.Store
+	policy        trigger.Policy
+	environments  *environment.Service
+	attempts      *attempt.Service
+	Configs       configv1.BuildConfigServiceClient
+	pulls         configv1.PullRequestServiceClient
+	Collaborators configv1.CollaboratorServiceClient
+	externalURL   string
+	remembered    time.Duration
+	tracer        trace.Tracer
+	now           func() time.Time
+	random        io.Reader
+}
+
+func New(d Deps) *Service {
+	return &Service{
+		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts,
+		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
+		pulls:         configv1.NewPullRequestServiceClient(d.Config),
+		Collaborators: configv1.NewCollaboratorServiceClient(d.Config),
+		externalURL:   strings.TrimSuffix(d.ExternalURL, "/"), remembered: d.Remembered,
+		tracer: d.Tracer, now: d.Store.Now, random: d.Random,
+	}
+}
+
+// Decide says what becomes of an event, and does what it asks for.
+func (s *Service) Decide(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
+	row, decided := trigger.Find(event)
+	if decided != nil {
+		return decided, nil
+	}
+	decided, err := store.Decision(ctx, s.store.Db.Read(), event)
+	if decided != nil || err != nil {
+		return decided, sqldb.Kind(err)
+	}
+	ctx, span := s.tracer.Start(ctx, "plan")
+	defer span.End()
+	var intents []trigger.Intent
+	switch {
+	case row.Kind == trigger.InstallationChanged:
+		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted: config keeps the installations"}, nil
+	case row.Read != nil:
+		i, decided := row.Read(s.policy, event)
+		if decided != nil {
+			return decided, nil
+		}
+		intents = []trigger.Intent{i}
+	default:
+		intents, decided, err = s.askingReaders()[row.Kind](ctx, event)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case decided == nil:
+		decided, err = s.Apply(ctx, event, intents)
+	default: // GitHub had its part in it, and may answer otherwise another time
+		err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+			return t.AddDecision(ctx, event, decided, s.answerTo(event, decided))
+		})
+	}
+	span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
+	return decided, err
+}
+
+// askingReaders reads the events for which GitHub has to be asked.
+func (s *Service) askingReaders() map[trigger.Kind]func(context.Context, *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error) {
+	return map[trigger.Kind]func(context.Context, *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error){
+		trigger.ButtonPressed: s.readButton, trigger.Commented: s.readComment,
+	}
+}
+
+// prepared is an intent with what had to be asked for elsewhere.
+type prepared struct {
+	trigger.Intent
+	config  *configv1.GetBuildConfigResponse // nil where nothing is built
+	id      string                           // of the build, where one is made
+	retryOf string                           // the build it repeats, where that was asked for
+	// containedIn is the build that brought this commit, or a newer one, to where
+	// it is to be deployed; empty where none did.
+	containedIn string
+}
+
+// Apply does what an event, or a call, asks for, and decides about it.
+func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []trigger.Intent) (*eventv1.Decision, error) {
+	var all []prepared
+	for _, i := range intents {
+		p, decided, err := s.prepare(ctx, i)
+		if decided != nil || err != nil {
+			return decided, err
+		}
+		all = append(all, p)
+	}
+	var decided *eventv1.Decision
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		var pulls []*store.PullRequest
+		for _, p := range all {
+			pull, err := t.PullRequest(ctx, event.GetRepository().GetId(), p.Pull.GetNumber())
+			if err != nil {
+				return err
+			}
+			pulls = append(pulls, pull)
+		}
+		var err error
+		if decided, err = store.Decision(ctx, t, event); decided != nil || err != nil {
+			return err
+		}
+		if decided, err = replayed(ctx, t, event, all); decided != nil || err != nil {
+			return err
+		}
+		for n, p := range all {
+			of, err := s.appliers()[p.Kind](ctx, t, p, pulls[n])
+			if err != nil {
+				return err
+			}
+			decided = join(decided, of)
+		}
+		if event.GetDeliveryId() == "" {
+			return nil
+		}
+		return t.AddDecision(ctx, event, decided, s.answerTo(event, decided))
+	})
+	return decided, err
+}
+
+// join makes one decision of several. What was done counts before what was not.
+func join(a, b *eventv1.Decision) *eventv1.Decision {
+	if a == nil {
+		return b
+	}
+	if len(a.GetBuildIds()) == 0 || (a.GetReason() == eventv1.Reason_REASON_DUPLICATE && len(b.GetBuildIds()) > 0) {
+		a, b = b, a
+	}
+	a.BuildIds = append(a.BuildIds, b.GetBuildIds()...)
+	return a
+}
+
+// prepare asks for what a plan needs, before the transaction: GitHub may take its
+// time.
+func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, decided *eventv1.Decision, err error) {
+	p = prepared{Intent: i}
+	if !i.Builds() {
+		return p, nil, nil
+	}
+	if i.Kind == trigger.PullRequestOffered && i.Fork && s.policy.Forks == trigger.ForkApprove {
+		if p.Voucher, err = s.voucher(ctx, i); err != nil {
+			return p, nil, err
+		}
+	}
+	p.config, err = s.Configs.GetBuildConfig(ctx, WithChange(i, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
+	}))
+	if fault.Is(err, fault.NotFound) {
+		return p, wording.Ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", wording.Short(i.Sha)), nil
+	}
+	if err != nil {
+		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	if len(store.JobOf(i.Action, p.config.GetConfig()).GetCommands()) > 0 {
+		p.containedIn = s.environments.ContainedIn(ctx, i)
+	}
+	p.id, err = s.NewID()
+	return p, nil, err
+}
+
+// BuildURL is where people see a build.
+func (s *Service) BuildURL(id string) string { return s.externalURL + "/builds/" + id }
+
+// NewID is 128 random bits in 26 letters and digits.
+func (s *Service) NewID() (string, error) {
+	bits := make([]byte, 16)
+	if _, err := io.ReadFull(s.random, bits); err != nil {
+		return "", fmt.Errorf("random bits for an id: %w", err)
+	}
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(bits)), nil
+}
+
+// apply does what an intent asks for, in a transaction, and decides about it.
+type apply func(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error)
+
+// appliers is what is done of each moment.
+func (s *Service) appliers() map[trigger.Kind]apply {
+	return map[trigger.Kind]apply{
+		trigger.PullRequestOffered: s.applyPullRequest, trigger.PullRequestMerged: s.applyPullRequest, trigger.PullRequestClosed: s.applyPullRequest,
+		trigger.GroupRequested: s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
+		trigger.Pushed:       s.applyOnce,
+		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,
+	}
+}
+
+// applyOnce builds what was not built before.
+func (s *Service) applyOnce(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
+	prior, err := t.SameContent(ctx, p.Intent)
+	if err != nil {
+		return nil, err
+	}
+	if prior != nil {
+		return duplicate(prior), nil
+	}
+	return s.addBuild(ctx, t, p)
+}
+
+// applyRebuild builds what somebody wants built, unless that is under way. Nothing
+// is superseded: it may be an older commit.
+func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
+	if trigger.ActionOf(p.Action).Environment != "" && p.Build != "" {
+		newer, err := t.NewerDeploy(ctx, p.Intent)
+		if err != nil {
+			return nil, err
+		}
+		if newer != "" {
+			return wording.Ignored(eventv1.Reason_REASON_STALE, "build %s is the newer deploy of the same environment: roll back instead", newer), nil
+		}
+	}
+	prior, err := t.NewestContent(ctx, p.Intent)
+	switch {
+	case err != nil:
+		return nil, err
+	case prior != nil && p.Event.GetCheckRun() != nil && prior.GetId() != p.Build:
+		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "build %s was run again already, as %s", p.Build, prior.GetId())
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
+		p.retryOf = p.Build
+		return s.addBuild(ctx, t, p)
+	case !store.Ended(prior.GetState()):
+		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", wording.Short(p.Sha), prior.GetId())
+		if prior.GetState() == schedulerv1.Build_STATE_BLOCKED {
+			decided.Text = fmt.Sprintf("ignored: %s waits for approval, as %s", wording.Short(p.Sha), prior.GetId())
+		}
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	}
+	p.retryOf = prior.GetId()
+	return s.addBuild(ctx, t, p)
+}
+
+func duplicate(prior *store.Build) *eventv1.Decision {
+	d := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "%s was built already, as %s", wording.Short(prior.GetSha()), prior.GetId())
+	d.BuildIds = []string{prior.GetId()}
+	return d
+}

@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// applyPullRequest does what the event of a pull request asks for, unless something newer
+// is known of it.
+func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	stale := pull.Stale(p.Intent)
+	// What was merged stays merged, whatever came later.
+	if stale && p.Kind != trigger.PullRequestMerged {
+		prior, err := t.SameContent(ctx, p.Intent)
+		if err != nil {
+			return nil, err
+		}
+		if prior != nil {
+			return duplicate(prior), nil
+		}
+		return wording.Ignored(eventv1.Reason_REASON_STALE, "something newer is known of #%d", pull.Number), nil
+	}
+	later := p.Pull.GetUpdateTime().AsTime().After(pull.Updated)
+	prior, err := t.Stopped(ctx, p.Intent, pull)
+	if err != nil {
+		return nil, err
+	}
+	if prior != nil {
+		return duplicate(prior), nil
+	}
+	if !stale {
+		pull.Update(p.Intent)
+		if err := t.SavePullRequest(ctx, pull); err != nil {
+			return nil, err
+		}
+	}
+	if p.Kind == trigger.PullRequestClosed {
+		return s.cancelTests(ctx, t, p, cancellation{
+			reason: schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, message: fmt.Sprintf("#%d was closed", pull.Number), because: "closed without a merge",
+		})
+	}
+	if p.Kind == trigger.PullRequestOffered && !p.Builds() {
+		return s.leaveBase(ctx, t, p)
+	}
+	decided, err := s.applyOnce(ctx, t, p, pull)
+	if err == nil && p.Kind == trigger.PullRequestOffered {
+		err = s.supersede(ctx, t, p.Intent, later, decided)
+	}
+	return decided, err
+}
+
+// leaveBase cancels the tests of a pull request whose base is one that nothing is
+// built for.
+func (s *Service) leaveBase(ctx context.Context, t *store.Tx, p prepared) (*eventv1.Decision, error) {
+	why := "base branch is " + p.Pull.GetBase().GetRef()
+	decided, err := s.cancelTests(ctx, t, p, cancellation{reason: schedulerv1.Build_REASON_BASE_CHANGED, message: why, because: why})
+	if len(decided.GetBuildIds()) > 0 || err != nil {
+		return decided, err
+	}
+	return wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s", why), nil
+}
+
+// supersede cancels the tests of the pull request that the new head, or the new
+// base, makes pointless. Within one second only the direct predecessor is known
+// to be older.
+func (s *Service) supersede(ctx context.Context, t *store.Tx, i trigger.Intent, later bool, decided *eventv1.Decision) error {
+	unfinished, err := t.UnfinishedTests(ctx, i.Event.GetRepository().GetId(), i.Pull.GetNumber())
+	if err != nil {
+		return err
+	}
+	kept := strings.Join(decided.GetBuildIds(), "") // at most one so far
+	for _, b := range unfinished {
+		before := i.Event.GetPullRequest().GetBefore()
+		if b.GetId() == kept || (!later && b.GetSha() != before && b.GetSha() != i.Sha) {
+			continue
+		}
+		b.SupersededBy = kept
+		by := "Superseded by " + wording.Short(i.Sha)
+		if b.GetSha() == i.Sha { // and only the base is another
+			by = "Superseded: base branch is " + i.Pull.GetBase().GetRef()
+		}
+		if err := s.attempts.Cancel(ctx, t, b, schedulerv1.Build_REASON_SUPERSEDED, by); err != nil {
+			return err
+		}
+		decided.BuildIds = append(decided.BuildIds, b.GetId())
+	}
+	return nil
+}

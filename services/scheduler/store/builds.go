@@ -1,0 +1,203 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+)
+
+// Build is a build as stored: what people see of it, without steps and log size,
+// and what the scheduler keeps besides.
+type Build struct {
+	*schedulerv1.Build
+	Number      int64
+	Config      *configv1.BuildConfig
+	Due         time.Time
+	Tries       int
+	Cancel      Cancel
+	Traceparent string
+
+	publishedState   schedulerv1.Build_State
+	publishedMessage string
+}
+
+// Cancel is that somebody asked for a running build to stop; the zero time says
+// that nobody did.
+type Cancel struct {
+	Time    time.Time
+	Reason  schedulerv1.Build_Reason
+	Message string
+}
+
+const BuildColumns = `number, due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config`
+
+func ScanBuild(row sqldb.Row) (*Build, error) {
+	b := &Build{Build: &schedulerv1.Build{}, Config: &configv1.BuildConfig{}}
+	var dueAt, cancelAt int64
+	var seen, config []byte
+	err := row.Scan(&b.Number, &dueAt, &b.Tries, &cancelAt, &b.Cancel.Reason, &b.Cancel.Message, &b.Traceparent, &seen, &config)
+	if err != nil {
+		return nil, err
+	}
+	b.Due, b.Cancel.Time = DueTime(dueAt), sqldb.Time(cancelAt)
+	if err := errors.Join(proto.Unmarshal(seen, b.Build), proto.Unmarshal(config, b.Config)); err != nil {
+		return nil, err
+	}
+	b.Environment = trigger.ActionOf(b.GetAction()).Environment // those stored by an older Forge have none
+	b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
+	return b, nil
+}
+
+// ReadBuild is fault.NotFound, with a text for people, where there is none.
+func ReadBuild(ctx context.Context, q sqldb.Querier, id, locked string) (*Build, error) {
+	b, err := ScanBuild(q.QueryRowContext(ctx, `SELECT `+BuildColumns+` FROM builds WHERE id = $1`+locked, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fault.Newf(fault.NotFound, "no build %s: there never was one, or it was pruned since", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("build %s: %w", id, sqldb.Kind(err))
+	}
+	return b, nil
+}
+
+// Build locks a build.
+func (t *Tx) Build(ctx context.Context, id string) (*Build, error) {
+	return ReadBuild(ctx, t, id, t.Locked)
+}
+
+// AddBuild stores a new build and gives it its number.
+func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
+	config, err := proto.Marshal(b.Config)
+	if err != nil {
+		return err
+	}
+	repository := strings.ToLower(b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName())
+	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
+			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10) RETURNING number`,
+		b.GetId(), b.GetRepository().GetId(), repository, b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
+		b.priority(), b.Traceparent, []byte{}, config).Scan(&b.Number)
+	if err != nil {
+		return err
+	}
+	return t.SaveBuild(ctx, b)
+}
+
+// SaveBuild stores a build as it is now and, where that is news, has GitHub told
+// of it.
+func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
+	seen, err := proto.Marshal(b.Build)
+	if err != nil {
+		return err
+	}
+	err = t.Exec(ctx, `UPDATE builds SET state = $2, due_time = $3, tries = $4,
+			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9 WHERE id = $1`,
+		b.GetId(), int32(b.GetState()), DueMicros(b.Due), b.Tries,
+		sqldb.Micros(b.Cancel.Time), int32(b.Cancel.Reason), b.Cancel.Message, seen, endMicros(b))
+	if err != nil {
+		return err
+	}
+	t.Notify(BuildTopic(b.GetId()))
+	if b.GetState() == schedulerv1.Build_STATE_QUEUED || Ended(b.GetState()) {
+		t.Wake(StartQueue)
+	}
+	// That a container is asked for is over in a moment, and no news to GitHub.
+	moved := b.GetState() != b.publishedState && b.GetState() != schedulerv1.Build_STATE_STARTING
+	if !moved && b.GetMessage() == b.publishedMessage {
+		return nil
+	}
+	b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
+	return t.enqueueReport(ctx, b)
+}
+
+// endMicros is when a build has ended; 0 where it has not.
+func endMicros(b *Build) int64 {
+	if b.GetEndTime() == nil {
+		return 0
+	}
+	return sqldb.Micros(b.GetEndTime().AsTime())
+}
+
+// SameContent finds the newest build of what an intent wants built; nil when
+// there is none, or it was cancelled.
+func (t *Tx) SameContent(ctx context.Context, i trigger.Intent) (*Build, error) {
+	newest, err := t.NewestContent(ctx, i)
+	if newest != nil && newest.GetState() == schedulerv1.Build_STATE_CANCELLED {
+		return nil, err
+	}
+	return newest, err
+}
+
+// NewestContent is the newest build of what an intent wants built, whatever
+// became of it; nil when there is none. A push is of its ref too: a tag is built
+// though the branch it lies on was.
+func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error) {
+	all, err := t.BuildsOf(ctx, i.Event.GetRepository().GetId(), i.Pull.GetNumber(), i.Sha, "")
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(all, func(b *Build) bool {
+		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && (i.Action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.Ref)
+	})
+	if at < 0 {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	return all[at], nil
+}
+
+// BuildsOf are the builds of a commit for a pull request, newest first.
+func (t *Tx) BuildsOf(ctx context.Context, repositoryID int64, pullRequest int32, sha, locked string) ([]*Build, error) {
+	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+		WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 ORDER BY number DESC`+locked, repositoryID, pullRequest, sha)
+}
+
+// NewerDeploy names the newest deploy to the environment of an intent's build
+// that came after it; "" for none. What was cancelled changed nothing, or was
+// stopped by a person who knows.
+func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err error) {
+	err = t.QueryRowContext(ctx, `SELECT id FROM builds
+		WHERE repository_id = $1 AND action = $2 AND state <> $3 AND number > (SELECT number FROM builds WHERE id = $4)
+		ORDER BY number DESC LIMIT 1`,
+		i.Event.GetRepository().GetId(), int32(i.Action), int32(schedulerv1.Build_STATE_CANCELLED), i.Build).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return id, err
+}
+
+// UnfinishedTests locks the builds of a pull request that have not ended, deploys
+// left out.
+func (t *Tx) UnfinishedTests(ctx context.Context, repositoryID int64, pullRequest int32) ([]*Build, error) {
+	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5) AND state < $6
+		ORDER BY number`+t.Locked,
+		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
+		int32(schedulerv1.Build_ACTION_PUSH), int32(firstEnded))
+}
+
+// Overdue names the builds whose attempt should have ended by now, and those
+// that were asked to stop before the given time and have not.
+func (s *Store) Overdue(ctx context.Context, cancelledBefore time.Time) ([]string, error) {
+	ids, err := sqldb.Collect(ctx, s.Db.Read(), scanID, `SELECT a.build_id FROM attempts a JOIN builds b ON b.id = a.build_id
+		WHERE NOT a.ended AND (a.deadline <= $1 OR (b.cancel_time > 0 AND b.cancel_time <= $2))`,
+		sqldb.Micros(s.Now()), sqldb.Micros(cancelledBefore))
+	return ids, sqldb.Kind(err)
+}
+
+func scanID(row sqldb.Row) (string, error) {
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}

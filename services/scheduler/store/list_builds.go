@@ -1,0 +1,53 @@
+package store
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// ListBuilds are those that a request asks for, newest first, from before a number
+// on where that is not 0.
+func (s *Store) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsRequest, before int64, limit int) ([]*Build, error) {
+	var where []string
+	var args []any
+	arg := func(value any) string {
+		args = append(args, value)
+		return "$" + strconv.Itoa(len(args))
+	}
+	if before > 0 {
+		where = append(where, "number < "+arg(before))
+	}
+	if req.GetRepository() != "" {
+		where = append(where, "repository = "+arg(strings.ToLower(req.GetRepository())))
+	}
+	if req.GetPullRequest() != 0 {
+		where = append(where, "pull_request = "+arg(req.GetPullRequest()))
+	}
+	if req.GetSha() != "" {
+		where = append(where, "sha = "+arg(req.GetSha()))
+	}
+	var states, actions []string
+	for _, state := range req.GetStates() {
+		states = append(states, arg(int32(state)))
+	}
+	for _, action := range req.GetActions() {
+		actions = append(actions, arg(int32(action)))
+	}
+	if len(states) > 0 {
+		where = append(where, "state IN ("+strings.Join(states, ", ")+")")
+	}
+	if len(actions) > 0 {
+		where = append(where, "action IN ("+strings.Join(actions, ", ")+")")
+	}
+	query := `SELECT ` + BuildColumns + ` FROM builds`
+	if len(where) > 0 {
+		query += " WHERE " + strings.Join(where, " AND ")
+	}
+	query += " ORDER BY number DESC LIMIT " + arg(limit)
+	found, err := sqldb.Collect(ctx, s.Db.Read(), ScanBuild, query, args...)
+	return found, sqldb.Kind(err)
+}

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// Target is a commit status with news that the reporter is to be told.
+type Target struct {
+	repositoryID int64
+	sha, context string
+	BuildID      string
+	Version      int64
+	Tries        int
+	Traceparent  string
+}
+
+func scanTarget(row sqldb.Row) (Target, error) {
+	var r Target
+	err := row.Scan(&r.repositoryID, &r.sha, &r.context, &r.BuildID, &r.Version, &r.Tries, &r.Traceparent)
+	return r, err
+}
+
+// enqueueReport issues the next version of the build's target. Builds that share one are
+// told of by the newest alone. While the reporter does not answer, news do not
+// make the tries more frequent. Versions begin with the time, so that those of a
+// target that was pruned go on where they ended.
+func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
+	t.Wake(TargetQueue)
+	return t.Exec(ctx, `INSERT INTO targets (repository_id, sha, context, build_number, build_id, version, due_time, tries, traceparent)
+		VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $7)
+		ON CONFLICT (repository_id, sha, context) DO UPDATE SET
+			version = targets.version + 1, build_number = excluded.build_number, build_id = excluded.build_id,
+			traceparent = excluded.traceparent,
+			due_time = CASE WHEN targets.tries = 0 THEN excluded.due_time ELSE targets.due_time END
+		WHERE targets.build_number <= excluded.build_number`,
+		b.GetRepository().GetId(), b.GetSha(), b.GetContext(), b.Number, b.GetId(), sqldb.Micros(t.Now), b.Traceparent)
+}
+
+func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
+	var claimed []Target
+	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
+		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT repository_id, sha, context, build_id, version, tries, traceparent
+			FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
+		for _, c := range claimed {
+			err = errors.Join(err, t.Exec(ctx, `UPDATE targets SET due_time = $4 WHERE repository_id = $1 AND sha = $2 AND context = $3`,
+				c.repositoryID, c.sha, c.context, sqldb.Micros(t.Now.Add(due.Lease))))
+		}
+		return err
+	})
+	return claimed, err
+}
+
+// SettleTarget says when the reporter is to be told again, the zero time being
+// never. A version that was issued meanwhile is due at once.
+func (t *Tx) SettleTarget(ctx context.Context, c Target, again time.Time) error {
+	settle := `UPDATE targets SET tries = $4, due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3`
+	if !again.IsZero() {
+		return t.Exec(ctx, settle, c.repositoryID, c.sha, c.context, c.Tries+1, DueMicros(again))
+	}
+	t.Wake(TargetQueue)
+	return errors.Join(
+		t.Exec(ctx, settle, c.repositoryID, c.sha, c.context, 0, DueMicros(again)),
+		t.Exec(ctx, `UPDATE targets SET due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3 AND version > $4`,
+			c.repositoryID, c.sha, c.context, c.Version, sqldb.Micros(t.Now)),
+	)
+}
+
+// Promotion is a request that the reporter is to be asked.
+type Promotion struct {
+	Request     *reporterv1.PromoteRequest
+	version     int64
+	Tries       int
+	Traceparent string
+}
+
+func scanPromotion(row sqldb.Row) (Promotion, error) {
+	p := Promotion{Request: &reporterv1.PromoteRequest{}}
+	var raw []byte
+	if err := row.Scan(&raw, &p.version, &p.Tries, &p.Traceparent); err != nil {
+		return p, err
+	}
+	return p, proto.Unmarshal(raw, p.Request)
+}
+
+// AddPromotion stores a request; of several for the same branches the newest
+// counts.
+func (t *Tx) AddPromotion(ctx context.Context, request *reporterv1.PromoteRequest, traceparent string) error {
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		return err
+	}
+	t.Wake(PromotionQueue)
+	return t.Exec(ctx, `INSERT INTO promotions (repository_id, head, base, version, due_time, tries, traceparent, request)
+		VALUES ($1, $2, $3, 1, $4, 0, $5, $6)
+		ON CONFLICT (repository_id, head, base) DO UPDATE SET version = promotions.version + 1,
+			due_time = excluded.due_time, traceparent = excluded.traceparent, request = excluded.request`,
+		request.GetRepository().GetId(), request.GetHead(), request.GetBase(), sqldb.Micros(t.Now), traceparent, raw)
+}
+
+func (s *Store) ClaimPromotions(ctx context.Context, limit int) ([]Promotion, error) {
+	var claimed []Promotion
+	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
+		claimed, err = sqldb.Collect(ctx, t, scanPromotion, `SELECT request, version, tries, traceparent
+			FROM promotions WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
+		for _, c := range claimed {
+			err = errors.Join(err, t.SettlePromotion(ctx, c, t.Now.Add(due.Lease), c.Tries))
+		}
+		return err
+	})
+	return claimed, err
+}
+
+// SettlePromotion says when the reporter is asked again, unless there is a newer
+// request; the zero time: never.
+func (t *Tx) SettlePromotion(ctx context.Context, p Promotion, again time.Time, tries int) error {
+	key := []any{p.Request.GetRepository().GetId(), p.Request.GetHead(), p.Request.GetBase(), p.version}
+	if again.IsZero() {
+		return t.Exec(ctx, `DELETE FROM promotions WHERE repository_id = $1 AND head = $2 AND base = $3 AND version = $4`, key...)
+	}
+	return t.Exec(ctx, `UPDATE promotions SET due_time = $5, tries = $6
+		WHERE repository_id = $1 AND head = $2 AND base = $3 AND version = $4`, append(key, sqldb.Micros(again), tries)...)
+}
+
+// Answer is a comment that the reporter is to be asked to answer.
+type Answer struct {
+	Comment     string
+	Request     *reporterv1.AnswerRequest
+	Tries       int
+	Traceparent string
+}
+
+// commentKey is what a comment is known by.
+func commentKey(repositoryID, commentID int64) string {
+	return fmt.Sprintf("%d/%d", repositoryID, commentID)
+}
+
+func scanAnswer(row sqldb.Row) (Answer, error) {
+	a := Answer{Request: &reporterv1.AnswerRequest{}}
+	var raw []byte
+	if err := row.Scan(&a.Comment, &raw, &a.Tries, &a.Traceparent); err != nil {
+		return a, err
+	}
+	return a, proto.Unmarshal(raw, a.Request)
+}
+
+// addAnswer stores what was decided about a comment and how it is answered.
+func (t *Tx) addAnswer(ctx context.Context, request *reporterv1.AnswerRequest, decided []byte, traceparent string) error {
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		return err
+	}
+	t.Wake(AnswerQueue)
+	return t.Exec(ctx, `INSERT INTO answers (comment, decision, create_time, due_time, tries, traceparent, request)
+		VALUES ($1, $2, $3, $3, 0, $4, $5) ON CONFLICT DO NOTHING`,
+		commentKey(request.GetRepository().GetId(), request.GetCommentId()), decided, sqldb.Micros(t.Now), traceparent, raw)
+}
+
+func (s *Store) ClaimAnswers(ctx context.Context, limit int) ([]Answer, error) {
+	var claimed []Answer
+	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
+		claimed, err = sqldb.Collect(ctx, t, scanAnswer, `SELECT comment, request, tries, traceparent
+			FROM answers WHERE due_time <= $1 AND due_time < 9223372036854775807 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
+		for _, c := range claimed {
+			err = errors.Join(err, t.SettleAnswer(ctx, c, t.Now.Add(due.Lease), c.Tries))
+		}
+		return err
+	})
+	return claimed, err
+}
+
+// SettleAnswer says when the reporter is asked again; the zero time: never.
+func (t *Tx) SettleAnswer(ctx context.Context, c Answer, again time.Time, tries int) error {
+	return t.Exec(ctx, `UPDATE answers SET due_time = $2, tries = $3 WHERE comment = $1`, c.Comment, DueMicros(again), tries)
+}

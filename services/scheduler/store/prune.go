@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// old names what has ended, or was written, before a time: ids of rows, at most so
+// many. A due time of the greatest number is never.
+func (s *Store) old(ctx context.Context, query string, before time.Time, limit int) ([]string, error) {
+	ids, err := sqldb.Collect(ctx, s.Db.Read(), scanID, query, sqldb.Micros(before), limit)
+	return ids, sqldb.Kind(err)
+}
+
+// OldLogs names builds that ended before a time and still have a log.
+func (s *Store) OldLogs(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1
+		AND EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND log_size > 0) LIMIT $2`, before, limit)
+}
+
+// OldBuilds names builds that ended before a time and of which nothing is to be
+// done or known any more.
+func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1
+		AND NOT EXISTS (SELECT 1 FROM environments WHERE id IN (build_id, deployed_id, newest_id))
+		AND NOT EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND (NOT ended OR stop_time < 9223372036854775807))
+		AND NOT EXISTS (SELECT 1 FROM targets WHERE targets.repository_id = builds.repository_id AND targets.sha = builds.sha
+			AND build_id = id AND targets.due_time < 9223372036854775807)
+		LIMIT $2`, before, limit)
+}
+
+func (s *Store) OldDecisions(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	return s.old(ctx, `SELECT delivery_id FROM decisions WHERE create_time <= $1 LIMIT $2`, before, limit)
+}
+
+func (s *Store) OldAnswers(ctx context.Context, before time.Time, limit int) ([]string, error) {
+	return s.old(ctx, `SELECT comment FROM answers WHERE create_time <= $1 AND due_time = 9223372036854775807 LIMIT $2`, before, limit)
+}
+
+// EmptyLogs notes that the logs of a build are gone.
+func (t *Tx) EmptyLogs(ctx context.Context, buildID string) error {
+	return t.Exec(ctx, `UPDATE attempts SET log_size = 0 WHERE build_id = $1`, buildID)
+}
+
+// RemoveBuild removes a build with all that is known of it, but for its logs.
+func (t *Tx) RemoveBuild(ctx context.Context, id string) error {
+	var repositoryID int64
+	var sha string
+	err := t.QueryRowContext(ctx, `DELETE FROM builds WHERE id = $1 RETURNING repository_id, sha`, id).Scan(&repositoryID, &sha)
+	if errors.Is(err, sql.ErrNoRows) { // another replica was faster
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, statement := range []string{
+		`DELETE FROM steps WHERE build_id = $1`,
+		`DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM attempts WHERE build_id = $1`,
+	} {
+		if err := t.Exec(ctx, statement, id); err != nil {
+			return err
+		}
+	}
+	for _, table := range []string{"targets", "check_suites"} {
+		err := t.Exec(ctx, `DELETE FROM `+table+` WHERE repository_id = $1 AND sha = $2
+			AND NOT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND sha = $2)`, repositoryID, sha)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tx) RemoveDecision(ctx context.Context, deliveryID string) error {
+	return t.Exec(ctx, `DELETE FROM decisions WHERE delivery_id = $1`, deliveryID)
+}
+
+func (t *Tx) RemoveAnswer(ctx context.Context, comment string) error {
+	return t.Exec(ctx, `DELETE FROM answers WHERE comment = $1`, comment)
+}

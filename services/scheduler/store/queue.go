@@ -1,0 +1,155 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// Priorities: the lowest is placed first.
+const (
+	deployPriority = iota
+	mergeGroupPriority
+	testPriority
+)
+
+// priority is that of a new build.
+func (b *Build) priority() int {
+	switch {
+	case b.GetEnvironment() != "":
+		return deployPriority
+	case strings.HasPrefix(b.GetRef(), "refs/heads/gh-readonly-queue/"): // GitHub's name for merge groups
+		return mergeGroupPriority
+	default:
+		return testPriority
+	}
+}
+
+// Startable locks the builds to start now: those whose start was begun, by
+// somebody who is gone or with an engine that did not answer, then as many of the
+// queue as there are places. What was begun keeps its place: its container may be
+// there. Replicas take turns, by the lock on the places.
+func (t *Tx) Startable(ctx context.Context, capacity, limit int) ([]*Build, error) {
+	var one int
+	if err := t.QueryRowContext(ctx, `SELECT id FROM places`+t.Locked).Scan(&one); err != nil {
+		return nil, err
+	}
+	places, err := t.slots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []*Build
+	shares := map[int64]int{}
+	for _, p := range places {
+		shares[p.repositoryID]++
+		if !p.due || len(found) == limit {
+			continue
+		}
+		begun, err := t.claimable(ctx, p.number)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, begun...)
+	}
+	taken, err := t.fairShare(ctx, min(capacity-len(places), limit-len(found)), shares)
+	return append(found, taken...), err
+}
+
+// slot is one that is taken: by a build whose attempt has not ended.
+type slot struct {
+	number, repositoryID int64
+	due                  bool // it is to be started, again
+}
+
+func scanSlot(row sqldb.Row) (slot, error) {
+	var p slot
+	err := row.Scan(&p.number, &p.repositoryID, &p.due)
+	return p, err
+}
+
+func (t *Tx) slots(ctx context.Context) ([]slot, error) {
+	// The cross join has SQLite begin with the few attempts.
+	return sqldb.Collect(ctx, t, scanSlot, `SELECT builds.number, builds.repository_id, builds.state IN ($1, $2) AND builds.due_time <= $3
+		FROM attempts CROSS JOIN builds WHERE NOT attempts.ended AND builds.id = attempts.build_id ORDER BY builds.priority, builds.number`,
+		int32(schedulerv1.Build_STATE_QUEUED), int32(schedulerv1.Build_STATE_STARTING), sqldb.Micros(t.Now))
+}
+
+// claimable locks a build to be started, unless another change is just being made
+// to it, such as a cancellation.
+func (t *Tx) claimable(ctx context.Context, number int64) ([]*Build, error) {
+	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE number = $1 AND state IN ($2, $3)`+t.SkipLocked,
+		number, int32(schedulerv1.Build_STATE_QUEUED), int32(schedulerv1.Build_STATE_STARTING))
+}
+
+// lane is the queue of one repository at one priority, by the number of the
+// build at its head.
+type lane struct {
+	priority           int
+	repositoryID, head int64
+}
+
+func scanLane(row sqldb.Row) (lane, error) {
+	var l lane
+	err := row.Scan(&l.priority, &l.repositoryID, &l.head)
+	return l, err
+}
+
+// fairShare takes up to free builds from the queue and counts them in shares: of
+// the first priority there is, each time from the repository that has the fewest
+// places, among those from the one whose build is the oldest.
+func (t *Tx) fairShare(ctx context.Context, free int, shares map[int64]int) ([]*Build, error) {
+	if free <= 0 {
+		return nil, nil
+	}
+	lines, err := t.lanes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var taken []*Build
+	for len(lines) > 0 {
+		next := slices.MinFunc(lines, func(a, b lane) int {
+			return cmp.Or(cmp.Compare(a.priority, b.priority),
+				cmp.Compare(shares[a.repositoryID], shares[b.repositoryID]), cmp.Compare(a.head, b.head))
+		})
+		found, err := t.claimable(ctx, next.head)
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, found...)
+		shares[next.repositoryID] += len(found)
+		if len(taken) == free {
+			break
+		}
+		rest, err := sqldb.Collect(ctx, t, scanLane, startable+` AND priority = $3 AND repository_id = $4 AND builds.number > $5 ORDER BY builds.number LIMIT 1`,
+			int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(t.Now), next.priority, next.repositoryID, next.head)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(slices.DeleteFunc(lines, func(l lane) bool { return l == next }), rest...)
+	}
+	return taken, nil
+}
+
+// startable finds what can be started now and was not begun.
+const startable = `SELECT priority, repository_id, builds.number FROM builds WHERE state = $1 AND due_time <= $2
+	AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.build_id = builds.id AND NOT ended)`
+
+// lanes are all that have builds to start now. It goes from line to line, not
+// from build to build, each time with a step into the index.
+func (t *Tx) lanes(ctx context.Context) ([]lane, error) {
+	const first = `(SELECT number FROM (` + startable
+	return sqldb.Collect(ctx, t, scanLane, `WITH RECURSIVE heads (head) AS (
+			SELECT `+first+` ORDER BY priority, repository_id, builds.number LIMIT 1) least)
+			UNION ALL
+			SELECT COALESCE(
+				`+first+` AND priority = passed.priority AND repository_id > passed.repository_id ORDER BY repository_id, builds.number LIMIT 1) least),
+				`+first+` AND priority > passed.priority ORDER BY priority, repository_id, builds.number LIMIT 1) least))
+			FROM heads CROSS JOIN builds passed WHERE passed.number = head
+		)
+		SELECT priority, repository_id, number FROM heads CROSS JOIN builds WHERE number = head`,
+		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(t.Now))
+}

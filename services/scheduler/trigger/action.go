@@ -1,0 +1,56 @@
+package trigger
+
+import (
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// Action is what a build is for.
+type Action struct {
+	// Name is FORGE_ACTION, and the commit status after "forge/".
+	Name string
+	// Job is the part of .forge.yml it runs; nil or empty where there is none.
+	Job func(*configv1.BuildConfig) *configv1.Job
+	// Environment is what it deploys to; empty for tests.
+	Environment string
+	// Promotes: once it has passed, or where .forge.yml has no job for it, the
+	// branch it was merged into is promoted to production.
+	Promotes bool
+}
+
+func ActionOf(action schedulerv1.Build_Action) Action {
+	return map[schedulerv1.Build_Action]Action{
+		schedulerv1.Build_ACTION_TEST:              {Name: "test", Job: (*configv1.BuildConfig).GetExecute},
+		schedulerv1.Build_ACTION_STAGING:           {Name: "staging", Job: stagingOrExecute},
+		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Job: (*configv1.BuildConfig).GetDeployStaging, Environment: "staging", Promotes: true},
+		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Job: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
+		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Job: pushExecute},
+	}[action]
+}
+
+func pushExecute(c *configv1.BuildConfig) *configv1.Job { return c.GetPush().GetExecute() }
+
+// DeployTo is the action that deploys to an environment; unspecified where there
+// is none of that name.
+func DeployTo(environment string) schedulerv1.Build_Action {
+	return map[string]schedulerv1.Build_Action{
+		"staging":    schedulerv1.Build_ACTION_DEPLOY_STAGING,
+		"production": schedulerv1.Build_ACTION_DEPLOY_PRODUCTION,
+	}[environment]
+}
+
+func stagingOrExecute(c *configv1.BuildConfig) *configv1.Job {
+	if len(c.GetStaging().GetCommands()) > 0 {
+		return c.GetStaging()
+	}
+	return c.GetExecute()
+}
+
+// CheckEnvironment is fault.Invalid for a name that no environment has.
+func CheckEnvironment(name string) error {
+	if DeployTo(name) == schedulerv1.Build_ACTION_UNSPECIFIED {
+		return fault.Newf(fault.Invalid, "environment %q: use staging or production", name)
+	}
+	return nil
+}

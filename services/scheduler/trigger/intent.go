@@ -1,0 +1,49 @@
+package trigger
+
+import (
+	"fmt"
+	"slices"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// Intent is one thing that an event, or a call, asks for.
+type Intent struct {
+	Event *eventv1.Event // of a call: as far as there is one
+	// Pull is the pull request; where there is none, number 0 with the title and
+	// the base branch of what is built.
+	Pull   *eventv1.PullRequest
+	Kind   Kind
+	Action schedulerv1.Build_Action // unspecified where nothing is built
+	Sha    string                   // to be built
+	Ref    string                   // where it is found
+	Fork   bool
+	// Voucher is who has write access and stands for a fork's commit; "": nobody.
+	Voucher string
+	// Build is what a button was pressed for; "": the whole pull request.
+	Build string
+}
+
+// Builds reports whether something may be built, and .forge.yml is to be read.
+func (i Intent) Builds() bool {
+	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{PullRequestOffered, PullRequestMerged, GroupRequested, Pushed, RebuildAsked}, i.Kind)
+}
+
+// Resolve fills in what is built of a pull request.
+func (p Policy) Resolve(i Intent) (Intent, *eventv1.Decision) {
+	i.Sha, i.Ref = i.Pull.GetHead().GetSha(), fmt.Sprintf("refs/pull/%d/head", i.Pull.GetNumber())
+	if i.Kind == PullRequestClosed {
+		return i, nil
+	}
+	if i.Kind == PullRequestMerged {
+		i.Sha, i.Ref = i.Pull.GetMergeCommitSha(), "refs/heads/"+i.Pull.GetBase().GetRef()
+	} else {
+		i.Fork = i.Pull.GetHead().GetRepository().GetId() != i.Event.GetRepository().GetId()
+	}
+	aimed, decided := p.LookUp(i)
+	if i.Kind == PullRequestOffered && decided.GetReason() == eventv1.Reason_REASON_BRANCH_IGNORED {
+		return i, nil // it may have had another base, with tests that are over now
+	}
+	return aimed, decided
+}

@@ -1,0 +1,105 @@
+package trigger
+
+import (
+	"fmt"
+	"slices"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// What becomes of pull requests from forks.
+const (
+	ForkApprove = "approve"
+	ForkRun     = "run"
+	ForkNever   = "never"
+)
+
+// Policy is what a server has set of what events ask for.
+type Policy struct {
+	IntegrationBranches, ProductionBranches []string
+	// Forks is what becomes of pull requests from forks: approve, run or never.
+	Forks string
+}
+
+// Check is an error where something is set wrong.
+func (p Policy) Check() error {
+	switch p.Forks {
+	case ForkApprove, ForkRun, ForkNever:
+		return nil
+	default:
+		return fmt.Errorf("fork policy %q: use approve, run or never", p.Forks)
+	}
+}
+
+// PromotesTo is the branch that promotions go to; "" where there is none.
+func (p Policy) PromotesTo() string {
+	if len(p.ProductionBranches) == 0 {
+		return ""
+	}
+	return p.ProductionBranches[0]
+}
+
+// branch is what a base branch is for.
+type branch int
+
+const (
+	integration branch = iota + 1
+	production
+)
+
+type Trigger struct {
+	Kind   Kind
+	Into   branch
+	Action schedulerv1.Build_Action
+}
+
+// Triggers is the table of what is built, by what happened and by the base
+// branch. What a push builds, .forge.yml names itself.
+func Triggers() []Trigger {
+	return []Trigger{
+		{PullRequestOffered, integration, schedulerv1.Build_ACTION_TEST},
+		{PullRequestOffered, production, schedulerv1.Build_ACTION_STAGING},
+		{PullRequestMerged, integration, schedulerv1.Build_ACTION_DEPLOY_STAGING},
+		{PullRequestMerged, production, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION},
+		{GroupRequested, integration, schedulerv1.Build_ACTION_TEST},
+		{GroupRequested, production, schedulerv1.Build_ACTION_STAGING},
+		{RebuildAsked, integration, schedulerv1.Build_ACTION_TEST},
+		{RebuildAsked, production, schedulerv1.Build_ACTION_STAGING},
+	}
+}
+
+// LookUp looks up what is built, by moment and base branch.
+func (p Policy) LookUp(i Intent) (Intent, *eventv1.Decision) {
+	base := i.Pull.GetBase().GetRef()
+	into := p.BranchOf(base)
+	for _, row := range Triggers() {
+		if row.Kind == i.Kind && row.Into == into {
+			i.Action = row.Action
+		}
+	}
+	if i.Action == schedulerv1.Build_ACTION_UNSPECIFIED {
+		return Intent{}, wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "base branch is %s", base)
+	}
+	return i, p.ForkDecision(i.Fork)
+}
+
+// ForkDecision is nil where forks are built, if only once somebody approves.
+func (p Policy) ForkDecision(fork bool) *eventv1.Decision {
+	if fork && p.Forks == ForkNever {
+		return wording.Ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull requests from forks are not built here")
+	}
+	return nil
+}
+
+func (p Policy) BranchOf(name string) branch {
+	switch {
+	case slices.Contains(p.ProductionBranches, name):
+		return production
+	case slices.Contains(p.IntegrationBranches, name):
+		return integration
+	default:
+		return 0
+	}
+}
