@@ -29,7 +29,11 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	pages, err := newPages(s.deps)
+	prefix, err := newPrefix(s.deps.ExternalURL)
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_EXTERNAL_URL: %w", err)
+	}
+	pages, err := newPages(s.deps, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +44,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})
-	return telemetry.Handler(s.endStreams(mux), &telemetry.Telemetry{
+	return telemetry.Handler(s.endStreams(prefix.strip(mux)), &telemetry.Telemetry{
 		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
 	}), nil
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -184,4 +188,59 @@ func TestBuildIsSteeredFromItsPage(t *testing.T) {
 	if at := b.value("location.pathname"); at != "/builds/b2" {
 		t.Errorf("at %s", at)
 	}
+}
+
+// However its proxy passes paths on, Forge's pages find their parts.
+func TestPagesWorkBelowAPath(t *testing.T) {
+	w := onSQLite(t, func(d *Deps) { d.ExternalURL = "https://forge.example/ci/" })
+	for _, passesOn := range []string{"all of the path", "the path without /ci"} {
+		t.Run(passesOn, func(t *testing.T) {
+			proxy := http.NewServeMux()
+			target, err := url.Parse(w.http.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler := http.Handler(httputil.NewSingleHostReverseProxy(target))
+			if passesOn != "all of the path" {
+				handler = http.StripPrefix("/ci", handler)
+			}
+			proxy.Handle("/ci/", handler)
+			outside := httptest.NewServer(proxy)
+			t.Cleanup(outside.Close) // after the browser, which watches through it
+			b := newBrowser(t)
+			build := failedBuild()
+			build.State, build.EndTime, build.Environment = schedulerv1.Build_STATE_QUEUED, nil, ""
+			w.rooms.builds.build, w.rooms.builds.listed = build, []*schedulerv1.Build{build}
+
+			b.do(chromedp.Navigate(outside.URL + "/ci/"))
+			b.do(chromedp.Click(`main a[href$="/builds"]`))
+			b.do(chromedp.SendKeys("[name=token]", adminToken+"\r"))
+			b.reads("#builds", "Mend the door")
+			b.do(chromedp.Click("#builds a"))
+			b.reads("#state", "queued")
+			if rules := b.value("document.styleSheets[0].cssRules.length"); rules == "0" {
+				t.Error("the page has no style")
+			}
+			b.do(chromedp.Click("[data-do=cancel]"))
+			b.reads("#state", "cancelled")
+			if at := b.value("location.pathname"); at != "/ci/builds/b1" {
+				t.Errorf("at %s", at)
+			}
+		})
+	}
+}
+
+func TestFollowedProgressBarIsOneLine(t *testing.T) {
+	w, b := onSQLite(t, nil), newBrowser(t) // which leaves first, and with it who watches
+	build := failedBuild()
+	build.State, build.EndTime = schedulerv1.Build_STATE_RUNNING, nil
+	w.rooms.builds.build = build
+	w.rooms.builds.log = "\x1b[1mfetch\x1b[0m\r\n 10%\r 50%\x1b[1G100%\nbuild\n  1 of 3\r  2 of 3\x1b[2"
+	b.do(chromedp.Navigate(w.http.URL + "/builds/b1"))
+	kittest.Eventually(t, patience, func() error {
+		if got := b.value(`document.getElementById("log").textContent`); got != "fetch\n100%\nbuild\n  2 of 3" {
+			return fmt.Errorf("the log reads %q", got)
+		}
+		return nil
+	})
 }

@@ -40,7 +40,7 @@ type pages struct {
 	deps      Deps
 }
 
-func newPages(deps Deps) (*pages, error) {
+func newPages(deps Deps, prefix prefix) (*pages, error) {
 	templates, err := template.New("").Funcs(template.FuncMap{
 		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
 		"ended":    ended,
@@ -55,6 +55,7 @@ func newPages(deps Deps) (*pages, error) {
 		"github": func(b *schedulerv1.Build, parts ...any) string {
 			return address(deps.GitHub.URL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
 		},
+		"base": prefix.link,
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
 	}).ParseFS(pageFiles, "page/*.html")
 	if err != nil {

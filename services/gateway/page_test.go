@@ -298,3 +298,56 @@ func TestReaderOfAFollowedLogWhoLeavesIsNoticed(t *testing.T) {
 	server.Close()
 	serving.Wait()
 }
+
+// A proxy in front may take the path of FORGE_EXTERNAL_URL away, or leave it.
+func TestEverythingIsServedBelowThePathOfTheExternalURL(t *testing.T) {
+	for external, c := range map[string]struct {
+		served []string // paths of the same page of a build
+		link   string   // in it
+	}{
+		"https://forge.example":         {[]string{"/builds/b1"}, `href="/forge.css"`},
+		"https://forge.example/":        {[]string{"/builds/b1"}, `href="/forge.css"`},
+		"https://forge.example/ci":      {[]string{"/ci/builds/b1", "/builds/b1"}, `href="/ci/forge.css"`},
+		"https://forge.example/ci/":     {[]string{"/ci/builds/b1", "/builds/b1"}, `href="/ci/forge.css"`},
+		"https://forge.example/a/b%20c": {[]string{"/a/b%20c/builds/b1", "/builds/b1"}, `href="/a/b%20c/forge.css"`},
+		"https://forge.example/builds":  {[]string{"/builds/builds/b1", "/builds/b1"}, `href="/builds/forge.css"`},
+		"https://forge.example//evil":   {[]string{"/builds/b1"}, `href="/evil/forge.css"`},
+	} {
+		t.Run(external, func(t *testing.T) {
+			w := onSQLite(t, func(d *Deps) { d.ExternalURL = external })
+			w.rooms.builds.build = failedBuild()
+			for _, path := range c.served {
+				if code, body := w.get(path); code != 200 || !strings.Contains(body, c.link) || !strings.Contains(body, "Mend the door") {
+					t.Errorf("%s: %d %s", path, code, body)
+				}
+			}
+			under := strings.TrimSuffix(c.served[0], "/builds/b1")
+			for _, path := range []string{"/", "/deliveries", "/forge.js", "/v1/status"} {
+				if code, body := w.get(under + path); code != 200 {
+					t.Errorf("%s: %d %s", under+path, code, body)
+				}
+			}
+			if code, _ := w.get("/cinema"); code != 404 {
+				t.Errorf("a path that only begins alike: %d", code)
+			}
+			h := hook{event: "star", id: "below", body: star}
+			if code, body := w.do(h.request(t, w.http.URL+under)); code != 200 {
+				t.Errorf("a webhook: %d %s", code, body)
+			}
+		})
+	}
+	if _, err := newPrefix("https://forge.example/%zz"); err == nil {
+		t.Error("an address that is none is taken")
+	}
+}
+
+func TestProgressBarIsShownInItsLastState(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build, w.rooms.builds.log = failedBuild(), "fetch\n 10%\r 50%\r100%\r\nFAIL\n"
+	if _, body := w.get("/builds/b1"); !strings.Contains(body, ">fetch\n100%\nFAIL\n<") {
+		t.Errorf("the page: %s", body)
+	}
+	if _, body := w.get("/builds/b1/log"); !strings.Contains(body, " 10%\r 50%\r100%\r\n") {
+		t.Errorf("the plain text is not as it was printed: %q", body)
+	}
+}

@@ -3,6 +3,8 @@
 // what there was when it was loaded.
 "use strict";
 
+// base is the path that all of Forge is below; empty for the root.
+const { base } = document.documentElement.dataset;
 const build = document.getElementById("build");
 const id = build.dataset.build;
 
@@ -40,7 +42,7 @@ async function untilDone(work) {
 }
 
 async function showState() {
-  const answer = await fetch(`/builds/${id}?log=0`);
+  const answer = await fetch(`${base}/builds/${id}?log=0`);
   if (!answer.ok) throw new Error(answer.status);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of ["header", "dl", "#steer", "#steps"]) {
@@ -58,33 +60,40 @@ async function showState() {
 
 const watchState = () => untilDone(async () => {
   let over = false;
-  await lines(`/v1/builds/${id}:watch`, async () => { over = await showState(); });
+  await lines(`${base}/v1/builds/${id}:watch`, async () => { over = await showState(); });
   return over || await showState();
 });
 
-// plain drops escape sequences and other control characters.
+// plain is what a terminal is left showing, as the server has it: no escape
+// sequences, no control characters, and of a line that was drawn over, such as a
+// progress bar, its last state.
 const plain = (text) => text
-  .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])?/g, "")
-  .replace(/\r\n?/g, "\n")
+  .replace(/\x1b\[[01]?[G`]/g, "\r")
+  .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)/g, "")
+  .split("\n").map((line) => line.replace(/\r+$/, "")).map((line) => line.slice(line.lastIndexOf("\r") + 1)).join("\n")
   .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
+
+const mostHeld = 64 << 10;
 
 const watchLog = () => {
   const log = document.getElementById("log");
+  // A line that has not ended may be drawn over, or end within a sequence: it is
+  // kept as it came, and shown anew with each chunk.
+  const tail = document.createTextNode("");
   let offset = Number(log.dataset.start), fresh = true, held = "";
   const decoder = new TextDecoder();
   return untilDone(async () => {
-    await lines(`/v1/builds/${id}/log?follow=true&offset=${offset}`, ({ data, offset: at }) => {
+    await lines(`${base}/v1/builds/${id}/log?follow=true&offset=${offset}`, ({ data, offset: at }) => {
       const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
       offset = Number(at) + bytes.length;
-      // A sequence may be cut by the end of a chunk: its beginning waits.
       const text = held + decoder.decode(bytes, { stream: true });
-      const cut = text.search(/(?:\x1b[^a-zA-Z\x07]{0,200}|\r)$/);
-      held = cut < 0 ? "" : text.slice(cut);
-      const shown = plain(cut < 0 ? text : text.slice(0, cut));
+      const end = text.length - text.lastIndexOf("\n") > mostHeld ? text.length : text.lastIndexOf("\n") + 1;
+      held = text.slice(end);
       const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 40;
-      if (fresh) log.textContent = "";
+      if (fresh) log.replaceChildren(tail);
       fresh = false;
-      log.append(shown);
+      tail.before(plain(text.slice(0, end)));
+      tail.data = plain(held);
       if (atEnd) scrollTo(0, document.body.scrollHeight);
     });
     return !live();

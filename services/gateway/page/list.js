@@ -2,6 +2,9 @@
 // only in calls to this Forge.
 "use strict";
 
+// base is the path that all of Forge is below; empty for the root.
+const { base } = document.documentElement.dataset;
+
 // element makes one; what is not an element becomes text, never markup.
 function element(name, className, ...content) {
   const made = document.createElement(name);
@@ -13,7 +16,7 @@ function element(name, className, ...content) {
 // buildLink leads to a build's page.
 function buildLink(className, id, text) {
   const link = element("a", className, text);
-  link.href = `/builds/${encodeURIComponent(id)}`;
+  link.href = `${base}/builds/${encodeURIComponent(id)}`;
   return link;
 }
 
@@ -30,7 +33,7 @@ function lists(path, show) {
     const query = new URLSearchParams(Object.entries({ ...wanted, page_token: page }).filter(([, value]) => value));
     said.textContent = "";
     try {
-      const answer = await fetch(`${path}?${query}`, { headers: { Authorization: `Bearer ${token}` } });
+      const answer = await fetch(`${base}${path}?${query}`, { headers: { Authorization: `Bearer ${token}` } });
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.message);
       if (!page) list.replaceChildren();

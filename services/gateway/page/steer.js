@@ -12,12 +12,12 @@ build.addEventListener("click", async ({ target }) => {
   said.textContent = "";
   target.disabled = true;
   try {
-    const answer = await fetch(`/v1/builds/${id}:${wish}`, {
+    const answer = await fetch(`${base}/v1/builds/${id}:${wish}`, {
       method: "POST", headers: { Authorization: `Bearer ${token}` }, body: "{}",
     });
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.message);
-    if (wish === "retry") location.assign(`/builds/${encodeURIComponent(body.build.id)}`);
+    if (wish === "retry") location.assign(`${base}/builds/${encodeURIComponent(body.build.id)}`);
     else await showState();
   } catch (error) {
     said.textContent = error.message;
