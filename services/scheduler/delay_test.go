@@ -29,7 +29,7 @@ func (r *rig) delayedBuild(reason string, within time.Duration) (id string) {
 }
 
 func TestWhatPassesByItselfIsWaitedForAndNamed(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
+	each(t, func(_ *testing.T, r *rig) {
 		id := r.delayedBuild("docker.io limits how many images are pulled", 0)
 		r.engine.set(func(e *memoryEngine) { e.startErr = nil })
 		r.clock.Advance(time.Minute)

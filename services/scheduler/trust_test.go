@@ -118,8 +118,14 @@ func TestAskingAgainGainsNoPrivileges(t *testing.T) {
 
 func TestSettingsOfTrustThatCannotBeMeantStopTheStart(t *testing.T) {
 	for _, d := range []attempt.Trust{
-		{Repositories: []string{"acme"}}, {Repositories: []string{"**"}}, {Repositories: []string{"*"}}, {Repositories: []string{"acme/**"}},
-		{Repositories: []string{"acme/[a"}}, {Volumes: map[string]string{"cache": "cache"}}, {Volumes: map[string]string{"": "/x"}}, {Volumes: map[string]string{"all": "/"}},
+		{Repositories: []string{"acme"}},
+		{Repositories: []string{"*"}},
+		{Repositories: []string{"**"}},
+		{Repositories: []string{"acme/**"}},
+		{Repositories: []string{"acme/[a"}},
+		{Volumes: map[string]string{"cache": "cache"}},
+		{Volumes: map[string]string{"": "/x"}},
+		{Volumes: map[string]string{"all": "/"}},
 	} {
 		if err := d.Check(); err == nil {
 			t.Errorf("%v %v is taken", d.Repositories, d.Volumes)
