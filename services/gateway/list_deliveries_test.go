@@ -136,7 +136,7 @@ func TestNoDecisionIsShownWithoutItsAction(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db, err := sqldb.Open(t.Context(), sqldb.Config{URL: kittest.PostgresURL(t), Room: "gateway", Migrations: Migrations()})
+			db, err := sqldb.Open(t.Context(), sqldb.Config{URL: kittest.Postgres(t, "gateway", Migrations()), Room: "gateway", Migrations: Migrations()})
 			if err != nil {
 				t.Fatal(err)
 			}

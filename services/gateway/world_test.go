@@ -129,7 +129,7 @@ func onSQLite(t *testing.T, change func(*Deps)) *world {
 
 func open(t testing.TB) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "gateway", Migrations: Migrations()})
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: kittest.SQLiteDir(t, "gateway", Migrations()), Room: "gateway", Migrations: Migrations()})
 	if err != nil {
 		t.Fatal(err)
 	}

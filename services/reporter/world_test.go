@@ -297,7 +297,7 @@ func databases(t *testing.T, test func(t *testing.T, w *world, open func() *sqld
 // sqlite opens an empty database.
 func sqlite(t testing.TB) *sqldb.DB {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "reporter", Migrations: Migrations(), Log: kittest.Log(t)})
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: kittest.SQLiteDir(t, "reporter", Migrations()), Room: "reporter", Migrations: Migrations(), Log: kittest.Log(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

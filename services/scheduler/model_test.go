@@ -91,16 +91,11 @@ func modelDatabases() map[string]func(t *testing.T) func() *sqldb.DB {
 	}
 	return map[string]func(t *testing.T) func() *sqldb.DB{
 		"sqlite": func(t *testing.T) func() *sqldb.DB {
-			dir, err := os.MkdirTemp("/dev/shm", "forge") //nolint:usetesting // in memory, where there is such a thing
-			if err != nil {
-				dir = t.TempDir()
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			return opener(t, sqldb.Config{Dir: dir})
+			return opener(t, sqldb.Config{Dir: kittest.SQLiteDir(t, "scheduler", Migrations())})
 		},
 		"postgres": func(t *testing.T) func() *sqldb.DB {
 			kittest.Require(t, "postgres")
-			return opener(t, sqldb.Config{URL: kittest.PostgresURL(t) + "&synchronous_commit=off"})
+			return opener(t, sqldb.Config{URL: kittest.Postgres(t, "scheduler", Migrations()) + "&synchronous_commit=off"})
 		},
 	}
 }

@@ -361,7 +361,7 @@ func texts(decisions ...*eventv1.Decision) []string {
 
 // sqliteRig is for what no database can make a difference to. It is not started.
 func sqliteRig(t *testing.T) *rig {
-	dir := t.TempDir()
+	dir := kittest.SQLiteDir(t, "scheduler", Migrations())
 	return newRig(t, func() *sqldb.DB {
 		db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: dir, Room: "scheduler", Migrations: Migrations()})
 		if err != nil {

@@ -21,11 +21,11 @@ import (
 func DBs(t *testing.T, room string, migrations fs.FS, test func(t *testing.T, open func() *sqldb.DB)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) {
-		test(t, opener(t, sqldb.Config{Dir: t.TempDir(), Room: room, Migrations: migrations, Log: Log(t)}))
+		test(t, opener(t, sqldb.Config{Dir: SQLiteDir(t, room, migrations), Room: room, Migrations: migrations, Log: Log(t)}))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		Require(t, "postgres")
-		test(t, opener(t, sqldb.Config{URL: PostgresURL(t), Room: room, Migrations: migrations, Log: Log(t)}))
+		test(t, opener(t, sqldb.Config{URL: Postgres(t, room, migrations), Room: room, Migrations: migrations, Log: Log(t)}))
 	})
 }
 
@@ -45,18 +45,11 @@ func opener(t *testing.T, cfg sqldb.Config) func() *sqldb.DB {
 	}
 }
 
-// PostgresURL makes a database that lives as long as the test. It needs
-// Require(t, "postgres") before.
+// PostgresURL makes a database that lives as long as the test, with nothing in it.
+// It needs Require(t, "postgres") before.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
-	server, err := url.Parse(os.Getenv("TEST_POSTGRES_URL"))
-	if err != nil {
-		t.Fatalf("TEST_POSTGRES_URL: %v", err)
-	}
-	admin, err := sql.Open("pgx", server.String())
-	if err != nil {
-		t.Fatalf("TEST_POSTGRES_URL: %v", err)
-	}
+	server, admin := postgresServer(t)
 	name := fmt.Sprintf("forge_test_%016x", rand.Uint64())
 	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
 		t.Fatalf("create a test database at TEST_POSTGRES_URL: %v", err)
@@ -66,10 +59,27 @@ func PostgresURL(t testing.TB) string {
 		if _, err := admin.ExecContext(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("drop the test database: %v", err)
 		}
+	})
+	server.Path = "/" + name
+	return server.String()
+}
+
+// postgresServer is TEST_POSTGRES_URL, and connections to it that live as long as the
+// test.
+func postgresServer(t testing.TB) (*url.URL, *sql.DB) {
+	t.Helper()
+	server, err := url.Parse(os.Getenv("TEST_POSTGRES_URL"))
+	if err != nil {
+		t.Fatalf("TEST_POSTGRES_URL: %v", err)
+	}
+	admin, err := sql.Open("pgx", server.String())
+	if err != nil {
+		t.Fatalf("TEST_POSTGRES_URL: %v", err)
+	}
+	t.Cleanup(func() {
 		if err := admin.Close(); err != nil {
 			t.Errorf("close the connection to TEST_POSTGRES_URL: %v", err)
 		}
 	})
-	server.Path = "/" + name
-	return server.String()
+	return server, admin
 }
