@@ -11,6 +11,8 @@ import (
 	"maps"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
@@ -62,6 +64,7 @@ type Deps struct {
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
 	Now    func() time.Time
 	Random io.Reader
 }
@@ -103,6 +106,9 @@ func New(deps Deps) (*Service, error) {
 	if deps.Tracer == nil {
 		deps.Tracer = noop.NewTracerProvider()
 	}
+	if deps.Meter == nil {
+		deps.Meter = metricnoop.NewMeterProvider()
+	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -121,10 +127,13 @@ func New(deps Deps) (*Service, error) {
 	}
 	s.environments = &environment.Service{Store: s.store, Policy: deps.Policy, Commits: s.commits}
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Reporter: deps.Reporter, Log: deps.Log})
-	s.attempts = attempt.New(attempt.Deps{
+	s.attempts, err = attempt.New(attempt.Deps{
 		Store: s.store, Logs: s.logs, Secrets: s.secrets, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
-		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Random: deps.Random,
+		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.plan = plan.New(plan.Deps{
 		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Config: deps.Config,
 		ExternalURL: deps.ExternalURL, Remembered: deps.Retention.Builds, Tracer: tracer, Random: deps.Random,

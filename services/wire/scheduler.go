@@ -79,7 +79,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention},
-		Log:       tel.Log, Tracer: tel.Tracer,
+		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {
 		return nil, err

@@ -9,8 +9,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// Metric reads a counter or gauge: the sum over all its points that have these
-// attributes, given as "key=value".
+// Metric reads a counter, a gauge or how often a histogram was recorded: the sum
+// over all its points that have these attributes, given as "key=value".
 func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...string) float64 {
 	t.Helper()
 	var all metricdata.ResourceMetrics
@@ -40,6 +40,10 @@ func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...st
 			case metricdata.Gauge[int64]:
 				for _, p := range data.DataPoints {
 					add(p.Attributes, float64(p.Value))
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range data.DataPoints {
+					add(p.Attributes, float64(p.Count))
 				}
 			case metricdata.Sum[int64]:
 				for _, p := range data.DataPoints {

@@ -3,10 +3,12 @@ package attempt
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -63,6 +65,7 @@ type Deps struct {
 	Trust    Trust
 	Log      *slog.Logger
 	Tracer   trace.Tracer
+	Meter    metric.Meter
 	Random   io.Reader
 }
 
@@ -80,6 +83,7 @@ type Service struct {
 	trust        Trust
 	log          *slog.Logger
 	tracer       trace.Tracer
+	metrics      *metrics
 	now          func() time.Time
 	random       io.Reader
 
@@ -87,7 +91,8 @@ type Service struct {
 	Stops  *due.Loop[store.Stop]
 }
 
-func New(d Deps) *Service {
+// New returns what owns builds; Run makes it work.
+func New(d Deps) (*Service, error) {
 	s := &Service{
 		store: d.Store, logs: d.Logs, secrets: d.Secrets, environments: d.Environments, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
@@ -99,7 +104,12 @@ func New(d Deps) *Service {
 	s.Runners.Heartbeat = cmp.Or(s.Runners.Heartbeat, 5*time.Second)
 	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Log: s.log, Claim: s.ClaimStarts, Renew: s.renewStart, Work: s.Start}
 	s.Stops = &due.Loop[store.Stop]{Name: "stops", Workers: s.Capacity, Log: s.log, Claim: s.store.ClaimStops, Renew: s.store.RenewStop, Work: s.Stop}
-	return s
+	var err error
+	if s.metrics, err = newMetrics(d.Meter, d.Store, d.Capacity); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	d.Store.OnEnd = s.metrics.ended
+	return s, nil
 }
 
 // RegisterRunner serves what runners call.

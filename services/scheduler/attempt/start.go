@@ -64,6 +64,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 	for _, c := range claimed {
 		if !c.queued.IsZero() {
 			s.span(ctx, c.Build.Traceparent, "wait in queue", c.queued, s.now())
+			s.metrics.waited(ctx, c.Build, c.queued, s.now())
 		}
 	}
 	return claimed, nil
@@ -131,7 +132,10 @@ func (s *Service) askEngine(ctx context.Context, c Start) error {
 	if _, _, err := s.secrets.SecretsFor(ctx, c.Build); is[secrets.Unavailable](err) {
 		return err
 	}
-	return s.engine.Start(ctx, s.spec(ctx, c))
+	begin := s.now()
+	err := s.engine.Start(ctx, s.spec(ctx, c))
+	s.metrics.started(ctx, s.engine.Name(), s.now().Sub(begin), err)
+	return err
 }
 
 // renewStart keeps the build while the engine takes its time.

@@ -118,6 +118,9 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if !moved && b.GetMessage() == b.publishedMessage {
 		return nil
 	}
+	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
+		t.OnCommit(func() { t.store.OnEnd(b) })
+	}
 	b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
 	return t.enqueueReport(ctx, b)
 }

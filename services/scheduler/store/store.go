@@ -44,6 +44,8 @@ type Store struct {
 	Now func() time.Time
 	// Notifier tells those who wait in this process of what is committed.
 	Notifier *Notifier
+	// OnEnd, where it is set, is called once it is committed that a build has ended.
+	OnEnd func(*Build)
 	// wake has the loop of a queue look at its rows; it may be called at any time.
 	wake func(Queue)
 }

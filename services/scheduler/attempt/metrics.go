@@ -1,0 +1,110 @@
+package attempt
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// metrics are what an operator watches of builds. Their labels are words of the
+// contract and the engine's name: there are few.
+type metrics struct {
+	wait, duration, starts metric.Float64Histogram
+}
+
+// seconds are bounds that fit a container's start as well as a build of hours.
+var seconds = metric.WithExplicitBucketBoundaries(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
+
+func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, error) {
+	m := &metrics{}
+	for _, h := range []struct {
+		into              *metric.Float64Histogram
+		name, description string
+	}{
+		{&m.wait, "forge.scheduler.wait", "How long builds waited in the queue for an attempt, by action."},
+		{&m.duration, "forge.scheduler.duration", "How long builds that ended had run, by action and result; 0: no command ran."},
+		{&m.starts, "forge.scheduler.starts", "How long the engine took to start a container, or to say that it did not, by engine and result."},
+	} {
+		var err error
+		if *h.into, err = meter.Float64Histogram(h.name, metric.WithUnit("s"), metric.WithDescription(h.description), seconds); err != nil {
+			return nil, err
+		}
+	}
+	builds, err := meter.Int64ObservableGauge("forge.scheduler.builds",
+		metric.WithDescription("Builds that have not ended, by state."))
+	if err != nil {
+		return nil, err
+	}
+	age, err := meter.Float64ObservableGauge("forge.scheduler.queued.age", metric.WithUnit("s"),
+		metric.WithDescription("Age of the oldest build in the queue; 0: there is none."))
+	if err != nil {
+		return nil, err
+	}
+	places, err := meter.Int64ObservableGauge("forge.scheduler.capacity",
+		metric.WithDescription("How many builds run at once."))
+	if err != nil {
+		return nil, err
+	}
+	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		o.ObserveInt64(places, int64(capacity))
+		counted, err := s.CountUnfinished(ctx)
+		if err != nil {
+			return err
+		}
+		for state := schedulerv1.Build_STATE_QUEUED; !store.Ended(state); state++ {
+			o.ObserveInt64(builds, counted[state], metric.WithAttributes(attribute.String("state", wording.Value(state))))
+		}
+		oldest, err := s.OldestQueued(ctx)
+		if err != nil {
+			return err
+		}
+		waited := 0.0
+		if !oldest.IsZero() {
+			waited = s.Now().Sub(oldest).Seconds()
+		}
+		o.ObserveFloat64(age, waited)
+		return nil
+	}, builds, age, places)
+	return m, err
+}
+
+func action(b *store.Build) attribute.KeyValue {
+	return attribute.String("action", trigger.ActionOf(b.GetAction()).Name)
+}
+
+// waited records that a build has left the queue.
+func (m *metrics) waited(ctx context.Context, b *store.Build, since, now time.Time) {
+	m.wait.Record(ctx, now.Sub(since).Seconds(), metric.WithAttributes(action(b)))
+}
+
+// ended records how a build has ended.
+func (m *metrics) ended(b *store.Build) {
+	took := 0.0
+	if b.GetStartTime() != nil {
+		took = b.GetEndTime().AsTime().Sub(b.GetStartTime().AsTime()).Seconds()
+	}
+	m.duration.Record(context.Background(), took, metric.WithAttributes(action(b), attribute.String("result", wording.Value(b.GetState()))))
+}
+
+// started records what the engine answered when it was asked for a container.
+func (m *metrics) started(ctx context.Context, name string, took time.Duration, err error) {
+	result := "failed"
+	switch {
+	case err == nil:
+		result = "started"
+	case fault.Is(err, fault.Invalid):
+		result = "refused"
+	case is[*engine.DelayError](err):
+		result = "delayed"
+	}
+	m.starts.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("engine", name), attribute.String("result", result)))
+}

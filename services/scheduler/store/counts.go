@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// stateCount is how many builds are in a state.
+type stateCount struct {
+	state schedulerv1.Build_State
+	count int64
+}
+
+// CountUnfinished counts the builds that have not ended, by state.
+func (s *Store) CountUnfinished(ctx context.Context) (map[schedulerv1.Build_State]int64, error) {
+	scan := func(row sqldb.Row) (stateCount, error) {
+		var c stateCount
+		err := row.Scan(&c.state, &c.count)
+		return c, err
+	}
+	found, err := sqldb.Collect(ctx, s.Db.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 GROUP BY state`, int32(firstEnded))
+	counted := map[schedulerv1.Build_State]int64{}
+	for _, c := range found {
+		counted[c.state] = c.count
+	}
+	return counted, sqldb.Kind(err)
+}
+
+// OldestQueued is since when the oldest build of the queue is due to be started;
+// the zero time where none is.
+func (s *Store) OldestQueued(ctx context.Context) (time.Time, error) {
+	var due int64
+	err := s.Db.Read().QueryRowContext(ctx, `SELECT COALESCE(min(due_time), 0) FROM builds WHERE state = $1 AND due_time <= $2`,
+		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(s.Now())).Scan(&due)
+	return sqldb.Time(due), sqldb.Kind(err)
+}
