@@ -52,7 +52,7 @@ func (r *rig) prints(number int32, text []byte) (id string) {
 
 func (r *rig) count(query string, args ...any) (n int) {
 	r.t.Helper()
-	if err := r.service.store.Db.Read().QueryRowContext(r.t.Context(), query, args...).Scan(&n); err != nil {
+	if err := r.service.store.DB.Read().QueryRowContext(r.t.Context(), query, args...).Scan(&n); err != nil {
 		r.t.Fatal(err)
 	}
 	return n

@@ -75,7 +75,7 @@ func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCo
 
 // RetryBuild builds the same again.
 func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildRequest) (*schedulerv1.RetryBuildResponse, error) {
-	old, err := store.ReadBuild(ctx, s.store.Db.Read(), req.GetBuildId(), "")
+	old, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 
 // ApproveBuild lets a fork's commit run.
 func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
-	blocked, err := store.ReadBuild(ctx, s.store.Db.Read(), req.GetBuildId(), "")
+	blocked, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
 	if err != nil {
 		return nil, err
 	}

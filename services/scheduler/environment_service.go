@@ -38,7 +38,7 @@ func (s *Service) ListEnvironments(ctx context.Context, req *schedulerv1.ListEnv
 		answer.NextPageToken = rpc.PageToken(found[size-1].RepositoryID, found[size-1].Name)
 	}
 	for _, e := range found {
-		shown, err := environment.ShowEnvironment(ctx, s.store.Db.Read(), e)
+		shown, err := environment.ShowEnvironment(ctx, s.store.DB.Read(), e)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +58,7 @@ func (s *Service) GetEnvironment(ctx context.Context, req *schedulerv1.GetEnviro
 	}
 	for _, e := range found {
 		if e.Name == req.GetEnvironment() && strings.EqualFold(e.Repository, req.GetRepository()) {
-			shown, err := environment.ShowWhole(ctx, s.store.Db.Read(), e)
+			shown, err := environment.ShowWhole(ctx, s.store.DB.Read(), e)
 			return &schedulerv1.GetEnvironmentResponse{Environment: shown}, err
 		}
 	}

@@ -213,7 +213,7 @@ func TestForksBuildHoldsNeitherSecretsNorPorts(t *testing.T) {
 			r.start()
 			r.config.set("aaa", valid(rich))
 			id := r.send(c.event).GetBuildIds()[0]
-			b, err := store.ReadBuild(t.Context(), r.service.store.Db.Read(), id, "")
+			b, err := store.ReadBuild(t.Context(), r.service.store.DB.Read(), id, "")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -425,7 +425,7 @@ func TestWhatTheReporterWasToldIsNotToldAgain(t *testing.T) {
 		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
 		kittest.Eventually(t, patience, func() error {
 			var owed int
-			err := r.service.store.Db.Read().QueryRowContext(t.Context(),
+			err := r.service.store.DB.Read().QueryRowContext(t.Context(),
 				`SELECT count(*) FROM targets WHERE due_time < $1`, int64(store.Never)).Scan(&owed)
 			if owed > 0 {
 				return fmt.Errorf("%d targets are to be told again", owed)

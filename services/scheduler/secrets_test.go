@@ -117,7 +117,7 @@ func TestABuildNeverRunsWithoutASecretItNeeds(t *testing.T) {
 
 		// As somebody could who writes to the database, and does not have the key.
 		r.setSecret("production", "TOKEN", "of production")
-		if err := r.service.store.Db.Write(t.Context(), func(_ context.Context, tx *sql.Tx) error {
+		if err := r.service.store.DB.Write(t.Context(), func(_ context.Context, tx *sql.Tx) error {
 			_, err := tx.Exec(`UPDATE secrets SET sealed = (SELECT s.sealed FROM secrets s WHERE s.environment = 'production') WHERE environment = ''`)
 			return err
 		}); err != nil {
@@ -271,7 +271,7 @@ func TestAStartEncryptsWithTheFirstKey(t *testing.T) {
 			}
 			r.cancelled(id)
 			var text []byte
-			if err := r.service.store.Db.Read().QueryRowContext(t.Context(), `SELECT sealed FROM secrets`).Scan(&text); err != nil || bytes.Contains(text, []byte("hunter2")) {
+			if err := r.service.store.DB.Read().QueryRowContext(t.Context(), `SELECT sealed FROM secrets`).Scan(&text); err != nil || bytes.Contains(text, []byte("hunter2")) {
 				t.Errorf("stored as %q, %v", text, err)
 			}
 		}

@@ -87,7 +87,7 @@ func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogR
 	poll := time.NewTicker(store.PollEvery)
 	defer poll.Stop()
 	for {
-		b, err := store.ReadBuild(ctx, s.store.Db.Read(), req.GetBuildId(), "")
+		b, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
 		if err != nil {
 			return 0, err
 		}
@@ -108,6 +108,6 @@ func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogR
 
 // pruned reports whether a build is so old that its log was, or is being, removed.
 func (s *Service) pruned(ctx context.Context, buildID string) bool {
-	b, err := store.ReadBuild(ctx, s.store.Db.Read(), buildID, "")
+	b, err := store.ReadBuild(ctx, s.store.DB.Read(), buildID, "")
 	return err == nil && s.deps.Retention.Logs > 0 && b.GetEndTime() != nil && s.deps.Now().Sub(b.GetEndTime().AsTime()) >= s.deps.Retention.Logs
 }

@@ -126,6 +126,8 @@ func (s *Service) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// WakeStarts and wakeStops have what is due looked at.
+// WakeStarts has the attempts that are due to be started looked at.
 func (s *Service) WakeStarts() { s.Starts.Wake() }
-func (s *Service) WakeStops()  { s.Stops.Wake() }
+
+// WakeStops has the containers that are due to be removed looked at.
+func (s *Service) WakeStops() { s.Stops.Wake() }

@@ -16,8 +16,8 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
-// storedReports is what became of a batch of reports.
-type storedReports struct {
+// StoredReports is what became of a batch of reports.
+type StoredReports struct {
 	Sequence int64 // all up to this one are stored
 	Ended    bool
 	Gap      bool // a report is missing; those after it were not taken
@@ -25,11 +25,11 @@ type storedReports struct {
 
 // StoreReports stores what a runner reports, in one transaction. What was stored before
 // is passed over. fault.Conflict: the attempt has ended.
-func (s *Service) StoreReports(ctx context.Context, buildID string, number int32, runnerID string, reports []*schedulerv1.Report) (storedReports, error) {
-	var done storedReports
+func (s *Service) StoreReports(ctx context.Context, buildID string, number int32, runnerID string, reports []*schedulerv1.Report) (StoredReports, error) {
+	var done StoredReports
 	var spans []func()
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		done, spans = storedReports{}, nil
+		done, spans = StoredReports{}, nil
 		var b *store.Build
 		var err error
 		// Locked first where it will be changed, so that everybody locks in one order.
@@ -63,7 +63,7 @@ func (s *Service) StoreReports(ctx context.Context, buildID string, number int32
 		return batch.store(ctx)
 	})
 	if err != nil {
-		return storedReports{}, err
+		return StoredReports{}, err
 	}
 	for _, record := range spans {
 		record()

@@ -18,6 +18,7 @@ import (
 )
 
 const (
+	// TokenHeader is the metadata in which a runner shows its token.
 	TokenHeader = "forge-runner-token"
 	// What a runner sends while a transaction is under way goes into the next.
 	batchReports = 128
@@ -163,9 +164,9 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 	}
 	plan, err := at.service.runnerPlan(ctx, at.build)
 	if err == nil && len(plan.GetSecrets()) > 0 && !hello.GetMasksSecrets() {
-		err = secrets.Unavailable("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
+		err = secrets.UnavailableError("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
 	}
-	if is[secrets.Unavailable](err) {
+	if is[secrets.UnavailableError](err) {
 		return at.service.giveUp(ctx, at.attempt, err.Error())
 	}
 	if err != nil {
@@ -266,7 +267,7 @@ func (at *attachment) heartbeat(ctx context.Context) error {
 // checkCancel tells the runner, once, that it is to stop, and leaves an attempt that
 // ended otherwise.
 func (at *attachment) checkCancel(ctx context.Context) error {
-	pool := at.service.store.Db.Read()
+	pool := at.service.store.DB.Read()
 	a, err := store.ReadAttempt(ctx, pool, at.attempt.BuildID, at.attempt.Number, "")
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ const (
 	startRetryFirst = time.Second
 	startRetryMost  = time.Minute
 
-	// attachWithin is how long a started container may take to say hello.
+	// AttachWithin is how long a started container may take to say hello.
 	AttachWithin = 5 * time.Minute
 )
 
@@ -114,7 +114,7 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
 
 	err := s.askEngine(ctx, c)
-	if err != nil && !is[environment.Contained](err) {
+	if err != nil && !is[environment.ContainedError](err) {
 		span.SetStatus(otelcodes.Error, err.Error())
 		s.log.WarnContext(ctx, "container not started", "build", b.GetId(), "attempt", b.GetAttempt(), "error", err)
 	}
@@ -129,7 +129,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) error {
 		return err
 	}
 	// What else goes wrong with them the runner hears, which asks again.
-	if _, _, err := s.secrets.SecretsFor(ctx, c.Build); is[secrets.Unavailable](err) {
+	if _, _, err := s.secrets.SecretsFor(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return err
 	}
 	begin := s.now()
@@ -175,9 +175,9 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, answer 
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
 		case is[*engine.DelayError](answer):
 			return s.delayStart(ctx, t, b, answer)
-		case is[secrets.Unavailable](answer):
+		case is[secrets.UnavailableError](answer):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
-		case is[environment.Contained](answer):
+		case is[environment.ContainedError](answer):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())
 		default:
 			// The container may be there all the same; the attempt stays the one
@@ -185,7 +185,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, answer 
 			b.Tries++
 			b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE
 			b.Message = "the engine does not answer: " + answer.Error()
-			if is[environment.Unsure](answer) {
+			if is[environment.CannotCompareError](answer) {
 				b.Reason, b.Message = schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
 			}
 			b.Due = t.Now.Add(due.Backoff(b.Tries, startRetryFirst, startRetryMost, rand.Float64))

@@ -27,6 +27,8 @@ func (s *Service) sweepOften(ctx context.Context) error {
 	}
 }
 
+// Sweep ends the attempts that are overdue or whose container does not run, and
+// removes containers of no attempt.
 func (s *Service) Sweep(ctx context.Context) error {
 	overdue, err := s.store.Overdue(ctx, s.now().Add(-2*s.Runners.Grace))
 	if err != nil {
@@ -132,7 +134,7 @@ func (s *Service) endLost(ctx context.Context, lost *store.Attempt, c engine.Con
 func (s *Service) removeOrphan(ctx context.Context, name string) {
 	id, number, ok := store.KnownAttempt(name)
 	if ok {
-		if _, err := store.ReadAttempt(ctx, s.store.Db.Read(), id, number, ""); err == nil {
+		if _, err := store.ReadAttempt(ctx, s.store.DB.Read(), id, number, ""); err == nil {
 			err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return t.StopSoon(ctx, id, number) })
 			if err != nil {
 				s.log.WarnContext(ctx, "orphan not removed", "attempt", name, "error", err)

@@ -112,19 +112,19 @@ func (s *Service) ReleaseUnstarted(ctx context.Context, t *store.Tx, e *store.En
 	return t.SaveBuild(ctx, b)
 }
 
-// Contained is why a deploy is not run.
-type Contained struct {
+// ContainedError is why a deploy is not run.
+type ContainedError struct {
 	BuildID string
 	same    bool // it is the very commit
 }
 
-func (c Contained) Error() string { return "already contained in build " + c.BuildID }
+func (c ContainedError) Error() string { return "already contained in build " + c.BuildID }
 
-// Unsure is why nobody can tell whether a deploy is to run.
-type Unsure struct{ cause error }
+// CannotCompareError is why nobody can tell whether a deploy is to run.
+type CannotCompareError struct{ cause error }
 
-func (u Unsure) Error() string {
-	return "cannot tell whether it is deployed already: " + u.cause.Error()
+func (c CannotCompareError) Error() string {
+	return "cannot tell whether it is deployed already: " + c.cause.Error()
 }
 
 // compare is nil when a commit is to be deployed, contained when the
@@ -134,11 +134,11 @@ func (s *Service) compare(ctx context.Context, repository *eventv1.Repository, i
 	newest, err := s.Store.NewestDeployed(ctx, repository.GetId(), environment)
 	switch {
 	case err != nil:
-		return Unsure{err}
+		return CannotCompareError{err}
 	case newest == nil:
 		return nil
 	case newest.GetSha() == sha:
-		return Contained{newest.GetId(), true}
+		return ContainedError{newest.GetId(), true}
 	}
 	answer, err := s.Commits.CompareCommits(ctx, &configv1.CompareCommitsRequest{
 		Repository: repository, InstallationId: installation, Base: newest.GetSha(), Head: sha, EventTime: told,
@@ -147,10 +147,10 @@ func (s *Service) compare(ctx context.Context, repository *eventv1.Repository, i
 	case fault.Is(err, fault.NotFound): // the history was rewritten: neither contains the other
 		return nil
 	case err != nil:
-		return Unsure{err}
+		return CannotCompareError{err}
 	case answer.GetRelation() == configv1.CompareCommitsResponse_RELATION_BEHIND,
 		answer.GetRelation() == configv1.CompareCommitsResponse_RELATION_IDENTICAL:
-		return Contained{newest.GetId(), false}
+		return ContainedError{newest.GetId(), false}
 	default:
 		return nil
 	}
@@ -164,7 +164,7 @@ func (s *Service) ContainedIn(ctx context.Context, i trigger.Intent) (buildID st
 		return ""
 	}
 	err := s.compare(ctx, i.Event.GetRepository(), i.Event.GetInstallationId(), name, i.Sha, i.Event.GetReceiveTime())
-	if c, ok := errors.AsType[Contained](err); ok && (i.Build == "" || !c.same) {
+	if c, ok := errors.AsType[ContainedError](err); ok && (i.Build == "" || !c.same) {
 		return c.BuildID
 	}
 	return ""
@@ -178,7 +178,7 @@ func (s *Service) StillWanted(ctx context.Context, b *store.Build) error {
 		return nil
 	}
 	err := s.compare(ctx, b.GetRepository(), b.GetInstallationId(), name, b.GetSha(), b.GetCreateTime())
-	if c, ok := errors.AsType[Contained](err); ok && c.same && b.GetRetryOf() != "" {
+	if c, ok := errors.AsType[ContainedError](err); ok && c.same && b.GetRetryOf() != "" {
 		return nil
 	}
 	return err

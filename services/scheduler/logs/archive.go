@@ -17,19 +17,20 @@ import (
 )
 
 const (
-	// archiveAfter lets what people wait for at the end of a build go first.
+	// ArchiveAfter lets what people wait for at the end of a build go first.
 	ArchiveAfter = 5 * time.Second
 
 	archiveRetryFirst = time.Second
-	ArchiveRetryMost  = 5 * time.Minute
+	// ArchiveRetryMost is the longest pause after a failure.
+	ArchiveRetryMost = 5 * time.Minute
 
 	logsFolder = "logs/"
-	// frameSize is how much of a log a frame holds: who wants a byte of it reads so
+	// FrameSize is how much of a log a frame holds: who wants a byte of it reads so
 	// much. It can change, since each blob's index has its own.
 	FrameSize = 256 << 10
 	// pageFrames bounds what one read brings.
 	pageFrames = 8
-	// strayAfter is the age of a blob that no row knows and nobody is still writing.
+	// StrayAfter is the age of a blob that no row knows and nobody is still writing.
 	StrayAfter = 24 * time.Hour
 )
 
@@ -98,7 +99,7 @@ func (l *Service) removeLog(ctx context.Context, c Archive) error {
 // WriteArchive writes a log as zstd frames, one after the other, which zstd and
 // its kin unpack as a whole, too.
 func (l *Service) WriteArchive(ctx context.Context, c *Archive) error {
-	a, err := store.ReadAttempt(ctx, l.store.Db.Read(), c.BuildID, c.Attempt, "")
+	a, err := store.ReadAttempt(ctx, l.store.DB.Read(), c.BuildID, c.Attempt, "")
 	if err != nil {
 		return err
 	}
@@ -134,25 +135,26 @@ func (l *Service) WriteArchive(ctx context.Context, c *Archive) error {
 	})
 }
 
-// frameIndex is where the frames of a blob are.
-type frameIndex struct {
+// FrameIndex is where the frames of a blob are.
+type FrameIndex struct {
 	holds int64   // bytes of the log in each frame but the last
 	ends  []int64 // in the blob
 }
 
-func ParseFrames(text []byte) (frameIndex, error) {
+// ParseFrames reads the index that is kept beside a blob.
+func ParseFrames(text []byte) (FrameIndex, error) {
 	var all []int64
 	for len(text) > 0 {
 		value, n := binary.Uvarint(text)
 		if n <= 0 {
-			return frameIndex{}, fmt.Errorf("the index of an archived log is broken after %d numbers", len(all))
+			return FrameIndex{}, fmt.Errorf("the index of an archived log is broken after %d numbers", len(all))
 		}
 		all, text = append(all, int64(value)), text[n:] //nolint:gosec // sizes
 	}
 	if len(all) == 0 || all[0] < 1 {
-		return frameIndex{}, errors.New("the index of an archived log is empty")
+		return FrameIndex{}, errors.New("the index of an archived log is empty")
 	}
-	index := frameIndex{holds: all[0], ends: all[1:]}
+	index := FrameIndex{holds: all[0], ends: all[1:]}
 	for n := 1; n < len(index.ends); n++ {
 		index.ends[n] += index.ends[n-1]
 	}

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// chunkSize is where a chunk of the log is cut; one report may reach over it.
+	// ChunkSize is where a chunk of the log is cut; one report may reach over it.
 	ChunkSize = 191 << 10
-	// maxOutput is what one report may bring.
+	// MaxOutput is what one report may bring.
 	MaxOutput = 64 << 10
-	// compressFrom is the size at which compressing a chunk pays.
+	// CompressFrom is the size at which compressing a chunk pays.
 	CompressFrom = 512
 	// pageChunks bounds what one read of the store brings.
 	pageChunks = 8
@@ -53,6 +53,7 @@ type Deps struct {
 	Log   *slog.Logger
 }
 
+// New returns what keeps logs; Run makes it move those of what has ended.
 func New(d Deps) (*Service, error) {
 	l := &Service{store: d.Store, blobs: d.Blobs, Limit: d.Limit, now: d.Store.Now, log: d.Log}
 	l.Tails = &tails{notifier: d.Store.Notifier, Look: l.lookAtLog, Pages: l.Read, Live: map[string]*Tail{}}
@@ -84,9 +85,10 @@ func (l *Service) Append(ctx context.Context, t *store.Tx, a *store.Attempt, pos
 }
 
 const (
-	// overLimit is what a runner may say beyond the limit: it keeps it itself, with
+	// OverLimit is what a runner may say beyond the limit: it keeps it itself, with
 	// a few KiB for each of 500 steps whatever those before it printed.
 	OverLimit = 8 << 20
+	// LimitNote ends a log that has reached its limit.
 	LimitNote = "\nforge: the log has reached its limit; the rest is left out\n"
 )
 
@@ -121,7 +123,7 @@ func scanLogChunk(row sqldb.Row) (LogChunk, error) {
 
 // logFrom are the next chunks that reach beyond an offset.
 func (l *Service) logFrom(ctx context.Context, buildID string, number int32, offset int64) ([]LogChunk, error) {
-	chunks, err := sqldb.Collect(ctx, l.store.Db.Read(), scanLogChunk, `SELECT position, compressed, data FROM log_chunks
+	chunks, err := sqldb.Collect(ctx, l.store.DB.Read(), scanLogChunk, `SELECT position, compressed, data FROM log_chunks
 		WHERE build_id = $1 AND attempt = $2 AND position >= COALESCE((SELECT max(position) FROM log_chunks
 			WHERE build_id = $1 AND attempt = $2 AND position <= $3), 0)
 		ORDER BY position LIMIT $4`, buildID, number, offset, pageChunks)

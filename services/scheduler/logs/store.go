@@ -17,7 +17,7 @@ type Archive struct {
 	BuildID string
 	Attempt int32
 	blob    string // empty: the log is all in log_chunks
-	frames  []byte // see frameIndex
+	frames  []byte // see FrameIndex
 	old     bool   // the blob, then the row is to be removed
 	tries   int
 }
@@ -32,7 +32,7 @@ func scanArchive(row sqldb.Row) (Archive, error) {
 
 // archived is where the log of an attempt was moved to; false where it was not.
 func (l *Service) archived(ctx context.Context, buildID string, number int32) (Archive, bool, error) {
-	a, err := scanArchive(l.store.Db.Read().QueryRowContext(ctx, `SELECT `+archiveColumns+` FROM archives
+	a, err := scanArchive(l.store.DB.Read().QueryRowContext(ctx, `SELECT `+archiveColumns+` FROM archives
 		WHERE build_id = $1 AND attempt = $2 AND blob <> '' AND NOT old`, buildID, number))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Archive{}, false, nil
@@ -119,6 +119,6 @@ func removeArchive(ctx context.Context, t *store.Tx, c Archive) error {
 
 // knownBlob reports whether a blob is a log's.
 func (l *Service) knownBlob(ctx context.Context, key string) (known bool, err error) {
-	err = l.store.Db.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM archives WHERE blob = $1)`, key).Scan(&known)
+	err = l.store.DB.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM archives WHERE blob = $1)`, key).Scan(&known)
 	return known, sqldb.Kind(err)
 }

@@ -142,7 +142,7 @@ func (f *tails) watch(ctx context.Context, log *Tail, buildID string, number int
 
 // lookAtLog says how the log of an attempt stands.
 func (l *Service) lookAtLog(ctx context.Context, buildID string, number int32) (TailState, error) {
-	a, err := store.ReadAttempt(ctx, l.store.Db.Read(), buildID, number, "")
+	a, err := store.ReadAttempt(ctx, l.store.DB.Read(), buildID, number, "")
 	if err != nil {
 		return TailState{}, err
 	}
@@ -165,6 +165,7 @@ func (l *Tail) become(next TailState) {
 	l.state = next
 }
 
+// Now is how the log stands.
 func (l *Tail) Now() TailState {
 	l.mu.Lock()
 	defer l.mu.Unlock()

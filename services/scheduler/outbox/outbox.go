@@ -48,6 +48,7 @@ type Deps struct {
 	Log      *slog.Logger
 }
 
+// New returns the outbox; Run makes it tell the reporter.
 func New(d Deps) *Service {
 	s := &Service{store: d.Store, logs: d.Logs, Reporter: reporterv1.NewReportServiceClient(d.Reporter), now: d.Store.Now, log: d.Log}
 	s.Reports = &due.Loop[store.Target]{Name: "reports", Workers: 8, Log: d.Log, Claim: d.Store.ClaimTargets, Work: s.Report}

@@ -47,7 +47,7 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 		}
 		if p.containedIn != "" {
 			return &eventv1.Decision{
-				Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.Contained{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
+				Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.ContainedError{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
 			}, nil
 		}
 		if err := s.requireApproval(ctx, t, p, b); err != nil {

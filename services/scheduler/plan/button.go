@@ -57,7 +57,7 @@ func (s *Service) readButton(ctx context.Context, event *eventv1.Event) ([]trigg
 
 // pressedButton is what is wanted, and of which builds.
 func (s *Service) pressedButton(ctx context.Context, event *eventv1.Event) (trigger.Kind, []*store.Build, *eventv1.Decision, error) {
-	pool, repository := s.store.Db.Read(), event.GetRepository().GetId()
+	pool, repository := s.store.DB.Read(), event.GetRepository().GetId()
 	if suite := event.GetCheckSuite(); suite != nil {
 		found, err := store.NewestBuilds(ctx, pool, repository, suite.GetHeadSha())
 		if err == nil && len(found) == 0 {

@@ -56,6 +56,7 @@ type Service struct {
 	random        io.Reader
 }
 
+// New returns what decides about events and calls.
 func New(d Deps) *Service {
 	return &Service{
 		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts,
@@ -73,7 +74,7 @@ func (s *Service) Decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	if decided != nil {
 		return decided, nil
 	}
-	decided, err := store.Decision(ctx, s.store.Db.Read(), event)
+	decided, err := store.Decision(ctx, s.store.DB.Read(), event)
 	if decided != nil || err != nil {
 		return decided, sqldb.Kind(err)
 	}

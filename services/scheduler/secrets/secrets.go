@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// mostSecrets is per repository and environment, and bounds a plan.
+	// MostSecrets is per repository and environment, and bounds a plan.
 	MostSecrets = 100
 	// largestSecret is in bytes, and well below what Linux lets a variable hold.
 	largestSecret = 48 << 10
@@ -63,6 +63,8 @@ type Deps struct {
 	Log    *slog.Logger
 }
 
+// New returns what keeps secrets; Renew encrypts with the first key what is
+// encrypted with another.
 func New(d Deps) (*Service, error) {
 	ring, err := newKeyring(d.Keys, d.Random)
 	if err != nil {
@@ -213,10 +215,10 @@ func (s storedSecret) shown() *schedulerv1.Secret {
 	return &schedulerv1.Secret{Repository: s.repository, Environment: s.environment, Name: s.name, UpdateTime: timestamppb.New(s.updated)}
 }
 
-// Unavailable is why a build does not get what it needs, for people.
-type Unavailable string
+// UnavailableError is why a build does not get what it needs, for people.
+type UnavailableError string
 
-func (n Unavailable) Error() string { return string(n) }
+func (n UnavailableError) Error() string { return string(n) }
 
 // SecretsFor are the secrets that a build gets, and what its log says of those it does
 // not get. A build never runs without one that is meant for it: the error, then,
@@ -240,7 +242,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		switch {
 		case secret != nil:
 			if secrets[name], err = v.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
-				return nil, nil, Unavailable(fmt.Sprintf("secret %s cannot be decrypted: %v", name, err))
+				return nil, nil, UnavailableError(fmt.Sprintf("secret %s cannot be decrypted: %v", name, err))
 			}
 		case len(bound) > 0:
 			notices = append(notices, fmt.Sprintf("forge: secret %s is only for deploys to %s", name, strings.Join(bound, " and ")))
@@ -249,7 +251,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		}
 	}
 	if len(missing) > 0 {
-		return nil, nil, Unavailable(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s",
+		return nil, nil, UnavailableError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s",
 			strings.Join(missing, ", "), missing[0], wording.FullName(b.GetRepository())))
 	}
 	return secrets, notices, nil

@@ -59,13 +59,13 @@ func deleteSecret(ctx context.Context, t *store.Tx, slot secretSlot) (found bool
 
 // secretsOf are all of a repository.
 func (v *Service) secretsOf(ctx context.Context, repositoryID int64) ([]storedSecret, error) {
-	found, err := sqldb.Collect(ctx, v.store.Db.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets WHERE repository_id = $1`, repositoryID)
+	found, err := sqldb.Collect(ctx, v.store.DB.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets WHERE repository_id = $1`, repositoryID)
 	return found, sqldb.Kind(err)
 }
 
 // listSecrets are those after the given slot, of all repositories where the id is 0.
 func (v *Service) listSecrets(ctx context.Context, repositoryID int64, after secretSlot, limit int) ([]storedSecret, error) {
-	found, err := sqldb.Collect(ctx, v.store.Db.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets
+	found, err := sqldb.Collect(ctx, v.store.DB.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets
 		WHERE ($1 = 0 OR repository_id = $1) AND (repository_id > $2 OR repository_id = $2 AND
 			(environment > $3 OR environment = $3 AND name > $4))
 		ORDER BY repository_id, environment, name LIMIT $5`, repositoryID, after.repositoryID, after.environment, after.name, limit)
@@ -75,7 +75,7 @@ func (v *Service) listSecrets(ctx context.Context, repositoryID int64, after sec
 // secretsRepository is the id of the repository whose secrets were set last under
 // a name; 0 for none.
 func (v *Service) secretsRepository(ctx context.Context, repository string) (int64, error) {
-	found, err := sqldb.Collect(ctx, v.store.Db.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets
+	found, err := sqldb.Collect(ctx, v.store.DB.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets
 		WHERE lower(repository) = $1 ORDER BY update_time DESC LIMIT 1`, strings.ToLower(repository))
 	if err != nil || len(found) == 0 {
 		return 0, sqldb.Kind(err)
@@ -85,7 +85,7 @@ func (v *Service) secretsRepository(ctx context.Context, repository string) (int
 
 // outdatedSecrets are those that are not encrypted with the key.
 func (v *Service) outdatedSecrets(ctx context.Context, keyID string) ([]storedSecret, error) {
-	found, err := sqldb.Collect(ctx, v.store.Db.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets WHERE key_id <> $1`, keyID)
+	found, err := sqldb.Collect(ctx, v.store.DB.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets WHERE key_id <> $1`, keyID)
 	return found, sqldb.Kind(err)
 }
 

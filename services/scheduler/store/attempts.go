@@ -33,10 +33,12 @@ type Attempt struct {
 // Name is what engines know the attempt by.
 func (a *Attempt) Name() string { return AttemptName(a.BuildID, a.Number) }
 
+// AttemptName is what engines know an attempt by.
 func AttemptName(buildID string, number int32) string {
 	return buildID + "-" + strconv.Itoa(int(number))
 }
 
+// AttemptColumns are what scanAttempt reads.
 const AttemptColumns = `build_id, attempt, placed, runner_id, sequence, log_size, contact_time, deadline, ended`
 
 func scanAttempt(row sqldb.Row) (*Attempt, error) {
@@ -47,6 +49,7 @@ func scanAttempt(row sqldb.Row) (*Attempt, error) {
 	return a, err
 }
 
+// ReadAttempt is fault.NotFound where there is none.
 func ReadAttempt(ctx context.Context, q sqldb.Querier, buildID string, number int32, locked string) (*Attempt, error) {
 	a, err := scanAttempt(q.QueryRowContext(ctx, `SELECT `+AttemptColumns+` FROM attempts
 		WHERE build_id = $1 AND attempt = $2`+locked, buildID, number))
@@ -64,11 +67,13 @@ func (t *Tx) Attempt(ctx context.Context, buildID string, number int32) (*Attemp
 	return ReadAttempt(ctx, t, buildID, number, t.Locked)
 }
 
+// AddAttempt stores a new attempt, of which no runner has been heard.
 func (t *Tx) AddAttempt(ctx context.Context, buildID string, number int32) error {
 	return t.Exec(ctx, `INSERT INTO attempts (`+AttemptColumns+`, stop_time, stop_tries)
 		VALUES ($1, $2, $3, '', 0, 0, 0, $4, $3, $4, 0)`, buildID, number, false, int64(Never))
 }
 
+// SaveAttempt stores an attempt as it is now.
 func (t *Tx) SaveAttempt(ctx context.Context, a *Attempt) error {
 	return t.Exec(ctx, `UPDATE attempts SET placed = $3, runner_id = $4, sequence = $5, log_size = $6,
 		contact_time = $7, deadline = $8, ended = $9 WHERE build_id = $1 AND attempt = $2`,
@@ -100,17 +105,18 @@ func (t *Tx) RecordHeartbeat(ctx context.Context, buildID string, number int32) 
 
 // LiveAttempts are those of which more is to come.
 func (s *Store) LiveAttempts(ctx context.Context) ([]*Attempt, error) {
-	all, err := sqldb.Collect(ctx, s.Db.Read(), scanAttempt, `SELECT `+AttemptColumns+` FROM attempts WHERE NOT ended`)
+	all, err := sqldb.Collect(ctx, s.DB.Read(), scanAttempt, `SELECT `+AttemptColumns+` FROM attempts WHERE NOT ended`)
 	return all, sqldb.Kind(err)
 }
 
+// AddToken lets whoever has the token of this hash attach to an attempt.
 func (t *Tx) AddToken(ctx context.Context, hash []byte, buildID string, number int32) error {
 	return t.Exec(ctx, `INSERT INTO tokens (hash, build_id, attempt) VALUES ($1, $2, $3)`, hash, buildID, number)
 }
 
 // AttemptByToken is fault.Unauthenticated where the token is nobody's.
 func (s *Store) AttemptByToken(ctx context.Context, hash []byte) (buildID string, number int32, err error) {
-	err = s.Db.Read().QueryRowContext(ctx, `SELECT build_id, attempt FROM tokens WHERE hash = $1`, hash).Scan(&buildID, &number)
+	err = s.DB.Read().QueryRowContext(ctx, `SELECT build_id, attempt FROM tokens WHERE hash = $1`, hash).Scan(&buildID, &number)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", 0, fault.New(fault.Unauthenticated, "the runner token is not one of an attempt of ours")
 	}
@@ -137,6 +143,7 @@ func (t *Tx) StopSoon(ctx context.Context, buildID string, number int32) error {
 		buildID, number, sqldb.Micros(t.Now))
 }
 
+// ClaimStops leases the containers that are due to be removed.
 func (s *Store) ClaimStops(ctx context.Context, limit int) ([]Stop, error) {
 	var claimed []Stop
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
@@ -179,6 +186,7 @@ func readSteps(ctx context.Context, q sqldb.Querier, buildID string, number int3
 	return sqldb.Collect(ctx, q, scanStep, `SELECT step FROM steps WHERE build_id = $1 AND attempt = $2 ORDER BY number`, buildID, number)
 }
 
+// SaveStep stores a step of an attempt as it is now.
 func (t *Tx) SaveStep(ctx context.Context, a *Attempt, step *schedulerv1.Step) error {
 	raw, err := proto.Marshal(step)
 	if err != nil {

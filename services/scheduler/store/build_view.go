@@ -10,7 +10,7 @@ import (
 
 // ReadWhole reads a build with its steps and the size of its log.
 func (s *Store) ReadWhole(ctx context.Context, id string) (*schedulerv1.Build, error) {
-	pool := s.Db.Read()
+	pool := s.DB.Read()
 	b, err := ReadBuild(ctx, pool, id, "")
 	if err != nil {
 		return nil, err

@@ -41,8 +41,10 @@ type Cancel struct {
 	Message string
 }
 
+// BuildColumns are what ScanBuild reads.
 const BuildColumns = `number, due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config`
 
+// ScanBuild reads a build from BuildColumns.
 func ScanBuild(row sqldb.Row) (*Build, error) {
 	b := &Build{Build: &schedulerv1.Build{}, Config: &configv1.BuildConfig{}}
 	var dueAt, cancelAt int64
@@ -193,7 +195,7 @@ func (t *Tx) UnfinishedTests(ctx context.Context, repositoryID int64, pullReques
 // Overdue names the builds whose attempt should have ended by now, and those
 // that were asked to stop before the given time and have not.
 func (s *Store) Overdue(ctx context.Context, cancelledBefore time.Time) ([]string, error) {
-	ids, err := sqldb.Collect(ctx, s.Db.Read(), scanID, `SELECT a.build_id FROM attempts a JOIN builds b ON b.id = a.build_id
+	ids, err := sqldb.Collect(ctx, s.DB.Read(), scanID, `SELECT a.build_id FROM attempts a JOIN builds b ON b.id = a.build_id
 		WHERE NOT a.ended AND (a.deadline <= $1 OR (b.cancel_time > 0 AND b.cancel_time <= $2))`,
 		sqldb.Micros(s.Now()), sqldb.Micros(cancelledBefore))
 	return ids, sqldb.Kind(err)

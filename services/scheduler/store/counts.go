@@ -21,7 +21,7 @@ func (s *Store) CountUnfinished(ctx context.Context) (map[schedulerv1.Build_Stat
 		err := row.Scan(&c.state, &c.count)
 		return c, err
 	}
-	found, err := sqldb.Collect(ctx, s.Db.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 GROUP BY state`, int32(firstEnded))
+	found, err := sqldb.Collect(ctx, s.DB.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 GROUP BY state`, int32(firstEnded))
 	counted := map[schedulerv1.Build_State]int64{}
 	for _, c := range found {
 		counted[c.state] = c.count
@@ -33,7 +33,7 @@ func (s *Store) CountUnfinished(ctx context.Context) (map[schedulerv1.Build_Stat
 // the zero time where none is.
 func (s *Store) OldestQueued(ctx context.Context) (time.Time, error) {
 	var due int64
-	err := s.Db.Read().QueryRowContext(ctx, `SELECT COALESCE(min(due_time), 0) FROM builds WHERE state = $1 AND due_time <= $2`,
+	err := s.DB.Read().QueryRowContext(ctx, `SELECT COALESCE(min(due_time), 0) FROM builds WHERE state = $1 AND due_time <= $2`,
 		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(s.Now())).Scan(&due)
 	return sqldb.Time(due), sqldb.Kind(err)
 }

@@ -22,7 +22,7 @@ type EnvironmentKey struct {
 // NewestDeployed is the build that brought the newest commit to an environment;
 // nil when none did.
 func (s *Store) NewestDeployed(ctx context.Context, repositoryID int64, name string) (*Build, error) {
-	found, err := sqldb.Collect(ctx, s.Db.Read(), ScanBuild, `SELECT `+BuildColumns+` FROM builds
+	found, err := sqldb.Collect(ctx, s.DB.Read(), ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE id IN (SELECT newest_id FROM environments WHERE repository_id = $1 AND name = $2)`, repositoryID, name)
 	if err != nil || len(found) == 0 {
 		return nil, err
@@ -30,8 +30,10 @@ func (s *Store) NewestDeployed(ctx context.Context, repositoryID int64, name str
 	return found[0], nil
 }
 
+// EnvironmentColumns are what ScanEnvironment reads.
 const EnvironmentColumns = `repository_id, name, repository, build_id, deployed_id, newest_id, freeze_time, freeze_message`
 
+// ScanEnvironment reads an environment from EnvironmentColumns.
 func ScanEnvironment(row sqldb.Row) (*Environment, error) {
 	e := &Environment{}
 	var frozen int64
@@ -50,6 +52,7 @@ func (t *Tx) Environment(ctx context.Context, repositoryID int64, name string) (
 		WHERE repository_id = $1 AND name = $2`+t.Locked, repositoryID, name))
 }
 
+// SaveEnvironment stores an environment as it is now.
 func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 	return t.Exec(ctx, `UPDATE environments SET repository = $3, build_id = $4, deployed_id = $5, newest_id = $6,
 			freeze_time = $7, freeze_message = $8 WHERE repository_id = $1 AND name = $2`,
@@ -89,7 +92,7 @@ func (t *Tx) FindEnvironment(ctx context.Context, repository, name string) (*Env
 
 // ReadEnvironments are those after the given one, of all repositories or of one.
 func (s *Store) ReadEnvironments(ctx context.Context, repository string, after EnvironmentKey, limit int) ([]*Environment, error) {
-	found, err := sqldb.Collect(ctx, s.Db.Read(), ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
+	found, err := sqldb.Collect(ctx, s.DB.Read(), ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
 		WHERE repository <> '' AND ($1 = '' OR lower(repository) = $1) AND (repository_id > $2 OR (repository_id = $2 AND name > $3))
 		ORDER BY repository_id, name LIMIT $4`, strings.ToLower(repository), after.RepositoryID, after.Name, limit)
 	return found, sqldb.Kind(err)

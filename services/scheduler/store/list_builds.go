@@ -48,6 +48,6 @@ func (s *Store) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReque
 		query += " WHERE " + strings.Join(where, " AND ")
 	}
 	query += " ORDER BY number DESC LIMIT " + arg(limit)
-	found, err := sqldb.Collect(ctx, s.Db.Read(), ScanBuild, query, args...)
+	found, err := sqldb.Collect(ctx, s.DB.Read(), ScanBuild, query, args...)
 	return found, sqldb.Kind(err)
 }

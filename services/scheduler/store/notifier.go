@@ -51,9 +51,13 @@ func (n *Notifier) notify(topics ...string) {
 	}
 }
 
-// What can be waited for, by build id.
-func BuildTopic(id string) string  { return "build " + id }
-func LogTopic(id string) string    { return "log " + id }
+// BuildTopic is that something of a build has changed.
+func BuildTopic(id string) string { return "build " + id }
+
+// LogTopic is that the log of a build has grown or is over.
+func LogTopic(id string) string { return "log " + id }
+
+// RunnerTopic is that the runner of a build has something to be told.
 func RunnerTopic(id string) string { return "runner " + id }
 
 // PollEvery is how often those who wait look for what other replicas changed.

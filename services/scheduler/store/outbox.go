@@ -45,6 +45,7 @@ func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
 		b.GetRepository().GetId(), b.GetSha(), b.GetContext(), b.Number, b.GetId(), sqldb.Micros(t.Now), b.Traceparent)
 }
 
+// ClaimTargets leases the targets of which the reporter is to be told.
 func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
 	var claimed []Target
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
@@ -106,6 +107,7 @@ func (t *Tx) AddPromotion(ctx context.Context, request *reporterv1.PromoteReques
 		request.GetRepository().GetId(), request.GetHead(), request.GetBase(), sqldb.Micros(t.Now), traceparent, raw)
 }
 
+// ClaimPromotions leases the promotions that the reporter is to be asked for.
 func (s *Store) ClaimPromotions(ctx context.Context, limit int) ([]Promotion, error) {
 	var claimed []Promotion
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
@@ -164,6 +166,7 @@ func (t *Tx) addAnswer(ctx context.Context, request *reporterv1.AnswerRequest, d
 		commentKey(request.GetRepository().GetId(), request.GetCommentId()), decided, sqldb.Micros(t.Now), traceparent, raw)
 }
 
+// ClaimAnswers leases the comments that the reporter is to be asked to answer.
 func (s *Store) ClaimAnswers(ctx context.Context, limit int) ([]Answer, error) {
 	var claimed []Answer
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {

@@ -12,7 +12,7 @@ import (
 // old names what has ended, or was written, before a time: ids of rows, at most so
 // many. A due time of the greatest number is never.
 func (s *Store) old(ctx context.Context, query string, before time.Time, limit int) ([]string, error) {
-	ids, err := sqldb.Collect(ctx, s.Db.Read(), scanID, query, sqldb.Micros(before), limit)
+	ids, err := sqldb.Collect(ctx, s.DB.Read(), scanID, query, sqldb.Micros(before), limit)
 	return ids, sqldb.Kind(err)
 }
 
@@ -33,10 +33,12 @@ func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]s
 		LIMIT $2`, before, limit)
 }
 
+// OldDecisions names deliveries that were decided about before a time.
 func (s *Store) OldDecisions(ctx context.Context, before time.Time, limit int) ([]string, error) {
 	return s.old(ctx, `SELECT delivery_id FROM decisions WHERE create_time <= $1 LIMIT $2`, before, limit)
 }
 
+// OldAnswers names comments that were answered before a time.
 func (s *Store) OldAnswers(ctx context.Context, before time.Time, limit int) ([]string, error) {
 	return s.old(ctx, `SELECT comment FROM answers WHERE create_time <= $1 AND due_time = 9223372036854775807 LIMIT $2`, before, limit)
 }
@@ -75,10 +77,12 @@ func (t *Tx) RemoveBuild(ctx context.Context, id string) error {
 	return nil
 }
 
+// RemoveDecision forgets what was decided about a delivery.
 func (t *Tx) RemoveDecision(ctx context.Context, deliveryID string) error {
 	return t.Exec(ctx, `DELETE FROM decisions WHERE delivery_id = $1`, deliveryID)
 }
 
+// RemoveAnswer forgets what was decided about a comment.
 func (t *Tx) RemoveAnswer(ctx context.Context, comment string) error {
 	return t.Exec(ctx, `DELETE FROM answers WHERE comment = $1`, comment)
 }

@@ -30,6 +30,7 @@ func DueMicros(t time.Time) int64 {
 	return sqldb.Micros(t)
 }
 
+// DueTime is a due time as it was before DueMicros.
 func DueTime(micros int64) time.Time {
 	if micros == Never {
 		return time.Time{}
@@ -40,7 +41,7 @@ func DueTime(micros int64) time.Time {
 // Store keeps what the scheduler knows. Its errors have the kinds of package
 // fault.
 type Store struct {
-	Db  *sqldb.DB
+	DB  *sqldb.DB
 	Now func() time.Time
 	// Notifier tells those who wait in this process of what is committed.
 	Notifier *Notifier
@@ -50,13 +51,16 @@ type Store struct {
 	wake func(Queue)
 }
 
+// New returns the store of a database; wake has the loop of a queue look at its
+// rows.
 func New(db *sqldb.DB, now func() time.Time, wake func(Queue)) *Store {
-	return &Store{Db: db, Now: now, Notifier: newNotifier(), wake: wake}
+	return &Store{DB: db, Now: now, Notifier: newNotifier(), wake: wake}
 }
 
 // Queue is a list of rows with a due time, on which a loop works.
 type Queue int
 
+// The queues.
 const (
 	StartQueue Queue = iota
 	StopQueue
@@ -83,17 +87,17 @@ type Tx struct {
 // is rolled back, nor of a try that was repeated.
 func (t *Tx) OnCommit(do func()) { t.committed = append(t.committed, do) }
 
-// Notify tells those who wait for a topic, and wake the loop of a queue, once the
-// change is committed.
+// Notify tells those who wait for a topic, once the change is committed.
 func (t *Tx) Notify(topics ...string) { t.OnCommit(func() { t.store.Notifier.notify(topics...) }) }
 
+// Wake has the loop of a queue look at its rows, once the change is committed.
 func (t *Tx) Wake(q Queue) { t.OnCommit(func() { t.store.wake(q) }) }
 
 // Write makes a change in one transaction, which may be tried more than once.
 func (s *Store) Write(ctx context.Context, do func(ctx context.Context, t *Tx) error) error {
 	var committed []func()
-	err := s.Db.Write(ctx, func(ctx context.Context, raw *sql.Tx) error {
-		t := &Tx{Tx: s.Db.Compiled(raw), Now: s.Now(), Locked: s.Db.Dialect.ForUpdate(), SkipLocked: s.Db.Dialect.SkipLocked(), store: s}
+	err := s.DB.Write(ctx, func(ctx context.Context, raw *sql.Tx) error {
+		t := &Tx{Tx: s.DB.Compiled(raw), Now: s.Now(), Locked: s.DB.Dialect.ForUpdate(), SkipLocked: s.DB.Dialect.SkipLocked(), store: s}
 		err := do(ctx, t)
 		committed = t.committed
 		return err
@@ -163,6 +167,7 @@ func (t *Tx) PullRequest(ctx context.Context, repositoryID int64, number int32) 
 	return p, err
 }
 
+// SavePullRequest stores what is known of a pull request.
 func (t *Tx) SavePullRequest(ctx context.Context, p *PullRequest) error {
 	return t.Exec(ctx, `UPDATE pull_requests SET update_time = $3, closed = $4, moves = $5
 		WHERE repository_id = $1 AND number = $2`,
@@ -173,7 +178,7 @@ func (t *Tx) SavePullRequest(ctx context.Context, p *PullRequest) error {
 // scheduler, so at its start a lease is a dead one's. On PostgreSQL other
 // replicas hold leases, and a dead one's runs out by itself.
 func (s *Store) FreeLeases(ctx context.Context) error {
-	if s.Db.Dialect != sqldb.SQLite {
+	if s.DB.Dialect != sqldb.SQLite {
 		return nil
 	}
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) error {

@@ -19,6 +19,7 @@ type Action struct {
 	Promotes bool
 }
 
+// ActionOf looks up what an action is; the zero value where there is none.
 func ActionOf(action schedulerv1.Build_Action) Action {
 	return map[schedulerv1.Build_Action]Action{
 		schedulerv1.Build_ACTION_TEST:              {Name: "test", Job: (*configv1.BuildConfig).GetExecute},

@@ -8,6 +8,7 @@ import (
 // Kind is what happened, as far as it matters here.
 type Kind int
 
+// What may happen; the last three are asked for by people.
 const (
 	PullRequestOffered Kind = iota + 1 // it has a head, or a base, that it did not have before
 	PullRequestMerged

@@ -41,17 +41,18 @@ func (p Policy) PromotesTo() string {
 	return p.ProductionBranches[0]
 }
 
-// branch is what a base branch is for.
-type branch int
+// Branch is what a base branch is for.
+type Branch int
 
 const (
-	integration branch = iota + 1
+	integration Branch = iota + 1
 	production
 )
 
+// Trigger is a row of the table of what is built.
 type Trigger struct {
 	Kind   Kind
-	Into   branch
+	Into   Branch
 	Action schedulerv1.Build_Action
 }
 
@@ -93,7 +94,8 @@ func (p Policy) ForkDecision(fork bool) *eventv1.Decision {
 	return nil
 }
 
-func (p Policy) BranchOf(name string) branch {
+// BranchOf is what a base branch is for; 0 where nothing is built for it.
+func (p Policy) BranchOf(name string) Branch {
 	switch {
 	case slices.Contains(p.ProductionBranches, name):
 		return production

@@ -13,10 +13,11 @@ import (
 	"github.com/forge-ci/forge/services/wording"
 )
 
+// How full refs begin.
 const (
 	BranchRef = "refs/heads/"
 	tagRef    = "refs/tags/"
-	// queueRef is where GitHub's merge queue keeps its groups, which come as
+	// QueueRef is where GitHub's merge queue keeps its groups, which come as
 	// merge_group.
 	QueueRef = BranchRef + "gh-readonly-queue/"
 )
