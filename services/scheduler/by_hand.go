@@ -62,7 +62,7 @@ func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCo
 		return nil
 	}
 	fits := slices.ContainsFunc(trigger.Triggers(), func(row trigger.Trigger) bool {
-		return row.Kind == trigger.PullRequestMerged && row.Action == action && row.Into == s.deps.Policy.BranchOf(of.GetBranch())
+		return row.Kind == trigger.PullRequestMerged && row.Action == action && row.Into == s.deps.Policy.BranchOf(of.GetRepository(), of.GetBranch())
 	})
 	switch {
 	case !fits:

@@ -97,8 +97,8 @@ type Scheduler struct {
 	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
 	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them."`
-	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"master,main" help:"Branches that pull requests are tested for and staging is deployed from."`
-	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from."`
+	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
+	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from: names, patterns, and default for the default branch of each repository."`
 	ForkPolicy          string            `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Timeout             time.Duration     `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
 	MaxTimeout          time.Duration     `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`

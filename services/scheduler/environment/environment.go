@@ -187,11 +187,12 @@ func (s *Service) StillWanted(ctx context.Context, b *store.Build) error {
 // AskPromotion asks for the pull request into production, if that is what
 // follows from the build.
 func (s *Service) AskPromotion(ctx context.Context, t *store.Tx, b *store.Build, because string) (bool, error) {
-	if !trigger.ActionOf(b.GetAction()).Promotes || s.Policy.PromotesTo() == "" || b.GetRollBackOf() != "" {
+	into := s.Policy.PromotesTo(b.GetRepository())
+	if !trigger.ActionOf(b.GetAction()).Promotes || into == "" || b.GetRollBackOf() != "" {
 		return false, nil
 	}
 	return true, t.AddPromotion(ctx, &reporterv1.PromoteRequest{
 		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(),
-		Head: b.GetBaseRef(), Base: s.Policy.PromotesTo(), Sha: b.GetSha(), BuildUrl: because,
+		Head: b.GetBaseRef(), Base: into, Sha: b.GetSha(), BuildUrl: because,
 	}, b.Traceparent)
 }

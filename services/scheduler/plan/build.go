@@ -84,7 +84,7 @@ func (s *Service) nothingToRun(ctx context.Context, t *store.Tx, p prepared, b *
 	}
 	asked, err := s.environments.AskPromotion(ctx, t, b, p.Pull.GetHtmlUrl())
 	if asked {
-		decided.Text = fmt.Sprintf("promoted: .forge.yml has no deploy to staging, so %s goes on to %s", b.GetBaseRef(), s.policy.PromotesTo())
+		decided.Text = fmt.Sprintf("promoted: .forge.yml has no deploy to staging, so %s goes on to %s", b.GetBaseRef(), s.policy.PromotesTo(b.GetRepository()))
 	}
 	return decided, err
 }

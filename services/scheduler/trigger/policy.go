@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"fmt"
-	"slices"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -18,13 +17,19 @@ const (
 
 // Policy is what a server has set of what events ask for.
 type Policy struct {
-	IntegrationBranches, ProductionBranches []string
+	IntegrationBranches, ProductionBranches Branches
 	// Forks is what becomes of pull requests from forks: approve, run or never.
 	Forks string
 }
 
 // Check is an error where something is set wrong.
 func (p Policy) Check() error {
+	if err := p.IntegrationBranches.Check(); err != nil {
+		return fmt.Errorf("integration branches: %w", err)
+	}
+	if err := p.ProductionBranches.Check(); err != nil {
+		return fmt.Errorf("production branches: %w", err)
+	}
 	switch p.Forks {
 	case ForkApprove, ForkRun, ForkNever:
 		return nil
@@ -33,12 +38,10 @@ func (p Policy) Check() error {
 	}
 }
 
-// PromotesTo is the branch that promotions go to; "" where there is none.
-func (p Policy) PromotesTo() string {
-	if len(p.ProductionBranches) == 0 {
-		return ""
-	}
-	return p.ProductionBranches[0]
+// PromotesTo is the branch of a repository that promotions go to; "" where there
+// is none.
+func (p Policy) PromotesTo(repository *eventv1.Repository) string {
+	return p.ProductionBranches.First(repository.GetDefaultBranch())
 }
 
 // Branch is what a base branch is for.
@@ -74,7 +77,7 @@ func Triggers() []Trigger {
 // LookUp looks up what is built, by moment and base branch.
 func (p Policy) LookUp(i Intent) (Intent, *eventv1.Decision) {
 	base := i.Pull.GetBase().GetRef()
-	into := p.BranchOf(base)
+	into := p.BranchOf(i.Event.GetRepository(), base)
 	for _, row := range Triggers() {
 		if row.Kind == i.Kind && row.Into == into {
 			i.Action = row.Action
@@ -94,12 +97,13 @@ func (p Policy) ForkDecision(fork bool) *eventv1.Decision {
 	return nil
 }
 
-// BranchOf is what a base branch is for; 0 where nothing is built for it.
-func (p Policy) BranchOf(name string) Branch {
+// BranchOf is what a base branch of a repository is for; 0 where nothing is built
+// for it. A branch that both settings mean is for production.
+func (p Policy) BranchOf(repository *eventv1.Repository, name string) Branch {
 	switch {
-	case slices.Contains(p.ProductionBranches, name):
+	case p.ProductionBranches.Match(name, repository.GetDefaultBranch()):
 		return production
-	case slices.Contains(p.IntegrationBranches, name):
+	case p.IntegrationBranches.Match(name, repository.GetDefaultBranch()):
 		return integration
 	default:
 		return 0
