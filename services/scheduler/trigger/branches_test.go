@@ -1,10 +1,8 @@
-package trigger_test
+package trigger
 
 import (
 	"strings"
 	"testing"
-
-	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestBranchesAreMeantByNamePatternOrAsDefault(t *testing.T) {
@@ -33,7 +31,7 @@ func TestBranchesAreMeantByNamePatternOrAsDefault(t *testing.T) {
 		{branches: "*", branch: "feature/x", want: false},
 		{branches: "**", branch: "feature/x", want: true},
 	} {
-		if got := trigger.Branches(strings.Fields(c.branches)).Match(c.branch, c.defaultBranch); got != c.want {
+		if got := Branches(strings.Fields(c.branches)).Match(c.branch, c.defaultBranch); got != c.want {
 			t.Errorf("%q mean %q where %q is the default: %v, want %v", c.branches, c.branch, c.defaultBranch, got, c.want)
 		}
 	}
@@ -48,17 +46,17 @@ func TestFirstBranchIsNoPattern(t *testing.T) {
 		{"default", "main", "main"},
 		{"default production", "", "production"},
 	} {
-		if got := trigger.Branches(strings.Fields(c.branches)).First(c.defaultBranch); got != c.want {
+		if got := Branches(strings.Fields(c.branches)).First(c.defaultBranch); got != c.want {
 			t.Errorf("first of %q is %q, want %q", c.branches, got, c.want)
 		}
 	}
 }
 
 func TestBrokenPatternOfBranchesIsRefused(t *testing.T) {
-	if err := (trigger.Branches{"main", "release/[1"}).Check(); err == nil || !strings.Contains(err.Error(), `"release/[1"`) {
+	if err := (Branches{"main", "release/[1"}).Check(); err == nil || !strings.Contains(err.Error(), `"release/[1"`) {
 		t.Errorf("error %v, want one that names the pattern", err)
 	}
-	if err := (trigger.Branches{"default", "main", "release/**", "v[0-9]"}).Check(); err != nil {
+	if err := (Branches{"default", "main", "release/**", "v[0-9]"}).Check(); err != nil {
 		t.Error(err)
 	}
 }
