@@ -65,7 +65,7 @@ func TestReplicasNeverTellOneTargetAtOnce(t *testing.T) {
 		}
 		w.allRight(replicas[0], w.commits(10))
 		// Each version is told once at most.
-		if posts := w.posts(); posts > 4*10 {
+		if posts := posts(w); posts > 4*10 {
 			t.Errorf("%d calls for 40 reports", posts)
 		}
 	})
@@ -172,7 +172,7 @@ func (w *world) allRight(s *Service, commits map[string]bool) {
 	}
 }
 
-func (w *world) posts() int {
+func posts(w *world) int {
 	n := 0
 	for _, call := range w.sim.Calls() {
 		if strings.HasPrefix(call.Route, "POST /repos/{owner}/{repo}/statuses/") {

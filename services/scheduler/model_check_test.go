@@ -49,8 +49,11 @@ func (m *model) attempts() map[string]modelAttempt {
 	return byName
 }
 
+// modelChecker holds what the store tells against the promises.
+type modelChecker struct{ *model }
+
 // check holds the store, and what really happened, against the promises.
-func (m *model) check() {
+func (m modelChecker) check() {
 	m.steps++
 	builds, attempts := m.builds(), m.attempts()
 	byID, content := map[string]*store.Build{}, map[string]string{}
@@ -86,7 +89,7 @@ func (m *model) check() {
 }
 
 // checkContent: no event is built twice, and what somebody wants again not at once.
-func (m *model) checkContent(seen map[string]string, b *store.Build) {
+func (m modelChecker) checkContent(seen map[string]string, b *store.Build) {
 	if b.GetState() == schedulerv1.Build_STATE_CANCELLED || b.GetRollBackOf() != "" {
 		return
 	}
@@ -108,7 +111,7 @@ func contentOf(b *store.Build) string {
 }
 
 // checkEnd: nothing uncertain turns green, or red by the user's fault.
-func (m *model) checkEnd(b *store.Build) {
+func (m modelChecker) checkEnd(b *store.Build) {
 	ran := m.engine.gone[store.AttemptName(b.GetId(), b.GetAttempt())]
 	switch b.GetState() {
 	case schedulerv1.Build_STATE_PASSED:
@@ -127,7 +130,7 @@ func (m *model) checkEnd(b *store.Build) {
 }
 
 // checkNotForgotten: whatever has not ended has somebody who will go on with it.
-func (m *model) checkNotForgotten(b *store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
+func (m modelChecker) checkNotForgotten(b *store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
 	a := attempts[store.AttemptName(b.GetId(), b.GetAttempt())]
 	alive := a.Attempt != nil && !a.Ended
 	var why string
@@ -169,7 +172,7 @@ func (m *model) checkNotForgotten(b *store.Build, byID map[string]*store.Build, 
 }
 
 // checkEnvironments: one deploy at a time, the others wait for a reason.
-func (m *model) checkEnvironments(builds []*store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
+func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*store.Build, attempts map[string]modelAttempt) {
 	for _, e := range m.environments() {
 		var at, line []string
 		for _, b := range builds {
@@ -208,7 +211,7 @@ func (m *model) checkEnvironments(builds []*store.Build, byID map[string]*store.
 }
 
 // checkPress: one press has builds made once, whichever deliveries tell of it.
-func (m *model) checkPress(e *eventv1.Event, d *eventv1.Decision) {
+func (m modelChecker) checkPress(e *eventv1.Event, d *eventv1.Decision) {
 	if d.GetReason() != eventv1.Reason_REASON_BUILT && d.GetReason() != eventv1.Reason_REASON_BLOCKED {
 		return
 	}
@@ -228,7 +231,7 @@ func (m *model) checkPress(e *eventv1.Event, d *eventv1.Decision) {
 }
 
 // checkDecisions: what was said to be built is there.
-func (m *model) checkDecisions(byID map[string]*store.Build) {
+func (m modelChecker) checkDecisions(byID map[string]*store.Build) {
 	for delivery, d := range m.decisions {
 		if slices.ContainsFunc(d.GetBuildIds(), func(id string) bool { return byID[id] == nil }) {
 			m.t.Errorf("%s: %v, which is not there", delivery, d)

@@ -99,8 +99,8 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	configv1.RegisterPullRequestServiceServer(server, r.github)
 	configv1.RegisterCommitServiceServer(server, r.config)
 	reporterv1.RegisterReportServiceServer(server, r.reporter)
-	stop := r.serve(server, siblings)
-	conn := r.dial(siblings, "scheduler")
+	stop := serve(t, server, siblings)
+	conn := dial(t, siblings, "scheduler")
 	t.Cleanup(func() { conn.Close(); stop() })
 	r.deps = Deps{
 		Blobs: blobsIn(t, r.blobs), Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
@@ -140,22 +140,22 @@ func (s strict) Handle(ctx context.Context, record slog.Record) error {
 	return s.Handler.Handle(ctx, record)
 }
 
-func (r *rig) dial(pipe *rpc.Pipe, room string) *grpc.ClientConn {
+func dial(t *testing.T, pipe *rpc.Pipe, room string) *grpc.ClientConn {
 	conn, err := pipe.Dial(room, nil)
 	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return conn
 }
 
-func (r *rig) serve(server *rpc.Server, pipe *rpc.Pipe) (stop func()) {
-	ctx, cancel := context.WithCancel(r.t.Context())
+func serve(t *testing.T, server *rpc.Server, pipe *rpc.Pipe) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, pipe) }()
 	return func() {
 		cancel()
 		if err := <-done; err != nil {
-			r.t.Errorf("serve: %v", err)
+			t.Errorf("serve: %v", err)
 		}
 	}
 }
@@ -176,12 +176,12 @@ func (r *rig) start() {
 	service.Register(server)
 	runnerServer := rpc.NewServer(rpc.Config{Name: "runners", Access: Access(), Log: r.deps.Log})
 	service.RegisterRunner(runnerServer)
-	stops := []func(){r.serve(server, pipe), r.serve(runnerServer, runnerPipe)}
+	stops := []func(){serve(r.t, server, pipe), serve(r.t, runnerServer, runnerPipe)}
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
 
-	gateway, admin, runner := r.dial(pipe, "gateway"), r.dial(pipe, ""), r.dial(runnerPipe, "")
+	gateway, admin, runner := dial(r.t, pipe, "gateway"), dial(r.t, pipe, ""), dial(r.t, runnerPipe, "")
 	r.events = schedulerv1.NewEventServiceClient(gateway)
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})

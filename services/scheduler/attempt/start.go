@@ -232,7 +232,7 @@ func (s *Service) Stop(ctx context.Context, c store.Stop) {
 // settleStop stores what the engine answered. With its container gone a deploy
 // that has ended leaves its environment.
 func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time) error {
-	if err := t.StopAgain(ctx, c, again); err != nil || !again.IsZero() {
+	if err := c.Settle(ctx, t, again); err != nil || !again.IsZero() {
 		return err
 	}
 	return s.environments.Leave(ctx, t, c.BuildID)

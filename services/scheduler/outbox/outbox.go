@@ -77,7 +77,7 @@ func (s *Service) Report(ctx context.Context, c store.Target) {
 	ctx = telemetry.WithTraceparent(ctx, c.Traceparent)
 	err := s.tellReporter(ctx, c)
 	again := s.again(ctx, c.Tries, err, "report", c.BuildID)
-	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return t.SettleTarget(ctx, c, again) })
+	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return c.Settle(ctx, t, again) })
 	if err != nil {
 		s.log.WarnContext(ctx, "report not settled; told again when its lease is over", "build", c.BuildID, "error", err)
 	}
@@ -140,7 +140,7 @@ func (s *Service) promote(ctx context.Context, c store.Promotion) {
 	defer cancel()
 	_, err := s.Reporter.Promote(call, c.Request)
 	again := s.again(ctx, c.Tries, err, "promotion", c.Request.GetSha())
-	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return t.SettlePromotion(ctx, c, again, c.Tries+1) })
+	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return c.Settle(ctx, t, again, c.Tries+1) })
 	if err != nil {
 		s.log.WarnContext(ctx, "promotion not settled; asked for again when its lease is over", "error", err)
 	}
@@ -164,7 +164,7 @@ func (s *Service) answer(ctx context.Context, c store.Answer) {
 	defer cancel()
 	_, err := s.Reporter.Answer(call, c.Request)
 	again := s.again(ctx, c.Tries, err, "answer", c.Comment)
-	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return t.SettleAnswer(ctx, c, again, c.Tries+1) })
+	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return c.Settle(ctx, t, again, c.Tries+1) })
 	if err != nil {
 		s.log.WarnContext(ctx, "answer not settled; asked for again when its lease is over", "error", err)
 	}

@@ -87,7 +87,7 @@ func replayed(ctx context.Context, t *store.Tx, event *eventv1.Event, of []prepa
 	if suite.GetUpdateTime() == nil {
 		return nil, nil //nolint:nilnil // nothing is an answer
 	}
-	known, err := t.KnowsSuite(ctx, event)
+	known, err := t.RecordSuite(ctx, event)
 	if !known || err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (s *Store) ClaimStops(ctx context.Context, limit int) ([]Stop, error) {
 		claimed, err = sqldb.Collect(ctx, t, scanStop, `SELECT build_id, attempt, stop_tries FROM attempts
 			WHERE stop_time <= $1 AND stop_time < 9223372036854775807 ORDER BY stop_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.StopAgain(ctx, c, t.Now.Add(due.Lease)))
+			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease)))
 		}
 		return err
 	})
@@ -166,8 +166,8 @@ func (s *Store) RenewStop(ctx context.Context, c Stop) error {
 	return err
 }
 
-// StopAgain says when the engine is asked again; the zero time: never.
-func (t *Tx) StopAgain(ctx context.Context, c Stop, again time.Time) error {
+// Settle says when the engine is asked again; the zero time: never.
+func (c Stop) Settle(ctx context.Context, t *Tx, again time.Time) error {
 	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = $4 WHERE build_id = $1 AND attempt = $2`,
 		c.BuildID, c.Attempt, DueMicros(again), c.Tries+1)
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// KnowsSuite reports whether a check suite was heard of as it is in the event, or
-// later, and else remembers it for as long as there are builds of its commit.
-func (t *Tx) KnowsSuite(ctx context.Context, event *eventv1.Event) (bool, error) {
+// RecordSuite remembers a check suite as it is in the event, and reports whether it
+// was known so, or later, for as long as there are builds of its commit.
+func (t *Tx) RecordSuite(ctx context.Context, event *eventv1.Event) (bool, error) {
 	suite := event.GetCheckSuite()
 	var id int64
 	err := t.QueryRowContext(ctx, `INSERT INTO check_suites (repository_id, suite_id, sha, update_time) VALUES ($1, $2, $3, $4)

@@ -60,9 +60,9 @@ func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
 	return claimed, err
 }
 
-// SettleTarget says when the reporter is to be told again, the zero time being
+// Settle says when the reporter is to be told again, the zero time being
 // never. A version that was issued meanwhile is due at once.
-func (t *Tx) SettleTarget(ctx context.Context, c Target, again time.Time) error {
+func (c Target) Settle(ctx context.Context, t *Tx, again time.Time) error {
 	settle := `UPDATE targets SET tries = $4, due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3`
 	if !again.IsZero() {
 		return t.Exec(ctx, settle, c.repositoryID, c.sha, c.context, c.Tries+1, DueMicros(again))
@@ -114,16 +114,16 @@ func (s *Store) ClaimPromotions(ctx context.Context, limit int) ([]Promotion, er
 		claimed, err = sqldb.Collect(ctx, t, scanPromotion, `SELECT request, version, tries, traceparent
 			FROM promotions WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.SettlePromotion(ctx, c, t.Now.Add(due.Lease), c.Tries))
+			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease), c.Tries))
 		}
 		return err
 	})
 	return claimed, err
 }
 
-// SettlePromotion says when the reporter is asked again, unless there is a newer
+// Settle says when the reporter is asked again, unless there is a newer
 // request; the zero time: never.
-func (t *Tx) SettlePromotion(ctx context.Context, p Promotion, again time.Time, tries int) error {
+func (p Promotion) Settle(ctx context.Context, t *Tx, again time.Time, tries int) error {
 	key := []any{p.Request.GetRepository().GetId(), p.Request.GetHead(), p.Request.GetBase(), p.version}
 	if again.IsZero() {
 		return t.Exec(ctx, `DELETE FROM promotions WHERE repository_id = $1 AND head = $2 AND base = $3 AND version = $4`, key...)
@@ -155,7 +155,7 @@ func scanAnswer(row sqldb.Row) (Answer, error) {
 }
 
 // addAnswer stores what was decided about a comment and how it is answered.
-func (t *Tx) addAnswer(ctx context.Context, request *reporterv1.AnswerRequest, decided []byte, traceparent string) error {
+func addAnswer(ctx context.Context, t *Tx, request *reporterv1.AnswerRequest, decided []byte, traceparent string) error {
 	raw, err := proto.Marshal(request)
 	if err != nil {
 		return err
@@ -173,14 +173,14 @@ func (s *Store) ClaimAnswers(ctx context.Context, limit int) ([]Answer, error) {
 		claimed, err = sqldb.Collect(ctx, t, scanAnswer, `SELECT comment, request, tries, traceparent
 			FROM answers WHERE due_time <= $1 AND due_time < 9223372036854775807 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.SettleAnswer(ctx, c, t.Now.Add(due.Lease), c.Tries))
+			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease), c.Tries))
 		}
 		return err
 	})
 	return claimed, err
 }
 
-// SettleAnswer says when the reporter is asked again; the zero time: never.
-func (t *Tx) SettleAnswer(ctx context.Context, c Answer, again time.Time, tries int) error {
+// Settle says when the reporter is asked again; the zero time: never.
+func (c Answer) Settle(ctx context.Context, t *Tx, again time.Time, tries int) error {
 	return t.Exec(ctx, `UPDATE answers SET due_time = $2, tries = $3 WHERE comment = $1`, c.Comment, DueMicros(again), tries)
 }

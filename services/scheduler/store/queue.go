@@ -38,7 +38,7 @@ func (t *Tx) Startable(ctx context.Context, capacity, limit int) ([]*Build, erro
 	if err := t.QueryRowContext(ctx, `SELECT id FROM places`+t.Locked).Scan(&one); err != nil {
 		return nil, err
 	}
-	places, err := t.slots(ctx)
+	places, err := slots(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -49,13 +49,13 @@ func (t *Tx) Startable(ctx context.Context, capacity, limit int) ([]*Build, erro
 		if !p.due || len(found) == limit {
 			continue
 		}
-		begun, err := t.claimable(ctx, p.number)
+		begun, err := claimable(ctx, t, p.number)
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, begun...)
 	}
-	taken, err := t.fairShare(ctx, min(capacity-len(places), limit-len(found)), shares)
+	taken, err := fairShare(ctx, t, min(capacity-len(places), limit-len(found)), shares)
 	return append(found, taken...), err
 }
 
@@ -71,7 +71,7 @@ func scanSlot(row sqldb.Row) (slot, error) {
 	return p, err
 }
 
-func (t *Tx) slots(ctx context.Context) ([]slot, error) {
+func slots(ctx context.Context, t *Tx) ([]slot, error) {
 	// The cross join has SQLite begin with the few attempts.
 	return sqldb.Collect(ctx, t, scanSlot, `SELECT builds.number, builds.repository_id, builds.state IN ($1, $2) AND builds.due_time <= $3
 		FROM attempts CROSS JOIN builds WHERE NOT attempts.ended AND builds.id = attempts.build_id ORDER BY builds.priority, builds.number`,
@@ -80,7 +80,7 @@ func (t *Tx) slots(ctx context.Context) ([]slot, error) {
 
 // claimable locks a build to be started, unless another change is just being made
 // to it, such as a cancellation.
-func (t *Tx) claimable(ctx context.Context, number int64) ([]*Build, error) {
+func claimable(ctx context.Context, t *Tx, number int64) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE number = $1 AND state IN ($2, $3)`+t.SkipLocked,
 		number, int32(schedulerv1.Build_STATE_QUEUED), int32(schedulerv1.Build_STATE_STARTING))
 }
@@ -101,11 +101,11 @@ func scanLane(row sqldb.Row) (lane, error) {
 // fairShare takes up to free builds from the queue and counts them in shares: of
 // the first priority there is, each time from the repository that has the fewest
 // places, among those from the one whose build is the oldest.
-func (t *Tx) fairShare(ctx context.Context, free int, shares map[int64]int) ([]*Build, error) {
+func fairShare(ctx context.Context, t *Tx, free int, shares map[int64]int) ([]*Build, error) {
 	if free <= 0 {
 		return nil, nil
 	}
-	lines, err := t.lanes(ctx)
+	lines, err := lanes(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (t *Tx) fairShare(ctx context.Context, free int, shares map[int64]int) ([]*
 			return cmp.Or(cmp.Compare(a.priority, b.priority),
 				cmp.Compare(shares[a.repositoryID], shares[b.repositoryID]), cmp.Compare(a.head, b.head))
 		})
-		found, err := t.claimable(ctx, next.head)
+		found, err := claimable(ctx, t, next.head)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ const startable = `SELECT priority, repository_id, builds.number FROM builds WHE
 
 // lanes are all that have builds to start now. It goes from line to line, not
 // from build to build, each time with a step into the index.
-func (t *Tx) lanes(ctx context.Context) ([]lane, error) {
+func lanes(ctx context.Context, t *Tx) ([]lane, error) {
 	const first = `(SELECT number FROM (` + startable
 	return sqldb.Collect(ctx, t, scanLane, `WITH RECURSIVE heads (head) AS (
 			SELECT `+first+` ORDER BY priority, repository_id, builds.number LIMIT 1) least)

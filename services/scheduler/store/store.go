@@ -142,7 +142,7 @@ func (t *Tx) AddDecision(ctx context.Context, event *eventv1.Event, d *eventv1.D
 		return err
 	}
 	if answer != nil {
-		if err := t.addAnswer(ctx, answer, raw, telemetry.Traceparent(ctx)); err != nil {
+		if err := addAnswer(ctx, t, answer, raw, telemetry.Traceparent(ctx)); err != nil {
 			return err
 		}
 	}
