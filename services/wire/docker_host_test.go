@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -55,10 +56,13 @@ func TestFullDiskIsToldAndPasses(t *testing.T) {
 	}
 	w.cleared(t, w.newest(t).GetId()) // or the disk is full of it
 
-	holder := w.foreign(t, image, nil, "sh", "-c", "cat /dev/zero >/fill; sleep 1000")
+	// The daemon frees a little later on, which would let a build begin.
+	holder := w.foreign(t, image, nil, "sh", "-c", "while :; do cat /dev/zero >>/fill; usleep 1000; done 2>/dev/null")
 	kittest.Eventually(t, dockerPatience, func() error {
-		_, err := w.api.ContainerStatPath(t.Context(), holder, client.ContainerStatPathOptions{Path: "/fill"})
-		return err
+		if free := daemon.free(t); free > 0 {
+			return fmt.Errorf("%d bytes are free", free)
+		}
+		return nil
 	})
 	_, head = w.propose(t, "finds-it-full", files("file", "x"))
 	errored := w.shows(t, head, "forge/test", "error")

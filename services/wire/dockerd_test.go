@@ -62,6 +62,16 @@ func (d *dockerDaemon) host() string { return "unix://" + filepath.Join(d.dir, "
 
 func (d *dockerDaemon) data() string { return filepath.Join(d.dir, "data") }
 
+// free is how many bytes its disk still takes.
+func (d *dockerDaemon) free(t *testing.T) int64 {
+	t.Helper()
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(d.data(), &disk); err != nil {
+		t.Fatal(err)
+	}
+	return int64(disk.Bavail) * disk.Bsize
+}
+
 // start returns when it answers.
 func (d *dockerDaemon) start(t *testing.T) {
 	t.Helper()
