@@ -12,6 +12,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/terminal"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // maxDescription is how many characters GitHub takes as a status's description.
@@ -23,6 +24,10 @@ func always(text string) func(*schedulerv1.Build) string {
 
 func because(text string) func(*schedulerv1.Build) string {
 	return func(b *schedulerv1.Build) string { return join(": ", text, b.GetMessage()) }
+}
+
+func needsApproval(b *schedulerv1.Build) string {
+	return "Needs approval: comes from a fork, comment " + wording.Approve(b.GetSha())
 }
 
 func passed(b *schedulerv1.Build) string {

@@ -38,6 +38,7 @@ func failedAt(name string) *schedulerv1.Build {
 }
 
 func TestTextsThatPeopleRead(t *testing.T) {
+	approvable := &schedulerv1.Build{State: schedulerv1.Build_STATE_BLOCKED, Sha: "3f2a91c0d5b6e7f8091a2b3c4d5e6f708192a3b4"}
 	family := "👨\u200d👩\u200d👧\u200d👦"
 	says := func(state schedulerv1.Build_State, reason schedulerv1.Build_Reason, message string) *schedulerv1.Build {
 		return &schedulerv1.Build{State: state, Reason: reason, Message: message}
@@ -49,7 +50,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		says(queued, none, ""),
 		says(queued, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE, "the engine does not answer: cannot connect to the Docker daemon"),
 		says(schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_ENVIRONMENT_BUSY, "staging is deploying build 7k2"),
-		says(schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_REASON_NEEDS_APPROVAL, "comes from a fork and needs approval"),
+		approvable,
 		says(schedulerv1.Build_STATE_STARTING, none, ""),
 		says(running, none, ""),
 		lasting(&schedulerv1.Build{State: good, StepCount: 5}, 72*time.Second),

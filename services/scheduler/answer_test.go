@@ -89,10 +89,10 @@ func TestApprovalIsAnswered(t *testing.T) {
 			reaction    reporterv1.AnswerRequest_Reaction
 			text        string
 		}{
-			{"eve", "/forge approve 3f2a91c", reporterv1.AnswerRequest_REACTION_REFUSED, "Nothing done: eve has no write access to Acme/shop."},
+			{"eve", "/forge approve 3f2a91c0d5b6", reporterv1.AnswerRequest_REACTION_REFUSED, "Nothing done: eve has no write access to Acme/shop."},
 			{"ada", "/forge retest", reporterv1.AnswerRequest_REACTION_CONFUSED, "Nothing done: 3f2a91c waits for approval, as [" + blocked.GetId() + "](" + blocked.GetUrl() + ")."},
-			{"ada", "/forge approve 3f2a91c", reporterv1.AnswerRequest_REACTION_DONE, ""},
-			{"root", "/forge approve 3f2a91c", reporterv1.AnswerRequest_REACTION_CONFUSED, "Nothing done: 3f2a91c was let run already by ada."},
+			{"ada", "/forge approve 3f2a91c0d5b6", reporterv1.AnswerRequest_REACTION_DONE, ""},
+			{"root", "/forge approve 3f2a91c0d5b6", reporterv1.AnswerRequest_REACTION_CONFUSED, "Nothing done: 3f2a91c was let run already by ada."},
 		} {
 			comment := commentBy(c.login, c.body)
 			r.send(comment)

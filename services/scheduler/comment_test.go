@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/scheduler/plan"
@@ -17,7 +19,7 @@ import (
 func commentBy(login, body string) *eventv1.Event {
 	id := int64(crc32.ChecksumIEEE([]byte(login+body))) + 1
 	return sentBy(login, happened("issue_comment", "created", &eventv1.IssueCommentEvent{
-		Number: 1, OnPullRequest: true, Open: true, CommentId: id, Body: body, AuthorAssociation: "OWNER",
+		Number: 1, OnPullRequest: true, Open: true, CommentId: id, CreateTime: timestamppb.New(noon), Body: body, AuthorAssociation: "OWNER",
 		Author: &eventv1.Account{Login: login, Type: eventv1.Account_TYPE_USER},
 	}))
 }
@@ -27,7 +29,7 @@ func TestCommandIsTheFirstLineThatIsOne(t *testing.T) {
 		"/forge retest":                            "retest ",
 		"/Forge  Retest  ":                         "retest ",
 		"please\r\n/forge retest\r\nthanks":        "retest ",
-		"/forge approve 3F2A91C":                   "approve 3f2a91c",
+		"/forge approve 3F2A91C0D5B6":              "approve 3f2a91c0d5b6",
 		"/forge cancel\n/forge retest":             "cancel ",
 		"/forge":                                   " ",
 		"> /forge retest":                          "none",
@@ -61,19 +63,19 @@ func TestCommentsAreDecided(t *testing.T) {
 		"retest while it runs":      {comment: commentBy("ada", "/forge retest"), reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c is being built already, as "},
 		"cancel":                    {comment: commentBy("root", "/forge cancel"), reason: eventv1.Reason_REASON_CANCELLED, text: "cancelled: root asked for it"},
 		"help":                      {comment: commentBy("ada", "/forge help"), reason: eventv1.Reason_REASON_ANSWERED, text: "help: " + plan.Commands},
-		"approve no fork":           {comment: commentBy("ada", "/forge approve 3f2a91c"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: #1 is not from a fork and needs no approval"},
-		"approve nothing":           {comment: commentBy("ada", "/forge approve"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved: /forge approve and at least 7 digits of the head's sha"},
-		"approve too few digits":    {comment: commentBy("ada", "/forge approve 3f2a91"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved"},
-		"approve another commit":    {comment: commentBy("ada", "/forge approve 3f2a91d"), reason: eventv1.Reason_REASON_STALE, text: "ignored: the head of #1 is 3f2a91c, not 3f2a91d"},
+		"approve no fork":           {comment: commentBy("ada", "/forge approve 3f2a91c0d5b6"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: #1 is not from a fork and needs no approval"},
+		"approve nothing":           {comment: commentBy("ada", "/forge approve"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved: /forge approve and the head's whole sha, or at least 12 digits of it"},
+		"approve too few digits":    {comment: commentBy("ada", "/forge approve 3f2a91c0d5b"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: name what is approved"},
+		"approve another commit":    {comment: commentBy("ada", "/forge approve 3f2a91c0d5b7"), reason: eventv1.Reason_REASON_STALE, text: "ignored: the head of #1 is 3f2a91c, not 3f2a91c0d5b7"},
 		"unknown command":           {comment: commentBy("ada", "/forge dance"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: /forge dance is no command: there are " + plan.Commands},
 		"no command":                {comment: commentBy("ada", "well done"), reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: the comment is no command"},
 		"by a reader":               {comment: commentBy("eve", "/forge retest"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
 		"help to a reader":          {comment: commentBy("eve", "/forge help"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
 		"by somebody nobody knows":  {comment: commentBy("mallory", "/forge cancel"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: mallory has no write access to Acme/shop"},
-		"approved by its author":    {comment: commentBy("eve", "/forge approve 3f2a91c"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
-		"policy never":              {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: trigger.ForkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
+		"approved by its author":    {comment: commentBy("eve", "/forge approve 3f2a91c0d5b6"), reason: eventv1.Reason_REASON_NOT_ALLOWED, text: "ignored: eve has no write access to Acme/shop"},
+		"policy never":              {comment: commentBy("ada", "/forge approve 3f2a91c0d5b6"), policy: trigger.ForkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
 		"retest under policy never": {comment: commentBy("ada", "/forge retest"), policy: trigger.ForkNever, pull: ofEve, reason: eventv1.Reason_REASON_FORK_IGNORED, text: "ignored: pull requests from forks are not built here"},
-		"approve under policy run":  {comment: commentBy("ada", "/forge approve 3f2a91c"), policy: trigger.ForkRun, pull: ofEve, reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: pull requests from forks need no approval here"},
+		"approve under policy run":  {comment: commentBy("ada", "/forge approve 3f2a91c0d5b6"), policy: trigger.ForkRun, pull: ofEve, reason: eventv1.Reason_REASON_NOT_ADDRESSED, text: "ignored: pull requests from forks need no approval here"},
 		"retest of what is blocked": {comment: commentBy("ada", "/forge retest"), pull: ofEve, reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c waits for approval, as "},
 		"retest into another branch": {
 			comment: commentBy("ada", "/forge retest"), pull: func(p *eventv1.PullRequest) { p.Base.Ref = "feature/x" },
@@ -88,11 +90,11 @@ func TestCommentsAreDecided(t *testing.T) {
 			reason: eventv1.Reason_REASON_DUPLICATE, text: "ignored: 3f2a91c waits for approval, as ",
 		},
 		"approve a fork that is gone": {
-			comment: commentBy("ada", "/forge approve 3f2a91c"), pull: func(p *eventv1.PullRequest) { p.Head.Repository = nil },
+			comment: commentBy("ada", "/forge approve 3f2a91c0d5b6"), pull: func(p *eventv1.PullRequest) { p.Head.Repository = nil },
 			reason: eventv1.Reason_REASON_APPROVED, text: "approved: 3f2a91c by ada",
 		},
 		"approve into another branch": {
-			comment: commentBy("ada", "/forge approve 3f2a91c"), pull: func(p *eventv1.PullRequest) { ofEve(p); p.Base.Ref = "feature/x" },
+			comment: commentBy("ada", "/forge approve 3f2a91c0d5b6"), pull: func(p *eventv1.PullRequest) { ofEve(p); p.Base.Ref = "feature/x" },
 			reason: eventv1.Reason_REASON_BRANCH_IGNORED, text: "ignored: base branch is feature/x",
 		},
 		"deleted": {

@@ -89,7 +89,7 @@ func TestApprovalIsOfOneCommit(t *testing.T) {
 		if b := r.shown(first, "forge/test", schedulerv1.Build_STATE_BLOCKED); b.GetReason() != schedulerv1.Build_REASON_NEEDS_APPROVAL {
 			t.Errorf("%v", b)
 		}
-		if d := r.send(commentBy("ada", "looks good\n/forge approve 3F2A91C")); d.GetReason() != eventv1.Reason_REASON_APPROVED ||
+		if d := r.send(commentBy("ada", "looks good\n/forge approve 3F2A91C0D5B6")); d.GetReason() != eventv1.Reason_REASON_APPROVED ||
 			d.GetText() != "approved: 3f2a91c by ada" || !slices.Equal(d.GetBuildIds(), []string{blocked}) {
 			t.Errorf("%v", d)
 		}
@@ -117,8 +117,8 @@ func TestApprovalIsOfOneCommit(t *testing.T) {
 func TestApprovalMayArriveBeforeThePush(t *testing.T) {
 	r := sqliteRig(t)
 	r.start()
-	e := r.github.shows(fromFork("eve", opened(1, "3f2a91c0d5")))
-	if d := r.send(commentBy("ada", "/forge approve 3f2a91c0d5")); d.GetReason() != eventv1.Reason_REASON_APPROVED || len(d.GetBuildIds()) != 0 {
+	e := r.github.shows(fromFork("eve", opened(1, "3f2a91c0d5b6e7f8091a2b3c4d5e6f708192a3b4")))
+	if d := r.send(commentBy("ada", "/forge approve 3f2a91c0d5b6e7f8091a2b3c4d5e6f708192a3b4")); d.GetReason() != eventv1.Reason_REASON_APPROVED || len(d.GetBuildIds()) != 0 {
 		t.Errorf("%v", d)
 	}
 	if b := r.build(r.built(e)); b.GetApprovedBy() != "ada" {

@@ -147,15 +147,15 @@ func TestForkWithApproval(t *testing.T) {
 	w.until(t, "issue_comment", "ignored: eve has no write access to "+owner+"/"+repo)
 	waits := "Nothing done: " + first[:7] + " waits for approval, as ["
 	w.answered(t, number, w.comment(t, number, "octocat", "/forge retest"), "confused", refused, waits)
-	w.answered(t, number, w.comment(t, number, "octocat", "Looks harmless.\n\n/forge approve "+first[:10]), "+1", refused, waits)
+	w.answered(t, number, w.comment(t, number, "octocat", "Looks harmless.\n\n/forge approve "+first), "+1", refused, waits)
 	w.shows(t, first, "forge/test", "success")
 	w.until(t, "issue_comment", "approved: "+first[:7]+" by octocat")
 
 	second := patch("two\n")
 	w.until(t, "pull_request", "blocked: ")
 	w.shows(t, second, "forge/test", "pending")
-	w.comment(t, number, "octocat", "again, /forge approve "+first[:10]+" would be wrong\n/forge approve "+first[:10])
-	w.until(t, "issue_comment", "ignored: the head of #1 is "+second[:7]+", not "+first[:10])
+	w.comment(t, number, "octocat", "again, /forge approve "+first[:12]+" would be wrong\n/forge approve "+first[:12])
+	w.until(t, "issue_comment", "ignored: the head of #1 is "+second[:7]+", not "+first[:12])
 	blocked := w.builds(t, second)
 	if len(blocked) != 1 || blocked[0].GetState() != schedulerv1.Build_STATE_BLOCKED || !blocked[0].GetFork() {
 		t.Fatalf("builds of the second commit: %v", blocked)

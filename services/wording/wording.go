@@ -14,6 +14,9 @@ import (
 // Short is a sha as people read it: its first seven digits.
 func Short(sha string) string { return sha[:min(7, len(sha))] }
 
+// Approve is the comment that lets a fork's commit run.
+func Approve(sha string) string { return "/forge approve " + sha[:min(12, len(sha))] }
+
 // FullName is how GitHub writes a repository: owner/name.
 func FullName(r *eventv1.Repository) string { return r.GetOwner() + "/" + r.GetName() }
 

@@ -13,7 +13,7 @@ const HelpText = "People with write access to the repository steer the tests of 
 	"with one of these on a line of its own:\n\n" +
 	"- `/forge retest` tests the head again\n" +
 	"- `/forge cancel` cancels what is queued or runs\n" +
-	"- `/forge approve <sha>` lets that commit of a fork run; at least 7 digits, and it must be the head\n" +
+	"- `/forge approve <sha>` lets that commit of a fork run; the whole sha or at least 12 digits of it, as the status of the commit shows the line, and it must be the head\n" +
 	"- `/forge help` says this"
 
 // reply is how a comment is answered. Where the reaction says it all, or the

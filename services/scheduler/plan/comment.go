@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -17,7 +19,8 @@ const Commands = "/forge retest, /forge cancel, /forge approve <sha>, /forge hel
 // A command stands alone on a line. What is quoted or indented is not one.
 var (
 	commandLine = regexp.MustCompile(`(?mi)^/forge(?:[ \t]+(\S+))?(?:[ \t]+(\S+))?[ \t]*\r?$`)
-	anyShaStart = regexp.MustCompile(`^[0-9a-f]{7,64}$`)
+	// A commit whose sha begins with fewer digits of another's is made in minutes.
+	anyShaStart = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 )
 
 // Command is the first in a comment; ok where there is one.
@@ -97,7 +100,7 @@ func (s *Service) readRetest(ctx context.Context, event *eventv1.Event, _ string
 // writes has seen, never what was pushed since.
 func (s *Service) readApproval(ctx context.Context, event *eventv1.Event, sha string) (trigger.Intent, *eventv1.Decision, error) {
 	if !anyShaStart.MatchString(sha) {
-		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "name what is approved: /forge approve and at least 7 digits of the head's sha"), nil
+		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "name what is approved: /forge approve and the head's whole sha, or at least 12 digits of it"), nil
 	}
 	pull, decided, err := s.openPull(ctx, event)
 	if decided != nil || err != nil {
@@ -110,9 +113,34 @@ func (s *Service) readApproval(ctx context.Context, event *eventv1.Event, sha st
 		return i, decided, nil
 	case !strings.HasPrefix(i.Sha, sha):
 		return i, wording.Ignored(eventv1.Reason_REASON_STALE, "the head of #%d is %s, not %s", pull.GetNumber(), wording.Short(i.Sha), sha), nil
-	default:
-		return i, s.needsApproval(i.Fork, fmt.Sprintf("#%d", pull.GetNumber())), nil
 	}
+	if decided := s.needsApproval(i.Fork, fmt.Sprintf("#%d", pull.GetNumber())); decided != nil {
+		return i, decided, nil
+	}
+	decided, err = s.writtenBefore(ctx, i, sha)
+	return i, decided, err
+}
+
+// writtenBefore is a decision against a comment that was written before its commit
+// was heard of: who wrote it cannot have seen that commit here, and may mean another
+// whose sha begins alike. A whole sha means one commit, heard of or not.
+func (s *Service) writtenBefore(ctx context.Context, i trigger.Intent, sha string) (*eventv1.Decision, error) {
+	heard, known, err := store.ForkHeadHeard(ctx, s.store.DB.Read(), i)
+	whole := sha == i.Sha
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("when %s was heard of: %w", wording.Short(i.Sha), err)
+	case !known && whole:
+		return nil, nil //nolint:nilnil // nothing is against it
+	case !known:
+		return wording.Ignored(eventv1.Reason_REASON_STALE, "%s is not known here yet: name its whole sha, or comment again once it has a status", wording.Short(i.Sha)), nil
+	case whole: // GitHub's times are in whole seconds
+		heard = heard.Truncate(time.Second)
+	}
+	if heard.After(i.Event.GetIssueComment().GetCreateTime().AsTime()) {
+		return wording.Ignored(eventv1.Reason_REASON_STALE, "the comment was written before %s was heard of: look at it and comment again", wording.Short(i.Sha)), nil
+	}
+	return nil, nil //nolint:nilnil // nothing is against it
 }
 
 // needsApproval is nil where there is something to approve.

@@ -41,7 +41,7 @@ func (s *Service) requireApproval(ctx context.Context, t *store.Tx, p prepared, 
 	}
 	if b.ApprovedBy = by; by == "" {
 		b.State, b.Reason = schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_REASON_NEEDS_APPROVAL
-		b.Message = "comes from a fork and needs approval"
+		b.Message = "comes from a fork and needs approval: " + wording.Approve(b.GetSha())
 	}
 	return nil
 }
