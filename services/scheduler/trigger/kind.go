@@ -1,6 +1,8 @@
 package trigger
 
 import (
+	"slices"
+
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -63,6 +65,17 @@ func kinds() []Row {
 		{"issue_comment", "created", always, Commented, nil},
 		{"installation", "", always, InstallationChanged, nil},
 	}
+}
+
+// Kinds are those that an event can be of.
+func Kinds() []Kind {
+	var all []Kind
+	for _, row := range kinds() {
+		if !slices.Contains(all, row.Kind) {
+			all = append(all, row.Kind)
+		}
+	}
+	return all
 }
 
 // Find looks up what an event is; a decision comes in its place for what brings
