@@ -19,35 +19,14 @@ func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...st
 	}
 	var sum float64
 	found := false
-	add := func(has attribute.Set, value float64) {
-		for _, wanted := range attributes {
-			if !slices.ContainsFunc(has.ToSlice(), func(kv attribute.KeyValue) bool { return string(kv.Key)+"="+kv.Value.String() == wanted }) {
-				return
-			}
-		}
-		found, sum = true, sum+value
-	}
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if m.Name != name {
 				continue
 			}
-			switch data := m.Data.(type) {
-			case metricdata.Gauge[float64]:
-				for _, p := range data.DataPoints {
-					add(p.Attributes, p.Value)
-				}
-			case metricdata.Gauge[int64]:
-				for _, p := range data.DataPoints {
-					add(p.Attributes, float64(p.Value))
-				}
-			case metricdata.Histogram[float64]:
-				for _, p := range data.DataPoints {
-					add(p.Attributes, float64(p.Count))
-				}
-			case metricdata.Sum[int64]:
-				for _, p := range data.DataPoints {
-					add(p.Attributes, float64(p.Value))
+			for _, p := range points(m.Data) {
+				if p.has(attributes) {
+					found, sum = true, sum+p.value
 				}
 			}
 		}
@@ -56,4 +35,42 @@ func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...st
 		t.Errorf("nobody measured %s %v", name, attributes)
 	}
 	return sum
+}
+
+// point is what was measured with the same attributes.
+type point struct {
+	attributes attribute.Set
+	value      float64
+}
+
+func (p point) has(attributes []string) bool {
+	for _, wanted := range attributes {
+		if !slices.ContainsFunc(p.attributes.ToSlice(), func(kv attribute.KeyValue) bool { return string(kv.Key)+"="+kv.Value.String() == wanted }) {
+			return false
+		}
+	}
+	return true
+}
+
+func points(data metricdata.Aggregation) []point {
+	var all []point
+	switch data := data.(type) {
+	case metricdata.Gauge[float64]:
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, p.Value})
+		}
+	case metricdata.Gauge[int64]:
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, float64(p.Value)})
+		}
+	case metricdata.Histogram[float64]:
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, float64(p.Count)})
+		}
+	case metricdata.Sum[int64]:
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, float64(p.Value)})
+		}
+	}
+	return all
 }
