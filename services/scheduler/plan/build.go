@@ -75,7 +75,7 @@ func firstProblem(invalid *configv1.ConfigInvalid) string {
 	return fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage())
 }
 
-// nothingToRun is decided where .forge.yml has no job for the purpose. A merge
+// nothingToRun is decided where .forge.yml has no job for the action. A merge
 // then counts as deployed.
 func (s *Service) nothingToRun(ctx context.Context, t *store.Tx, p prepared, b *store.Build) (*eventv1.Decision, error) {
 	decided := wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", trigger.ActionOf(p.Action).Name)

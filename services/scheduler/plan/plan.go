@@ -222,7 +222,7 @@ func (s *Service) NewID() (string, error) {
 // apply does what an intent asks for, in a transaction, and decides about it.
 type apply func(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error)
 
-// appliers is what is done of each moment.
+// appliers is what is done of each kind.
 func (s *Service) appliers() map[trigger.Kind]apply {
 	return map[trigger.Kind]apply{
 		trigger.PullRequestOffered: s.applyPullRequest, trigger.PullRequestMerged: s.applyPullRequest, trigger.PullRequestClosed: s.applyPullRequest,

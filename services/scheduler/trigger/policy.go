@@ -74,7 +74,7 @@ func Triggers() []Trigger {
 	}
 }
 
-// LookUp looks up what is built, by moment and base branch.
+// LookUp looks up what is built, by kind and base branch.
 func (p Policy) LookUp(i Intent) (Intent, *eventv1.Decision) {
 	base := i.Pull.GetBase().GetRef()
 	into := p.BranchOf(i.Event.GetRepository(), base)
