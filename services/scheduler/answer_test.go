@@ -12,6 +12,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // answered waits until the reporter has been asked for as many answers, and
@@ -72,7 +73,7 @@ func TestCommandsAreAnswered(t *testing.T) {
 			if a.GetRepository().GetId() != 7 || a.GetInstallationId() != 3 || a.GetCommentId() != comment.GetIssueComment().GetCommentId() || a.GetPullRequest() != 1 {
 				t.Errorf("answered %v", a)
 			}
-			if _, _, isCommand := plan.Command(a.GetText()); isCommand {
+			if found, _ := trigger.Commands(a.GetText()); len(found) > 0 {
 				t.Errorf("Forge would take its own words for a command: %q", a.GetText())
 			}
 		})

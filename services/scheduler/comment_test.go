@@ -39,10 +39,10 @@ func TestCommandIsTheFirstLineThatIsOne(t *testing.T) {
 		"/forge retest because it failed for once": "none",
 		"": "none",
 	} {
-		name, argument, ok := plan.Command(body)
-		got := name + " " + argument
-		if !ok {
-			got = "none"
+		found, _ := trigger.Commands(body)
+		got := "none"
+		if len(found) > 0 {
+			got = found[0].Name + " " + found[0].Argument
 		}
 		if got != want {
 			t.Errorf("%q: %q, want %q", body, got, want)

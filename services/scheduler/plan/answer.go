@@ -1,10 +1,13 @@
 package plan
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // HelpText is what the help says below a comment. No line of it is a command, or
@@ -44,24 +47,50 @@ func replyTo(d *eventv1.Decision) reply {
 	return r
 }
 
-// answerTo is how the comment of an event is answered; nil for what asks for
-// nothing. A bot gets no answer: two of them would talk for ever.
-func (s *Service) answerTo(event *eventv1.Event, d *eventv1.Decision) *reporterv1.AnswerRequest {
+// answerTo is how the comment of an event is answered, given what was decided of
+// each of its commands, or of the comment as a whole; nil for what asks for nothing.
+// A bot gets no answer: two of them would talk for ever.
+func (s *Service) answerTo(event *eventv1.Event, commands []trigger.Command, more bool, all ...*eventv1.Decision) *reporterv1.AnswerRequest {
 	comment := event.GetIssueComment()
-	name, _, ok := Command(comment.GetBody())
-	if !ok || !comment.GetOnPullRequest() || comment.GetCommentId() == 0 || comment.GetAuthor().GetType() == eventv1.Account_TYPE_BOT {
+	asked, _ := trigger.Commands(comment.GetBody())
+	if len(asked) == 0 || !comment.GetOnPullRequest() || comment.GetCommentId() == 0 || comment.GetAuthor().GetType() == eventv1.Account_TYPE_BOT {
 		return nil
 	}
-	r := replyTo(d)
-	text := r.says(d)
-	if s.commandReaders()[name] == nil { // what anybody wrote is not repeated in Forge's name
-		text = "There is no such command. " + HelpText
+	var reaction reporterv1.AnswerRequest_Reaction
+	var texts []string
+	for n, d := range all {
+		r := replyTo(d)
+		reaction = max(reaction, r.reaction) // they are in the order of how much they matter
+		text := r.says(d)
+		if n < len(commands) {
+			text = sayOf(commands, n, text, s.commandReaders()[commands[n].Name] != nil)
+		}
+		for _, id := range d.GetBuildIds() {
+			text = strings.ReplaceAll(text, id, "["+id+"]("+s.BuildURL(id)+")")
+		}
+		if text != "" && !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
 	}
-	for _, id := range d.GetBuildIds() {
-		text = strings.ReplaceAll(text, id, "["+id+"]("+s.BuildURL(id)+")")
+	if more {
+		reaction = max(reaction, reporterv1.AnswerRequest_REACTION_CONFUSED)
+		texts = append(texts, fmt.Sprintf("Of one comment the first %d commands are carried out.", trigger.MostCommands))
 	}
 	return &reporterv1.AnswerRequest{
 		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(),
-		CommentId: comment.GetCommentId(), PullRequest: comment.GetNumber(), Reaction: r.reaction, Text: text,
+		CommentId: comment.GetCommentId(), PullRequest: comment.GetNumber(), Reaction: reaction, Text: strings.Join(texts, "\n\n"),
 	}
+}
+
+// sayOf is what is said of one of several commands, which it names where there are
+// others. What anybody wrote is not repeated in Forge's name.
+func sayOf(commands []trigger.Command, n int, text string, known bool) string {
+	name := commands[n].Name
+	switch {
+	case !known:
+		return "There is no such command. " + HelpText
+	case text == "" || name == "help" || len(commands) == 1:
+		return text
+	}
+	return "`/forge " + name + "`: " + text
 }

@@ -19,6 +19,22 @@ func buttons() map[eventv1.Button]trigger.Kind {
 	}
 }
 
+// decideButton does what a press of a button asks for.
+func (s *Service) decideButton(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
+	intents, decided, err := s.readButton(ctx, event)
+	switch {
+	case err != nil:
+		return nil, err
+	case decided == nil:
+		return s.Apply(ctx, event, intents)
+	}
+	// GitHub had its part in it, and may answer otherwise another time.
+	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		return t.AddDecision(ctx, event, decided, nil)
+	})
+	return decided, err
+}
+
 // readButton reads a button that somebody pressed at a check run, which names
 // its build, or at all checks of a commit.
 func (s *Service) readButton(ctx context.Context, event *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -16,21 +18,9 @@ import (
 // Commands is what comments can ask for, as the help says it.
 const Commands = "/forge retest, /forge cancel, /forge approve <sha>, /forge help"
 
-// A command stands alone on a line. What is quoted or indented is not one.
-var (
-	commandLine = regexp.MustCompile(`(?mi)^/forge(?:[ \t]+(\S+))?(?:[ \t]+(\S+))?[ \t]*\r?$`)
-	// A commit whose sha begins with fewer digits of another's is made in minutes.
-	anyShaStart = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
-)
-
-// Command is the first in a comment; ok where there is one.
-func Command(body string) (name, argument string, ok bool) {
-	match := commandLine.FindStringSubmatch(body)
-	if match == nil {
-		return "", "", false
-	}
-	return strings.ToLower(match[1]), strings.ToLower(match[2]), true
-}
+// anyShaStart is enough of a sha to mean one commit: one whose sha begins with fewer
+// digits of another's is made in minutes.
+var anyShaStart = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 
 // commandReaders read what each command asks for, given what follows its name.
 func (s *Service) commandReaders() map[string]func(context.Context, *eventv1.Event, string) (trigger.Intent, *eventv1.Decision, error) {
@@ -39,35 +29,127 @@ func (s *Service) commandReaders() map[string]func(context.Context, *eventv1.Eve
 	}
 }
 
-// readComment reads a comment on a pull request. Who wrote it is asked for at
-// GitHub, and so is the pull request: the comment names only its number.
-func (s *Service) readComment(ctx context.Context, event *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error) {
-	i, decided, err := s.readCommand(ctx, event)
-	return []trigger.Intent{i}, decided, err
+// wish is what one command of a comment asks for; where nothing is done for it, the
+// decision says why.
+type wish struct {
+	trigger.Command
+	prepared
+	decided *eventv1.Decision
 }
 
-func (s *Service) readCommand(ctx context.Context, event *eventv1.Event) (trigger.Intent, *eventv1.Decision, error) {
+// decideComment carries out the commands of a comment on a pull request, in order
+// and in one transaction, and has it answered once.
+func (s *Service) decideComment(ctx context.Context, event *eventv1.Event) (*eventv1.Decision, error) {
+	commands, more := trigger.Commands(event.GetIssueComment().GetBody())
+	commands = slices.Compact(commands)
+	decided := s.unfit(event, commands)
+	var wishes []wish
+	if decided == nil {
+		var err error
+		if wishes, err = s.readCommands(ctx, event, commands); err != nil {
+			return nil, err
+		}
+	}
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		before, err := store.Decision(ctx, t, event)
+		if before != nil || err != nil {
+			decided = before
+			return err
+		}
+		if len(wishes) == 0 {
+			return t.AddDecision(ctx, event, decided, s.answerTo(event, nil, more, decided))
+		}
+		all, err := s.carryOut(ctx, t, event, wishes)
+		if err != nil {
+			return err
+		}
+		decided = joinCommands(all)
+		return t.AddDecision(ctx, event, decided, s.answerTo(event, commands, more, all...))
+	})
+	return decided, err
+}
+
+// unfit is a decision about a comment of which no command is carried out.
+func (s *Service) unfit(event *eventv1.Event, commands []trigger.Command) *eventv1.Decision {
 	comment := event.GetIssueComment()
-	name, argument, ok := Command(comment.GetBody())
 	switch {
 	case event.GetRepository().GetId() == 0 || comment.GetNumber() == 0:
-		return trigger.Intent{}, trigger.Malformed("an issue_comment without a repository or a number"), nil
+		return trigger.Malformed("an issue_comment without a repository or a number")
 	case !comment.GetOnPullRequest():
-		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is not on a pull request"), nil
-	case !ok:
-		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is no command"), nil
+		return wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is not on a pull request")
+	case len(commands) == 0:
+		return wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "the comment is no command")
 	case s.remembered > 0 && comment.GetCreateTime() != nil && s.now().Sub(comment.GetCreateTime().AsTime()) >= s.remembered:
 		// Whether it was carried out at the time is not known any more.
-		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_STALE, "the comment is older than what is kept here"), nil
+		return wording.Ignored(eventv1.Reason_REASON_STALE, "the comment is older than what is kept here")
 	}
-	read := s.commandReaders()[name]
-	if read == nil {
-		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "/forge %s is no command: there are %s", name, Commands), nil
+	return nil
+}
+
+// readCommands reads what commands ask for. Who wrote them is asked for at GitHub,
+// and so is the pull request: the comment names only its number.
+func (s *Service) readCommands(ctx context.Context, event *eventv1.Event, commands []trigger.Command) ([]wish, error) {
+	var wishes []wish
+	for _, command := range commands {
+		w := wish{Command: command}
+		read := s.commandReaders()[command.Name]
+		if read == nil {
+			w.decided = wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "/forge %s is no command: there are %s", command.Name, Commands)
+			wishes = append(wishes, w)
+			continue
+		}
+		var err error
+		if w.decided, err = s.mustWrite(ctx, event, event.GetIssueComment().GetAuthor()); err == nil && w.decided == nil {
+			w.Intent, w.decided, err = read(ctx, event, command.Argument)
+		}
+		if err == nil && w.decided == nil {
+			w.prepared, w.decided, err = s.prepare(ctx, w.Intent)
+		}
+		if err != nil {
+			return nil, err
+		}
+		wishes = append(wishes, w)
 	}
-	if decided, err := s.mustWrite(ctx, event, comment.GetAuthor()); decided != nil || err != nil {
-		return trigger.Intent{}, decided, err
+	return wishes, nil
+}
+
+// carryOut does what wishes ask for, one after the other, and decides about each.
+func (s *Service) carryOut(ctx context.Context, t *store.Tx, event *eventv1.Event, wishes []wish) ([]*eventv1.Decision, error) {
+	pull, err := t.PullRequest(ctx, event.GetRepository().GetId(), event.GetIssueComment().GetNumber())
+	if err != nil {
+		return nil, err
 	}
-	return read(ctx, event, argument)
+	var all []*eventv1.Decision
+	for _, w := range wishes {
+		decided := w.decided
+		if decided == nil {
+			if decided, err = s.appliers()[w.Kind](ctx, t, w.prepared, pull); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, decided)
+	}
+	return all, nil
+}
+
+// joinCommands makes one decision of those about the commands of a comment: the
+// first that did something gives its reason, or else the first.
+func joinCommands(all []*eventv1.Decision) *eventv1.Decision {
+	did := slices.IndexFunc(all, func(d *eventv1.Decision) bool {
+		return d.GetReason() != eventv1.Reason_REASON_DUPLICATE && len(d.GetBuildIds()) > 0
+	})
+	joined := &eventv1.Decision{Reason: all[max(did, 0)].GetReason()}
+	var texts []string
+	for _, d := range all {
+		texts = append(texts, d.GetText())
+		for _, id := range d.GetBuildIds() {
+			if !slices.Contains(joined.GetBuildIds(), id) {
+				joined.BuildIds = append(joined.BuildIds, id)
+			}
+		}
+	}
+	joined.Text = strings.Join(texts, "; ")
+	return joined
 }
 
 // mustWrite is a decision about who has no write access.
@@ -117,15 +199,15 @@ func (s *Service) readApproval(ctx context.Context, event *eventv1.Event, sha st
 	if decided := s.needsApproval(i.Fork, fmt.Sprintf("#%d", pull.GetNumber())); decided != nil {
 		return i, decided, nil
 	}
-	decided, err = s.writtenBefore(ctx, i, sha)
+	decided, err = writtenBefore(ctx, s.store.DB.Read(), i, sha)
 	return i, decided, err
 }
 
 // writtenBefore is a decision against a comment that was written before its commit
 // was heard of: who wrote it cannot have seen that commit here, and may mean another
 // whose sha begins alike. A whole sha means one commit, heard of or not.
-func (s *Service) writtenBefore(ctx context.Context, i trigger.Intent, sha string) (*eventv1.Decision, error) {
-	heard, known, err := store.ForkHeadHeard(ctx, s.store.DB.Read(), i)
+func writtenBefore(ctx context.Context, q sqldb.Querier, i trigger.Intent, sha string) (*eventv1.Decision, error) {
+	heard, known, err := store.ForkHeadHeard(ctx, q, i)
 	whole := sha == i.Sha
 	switch {
 	case err != nil:

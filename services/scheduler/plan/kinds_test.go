@@ -12,7 +12,7 @@ import (
 // have is applied.
 func TestTheTablesCoverTheSameKinds(t *testing.T) {
 	s := &Service{}
-	asking, applied := s.askingReaders(), s.appliers()
+	asking, applied := s.askingDeciders(), s.appliers()
 	var wanted []trigger.Kind
 	for _, kind := range trigger.Kinds() {
 		switch {

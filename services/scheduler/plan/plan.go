@@ -80,7 +80,6 @@ func (s *Service) Decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 	}
 	ctx, span := s.tracer.Start(ctx, "plan")
 	defer span.End()
-	var intents []trigger.Intent
 	switch {
 	case row.Kind == trigger.InstallationChanged:
 		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted: config keeps the installations"}, nil
@@ -89,28 +88,25 @@ func (s *Service) Decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 		if decided != nil {
 			return decided, nil
 		}
-		intents = []trigger.Intent{i}
+		return noted(span)(s.Apply(ctx, event, []trigger.Intent{i}))
 	default:
-		intents, decided, err = s.askingReaders()[row.Kind](ctx, event)
+		return noted(span)(s.askingDeciders()[row.Kind](ctx, event))
 	}
-	switch {
-	case err != nil:
-		return nil, err
-	case decided == nil:
-		decided, err = s.Apply(ctx, event, intents)
-	default: // GitHub had its part in it, and may answer otherwise another time
-		err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-			return t.AddDecision(ctx, event, decided, s.answerTo(event, decided))
-		})
-	}
-	span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
-	return decided, err
 }
 
-// askingReaders reads the events for which GitHub has to be asked.
-func (s *Service) askingReaders() map[trigger.Kind]func(context.Context, *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error) {
-	return map[trigger.Kind]func(context.Context, *eventv1.Event) ([]trigger.Intent, *eventv1.Decision, error){
-		trigger.ButtonPressed: s.readButton, trigger.Commented: s.readComment,
+// askingDeciders decide about the events for which GitHub has to be asked, and do
+// what they ask for.
+func (s *Service) askingDeciders() map[trigger.Kind]func(context.Context, *eventv1.Event) (*eventv1.Decision, error) {
+	return map[trigger.Kind]func(context.Context, *eventv1.Event) (*eventv1.Decision, error){
+		trigger.ButtonPressed: s.decideButton, trigger.Commented: s.decideComment,
+	}
+}
+
+// noted has a span say what was decided.
+func noted(span trace.Span) func(*eventv1.Decision, error) (*eventv1.Decision, error) {
+	return func(decided *eventv1.Decision, err error) (*eventv1.Decision, error) {
+		span.SetAttributes(attribute.String("forge.decision", decided.GetText()), attribute.StringSlice("forge.builds", decided.GetBuildIds()))
+		return decided, err
 	}
 }
 
@@ -162,7 +158,7 @@ func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []tri
 		if event.GetDeliveryId() == "" {
 			return nil
 		}
-		return t.AddDecision(ctx, event, decided, s.answerTo(event, decided))
+		return t.AddDecision(ctx, event, decided, nil)
 	})
 	return decided, err
 }
@@ -267,7 +263,7 @@ func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *
 	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
 		p.retryOf = p.Build
 		return s.addBuild(ctx, t, p)
-	case !store.Ended(prior.GetState()):
+	case !store.Ended(prior.GetState()) && prior.Cancel.Time.IsZero():
 		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", wording.Short(p.Sha), prior.GetId())
 		if prior.GetState() == schedulerv1.Build_STATE_BLOCKED {
 			decided.Text = fmt.Sprintf("ignored: %s waits for approval, as %s", wording.Short(p.Sha), prior.GetId())
