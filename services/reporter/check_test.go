@@ -176,6 +176,7 @@ func TestConclusions(t *testing.T) {
 		{schedulerv1.Build_STATE_TIMED_OUT, 0, "timed_out"},
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_SUPERSEDED, "cancelled"},
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, "skipped"},
+		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_SKIP_ASKED, "skipped"},
 	} {
 		b := &schedulerv1.Build{State: c.state, Reason: c.reason}
 		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, displayOf(reporterv1.Target_KIND_CHECK_RUN, b))

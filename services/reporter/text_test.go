@@ -75,6 +75,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		says(cancelled, schedulerv1.Build_REASON_SUPERSEDED, "Superseded by 3f2a91c"),
 		says(cancelled, schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, "#12 was closed"),
 		says(cancelled, schedulerv1.Build_REASON_NO_MATCHING_PATHS, "no matching paths"),
+		says(cancelled, schedulerv1.Build_REASON_SKIP_ASKED, "the title says [skip ci]"),
 		says(cancelled, schedulerv1.Build_REASON_ALREADY_CONTAINED, "already contained in build 7k2"),
 		says(cancelled, none, ""),
 		lasting(says(schedulerv1.Build_STATE_TIMED_OUT, none, ""), 30*time.Minute+200*time.Millisecond),

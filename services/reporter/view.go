@@ -46,6 +46,7 @@ var views = map[schedulerv1.Build_State]view{
 // wrong, there was nothing to do.
 var exceptions = map[schedulerv1.Build_Reason]view{
 	schedulerv1.Build_REASON_NO_MATCHING_PATHS: {"success", "skipped", stateInactive, because("Skipped")},
+	schedulerv1.Build_REASON_SKIP_ASKED:        {"success", "skipped", stateInactive, because("Skipped")},
 	schedulerv1.Build_REASON_ALREADY_CONTAINED: {"error", "skipped", stateInactive, cancelled},
 }
 

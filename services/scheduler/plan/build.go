@@ -42,8 +42,11 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 				return decided, nil
 			}
 		}
+		if why := p.SkipAsked(); why != "" {
+			return skip(b, schedulerv1.Build_REASON_SKIP_ASKED, eventv1.Reason_REASON_SKIP_ASKED, why), t.AddBuild(ctx, b)
+		}
 		if p.config.GetNoMatchingPaths() {
-			return skip(b), t.AddBuild(ctx, b)
+			return skip(b, schedulerv1.Build_REASON_NO_MATCHING_PATHS, eventv1.Reason_REASON_NO_MATCHING_PATHS, "no matching paths"), t.AddBuild(ctx, b)
 		}
 		if p.containedIn != "" {
 			return &eventv1.Decision{

@@ -29,10 +29,10 @@ func WithChange(i trigger.Intent, req *configv1.GetBuildConfigRequest) *configv1
 
 // skip ends a build that nothing is run for before it begins. It is kept so that
 // GitHub is told: a check that is required would wait for ever.
-func skip(b *store.Build) *eventv1.Decision {
-	b.State, b.Reason, b.EndTime = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, b.GetCreateTime()
-	b.Message = "no matching paths"
-	decided := wording.Ignored(eventv1.Reason_REASON_NO_MATCHING_PATHS, "%s", b.GetMessage())
+func skip(b *store.Build, reason schedulerv1.Build_Reason, why eventv1.Reason, message string) *eventv1.Decision {
+	b.State, b.Reason, b.EndTime = schedulerv1.Build_STATE_CANCELLED, reason, b.GetCreateTime()
+	b.Message = message
+	decided := wording.Ignored(why, "%s", message)
 	decided.BuildIds = []string{b.GetId()}
 	return decided
 }

@@ -76,7 +76,9 @@ func (t *Tx) Stopped(ctx context.Context, i trigger.Intent, pull *PullRequest) (
 		return nil, err
 	}
 	// What was superseded or closed may have come back within the second.
-	final := prior.GetReason() == schedulerv1.Build_REASON_CANCEL_ASKED || prior.GetReason() == schedulerv1.Build_REASON_NO_MATCHING_PATHS
+	final := slices.Contains([]schedulerv1.Build_Reason{
+		schedulerv1.Build_REASON_CANCEL_ASKED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, schedulerv1.Build_REASON_SKIP_ASKED,
+	}, prior.GetReason())
 	if i.Kind == trigger.PullRequestOffered && !final {
 		return nil, nil //nolint:nilnil // none is an answer
 	}

@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -23,4 +24,20 @@ func SkipWord(message string) string {
 		return ""
 	}
 	return strings.TrimSpace(skipTrailer.FindString(paragraphs[len(paragraphs)-1]))
+}
+
+// SkipAsked says where an event asks for nothing to be built; "" where it does not.
+// What was merged is deployed, a tag is built, and so is what a person asks for.
+func (i Intent) SkipAsked() string {
+	where, text := "", ""
+	switch {
+	case i.Kind == Pushed && strings.HasPrefix(i.Ref, BranchRef):
+		where, text = "the commit's message", i.Event.GetPush().GetHeadMessage()
+	case i.Kind == PullRequestOffered:
+		where, text = "the title", i.Pull.GetTitle()
+	}
+	if word := SkipWord(text); word != "" {
+		return fmt.Sprintf("%s says %s", where, word)
+	}
+	return ""
 }

@@ -67,6 +67,9 @@ const (
 	Reason_REASON_NOT_ADDRESSED Reason = 32
 	// A button at a deploy: those are steered by admin calls alone.
 	Reason_REASON_DEPLOY_IGNORED Reason = 33
+	// The commit's message, or the pull request's title, asks for nothing to be
+	// built.
+	Reason_REASON_SKIP_ASKED Reason = 34
 	// .forge.yml has errors; the status shows the first.
 	Reason_REASON_INVALID_CONFIG Reason = 40
 	// GitHub refuses Forge the repository or the file.
@@ -102,6 +105,7 @@ var (
 		31: "REASON_NOT_ALLOWED",
 		32: "REASON_NOT_ADDRESSED",
 		33: "REASON_DEPLOY_IGNORED",
+		34: "REASON_SKIP_ASKED",
 		40: "REASON_INVALID_CONFIG",
 		41: "REASON_FORBIDDEN",
 		42: "REASON_MALFORMED",
@@ -129,6 +133,7 @@ var (
 		"REASON_NOT_ALLOWED":       31,
 		"REASON_NOT_ADDRESSED":     32,
 		"REASON_DEPLOY_IGNORED":    33,
+		"REASON_SKIP_ASKED":        34,
 		"REASON_INVALID_CONFIG":    40,
 		"REASON_FORBIDDEN":         41,
 		"REASON_MALFORMED":         42,
@@ -234,7 +239,7 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\bDecision\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.forge.event.v1.ReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
-	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xcf\x04\n" +
+	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xe6\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREASON_BUILT\x10\x01\x12\x10\n" +
@@ -256,7 +261,8 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\x13REASON_FORK_IGNORED\x10\x1e\x12\x16\n" +
 	"\x12REASON_NOT_ALLOWED\x10\x1f\x12\x18\n" +
 	"\x14REASON_NOT_ADDRESSED\x10 \x12\x19\n" +
-	"\x15REASON_DEPLOY_IGNORED\x10!\x12\x19\n" +
+	"\x15REASON_DEPLOY_IGNORED\x10!\x12\x15\n" +
+	"\x11REASON_SKIP_ASKED\x10\"\x12\x19\n" +
 	"\x15REASON_INVALID_CONFIG\x10(\x12\x14\n" +
 	"\x10REASON_FORBIDDEN\x10)\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10*\x12\x12\n" +

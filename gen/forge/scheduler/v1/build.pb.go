@@ -220,6 +220,9 @@ const (
 	// Errored: a secret that .forge.yml names cannot be had; the message says
 	// why, and what to do.
 	Build_REASON_SECRET_UNAVAILABLE Build_Reason = 21
+	// Cancelled: the commit's message, or the pull request's title, asks for
+	// nothing to be built.
+	Build_REASON_SKIP_ASKED Build_Reason = 22
 )
 
 // Enum value maps for Build_Reason.
@@ -247,6 +250,7 @@ var (
 		19: "REASON_NO_MATCHING_PATHS",
 		20: "REASON_BASE_CHANGED",
 		21: "REASON_SECRET_UNAVAILABLE",
+		22: "REASON_SKIP_ASKED",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -271,6 +275,7 @@ var (
 		"REASON_NO_MATCHING_PATHS":     19,
 		"REASON_BASE_CHANGED":          20,
 		"REASON_SECRET_UNAVAILABLE":    21,
+		"REASON_SKIP_ASKED":            22,
 	}
 )
 
@@ -1705,7 +1710,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x11\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x11\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1771,7 +1776,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xdc\x04\n" +
+	"\vACTION_PUSH\x10\x05\"\xf3\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -1795,7 +1800,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x19REASON_ENGINE_UNAVAILABLE\x10\x12\x12\x1c\n" +
 	"\x18REASON_NO_MATCHING_PATHS\x10\x13\x12\x17\n" +
 	"\x13REASON_BASE_CHANGED\x10\x14\x12\x1d\n" +
-	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\"\xf0\x03\n" +
+	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\x12\x15\n" +
+	"\x11REASON_SKIP_ASKED\x10\x16\"\xf0\x03\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
