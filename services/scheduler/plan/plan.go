@@ -263,7 +263,7 @@ func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *
 	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
 		p.retryOf = p.Build
 		return s.addBuild(ctx, t, p)
-	case !store.Ended(prior.GetState()) && prior.Cancel.Time.IsZero():
+	case !store.Ended(prior.GetState()):
 		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", wording.Short(p.Sha), prior.GetId())
 		if prior.GetState() == schedulerv1.Build_STATE_BLOCKED {
 			decided.Text = fmt.Sprintf("ignored: %s waits for approval, as %s", wording.Short(p.Sha), prior.GetId())
