@@ -1,6 +1,7 @@
 package reporter
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -176,6 +177,15 @@ func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
 				w.onTheWay(nil)
 				w.clock.Advance(next + time.Millisecond) // which the database does not keep
 				s.wake()
+				kittest.Eventually(t, patience, func() error {
+					for _, found := range w.targets(s) {
+						if found.GetKind() == kind && found.GetState() == told {
+							return nil
+						}
+					}
+					w.tick(s) // the status may come first, and after a refusal calls are spaced
+					return errors.New("GitHub is not told")
+				})
 				if got = w.becomes(s, kind, told); got.GetError() != "" || got.GetAttempts() != 0 {
 					t.Errorf("told, and still %v", got)
 				}
