@@ -268,7 +268,7 @@ func TestTagIsBuiltAsItsPushSays(t *testing.T) {
 	must(t, w.sim.CreateTag(owner, repo, "v1", "main"))
 	sha, err := w.sim.Head(owner, repo, "main")
 	must(t, err)
-	if log := w.log(t, w.shows(t, sha, "forge/push", "success").TargetURL); !strings.Contains(log, "releasing refs/tags/v1") {
+	if log := w.log(t, w.shows(t, sha, "forge/tag", "success").TargetURL); !strings.Contains(log, "releasing refs/tags/v1") {
 		t.Errorf("it printed %q", log)
 	}
 	must(t, w.sim.DeleteTag(owner, repo, "v1"))

@@ -107,10 +107,24 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 		return nil, fmt.Errorf("set secret %s of %s: %w", secret.name, secret.repository, err)
 	}
 	answer := &schedulerv1.SetSecretResponse{Secret: secret.shown()}
-	if len(strings.TrimSpace(req.GetValue())) < mask.Shortest {
-		answer.Warning = fmt.Sprintf("a value of under %d bytes is not masked in logs", mask.Shortest)
-	}
+	answer.Warning = warning(strings.TrimSpace(req.GetValue()))
 	return answer, nil
+}
+
+// plainWord is a value that ordinary output holds, too.
+var plainWord = regexp.MustCompile(`^(?:[a-z]{1,12}|[A-Z][a-z]{0,11}|[A-Z]{1,12}|[0-9]{1,6})$`)
+
+// warning says of a value what its masking in logs is worth; "" where it is worth
+// all.
+func warning(value string) string {
+	switch {
+	case len(value) < mask.Shortest:
+		return fmt.Sprintf("a value of under %d bytes is not masked in logs", mask.Shortest)
+	case plainWord.MatchString(value):
+		return "this value is a plain word or a short number: logs show *** wherever they hold it, and whoever counts on that can guess it"
+	default:
+		return ""
+	}
 }
 
 func checkSecret(req *schedulerv1.SetSecretRequest) error {

@@ -3,6 +3,7 @@ package trigger
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -23,6 +24,15 @@ type Intent struct {
 	Voucher string
 	// Build is what a button was pressed for; "": the whole pull request.
 	Build string
+}
+
+// Context is the commit status that a build is told as. A tag has one of its own:
+// pushed together with a branch, it would hide what became of the branch.
+func (i Intent) Context() string {
+	if i.Action == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(i.Ref, tagRef) {
+		return "forge/tag"
+	}
+	return "forge/" + ActionOf(i.Action).Name
 }
 
 // Builds reports whether something may be built, and .forge.yml is to be read.

@@ -119,7 +119,7 @@ const (
 	Build_ACTION_DEPLOY_STAGING Build_Action = 3
 	// `deploy.production` for a merge: context forge/deploy-production.
 	Build_ACTION_DEPLOY_PRODUCTION Build_Action = 4
-	// `push.execute` for a branch or a tag: context forge/push.
+	// `push.execute`: context forge/push for a branch, forge/tag for a tag.
 	Build_ACTION_PUSH Build_Action = 5
 )
 
