@@ -54,7 +54,7 @@ func (s *store) changeIn(ctx context.Context, tx *sql.Tx, id string, kind report
 		id, int32(kind), repositoryID); err != nil {
 		return err
 	}
-	t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.locked(), id))
+	t, err := scanTarget(tx.QueryRowContext(ctx, `SELECT `+targetColumns+` FROM targets WHERE id = $1`+s.db.Dialect.ForUpdate(), id))
 	if err != nil {
 		return err
 	}
@@ -73,14 +73,7 @@ func (s *store) siblings(ctx context.Context, tx *sql.Tx, repositoryID int64, sh
 		}
 	}
 	return sqldb.Collect(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
-		WHERE repository_id = $1 AND sha = $2 AND context = $3`+s.locked(), repositoryID, sha, name)
-}
-
-func (s *store) locked() string {
-	if s.db.Dialect == sqldb.Postgres {
-		return " FOR UPDATE"
-	}
-	return ""
+		WHERE repository_id = $1 AND sha = $2 AND context = $3`+s.db.Dialect.ForUpdate(), repositoryID, sha, name)
 }
 
 const saveTarget = `INSERT INTO targets (` + targetColumns + `, unfinished)
