@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"slices"
 	"testing"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -123,6 +124,16 @@ func TestWhatAnEventIs(t *testing.T) {
 		}})
 		if row.Kind != c.kind || decided.GetText() != c.ignored {
 			t.Errorf("%+v: kind %d, %q", c, row.Kind, decided.GetText())
+		}
+	}
+}
+
+// What has no reader here is read by plan, which asks GitHub, or needs no reading.
+func TestEachKindIsReadOrAskedAbout(t *testing.T) {
+	asked := []Kind{ButtonPressed, Commented, InstallationChanged}
+	for _, row := range kinds() {
+		if (row.Read == nil) != slices.Contains(asked, row.Kind) {
+			t.Errorf("%s %s of kind %d: has a reader: %v", row.event, row.action, row.Kind, row.Read != nil)
 		}
 	}
 }
