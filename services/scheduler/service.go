@@ -87,6 +87,8 @@ type Service struct {
 	outbox       *outbox.Service
 	attempts     *attempt.Service
 	plan         *plan.Service
+	// wakes have the loop of a queue look at its rows.
+	wakes map[store.Queue]func()
 }
 
 // New returns the scheduler; Run makes it work.
@@ -117,7 +119,7 @@ func New(deps Deps) (*Service, error) {
 	}
 	tracer := deps.Tracer.Tracer("forge/scheduler")
 	s := &Service{deps: deps, commits: configv1.NewCommitServiceClient(deps.Config)}
-	s.store = store.New(deps.DB, deps.Now, s.wake)
+	s.store = store.New(deps.DB, deps.Now, func(q store.Queue) { s.wakes[q]() })
 	var err error
 	if s.logs, err = logs.New(logs.Deps{Store: s.store, Blobs: deps.Blobs, Limit: deps.Limits.Log, Log: deps.Log}); err != nil {
 		return nil, err
@@ -138,14 +140,9 @@ func New(deps Deps) (*Service, error) {
 		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Config: deps.Config,
 		ExternalURL: deps.ExternalURL, Remembered: deps.Retention.Builds, Tracer: tracer, Random: deps.Random,
 	})
+	s.wakes = map[store.Queue]func(){store.StartQueue: s.attempts.WakeStarts, store.StopQueue: s.attempts.WakeStops, store.ArchiveQueue: s.logs.Wake}
+	maps.Copy(s.wakes, s.outbox.Wakes())
 	return s, nil
-}
-
-// wake has the loop of a queue look at its rows.
-func (s *Service) wake(q store.Queue) {
-	wakes := map[store.Queue]func(){store.StartQueue: s.attempts.WakeStarts, store.StopQueue: s.attempts.WakeStops, store.ArchiveQueue: s.logs.Wake}
-	maps.Copy(wakes, s.outbox.Wakes())
-	wakes[q]()
 }
 
 // Register serves what the gateway and people call.

@@ -13,6 +13,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // spec is what the engine is asked for.
@@ -20,7 +21,7 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 	b := c.Build
 	spec := engine.Spec{
 		Attempt: store.AttemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
-		Repository: b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName(),
+		Repository: wording.FullName(b.GetRepository()),
 		Action:     trigger.ActionOf(b.GetAction()).Name, Image: b.GetImage(), Fork: b.GetFork(),
 		Sidecars: sidecars(b.Config),
 		Runner:   engine.Runner{URL: s.Runners.URL, CA: s.Runners.CA, Token: c.Token},

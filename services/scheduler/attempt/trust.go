@@ -11,6 +11,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // Trust says whose builds may have the host at their mercy, and what of it.
@@ -27,7 +28,7 @@ type Trust struct {
 // request must gain nothing by it before somebody has merged it, not by a merge
 // group or a rebuild either; a fork's commit is nobody's whom the server knows.
 func (s *Service) trusted(b *store.Build) bool {
-	name := strings.ToLower(b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName())
+	name := strings.ToLower(wording.FullName(b.GetRepository()))
 	if b.GetFork() || !slices.ContainsFunc(s.trust.Repositories, func(pattern string) bool {
 		return doublestar.MatchUnvalidated(strings.ToLower(pattern), name)
 	}) {

@@ -16,6 +16,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // Build is a build as stored: what people see of it, without steps and log size,
@@ -85,7 +86,7 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 	if err != nil {
 		return err
 	}
-	repository := strings.ToLower(b.GetRepository().GetOwner() + "/" + b.GetRepository().GetName())
+	repository := strings.ToLower(wording.FullName(b.GetRepository()))
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
 			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
 		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10) RETURNING number`,
