@@ -179,7 +179,7 @@ func (w *wideToken) Token(ctx context.Context) (string, error) {
 	return w.made.GetToken(), nil
 }
 
-func (w *wideToken) justMade(string) bool { return w.now().Sub(w.madeAt) < tokenLag }
+func (w *wideToken) justMade(string) bool { return w.now().Sub(w.madeAt) < kitgithub.TokenLag }
 
 // Expire implements kitgithub.TokenSource.
 func (w *wideToken) Expire(string) { w.made = nil }

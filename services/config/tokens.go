@@ -12,6 +12,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
@@ -179,17 +180,13 @@ func (t *tokens) reject(text string) {
 	}
 }
 
-// tokenLag is how long GitHub may not know everywhere what a new token allows.
-// People report a few seconds.
-const tokenLag = 30 * time.Second
-
-// justMade reports whether a token is not older than tokenLag.
+// justMade reports whether a token is not older than TokenLag of kit/github.
 func (t *tokens) justMade(text string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, cached := range t.cached {
 		if cached.text == text {
-			return t.now().Sub(cached.made) < tokenLag
+			return t.now().Sub(cached.made) < kitgithub.TokenLag
 		}
 	}
 	return false

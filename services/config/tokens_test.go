@@ -15,6 +15,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -292,7 +293,7 @@ func TestTokenThatWasJustMadeIsNoRefusal(t *testing.T) {
 		}
 	}
 	w.front.answers(contents, 403, "Resource not accessible by integration")
-	w.clock.Advance(tokenLag)
+	w.clock.Advance(kitgithub.TokenLag)
 	if answer, err := w.config(w.commit(write("more"))); err != nil || answer.GetForbidden() == nil {
 		t.Errorf("a refusal of an older token: %v, error %v", answer, err)
 	}

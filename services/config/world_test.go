@@ -185,7 +185,7 @@ func (w *world) hasToken() {
 	if _, err := w.service.clients.client(w.t.Context(), grant{repository: w.repo.GetId(), owner: "acme", name: "app", room: roomConfig}); err != nil {
 		w.t.Fatal(err)
 	}
-	w.clock.Advance(tokenLag)
+	w.clock.Advance(kitgithub.TokenLag)
 }
 
 func (w *world) token(room, rejected string) (*configv1.CreateTokenResponse, error) {

@@ -8,6 +8,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	kitgithub "github.com/forge-ci/forge/services/kit/github"
 )
 
 // tokenSpare is how long a token that is used lasts at least.
@@ -30,9 +31,6 @@ type cachedToken struct {
 	since   time.Time
 	expires time.Time
 }
-
-// tokenLag is how long GitHub may not know everywhere what a new token allows.
-const tokenLag = 30 * time.Second
 
 // tokenLife is how long GitHub has an installation token last.
 // https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/generating-an-installation-access-token-for-a-github-app
@@ -114,14 +112,14 @@ func (s *tokenSource) Expire(token string) {
 	s.token, s.request.RejectedToken = "", token
 }
 
-// justMade reports whether the token is not older than tokenLag. Config does not
+// justMade reports whether the token is not older than TokenLag of kit/github. Config does not
 // say so: the token is new here, and almost all of its life is left.
 func (s *tokenSource) justMade(token string) bool {
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	one, now := s.cache.tokens[s.key()], s.cache.now()
 	left := one.expires.Sub(now)
-	return one.text == token && now.Sub(one.since) < tokenLag && (left-tokenLife).Abs() < tokenSpare
+	return one.text == token && now.Sub(one.since) < kitgithub.TokenLag && (left-tokenLife).Abs() < tokenSpare
 }
 
 // suspendedError says that the installation is suspended.

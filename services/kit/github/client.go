@@ -33,6 +33,10 @@ type TokenSource interface {
 	Expire(token string)
 }
 
+// TokenLag is how long GitHub may not know everywhere what a new token allows.
+// People report a few seconds.
+const TokenLag = 30 * time.Second
+
 // Config says where GitHub is and who calls. Only Tokens is needed, and not by
 // NewApp.
 type Config struct {
