@@ -52,7 +52,13 @@ func (s *Service) publish(ctx context.Context, claimed target) {
 			s.limiter.recordRefusal(claimed.installationID, why.retryAfter)
 		}
 	}
-	why.failures = s.limiter.recordAttempt(claimed.installationID, why.state == reporterv1.Target_STATE_FAILING)
+	// One token that config could not get fails many attempts at once, and tells as
+	// much as one of them.
+	if noCall := err != nil && len(calls.recorded()) == 0; noCall {
+		why.failures = 1
+	} else {
+		why.failures = s.limiter.recordAttempt(claimed.installationID, why.state == reporterv1.Target_STATE_FAILING)
+	}
 	change := func(t *target) {
 		now := s.deps.Now()
 		t.githubID = cmp.Or(made.githubID, t.githubID)
