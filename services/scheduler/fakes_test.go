@@ -119,9 +119,9 @@ type fakeConfig struct {
 func usual() *configv1.BuildConfig {
 	return &configv1.BuildConfig{
 		Image: "golang:1.26", Environment: map[string]string{"CGO_ENABLED": "0", "CI": "mine"},
-		Execute:       &configv1.Job{Commands: []*configv1.Command{{Name: "vet", Run: "go vet ./..."}, {Name: "unit tests", Run: "go test ./..."}}},
-		DeployStaging: &configv1.Job{Url: "https://staging.example", Commands: []*configv1.Command{{Name: "deploy", Run: "./deploy staging"}}},
-		DeployProduction: &configv1.Job{
+		Execute:       &configv1.Pipeline{Commands: []*configv1.Command{{Name: "vet", Run: "go vet ./..."}, {Name: "unit tests", Run: "go test ./..."}}},
+		DeployStaging: &configv1.Pipeline{Url: "https://staging.example", Commands: []*configv1.Command{{Name: "deploy", Run: "./deploy staging"}}},
+		DeployProduction: &configv1.Pipeline{
 			Commands: []*configv1.Command{{Name: "deploy", Run: "./deploy production"}},
 		},
 	}

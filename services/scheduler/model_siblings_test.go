@@ -22,7 +22,7 @@ type modelSiblings struct {
 
 // GetBuildConfig and CompareCommits are config's.
 func (m modelSiblings) GetBuildConfig(context.Context, *configv1.GetBuildConfigRequest, ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
-	job := &configv1.Job{Commands: []*configv1.Command{{Name: "one", Run: "true"}, {Name: "two", Run: "true"}}}
+	job := &configv1.Pipeline{Commands: []*configv1.Command{{Name: "one", Run: "true"}, {Name: "two", Run: "true"}}}
 	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job}), nil
 }
 

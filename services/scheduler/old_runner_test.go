@@ -253,7 +253,7 @@ func TestTheFirstForgexecRunsBuildsOfThisScheduler(t *testing.T) {
 		} {
 			sha := fmt.Sprint("head", n)
 			config := usual()
-			config.Execute = &configv1.Job{}
+			config.Execute = &configv1.Pipeline{}
 			for _, run := range c.steps {
 				config.Execute.Commands = append(config.Execute.Commands, &configv1.Command{Name: run, Run: run})
 			}

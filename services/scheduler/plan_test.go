@@ -69,7 +69,7 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 	forbidden := &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Forbidden{Forbidden: &configv1.ConfigForbidden{Message: "the App may not read contents"}}}
 
 	rehearsed := usual()
-	rehearsed.Staging = &configv1.Job{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
+	rehearsed.Staging = &configv1.Pipeline{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
 	unmatched := &configv1.GetBuildConfigResponse{Outcome: valid(usual()).GetOutcome(), NoMatchingPaths: true}
 
 	const typo = `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`
@@ -273,7 +273,7 @@ func TestSameContentIsBuiltOnce(t *testing.T) {
 
 func TestPullRequestIntoProductionRunsStagingOrElseExecute(t *testing.T) {
 	rehearsed := usual()
-	rehearsed.Staging = &configv1.Job{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
+	rehearsed.Staging = &configv1.Pipeline{Commands: []*configv1.Command{{Name: "rehearse", Run: "./rehearse"}}}
 	for _, c := range []struct {
 		base   string
 		config *configv1.BuildConfig

@@ -25,7 +25,7 @@ func TestPushesAreBuiltAsForgeYmlNamesThem(t *testing.T) {
 	named := usual()
 	named.Push = &configv1.Push{
 		Branches: []string{"main", "release/*", "deep/**", "fix-{a,b}"}, Tags: []string{"v*"},
-		Execute: &configv1.Job{Commands: []*configv1.Command{{Name: "docs", Run: "make docs"}}},
+		Execute: &configv1.Pipeline{Commands: []*configv1.Command{{Name: "docs", Run: "make docs"}}},
 	}
 	branchesOnly := usual()
 	branchesOnly.Push = &configv1.Push{Branches: []string{"**"}, Execute: named.GetPush().GetExecute()}

@@ -15,7 +15,7 @@ import (
 // greedy asks for all that a host can give.
 func greedy() *configv1.BuildConfig {
 	config := usual()
-	job := &configv1.Job{Commands: []*configv1.Command{{Name: "x", Run: "x"}}}
+	job := &configv1.Pipeline{Commands: []*configv1.Command{{Name: "x", Run: "x"}}}
 	config.DeployStaging, config.DeployProduction, config.Staging = job, job, job
 	config.Push = &configv1.Push{Branches: []string{"**"}, Tags: []string{"*"}, Execute: job}
 	config.Privileged = true

@@ -68,12 +68,12 @@ func deployKeys() []key[*configv1.BuildConfig] {
 	}
 }
 
-func deployJobKeys() []key[*configv1.Job] {
-	return []key[*configv1.Job]{
-		{"run", "the commands that deploy", func(f *file, path string, n *yaml.Node, job *configv1.Job) {
+func deployJobKeys() []key[*configv1.Pipeline] {
+	return []key[*configv1.Pipeline]{
+		{"run", "the commands that deploy", func(f *file, path string, n *yaml.Node, job *configv1.Pipeline) {
 			job.Commands = f.job(path, n).GetCommands()
 		}},
-		{"url", "", func(f *file, path string, n *yaml.Node, job *configv1.Job) {
+		{"url", "", func(f *file, path string, n *yaml.Node, job *configv1.Pipeline) {
 			job.Url = f.url(path, n)
 		}},
 	}

@@ -48,9 +48,9 @@ func (f *file) image(path string, n *yaml.Node) string {
 }
 
 // job is one command or a list of them.
-func (f *file) job(path string, n *yaml.Node) *configv1.Job {
+func (f *file) job(path string, n *yaml.Node) *configv1.Pipeline {
 	items := f.items(path, n)
-	job := &configv1.Job{}
+	job := &configv1.Pipeline{}
 	for _, item := range items {
 		if f.steps++; f.steps > maxSteps {
 			if f.steps == maxSteps+1 {
@@ -130,8 +130,8 @@ func firstLine(run string) string {
 }
 
 // deploy is a job, or a job with the address of what it deploys.
-func (f *file) deploy(path string, n *yaml.Node) *configv1.Job {
-	job := &configv1.Job{}
+func (f *file) deploy(path string, n *yaml.Node) *configv1.Pipeline {
+	job := &configv1.Pipeline{}
 	n = f.resolve(n)
 	switch {
 	case n == nil:

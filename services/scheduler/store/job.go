@@ -7,10 +7,10 @@ import (
 )
 
 // ConfigJob is what the build runs.
-func (b *Build) ConfigJob() *configv1.Job { return JobOf(b.GetAction(), b.Config) }
+func (b *Build) ConfigJob() *configv1.Pipeline { return JobOf(b.GetAction(), b.Config) }
 
 // JobOf is what an action runs of a file; nil where the file has nothing for it.
-func JobOf(action schedulerv1.Build_Action, config *configv1.BuildConfig) *configv1.Job {
+func JobOf(action schedulerv1.Build_Action, config *configv1.BuildConfig) *configv1.Pipeline {
 	if of := trigger.ActionOf(action).Job; of != nil {
 		return of(config)
 	}

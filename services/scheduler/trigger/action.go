@@ -11,7 +11,7 @@ type Action struct {
 	// Name is FORGE_ACTION, and the commit status after "forge/".
 	Name string
 	// Job is the part of .forge.yml it runs; nil or empty where there is none.
-	Job func(*configv1.BuildConfig) *configv1.Job
+	Job func(*configv1.BuildConfig) *configv1.Pipeline
 	// Environment is what it deploys to; empty for tests.
 	Environment string
 	// Promotes: once it has passed, or where .forge.yml has no job for it, the
@@ -30,7 +30,7 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 	}[action]
 }
 
-func pushExecute(c *configv1.BuildConfig) *configv1.Job { return c.GetPush().GetExecute() }
+func pushExecute(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPush().GetExecute() }
 
 // DeployTo is the action that deploys to an environment; unspecified where there
 // is none of that name.
@@ -41,7 +41,7 @@ func DeployTo(environment string) schedulerv1.Build_Action {
 	}[environment]
 }
 
-func stagingOrExecute(c *configv1.BuildConfig) *configv1.Job {
+func stagingOrExecute(c *configv1.BuildConfig) *configv1.Pipeline {
 	if len(c.GetStaging().GetCommands()) > 0 {
 		return c.GetStaging()
 	}

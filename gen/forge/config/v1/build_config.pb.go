@@ -26,6 +26,230 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Shell is what the commands are handed to.
+type Shell int32
+
+const (
+	Shell_SHELL_UNSPECIFIED Shell = 0
+	// sh -e
+	Shell_SHELL_SH Shell = 1
+	// bash -eo pipefail
+	Shell_SHELL_BASH Shell = 2
+)
+
+// Enum value maps for Shell.
+var (
+	Shell_name = map[int32]string{
+		0: "SHELL_UNSPECIFIED",
+		1: "SHELL_SH",
+		2: "SHELL_BASH",
+	}
+	Shell_value = map[string]int32{
+		"SHELL_UNSPECIFIED": 0,
+		"SHELL_SH":          1,
+		"SHELL_BASH":        2,
+	}
+)
+
+func (x Shell) Enum() *Shell {
+	p := new(Shell)
+	*p = x
+	return p
+}
+
+func (x Shell) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Shell) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[0].Descriptor()
+}
+
+func (Shell) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[0]
+}
+
+func (x Shell) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Shell.Descriptor instead.
+func (Shell) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{0}
+}
+
+// What the needs have come to. None means success. A job that a condition
+// left out, and one that may fail, count as success.
+type Condition_On int32
+
+const (
+	Condition_ON_UNSPECIFIED Condition_On = 0
+	// All have passed.
+	Condition_ON_SUCCESS Condition_On = 1
+	// One has not passed.
+	Condition_ON_FAILURE Condition_On = 2
+	// All have ended, however.
+	Condition_ON_ALWAYS Condition_On = 3
+)
+
+// Enum value maps for Condition_On.
+var (
+	Condition_On_name = map[int32]string{
+		0: "ON_UNSPECIFIED",
+		1: "ON_SUCCESS",
+		2: "ON_FAILURE",
+		3: "ON_ALWAYS",
+	}
+	Condition_On_value = map[string]int32{
+		"ON_UNSPECIFIED": 0,
+		"ON_SUCCESS":     1,
+		"ON_FAILURE":     2,
+		"ON_ALWAYS":      3,
+	}
+)
+
+func (x Condition_On) Enum() *Condition_On {
+	p := new(Condition_On)
+	*p = x
+	return p
+}
+
+func (x Condition_On) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Condition_On) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[1].Descriptor()
+}
+
+func (Condition_On) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[1]
+}
+
+func (x Condition_On) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Condition_On.Descriptor instead.
+func (Condition_On) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13, 0}
+}
+
+// What events are called here: a pull request's, also in a merge queue; a
+// branch's push, a tag's, and a deploy.
+type Condition_Event int32
+
+const (
+	Condition_EVENT_UNSPECIFIED  Condition_Event = 0
+	Condition_EVENT_PULL_REQUEST Condition_Event = 1
+	Condition_EVENT_MERGE_GROUP  Condition_Event = 2
+	Condition_EVENT_PUSH         Condition_Event = 3
+	Condition_EVENT_TAG          Condition_Event = 4
+	Condition_EVENT_DEPLOY       Condition_Event = 5
+)
+
+// Enum value maps for Condition_Event.
+var (
+	Condition_Event_name = map[int32]string{
+		0: "EVENT_UNSPECIFIED",
+		1: "EVENT_PULL_REQUEST",
+		2: "EVENT_MERGE_GROUP",
+		3: "EVENT_PUSH",
+		4: "EVENT_TAG",
+		5: "EVENT_DEPLOY",
+	}
+	Condition_Event_value = map[string]int32{
+		"EVENT_UNSPECIFIED":  0,
+		"EVENT_PULL_REQUEST": 1,
+		"EVENT_MERGE_GROUP":  2,
+		"EVENT_PUSH":         3,
+		"EVENT_TAG":          4,
+		"EVENT_DEPLOY":       5,
+	}
+)
+
+func (x Condition_Event) Enum() *Condition_Event {
+	p := new(Condition_Event)
+	*p = x
+	return p
+}
+
+func (x Condition_Event) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Condition_Event) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[2].Descriptor()
+}
+
+func (Condition_Event) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[2]
+}
+
+func (x Condition_Event) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Condition_Event.Descriptor instead.
+func (Condition_Event) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13, 1}
+}
+
+// When a step runs. Unspecified means that no step before it has failed.
+type Command_When int32
+
+const (
+	Command_WHEN_UNSPECIFIED Command_When = 0
+	Command_WHEN_SUCCESS     Command_When = 1
+	// A step before it has failed.
+	Command_WHEN_FAILURE Command_When = 2
+	// Whatever became of the steps before it, also after a cancellation.
+	Command_WHEN_ALWAYS Command_When = 3
+)
+
+// Enum value maps for Command_When.
+var (
+	Command_When_name = map[int32]string{
+		0: "WHEN_UNSPECIFIED",
+		1: "WHEN_SUCCESS",
+		2: "WHEN_FAILURE",
+		3: "WHEN_ALWAYS",
+	}
+	Command_When_value = map[string]int32{
+		"WHEN_UNSPECIFIED": 0,
+		"WHEN_SUCCESS":     1,
+		"WHEN_FAILURE":     2,
+		"WHEN_ALWAYS":      3,
+	}
+)
+
+func (x Command_When) Enum() *Command_When {
+	p := new(Command_When)
+	*p = x
+	return p
+}
+
+func (x Command_When) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Command_When) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
+}
+
+func (Command_When) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[3]
+}
+
+func (x Command_When) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Command_When.Descriptor instead.
+func (Command_When) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15, 0}
+}
+
 type GetSchemaRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -379,8 +603,11 @@ type GetBuildConfigResponse struct {
 	// Goes with config: `paths` matches nothing of the change, so nothing is to
 	// be run for it. False where that cannot be told.
 	NoMatchingPaths bool `protobuf:"varint,5,opt,name=no_matching_paths,json=noMatchingPaths,proto3" json:"no_matching_paths,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Goes with config: names of jobs whose condition names paths that match nothing
+	// of the change. Empty where that cannot be told.
+	JobsWithoutMatchingPaths []string `protobuf:"bytes,6,rep,name=jobs_without_matching_paths,json=jobsWithoutMatchingPaths,proto3" json:"jobs_without_matching_paths,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *GetBuildConfigResponse) Reset() {
@@ -461,6 +688,13 @@ func (x *GetBuildConfigResponse) GetNoMatchingPaths() bool {
 		return x.NoMatchingPaths
 	}
 	return false
+}
+
+func (x *GetBuildConfigResponse) GetJobsWithoutMatchingPaths() []string {
+	if x != nil {
+		return x.JobsWithoutMatchingPaths
+	}
+	return nil
 }
 
 type isGetBuildConfigResponse_Outcome interface {
@@ -627,13 +861,13 @@ type BuildConfig struct {
 	// The container image; never empty.
 	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	// What a pull request runs.
-	Execute *Job `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`
+	Execute *Pipeline `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`
 	// What a pull request into production runs; absent means execute.
-	Staging *Job `protobuf:"bytes,3,opt,name=staging,proto3" json:"staging,omitempty"`
+	Staging *Pipeline `protobuf:"bytes,3,opt,name=staging,proto3" json:"staging,omitempty"`
 	// What a merge into an integration branch deploys.
-	DeployStaging *Job `protobuf:"bytes,4,opt,name=deploy_staging,json=deployStaging,proto3" json:"deploy_staging,omitempty"`
+	DeployStaging *Pipeline `protobuf:"bytes,4,opt,name=deploy_staging,json=deployStaging,proto3" json:"deploy_staging,omitempty"`
 	// What a merge into production deploys.
-	DeployProduction *Job              `protobuf:"bytes,5,opt,name=deploy_production,json=deployProduction,proto3" json:"deploy_production,omitempty"`
+	DeployProduction *Pipeline         `protobuf:"bytes,5,opt,name=deploy_production,json=deployProduction,proto3" json:"deploy_production,omitempty"`
 	Environment      map[string]string `protobuf:"bytes,6,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Ports            []*Port           `protobuf:"bytes,7,rep,name=ports,proto3" json:"ports,omitempty"`
 	Push             *Push             `protobuf:"bytes,8,opt,name=push,proto3" json:"push,omitempty"`
@@ -650,9 +884,13 @@ type BuildConfig struct {
 	Privileged bool `protobuf:"varint,14,opt,name=privileged,proto3" json:"privileged,omitempty"`
 	// Folders of the host by the names that the server gives them, and where the
 	// commands see each; where the server trusts them likewise.
-	Volumes       map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Volumes map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Where in the workspace the commands run, as a path within it; empty is its top.
+	WorkingDirectory string `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	Shell            Shell  `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	Retry            *Retry `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *BuildConfig) Reset() {
@@ -692,28 +930,28 @@ func (x *BuildConfig) GetImage() string {
 	return ""
 }
 
-func (x *BuildConfig) GetExecute() *Job {
+func (x *BuildConfig) GetExecute() *Pipeline {
 	if x != nil {
 		return x.Execute
 	}
 	return nil
 }
 
-func (x *BuildConfig) GetStaging() *Job {
+func (x *BuildConfig) GetStaging() *Pipeline {
 	if x != nil {
 		return x.Staging
 	}
 	return nil
 }
 
-func (x *BuildConfig) GetDeployStaging() *Job {
+func (x *BuildConfig) GetDeployStaging() *Pipeline {
 	if x != nil {
 		return x.DeployStaging
 	}
 	return nil
 }
 
-func (x *BuildConfig) GetDeployProduction() *Job {
+func (x *BuildConfig) GetDeployProduction() *Pipeline {
 	if x != nil {
 		return x.DeployProduction
 	}
@@ -790,19 +1028,140 @@ func (x *BuildConfig) GetVolumes() map[string]string {
 	return nil
 }
 
-// Job is a list of commands that share a container and a workspace.
-type Job struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Commands []*Command             `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
+func (x *BuildConfig) GetWorkingDirectory() string {
+	if x != nil {
+		return x.WorkingDirectory
+	}
+	return ""
+}
+
+func (x *BuildConfig) GetShell() Shell {
+	if x != nil {
+		return x.Shell
+	}
+	return Shell_SHELL_UNSPECIFIED
+}
+
+func (x *BuildConfig) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+// Pipeline is what an action runs: commands in one container, or jobs.
+type Pipeline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty where there are jobs.
+	Commands []*Command `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
 	// Where what a deploy put there can be seen; empty where not told.
-	Url           string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// Each job, or each cell of its matrix, in the order of the file; at most 100.
+	Jobs []*Job `protobuf:"bytes,3,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// The first job that fails, and may not, has the others cancelled.
+	FailFast      bool `protobuf:"varint,4,opt,name=fail_fast,json=failFast,proto3" json:"fail_fast,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pipeline) Reset() {
+	*x = Pipeline{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pipeline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pipeline) ProtoMessage() {}
+
+func (x *Pipeline) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pipeline.ProtoReflect.Descriptor instead.
+func (*Pipeline) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Pipeline) GetCommands() []*Command {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *Pipeline) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Pipeline) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Pipeline) GetFailFast() bool {
+	if x != nil {
+		return x.FailFast
+	}
+	return false
+}
+
+// Job is a list of commands that share a container and a workspace. Whatever the
+// job leaves out is the file's already, and its matrix is filled in.
+type Job struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the file names it. The cells of a matrix share it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The values of its cell, in the order of the file; none without a matrix.
+	Matrix []*MatrixValue `protobuf:"bytes,2,rep,name=matrix,proto3" json:"matrix,omitempty"`
+	// What people and statuses call it, such as test (1.26, postgres:17): no two of a
+	// pipeline are alike.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// Names of the jobs that end before this one begins, each with all its cells.
+	Needs []string `protobuf:"bytes,4,rep,name=needs,proto3" json:"needs,omitempty"`
+	// Absent: it runs where what it needs has passed.
+	Condition *Condition `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
+	// That it fails is shown, and does not fail the build.
+	MayFail  bool       `protobuf:"varint,6,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
+	Retry    *Retry     `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"`
+	Image    string     `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
+	Commands []*Command `protobuf:"bytes,9,rep,name=commands,proto3" json:"commands,omitempty"`
+	// Of the file and the job, and MATRIX_… for each value of its cell.
+	Environment      map[string]string    `protobuf:"bytes,10,rep,name=environment,proto3" json:"environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Services         map[string]*Sidecar  `protobuf:"bytes,11,rep,name=services,proto3" json:"services,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Secrets          []string             `protobuf:"bytes,12,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	Timeout          *durationpb.Duration `protobuf:"bytes,13,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Resources        *Resources           `protobuf:"bytes,14,opt,name=resources,proto3" json:"resources,omitempty"`
+	Ports            []*Port              `protobuf:"bytes,15,rep,name=ports,proto3" json:"ports,omitempty"`
+	Privileged       bool                 `protobuf:"varint,16,opt,name=privileged,proto3" json:"privileged,omitempty"`
+	Volumes          map[string]string    `protobuf:"bytes,17,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	WorkingDirectory string               `protobuf:"bytes,18,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	Shell            Shell                `protobuf:"varint,19,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	// Variables that those which need it see as NEEDS_<JOB>_<NAME>.
+	Outputs       []string `protobuf:"bytes,20,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +1173,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1186,63 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Job) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Job) GetMatrix() []*MatrixValue {
+	if x != nil {
+		return x.Matrix
+	}
+	return nil
+}
+
+func (x *Job) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Job) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *Job) GetCondition() *Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return nil
+}
+
+func (x *Job) GetMayFail() bool {
+	if x != nil {
+		return x.MayFail
+	}
+	return false
+}
+
+func (x *Job) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Job) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
 }
 
 func (x *Job) GetCommands() []*Command {
@@ -837,11 +1252,287 @@ func (x *Job) GetCommands() []*Command {
 	return nil
 }
 
-func (x *Job) GetUrl() string {
+func (x *Job) GetEnvironment() map[string]string {
 	if x != nil {
-		return x.Url
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *Job) GetServices() map[string]*Sidecar {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *Job) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *Job) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Job) GetResources() *Resources {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *Job) GetPorts() []*Port {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Job) GetPrivileged() bool {
+	if x != nil {
+		return x.Privileged
+	}
+	return false
+}
+
+func (x *Job) GetVolumes() map[string]string {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+func (x *Job) GetWorkingDirectory() string {
+	if x != nil {
+		return x.WorkingDirectory
 	}
 	return ""
+}
+
+func (x *Job) GetShell() Shell {
+	if x != nil {
+		return x.Shell
+	}
+	return Shell_SHELL_UNSPECIFIED
+}
+
+func (x *Job) GetOutputs() []string {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+// MatrixValue is what one key of a matrix is in a cell.
+type MatrixValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatrixValue) Reset() {
+	*x = MatrixValue{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatrixValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatrixValue) ProtoMessage() {}
+
+func (x *MatrixValue) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
+func (*MatrixValue) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MatrixValue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MatrixValue) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Condition says when a job runs; each part that is given must hold.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Globs of changed files, of which one must match.
+	Paths []string `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Globs of the branch that is merged into or pushed to.
+	Branches []string `protobuf:"bytes,2,rep,name=branches,proto3" json:"branches,omitempty"`
+	// Labels of the pull request, of which it must have one.
+	Labels        []string          `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty"`
+	Events        []Condition_Event `protobuf:"varint,4,rep,packed,name=events,proto3,enum=forge.config.v1.Condition_Event" json:"events,omitempty"`
+	On            []Condition_On    `protobuf:"varint,5,rep,packed,name=on,proto3,enum=forge.config.v1.Condition_On" json:"on,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Condition) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *Condition) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *Condition) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Condition) GetEvents() []Condition_Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Condition) GetOn() []Condition_On {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+// Retry says what is run once more, as another attempt of the same job. Absent
+// means that a container that was lost is replaced once, but for a deploy.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many times more, 1 to 5.
+	Times int32 `protobuf:"varint,1,opt,name=times,proto3" json:"times,omitempty"`
+	// Where the container was lost.
+	Lost bool `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Where a step ended with one of these; with any_exit_code, with any but 0.
+	ExitCodes     []int32 `protobuf:"varint,3,rep,packed,name=exit_codes,json=exitCodes,proto3" json:"exit_codes,omitempty"`
+	AnyExitCode   bool    `protobuf:"varint,4,opt,name=any_exit_code,json=anyExitCode,proto3" json:"any_exit_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Retry) GetTimes() int32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Retry) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+func (x *Retry) GetExitCodes() []int32 {
+	if x != nil {
+		return x.ExitCodes
+	}
+	return nil
+}
+
+func (x *Retry) GetAnyExitCode() bool {
+	if x != nil {
+		return x.AnyExitCode
+	}
+	return false
 }
 
 // Command is one step.
@@ -849,15 +1540,16 @@ type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people; the command's first line where the file gives no name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Handed to sh -e.
-	Run           string `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	// Handed to the shell.
+	Run           string       `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	When          Command_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1561,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1574,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Command) GetName() string {
@@ -899,6 +1591,13 @@ func (x *Command) GetRun() string {
 	return ""
 }
 
+func (x *Command) GetWhen() Command_When {
+	if x != nil {
+		return x.When
+	}
+	return Command_WHEN_UNSPECIFIED
+}
+
 // Port is a container's port published on the host.
 type Port struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -911,7 +1610,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1622,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1635,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -957,16 +1656,16 @@ func (x *Port) GetHost() int32 {
 type Push struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Globs.
-	Branches      []string `protobuf:"bytes,1,rep,name=branches,proto3" json:"branches,omitempty"`
-	Tags          []string `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`
-	Execute       *Job     `protobuf:"bytes,3,opt,name=execute,proto3" json:"execute,omitempty"`
+	Branches      []string  `protobuf:"bytes,1,rep,name=branches,proto3" json:"branches,omitempty"`
+	Tags          []string  `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`
+	Execute       *Pipeline `protobuf:"bytes,3,opt,name=execute,proto3" json:"execute,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1677,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1690,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Push) GetBranches() []string {
@@ -1008,7 +1707,7 @@ func (x *Push) GetTags() []string {
 	return nil
 }
 
-func (x *Push) GetExecute() *Job {
+func (x *Push) GetExecute() *Pipeline {
 	if x != nil {
 		return x.Execute
 	}
@@ -1032,7 +1731,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1743,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1756,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -1118,7 +1817,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1829,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1842,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Ready) GetRun() string {
@@ -1178,7 +1877,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1889,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1902,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -1235,7 +1934,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1946,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1959,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -1304,7 +2003,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +2015,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,13 +2091,14 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseSha\x129\n" +
 	"\n" +
 	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTimeB\b\n" +
-	"\x06change\"\xbe\x02\n" +
+	"\x06change\"\xfd\x02\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
 	"\x06absent\x18\x02 \x01(\v2\x1d.forge.config.v1.ConfigAbsentH\x00R\x06absent\x12:\n" +
 	"\ainvalid\x18\x03 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12@\n" +
 	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbidden\x12*\n" +
-	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPathsB\t\n" +
+	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPaths\x12=\n" +
+	"\x1bjobs_without_matching_paths\x18\x06 \x03(\tR\x18jobsWithoutMatchingPathsB\t\n" +
 	"\aoutcome\"\x0e\n" +
 	"\fConfigAbsent\"\xd2\x01\n" +
 	"\rConfigInvalid\x12B\n" +
@@ -1410,13 +2110,13 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xe3\a\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x80\t\n" +
 	"\vBuildConfig\x12\x14\n" +
-	"\x05image\x18\x01 \x01(\tR\x05image\x12.\n" +
-	"\aexecute\x18\x02 \x01(\v2\x14.forge.config.v1.JobR\aexecute\x12.\n" +
-	"\astaging\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\astaging\x12;\n" +
-	"\x0edeploy_staging\x18\x04 \x01(\v2\x14.forge.config.v1.JobR\rdeployStaging\x12A\n" +
-	"\x11deploy_production\x18\x05 \x01(\v2\x14.forge.config.v1.JobR\x10deployProduction\x12O\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
+	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
+	"\astaging\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\astaging\x12@\n" +
+	"\x0edeploy_staging\x18\x04 \x01(\v2\x19.forge.config.v1.PipelineR\rdeployStaging\x12F\n" +
+	"\x11deploy_production\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\x10deployProduction\x12O\n" +
 	"\venvironment\x18\x06 \x03(\v2-.forge.config.v1.BuildConfig.EnvironmentEntryR\venvironment\x12+\n" +
 	"\x05ports\x18\a \x03(\v2\x15.forge.config.v1.PortR\x05ports\x12)\n" +
 	"\x04push\x18\b \x01(\v2\x15.forge.config.v1.PushR\x04push\x12F\n" +
@@ -1429,7 +2129,10 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"privileged\x18\x0e \x01(\bR\n" +
 	"privileged\x12C\n" +
-	"\avolumes\x18\x0f \x03(\v2).forge.config.v1.BuildConfig.VolumesEntryR\avolumes\x1a>\n" +
+	"\avolumes\x18\x0f \x03(\v2).forge.config.v1.BuildConfig.VolumesEntryR\avolumes\x12+\n" +
+	"\x11working_directory\x18\x10 \x01(\tR\x10workingDirectory\x12,\n" +
+	"\x05shell\x18\x11 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12,\n" +
+	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -1438,20 +2141,91 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
-	"\x03Job\x124\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
+	"\bPipeline\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"/\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
+	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xae\b\n" +
+	"\x03Job\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x06matrix\x18\x02 \x03(\v2\x1c.forge.config.v1.MatrixValueR\x06matrix\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12\x14\n" +
+	"\x05needs\x18\x04 \x03(\tR\x05needs\x128\n" +
+	"\tcondition\x18\x05 \x01(\v2\x1a.forge.config.v1.ConditionR\tcondition\x12\x19\n" +
+	"\bmay_fail\x18\x06 \x01(\bR\amayFail\x12,\n" +
+	"\x05retry\x18\a \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12\x14\n" +
+	"\x05image\x18\b \x01(\tR\x05image\x124\n" +
+	"\bcommands\x18\t \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12G\n" +
+	"\venvironment\x18\n" +
+	" \x03(\v2%.forge.config.v1.Job.EnvironmentEntryR\venvironment\x12>\n" +
+	"\bservices\x18\v \x03(\v2\".forge.config.v1.Job.ServicesEntryR\bservices\x12\x18\n" +
+	"\asecrets\x18\f \x03(\tR\asecrets\x123\n" +
+	"\atimeout\x18\r \x01(\v2\x19.google.protobuf.DurationR\atimeout\x128\n" +
+	"\tresources\x18\x0e \x01(\v2\x1a.forge.config.v1.ResourcesR\tresources\x12+\n" +
+	"\x05ports\x18\x0f \x03(\v2\x15.forge.config.v1.PortR\x05ports\x12\x1e\n" +
+	"\n" +
+	"privileged\x18\x10 \x01(\bR\n" +
+	"privileged\x12;\n" +
+	"\avolumes\x18\x11 \x03(\v2!.forge.config.v1.Job.VolumesEntryR\avolumes\x12+\n" +
+	"\x11working_directory\x18\x12 \x01(\tR\x10workingDirectory\x12,\n" +
+	"\x05shell\x18\x13 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
+	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x1a>\n" +
+	"\x10EnvironmentEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
+	"\rServicesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
+	"\fVolumesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\vMatrixValue\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x87\x03\n" +
+	"\tCondition\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1a\n" +
+	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x16\n" +
+	"\x06labels\x18\x03 \x03(\tR\x06labels\x128\n" +
+	"\x06events\x18\x04 \x03(\x0e2 .forge.config.v1.Condition.EventR\x06events\x12-\n" +
+	"\x02on\x18\x05 \x03(\x0e2\x1d.forge.config.v1.Condition.OnR\x02on\"G\n" +
+	"\x02On\x12\x12\n" +
+	"\x0eON_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"ON_SUCCESS\x10\x01\x12\x0e\n" +
+	"\n" +
+	"ON_FAILURE\x10\x02\x12\r\n" +
+	"\tON_ALWAYS\x10\x03\"~\n" +
+	"\x05Event\x12\x15\n" +
+	"\x11EVENT_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12EVENT_PULL_REQUEST\x10\x01\x12\x15\n" +
+	"\x11EVENT_MERGE_GROUP\x10\x02\x12\x0e\n" +
+	"\n" +
+	"EVENT_PUSH\x10\x03\x12\r\n" +
+	"\tEVENT_TAG\x10\x04\x12\x10\n" +
+	"\fEVENT_DEPLOY\x10\x05\"t\n" +
+	"\x05Retry\x12\x14\n" +
+	"\x05times\x18\x01 \x01(\x05R\x05times\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
+	"\n" +
+	"exit_codes\x18\x03 \x03(\x05R\texitCodes\x12\"\n" +
+	"\rany_exit_code\x18\x04 \x01(\bR\vanyExitCode\"\xb5\x01\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x02 \x01(\tR\x03run\"8\n" +
+	"\x03run\x18\x02 \x01(\tR\x03run\x121\n" +
+	"\x04when\x18\x03 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"Q\n" +
+	"\x04When\x12\x14\n" +
+	"\x10WHEN_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fWHEN_SUCCESS\x10\x01\x12\x10\n" +
+	"\fWHEN_FAILURE\x10\x02\x12\x0f\n" +
+	"\vWHEN_ALWAYS\x10\x03\"8\n" +
 	"\x04Port\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x05R\tcontainer\x12\x12\n" +
-	"\x04host\x18\x02 \x01(\x05R\x04host\"f\n" +
+	"\x04host\x18\x02 \x01(\x05R\x04host\"k\n" +
 	"\x04Push\x12\x1a\n" +
 	"\bbranches\x18\x01 \x03(\tR\bbranches\x12\x12\n" +
-	"\x04tags\x18\x02 \x03(\tR\x04tags\x12.\n" +
-	"\aexecute\x18\x03 \x01(\v2\x14.forge.config.v1.JobR\aexecute\"\xb4\x02\n" +
+	"\x04tags\x18\x02 \x03(\tR\x04tags\x123\n" +
+	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\xb4\x02\n" +
 	"\aSidecar\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12K\n" +
 	"\venvironment\x18\x02 \x03(\v2).forge.config.v1.Sidecar.EnvironmentEntryR\venvironment\x12\x18\n" +
@@ -1476,7 +2250,12 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\tResources\x12\x12\n" +
 	"\x04cpus\x18\x01 \x01(\x01R\x04cpus\x12\x16\n" +
 	"\x06memory\x18\x02 \x01(\x03R\x06memory\x12\x10\n" +
-	"\x03shm\x18\x03 \x01(\x03R\x03shm2\x8b\x03\n" +
+	"\x03shm\x18\x03 \x01(\x03R\x03shm*<\n" +
+	"\x05Shell\x12\x15\n" +
+	"\x11SHELL_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bSHELL_SH\x10\x01\x12\x0e\n" +
+	"\n" +
+	"SHELL_BASH\x10\x022\x8b\x03\n" +
 	"\x12BuildConfigService\x12a\n" +
 	"\x0eGetBuildConfig\x12&.forge.config.v1.GetBuildConfigRequest\x1a'.forge.config.v1.GetBuildConfigResponse\x12\x96\x01\n" +
 	"\x13ValidateBuildConfig\x12+.forge.config.v1.ValidateBuildConfigRequest\x1a,.forge.config.v1.ValidateBuildConfigResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/build-config:validate\x12y\n" +
@@ -1494,76 +2273,106 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
-	(*GetSchemaRequest)(nil),            // 0: forge.config.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),           // 1: forge.config.v1.GetSchemaResponse
-	(*ValidateBuildConfigRequest)(nil),  // 2: forge.config.v1.ValidateBuildConfigRequest
-	(*ValidateBuildConfigResponse)(nil), // 3: forge.config.v1.ValidateBuildConfigResponse
-	(*GetBuildConfigRequest)(nil),       // 4: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil),      // 5: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),                // 6: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),               // 7: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),             // 8: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),                 // 9: forge.config.v1.BuildConfig
-	(*Job)(nil),                         // 10: forge.config.v1.Job
-	(*Command)(nil),                     // 11: forge.config.v1.Command
-	(*Port)(nil),                        // 12: forge.config.v1.Port
-	(*Push)(nil),                        // 13: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 14: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 15: forge.config.v1.Ready
-	(*Paths)(nil),                       // 16: forge.config.v1.Paths
-	(*Resources)(nil),                   // 17: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 18: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 19: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 20: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 21: forge.config.v1.BuildConfig.VolumesEntry
-	nil,                                 // 22: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 23: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 24: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 26: google.protobuf.Duration
+	(Shell)(0),                          // 0: forge.config.v1.Shell
+	(Condition_On)(0),                   // 1: forge.config.v1.Condition.On
+	(Condition_Event)(0),                // 2: forge.config.v1.Condition.Event
+	(Command_When)(0),                   // 3: forge.config.v1.Command.When
+	(*GetSchemaRequest)(nil),            // 4: forge.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),           // 5: forge.config.v1.GetSchemaResponse
+	(*ValidateBuildConfigRequest)(nil),  // 6: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 7: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 8: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 9: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 10: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 11: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 12: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 13: forge.config.v1.BuildConfig
+	(*Pipeline)(nil),                    // 14: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 15: forge.config.v1.Job
+	(*MatrixValue)(nil),                 // 16: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 17: forge.config.v1.Condition
+	(*Retry)(nil),                       // 18: forge.config.v1.Retry
+	(*Command)(nil),                     // 19: forge.config.v1.Command
+	(*Port)(nil),                        // 20: forge.config.v1.Port
+	(*Push)(nil),                        // 21: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 22: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 23: forge.config.v1.Ready
+	(*Paths)(nil),                       // 24: forge.config.v1.Paths
+	(*Resources)(nil),                   // 25: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 26: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 27: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 28: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 29: forge.config.v1.BuildConfig.VolumesEntry
+	nil,                                 // 30: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 31: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 32: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 33: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 34: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 35: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 37: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	23, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
-	9,  // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	7,  // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	24, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	25, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
-	9,  // 5: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	6,  // 6: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	7,  // 7: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	8,  // 8: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	18, // 9: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	10, // 10: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Job
-	10, // 11: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Job
-	10, // 12: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Job
-	10, // 13: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Job
-	19, // 14: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	12, // 15: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	13, // 16: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	20, // 17: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	16, // 18: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	26, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	17, // 20: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	21, // 21: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
-	11, // 22: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	10, // 23: forge.config.v1.Push.execute:type_name -> forge.config.v1.Job
-	22, // 24: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	15, // 25: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	26, // 26: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	14, // 27: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	4,  // 28: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	2,  // 29: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	0,  // 30: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	5,  // 31: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	3,  // 32: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	1,  // 33: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	31, // [31:34] is the sub-list for method output_type
-	28, // [28:31] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	34, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	13, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	11, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	35, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	36, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	13, // 5: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	10, // 6: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	11, // 7: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	12, // 8: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	26, // 9: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	14, // 10: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	14, // 11: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	14, // 12: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	14, // 13: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	27, // 14: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	20, // 15: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	21, // 16: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	28, // 17: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	24, // 18: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	37, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	25, // 20: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	29, // 21: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	0,  // 22: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
+	18, // 23: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	19, // 24: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	15, // 25: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	16, // 26: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	17, // 27: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	18, // 28: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	19, // 29: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	30, // 30: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	31, // 31: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	37, // 32: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	25, // 33: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	20, // 34: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	32, // 35: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 36: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	2,  // 37: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	1,  // 38: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	3,  // 39: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	14, // 40: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	33, // 41: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	23, // 42: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	37, // 43: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	22, // 44: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	22, // 45: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	8,  // 46: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	6,  // 47: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	4,  // 48: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	9,  // 49: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	7,  // 50: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	5,  // 51: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	49, // [49:52] is the sub-list for method output_type
+	46, // [46:49] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -1590,13 +2399,14 @@ func file_forge_config_v1_build_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   23,
+			NumEnums:      4,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_forge_config_v1_build_config_proto_goTypes,
 		DependencyIndexes: file_forge_config_v1_build_config_proto_depIdxs,
+		EnumInfos:         file_forge_config_v1_build_config_proto_enumTypes,
 		MessageInfos:      file_forge_config_v1_build_config_proto_msgTypes,
 	}.Build()
 	File_forge_config_v1_build_config_proto = out.File

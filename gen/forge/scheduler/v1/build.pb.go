@@ -223,6 +223,20 @@ const (
 	// Cancelled: the commit's message, or the pull request's title, asks for
 	// nothing to be built.
 	Build_REASON_SKIP_ASKED Build_Reason = 22
+	// Waiting, of a job: one that it needs has not ended, or its build has not
+	// begun.
+	Build_REASON_NEEDS Build_Reason = 23
+	// Cancelled, of a job: one that it needs did not pass.
+	Build_REASON_NEED_FAILED Build_Reason = 24
+	// Cancelled, of a job: its `if` does not hold; of a build: that of no job does.
+	Build_REASON_CONDITION Build_Reason = 25
+	// Cancelled, of a job: another has failed, and `fail_fast` is set.
+	Build_REASON_FAIL_FAST Build_Reason = 26
+	// Passed, of a job: it had passed in the build that this one repeats, and was
+	// not run again.
+	Build_REASON_CARRIED Build_Reason = 27
+	// Of a build that did not pass: jobs did not; the message names them.
+	Build_REASON_JOBS Build_Reason = 28
 )
 
 // Enum value maps for Build_Reason.
@@ -251,6 +265,12 @@ var (
 		20: "REASON_BASE_CHANGED",
 		21: "REASON_SECRET_UNAVAILABLE",
 		22: "REASON_SKIP_ASKED",
+		23: "REASON_NEEDS",
+		24: "REASON_NEED_FAILED",
+		25: "REASON_CONDITION",
+		26: "REASON_FAIL_FAST",
+		27: "REASON_CARRIED",
+		28: "REASON_JOBS",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -276,6 +296,12 @@ var (
 		"REASON_BASE_CHANGED":          20,
 		"REASON_SECRET_UNAVAILABLE":    21,
 		"REASON_SKIP_ASKED":            22,
+		"REASON_NEEDS":                 23,
+		"REASON_NEED_FAILED":           24,
+		"REASON_CONDITION":             25,
+		"REASON_FAIL_FAST":             26,
+		"REASON_CARRIED":               27,
+		"REASON_JOBS":                  28,
 	}
 )
 
@@ -314,7 +340,8 @@ const (
 	Step_STATE_RUNNING     Step_State = 2
 	Step_STATE_PASSED      Step_State = 3
 	Step_STATE_FAILED      Step_State = 4
-	// A step before it failed, or the build was stopped.
+	// A step before it failed, or none did where it waits for that, or the build
+	// was stopped.
 	Step_STATE_SKIPPED Step_State = 5
 	// It was running when the build was cancelled, timed out or lost.
 	Step_STATE_STOPPED Step_State = 6
@@ -366,10 +393,12 @@ func (x Step_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_State.Descriptor instead.
 func (Step_State) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1, 0}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2, 0}
 }
 
-// Build is one thing to be run for one commit.
+// Build is what an event wants run for one commit: commands in one container, or
+// jobs. A job is shown as a Build, too, with an id of its own: then part_of names the
+// build that it is a job of.
 type Build struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 26 letters and digits, 128 random bits.
@@ -438,8 +467,20 @@ type Build struct {
 	ConfigProblems []*v11.ConfigInvalid_Problem `protobuf:"bytes,64,rep,name=config_problems,json=configProblems,proto3" json:"config_problems,omitempty"`
 	// What it deploys to, such as production; empty for what deploys nothing.
 	Environment string `protobuf:"bytes,65,opt,name=environment,proto3" json:"environment,omitempty"`
-	// Which job of .forge.yml it runs; empty where the file has no jobs.
-	Job           string `protobuf:"bytes,66,opt,name=job,proto3" json:"job,omitempty"`
+	// Of a job: what .forge.yml calls it, with the values of its matrix, such as
+	// test (1.26, postgres:17). Empty for a build.
+	Job string `protobuf:"bytes,66,opt,name=job,proto3" json:"job,omitempty"`
+	// Of a job: the id of its build. Empty for a build.
+	PartOf string `protobuf:"bytes,67,opt,name=part_of,json=partOf,proto3" json:"part_of,omitempty"`
+	// Of a build: its jobs, in the order of the file. Empty where the file has none.
+	// Left out of lists.
+	Jobs []*Job `protobuf:"bytes,68,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	// How many jobs it has; 0 where the file has none.
+	JobCount int32 `protobuf:"varint,69,opt,name=job_count,json=jobCount,proto3" json:"job_count,omitempty"`
+	// Of a job: names of the jobs that end before it begins.
+	Needs []string `protobuf:"bytes,70,rep,name=needs,proto3" json:"needs,omitempty"`
+	// Of a job: that it fails does not fail the build.
+	MayFail       bool `protobuf:"varint,71,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -726,13 +767,190 @@ func (x *Build) GetJob() string {
 	return ""
 }
 
+func (x *Build) GetPartOf() string {
+	if x != nil {
+		return x.PartOf
+	}
+	return ""
+}
+
+func (x *Build) GetJobs() []*Job {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *Build) GetJobCount() int32 {
+	if x != nil {
+		return x.JobCount
+	}
+	return 0
+}
+
+func (x *Build) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *Build) GetMayFail() bool {
+	if x != nil {
+		return x.MayFail
+	}
+	return false
+}
+
+// Job is what a build's page shows of one of its jobs. GetBuild of its id shows
+// the rest, such as its steps.
+type Job struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What GetBuild, WatchLog and CancelBuild take for it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What .forge.yml calls it, with the values of its matrix.
+	Title  string       `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	State  Build_State  `protobuf:"varint,3,opt,name=state,proto3,enum=forge.scheduler.v1.Build_State" json:"state,omitempty"`
+	Reason Build_Reason `protobuf:"varint,4,opt,name=reason,proto3,enum=forge.scheduler.v1.Build_Reason" json:"reason,omitempty"`
+	// The reason for people; empty where the state says all.
+	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	// Names of the jobs that end before it begins.
+	Needs []string `protobuf:"bytes,6,rep,name=needs,proto3" json:"needs,omitempty"`
+	// That it fails does not fail the build.
+	MayFail bool `protobuf:"varint,7,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
+	// The latest, from 1; 0 before the first.
+	Attempt   int32                  `protobuf:"varint,8,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Where its page is.
+	Url string `protobuf:"bytes,11,opt,name=url,proto3" json:"url,omitempty"`
+	// Without its matrix.
+	Name          string `protobuf:"bytes,12,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Job) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Job) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Job) GetState() Build_State {
+	if x != nil {
+		return x.State
+	}
+	return Build_STATE_UNSPECIFIED
+}
+
+func (x *Job) GetReason() Build_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Build_REASON_UNSPECIFIED
+}
+
+func (x *Job) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Job) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *Job) GetMayFail() bool {
+	if x != nil {
+		return x.MayFail
+	}
+	return false
+}
+
+func (x *Job) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Job) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Job) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Job) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Job) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Step is one command of a build.
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1.
 	Number int32  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Name   string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// The command, as handed to sh -e.
+	// The command, as handed to the shell.
 	Run   string     `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`
 	State Step_State `protobuf:"varint,4,opt,name=state,proto3,enum=forge.scheduler.v1.Step_State" json:"state,omitempty"`
 	// Set once it ended by itself; 128 + the signal where a signal ended it.
@@ -742,14 +960,16 @@ type Step struct {
 	// Where in the attempt's log its output begins, in bytes.
 	LogOffset int64 `protobuf:"varint,8,opt,name=log_offset,json=logOffset,proto3" json:"log_offset,omitempty"`
 	// It failed, and the kernel ended a process of it at the memory limit.
-	OutOfMemory   bool `protobuf:"varint,9,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"`
+	OutOfMemory bool `protobuf:"varint,9,opt,name=out_of_memory,json=outOfMemory,proto3" json:"out_of_memory,omitempty"`
+	// When it runs; unspecified means that no step before it has failed.
+	When          v11.Command_When `protobuf:"varint,10,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +981,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +994,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Step) GetNumber() int32 {
@@ -840,6 +1060,13 @@ func (x *Step) GetOutOfMemory() bool {
 	return false
 }
 
+func (x *Step) GetWhen() v11.Command_When {
+	if x != nil {
+		return x.When
+	}
+	return v11.Command_When(0)
+}
+
 type ListBuildsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most this many; 0 means 50, more than 500 means 500.
@@ -863,7 +1090,7 @@ type ListBuildsRequest struct {
 
 func (x *ListBuildsRequest) Reset() {
 	*x = ListBuildsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1102,7 @@ func (x *ListBuildsRequest) String() string {
 func (*ListBuildsRequest) ProtoMessage() {}
 
 func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1115,7 @@ func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsRequest.ProtoReflect.Descriptor instead.
 func (*ListBuildsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListBuildsRequest) GetPageSize() int32 {
@@ -951,7 +1178,7 @@ type ListBuildsResponse struct {
 
 func (x *ListBuildsResponse) Reset() {
 	*x = ListBuildsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1190,7 @@ func (x *ListBuildsResponse) String() string {
 func (*ListBuildsResponse) ProtoMessage() {}
 
 func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1203,7 @@ func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsResponse.ProtoReflect.Descriptor instead.
 func (*ListBuildsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListBuildsResponse) GetBuilds() []*Build {
@@ -1002,7 +1229,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1241,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1254,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -1046,7 +1273,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1285,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1298,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -1090,7 +1317,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1329,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1342,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -1134,7 +1361,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1373,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1386,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -1190,7 +1417,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1429,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1442,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -1273,7 +1500,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1512,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1525,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -1333,7 +1560,7 @@ type CreateBuildRequest struct {
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1572,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1585,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -1398,7 +1625,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1637,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1650,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -1434,15 +1661,18 @@ func (x *CreateBuildResponse) GetBuild() *Build {
 }
 
 type RetryBuildRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	// Only the jobs that did not pass; those that did count as passed in the new
+	// build. FAILED_PRECONDITION: the build has no jobs, or all passed.
+	FailedOnly    bool `protobuf:"varint,2,opt,name=failed_only,json=failedOnly,proto3" json:"failed_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1684,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1697,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -1475,6 +1705,13 @@ func (x *RetryBuildRequest) GetBuildId() string {
 		return x.BuildId
 	}
 	return ""
+}
+
+func (x *RetryBuildRequest) GetFailedOnly() bool {
+	if x != nil {
+		return x.FailedOnly
+	}
+	return false
 }
 
 type RetryBuildResponse struct {
@@ -1486,7 +1723,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1735,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1748,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -1530,7 +1767,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1779,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1792,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -1574,7 +1811,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1823,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1836,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -1620,7 +1857,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1869,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1882,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -1671,7 +1908,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1920,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1933,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -1710,7 +1947,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x11\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x14\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -1756,7 +1993,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x10secrets_withheld\x18? \x01(\bR\x0fsecretsWithheld\x12O\n" +
 	"\x0fconfig_problems\x18@ \x03(\v2&.forge.config.v1.ConfigInvalid.ProblemR\x0econfigProblems\x12 \n" +
 	"\venvironment\x18A \x01(\tR\venvironment\x12\x10\n" +
-	"\x03job\x18B \x01(\tR\x03job\"\xde\x01\n" +
+	"\x03job\x18B \x01(\tR\x03job\x12\x17\n" +
+	"\apart_of\x18C \x01(\tR\x06partOf\x12+\n" +
+	"\x04jobs\x18D \x03(\v2\x17.forge.scheduler.v1.JobR\x04jobs\x12\x1b\n" +
+	"\tjob_count\x18E \x01(\x05R\bjobCount\x12\x14\n" +
+	"\x05needs\x18F \x03(\tR\x05needs\x12\x19\n" +
+	"\bmay_fail\x18G \x01(\bR\amayFail\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -1776,7 +2018,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xf3\x04\n" +
+	"\vACTION_PUSH\x10\x05\"\xee\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -1801,7 +2043,28 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x18REASON_NO_MATCHING_PATHS\x10\x13\x12\x17\n" +
 	"\x13REASON_BASE_CHANGED\x10\x14\x12\x1d\n" +
 	"\x19REASON_SECRET_UNAVAILABLE\x10\x15\x12\x15\n" +
-	"\x11REASON_SKIP_ASKED\x10\x16\"\xf0\x03\n" +
+	"\x11REASON_SKIP_ASKED\x10\x16\x12\x10\n" +
+	"\fREASON_NEEDS\x10\x17\x12\x16\n" +
+	"\x12REASON_NEED_FAILED\x10\x18\x12\x14\n" +
+	"\x10REASON_CONDITION\x10\x19\x12\x14\n" +
+	"\x10REASON_FAIL_FAST\x10\x1a\x12\x12\n" +
+	"\x0eREASON_CARRIED\x10\x1b\x12\x0f\n" +
+	"\vREASON_JOBS\x10\x1c\"\x99\x03\n" +
+	"\x03Job\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1f.forge.scheduler.v1.Build.StateR\x05state\x128\n" +
+	"\x06reason\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x12\x14\n" +
+	"\x05needs\x18\x06 \x03(\tR\x05needs\x12\x19\n" +
+	"\bmay_fail\x18\a \x01(\bR\amayFail\x12\x18\n" +
+	"\aattempt\x18\b \x01(\x05R\aattempt\x129\n" +
+	"\n" +
+	"start_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x10\n" +
+	"\x03url\x18\v \x01(\tR\x03url\x12\x12\n" +
+	"\x04name\x18\f \x01(\tR\x04name\"\xa3\x04\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1813,7 +2076,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
 	"log_offset\x18\b \x01(\x03R\tlogOffset\x12\"\n" +
-	"\rout_of_memory\x18\t \x01(\bR\voutOfMemory\"\x8e\x01\n" +
+	"\rout_of_memory\x18\t \x01(\bR\voutOfMemory\x121\n" +
+	"\x04when\x18\n" +
+	" \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"\x8e\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x11\n" +
@@ -1866,9 +2131,11 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x128\n" +
 	"\x06action\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ActionR\x06action\"F\n" +
 	"\x13CreateBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\".\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"O\n" +
 	"\x11RetryBuildRequest\x12\x19\n" +
-	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"E\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x1f\n" +
+	"\vfailed_only\x18\x02 \x01(\bR\n" +
+	"failedOnly\"E\n" +
 	"\x12RetryBuildResponse\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"0\n" +
 	"\x13ApproveBuildRequest\x12\x19\n" +
@@ -1908,78 +2175,86 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                  // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                 // 1: forge.scheduler.v1.Build.Action
 	(Build_Reason)(0),                 // 2: forge.scheduler.v1.Build.Reason
 	(Step_State)(0),                   // 3: forge.scheduler.v1.Step.State
 	(*Build)(nil),                     // 4: forge.scheduler.v1.Build
-	(*Step)(nil),                      // 5: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),         // 6: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),        // 7: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildRequest)(nil),           // 8: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),          // 9: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),         // 10: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),        // 11: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),           // 12: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),          // 13: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),        // 14: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),       // 15: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),         // 16: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),        // 17: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),       // 18: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),      // 19: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),        // 20: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),       // 21: forge.scheduler.v1.CancelBuildResponse
-	(*v1.Repository)(nil),             // 22: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),     // 23: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil), // 24: forge.config.v1.ConfigInvalid.Problem
+	(*Job)(nil),                       // 5: forge.scheduler.v1.Job
+	(*Step)(nil),                      // 6: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),         // 7: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),        // 8: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildRequest)(nil),           // 9: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),          // 10: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),         // 11: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),        // 12: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),           // 13: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),          // 14: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),        // 15: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),       // 16: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),         // 17: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),        // 18: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),       // 19: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),      // 20: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),        // 21: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),       // 22: forge.scheduler.v1.CancelBuildResponse
+	(*v1.Repository)(nil),             // 23: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil), // 25: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),             // 26: forge.config.v1.Command.When
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	22, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	23, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	23, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	23, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	23, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
-	5,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	24, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	3,  // 9: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	23, // 10: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	23, // 11: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 12: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 13: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 14: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 15: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 16: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 17: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 18: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 19: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 20: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 21: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	6,  // 22: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	8,  // 23: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	10, // 24: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	12, // 25: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	14, // 26: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	16, // 27: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	18, // 28: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	20, // 29: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	7,  // 30: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	9,  // 31: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	11, // 32: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	13, // 33: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	15, // 34: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	17, // 35: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	19, // 36: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	21, // 37: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	30, // [30:38] is the sub-list for method output_type
-	22, // [22:30] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	24, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	24, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	24, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
+	25, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	5,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
+	0,  // 10: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 11: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	24, // 12: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	24, // 13: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 14: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	24, // 15: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	24, // 16: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	26, // 17: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 18: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 19: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 20: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	4,  // 21: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 22: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 23: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 24: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 25: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 26: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 27: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	7,  // 28: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	9,  // 29: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	11, // 30: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	13, // 31: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	15, // 32: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	17, // 33: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	19, // 34: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	21, // 35: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	8,  // 36: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	10, // 37: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	12, // 38: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	14, // 39: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	16, // 40: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	18, // 41: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	20, // 42: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	22, // 43: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -1987,14 +2262,14 @@ func file_forge_scheduler_v1_build_proto_init() {
 	if File_forge_scheduler_v1_build_proto != nil {
 		return
 	}
-	file_forge_scheduler_v1_build_proto_msgTypes[1].OneofWrappers = []any{}
+	file_forge_scheduler_v1_build_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

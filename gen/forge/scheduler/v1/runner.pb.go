@@ -7,6 +7,7 @@
 package schedulerv1
 
 import (
+	v1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -89,7 +90,7 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type AttachRequest struct {
@@ -456,7 +457,13 @@ type Plan struct {
 	// masked in all that is reported.
 	Secrets map[string]string `protobuf:"bytes,20,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Lines for the top of the log, from Forge.
-	Notices       []string `protobuf:"bytes,21,rep,name=notices,proto3" json:"notices,omitempty"`
+	Notices []string `protobuf:"bytes,21,rep,name=notices,proto3" json:"notices,omitempty"`
+	// Where the commands run, as a path within the workspace; empty is its top.
+	WorkingDirectory string `protobuf:"bytes,22,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	// What the commands are handed to; unspecified is sh -e.
+	Shell v1.Shell `protobuf:"varint,23,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	// The variables that are reported as Outputs, of those that steps have set.
+	Outputs       []string `protobuf:"bytes,24,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -561,13 +568,36 @@ func (x *Plan) GetNotices() []string {
 	return nil
 }
 
+func (x *Plan) GetWorkingDirectory() string {
+	if x != nil {
+		return x.WorkingDirectory
+	}
+	return ""
+}
+
+func (x *Plan) GetShell() v1.Shell {
+	if x != nil {
+		return x.Shell
+	}
+	return v1.Shell(0)
+}
+
+func (x *Plan) GetOutputs() []string {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
 type PlannedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1.
 	Number int32  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	Name   string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Handed to sh -e.
-	Run           string `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`
+	// Handed to the shell.
+	Run string `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`
+	// When it runs; unspecified means that no step before it has failed.
+	When          v1.Command_When `protobuf:"varint,4,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +651,13 @@ func (x *PlannedStep) GetRun() string {
 		return x.Run
 	}
 	return ""
+}
+
+func (x *PlannedStep) GetWhen() v1.Command_When {
+	if x != nil {
+		return x.When
+	}
+	return v1.Command_When(0)
 }
 
 // SourceChunk is a part of the gzipped tarball, in order. The source ends with
@@ -793,6 +830,7 @@ type Report struct {
 	//	*Report_StepEnded
 	//	*Report_Ended
 	//	*Report_SourceUnpacked
+	//	*Report_Outputs
 	Event         isReport_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -903,6 +941,15 @@ func (x *Report) GetSourceUnpacked() *SourceUnpacked {
 	return nil
 }
 
+func (x *Report) GetOutputs() *Outputs {
+	if x != nil {
+		if x, ok := x.Event.(*Report_Outputs); ok {
+			return x.Outputs
+		}
+	}
+	return nil
+}
+
 type isReport_Event interface {
 	isReport_Event()
 }
@@ -931,6 +978,10 @@ type Report_SourceUnpacked struct {
 	SourceUnpacked *SourceUnpacked `protobuf:"bytes,15,opt,name=source_unpacked,json=sourceUnpacked,proto3,oneof"`
 }
 
+type Report_Outputs struct {
+	Outputs *Outputs `protobuf:"bytes,16,opt,name=outputs,proto3,oneof"`
+}
+
 func (*Report_Heartbeat) isReport_Event() {}
 
 func (*Report_StepStarted) isReport_Event() {}
@@ -942,6 +993,8 @@ func (*Report_StepEnded) isReport_Event() {}
 func (*Report_Ended) isReport_Event() {}
 
 func (*Report_SourceUnpacked) isReport_Event() {}
+
+func (*Report_Outputs) isReport_Event() {}
 
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1034,6 +1087,53 @@ func (x *SourceUnpacked) GetSize() int64 {
 	return 0
 }
 
+// Outputs are the values of the plan's outputs that steps have set, once no step
+// is to run any more. Secrets in them are masked.
+type Outputs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64 KiB in all.
+	Values        map[string]string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outputs) Reset() {
+	*x = Outputs{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outputs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outputs) ProtoMessage() {}
+
+func (x *Outputs) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
+func (*Outputs) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Outputs) GetValues() map[string]string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 type StepStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -1043,7 +1143,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1155,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1168,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -1090,7 +1190,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1202,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1215,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -1147,7 +1247,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1259,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1272,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -1216,7 +1316,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1328,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1341,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -1262,7 +1362,7 @@ var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
 	"\rAttachRequest\x121\n" +
 	"\x05hello\x18\x01 \x01(\v2\x19.forge.scheduler.v1.HelloH\x00R\x05hello\x124\n" +
 	"\x06report\x18\x02 \x01(\v2\x1a.forge.scheduler.v1.ReportH\x00R\x06reportB\t\n" +
@@ -1282,7 +1382,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"has_source\x18\x04 \x01(\bR\thasSource\x12#\n" +
 	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xd2\x04\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xc7\x05\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -1293,17 +1393,21 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\theartbeat\x18\a \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12\x1b\n" +
 	"\tlog_limit\x18\b \x01(\x03R\blogLimit\x12?\n" +
 	"\asecrets\x18\x14 \x03(\v2%.forge.scheduler.v1.Plan.SecretsEntryR\asecrets\x12\x18\n" +
-	"\anotices\x18\x15 \x03(\tR\anotices\x1a>\n" +
+	"\anotices\x18\x15 \x03(\tR\anotices\x12+\n" +
+	"\x11working_directory\x18\x16 \x01(\tR\x10workingDirectory\x12,\n" +
+	"\x05shell\x18\x17 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
+	"\aoutputs\x18\x18 \x03(\tR\aoutputs\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
 	"\vPlannedStep\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x03 \x01(\tR\x03run\"K\n" +
+	"\x03run\x18\x03 \x01(\tR\x03run\x121\n" +
+	"\x04when\x18\x04 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"K\n" +
 	"\vSourceChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x14\n" +
@@ -1311,7 +1415,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xda\x03\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x93\x04\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12=\n" +
@@ -1322,12 +1426,18 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
 	"step_ended\x18\r \x01(\v2\x1d.forge.scheduler.v1.StepEndedH\x00R\tstepEnded\x121\n" +
 	"\x05ended\x18\x0e \x01(\v2\x19.forge.scheduler.v1.EndedH\x00R\x05ended\x12M\n" +
-	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpackedB\a\n" +
+	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpacked\x127\n" +
+	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputsB\a\n" +
 	"\x05event\"\v\n" +
 	"\tHeartbeat\">\n" +
 	"\x0eSourceUnpacked\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x03R\x04size\"%\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\"\x85\x01\n" +
+	"\aOutputs\x12?\n" +
+	"\x06values\x18\x01 \x03(\v2'.forge.scheduler.v1.Outputs.ValuesEntryR\x06values\x1a9\n" +
+	"\vValuesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"%\n" +
 	"\vStepStarted\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\"4\n" +
 	"\x06Output\x12\x16\n" +
@@ -1367,7 +1477,7 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Ended_Cause)(0),              // 0: forge.scheduler.v1.Ended.Cause
 	(*AttachRequest)(nil),         // 1: forge.scheduler.v1.AttachRequest
@@ -1382,14 +1492,18 @@ var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(*Report)(nil),                // 10: forge.scheduler.v1.Report
 	(*Heartbeat)(nil),             // 11: forge.scheduler.v1.Heartbeat
 	(*SourceUnpacked)(nil),        // 12: forge.scheduler.v1.SourceUnpacked
-	(*StepStarted)(nil),           // 13: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                // 14: forge.scheduler.v1.Output
-	(*StepEnded)(nil),             // 15: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                 // 16: forge.scheduler.v1.Ended
-	nil,                           // 17: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                           // 18: forge.scheduler.v1.Plan.SecretsEntry
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Outputs)(nil),               // 13: forge.scheduler.v1.Outputs
+	(*StepStarted)(nil),           // 14: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                // 15: forge.scheduler.v1.Output
+	(*StepEnded)(nil),             // 16: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                 // 17: forge.scheduler.v1.Ended
+	nil,                           // 18: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                           // 19: forge.scheduler.v1.Plan.SecretsEntry
+	nil,                           // 20: forge.scheduler.v1.Outputs.ValuesEntry
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(v1.Shell)(0),                 // 22: forge.config.v1.Shell
+	(v1.Command_When)(0),          // 23: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
@@ -1400,26 +1514,30 @@ var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	8,  // 5: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
 	9,  // 6: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
 	6,  // 7: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	17, // 8: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	19, // 9: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	19, // 10: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	19, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	18, // 12: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	20, // 13: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	11, // 14: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	13, // 15: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	14, // 16: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	15, // 17: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	16, // 18: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	12, // 19: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	0,  // 20: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	1,  // 21: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 22: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	22, // [22:23] is the sub-list for method output_type
-	21, // [21:22] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	18, // 8: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	21, // 9: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	21, // 10: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	21, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	19, // 12: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	22, // 13: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	23, // 14: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	24, // 15: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	11, // 16: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	14, // 17: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	15, // 18: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	16, // 19: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	17, // 20: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	12, // 21: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	13, // 22: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	20, // 23: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	0,  // 24: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	1,  // 25: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 26: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -1445,6 +1563,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_StepEnded)(nil),
 		(*Report_Ended)(nil),
 		(*Report_SourceUnpacked)(nil),
+		(*Report_Outputs)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1452,7 +1571,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
