@@ -79,8 +79,14 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 	if err != nil {
 		return nil, err
 	}
+	if req.GetFailedOnly() && !old.HasJobs() {
+		return nil, fault.Newf(fault.Conflict, "build %s has no jobs: retry it as a whole", old.GetId())
+	}
 	i := plan.Repeat(asAdmin(old), old)
-	i.Build = old.GetId()
+	i.Build, i.Again.Failed = store.WholeID(old.GetId()), req.GetFailedOnly()
+	if old.IsJob() {
+		i.Again.Job = old.ConfigJob().GetName()
+	}
 	if decided := s.deps.Policy.ForkDecision(i.Fork); decided != nil {
 		return nil, undone(decided)
 	}
@@ -90,7 +96,7 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 
 // ApproveBuild lets a fork's commit run.
 func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
-	blocked, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
+	blocked, err := store.ReadBuild(ctx, s.store.DB.Read(), store.WholeID(req.GetBuildId()), "")
 	if err != nil {
 		return nil, err
 	}

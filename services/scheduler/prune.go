@@ -93,10 +93,19 @@ func removeLog(ctx context.Context, t *store.Tx, buildID string) error {
 }
 
 func removeBuild(ctx context.Context, t *store.Tx, buildID string) error {
-	if err := logs.ForgetLogs(ctx, t, buildID); err != nil {
+	jobs, err := store.JobIDs(ctx, t, buildID)
+	if err != nil {
 		return err
 	}
-	return t.RemoveBuild(ctx, buildID)
+	for _, id := range append(jobs, buildID) {
+		if err := logs.ForgetLogs(ctx, t, id); err != nil {
+			return err
+		}
+		if err := t.RemoveBuild(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func removeDecision(ctx context.Context, t *store.Tx, deliveryID string) error {

@@ -91,6 +91,9 @@ func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogR
 		if err != nil {
 			return 0, err
 		}
+		if b.HasJobs() {
+			return 0, fault.Newf(fault.Conflict, "build %s has jobs, each with a log of its own: ask for one of them, such as %s", b.GetId(), store.JobID(b.GetId(), 1))
+		}
 		number := cmp.Or(req.GetAttempt(), b.GetAttempt())
 		if number != 0 || store.Ended(b.GetState()) || !req.GetFollow() {
 			return number, nil

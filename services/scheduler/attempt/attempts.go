@@ -109,6 +109,7 @@ func New(d Deps) (*Service, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	d.Store.OnEnd = s.metrics.ended
+	d.Environments.Open = s.Open
 	return s, nil
 }
 

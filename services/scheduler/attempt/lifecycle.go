@@ -3,6 +3,7 @@ package attempt
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -12,9 +13,17 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
-// Finish ends a build, and with it its attempt; the container goes, then the
-// environment is free for the next, and what follows from a deploy is asked for.
+// Finish ends a build, or a job and what follows from that for its build.
 func (s *Service) Finish(ctx context.Context, t *store.Tx, b *store.Build, state schedulerv1.Build_State, reason schedulerv1.Build_Reason, message string) error {
+	if err := s.end(ctx, t, b, state, reason, message); err != nil || !b.IsJob() {
+		return err
+	}
+	return s.settle(ctx, t, b.GetPartOf())
+}
+
+// end ends a build, and with it its attempt; the container goes, then the
+// environment is free for the next, and what follows from a deploy is asked for.
+func (s *Service) end(ctx context.Context, t *store.Tx, b *store.Build, state schedulerv1.Build_State, reason schedulerv1.Build_Reason, message string) error {
 	if err := endAttempt(ctx, t, b); err != nil {
 		return err
 	}
@@ -23,7 +32,7 @@ func (s *Service) Finish(ctx context.Context, t *store.Tx, b *store.Build, state
 	if err := t.SaveBuild(ctx, b); err != nil {
 		return err
 	}
-	if state == schedulerv1.Build_STATE_PASSED {
+	if state == schedulerv1.Build_STATE_PASSED && !b.IsJob() {
 		if err := s.environments.RecordDeployed(ctx, t, b); err != nil {
 			return err
 		}
@@ -31,7 +40,7 @@ func (s *Service) Finish(ctx context.Context, t *store.Tx, b *store.Build, state
 			return err
 		}
 	}
-	if b.GetAttempt() > 0 { // the environment is left with the container
+	if b.GetAttempt() > 0 || b.IsJob() { // the environment is left with the container, by a whole build
 		return nil
 	}
 	return s.environments.Leave(ctx, t, b.GetId())
@@ -63,31 +72,76 @@ func endAttempt(ctx context.Context, t *store.Tx, b *store.Build) error {
 // Cancel ends a build that no runner has taken up, and asks the runner of one
 // that runs to stop. A build that ended, or was asked before, stays as it is.
 func (s *Service) Cancel(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.Build_Reason, message string) error {
-	switch {
-	case store.Ended(b.GetState()) || !b.Cancel.Time.IsZero():
+	if err := s.cancelOne(ctx, t, b, reason, message); err != nil {
+		return err
+	}
+	if b.IsJob() {
+		return s.settle(ctx, t, b.GetPartOf())
+	}
+	return nil
+}
+
+// cancelOne leaves it to its caller what follows for the build of a job.
+func (s *Service) cancelOne(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.Build_Reason, message string) error {
+	if store.Ended(b.GetState()) || !b.Cancel.Time.IsZero() {
 		return nil
-	case b.GetState() != schedulerv1.Build_STATE_RUNNING:
-		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, reason, message)
+	}
+	if b.GetState() != schedulerv1.Build_STATE_RUNNING && !b.HasJobs() {
+		return s.end(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, reason, message)
 	}
 	b.Cancel = store.Cancel{Time: t.Now, Reason: reason, Message: message}
 	t.Notify(store.RunnerTopic(b.GetId()))
-	return t.SaveBuild(ctx, b)
+	if err := t.SaveBuild(ctx, b); err != nil || !b.HasJobs() {
+		return err
+	}
+	jobs, err := store.JobsOf(ctx, t, b.GetId(), t.Locked)
+	if err != nil {
+		return err
+	}
+	all := family{service: s, tx: t, whole: b, jobs: jobs}
+	if err := all.cancel(ctx, reason, message, func(*store.Build) bool { return false }); err != nil {
+		return err
+	}
+	return s.settle(ctx, t, b.GetId())
 }
 
-// lose ends an attempt whose container is gone. A test runs once more; of a
-// deploy nobody can tell how far it came, so a person decides.
+// lose ends an attempt whose container is gone. A test runs once more, unless the
+// file says otherwise; of a deploy nobody can tell how far it came, so a person
+// decides, where the file does not.
 func (s *Service) lose(ctx context.Context, t *store.Tx, b *store.Build, message string) error {
 	if !b.Cancel.Time.IsZero() {
 		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.Cancel.Reason, b.Cancel.Message)
 	}
-	if b.GetEnvironment() != "" || b.GetAttempt() > 1 {
+	times := int32(1)
+	if b.GetEnvironment() != "" {
+		times = 0
+	}
+	if retry := b.ConfigJob().GetRetry(); retry.GetLost() {
+		times = retry.GetTimes()
+	}
+	if b.GetAttempt() > times {
 		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, message)
 	}
+	return again(ctx, t, b, schedulerv1.Build_REASON_LOST, fmt.Sprintf("attempt %d was lost, queued once more: %s", b.GetAttempt(), message))
+}
+
+// again ends an attempt and queues the next.
+func again(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.Build_Reason, message string) error {
 	if err := endAttempt(ctx, t, b); err != nil {
 		return err
 	}
-	b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_LOST
-	b.Message, b.StartTime = fmt.Sprintf("attempt %d was lost, queued once more: %s", b.GetAttempt(), message), nil
+	b.State, b.Reason, b.Message, b.StartTime = schedulerv1.Build_STATE_QUEUED, reason, message, nil
 	b.Due, b.Tries = t.Now, 0
 	return t.SaveBuild(ctx, b)
+}
+
+// retried reports whether the file has a build run once more that has failed.
+func retried(b *store.Build, steps []*schedulerv1.Step) bool {
+	retry := b.ConfigJob().GetRetry()
+	if !b.Cancel.Time.IsZero() || b.GetAttempt() > retry.GetTimes() {
+		return false
+	}
+	return slices.ContainsFunc(steps, func(step *schedulerv1.Step) bool {
+		return step.GetState() == schedulerv1.Step_STATE_FAILED && (retry.GetAnyExitCode() || slices.Contains(retry.GetExitCodes(), step.GetExitCode()))
+	})
 }

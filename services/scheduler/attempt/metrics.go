@@ -88,6 +88,9 @@ func (m *metrics) waited(ctx context.Context, b *store.Build, since, now time.Ti
 
 // ended records how a build has ended.
 func (m *metrics) ended(b *store.Build) {
+	if b.HasJobs() { // they are counted
+		return
+	}
 	took := 0.0
 	if b.GetStartTime() != nil {
 		took = b.GetEndTime().AsTime().Sub(b.GetStartTime().AsTime()).Seconds()

@@ -243,6 +243,9 @@ func (b *batch) store(ctx context.Context) error {
 	if b.end.GetCause() == schedulerv1.Ended_CAUSE_STOPPED { // by a Docker engine that restarts, or a node that is drained
 		return b.service.lose(ctx, b.tx, b.build, o.message)
 	}
+	if o.state == schedulerv1.Build_STATE_FAILED && retried(b.build, all) {
+		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d failed, queued once more: %s", b.build.GetAttempt(), o.message))
+	}
 	return b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
 }
 

@@ -83,7 +83,10 @@ func (s *Service) Bind(ctx context.Context, buildID string, number int32, runner
 		if err := t.SaveAttempt(ctx, a); err != nil {
 			return err
 		}
-		return t.SaveBuild(ctx, b)
+		if err := t.SaveBuild(ctx, b); err != nil {
+			return err
+		}
+		return noteRunning(ctx, t, b)
 	})
 	return b, a, err
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -17,11 +20,12 @@ import (
 
 // variables are what every command of a build sees: those of .forge.yml, and
 // ours, which win.
-func variables(b *store.Build) map[string]string {
-	all := maps.Clone(b.Config.GetEnvironment())
+func variables(b *store.Build, handed map[string]string) map[string]string {
+	all := maps.Clone(b.ConfigJob().GetEnvironment())
 	if all == nil {
 		all = map[string]string{}
 	}
+	maps.Copy(all, handed)
 	maps.Copy(all, map[string]string{
 		"CI":                 "true",
 		"FORGE":              "true",
@@ -31,7 +35,8 @@ func variables(b *store.Build) map[string]string {
 		"FORGE_SHA":          b.GetSha(),
 		"FORGE_REF":          b.GetRef(),
 		"FORGE_BASE_REF":     b.GetBaseRef(),
-		"FORGE_BUILD_ID":     b.GetId(),
+		"FORGE_BUILD_ID":     store.WholeID(b.GetId()),
+		"FORGE_JOB":          b.GetJob(),
 		"FORGE_BUILD_URL":    b.GetUrl(),
 		"FORGE_PULL_REQUEST": "",
 		"FORGE_COMMIT_COUNT": "",
@@ -48,14 +53,60 @@ func variables(b *store.Build) map[string]string {
 	return all
 }
 
+// handedOn are the outputs of the jobs that a job needs, as it sees them. Where its
+// attempt is retried, they are the same: what it needs has ended for good.
+func handedOn(ctx context.Context, s *store.Store, b *store.Build) (map[string]string, error) {
+	if !b.IsJob() || len(b.GetNeeds()) == 0 {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	jobs, err := store.JobsOf(ctx, s.DB.Read(), b.GetPartOf(), "")
+	if err != nil {
+		return nil, sqldb.Kind(err)
+	}
+	outputs, err := s.OutputsOf(ctx, b.GetPartOf())
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, job := range jobs {
+		if !slices.Contains(b.GetNeeds(), job.ConfigJob().GetName()) {
+			continue
+		}
+		for _, output := range outputs {
+			if output.BuildID == job.GetId() {
+				all["NEEDS_"+variableOf(job.ConfigJob().GetName())+"_"+output.Name] = output.Value
+			}
+		}
+	}
+	return all, nil
+}
+
+// variableOf is a job's name as it stands in the name of a variable.
+func variableOf(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		default:
+			return '_'
+		}
+	}, name)
+}
+
 // runnerPlan is what a runner is sent; its error is that of secretsFor.
 func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.Plan, error) {
 	secrets, notices, err := s.secrets.SecretsFor(ctx, b)
 	if err != nil {
 		return nil, err
 	}
+	handed, err := handedOn(ctx, s.store, b)
+	if err != nil {
+		return nil, err
+	}
 	plan := &schedulerv1.Plan{
-		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b),
+		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b, handed),
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
 		LogLimit: s.Limits.Log,
 		Secrets:  secrets, Notices: notices,
@@ -68,7 +119,7 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 
 // timeout is how long the commands may run.
 func (s *Service) timeout(b *store.Build) time.Duration {
-	if asked := b.Config.GetTimeout().AsDuration(); asked > 0 {
+	if asked := b.ConfigJob().GetTimeout().AsDuration(); asked > 0 {
 		return min(asked, s.Limits.MaxTimeout)
 	}
 	return min(s.Limits.Timeout, s.Limits.MaxTimeout)

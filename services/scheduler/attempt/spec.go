@@ -23,14 +23,14 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 		Attempt: store.AttemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: wording.FullName(b.GetRepository()),
 		Action:     trigger.ActionOf(b.GetAction()).Name, Image: b.GetImage(), Fork: b.GetFork(),
-		Sidecars: sidecars(b.Config),
+		Sidecars: sidecars(b.ConfigJob()),
 		Runner:   engine.Runner{URL: s.Runners.URL, CA: s.Runners.CA, Token: c.Token},
-		CPUs:     Bound(b.Config.GetResources().GetCpus(), s.Limits.CPUs, s.Limits.MaxCPUs),
-		Memory:   s.memory(b), SharedMemory: b.Config.GetResources().GetShm(),
+		CPUs:     Bound(b.ConfigJob().GetResources().GetCpus(), s.Limits.CPUs, s.Limits.MaxCPUs),
+		Memory:   s.memory(b), SharedMemory: b.ConfigJob().GetResources().GetShm(),
 		Say: func(line string) { s.say(ctx, b, line) },
 	}
 	s.privilege(b, &spec)
-	for _, port := range b.Config.GetPorts() {
+	for _, port := range b.ConfigJob().GetPorts() {
 		if s.Limits.PortAllowed == nil || !s.Limits.PortAllowed(port.GetHost()) {
 			spec.Sayf("port %d is not published: this server does not let builds have its port %d (FORGE_BUILD_PORTS)", port.GetContainer(), port.GetHost())
 			continue
@@ -41,10 +41,10 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 }
 
 // sidecars are in the order of their names, so that they are the same each time.
-func sidecars(config *configv1.BuildConfig) []engine.Sidecar {
+func sidecars(job *configv1.Job) []engine.Sidecar {
 	var all []engine.Sidecar
-	for _, name := range slices.Sorted(maps.Keys(config.GetServices())) {
-		service := config.GetServices()[name]
+	for _, name := range slices.Sorted(maps.Keys(job.GetServices())) {
+		service := job.GetServices()[name]
 		ready := service.GetReady()
 		all = append(all, engine.Sidecar{
 			Name: name, Image: service.GetImage(), Environment: service.GetEnvironment(), Privileged: service.GetPrivileged(),
@@ -56,7 +56,7 @@ func sidecars(config *configv1.BuildConfig) []engine.Sidecar {
 }
 
 func (s *Service) memory(b *store.Build) int64 {
-	return Bound(b.Config.GetResources().GetMemory(), s.Limits.Memory, s.Limits.MaxMemory)
+	return Bound(b.ConfigJob().GetResources().GetMemory(), s.Limits.Memory, s.Limits.MaxMemory)
 }
 
 // outOfMemory says so, with the limit.

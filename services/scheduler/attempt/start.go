@@ -232,10 +232,16 @@ func (s *Service) Stop(ctx context.Context, c store.Stop) {
 // settleStop stores what the engine answered. With its container gone a deploy
 // that has ended leaves its environment.
 func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time) error {
+	whole := store.WholeID(c.BuildID)
+	if whole != c.BuildID { // of two containers that go at once, the later sees that both are gone
+		if _, err := t.Build(ctx, whole); err != nil {
+			return err
+		}
+	}
 	if err := c.Settle(ctx, t, again); err != nil || !again.IsZero() {
 		return err
 	}
-	return s.environments.Leave(ctx, t, c.BuildID)
+	return s.environments.Leave(ctx, t, whole)
 }
 
 func is[E error](err error) bool {

@@ -23,13 +23,13 @@ type Trust struct {
 	Volumes map[string]string
 }
 
-// trusted reports whether a build may have the host at its mercy: that of a merged
+// covers reports whether a build may have the host at its mercy: that of a merged
 // or pushed commit of a repository that the server trusts. Whoever opens a pull
 // request must gain nothing by it before somebody has merged it, not by a merge
 // group or a rebuild either; a fork's commit is nobody's whom the server knows.
-func (s *Service) trusted(b *store.Build) bool {
+func (t Trust) covers(b *store.Build) bool {
 	name := strings.ToLower(wording.FullName(b.GetRepository()))
-	if b.GetFork() || !slices.ContainsFunc(s.trust.Repositories, func(pattern string) bool {
+	if b.GetFork() || !slices.ContainsFunc(t.Repositories, func(pattern string) bool {
 		return doublestar.MatchUnvalidated(strings.ToLower(pattern), name)
 	}) {
 		return false
@@ -48,8 +48,8 @@ func (s *Service) trusted(b *store.Build) bool {
 // and says so in the log.
 func (s *Service) privilege(b *store.Build, spec *engine.Spec) {
 	const why = "only merged and pushed commits of repositories that this server trusts may (FORGE_TRUSTED_REPOSITORIES)"
-	trusted := s.trusted(b)
-	switch asked := b.Config.GetPrivileged(); {
+	trusted := s.trust.covers(b)
+	switch asked := b.ConfigJob().GetPrivileged(); {
 	case asked && trusted:
 		spec.Privileged = true
 	case asked:
@@ -62,14 +62,14 @@ func (s *Service) privilege(b *store.Build, spec *engine.Spec) {
 		}
 		return refused
 	})
-	for _, name := range slices.Sorted(maps.Keys(b.Config.GetVolumes())) {
+	for _, name := range slices.Sorted(maps.Keys(b.ConfigJob().GetVolumes())) {
 		switch source := s.trust.Volumes[name]; {
 		case !trusted:
 			spec.Sayf("volume %s is left out: %s", name, why)
 		case source == "":
 			spec.Sayf("volume %s is left out: this server has none of that name (FORGE_BUILD_VOLUMES)", name)
 		default:
-			spec.Volumes = append(spec.Volumes, engine.Volume{Source: source, Target: b.Config.GetVolumes()[name]})
+			spec.Volumes = append(spec.Volumes, engine.Volume{Source: source, Target: b.ConfigJob().GetVolumes()[name]})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package environment
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -23,6 +24,8 @@ type Service struct {
 	Policy trigger.Policy
 	// Commits tells which commit contains which.
 	Commits configv1.CommitServiceClient
+	// Open lets the jobs of a deploy begin that has got its environment.
+	Open func(context.Context, *store.Tx, *store.Build) error
 }
 
 // Enter gives a deploy that is about to be stored its environment, or
@@ -81,6 +84,7 @@ func (s *Service) Advance(ctx context.Context, t *store.Tx, e *store.Environment
 	if err != nil {
 		return err
 	}
+	var opened []*store.Build
 	for _, w := range waiting {
 		reason, message := e.BlockedBy(w)
 		if message == "" {
@@ -93,8 +97,19 @@ func (s *Service) Advance(ctx context.Context, t *store.Tx, e *store.Environment
 		if err := t.SaveBuild(ctx, w); err != nil {
 			return err
 		}
+		if w.GetState() == schedulerv1.Build_STATE_QUEUED {
+			opened = append(opened, w)
+		}
 	}
-	return t.SaveEnvironment(ctx, e)
+	if err := t.SaveEnvironment(ctx, e); err != nil {
+		return err
+	}
+	for _, w := range opened {
+		if err := s.Open(ctx, t, w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ReleaseUnstarted takes an environment from a deploy that has not begun, so that somebody
@@ -107,9 +122,33 @@ func (s *Service) ReleaseUnstarted(ctx context.Context, t *store.Tx, e *store.En
 	if err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED || b.GetAttempt() > 0 || b.GetRollBackOf() != "" {
 		return err
 	}
+	if kept, err := keepBack(ctx, t, b); !kept || err != nil {
+		return err
+	}
 	e.Holder = ""
 	b.State, b.Due = schedulerv1.Build_STATE_WAITING, time.Time{}
 	return t.SaveBuild(ctx, b)
+}
+
+// keepBack has the jobs of a build wait again; false where one of them has begun.
+func keepBack(ctx context.Context, t *store.Tx, whole *store.Build) (bool, error) {
+	jobs, err := store.JobsOf(ctx, t, whole.GetId(), t.Locked)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(jobs, func(job *store.Build) bool { return job.GetAttempt() > 0 }) {
+		return false, nil
+	}
+	for _, job := range jobs {
+		if job.GetState() != schedulerv1.Build_STATE_QUEUED {
+			continue
+		}
+		job.State, job.Reason, job.Due = schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_NEEDS, time.Time{}
+		if err := t.SaveBuild(ctx, job); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // ContainedError is why a deploy is not run.

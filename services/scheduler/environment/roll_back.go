@@ -9,6 +9,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/graph"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -42,10 +43,36 @@ func (s *Service) RollBack(ctx context.Context, t *store.Tx, e *store.Environmen
 	b.RollBackOf = of.GetId()
 	b.State, b.Due = schedulerv1.Build_STATE_WAITING, time.Time{}
 	b.Reason, b.Message = e.BlockedBy(b)
+	jobs, err := s.repeatJobs(ctx, t, of, b)
+	if err != nil {
+		return "", err
+	}
 	if err := t.AddBuild(ctx, b); err != nil {
 		return "", err
 	}
+	if len(jobs) > 0 {
+		if err := t.AddJobs(ctx, jobs); err != nil {
+			return "", err
+		}
+	}
 	return id, s.Advance(ctx, t, e)
+}
+
+// repeatJobs are the jobs of a build that repeats another, without those that were
+// left out there because of what was built.
+func (*Service) repeatJobs(ctx context.Context, t *store.Tx, of, b *store.Build) ([]*store.Build, error) {
+	jobs := store.NewJobs(b)
+	b.JobCount = int32(len(jobs)) //nolint:gosec // config bounds it by 100
+	before, err := store.JobsOf(ctx, t, of.GetId(), "")
+	if err != nil {
+		return nil, err
+	}
+	for n, job := range jobs[:min(len(jobs), len(before))] {
+		if old := before[n]; old.GetReason() == schedulerv1.Build_REASON_CONDITION && !graph.Outlasts(old) {
+			job.State, job.Reason, job.Message, job.EndTime = old.GetState(), old.GetReason(), old.GetMessage(), b.GetCreateTime()
+		}
+	}
+	return jobs, nil
 }
 
 // repeat is a build that runs again what another ran, not stored yet.

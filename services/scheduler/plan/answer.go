@@ -14,7 +14,7 @@ import (
 // Forge would take its own words for one.
 const HelpText = "People with write access to the repository steer the tests of this pull request by a comment " +
 	"with one of these on a line of its own:\n\n" +
-	"- `/forge retest` tests the head again\n" +
+	"- `/forge retest` tests the head again, and `/forge retest failed` only its jobs that did not pass\n" +
 	"- `/forge cancel` cancels what is queued or runs\n" +
 	"- `/forge approve <sha>` lets that commit of a fork run; the whole sha or at least 12 digits of it, as the status of the commit shows the line, and it must be the head\n" +
 	"- `/forge help` says this"

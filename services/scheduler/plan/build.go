@@ -34,7 +34,7 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
 	case *configv1.GetBuildConfigResponse_Config:
-		if len(b.ConfigJob().GetCommands()) == 0 {
+		if !store.Runs(b.Pipeline()) {
 			return s.nothingToRun(ctx, t, p, b)
 		}
 		if p.Kind == trigger.Pushed {
@@ -67,7 +67,7 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	default:
 		return nil, fmt.Errorf("config answered %T for .forge.yml at %s", outcome, wording.Short(p.Sha))
 	}
-	return decided, t.AddBuild(ctx, b)
+	return decided, p.addWithJobs(ctx, t, s.attempts, b)
 }
 
 func firstProblem(invalid *configv1.ConfigInvalid) string {
@@ -113,8 +113,12 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 		// What is not in the build's config can reach its container by no way.
 		b.SecretsWithheld = len(b.Config.GetSecrets()) > 0
 		b.Config.Secrets, b.Config.Ports = nil, nil
+		for _, job := range b.Pipeline().GetJobs() {
+			b.SecretsWithheld = b.GetSecretsWithheld() || len(job.GetSecrets()) > 0
+			job.Secrets, job.Ports = nil, nil
+		}
 	}
-	b.EnvironmentUrl = b.ConfigJob().GetUrl()
-	b.StepCount = int32(len(b.ConfigJob().GetCommands())) //nolint:gosec // config bounds it by 500
+	b.EnvironmentUrl = b.Pipeline().GetUrl()
+	b.StepCount = int32(len(b.Pipeline().GetCommands())) //nolint:gosec // config bounds it by 500
 	return b
 }

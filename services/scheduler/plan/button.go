@@ -16,6 +16,7 @@ import (
 func buttons() map[eventv1.Button]trigger.Kind {
 	return map[eventv1.Button]trigger.Kind{
 		eventv1.Button_BUTTON_RERUN: trigger.RebuildAsked, eventv1.Button_BUTTON_CANCEL: trigger.CancelAsked, eventv1.Button_BUTTON_APPROVE: trigger.ApprovalGiven,
+		eventv1.Button_BUTTON_RERUN_FAILED: trigger.RebuildAsked,
 	}
 }
 
@@ -56,6 +57,10 @@ func (s *Service) readButton(ctx context.Context, event *eventv1.Event) ([]trigg
 	for _, b := range tests {
 		i := Repeat(event, b)
 		i.Kind, i.Build = wish, b.GetId()
+		if b.IsJob() { // the button is at the check of a job, and the wish is its build's
+			i.Build, i.Again.Job = b.GetPartOf(), b.ConfigJob().GetName()
+		}
+		i.Again.Failed = event.GetCheckRun().GetButton() == eventv1.Button_BUTTON_RERUN_FAILED
 		switch wish {
 		case trigger.ApprovalGiven:
 			decided = s.needsApproval(b.GetFork(), "build "+b.GetId())

@@ -16,7 +16,7 @@ import (
 )
 
 // Commands is what comments can ask for, as the help says it.
-const Commands = "/forge retest, /forge cancel, /forge approve <sha>, /forge help"
+const Commands = "/forge retest, /forge retest failed, /forge cancel, /forge approve <sha>, /forge help"
 
 // anyShaStart is enough of a sha to mean one commit: one whose sha begins with fewer
 // digits of another's is made in minutes.
@@ -169,12 +169,15 @@ func (s *Service) readCancel(_ context.Context, event *eventv1.Event, _ string) 
 	return trigger.Intent{Event: event, Kind: trigger.CancelAsked, Pull: &eventv1.PullRequest{Number: event.GetIssueComment().GetNumber()}}, nil, nil
 }
 
-func (s *Service) readRetest(ctx context.Context, event *eventv1.Event, _ string) (trigger.Intent, *eventv1.Decision, error) {
+func (s *Service) readRetest(ctx context.Context, event *eventv1.Event, which string) (trigger.Intent, *eventv1.Decision, error) {
 	pull, decided, err := s.openPull(ctx, event)
 	if decided != nil || err != nil {
 		return trigger.Intent{}, decided, err
 	}
-	i, decided := s.policy.Resolve(trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked})
+	if which != "" && which != "failed" {
+		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "write /forge retest for all jobs, or /forge retest failed for those that did not pass"), nil
+	}
+	i, decided := s.policy.Resolve(trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked, Again: trigger.Again{Failed: which == "failed"}})
 	return i, decided, nil
 }
 

@@ -68,6 +68,9 @@ func (s *Service) applyApproval(ctx context.Context, t *store.Tx, p prepared, _ 
 		if err := t.SaveBuild(ctx, b); err != nil {
 			return nil, err
 		}
+		if err := s.attempts.Open(ctx, t, b); err != nil {
+			return nil, err
+		}
 		decided.BuildIds = append(decided.BuildIds, b.GetId())
 	}
 	if len(decided.GetBuildIds()) == 0 && before != "" {

@@ -196,8 +196,11 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if err != nil {
 		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
 	}
-	if len(store.JobOf(i.Action, p.config.GetConfig()).GetCommands()) > 0 {
+	if store.Runs(store.PipelineOf(i.Action, p.config.GetConfig())) {
 		p.containedIn = s.environments.ContainedIn(ctx, i)
+	}
+	if p.Pull, err = s.withLabels(ctx, p); err != nil {
+		return p, nil, err
 	}
 	p.id, err = s.NewID()
 	return p, nil, err
@@ -262,12 +265,20 @@ func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *
 		return decided, nil
 	case prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED:
 		p.retryOf = p.Build
+		if p.Again.Some() && prior != nil {
+			p.retryOf = prior.GetId()
+		}
 		return s.addBuild(ctx, t, p)
 	case !store.Ended(prior.GetState()):
 		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "%s is being built already, as %s", wording.Short(p.Sha), prior.GetId())
 		if prior.GetState() == schedulerv1.Build_STATE_BLOCKED {
 			decided.Text = fmt.Sprintf("ignored: %s waits for approval, as %s", wording.Short(p.Sha), prior.GetId())
 		}
+		decided.BuildIds = []string{prior.GetId()}
+		return decided, nil
+	}
+	if p.Again.Failed && prior.GetState() == schedulerv1.Build_STATE_PASSED {
+		decided := wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "nothing failed in build %s", prior.GetId())
 		decided.BuildIds = []string{prior.GetId()}
 		return decided, nil
 	}

@@ -241,7 +241,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 	if b.GetSecretsWithheld() {
 		notices = append(notices, "forge: .forge.yml names secrets; a fork's build gets none")
 	}
-	names := b.Config.GetSecrets()
+	names := b.ConfigJob().GetSecrets()
 	if b.GetFork() || len(names) == 0 {
 		return nil, notices, nil
 	}

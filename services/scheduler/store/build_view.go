@@ -15,6 +15,13 @@ func (s *Store) ReadWhole(ctx context.Context, id string) (*schedulerv1.Build, e
 	if err != nil {
 		return nil, err
 	}
+	if b.HasJobs() {
+		jobs, err := JobsOf(ctx, pool, id, "")
+		for _, job := range jobs {
+			b.Jobs = append(b.Jobs, ShowJob(job))
+		}
+		return b.Build, sqldb.Kind(err)
+	}
 	if b.Steps, err = Steps(ctx, pool, b); err != nil {
 		return nil, fmt.Errorf("steps of build %s: %w", id, sqldb.Kind(err))
 	}

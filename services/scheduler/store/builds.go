@@ -75,8 +75,14 @@ func ReadBuild(ctx context.Context, q sqldb.Querier, id, locked string) (*Build,
 	return b, nil
 }
 
-// Build locks a build.
+// Build locks a build. Of a job its build is locked first, so that everybody locks
+// in one order.
 func (t *Tx) Build(ctx context.Context, id string) (*Build, error) {
+	if whole := WholeID(id); whole != id && t.Locked != "" {
+		if _, err := sqldb.Collect(ctx, t, scanID, `SELECT id FROM builds WHERE id = $1`+t.Locked, whole); err != nil {
+			return nil, err
+		}
+	}
 	return ReadBuild(ctx, t, id, t.Locked)
 }
 
@@ -86,16 +92,50 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 	if err != nil {
 		return err
 	}
-	repository := strings.ToLower(wording.FullName(b.GetRepository()))
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
-			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10) RETURNING number`,
-		b.GetId(), b.GetRepository().GetId(), repository, b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-		b.priority(), b.Traceparent, []byte{}, config).Scan(&b.Number)
+			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11) RETURNING number`,
+		b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
+		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount()).Scan(&b.Number)
 	if err != nil {
 		return err
 	}
 	return t.SaveBuild(ctx, b)
+}
+
+// repositoryKey is what builds are found by.
+func (b *Build) repositoryKey() string { return strings.ToLower(wording.FullName(b.GetRepository())) }
+
+// AddJobs stores the new jobs of a build, in the order of the file. GitHub hears of
+// those that have ended already: of the others once they run.
+func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
+	const columns = 14
+	var args []any
+	for _, b := range jobs {
+		seen, err := proto.Marshal(b.Build)
+		if err != nil {
+			return err
+		}
+		config, err := proto.Marshal(b.Config)
+		if err != nil {
+			return err
+		}
+		args = append(args, b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
+			int32(b.GetState()), b.priority(), DueMicros(b.Due), b.Traceparent, seen, config, endMicros(b), b.GetPartOf())
+	}
+	rows := strings.ReplaceAll(sqldb.RowMarks(len(jobs), columns), ")", ", 0, 0, 0, '')")
+	err := t.Exec(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority, due_time,
+			traceparent, build, config, end_time, part_of, tries, cancel_time, cancel_reason, cancel_message) VALUES `+rows, args...)
+	if err != nil {
+		return err
+	}
+	t.Wake(StartQueue)
+	for _, b := range jobs {
+		if Ended(b.GetState()) {
+			err = errors.Join(err, t.enqueueReport(ctx, b))
+		}
+	}
+	return err
 }
 
 // SaveBuild stores a build as it is now and, where that is news, has GitHub told
@@ -105,6 +145,9 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if err != nil {
 		return err
 	}
+	if b.HasJobs() { // it is never placed itself
+		b.Due = time.Time{}
+	}
 	err = t.Exec(ctx, `UPDATE builds SET state = $2, due_time = $3, tries = $4,
 			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9 WHERE id = $1`,
 		b.GetId(), int32(b.GetState()), DueMicros(b.Due), b.Tries,
@@ -113,12 +156,20 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 		return err
 	}
 	t.Notify(BuildTopic(b.GetId()))
+	if b.IsJob() {
+		t.Notify(BuildTopic(b.GetPartOf()))
+	}
 	if b.GetState() == schedulerv1.Build_STATE_QUEUED || Ended(b.GetState()) {
 		t.Wake(StartQueue)
 	}
-	// That a container is asked for is over in a moment, and no news to GitHub.
+	// That a container is asked for is over in a moment, and no news to GitHub. Nor is
+	// what a job waits for: its build tells of that.
 	moved := b.GetState() != b.publishedState && b.GetState() != schedulerv1.Build_STATE_STARTING
-	if !moved && b.GetMessage() == b.publishedMessage {
+	told := moved || b.GetMessage() != b.publishedMessage
+	if b.IsJob() {
+		told = moved && b.GetState() >= schedulerv1.Build_STATE_RUNNING
+	}
+	if !told {
 		return nil
 	}
 	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
@@ -166,7 +217,7 @@ func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error
 // BuildsOf are the builds of a commit for a pull request, newest first.
 func (t *Tx) BuildsOf(ctx context.Context, repositoryID int64, pullRequest int32, sha, locked string) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 ORDER BY number DESC`+locked, repositoryID, pullRequest, sha)
+		WHERE repository_id = $1 AND pull_request = $2 AND sha = $3 AND part_of = '' ORDER BY number DESC`+locked, repositoryID, pullRequest, sha)
 }
 
 // NewerDeploy names the newest deploy to the environment of an intent's build
@@ -174,7 +225,7 @@ func (t *Tx) BuildsOf(ctx context.Context, repositoryID int64, pullRequest int32
 // stopped by a person who knows.
 func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err error) {
 	err = t.QueryRowContext(ctx, `SELECT id FROM builds
-		WHERE repository_id = $1 AND action = $2 AND state <> $3 AND number > (SELECT number FROM builds WHERE id = $4)
+		WHERE repository_id = $1 AND action = $2 AND state <> $3 AND part_of = '' AND number > (SELECT number FROM builds WHERE id = $4)
 		ORDER BY number DESC LIMIT 1`,
 		i.Event.GetRepository().GetId(), int32(i.Action), int32(schedulerv1.Build_STATE_CANCELLED), i.Build).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -187,7 +238,7 @@ func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err 
 // left out.
 func (t *Tx) UnfinishedTests(ctx context.Context, repositoryID int64, pullRequest int32) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5) AND state < $6
+		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5) AND state < $6 AND part_of = ''
 		ORDER BY number`+t.Locked,
 		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
 		int32(schedulerv1.Build_ACTION_PUSH), int32(firstEnded))

@@ -14,14 +14,15 @@ type stateCount struct {
 	count int64
 }
 
-// CountUnfinished counts the builds that have not ended, by state.
+// CountUnfinished counts the builds that have not ended, by state; of builds that
+// have jobs, their jobs.
 func (s *Store) CountUnfinished(ctx context.Context) (map[schedulerv1.Build_State]int64, error) {
 	scan := func(row sqldb.Row) (stateCount, error) {
 		var c stateCount
 		err := row.Scan(&c.state, &c.count)
 		return c, err
 	}
-	found, err := sqldb.Collect(ctx, s.DB.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 GROUP BY state`, int32(firstEnded))
+	found, err := sqldb.Collect(ctx, s.DB.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 AND jobs = 0 GROUP BY state`, int32(firstEnded))
 	counted := map[schedulerv1.Build_State]int64{}
 	for _, c := range found {
 		counted[c.state] = c.count

@@ -63,7 +63,7 @@ func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 // oldest.
 func Waiting(ctx context.Context, q sqldb.Querier, e *Environment, locked string) ([]*Build, error) {
 	line, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE state = $1 AND repository_id = $2 AND action = $3 ORDER BY number`+locked,
+		WHERE state = $1 AND repository_id = $2 AND action = $3 AND part_of = '' ORDER BY number`+locked,
 		int32(schedulerv1.Build_STATE_WAITING), e.RepositoryID, int32(trigger.DeployTo(e.Name)))
 	ahead := slices.DeleteFunc(slices.Clone(line), func(b *Build) bool { return b.GetRollBackOf() == "" })
 	behind := slices.DeleteFunc(line, func(b *Build) bool { return b.GetRollBackOf() != "" })
@@ -98,11 +98,14 @@ func (s *Store) ReadEnvironments(ctx context.Context, repository string, after E
 	return found, sqldb.Kind(err)
 }
 
-// EnvironmentLeftBy locks the environment that a build held and has ended in; nil
-// where there is none.
+// EnvironmentLeftBy locks the environment that a build held and has ended in, with
+// all containers of its jobs gone; nil where there is none.
 func (t *Tx) EnvironmentLeftBy(ctx context.Context, buildID string) (*Environment, error) {
 	found, err := sqldb.Collect(ctx, t, ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
-		WHERE build_id = $1 AND EXISTS (SELECT 1 FROM builds WHERE id = $1 AND state >= $2)`+t.Locked, buildID, int32(firstEnded))
+		WHERE build_id = $1 AND EXISTS (SELECT 1 FROM builds WHERE id = $1 AND state >= $2) AND NOT EXISTS (
+			SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
+			WHERE jobs.part_of = $1 AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807))`+t.Locked,
+		buildID, int32(firstEnded))
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 // ListBuilds are those that a request asks for, newest first, from before a number
 // on where that is not 0.
 func (s *Store) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsRequest, before int64, limit int) ([]*Build, error) {
-	var where []string
+	where := []string{"part_of = ''"}
 	var args []any
 	arg := func(value any) string {
 		args = append(args, value)
@@ -43,11 +43,7 @@ func (s *Store) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReque
 	if len(actions) > 0 {
 		where = append(where, "action IN ("+strings.Join(actions, ", ")+")")
 	}
-	query := `SELECT ` + BuildColumns + ` FROM builds`
-	if len(where) > 0 {
-		query += " WHERE " + strings.Join(where, " AND ")
-	}
-	query += " ORDER BY number DESC LIMIT " + arg(limit)
+	query := `SELECT ` + BuildColumns + ` FROM builds WHERE ` + strings.Join(where, " AND ") + " ORDER BY number DESC LIMIT " + arg(limit)
 	found, err := sqldb.Collect(ctx, s.DB.Read(), ScanBuild, query, args...)
 	return found, sqldb.Kind(err)
 }

@@ -13,7 +13,7 @@ import (
 
 // NewestBuilds are those of a commit that no newer one repeats, by pull request.
 func NewestBuilds(ctx context.Context, q sqldb.Querier, repositoryID int64, sha string) ([]*Build, error) {
-	all, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE sha = $1 AND repository_id = $2
+	all, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE sha = $1 AND repository_id = $2 AND part_of = ''
 		ORDER BY number DESC`, sha, repositoryID)
 	if err != nil {
 		return nil, fmt.Errorf("builds of %s: %w", wording.Short(sha), err)

@@ -25,9 +25,11 @@ func (s *Store) OldLogs(ctx context.Context, before time.Time, limit int) ([]str
 // OldBuilds names builds that ended before a time and of which nothing is to be
 // done or known any more.
 func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]string, error) {
-	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1
+	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1 AND part_of = ''
 		AND NOT EXISTS (SELECT 1 FROM environments WHERE id IN (build_id, deployed_id, newest_id))
 		AND NOT EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND (NOT ended OR stop_time < 9223372036854775807))
+		AND NOT EXISTS (SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
+			WHERE jobs.part_of = builds.id AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807))
 		AND NOT EXISTS (SELECT 1 FROM targets WHERE targets.repository_id = builds.repository_id AND targets.sha = builds.sha
 			AND build_id = id AND targets.due_time < 9223372036854775807)
 		LIMIT $2`, before, limit)
@@ -60,7 +62,7 @@ func (t *Tx) RemoveBuild(ctx context.Context, id string) error {
 		return err
 	}
 	for _, statement := range []string{
-		`DELETE FROM steps WHERE build_id = $1`,
+		`DELETE FROM steps WHERE build_id = $1`, `DELETE FROM outputs WHERE build_id = $1`,
 		`DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM attempts WHERE build_id = $1`,
 	} {
 		if err := t.Exec(ctx, statement, id); err != nil {

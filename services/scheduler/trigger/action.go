@@ -10,8 +10,8 @@ import (
 type Action struct {
 	// Name is FORGE_ACTION, and the commit status after "forge/".
 	Name string
-	// Job is the part of .forge.yml it runs; nil or empty where there is none.
-	Job func(*configv1.BuildConfig) *configv1.Pipeline
+	// Pipeline is the part of .forge.yml it runs; nil or empty where there is none.
+	Pipeline func(*configv1.BuildConfig) *configv1.Pipeline
 	// Environment is what it deploys to; empty for tests.
 	Environment string
 	// Promotes: once it has passed, or where .forge.yml has no job for it, the
@@ -22,11 +22,11 @@ type Action struct {
 // ActionOf looks up what an action is; the zero value where there is none.
 func ActionOf(action schedulerv1.Build_Action) Action {
 	return map[schedulerv1.Build_Action]Action{
-		schedulerv1.Build_ACTION_TEST:              {Name: "test", Job: (*configv1.BuildConfig).GetExecute},
-		schedulerv1.Build_ACTION_STAGING:           {Name: "staging", Job: stagingOrExecute},
-		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Job: (*configv1.BuildConfig).GetDeployStaging, Environment: "staging", Promotes: true},
-		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Job: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
-		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Job: pushExecute},
+		schedulerv1.Build_ACTION_TEST:              {Name: "test", Pipeline: (*configv1.BuildConfig).GetExecute},
+		schedulerv1.Build_ACTION_STAGING:           {Name: "staging", Pipeline: stagingOrExecute},
+		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Pipeline: (*configv1.BuildConfig).GetDeployStaging, Environment: "staging", Promotes: true},
+		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Pipeline: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
+		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Pipeline: pushExecute},
 	}[action]
 }
 
@@ -42,7 +42,7 @@ func DeployTo(environment string) schedulerv1.Build_Action {
 }
 
 func stagingOrExecute(c *configv1.BuildConfig) *configv1.Pipeline {
-	if len(c.GetStaging().GetCommands()) > 0 {
+	if len(c.GetStaging().GetCommands())+len(c.GetStaging().GetJobs()) > 0 {
 		return c.GetStaging()
 	}
 	return c.GetExecute()

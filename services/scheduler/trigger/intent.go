@@ -24,7 +24,19 @@ type Intent struct {
 	Voucher string
 	// Build is what a button was pressed for; "": the whole pull request.
 	Build string
+	// Again says what is run of the build that is asked for once more.
+	Again Again
 }
+
+// Again is what of a build's jobs is to run once more: all, as the zero value says,
+// those that did not pass, or besides these one by name, with those that need it.
+type Again struct {
+	Failed bool
+	Job    string
+}
+
+// Some reports whether it is not all.
+func (a Again) Some() bool { return a.Failed || a.Job != "" }
 
 // Context is the commit status that a build is told as. A tag has one of its own:
 // pushed together with a branch, it would hide what became of the branch.

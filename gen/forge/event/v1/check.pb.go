@@ -34,6 +34,8 @@ const (
 	Button_BUTTON_CANCEL Button = 2
 	// Lets this commit of a fork run.
 	Button_BUTTON_APPROVE Button = 3
+	// Runs those jobs once more that did not pass.
+	Button_BUTTON_RERUN_FAILED Button = 4
 )
 
 // Enum value maps for Button.
@@ -43,12 +45,14 @@ var (
 		1: "BUTTON_RERUN",
 		2: "BUTTON_CANCEL",
 		3: "BUTTON_APPROVE",
+		4: "BUTTON_RERUN_FAILED",
 	}
 	Button_value = map[string]int32{
-		"BUTTON_UNSPECIFIED": 0,
-		"BUTTON_RERUN":       1,
-		"BUTTON_CANCEL":      2,
-		"BUTTON_APPROVE":     3,
+		"BUTTON_UNSPECIFIED":  0,
+		"BUTTON_RERUN":        1,
+		"BUTTON_CANCEL":       2,
+		"BUTTON_APPROVE":      3,
+		"BUTTON_RERUN_FAILED": 4,
 	}
 )
 
@@ -307,12 +311,13 @@ const file_forge_event_v1_check_proto_rawDesc = "" +
 	"\x06app_id\x18\x04 \x01(\x03R\x05appId\x12#\n" +
 	"\rpull_requests\x18\x05 \x03(\x05R\fpullRequests\x12;\n" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime*Y\n" +
+	"updateTime*r\n" +
 	"\x06Button\x12\x16\n" +
 	"\x12BUTTON_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fBUTTON_RERUN\x10\x01\x12\x11\n" +
 	"\rBUTTON_CANCEL\x10\x02\x12\x12\n" +
-	"\x0eBUTTON_APPROVE\x10\x03B6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"\x0eBUTTON_APPROVE\x10\x03\x12\x17\n" +
+	"\x13BUTTON_RERUN_FAILED\x10\x04B6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_check_proto_rawDescOnce sync.Once
