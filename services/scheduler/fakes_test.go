@@ -144,6 +144,7 @@ func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildCon
 	if answer := c.answers[req.GetSha()]; answer != nil {
 		return &configv1.GetBuildConfigResponse{
 			Outcome: answer.GetOutcome(), NoMatchingPaths: answer.GetNoMatchingPaths() && req.GetChange() != nil,
+			JobsWithoutMatchingPaths: answer.GetJobsWithoutMatchingPaths(),
 		}, nil
 	}
 	config := usual()

@@ -119,6 +119,8 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		}
 	case *schedulerv1.Report_StepEnded:
 		return b.stepEnded(ctx, event.StepEnded, at)
+	case *schedulerv1.Report_Outputs:
+		return b.storeOutputs(ctx, event.Outputs.GetValues())
 	case *schedulerv1.Report_Ended:
 		b.end = event.Ended
 	}
@@ -213,6 +215,22 @@ func (b *batch) storeOutput(ctx context.Context) error {
 	err := b.service.logs.Append(ctx, b.tx, b.attempt, b.attempt.LogSize-int64(len(b.output)), b.output)
 	b.output = nil
 	return err
+}
+
+// maxOutputs bounds what one job hands on, names and values, in bytes.
+const maxOutputs = 64 << 10
+
+// storeOutputs keeps what a job hands on. Its container may be anybody's: what it
+// was not asked for is left out where it is handed on.
+func (b *batch) storeOutputs(ctx context.Context, values map[string]string) error {
+	size := 0
+	for name, value := range values {
+		size += len(name) + len(value)
+	}
+	if size > maxOutputs {
+		return fault.Newf(fault.Invalid, "outputs: at most %d bytes", maxOutputs)
+	}
+	return b.tx.SaveOutputs(ctx, b.attempt.BuildID, values)
 }
 
 // store writes what the batch changed; an end ends the build too.

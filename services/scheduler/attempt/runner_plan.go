@@ -73,7 +73,7 @@ func handedOn(ctx context.Context, s *store.Store, b *store.Build) (map[string]s
 			continue
 		}
 		for _, output := range outputs {
-			if output.BuildID == job.GetId() {
+			if output.BuildID == job.GetId() && slices.Contains(job.ConfigJob().GetOutputs(), output.Name) {
 				all["NEEDS_"+variableOf(job.ConfigJob().GetName())+"_"+output.Name] = output.Value
 			}
 		}
