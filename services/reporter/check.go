@@ -56,9 +56,15 @@ func plainReport(r *reporterv1.ReportRequest) *reporterv1.ReportRequest {
 	return plain
 }
 
-// checkName is "Forge / deploy staging" for forge/deploy-staging.
+// checkName is "Forge / deploy staging" for forge/deploy-staging, and "Forge / test /
+// unit-tests" for the job of forge/test/unit-tests.
 func checkName(name string) string {
-	return "Forge / " + strings.ReplaceAll(strings.TrimPrefix(name, "forge/"), "-", " ")
+	action, job, ofJob := strings.Cut(strings.TrimPrefix(name, "forge/"), "/")
+	name = "Forge / " + strings.ReplaceAll(action, "-", " ")
+	if ofJob {
+		name += " / " + job
+	}
+	return name
 }
 
 // buttons are those that make sense at a build. Only administrators act on a
@@ -66,6 +72,10 @@ func checkName(name string) string {
 // https://docs.github.com/rest/guides/using-the-rest-api-to-interact-with-checks
 func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	rerun := button(eventv1.Button_BUTTON_RERUN, "Run again", "Build the same commit once more")
+	if b.GetPartOf() != "" {
+		rerun = button(eventv1.Button_BUTTON_RERUN, "Run again", "Run this job and what failed once more")
+	}
+	failed := button(eventv1.Button_BUTTON_RERUN_FAILED, "Run failed again", "Run those jobs that did not pass")
 	cancel := button(eventv1.Button_BUTTON_CANCEL, "Cancel", "Stop this build")
 	approve := button(eventv1.Button_BUTTON_APPROVE, "Approve", "Let this commit of a fork run")
 	switch state := b.GetState(); {
@@ -75,6 +85,8 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 		return []*github.CheckRunAction{approve, cancel}
 	case views[state].status == statePending:
 		return []*github.CheckRunAction{cancel}
+	case b.GetJobCount() > 0 && state != schedulerv1.Build_STATE_PASSED:
+		return []*github.CheckRunAction{failed, rerun}
 	default:
 		return []*github.CheckRunAction{rerun}
 	}

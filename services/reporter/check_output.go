@@ -52,6 +52,16 @@ func summary(b *schedulerv1.Build) string {
 	if b.GetMessage() != "" {
 		fmt.Fprintf(&text, "%s\n\n", markdown(b.GetMessage(), maxMessage))
 	}
+	for i, job := range b.GetJobs() {
+		if i == 0 {
+			text.WriteString("| | job | took | |\n|---|---|---|---|\n")
+		}
+		mark, known := marksOfJobs[job.GetState()]
+		if !known {
+			mark = "◦"
+		}
+		fmt.Fprintf(&text, "| %s | [%s](%s) | %s | %s |\n", mark, markdown(job.GetTitle(), maxStepName), job.GetUrl(), took(job), markdown(job.GetMessage(), maxDescription))
+	}
 	for i, step := range b.GetSteps() {
 		if i == 0 {
 			text.WriteString("| | step | took |\n|---|---|---|\n")
@@ -62,7 +72,11 @@ func summary(b *schedulerv1.Build) string {
 		}
 		fmt.Fprintf(&text, "| %s | %d. %s | %s |\n", marksOf[step.GetState()], step.GetNumber(), markdown(step.GetName(), maxStepName), took(step))
 	}
-	fmt.Fprintf(&text, "\n[All output](%s)", b.GetUrl())
+	more := "All output"
+	if len(b.GetJobs()) > 0 {
+		more = "All jobs and their output"
+	}
+	fmt.Fprintf(&text, "\n[%s](%s)", more, b.GetUrl())
 	return strings.TrimSpace(text.String())
 }
 
@@ -74,6 +88,16 @@ var marksOf = map[schedulerv1.Step_State]string{
 	schedulerv1.Step_STATE_FAILED:  "✗",
 	schedulerv1.Step_STATE_SKIPPED: "–",
 	schedulerv1.Step_STATE_STOPPED: "■",
+}
+
+// marksOfJobs show the same of a job; of others it has not begun.
+var marksOfJobs = map[schedulerv1.Build_State]string{
+	schedulerv1.Build_STATE_RUNNING:   "▶",
+	schedulerv1.Build_STATE_PASSED:    "✓",
+	schedulerv1.Build_STATE_FAILED:    "✗",
+	schedulerv1.Build_STATE_ERRORED:   "✗",
+	schedulerv1.Build_STATE_TIMED_OUT: "✗",
+	schedulerv1.Build_STATE_CANCELLED: "–",
 }
 
 // lastLines are those of an output, as a terminal shows them.

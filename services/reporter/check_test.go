@@ -177,12 +177,35 @@ func TestConclusions(t *testing.T) {
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_SUPERSEDED, "cancelled"},
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, "skipped"},
 		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_SKIP_ASKED, "skipped"},
+		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_CONDITION, "skipped"},
+		{schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_NEED_FAILED, "cancelled"},
+		{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_JOBS, "failure"},
 	} {
 		b := &schedulerv1.Build{State: c.state, Reason: c.reason}
 		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, displayOf(reporterv1.Target_KIND_CHECK_RUN, b))
 		if run.Conclusion != c.check || run.Status != stateCompleted {
 			t.Errorf("%v, %v: %s %s, want %s", c.state, c.reason, run.Status, run.Conclusion, c.check)
 		}
+	}
+}
+
+func TestButtonsAndNamesOfJobs(t *testing.T) {
+	for _, c := range []struct {
+		build *schedulerv1.Build
+		want  string
+	}{
+		{&schedulerv1.Build{Context: "forge/deploy-staging", State: running}, "Forge / deploy staging: Cancel"},
+		{&schedulerv1.Build{Context: "forge/test", State: bad, JobCount: 3}, "Forge / test: Run failed again, Run again"},
+		{&schedulerv1.Build{Context: "forge/test", State: good, JobCount: 3}, "Forge / test: Run again"},
+		{&schedulerv1.Build{Context: "forge/test/unit-tests (1.26)", State: bad, PartOf: "b1"}, "Forge / test / unit-tests (1.26): Run again"},
+		{&schedulerv1.Build{Context: "forge/deploy-staging/web", State: bad, PartOf: "b1", Environment: "staging"}, "Forge / deploy staging / web: "},
+	} {
+		run := newCheckRun(&reporterv1.ReportRequest{Build: c.build}, displayOf(reporterv1.Target_KIND_CHECK_RUN, c.build))
+		var labels []string
+		for _, action := range run.Actions {
+			labels = append(labels, action.Label)
+		}
+		kittest.Want(t, run.Name+": "+strings.Join(labels, ", "), c.want)
 	}
 }
 
@@ -210,9 +233,17 @@ func TestPagesOfCheckRuns(t *testing.T) {
 		{Line: 7, Column: 3, Message: `unknown key "exceute", did you mean "execute"?`},
 		{Line: 9, Column: 12, Message: "expected a list,\nnot " + strings.Repeat("測試", 600)}, //nolint:gosmopolitan // the point of it
 	}
+	ofJobs := page("", 0, "1 of 3 jobs failed: test (1.26, postgres:17)", "", schedulerv1.Build_REASON_JOBS)
+	for n, state := range []schedulerv1.Build_State{good, bad, schedulerv1.Build_STATE_CANCELLED} {
+		ofJobs.Build.Jobs = append(ofJobs.Build.Jobs, &schedulerv1.Job{
+			Title: []string{"lint", "test (1.26, postgres:17)", "package | @octocat"}[n], State: state, Url: fmt.Sprintf("http://forge.example/builds/b1.%d", n+1),
+			StartTime: timestamppb.New(begin), EndTime: timestamppb.New(begin.Add(time.Minute)),
+			Message: []string{"", `step 1 "go test" ended with exit code 1`, "not run: needs test, which failed"}[n],
+		})
+	}
 	var out bytes.Buffer
 	for _, r := range []*reporterv1.ReportRequest{
-		mistyped,
+		mistyped, ofJobs,
 		page("unit tests", 5, "", "ok\n\x1b[31mFAIL\x1b[0m cart\r\n 10%\r 50%\r100%\n", schedulerv1.Build_REASON_STEP_FAILED),
 		page("тесты | 測試 👨\u200d👩\u200d👧\u200d👦 @octocat #1 <b>`x`</b> [a](http://b)", 2, "", "```\nfence\n````\n", schedulerv1.Build_REASON_STEP_FAILED), //nolint:gosmopolitan // the point of it
 		page(strings.Repeat("a rather long name of a step ", 9), 120, "", many.String(), schedulerv1.Build_REASON_STEP_FAILED),

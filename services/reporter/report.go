@@ -98,7 +98,7 @@ func (t *target) setReport(b *schedulerv1.Build, version int64, payload []byte) 
 // told to its end.
 func (s *Service) kinds(b *schedulerv1.Build, siblings []target) []reporterv1.Target_Kind {
 	kinds := slices.Clone(reportedAs()[s.deps.Report])
-	if b.GetEnvironment() != "" {
+	if b.GetEnvironment() != "" && b.GetPartOf() == "" { // the whole is deployed, not each job
 		kinds = append(kinds, reporterv1.Target_KIND_DEPLOYMENT)
 	}
 	for _, t := range siblings {

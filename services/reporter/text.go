@@ -26,17 +26,28 @@ func because(text string) func(*schedulerv1.Build) string {
 	return func(b *schedulerv1.Build) string { return join(": ", text, b.GetMessage()) }
 }
 
+// saying is the build's message, which says all; or else a text.
+func saying(otherwise string) func(*schedulerv1.Build) string {
+	return func(b *schedulerv1.Build) string { return capital(cmp.Or(b.GetMessage(), otherwise)) }
+}
+
 func needsApproval(b *schedulerv1.Build) string {
 	return "Needs approval: comes from a fork, comment " + wording.Approve(b.GetSha())
 }
 
 func passed(b *schedulerv1.Build) string {
-	steps := int(cmp.Or(b.GetStepCount(), int32(len(b.GetSteps())))) //nolint:gosec // 500 at most
-	count := fmt.Sprintf("%d steps", steps)
-	if steps == 1 {
-		count = "1 step"
+	count := counted(int(cmp.Or(b.GetStepCount(), int32(len(b.GetSteps())))), "step") //nolint:gosec // 500 at most
+	if jobs := int(b.GetJobCount()); jobs > 0 {
+		count = join("; ", counted(jobs, "job"), b.GetMessage())
 	}
 	return join(", ", join(" in ", "Passed", took(b)), count)
+}
+
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func failed(b *schedulerv1.Build) string {

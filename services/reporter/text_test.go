@@ -37,6 +37,11 @@ func failedAt(name string) *schedulerv1.Build {
 	}
 }
 
+func forgiven(b *schedulerv1.Build) *schedulerv1.Build {
+	b.MayFail = true
+	return b
+}
+
 func TestTextsThatPeopleRead(t *testing.T) {
 	approvable := &schedulerv1.Build{State: schedulerv1.Build_STATE_BLOCKED, Sha: "3f2a91c0d5b6e7f8091a2b3c4d5e6f708192a3b4"}
 	family := "👨\u200d👩\u200d👧\u200d👦"
@@ -79,6 +84,17 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		says(cancelled, schedulerv1.Build_REASON_ALREADY_CONTAINED, "already contained in build 7k2"),
 		says(cancelled, none, ""),
 		lasting(says(schedulerv1.Build_STATE_TIMED_OUT, none, ""), 30*time.Minute+200*time.Millisecond),
+		lasting(&schedulerv1.Build{State: good, JobCount: 9}, 72*time.Second),
+		lasting(&schedulerv1.Build{State: good, JobCount: 9, Message: "1 of 9 jobs did not pass, and may fail: beta"}, 72*time.Second),
+		says(bad, schedulerv1.Build_REASON_JOBS, "2 of 9 jobs failed: test (1.26, postgres:17), lint"),
+		says(schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_JOBS, "1 of 9 jobs timed out: lint"),
+		says(good, schedulerv1.Build_REASON_CARRIED, "passed in build 7k2"),
+		says(cancelled, schedulerv1.Build_REASON_NEED_FAILED, "not run: needs lint, which failed"),
+		says(cancelled, schedulerv1.Build_REASON_CONDITION, "not run: the pull request has no label e2e"),
+		says(cancelled, schedulerv1.Build_REASON_FAIL_FAST, "lint did not pass, and fail_fast is set"),
+		forgiven(failedAt("unit tests")),
+		forgiven(says(errored, schedulerv1.Build_REASON_LOST, "the container is gone")),
+		forgiven(says(cancelled, schedulerv1.Build_REASON_CANCEL_ASKED, "asked for by ada")),
 	} {
 		shows := displayOf(reporterv1.Target_KIND_STATUS, b)
 		length := utf8.RuneCountInString(shows.description)

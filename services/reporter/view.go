@@ -5,6 +5,7 @@ import (
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // What GitHub shows while a build has not ended, and of a build that waits for a
@@ -48,12 +49,27 @@ var exceptions = map[schedulerv1.Build_Reason]view{
 	schedulerv1.Build_REASON_NO_MATCHING_PATHS: {"success", "skipped", stateInactive, because("Skipped")},
 	schedulerv1.Build_REASON_SKIP_ASKED:        {"success", "skipped", stateInactive, because("Skipped")},
 	schedulerv1.Build_REASON_ALREADY_CONTAINED: {"error", "skipped", stateInactive, cancelled},
+	schedulerv1.Build_REASON_CONDITION:         {"success", "skipped", stateInactive, saying("Skipped")},
+	// A check that is required must not pass because what it needs has failed.
+	schedulerv1.Build_REASON_NEED_FAILED: {"failure", "cancelled", stateInactive, saying("Not run")},
 }
 
 // viewOf is the view of a build's state.
 func viewOf(b *schedulerv1.Build) view {
 	v := views[b.GetState()]
-	if b.GetState() != schedulerv1.Build_STATE_CANCELLED {
+	if b.GetReason() == schedulerv1.Build_REASON_JOBS || b.GetReason() == schedulerv1.Build_REASON_CARRIED {
+		v.text = saying(wording.Value(b.GetState()))
+	}
+	switch b.GetState() {
+	case schedulerv1.Build_STATE_CANCELLED:
+	case schedulerv1.Build_STATE_FAILED, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_STATE_TIMED_OUT:
+		if b.GetMayFail() { // what may fail must not keep anybody from merging
+			text := v.text
+			v.status, v.check = "success", "neutral"
+			v.text = func(b *schedulerv1.Build) string { return "Failed, as it may: " + text(b) }
+		}
+		return v
+	default:
 		return v
 	}
 	if other, ok := exceptions[b.GetReason()]; ok {
