@@ -10,158 +10,153 @@ import (
 
 func configKeys() []key[*configv1.BuildConfig] {
 	return []key[*configv1.BuildConfig]{
-		{"image", "the container image that the commands run in, such as golang:1.26", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Image = f.image(path, n)
+		{name: "image", missing: "the container image that the commands run in, such as golang:1.26", spared: jobsAlone, read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.image.give(path, n)
 		}},
-		{"execute", "the commands that a pull request runs", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Execute = f.job(path, n)
+		{name: "execute", or: "jobs", missing: "the commands that a pull request runs, or jobs in their place", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			f.commandsOf(path, n, made(&c.Execute))
 		}},
-		{"environment", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Environment = f.environment(path, n)
+		{name: "jobs", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			f.jobs(path, n, made(&c.Execute), proposed)
 		}},
-		{"ports", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			made(&c.Execute).FailFast = f.truth(path, n)
+		}},
+		{name: "environment", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.environment.give(path, n)
+		}},
+		{name: "ports", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Ports = f.ports(path, n)
 		}},
-		{"staging", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Staging = f.job(path, n)
+		{name: "staging", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			f.staging(path, n, made(&c.Staging))
 		}},
-		{"deploy", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "deploy", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			readMapping(f, path, n, c, deployKeys())
 		}},
-		{"push", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "push", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Push = f.push(path, n)
 		}},
-		{"services", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Services = f.services(path, n)
+		{name: "services", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.services.give(path, n)
 		}},
-		{"secrets", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "secrets", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Secrets = f.secrets(path, n)
 		}},
-		{"paths", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "paths", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Paths = &configv1.Paths{}
 			readMapping(f, path, n, c.GetPaths(), pathsKeys())
 		}},
-		{"timeout", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Timeout = f.duration(path, n)
+		{name: "timeout", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.timeout.give(path, n)
 		}},
-		{"resources", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.Resources = &configv1.Resources{}
-			readMapping(f, path, n, c.GetResources(), resourcesKeys())
+		{name: "resources", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Resources = f.resources(path, n)
 		}},
-		{"privileged", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "working_directory", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.workingDirectory.give(path, n)
+		}},
+		{name: "shell", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Shell = f.shell(path, n)
+		}},
+		{name: "retry", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Retry = f.retry(path, n)
+		}},
+		{name: "privileged", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Privileged = f.truth(path, n)
 		}},
-		{"volumes", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: "volumes", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Volumes = f.volumes(path, n)
+		}},
+		{name: "source"},
+		{name: "cache"},
+		{name: "artifacts"},
+		{name: "reports"},
+		{name: "schedule"},
+		{name: "concurrency"},
+		{name: "manual"},
+		{name: "pull_request"},
+	}
+}
+
+// jobsAlone reports whether no pipeline has commands without jobs, so that each job
+// can have an image of its own.
+func jobsAlone(f *file, _ *configv1.BuildConfig) bool {
+	return len(f.pipelines) > 0 && !slices.ContainsFunc(f.pipelines, func(p *pipeline) bool { return p.events == nil })
+}
+
+// made is a pipeline, which may have begun with another of its keys.
+func made(p **configv1.Pipeline) *configv1.Pipeline {
+	if *p == nil {
+		*p = &configv1.Pipeline{}
+	}
+	return *p
+}
+
+func stagingKeys() []key[*staged] {
+	return []key[*staged]{
+		{name: "name", with: "run", read: func(f *file, path string, n *yaml.Node, s *staged) {
+			s.command.Name = f.commandName(path, n)
+		}},
+		{name: "run", or: "jobs", missing: "the command itself, or jobs in its place", read: func(f *file, path string, n *yaml.Node, s *staged) {
+			s.command.Run = f.commandText(path, n)
+		}},
+		{name: "when", with: "run", read: func(f *file, path string, n *yaml.Node, s *staged) {
+			s.command.When = f.when(path, n)
+		}},
+		{name: "jobs", read: func(f *file, path string, n *yaml.Node, s *staged) {
+			f.jobs(path, n, s.pipeline, proposed)
+		}},
+		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, s *staged) {
+			s.pipeline.FailFast = f.truth(path, n)
 		}},
 	}
 }
 
 func deployKeys() []key[*configv1.BuildConfig] {
 	return []key[*configv1.BuildConfig]{
-		{"staging", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.DeployStaging = f.deploy(path, n)
+		{name: "staging", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			f.deploy(path, n, made(&c.DeployStaging))
 		}},
-		{"production", "", func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			c.DeployProduction = f.deploy(path, n)
+		{name: "production", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			f.deploy(path, n, made(&c.DeployProduction))
 		}},
 	}
 }
 
 func deployJobKeys() []key[*configv1.Pipeline] {
 	return []key[*configv1.Pipeline]{
-		{"run", "the commands that deploy", func(f *file, path string, n *yaml.Node, job *configv1.Pipeline) {
-			job.Commands = f.job(path, n).GetCommands()
+		{name: "run", or: "jobs", missing: "the commands that deploy, or jobs in their place", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
+			f.commandsOf(path, n, p)
 		}},
-		{"url", "", func(f *file, path string, n *yaml.Node, job *configv1.Pipeline) {
-			job.Url = f.url(path, n)
+		{name: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
+			f.jobs(path, n, p, deployed)
 		}},
-	}
-}
-
-func commandKeys() []key[*configv1.Command] {
-	return []key[*configv1.Command]{
-		{"name", "", func(f *file, path string, n *yaml.Node, c *configv1.Command) {
-			c.Name = f.commandName(path, n)
+		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
+			p.FailFast = f.truth(path, n)
 		}},
-		{"run", "the command itself", func(f *file, path string, n *yaml.Node, c *configv1.Command) {
-			c.Run = f.commandText(path, n)
+		{name: "url", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
+			p.Url = f.url(path, n)
 		}},
 	}
 }
 
 func pushKeys() []key[*configv1.Push] {
 	return []key[*configv1.Push]{
-		{"branches", "", func(f *file, path string, n *yaml.Node, p *configv1.Push) {
+		{name: "branches", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
 			p.Branches = f.globs(path, n)
 		}},
-		{"tags", "", func(f *file, path string, n *yaml.Node, p *configv1.Push) {
+		{name: "tags", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
 			p.Tags = f.globs(path, n)
 		}},
-		{"execute", "the commands that a push runs", func(f *file, path string, n *yaml.Node, p *configv1.Push) {
-			p.Execute = f.job(path, n)
+		{name: "execute", or: "jobs", missing: "the commands that a push runs, or jobs in their place", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
+			f.commandsOf(path, n, made(&p.Execute))
 		}},
-	}
-}
-
-func serviceKeys() []key[*configv1.Sidecar] {
-	return []key[*configv1.Sidecar]{
-		{"image", "the container image of the service, such as postgres:16", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Image = f.image(path, n)
+		{name: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
+			f.jobs(path, n, made(&p.Execute), pushed)
 		}},
-		{"environment", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Environment = f.serviceEnvironment(path, n)
-		}},
-		{"command", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Command = f.arguments(path, n)
-		}},
-		{"entrypoint", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Entrypoint = f.arguments(path, n)
-		}},
-		{"ready", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Ready = f.ready(path, n)
-		}},
-		{"privileged", "", func(f *file, path string, n *yaml.Node, s *configv1.Sidecar) {
-			s.Privileged = f.truth(path, n)
-		}},
-	}
-}
-
-func readyKeys() []key[*configv1.Ready] {
-	return []key[*configv1.Ready]{
-		{"run", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
-			r.Run = f.commandText(path, n)
-		}},
-		{"port", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
-			r.Port, _ = f.port(path, n)
-		}},
-		{"within", "", func(f *file, path string, n *yaml.Node, r *configv1.Ready) {
-			r.Within = f.patience(path, n)
-		}},
-	}
-}
-
-func pathsKeys() []key[*configv1.Paths] {
-	return []key[*configv1.Paths]{
-		{"include", "", func(f *file, path string, n *yaml.Node, p *configv1.Paths) {
-			p.Include = f.globs(path, n)
-		}},
-		{"ignore", "", func(f *file, path string, n *yaml.Node, p *configv1.Paths) {
-			p.Ignore = f.globs(path, n)
-		}},
-	}
-}
-
-func resourcesKeys() []key[*configv1.Resources] {
-	return []key[*configv1.Resources]{
-		{"cpus", "", func(f *file, path string, n *yaml.Node, r *configv1.Resources) {
-			r.Cpus = f.cpus(path, n)
-		}},
-		{"memory", "", func(f *file, path string, n *yaml.Node, r *configv1.Resources) {
-			r.Memory = f.memory(path, n)
-		}},
-		{"shm", "", func(f *file, path string, n *yaml.Node, r *configv1.Resources) {
-			r.Shm = f.memory(path, n)
+		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
+			made(&p.Execute).FailFast = f.truth(path, n)
 		}},
 	}
 }
@@ -172,6 +167,12 @@ func Keys() []string {
 	return slices.Concat(
 		names(configKeys()),
 		within("execute[].", names(commandKeys())),
+		within("jobs.*.", names(jobKeys())),
+		within("jobs.*.matrix.", []string{includeKey, excludeKey}),
+		within("jobs.*.matrix.include[].", []string{mayFailKey}),
+		within("jobs.*.if.", names(conditionKeys())),
+		within("retry.", names(retryKeys())),
+		within("staging.", []string{"jobs", "fail_fast"}),
 		within("deploy.", names(deployKeys())),
 		within("deploy.*.", names(deployJobKeys())),
 		within("push.", names(pushKeys())),

@@ -18,12 +18,12 @@ type entry struct {
 // entries are those of a mapping and of what it merges, each name once. Keys that
 // stand in the mapping itself win over merged ones, those merged first over later
 // ones.
-func (f *file) entries(path string, n *yaml.Node) ([]entry, bool) {
-	n, ok := f.expect(path, n, yaml.MappingNode, "keys with values")
+func (r *reader) entries(path string, n *yaml.Node) ([]entry, bool) {
+	n, ok := r.expect(path, n, yaml.MappingNode, "keys with values")
 	if !ok {
 		return nil, false
 	}
-	m := &merging{file: f, path: path, seen: map[string]bool{}, state: map[*yaml.Node]state{}}
+	m := &merging{reader: r, path: path, seen: map[string]bool{}, state: map[*yaml.Node]state{}}
 	m.mapping(n)
 	return m.entries, true
 }
@@ -31,7 +31,7 @@ func (f *file) entries(path string, n *yaml.Node) ([]entry, bool) {
 // merging collects entries. Each mapping is read once, however often it is merged:
 // the second time it could add nothing.
 type merging struct {
-	file    *file
+	reader  *reader
 	path    string
 	entries []entry
 	seen    map[string]bool // names
@@ -48,7 +48,7 @@ const (
 )
 
 func (m *merging) mapping(n *yaml.Node) {
-	f := m.file
+	f := m.reader
 	m.state[n] = begun
 	defer func() { m.state[n] = done }()
 	lines := map[string]int{}
@@ -83,7 +83,7 @@ func (m *merging) mapping(n *yaml.Node) {
 // merge takes a mapping or a list of them.
 func (m *merging) merge(n *yaml.Node) {
 	const what = "keys with values, or a list of such, mostly as aliases"
-	f := m.file
+	f := m.reader
 	path := join(m.path, "<<")
 	n = f.resolve(n)
 	if n == nil {

@@ -63,9 +63,11 @@ func read(text []byte) (*configv1.BuildConfig, []*Problem) {
 	if problem != nil {
 		return nil, []*Problem{problem}
 	}
-	f := &file{sizes: map[*yaml.Node]int{}}
+	f := &file{reader: &reader{
+		sizes: map[*yaml.Node]int{}, blamed: map[*yaml.Node]bool{}, holes: map[*yaml.Node]bool{}, weights: map[*yaml.Node]int{},
+	}}
 	config := &configv1.BuildConfig{}
-	readMapping(f, "", root, config, configKeys())
+	f.finish(config, readMapping(f, "", root, config, configKeys()))
 	if len(f.problems) == 0 {
 		return config, nil
 	}

@@ -234,7 +234,8 @@ func FuzzParse(f *testing.F) {
 		if config == nil {
 			return
 		}
-		if config.GetImage() == "" || len(config.GetExecute().GetCommands()) == 0 {
+		p := config.GetExecute()
+		if len(p.GetCommands())+len(p.GetJobs()) == 0 || len(p.GetCommands()) > 0 && config.GetImage() == "" {
 			t.Errorf("config %v", config)
 		}
 		if _, err := proto.Marshal(config); err != nil {

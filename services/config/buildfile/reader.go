@@ -10,16 +10,41 @@ import (
 	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
-// file is one file while it is read.
+// file is one file while it is read: the readers of its values.
 type file struct {
-	problems []*Problem
-	steps    int
-	expanded int                // bytes that aliases have stood for
-	sizes    map[*yaml.Node]int // of what aliases stand for
+	*reader
+	steps     int
+	defaults  fields
+	pipelines []*pipeline
 }
 
-func (f *file) complainf(n *yaml.Node, format string, args ...any) {
-	f.problems = append(f.problems, problemAt(n.Line, n.Column, fmt.Sprintf(format, args...)))
+// reader reads nodes, whatever their meaning.
+type reader struct {
+	problems []*Problem
+	expanded int                // bytes that aliases have stood for
+	sizes    map[*yaml.Node]int // of what aliases stand for
+	cell     *cell              // what ${…} stands for; nil where it is text like any other
+	blamed   map[*yaml.Node]bool
+	holes    map[*yaml.Node]bool
+	weights  map[*yaml.Node]int
+	filled   int // bytes that were read once more for a cell
+	grown    int // bytes of all jobs
+}
+
+// complainf notes a problem. Of what is read for each cell anew, the first cell's
+// counts.
+func (r *reader) complainf(n *yaml.Node, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	if r.cell != nil {
+		if r.blamed[n] {
+			return
+		}
+		r.blamed[n] = true
+		if strings.Contains(n.Value, hole) {
+			message += " (in " + clip(r.cell.title) + ")"
+		}
+	}
+	r.problems = append(r.problems, problemAt(n.Line, n.Column, message))
 }
 
 // key is one key of a mapping that is read into a T.
@@ -27,40 +52,65 @@ type key[T any] struct {
 	name    string
 	missing string // why it cannot be left out; empty: it can
 	read    func(f *file, path string, n *yaml.Node, into T)
+	or      string                     // the key that can stand in its place, and not beside it
+	with    string                     // the key without which it means nothing
+	spared  func(f *file, into T) bool // whether it can be left out after all
 }
+
+// later is said of keys that have a name and no meaning yet.
+const later = "Forge does not have this yet: leave it out"
+
+// given are the keys that a mapping has, or seems to mean.
+type given map[string]*yaml.Node
 
 // readMapping reads a mapping with a fixed set of keys. path says in problems
 // what it is.
-func readMapping[T any](f *file, path string, n *yaml.Node, into T, keys []key[T]) {
+func readMapping[T any](f *file, path string, n *yaml.Node, into T, keys []key[T]) given {
 	before := len(f.problems)
 	entries, ok := f.entries(path, n)
 	if !ok {
-		return
+		return nil
 	}
 	missing := len(f.problems) == before // else what is missing may be in what could not be read
-	given := map[string]bool{}
+	all := given{}
 	for _, e := range entries {
 		if len(f.problems) >= enough {
-			return
+			return nil
 		}
-		given[e.name] = true
-		if k, known := lookup(keys, e.name); known {
+		all[e.name] = e.key
+		switch k, known := lookup(keys, e.name); {
+		case known && k.read == nil:
+			f.complainf(e.key, "%s: "+later, e.path)
+		case known:
 			k.read(f, e.path, e.value, into)
-			continue
-		}
-		meant := nearest.Name(e.name, names(keys), max(2, len(e.name)/3))
-		given[meant] = true
-		if meant == "" {
-			f.complainf(e.key, "unknown key %q: the keys here are %s", clip(e.name), strings.Join(names(keys), ", "))
-		} else {
-			f.complainf(e.key, "unknown key %q, did you mean %q?", clip(e.name), meant)
+		default:
+			if meant := unknown(f, e, names(keys)); meant != "" {
+				all[meant] = e.key
+			}
 		}
 	}
 	for _, k := range keys {
-		if missing && k.missing != "" && !given[k.name] {
+		switch here := all[k.name]; {
+		case missing && k.missing != "" && here == nil && all[k.or] == nil && (k.spared == nil || !k.spared(f, into)):
 			f.complainf(n, "%s is required: %s", join(path, k.name), k.missing)
+		case k.or != "" && here != nil && all[k.or] != nil:
+			f.complainf(all[k.or], "%s and %s cannot stand side by side: keep one of them", join(path, k.name), k.or)
+		case missing && k.with != "" && here != nil && all[k.with] == nil:
+			f.complainf(here, "%s means nothing without %s: give it one, or leave it out", join(path, k.name), k.with)
 		}
 	}
+	return all
+}
+
+// unknown complains of a key, and is the one that was probably meant.
+func unknown(f *file, e entry, known []string) string {
+	meant := nearest.Name(e.name, known, max(2, len(e.name)/3))
+	if meant == "" {
+		f.complainf(e.key, "unknown key %q: the keys here are %s", clip(e.name), strings.Join(known, ", "))
+	} else {
+		f.complainf(e.key, "unknown key %q, did you mean %q?", clip(e.name), meant)
+	}
+	return meant
 }
 
 func join(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
@@ -74,84 +124,102 @@ func lookup[T any](keys []key[T], name string) (key[T], bool) {
 	return key[T]{}, false
 }
 
+// names are the keys that can be written.
 func names[T any](keys []key[T]) []string {
-	all := make([]string, len(keys))
-	for i, k := range keys {
-		all[i] = k.name
+	all := make([]string, 0, len(keys))
+	for _, k := range keys {
+		if k.read != nil {
+			all = append(all, k.name)
+		}
 	}
 	return all
 }
 
 // items are those of a list; a single value is a list of one.
-func (f *file) items(path string, n *yaml.Node) []*yaml.Node {
-	n = f.resolve(n)
+func (r *reader) items(path string, n *yaml.Node) []*yaml.Node {
+	n = r.resolve(n)
 	switch {
 	case n == nil:
 		return nil
 	case n.Kind != yaml.SequenceNode && n.ShortTag() != "!!null":
 		return []*yaml.Node{n}
 	case len(n.Content) == 0:
-		f.complainf(n, "%s is empty: give it at least one value", path)
+		r.complainf(n, "%s is empty: give it at least one value", path)
 	}
 	return n.Content
 }
 
+// none reports whether a list is there and empty: in a job it takes the place of
+// the file's.
+func (r *reader) none(n *yaml.Node) bool {
+	n = r.place(n)
+	return n.Kind == yaml.SequenceNode && len(n.Content) == 0
+}
+
+// place is where a value is written.
+func (r *reader) place(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
 // text is a value that YAML reads as text; bare is for those that may look like
 // a number or a truth as well.
-func (f *file) text(path string, n *yaml.Node) (string, *yaml.Node, bool) {
-	n, ok := f.expect(path, n, yaml.ScalarNode, "text")
+func (r *reader) text(path string, n *yaml.Node) (string, *yaml.Node, bool) {
+	n, ok := r.expect(path, n, yaml.ScalarNode, "text")
 	if !ok {
 		return "", n, false
 	}
 	if n.ShortTag() != "!!str" {
-		f.complainf(n, "%s: expected text, found %s: put it in quotes", path, describe(n))
+		r.complainf(n, "%s: expected text, found %s: put it in quotes", path, describe(n))
 		return "", n, false
 	}
-	return n.Value, n, f.noNUL(path, n)
+	return r.fill(path, n)
 }
 
-func (f *file) bare(path string, n *yaml.Node) (string, *yaml.Node, bool) {
-	n, ok := f.expect(path, n, yaml.ScalarNode, "text")
+func (r *reader) bare(path string, n *yaml.Node) (string, *yaml.Node, bool) {
+	n, ok := r.expect(path, n, yaml.ScalarNode, "text")
 	if !ok {
 		return "", n, false
 	}
-	return n.Value, n, f.noNUL(path, n)
+	return r.fill(path, n)
 }
 
 // noNUL holds of all that becomes an argument or a variable of a process.
-func (f *file) noNUL(path string, n *yaml.Node) bool {
+func (r *reader) noNUL(path string, n *yaml.Node) bool {
 	if strings.ContainsRune(n.Value, 0) {
-		f.complainf(n, "%s: text cannot hold the character 0", path)
+		r.complainf(n, "%s: text cannot hold the character 0", path)
 		return false
 	}
 	return true
 }
 
 // expect is the node, its alias resolved, if it is of the kind.
-func (f *file) expect(path string, n *yaml.Node, kind yaml.Kind, what string) (*yaml.Node, bool) {
-	n = f.resolve(n)
+func (r *reader) expect(path string, n *yaml.Node, kind yaml.Kind, what string) (*yaml.Node, bool) {
+	n = r.resolve(n)
 	path = cmp.Or(path, "the file")
 	switch {
 	case n == nil:
 		return nil, false
 	case n.ShortTag() == "!!null":
-		f.complainf(n, "%s: expected %s, found nothing", path, what)
+		r.complainf(n, "%s: expected %s, found nothing", path, what)
 		return nil, false
 	case n.Kind != kind:
-		f.complainf(n, "%s: expected %s, found %s", path, what, describe(n))
+		r.complainf(n, "%s: expected %s, found %s", path, what, describe(n))
 		return nil, false
 	}
 	return n, true
 }
 
 // resolve is what an alias stands for, or the node itself; nil after a problem.
-func (f *file) resolve(n *yaml.Node) *yaml.Node {
+func (r *reader) resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
-		within := f.expanded <= maxExpanded
-		f.expanded += f.size(n.Alias)
-		if f.expanded > maxExpanded {
+		within := r.expanded <= maxExpanded
+		r.expanded += r.size(n.Alias)
+		if r.expanded > maxExpanded {
 			if within {
-				f.complainf(n, "aliases stand for more than 1 MiB in all")
+				r.complainf(n, "aliases stand for more than 1 MiB in all")
 			}
 			return nil
 		}
@@ -160,7 +228,7 @@ func (f *file) resolve(n *yaml.Node) *yaml.Node {
 	switch n.ShortTag() {
 	case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!merge", "!!seq", "!!map":
 	default:
-		f.complainf(n, "tags such as %s are not read", clip(n.Tag))
+		r.complainf(n, "tags such as %s are not read", clip(n.Tag))
 		return nil
 	}
 	return n
@@ -168,15 +236,15 @@ func (f *file) resolve(n *yaml.Node) *yaml.Node {
 
 // size counts what an alias stands for; aliases within count when they are
 // resolved themselves.
-func (f *file) size(n *yaml.Node) int {
-	if known, ok := f.sizes[n]; ok {
+func (r *reader) size(n *yaml.Node) int {
+	if known, ok := r.sizes[n]; ok {
 		return known
 	}
 	size := 1 + len(n.Value)
 	for _, child := range n.Content {
-		size += f.size(child)
+		size += r.size(child)
 	}
-	f.sizes[n] = size
+	r.sizes[n] = size
 	return size
 }
 

@@ -18,13 +18,21 @@ func beyondSchema() map[string]string {
 	const (
 		syntax = "gone once YAML is read"
 		exact  = "a pattern for it would be longer than its use"
+		filled = "shows once the matrix is filled in"
+		apart  = "places of the file cannot be held against each other"
 	)
 	return map[string]string{
 		"alias_bomb": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
 		"ports_hex":   "a number like another",
 		"command_nul": exact, "environment_nul": exact, "image_upper": exact, "push_glob": exact, "timeout_huge": exact, "timeout_zero": exact,
 		"services_ready_long": exact, "volumes_forge": exact, "volumes_parent": exact,
-		"ports_host_twice": "values cannot be held against each other",
+		"ports_host_twice":    "values cannot be held against each other",
+		"matrix_value":        exact,
+		"hole_filled_wrongly": filled, "hole_in_some_cells": filled, "hole_of_the_file": filled, "hole_open": filled, "hole_unknown": filled,
+		"jobs_101": filled, "jobs_large": filled, "matrix_10000": filled, "matrix_101": filled, "matrix_exclude_all": filled,
+		"matrix_titles": filled,
+		"if_never":      apart, "if_tag": apart, "image_missing_with_jobs": apart, "job_image_missing": apart, "job_names_collide": apart,
+		"needs_alone": apart, "needs_cycle": apart, "needs_cycle_long": apart, "needs_itself": apart, "outputs_collide": apart,
 	}
 }
 

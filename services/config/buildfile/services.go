@@ -46,15 +46,7 @@ func (f *file) serviceEnvironment(path string, n *yaml.Node) map[string]string {
 func (f *file) arguments(path string, n *yaml.Node) []string {
 	n = f.resolve(n)
 	if n != nil && n.Kind == yaml.ScalarNode {
-		text, n, ok := f.text(path, n)
-		switch {
-		case !ok:
-		case strings.TrimSpace(text) == "":
-			f.complainf(n, "%s is empty: give it at least one value", path)
-		case strings.ContainsAny(text, "'\"\\`$"):
-			f.complainf(n, "%s: text is divided at blanks alone, and no shell reads it: write a list, such as [sh, -c, \"echo $HOME\"]", path)
-		}
-		return strings.Fields(text)
+		return f.divided(path, n)
 	}
 	if n == nil {
 		return nil
@@ -93,4 +85,30 @@ func (f *file) patience(path string, n *yaml.Node) *durationpb.Duration {
 		f.complainf(f.resolve(n), "%s: a service may take 10m at most", path)
 	}
 	return within
+}
+
+// divided are the parts of a text. A value of a matrix is filled in after that, so
+// that it stays in one part.
+func (r *reader) divided(path string, n *yaml.Node) []string {
+	if _, _, ok := r.text(path, n); !ok {
+		return nil
+	}
+	text := n.Value
+	if r.cell != nil {
+		text = holes.ReplaceAllString(text, "")
+	}
+	switch {
+	case strings.TrimSpace(n.Value) == "":
+		r.complainf(n, "%s is empty: give it at least one value", path)
+	case strings.ContainsAny(text, "'\"\\`$"):
+		r.complainf(n, "%s: text is divided at blanks alone, and no shell reads it: write a list, such as [sh, -c, \"echo $HOME\"]", path)
+	}
+	parts := strings.Fields(n.Value)
+	if r.cell == nil {
+		return parts
+	}
+	for i, part := range parts {
+		parts[i], _ = r.filledIn(path, n, part)
+	}
+	return parts
 }

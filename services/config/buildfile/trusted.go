@@ -7,13 +7,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-func (f *file) truth(at string, n *yaml.Node) bool {
-	n, ok := f.expect(at, n, yaml.ScalarNode, "true or false")
+func (r *reader) truth(at string, n *yaml.Node) bool {
+	n, ok := r.expect(at, n, yaml.ScalarNode, "true or false")
 	if !ok {
 		return false
 	}
 	if n.ShortTag() != "!!bool" {
-		f.complainf(n, "%s: expected true or false, found %s", at, describe(n))
+		r.complainf(n, "%s: expected true or false, found %s", at, describe(n))
 	}
 	return strings.EqualFold(n.Value, "true")
 }

@@ -47,20 +47,40 @@ func (f *file) image(path string, n *yaml.Node) string {
 	return text
 }
 
-// job is one command or a list of them.
-func (f *file) job(path string, n *yaml.Node) *configv1.Pipeline {
-	items := f.items(path, n)
-	job := &configv1.Pipeline{}
-	for _, item := range items {
+// commands are one command or a list of them.
+func (f *file) commands(path string, n *yaml.Node) []*configv1.Command {
+	var commands []*configv1.Command
+	for i, item := range f.items(path, n) {
 		if f.steps++; f.steps > maxSteps {
 			if f.steps == maxSteps+1 {
 				f.complainf(item, "more than %d commands in one file: put some into a script", maxSteps)
 			}
-			return job
+			return commands
 		}
-		job.Commands = append(job.Commands, f.command(path, item))
+		command := f.command(path, item)
+		if i == 0 {
+			f.firstWhen(path, f.place(item), command)
+		}
+		commands = append(commands, command)
 	}
-	return job
+	return commands
+}
+
+// firstWhen complains of a first command that waits for another to fail.
+func (f *file) firstWhen(path string, n *yaml.Node, command *configv1.Command) {
+	if command.GetWhen() == configv1.Command_WHEN_FAILURE {
+		f.complainf(n, "%s: no command comes before this one and could fail, so it would never run: put it after the others", path)
+	}
+}
+
+func (f *file) when(path string, n *yaml.Node) configv1.Command_When {
+	when, _ := oneWord(f, path, n, whenWords(), "a time for a command")
+	return when
+}
+
+func (f *file) shell(path string, n *yaml.Node) configv1.Shell {
+	shell, _ := oneWord(f, path, n, shellWords(), "a shell that Forge knows")
+	return shell
 }
 
 func (f *file) command(path string, n *yaml.Node) *configv1.Command {
@@ -77,6 +97,11 @@ func (f *file) command(path string, n *yaml.Node) *configv1.Command {
 	default:
 		command.Run = f.commandText(path, n)
 	}
+	return named(command)
+}
+
+// named has a command that got no name go by its first line.
+func named(command *configv1.Command) *configv1.Command {
 	if command.GetName() == "" {
 		command.Name = firstLine(command.GetRun())
 	}
@@ -129,18 +154,16 @@ func firstLine(run string) string {
 	return line
 }
 
-// deploy is a job, or a job with the address of what it deploys.
-func (f *file) deploy(path string, n *yaml.Node) *configv1.Pipeline {
-	job := &configv1.Pipeline{}
+// deploy is commands, or these or jobs with the address of what they deploy.
+func (f *file) deploy(path string, n *yaml.Node, into *configv1.Pipeline) {
 	n = f.resolve(n)
 	switch {
 	case n == nil:
 	case n.Kind == yaml.MappingNode:
-		readMapping(f, path, n, job, deployJobKeys())
+		readMapping(f, path, n, into, deployJobKeys())
 	default:
-		return f.job(path, n)
+		f.commandsOf(path, n, into)
 	}
-	return job
 }
 
 func (f *file) url(path string, n *yaml.Node) string {
@@ -165,9 +188,9 @@ func (f *file) environment(path string, n *yaml.Node) map[string]string {
 	return environment
 }
 
-func (f *file) variable(path string, n *yaml.Node) {
+func (r *reader) variable(path string, n *yaml.Node) {
 	if !variablePattern.MatchString(n.Value) {
-		f.complainf(n, "%s: %q cannot be the name of a variable: letters, digits and _, no digit first", path, clip(n.Value))
+		r.complainf(n, "%s: %q cannot be the name of a variable: letters, digits and _, no digit first", path, clip(n.Value))
 	}
 }
 
@@ -209,6 +232,18 @@ func (f *file) push(path string, n *yaml.Node) *configv1.Push {
 	readMapping(f, path, n, push, pushKeys())
 	if len(f.problems) == before && len(push.GetBranches())+len(push.GetTags()) == 0 {
 		f.complainf(n, "%s matches no push: give it branches or tags", path)
+	}
+	for _, p := range f.pipelines {
+		if p.into != push.GetExecute() || p.drafts == nil {
+			continue
+		}
+		p.branches = push.GetBranches()
+		switch {
+		case len(push.GetTags()) == 0:
+			p.events = []configv1.Condition_Event{configv1.Condition_EVENT_PUSH}
+		case len(push.GetBranches()) == 0:
+			p.events = []configv1.Condition_Event{configv1.Condition_EVENT_TAG}
+		}
 	}
 	return push
 }

@@ -858,7 +858,8 @@ func (x *ConfigForbidden) GetMessage() string {
 // BuildConfig is a .forge.yml, read. A part that the file leaves out is absent.
 type BuildConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The container image; never empty.
+	// The container image. Empty only where each pipeline has jobs, and a matrix fills
+	// it in or each job has its own.
 	Image string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	// What a pull request runs.
 	Execute *Pipeline `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`

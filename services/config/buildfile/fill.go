@@ -1,0 +1,185 @@
+package buildfile
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/nearest"
+)
+
+// In a file with jobs, ${name} stands for what a cell of the matrix has under the
+// name, and $${ for the two characters ${.
+const hole = "${"
+
+var holes = regexp.MustCompile(`\$\$\{|\$\{([^}]*)(\}?)`)
+
+// fields are the values that ${…} is filled in. They are read once the whole file
+// is known, as often as they differ.
+type fields struct {
+	image            field[string]
+	environment      field[map[string]string]
+	services         field[map[string]*configv1.Sidecar]
+	timeout          field[*durationpb.Duration]
+	workingDirectory field[string]
+}
+
+// field is one of them; its zero value is that of a key that is left out.
+type field[T any] struct {
+	path string
+	n    *yaml.Node
+	same *T // what every cell gets; nil until it is read, or where they differ
+}
+
+func (v *field[T]) give(path string, n *yaml.Node) { v.path, v.n = path, n }
+
+// in reads a field for a cell; for none, where the file has no jobs and ${ is text
+// like any other.
+func (v *field[T]) in(f *file, c *cell, read func(path string, n *yaml.Node) T) (value T) {
+	switch {
+	case v.n == nil:
+		return value
+	case v.same != nil:
+		return *v.same
+	case c != nil && f.hasHole(v.n):
+		if !f.affords(&f.filled, f.weight(v.n), v.n) {
+			return value
+		}
+		f.cell = c
+		defer func() { f.cell = nil }()
+		return read(v.path, v.n)
+	}
+	value = read(v.path, v.n)
+	v.same = &value
+	return value
+}
+
+// Both bound what a file grows to when its jobs are divided into cells.
+const (
+	maxGrown = 1 << 20 // bytes
+	perNode  = 32      // bytes that reading a value once more counts for
+)
+
+// weight is what it costs to read a value once more.
+func (r *reader) weight(n *yaml.Node) int {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	known, seen := r.weights[n]
+	if seen {
+		return known
+	}
+	r.weights[n] = 0 // where it holds itself
+	weight := perNode + len(n.Value)
+	for _, child := range n.Content {
+		weight = min(weight+r.weight(child), maxGrown+1)
+	}
+	r.weights[n] = weight
+	return weight
+}
+
+// affords adds to one of the bounded sums. Over the bound it is false, and the
+// first time a problem.
+func (r *reader) affords(sum *int, more int, n *yaml.Node) bool {
+	within := *sum <= maxGrown
+	*sum += more
+	if *sum <= maxGrown {
+		return true
+	}
+	if within {
+		r.complainf(n, "the jobs, each cell with all that it takes from the file, have more than 1 MiB: move long scripts and values into files of the repository")
+	}
+	return false
+}
+
+// hasHole reports whether ${ is anywhere in a value.
+func (r *reader) hasHole(n *yaml.Node) bool {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	known, seen := r.holes[n]
+	if seen {
+		return known
+	}
+	r.holes[n] = false // where it holds itself
+	has := n.Kind == yaml.ScalarNode && strings.Contains(n.Value, hole) || slices.ContainsFunc(n.Content, r.hasHole)
+	r.holes[n] = has
+	return has
+}
+
+// fill is the text of a value, for a cell with its values in it. These are not
+// looked into again.
+func (r *reader) fill(path string, n *yaml.Node) (string, *yaml.Node, bool) {
+	if !r.noNUL(path, n) {
+		return n.Value, n, false
+	}
+	if r.cell == nil || !strings.Contains(n.Value, hole) {
+		return n.Value, n, true
+	}
+	text, ok := r.filledIn(path, n, n.Value)
+	return text, n, ok
+}
+
+func (r *reader) filledIn(path string, n *yaml.Node, text string) (string, bool) {
+	var filled strings.Builder
+	rest := 0
+	for _, at := range holes.FindAllStringSubmatchIndex(text, -1) {
+		filled.WriteString(text[rest:at[0]])
+		rest = at[1]
+		if at[2] < 0 {
+			filled.WriteString(hole)
+			continue
+		}
+		name := text[at[2]:at[3]]
+		value, known := r.cell.value(name)
+		switch {
+		case at[4] == at[5]:
+			r.complainf(n, "%s: a ${ that no } ends: write $${ for the text itself", path)
+			return "", false
+		case !known:
+			r.complainf(n, "%s: %s", path, r.cell.unknown(name))
+			return "", false
+		case !r.affords(&r.filled, len(value), n):
+			return "", false
+		}
+		filled.WriteString(value)
+	}
+	filled.WriteString(text[rest:])
+	return filled.String(), true
+}
+
+// unknown says why a cell has no value of a name.
+func (c *cell) unknown(name string) string {
+	known := make([]string, len(c.values))
+	for i, v := range c.values {
+		known[i] = v.GetName()
+	}
+	what := "${" + clip(name) + "} is not known: "
+	switch meant := nearest.Name(name, known, max(2, len(name)/3)); {
+	case len(known) == 0:
+		what += "no matrix gives it a value"
+	case meant != "":
+		what += "did you mean ${" + clip(meant) + "}?"
+	default:
+		what += "the matrix gives " + listed(known)
+	}
+	return what + "; write $${" + clip(name) + "} for the text itself"
+}
+
+// listed are names in a sentence, few of them where they are many.
+func listed(names []string) string {
+	const most = 10
+	short := make([]string, 0, most+1)
+	for i, name := range names {
+		if i == most {
+			short = append(short, "…")
+			break
+		}
+		short = append(short, clip(name))
+	}
+	return strings.Join(short, ", ")
+}
