@@ -62,6 +62,28 @@ func compare(ctx context.Context, client *github.Client, g grant, base, head str
 // history.
 func unrelated(err error) bool { return strings.Contains(err.Error(), "No common ancestor") }
 
+// GetCommit implements configv1.CommitServiceServer.
+func (s *Service) GetCommit(ctx context.Context, req *configv1.GetCommitRequest) (*configv1.GetCommitResponse, error) {
+	g, err := grantFor(req.GetRepository(), req.GetInstallationId(), roomConfig)
+	if err == nil {
+		err = checkSHA(req.GetSha())
+	}
+	if err != nil {
+		return nil, err
+	}
+	recent := s.recent(req.GetEventTime())
+	client, err := s.clients.client(ctx, g)
+	if err != nil {
+		return nil, fmt.Errorf("commit %s of %s: %w", req.GetSha(), g.fullName(), notYet(err, recent))
+	}
+	// The files that it changes come along, a page of them.
+	commit, _, err := client.Repositories.GetCommit(ctx, g.owner, g.name, req.GetSha(), &github.ListOptions{PerPage: 1})
+	if err != nil {
+		return nil, fmt.Errorf("commit %s of %s: %w", req.GetSha(), g.fullName(), notYet(githubFault(err), recent))
+	}
+	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: commit.GetCommit().GetMessage()}, nil
+}
+
 // FindCommit implements configv1.CommitServiceServer.
 func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {
 	g, err := grantFor(req.GetRepository(), 0, roomConfig)

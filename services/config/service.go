@@ -126,6 +126,7 @@ func Access() map[string]rpc.Access {
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
 		configv1.PullRequestService_GetPullRequest_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"reporter"}, NoAdmin: true},
+		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"scheduler"}},
 		configv1.CommitService_CompareCommits_FullMethodName:               {Rooms: []string{"scheduler"}},
 		configv1.CommitService_FindCommit_FullMethodName:                   {Rooms: []string{"scheduler"}},
 		configv1.CollaboratorService_GetPermission_FullMethodName:          {Rooms: []string{"scheduler"}},

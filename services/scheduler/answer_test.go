@@ -41,7 +41,10 @@ func TestCommandsAreAnswered(t *testing.T) {
 		text        string
 	}{
 		"retest":            {login: "ada", body: "/forge retest", reaction: seen},
-		"retest, no config": {login: "ada", body: "/forge retest", before: func(r *rig) { r.config.set("aaa", absent) }, reaction: confused, text: "Nothing done: no .forge.yml at aaa."},
+		"retest, no config": {login: "ada", body: "/forge retest", before: func(r *rig) { r.config.set("aaa", absent); r.config.set("base", absent) }, reaction: confused, text: "Nothing done: no .forge.yml at aaa."},
+		"retest, config at the base alone": {
+			login: "ada", body: "/forge retest", before: func(r *rig) { r.config.set("aaa", absent) }, reaction: confused, // the status tells
+		},
 		"retest, bad config": {
 			login: "ada", body: "/forge retest", before: func(r *rig) { r.config.set("aaa", invalid) }, reaction: confused, // the status tells
 		},

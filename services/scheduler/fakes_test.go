@@ -114,6 +114,7 @@ type fakeConfig struct {
 	history   []string            // commits on one line, the oldest first
 	branches  map[string][]string // their commits, the newest first
 	compare   error
+	messages  map[string]string // of commits, by sha
 }
 
 func usual() *configv1.BuildConfig {
@@ -182,6 +183,12 @@ func (c *fakeConfig) CompareCommits(_ context.Context, req *configv1.CompareComm
 		relation = configv1.CompareCommitsResponse_RELATION_BEHIND
 	}
 	return &configv1.CompareCommitsResponse{Relation: relation}, c.compare
+}
+
+func (c *fakeConfig) GetCommit(_ context.Context, req *configv1.GetCommitRequest) (*configv1.GetCommitResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: cmp.Or(c.messages[req.GetSha()], "Add a till")}, c.err
 }
 
 func (c *fakeConfig) FindCommit(_ context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {

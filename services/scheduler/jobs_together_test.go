@@ -1,7 +1,7 @@
 package scheduler
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +53,7 @@ func TestDeployHoldsItsEnvironmentUntilItsLastContainerIsGone(t *testing.T) {
 		}
 		kittest.Want(t, jobsOf(r, two), "migrate waiting; web waiting; worker waiting")
 		r.pass(store.JobID(one, 1))
-		r.engine.set(func(e *memoryEngine) { e.stopErr = fmt.Errorf("the engine is away") })
+		r.engine.set(func(e *memoryEngine) { e.stopErr = errors.New("the engine is away") })
 		r.pass(store.JobID(one, 3))
 		r.pass(store.JobID(one, 2))
 		r.becomes(one, schedulerv1.Build_STATE_PASSED)

@@ -20,10 +20,14 @@ type modelSiblings struct {
 	reporterv1.ReportServiceClient
 }
 
-// GetBuildConfig and CompareCommits are config's.
+// GetBuildConfig, GetCommit and CompareCommits are config's.
 func (m modelSiblings) GetBuildConfig(context.Context, *configv1.GetBuildConfigRequest, ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
 	job := &configv1.Pipeline{Commands: []*configv1.Command{{Name: "one", Run: "true"}, {Name: "two", Run: "true"}}}
 	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job}), nil
+}
+
+func (m modelSiblings) GetCommit(context.Context, *configv1.GetCommitRequest, ...grpc.CallOption) (*configv1.GetCommitResponse, error) {
+	return &configv1.GetCommitResponse{Message: "Add a till"}, nil
 }
 
 func (m modelSiblings) CompareCommits(_ context.Context, req *configv1.CompareCommitsRequest, _ ...grpc.CallOption) (*configv1.CompareCommitsResponse, error) {

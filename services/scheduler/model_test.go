@@ -163,7 +163,7 @@ func (m *model) restart(reopen bool) {
 	}
 	siblings := modelSiblings{model: m}
 	service.commits, service.environments.Commits, service.outbox.Reporter = siblings, siblings, siblings
-	service.plan.Configs, service.plan.Collaborators = siblings, siblings
+	service.plan.Configs, service.plan.Collaborators, service.plan.Commits = siblings, siblings, siblings
 	m.service, m.claimed, m.stopping = service, nil, nil
 }
 

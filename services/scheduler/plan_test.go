@@ -125,7 +125,7 @@ func TestPullRequestEventsAreDecidedByTheTable(t *testing.T) {
 		{"merged without a commit", []change{merge("main"), func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).MergeCommitSha = "" }}, "malformed: merged without a merge commit", "", "", 0, false},
 		{"without a head", []change{func(e *eventv1.Event, _ *fakeConfig, _ *Deps) { pull(e).Head = nil }}, "malformed: a pull_request event without a repository, a number or a head", "", "", 0, false},
 
-		{"no .forge.yml", []change{answer("aaa", absent)}, "no .forge.yml at aaa", "", "", 0, false},
+		{"no .forge.yml", []change{answer("aaa", absent), answer("base", absent)}, "no .forge.yml at aaa", "", "", 0, false},
 		{"merged, no .forge.yml", []change{merge("main"), answer("ccc", absent)}, "no .forge.yml at ccc", "", "", 0, false},
 		{"invalid .forge.yml", []change{answer("aaa", invalid)}, typo, "forge/test", "aaa", schedulerv1.Build_STATE_ERRORED, false},
 		{"merged, invalid .forge.yml", []change{merge("main"), answer("ccc", invalid)}, typo, "forge/deploy-staging", "ccc", schedulerv1.Build_STATE_ERRORED, false},

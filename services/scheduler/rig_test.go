@@ -85,6 +85,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
 		configv1.CollaboratorService_GetPermission_FullMethodName: {Rooms: []string{"scheduler"}},
 		configv1.PullRequestService_GetPullRequest_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.CommitService_GetCommit_FullMethodName:           {Rooms: []string{"scheduler"}},
 		configv1.CommitService_FindCommit_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.RepositoryService_GetRepository_FullMethodName:   {Rooms: []string{"scheduler"}},
 		configv1.CommitService_CompareCommits_FullMethodName:      {Rooms: []string{"scheduler"}},

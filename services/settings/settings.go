@@ -99,6 +99,7 @@ type Scheduler struct {
 	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them."`
 	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
 	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from: names, patterns, and default for the default branch of each repository."`
+	TrustedBots         []string          `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`
 	ForkPolicy          string            `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Timeout             time.Duration     `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
 	MaxTimeout          time.Duration     `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`

@@ -70,7 +70,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
 		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys,
-		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy},
+		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy, TrustedBots: s.TrustedBots},
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),

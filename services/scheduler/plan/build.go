@@ -27,6 +27,11 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	}
 	switch outcome := p.config.GetOutcome().(type) {
 	case *configv1.GetBuildConfigResponse_Absent:
+		if p.baseHasConfig {
+			refuse(schedulerv1.Build_REASON_CONFIG_ABSENT, eventv1.Reason_REASON_INVALID_CONFIG,
+				fmt.Sprintf("no .forge.yml at %s, and %s has one: rebase onto it, or add the file", wording.Short(p.Sha), b.GetBaseRef()))
+			break
+		}
 		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + wording.Short(p.Sha)}, nil
 	case *configv1.GetBuildConfigResponse_Invalid:
 		b.ConfigProblems = outcome.Invalid.GetProblems()
@@ -109,16 +114,28 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config
 	}
-	if b.GetFork() {
-		// What is not in the build's config can reach its container by no way.
-		b.SecretsWithheld = len(b.Config.GetSecrets()) > 0
-		b.Config.Secrets, b.Config.Ports = nil, nil
-		for _, job := range b.Pipeline().GetJobs() {
-			b.SecretsWithheld = b.GetSecretsWithheld() || len(job.GetSecrets()) > 0
-			job.Secrets, job.Ports = nil, nil
-		}
+	if b.GetFork() || p.Withheld || s.policy.Distrusts(p.Intent) {
+		withhold(b)
 	}
 	b.EnvironmentUrl = b.Pipeline().GetUrl()
 	b.StepCount = int32(len(b.Pipeline().GetCommands())) //nolint:gosec // config bounds it by 500
 	return b
+}
+
+// withhold takes secrets out of a build, and ports out of a fork's. What is not in
+// the build's config can reach its containers by no way.
+func withhold(b *store.Build) {
+	b.SecretsWithheld = len(b.Config.GetSecrets()) > 0
+	b.Config.Secrets = nil
+	for _, job := range b.Pipeline().GetJobs() {
+		b.SecretsWithheld = b.GetSecretsWithheld() || len(job.GetSecrets()) > 0
+		job.Secrets = nil
+	}
+	if !b.GetFork() {
+		return
+	}
+	b.Config.Ports = nil
+	for _, job := range b.Pipeline().GetJobs() {
+		job.Ports = nil
+	}
 }

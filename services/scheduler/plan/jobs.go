@@ -88,7 +88,7 @@ func (p prepared) leftOut(job *configv1.Job) string {
 		if !isBranch {
 			return "its if names branches, and this is a tag"
 		}
-		return fmt.Sprintf("the branch is %s", branch)
+		return "the branch is " + branch
 	case len(c.GetLabels()) > 0 && !slices.ContainsFunc(c.GetLabels(), func(label string) bool { return slices.Contains(labels, label) }):
 		return "the pull request has no label " + strings.Join(c.GetLabels(), " or ")
 	case len(c.GetEvents()) > 0 && !slices.Contains(c.GetEvents(), p.event()):

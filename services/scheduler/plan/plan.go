@@ -48,6 +48,7 @@ type Service struct {
 	attempts      *attempt.Service
 	Configs       configv1.BuildConfigServiceClient
 	pulls         configv1.PullRequestServiceClient
+	Commits       configv1.CommitServiceClient
 	Collaborators configv1.CollaboratorServiceClient
 	externalURL   string
 	remembered    time.Duration
@@ -62,6 +63,7 @@ func New(d Deps) *Service {
 		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts,
 		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
 		pulls:         configv1.NewPullRequestServiceClient(d.Config),
+		Commits:       configv1.NewCommitServiceClient(d.Config),
 		Collaborators: configv1.NewCollaboratorServiceClient(d.Config),
 		externalURL:   strings.TrimSuffix(d.ExternalURL, "/"), remembered: d.Remembered,
 		tracer: d.Tracer, now: d.Store.Now, random: d.Random,
@@ -116,6 +118,9 @@ type prepared struct {
 	config  *configv1.GetBuildConfigResponse // nil where nothing is built
 	id      string                           // of the build, where one is made
 	retryOf string                           // the build it repeats, where that was asked for
+	// baseHasConfig: the head has no .forge.yml, and the base has one that has
+	// something for it.
+	baseHasConfig bool
 	// containedIn is the build that brought this commit, or a newer one, to where
 	// it is to be deployed; empty where none did.
 	containedIn string
@@ -195,6 +200,14 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	}
 	if err != nil {
 		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	if p.config.GetAbsent() != nil {
+		if p.baseHasConfig, err = baseHasConfig(ctx, s.Configs, i); err != nil {
+			return p, nil, err
+		}
+	}
+	if p.Message, err = headMessage(ctx, s.Commits, p); err != nil {
+		return p, nil, err
 	}
 	if store.Runs(store.PipelineOf(i.Action, p.config.GetConfig())) {
 		p.containedIn = s.environments.ContainedIn(ctx, i)

@@ -28,6 +28,7 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 		return wording.Ignored(eventv1.Reason_REASON_STALE, "something newer is known of #%d", pull.Number), nil
 	}
 	later := p.Pull.GetUpdateTime().AsTime().After(pull.Updated)
+	repeated := pull.Repeats(p.Intent)
 	prior, err := t.Stopped(ctx, p.Intent, pull)
 	if err != nil {
 		return nil, err
@@ -49,11 +50,39 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 	if p.Kind == trigger.PullRequestOffered && !p.Builds() {
 		return s.leaveBase(ctx, t, p)
 	}
-	decided, err := s.applyOnce(ctx, t, p, pull)
+	if p.retryOf, err = wantedAgain(ctx, t, p.Intent, repeated); err != nil {
+		return nil, err
+	}
+	build := s.applyOnce
+	if p.retryOf != "" {
+		build = func(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
+			return s.addBuild(ctx, t, p)
+		}
+	}
+	decided, err := build(ctx, t, p, pull)
 	if err == nil && p.Kind == trigger.PullRequestOffered {
 		err = s.supersede(ctx, t, p.Intent, later, decided)
 	}
 	return decided, err
+}
+
+// wantedAgain names the build of the same content that is to be repeated: one that
+// did not pass, of a pull request that was opened again, and one that was held
+// against another base. A person who does either wants to see what comes of it.
+func wantedAgain(ctx context.Context, t *store.Tx, i trigger.Intent, repeated bool) (id string, err error) {
+	if i.Kind != trigger.PullRequestOffered || repeated {
+		return "", nil
+	}
+	prior, err := t.NewestContent(ctx, i)
+	if err != nil || prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED {
+		return "", err
+	}
+	switch state := prior.GetState(); {
+	case i.Event.GetAction() == "reopened" && store.Ended(state) && state != schedulerv1.Build_STATE_PASSED,
+		i.Event.GetAction() == "edited" && prior.GetBaseRef() != i.Pull.GetBase().GetRef():
+		return prior.GetId(), nil
+	}
+	return "", nil
 }
 
 // leaveBase cancels the tests of a pull request whose base is one that nothing is

@@ -20,6 +20,10 @@ type Intent struct {
 	Sha    string                   // to be built
 	Ref    string                   // where it is found
 	Fork   bool
+	// Message is the head commit's, of a pull request; "" where nobody asked for it.
+	Message string
+	// Withheld: it gets no secrets, since what it repeats got none.
+	Withheld bool
 	// Voucher is who has write access and stands for a fork's commit; "": nobody.
 	Voucher string
 	// Build is what a button was pressed for; "": the whole pull request.

@@ -2,6 +2,8 @@ package trigger
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -20,7 +22,29 @@ type Policy struct {
 	IntegrationBranches, ProductionBranches Branches
 	// Forks is what becomes of pull requests from forks: approve, run or never.
 	Forks string
+	// TrustedBots are logins of bots whose pull requests get secrets, with or without
+	// the [bot] at their end.
+	TrustedBots []string
 }
+
+// Distrusts reports whether an intent is the pull request of a bot whose commits
+// nobody has read. An integration branch on its way into production holds what was
+// merged, whoever offers it, as Forge itself does.
+func (p Policy) Distrusts(i Intent) bool {
+	author := i.Pull.GetAuthor()
+	if author.GetType() != eventv1.Account_TYPE_BOT || i.Kind == PullRequestMerged {
+		return false
+	}
+	promotes := p.BranchOf(i.Event.GetRepository(), i.Pull.GetHead().GetRef()) == integration &&
+		p.BranchOf(i.Event.GetRepository(), i.Pull.GetBase().GetRef()) == production
+	if promotes && !i.Fork {
+		return false
+	}
+	name := botName(author.GetLogin())
+	return !slices.ContainsFunc(p.TrustedBots, func(trusted string) bool { return botName(trusted) == name })
+}
+
+func botName(login string) string { return strings.TrimSuffix(strings.ToLower(login), "[bot]") }
 
 // Check is an error where something is set wrong.
 func (p Policy) Check() error {

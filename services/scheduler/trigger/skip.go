@@ -33,8 +33,10 @@ func (i Intent) SkipAsked() string {
 	switch {
 	case i.Kind == Pushed && strings.HasPrefix(i.Ref, BranchRef):
 		where, text = "the commit's message", i.Event.GetPush().GetHeadMessage()
-	case i.Kind == PullRequestOffered:
+	case i.Kind == PullRequestOffered && SkipWord(i.Pull.GetTitle()) != "":
 		where, text = "the title", i.Pull.GetTitle()
+	case i.Kind == PullRequestOffered:
+		where, text = "the head commit's message", i.Message
 	}
 	if word := SkipWord(text); word != "" {
 		return fmt.Sprintf("%s says %s", where, word)

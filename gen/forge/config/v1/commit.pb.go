@@ -78,7 +78,131 @@ func (x CompareCommitsResponse_Relation) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CompareCommitsResponse_Relation.Descriptor instead.
 func (CompareCommitsResponse_Relation) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{1, 0}
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{3, 0}
+}
+
+type GetCommitRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Repository *v1.Repository         `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The installation, where the caller knows it; 0 looks it up by owner.
+	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	// The full sha.
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// As in CompareCommitsRequest.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCommitRequest) Reset() {
+	*x = GetCommitRequest{}
+	mi := &file_forge_config_v1_commit_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCommitRequest) ProtoMessage() {}
+
+func (x *GetCommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_commit_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCommitRequest.ProtoReflect.Descriptor instead.
+func (*GetCommitRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetCommitRequest) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *GetCommitRequest) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *GetCommitRequest) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *GetCommitRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
+}
+
+type GetCommitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Sha   string                 `protobuf:"bytes,1,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The whole message.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCommitResponse) Reset() {
+	*x = GetCommitResponse{}
+	mi := &file_forge_config_v1_commit_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCommitResponse) ProtoMessage() {}
+
+func (x *GetCommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_commit_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCommitResponse.ProtoReflect.Descriptor instead.
+func (*GetCommitResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetCommitResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *GetCommitResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 type CompareCommitsRequest struct {
@@ -99,7 +223,7 @@ type CompareCommitsRequest struct {
 
 func (x *CompareCommitsRequest) Reset() {
 	*x = CompareCommitsRequest{}
-	mi := &file_forge_config_v1_commit_proto_msgTypes[0]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -111,7 +235,7 @@ func (x *CompareCommitsRequest) String() string {
 func (*CompareCommitsRequest) ProtoMessage() {}
 
 func (x *CompareCommitsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_commit_proto_msgTypes[0]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -124,7 +248,7 @@ func (x *CompareCommitsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareCommitsRequest.ProtoReflect.Descriptor instead.
 func (*CompareCommitsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{0}
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CompareCommitsRequest) GetRepository() *v1.Repository {
@@ -171,7 +295,7 @@ type CompareCommitsResponse struct {
 
 func (x *CompareCommitsResponse) Reset() {
 	*x = CompareCommitsResponse{}
-	mi := &file_forge_config_v1_commit_proto_msgTypes[1]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -183,7 +307,7 @@ func (x *CompareCommitsResponse) String() string {
 func (*CompareCommitsResponse) ProtoMessage() {}
 
 func (x *CompareCommitsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_commit_proto_msgTypes[1]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -196,7 +320,7 @@ func (x *CompareCommitsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareCommitsResponse.ProtoReflect.Descriptor instead.
 func (*CompareCommitsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CompareCommitsResponse) GetRelation() CompareCommitsResponse_Relation {
@@ -220,7 +344,7 @@ type FindCommitRequest struct {
 
 func (x *FindCommitRequest) Reset() {
 	*x = FindCommitRequest{}
-	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +356,7 @@ func (x *FindCommitRequest) String() string {
 func (*FindCommitRequest) ProtoMessage() {}
 
 func (x *FindCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_commit_proto_msgTypes[2]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +369,7 @@ func (x *FindCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindCommitRequest.ProtoReflect.Descriptor instead.
 func (*FindCommitRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{2}
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FindCommitRequest) GetRepository() *v1.Repository {
@@ -285,7 +409,7 @@ type FindCommitResponse struct {
 
 func (x *FindCommitResponse) Reset() {
 	*x = FindCommitResponse{}
-	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +421,7 @@ func (x *FindCommitResponse) String() string {
 func (*FindCommitResponse) ProtoMessage() {}
 
 func (x *FindCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_commit_proto_msgTypes[3]
+	mi := &file_forge_config_v1_commit_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +434,7 @@ func (x *FindCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindCommitResponse.ProtoReflect.Descriptor instead.
 func (*FindCommitResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{3}
+	return file_forge_config_v1_commit_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FindCommitResponse) GetRepository() *v1.Repository {
@@ -352,7 +476,18 @@ var File_forge_config_v1_commit_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_commit_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/commit.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x01\n" +
+	"\x1cforge/config/v1/commit.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x01\n" +
+	"\x10GetCommitRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x129\n" +
+	"\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"?\n" +
+	"\x11GetCommitResponse\x12\x10\n" +
+	"\x03sha\x18\x01 \x01(\tR\x03sha\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xdf\x01\n" +
 	"\x15CompareCommitsRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -383,11 +518,12 @@ const file_forge_config_v1_commit_proto_rawDesc = "" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x14\n" +
 	"\x05title\x18\x04 \x01(\tR\x05title\x12\x16\n" +
-	"\x06newest\x18\x05 \x01(\bR\x06newest2\xc9\x01\n" +
+	"\x06newest\x18\x05 \x01(\bR\x06newest2\x9d\x02\n" +
 	"\rCommitService\x12a\n" +
 	"\x0eCompareCommits\x12&.forge.config.v1.CompareCommitsRequest\x1a'.forge.config.v1.CompareCommitsResponse\x12U\n" +
 	"\n" +
-	"FindCommit\x12\".forge.config.v1.FindCommitRequest\x1a#.forge.config.v1.FindCommitResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"FindCommit\x12\".forge.config.v1.FindCommitRequest\x1a#.forge.config.v1.FindCommitResponse\x12R\n" +
+	"\tGetCommit\x12!.forge.config.v1.GetCommitRequest\x1a\".forge.config.v1.GetCommitResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_commit_proto_rawDescOnce sync.Once
@@ -402,31 +538,37 @@ func file_forge_config_v1_commit_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_commit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_config_v1_commit_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_forge_config_v1_commit_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_forge_config_v1_commit_proto_goTypes = []any{
 	(CompareCommitsResponse_Relation)(0), // 0: forge.config.v1.CompareCommitsResponse.Relation
-	(*CompareCommitsRequest)(nil),        // 1: forge.config.v1.CompareCommitsRequest
-	(*CompareCommitsResponse)(nil),       // 2: forge.config.v1.CompareCommitsResponse
-	(*FindCommitRequest)(nil),            // 3: forge.config.v1.FindCommitRequest
-	(*FindCommitResponse)(nil),           // 4: forge.config.v1.FindCommitResponse
-	(*v1.Repository)(nil),                // 5: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),        // 6: google.protobuf.Timestamp
+	(*GetCommitRequest)(nil),             // 1: forge.config.v1.GetCommitRequest
+	(*GetCommitResponse)(nil),            // 2: forge.config.v1.GetCommitResponse
+	(*CompareCommitsRequest)(nil),        // 3: forge.config.v1.CompareCommitsRequest
+	(*CompareCommitsResponse)(nil),       // 4: forge.config.v1.CompareCommitsResponse
+	(*FindCommitRequest)(nil),            // 5: forge.config.v1.FindCommitRequest
+	(*FindCommitResponse)(nil),           // 6: forge.config.v1.FindCommitResponse
+	(*v1.Repository)(nil),                // 7: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),        // 8: google.protobuf.Timestamp
 }
 var file_forge_config_v1_commit_proto_depIdxs = []int32{
-	5, // 0: forge.config.v1.CompareCommitsRequest.repository:type_name -> forge.event.v1.Repository
-	6, // 1: forge.config.v1.CompareCommitsRequest.event_time:type_name -> google.protobuf.Timestamp
-	0, // 2: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
-	5, // 3: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 4: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
-	1, // 5: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
-	3, // 6: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
-	2, // 7: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
-	4, // 8: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7,  // 0: forge.config.v1.GetCommitRequest.repository:type_name -> forge.event.v1.Repository
+	8,  // 1: forge.config.v1.GetCommitRequest.event_time:type_name -> google.protobuf.Timestamp
+	7,  // 2: forge.config.v1.CompareCommitsRequest.repository:type_name -> forge.event.v1.Repository
+	8,  // 3: forge.config.v1.CompareCommitsRequest.event_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
+	7,  // 5: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
+	7,  // 6: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
+	3,  // 7: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
+	5,  // 8: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
+	1,  // 9: forge.config.v1.CommitService.GetCommit:input_type -> forge.config.v1.GetCommitRequest
+	4,  // 10: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
+	6,  // 11: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
+	2,  // 12: forge.config.v1.CommitService.GetCommit:output_type -> forge.config.v1.GetCommitResponse
+	10, // [10:13] is the sub-list for method output_type
+	7,  // [7:10] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_commit_proto_init() }
@@ -440,7 +582,7 @@ func file_forge_config_v1_commit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_commit_proto_rawDesc), len(file_forge_config_v1_commit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	CommitService_CompareCommits_FullMethodName = "/forge.config.v1.CommitService/CompareCommits"
 	CommitService_FindCommit_FullMethodName     = "/forge.config.v1.CommitService/FindCommit"
+	CommitService_GetCommit_FullMethodName      = "/forge.config.v1.CommitService/GetCommit"
 )
 
 // CommitServiceClient is the client API for CommitService service.
@@ -39,6 +40,10 @@ type CommitServiceClient interface {
 	// through a repository all commits of its forks can be read. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	FindCommit(ctx context.Context, in *FindCommitRequest, opts ...grpc.CallOption) (*FindCommitResponse, error)
+	// GetCommit shows a commit that GitHub has of a repository or of one of its
+	// forks. NOT_FOUND: it has none by that sha. UNAVAILABLE: GitHub could not be
+	// asked; ask again.
+	GetCommit(ctx context.Context, in *GetCommitRequest, opts ...grpc.CallOption) (*GetCommitResponse, error)
 }
 
 type commitServiceClient struct {
@@ -69,6 +74,16 @@ func (c *commitServiceClient) FindCommit(ctx context.Context, in *FindCommitRequ
 	return out, nil
 }
 
+func (c *commitServiceClient) GetCommit(ctx context.Context, in *GetCommitRequest, opts ...grpc.CallOption) (*GetCommitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCommitResponse)
+	err := c.cc.Invoke(ctx, CommitService_GetCommit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CommitServiceServer is the server API for CommitService service.
 // All implementations must embed UnimplementedCommitServiceServer
 // for forward compatibility.
@@ -85,6 +100,10 @@ type CommitServiceServer interface {
 	// through a repository all commits of its forks can be read. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	FindCommit(context.Context, *FindCommitRequest) (*FindCommitResponse, error)
+	// GetCommit shows a commit that GitHub has of a repository or of one of its
+	// forks. NOT_FOUND: it has none by that sha. UNAVAILABLE: GitHub could not be
+	// asked; ask again.
+	GetCommit(context.Context, *GetCommitRequest) (*GetCommitResponse, error)
 	mustEmbedUnimplementedCommitServiceServer()
 }
 
@@ -100,6 +119,9 @@ func (UnimplementedCommitServiceServer) CompareCommits(context.Context, *Compare
 }
 func (UnimplementedCommitServiceServer) FindCommit(context.Context, *FindCommitRequest) (*FindCommitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method FindCommit not implemented")
+}
+func (UnimplementedCommitServiceServer) GetCommit(context.Context, *GetCommitRequest) (*GetCommitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCommit not implemented")
 }
 func (UnimplementedCommitServiceServer) mustEmbedUnimplementedCommitServiceServer() {}
 func (UnimplementedCommitServiceServer) testEmbeddedByValue()                       {}
@@ -158,6 +180,24 @@ func _CommitService_FindCommit_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CommitService_GetCommit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCommitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CommitServiceServer).GetCommit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CommitService_GetCommit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CommitServiceServer).GetCommit(ctx, req.(*GetCommitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CommitService_ServiceDesc is the grpc.ServiceDesc for CommitService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -172,6 +212,10 @@ var CommitService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FindCommit",
 			Handler:    _CommitService_FindCommit_Handler,
+		},
+		{
+			MethodName: "GetCommit",
+			Handler:    _CommitService_GetCommit_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -70,7 +70,8 @@ const (
 	// The commit's message, or the pull request's title, asks for nothing to be
 	// built.
 	Reason_REASON_SKIP_ASKED Reason = 34
-	// .forge.yml has errors; the status shows the first.
+	// .forge.yml has errors, or is missing where the base has one; the status says
+	// which.
 	Reason_REASON_INVALID_CONFIG Reason = 40
 	// GitHub refuses Forge the repository or the file.
 	Reason_REASON_FORBIDDEN Reason = 41

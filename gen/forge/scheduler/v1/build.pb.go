@@ -237,6 +237,8 @@ const (
 	Build_REASON_CARRIED Build_Reason = 27
 	// Of a build that did not pass: jobs did not; the message names them.
 	Build_REASON_JOBS Build_Reason = 28
+	// Errored: the head of a pull request has no .forge.yml, and its base has one.
+	Build_REASON_CONFIG_ABSENT Build_Reason = 29
 )
 
 // Enum value maps for Build_Reason.
@@ -271,6 +273,7 @@ var (
 		26: "REASON_FAIL_FAST",
 		27: "REASON_CARRIED",
 		28: "REASON_JOBS",
+		29: "REASON_CONFIG_ABSENT",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -302,6 +305,7 @@ var (
 		"REASON_FAIL_FAST":             26,
 		"REASON_CARRIED":               27,
 		"REASON_JOBS":                  28,
+		"REASON_CONFIG_ABSENT":         29,
 	}
 )
 
@@ -1947,7 +1951,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x14\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x14\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2018,7 +2022,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xee\x05\n" +
+	"\vACTION_PUSH\x10\x05\"\x88\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2049,7 +2053,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x10REASON_CONDITION\x10\x19\x12\x14\n" +
 	"\x10REASON_FAIL_FAST\x10\x1a\x12\x12\n" +
 	"\x0eREASON_CARRIED\x10\x1b\x12\x0f\n" +
-	"\vREASON_JOBS\x10\x1c\"\x99\x03\n" +
+	"\vREASON_JOBS\x10\x1c\x12\x18\n" +
+	"\x14REASON_CONFIG_ABSENT\x10\x1d\"\x99\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +

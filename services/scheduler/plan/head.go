@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// baseHasConfig reports whether a pull request's base has a .forge.yml that would
+// have had something built, or is broken.
+func baseHasConfig(ctx context.Context, configs configv1.BuildConfigServiceClient, i trigger.Intent) (bool, error) {
+	base := i.Pull.GetBase().GetSha()
+	if i.Pull.GetNumber() == 0 || base == "" || trigger.ActionOf(i.Action).Environment != "" {
+		return false, nil
+	}
+	answer, err := configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: base,
+	})
+	switch {
+	case fault.Is(err, fault.NotFound): // the branch was rewritten meanwhile
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read .forge.yml at the base %s: %w", wording.Short(base), err)
+	}
+	return answer.GetInvalid() != nil || store.Runs(store.PipelineOf(i.Action, answer.GetConfig())), nil
+}
+
+// headMessage is the message of a pull request's head, where it says whether anything
+// is built.
+func headMessage(ctx context.Context, commits configv1.CommitServiceClient, p prepared) (string, error) {
+	runs := store.Runs(store.PipelineOf(p.Action, p.config.GetConfig())) && !p.config.GetNoMatchingPaths()
+	if p.Kind != trigger.PullRequestOffered || !runs || p.SkipAsked() != "" {
+		return "", nil
+	}
+	commit, err := commits.GetCommit(ctx, &configv1.GetCommitRequest{
+		Repository: p.Event.GetRepository(), InstallationId: p.Event.GetInstallationId(), Sha: p.Sha, EventTime: p.Event.GetReceiveTime(),
+	})
+	switch {
+	case fault.Is(err, fault.NotFound): // whoever fetches the source will say so
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("message of %s: %w", wording.Short(p.Sha), err)
+	}
+	return commit.GetMessage(), nil
+}
