@@ -2,6 +2,7 @@ package buildfile
 
 import (
 	"maps"
+	"slices"
 
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/protobuf/proto"
@@ -32,9 +33,10 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 				f.complainf(d.key, "%s.image is required: the container image that the commands run in, here or for all jobs at the top of the file", d.path)
 			}
 			d.inherit(config)
+			size := proto.Size(d.job)
 			for _, c := range d.cells {
 				job := d.expand(f, c)
-				if !f.affords(&f.grown, proto.Size(job), d.key) {
+				if !f.affords(&f.grown, size+weight(job), d.key) {
 					return
 				}
 				p.into.Jobs = append(p.into.Jobs, job)
@@ -118,4 +120,30 @@ func merged(c *cell, file, own map[string]string) map[string]string {
 		all[matrixVariable(v.GetName())] = v.GetValue()
 	}
 	return all
+}
+
+// perField is what the wire takes for a field besides its text, about.
+const perField = 4
+
+// weight is about how many bytes a cell has of its own on the wire.
+func weight(job *configv1.Job) int {
+	size := len(job.GetTitle()) + len(job.GetImage()) + len(job.GetWorkingDirectory()) + weightOf(job.GetEnvironment())
+	for _, v := range job.GetMatrix() {
+		size += perField + len(v.GetName()) + len(v.GetValue())
+	}
+	for name, s := range job.GetServices() {
+		size += perField + len(name) + len(s.GetImage()) + len(s.GetReady().GetRun()) + weightOf(s.GetEnvironment())
+		for _, argument := range slices.Concat(s.GetCommand(), s.GetEntrypoint()) {
+			size += perField + len(argument)
+		}
+	}
+	return size
+}
+
+func weightOf(environment map[string]string) int {
+	size := 0
+	for name, value := range environment {
+		size += perField + len(name) + len(value)
+	}
+	return size
 }

@@ -1,7 +1,6 @@
 package buildfile
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -9,14 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
-	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
 // In a file with jobs, ${name} stands for what a cell of the matrix has under the
 // name, and $${ for the two characters ${.
 const hole = "${"
-
-var holes = regexp.MustCompile(`\$\$\{|\$\{([^}]*)(\}?)`)
 
 // fields are the values that ${…} is filled in. They are read once the whole file
 // is known, as often as they differ.
@@ -62,6 +58,7 @@ func (v *field[T]) in(f *file, c *cell, read func(path string, n *yaml.Node) T) 
 const (
 	maxGrown = 1 << 20 // bytes
 	perNode  = 32      // bytes that reading a value once more counts for
+	perHole  = 8       // likewise a ${…}
 )
 
 // weight is what it costs to read a value once more.
@@ -126,40 +123,42 @@ func (r *reader) fill(path string, n *yaml.Node) (string, *yaml.Node, bool) {
 
 func (r *reader) filledIn(path string, n *yaml.Node, text string) (string, bool) {
 	var filled strings.Builder
-	rest := 0
-	for _, at := range holes.FindAllStringSubmatchIndex(text, -1) {
-		filled.WriteString(text[rest:at[0]])
-		rest = at[1]
-		if at[2] < 0 {
-			filled.WriteString(hole)
+	for {
+		before, after, found := strings.Cut(text, hole)
+		if !found {
+			filled.WriteString(text)
+			return filled.String(), true
+		}
+		if literal, ok := strings.CutSuffix(before, "$"); ok {
+			filled.WriteString(literal + hole)
+			text = after
 			continue
 		}
-		name := text[at[2]:at[3]]
+		name, rest, ended := strings.Cut(after, "}")
 		value, known := r.cell.value(name)
 		switch {
-		case at[4] == at[5]:
+		case !ended:
 			r.complainf(n, "%s: a ${ that no } ends: write $${ for the text itself", path)
 			return "", false
 		case !known:
-			r.complainf(n, "%s: %s", path, r.cell.unknown(name))
+			r.complainf(n, "%s: %s", path, r.unknownHole(name))
 			return "", false
-		case !r.affords(&r.filled, len(value), n):
+		case !r.affords(&r.filled, perHole+len(value), n):
 			return "", false
 		}
-		filled.WriteString(value)
+		filled.WriteString(before + value)
+		text = rest
 	}
-	filled.WriteString(text[rest:])
-	return filled.String(), true
 }
 
-// unknown says why a cell has no value of a name.
-func (c *cell) unknown(name string) string {
-	known := make([]string, len(c.values))
-	for i, v := range c.values {
+// unknownHole says why a cell has no value of a name.
+func (r *reader) unknownHole(name string) string {
+	known := make([]string, len(r.cell.values))
+	for i, v := range r.cell.values {
 		known[i] = v.GetName()
 	}
 	what := "${" + clip(name) + "} is not known: "
-	switch meant := nearest.Name(name, known, max(2, len(name)/3)); {
+	switch meant := r.guess(name, known); {
 	case len(known) == 0:
 		what += "no matrix gives it a value"
 	case meant != "":
@@ -168,18 +167,4 @@ func (c *cell) unknown(name string) string {
 		what += "the matrix gives " + listed(known)
 	}
 	return what + "; write $${" + clip(name) + "} for the text itself"
-}
-
-// listed are names in a sentence, few of them where they are many.
-func listed(names []string) string {
-	const most = 10
-	short := make([]string, 0, most+1)
-	for i, name := range names {
-		if i == most {
-			short = append(short, "…")
-			break
-		}
-		short = append(short, clip(name))
-	}
-	return strings.Join(short, ", ")
 }

@@ -21,13 +21,16 @@ func (p *pipeline) checkNeeds(f *file) {
 	}
 	known := true
 	for _, d := range p.drafts {
+		if len(f.problems) >= enough {
+			return
+		}
 		for _, one := range d.needs {
 			switch {
 			case one.name == d.name:
 				f.complainf(one.n, "%s.needs: a job cannot need itself", d.path)
 				known = false
 			case byName[one.name] == nil:
-				f.complainf(one.n, "%s.needs: there is no job %q here%s", d.path, clip(one.name), otherJob(one.name, d.name, names))
+				f.complainf(one.n, "%s.needs: there is no job %q here%s", d.path, clip(one.name), otherJob(f, one.name, d.name, names))
 				known = false
 			}
 		}
@@ -38,12 +41,12 @@ func (p *pipeline) checkNeeds(f *file) {
 	p.handedOn(f, byName)
 }
 
-func otherJob(name, self string, names []string) string {
+func otherJob(f *file, name, self string, names []string) string {
 	others := slices.DeleteFunc(slices.Clone(names), func(other string) bool { return other == self })
 	if len(others) == 0 {
 		return ", nor any other"
 	}
-	return strings.Replace(didYouMean(name, others), "it has", "the others are", 1)
+	return strings.Replace(f.didYouMean(name, others), "it has", "the others are", 1)
 }
 
 // cycle complains of the first way round that needs take.

@@ -96,7 +96,12 @@ func (f *file) draft(path string, e entry) *draft {
 
 func (f *file) needs(path string, n *yaml.Node) []need {
 	var needs []need
-	for _, item := range f.items(path, n) {
+	items := f.items(path, n)
+	if len(items) > maxJobs {
+		f.complainf(f.place(n), "%s names more than %d jobs", path, maxJobs)
+		return nil
+	}
+	for _, item := range items {
 		name, item, ok := f.bare(path, item)
 		switch {
 		case !ok:

@@ -1,7 +1,6 @@
 package buildfile
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
-	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
 // Keys in a matrix that are no names of values.
@@ -113,7 +111,12 @@ func readMatrix(f *file, path string, n *yaml.Node) []*cell {
 func (m *matrix) axis(e entry) {
 	m.name(e)
 	a := axis{name: e.name}
-	for _, item := range m.items(e.path, e.value) {
+	items := m.items(e.path, e.value)
+	if len(items) > maxCombined {
+		m.complainf(m.place(e.value), "%s has more than %d values: a pipeline has %d jobs and cells at most", e.path, maxCombined, maxJobs)
+		return
+	}
+	for _, item := range items {
 		value, item, ok := m.value(e.path, item)
 		if ok && slices.Contains(a.values, value) {
 			m.complainf(item, "%s: %q is named twice", e.path, clip(value))
@@ -211,9 +214,9 @@ func (m *matrix) excluded(e entry, cells []*cell) []*cell {
 			switch {
 			case !ok:
 			case at < 0:
-				m.complainf(one.key, "%s: the matrix has no list %q%s", e.path, clip(one.name), didYouMean(one.name, axisNames(m.axes)))
+				m.complainf(one.key, "%s: the matrix has no list %q%s", e.path, clip(one.name), m.didYouMean(one.name, axisNames(m.axes)))
 			case !slices.Contains(m.axes[at].values, value):
-				m.complainf(n, "%s: %q is no value of %s%s", one.path, clip(value), m.axes[at].name, didYouMean(value, m.axes[at].values))
+				m.complainf(n, "%s: %q is no value of %s%s", one.path, clip(value), m.axes[at].name, m.didYouMean(value, m.axes[at].values))
 			}
 			values = append(values, &configv1.MatrixValue{Name: one.name, Value: value})
 		}
@@ -304,11 +307,4 @@ func axisNames(axes []axis) []string {
 		all[i] = a.name
 	}
 	return all
-}
-
-func didYouMean(name string, known []string) string {
-	if meant := nearest.Name(name, known, max(2, len(name)/3)); meant != "" {
-		return fmt.Sprintf(", did you mean %q?", clip(meant))
-	}
-	return ": it has " + listed(known)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -178,6 +179,7 @@ func TestHostileFilesAreCheap(t *testing.T) {
 // all rounds counts: it is the file's, and not the machine's.
 func BenchmarkHostileFiles(b *testing.B) {
 	files := hostile()
+	maps.Copy(files, hostileJobs())
 	least, memory := map[string]time.Duration{}, map[string]uint64{}
 	for b.Loop() {
 		for name, text := range files {
@@ -238,8 +240,14 @@ func FuzzParse(f *testing.F) {
 		if len(p.GetCommands())+len(p.GetJobs()) == 0 || len(p.GetCommands()) > 0 && config.GetImage() == "" {
 			t.Errorf("config %v", config)
 		}
-		if _, err := proto.Marshal(config); err != nil {
-			t.Errorf("not fit for the wire: %v", err)
+		for _, p := range []*configv1.Pipeline{p, config.GetStaging(), config.GetDeployStaging(), config.GetDeployProduction(), config.GetPush().GetExecute()} {
+			checkJobs(t, p)
+		}
+		if sent, err := proto.Marshal(config); err != nil || len(sent) > MaxSize+5*maxGrown {
+			t.Errorf("not fit for the wire: %d bytes, error %v", len(sent), err)
+		}
+		if again, _ := Parse(text); !proto.Equal(config, again) {
+			t.Errorf("read once more it is %v, not %v", again, config)
 		}
 	})
 }

@@ -27,6 +27,7 @@ type reader struct {
 	blamed   map[*yaml.Node]bool
 	holes    map[*yaml.Node]bool
 	weights  map[*yaml.Node]int
+	guesses  int // at what was meant
 	filled   int // bytes that were read once more for a cell
 	grown    int // bytes of all jobs
 }

@@ -1,6 +1,7 @@
 package buildfile
 
 import (
+	"regexp"
 	"strings"
 	"time"
 
@@ -86,6 +87,8 @@ func (f *file) patience(path string, n *yaml.Node) *durationpb.Duration {
 	}
 	return within
 }
+
+var holes = regexp.MustCompile(`\$?\$\{[^}]*\}?`)
 
 // divided are the parts of a text. A value of a matrix is filled in after that, so
 // that it stays in one part.
