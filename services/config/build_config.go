@@ -49,15 +49,25 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	}
 	recent := s.recent(req.GetEventTime())
 	read, err := s.buildConfig(ctx, g, req.GetSha(), recent)
-	paths := read.GetConfig().GetPaths()
-	if err != nil || paths == nil || req.GetChange() == nil {
+	if err != nil || req.GetChange() == nil {
 		return read, err
 	}
-	outside, err := s.outsidePaths(ctx, g, req, paths)
-	if err != nil {
+	filters := filtersOf(read.GetConfig(), req.GetPart())
+	if len(filters) == 0 {
+		return read, nil
+	}
+	if filters, err = s.outside(ctx, g, req, filters); err != nil {
 		return nil, err
 	}
-	return &configv1.GetBuildConfigResponse{Outcome: read.GetOutcome(), NoMatchingPaths: outside}, nil
+	answer := &configv1.GetBuildConfigResponse{Outcome: read.GetOutcome()}
+	for _, f := range filters {
+		if f.job == "" {
+			answer.NoMatchingPaths = true
+		} else {
+			answer.JobsWithoutMatchingPaths = append(answer.GetJobsWithoutMatchingPaths(), f.job)
+		}
+	}
+	return answer, nil
 }
 
 // buildConfig returns what a commit wants built, whatever it changes.

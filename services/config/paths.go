@@ -21,21 +21,63 @@ const (
 	maxComparedFiles = 300
 )
 
-// outsidePaths reports whether it is proven that a change touches no file that
-// paths match. Only a complete list of the changed files proves it; where GitHub
-// refuses the list, nothing is proven.
-func (s *Service) outsidePaths(ctx context.Context, g grant, req *configv1.GetBuildConfigRequest, paths *configv1.Paths) (bool, error) {
+// filter is what must match a changed file: the paths of the whole file, or those
+// that a job's condition names.
+type filter struct {
+	job   string // empty: the whole file
+	paths []*configv1.Paths
+}
+
+// filtersOf are the filters of a file and of the jobs of one of its parts, or of
+// all parts.
+func filtersOf(config *configv1.BuildConfig, part configv1.GetBuildConfigRequest_Part) []filter {
+	var filters []filter
+	if config.GetPaths() != nil {
+		filters = append(filters, filter{paths: []*configv1.Paths{config.GetPaths()}})
+	}
+	staging := config.GetStaging()
+	if len(staging.GetCommands())+len(staging.GetJobs()) == 0 {
+		staging = config.GetExecute()
+	}
+	pipelines := map[configv1.GetBuildConfigRequest_Part][]*configv1.Pipeline{
+		configv1.GetBuildConfigRequest_PART_UNSPECIFIED: {config.GetExecute(), config.GetStaging(), config.GetPush().GetExecute()},
+		configv1.GetBuildConfigRequest_PART_EXECUTE:     {config.GetExecute()},
+		configv1.GetBuildConfigRequest_PART_STAGING:     {staging},
+		configv1.GetBuildConfigRequest_PART_PUSH:        {config.GetPush().GetExecute()},
+	}[part]
+	at := map[string]int{}
+	for _, pipeline := range pipelines {
+		for _, job := range pipeline.GetJobs() {
+			n, known := at[job.GetName()]
+			if !known {
+				n = len(filters)
+				at[job.GetName()] = n
+				filters = append(filters, filter{job: job.GetName()})
+			}
+			// The paths of none match every file.
+			filters[n].paths = append(filters[n].paths, &configv1.Paths{Include: job.GetCondition().GetPaths()})
+		}
+	}
+	return slices.DeleteFunc(filters, func(f filter) bool {
+		return f.job != "" && slices.ContainsFunc(f.paths, func(p *configv1.Paths) bool { return len(p.GetInclude()) == 0 })
+	})
+}
+
+// outside returns those filters that are proven to match no file of a change. Only
+// a complete list of the changed files proves it; where GitHub refuses the list,
+// nothing is proven.
+func (s *Service) outside(ctx context.Context, g grant, req *configv1.GetBuildConfigRequest, filters []filter) ([]filter, error) {
 	client, err := s.clients.client(ctx, g)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	var outside bool
+	var outside []filter
 	switch change := req.GetChange().(type) {
 	case *configv1.GetBuildConfigRequest_PullRequest:
-		outside, err = pullRequestOutside(ctx, client, g, int(change.PullRequest), req.GetSha(), paths)
+		outside, err = pullRequestOutside(ctx, client, g, int(change.PullRequest), req.GetSha(), filters)
 	case *configv1.GetBuildConfigRequest_BaseSha:
 		if strings.Trim(change.BaseSha, "0") != "" { // zeros: the branch is new
-			outside, err = comparisonOutside(ctx, client, g, change.BaseSha, req.GetSha(), paths)
+			outside, err = comparisonOutside(ctx, client, g, change.BaseSha, req.GetSha(), filters)
 		}
 	}
 	if err == nil {
@@ -44,44 +86,56 @@ func (s *Service) outsidePaths(ctx context.Context, g grant, req *configv1.GetBu
 	err = notYet(githubFault(err), s.recent(req.GetEventTime()))
 	err = fmt.Errorf("changed files of %s at %s: %w", g.fullName(), req.GetSha(), err)
 	if fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Exhausted) {
-		return false, err
+		return nil, err
 	}
 	s.log.WarnContext(ctx, "list of changed files failed; the commit is built as if its paths matched", "error", err)
-	return false, nil
+	return nil, nil
 }
 
-func pullRequestOutside(ctx context.Context, client *github.Client, g grant, number int, sha string, paths *configv1.Paths) (bool, error) {
+func pullRequestOutside(ctx context.Context, client *github.Client, g grant, number int, sha string, filters []filter) ([]filter, error) {
 	count := 0
 	for options := (&github.ListOptions{PerPage: 100}); ; {
 		page, resp, err := client.PullRequests.ListFiles(ctx, g.owner, g.name, number, options)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		count += len(page)
-		if slices.ContainsFunc(page, matchedBy(paths)) {
-			return false, nil
+		if filters = unmatched(filters, page); len(filters) == 0 {
+			return nil, nil
 		}
 		if options.Page = resp.NextPage; options.Page == 0 {
 			break
 		}
 	}
 	if count == 0 || count >= maxPullFiles {
-		return false, nil
+		return nil, nil
 	}
 	// GitHub lists the files of the present head, which must still be this commit.
 	pull, _, err := client.PullRequests.Get(ctx, g.owner, g.name, number)
-	return err == nil && pull.GetHead().GetSHA() == sha, err
+	if err != nil || pull.GetHead().GetSHA() != sha {
+		return nil, err
+	}
+	return filters, nil
 }
 
-func comparisonOutside(ctx context.Context, client *github.Client, g grant, base, sha string, paths *configv1.Paths) (bool, error) {
+func comparisonOutside(ctx context.Context, client *github.Client, g grant, base, sha string, filters []filter) ([]filter, error) {
 	// All files come with the first page of commits.
 	compared, _, err := client.Repositories.CompareCommits(ctx, g.owner, g.name, base, sha, &github.ListOptions{Page: 1, PerPage: 1})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	// GitHub does not list what a forced push took away.
-	complete := compared.GetStatus() == "ahead" && len(compared.Files) > 0 && len(compared.Files) < maxComparedFiles
-	return complete && !slices.ContainsFunc(compared.Files, matchedBy(paths)), nil
+	if compared.GetStatus() != "ahead" || len(compared.Files) == 0 || len(compared.Files) >= maxComparedFiles {
+		return nil, nil
+	}
+	return unmatched(filters, compared.Files), nil
+}
+
+// unmatched are the filters that match none of some files.
+func unmatched(filters []filter, files []*github.CommitFile) []filter {
+	return slices.DeleteFunc(slices.Clone(filters), func(f filter) bool {
+		return slices.ContainsFunc(f.paths, func(paths *configv1.Paths) bool { return slices.ContainsFunc(files, matchedBy(paths)) })
+	})
 }
 
 // matchedBy reports whether paths match a file. One that was renamed counts under

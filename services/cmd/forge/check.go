@@ -13,6 +13,8 @@ import (
 
 type check struct {
 	File string `arg:"" optional:"" help:"The file; - is standard input. Default: .forge.yml, or else .forge.yaml."`
+
+	Graph bool `help:"Draw what it runs: the jobs by what they need."`
 }
 
 // Run prints what is wrong with a .forge.yml, as Forge would, and fails where
@@ -48,8 +50,12 @@ func (c check) run(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, problems := buildfile.Parse(text)
-	if len(problems) == 0 {
+	config, problems := buildfile.Parse(text)
+	switch {
+	case len(problems) > 0:
+	case c.Graph:
+		return drawGraph(out, config)
+	default:
 		_, err = fmt.Fprintf(out, "%s: nothing is wrong\n", name)
 		return err
 	}

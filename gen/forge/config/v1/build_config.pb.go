@@ -78,6 +78,60 @@ func (Shell) EnumDescriptor() ([]byte, []int) {
 	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{0}
 }
 
+// Part is a part of the file that paths can count for.
+type GetBuildConfigRequest_Part int32
+
+const (
+	GetBuildConfigRequest_PART_UNSPECIFIED GetBuildConfigRequest_Part = 0
+	GetBuildConfigRequest_PART_EXECUTE     GetBuildConfigRequest_Part = 1
+	// execute, where the file has no staging.
+	GetBuildConfigRequest_PART_STAGING GetBuildConfigRequest_Part = 2
+	GetBuildConfigRequest_PART_PUSH    GetBuildConfigRequest_Part = 3
+)
+
+// Enum value maps for GetBuildConfigRequest_Part.
+var (
+	GetBuildConfigRequest_Part_name = map[int32]string{
+		0: "PART_UNSPECIFIED",
+		1: "PART_EXECUTE",
+		2: "PART_STAGING",
+		3: "PART_PUSH",
+	}
+	GetBuildConfigRequest_Part_value = map[string]int32{
+		"PART_UNSPECIFIED": 0,
+		"PART_EXECUTE":     1,
+		"PART_STAGING":     2,
+		"PART_PUSH":        3,
+	}
+)
+
+func (x GetBuildConfigRequest_Part) Enum() *GetBuildConfigRequest_Part {
+	p := new(GetBuildConfigRequest_Part)
+	*p = x
+	return p
+}
+
+func (x GetBuildConfigRequest_Part) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (GetBuildConfigRequest_Part) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[1].Descriptor()
+}
+
+func (GetBuildConfigRequest_Part) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[1]
+}
+
+func (x GetBuildConfigRequest_Part) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use GetBuildConfigRequest_Part.Descriptor instead.
+func (GetBuildConfigRequest_Part) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4, 0}
+}
+
 // What the needs have come to. None means success. A job that a condition
 // left out, and one that may fail, count as success.
 type Condition_On int32
@@ -119,11 +173,11 @@ func (x Condition_On) String() string {
 }
 
 func (Condition_On) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[1].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[2].Descriptor()
 }
 
 func (Condition_On) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[1]
+	return &file_forge_config_v1_build_config_proto_enumTypes[2]
 }
 
 func (x Condition_On) Number() protoreflect.EnumNumber {
@@ -179,11 +233,11 @@ func (x Condition_Event) String() string {
 }
 
 func (Condition_Event) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[2].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
 }
 
 func (Condition_Event) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[2]
+	return &file_forge_config_v1_build_config_proto_enumTypes[3]
 }
 
 func (x Condition_Event) Number() protoreflect.EnumNumber {
@@ -234,11 +288,11 @@ func (x Command_When) String() string {
 }
 
 func (Command_When) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[4].Descriptor()
 }
 
 func (Command_When) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[3]
+	return &file_forge_config_v1_build_config_proto_enumTypes[4]
 }
 
 func (x Command_When) Number() protoreflect.EnumNumber {
@@ -485,7 +539,10 @@ type GetBuildConfigRequest struct {
 	// When an event told of what is asked for; absent where none did. An absence
 	// within the five minutes after it may be GitHub's API being later than its
 	// webhooks, and is UNAVAILABLE.
-	EventTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	// What is to be run, whose jobs are held against the change. Unspecified: a job
+	// is named where that of no part that has one of the name matches.
+	Part          GetBuildConfigRequest_Part `protobuf:"varint,7,opt,name=part,proto3,enum=forge.config.v1.GetBuildConfigRequest_Part" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +628,13 @@ func (x *GetBuildConfigRequest) GetEventTime() *timestamppb.Timestamp {
 		return x.EventTime
 	}
 	return nil
+}
+
+func (x *GetBuildConfigRequest) GetPart() GetBuildConfigRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return GetBuildConfigRequest_PART_UNSPECIFIED
 }
 
 type isGetBuildConfigRequest_Change interface {
@@ -2081,7 +2145,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
 	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
-	"\aoutcome\"\x95\x02\n" +
+	"\aoutcome\"\xa7\x03\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -2091,7 +2155,13 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\fpull_request\x18\x04 \x01(\x05H\x00R\vpullRequest\x12\x1b\n" +
 	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseSha\x129\n" +
 	"\n" +
-	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTimeB\b\n" +
+	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12?\n" +
+	"\x04part\x18\a \x01(\x0e2+.forge.config.v1.GetBuildConfigRequest.PartR\x04part\"O\n" +
+	"\x04Part\x12\x14\n" +
+	"\x10PART_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fPART_EXECUTE\x10\x01\x12\x10\n" +
+	"\fPART_STAGING\x10\x02\x12\r\n" +
+	"\tPART_PUSH\x10\x03B\b\n" +
 	"\x06change\"\xfd\x02\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
@@ -2274,106 +2344,108 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
-	(Condition_On)(0),                   // 1: forge.config.v1.Condition.On
-	(Condition_Event)(0),                // 2: forge.config.v1.Condition.Event
-	(Command_When)(0),                   // 3: forge.config.v1.Command.When
-	(*GetSchemaRequest)(nil),            // 4: forge.config.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),           // 5: forge.config.v1.GetSchemaResponse
-	(*ValidateBuildConfigRequest)(nil),  // 6: forge.config.v1.ValidateBuildConfigRequest
-	(*ValidateBuildConfigResponse)(nil), // 7: forge.config.v1.ValidateBuildConfigResponse
-	(*GetBuildConfigRequest)(nil),       // 8: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil),      // 9: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),                // 10: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),               // 11: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),             // 12: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),                 // 13: forge.config.v1.BuildConfig
-	(*Pipeline)(nil),                    // 14: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 15: forge.config.v1.Job
-	(*MatrixValue)(nil),                 // 16: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 17: forge.config.v1.Condition
-	(*Retry)(nil),                       // 18: forge.config.v1.Retry
-	(*Command)(nil),                     // 19: forge.config.v1.Command
-	(*Port)(nil),                        // 20: forge.config.v1.Port
-	(*Push)(nil),                        // 21: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 22: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 23: forge.config.v1.Ready
-	(*Paths)(nil),                       // 24: forge.config.v1.Paths
-	(*Resources)(nil),                   // 25: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 26: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 27: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 28: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 29: forge.config.v1.BuildConfig.VolumesEntry
-	nil,                                 // 30: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 31: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 32: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 33: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 34: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 35: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 37: google.protobuf.Duration
+	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
+	(Condition_On)(0),                   // 2: forge.config.v1.Condition.On
+	(Condition_Event)(0),                // 3: forge.config.v1.Condition.Event
+	(Command_When)(0),                   // 4: forge.config.v1.Command.When
+	(*GetSchemaRequest)(nil),            // 5: forge.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),           // 6: forge.config.v1.GetSchemaResponse
+	(*ValidateBuildConfigRequest)(nil),  // 7: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 8: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 9: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 10: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 11: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 12: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 13: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 14: forge.config.v1.BuildConfig
+	(*Pipeline)(nil),                    // 15: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 16: forge.config.v1.Job
+	(*MatrixValue)(nil),                 // 17: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 18: forge.config.v1.Condition
+	(*Retry)(nil),                       // 19: forge.config.v1.Retry
+	(*Command)(nil),                     // 20: forge.config.v1.Command
+	(*Port)(nil),                        // 21: forge.config.v1.Port
+	(*Push)(nil),                        // 22: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 23: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 24: forge.config.v1.Ready
+	(*Paths)(nil),                       // 25: forge.config.v1.Paths
+	(*Resources)(nil),                   // 26: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 27: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 28: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 29: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 30: forge.config.v1.BuildConfig.VolumesEntry
+	nil,                                 // 31: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 32: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 33: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 34: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 35: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 36: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 38: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	34, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
-	13, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	11, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	35, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	36, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
-	13, // 5: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	10, // 6: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	11, // 7: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	12, // 8: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	26, // 9: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	14, // 10: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	14, // 11: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	14, // 12: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	14, // 13: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	27, // 14: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	20, // 15: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	21, // 16: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	28, // 17: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	24, // 18: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	37, // 19: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	25, // 20: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	29, // 21: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
-	0,  // 22: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	18, // 23: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	19, // 24: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	15, // 25: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	16, // 26: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	17, // 27: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	18, // 28: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	19, // 29: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	30, // 30: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	31, // 31: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	37, // 32: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	25, // 33: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	20, // 34: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	32, // 35: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 36: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	2,  // 37: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	1,  // 38: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	3,  // 39: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	14, // 40: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	33, // 41: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	23, // 42: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	37, // 43: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	22, // 44: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	22, // 45: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	8,  // 46: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	6,  // 47: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	4,  // 48: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	9,  // 49: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	7,  // 50: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	5,  // 51: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	49, // [49:52] is the sub-list for method output_type
-	46, // [46:49] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	35, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	14, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	12, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	36, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	37, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
+	14, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	11, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	12, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	13, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	27, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	15, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	15, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	15, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	15, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	28, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	21, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	22, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	29, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	25, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	38, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	26, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	30, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
+	19, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	20, // 25: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	16, // 26: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	17, // 27: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	18, // 28: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	19, // 29: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	20, // 30: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	31, // 31: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	32, // 32: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	38, // 33: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	26, // 34: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	21, // 35: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	33, // 36: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 37: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	3,  // 38: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	2,  // 39: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	4,  // 40: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	15, // 41: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	34, // 42: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	24, // 43: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	38, // 44: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	23, // 45: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	23, // 46: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	9,  // 47: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	7,  // 48: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	5,  // 49: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	10, // 50: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	8,  // 51: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	6,  // 52: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	50, // [50:53] is the sub-list for method output_type
+	47, // [47:50] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2400,7 +2472,7 @@ func file_forge_config_v1_build_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
