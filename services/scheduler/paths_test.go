@@ -14,19 +14,28 @@ import (
 
 func TestPathsCountForWhatNobodyAskedFor(t *testing.T) {
 	pull := &eventv1.PullRequest{Number: 12}
-	number := &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_PullRequest{PullRequest: 12}}
-	base := &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_BaseSha{BaseSha: "bbb"}}
+	const (
+		execute = configv1.GetBuildConfigRequest_PART_EXECUTE
+		staging = configv1.GetBuildConfigRequest_PART_STAGING
+		push    = configv1.GetBuildConfigRequest_PART_PUSH
+	)
+	number := func(part configv1.GetBuildConfigRequest_Part) *configv1.GetBuildConfigRequest {
+		return &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_PullRequest{PullRequest: 12}, Part: part}
+	}
+	base := func(part configv1.GetBuildConfigRequest_Part) *configv1.GetBuildConfigRequest {
+		return &configv1.GetBuildConfigRequest{Change: &configv1.GetBuildConfigRequest_BaseSha{BaseSha: "bbb"}, Part: part}
+	}
 	for name, c := range map[string]struct {
 		event  *eventv1.Event
 		action schedulerv1.Build_Action
 		want   *configv1.GetBuildConfigRequest
 	}{
-		"a pull request":  {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_TEST, number},
-		"into production": {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_STAGING, number},
-		"a push":          {&eventv1.Event{Payload: &eventv1.Event_Push{Push: &eventv1.PushEvent{Before: "bbb"}}}, schedulerv1.Build_ACTION_TEST, base},
+		"a pull request":  {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_TEST, number(execute)},
+		"into production": {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_STAGING, number(staging)},
+		"a push":          {&eventv1.Event{Payload: &eventv1.Event_Push{Push: &eventv1.PushEvent{Before: "bbb"}}}, schedulerv1.Build_ACTION_PUSH, base(push)},
 		"a merge group": {
 			&eventv1.Event{Payload: &eventv1.Event_MergeGroup{MergeGroup: &eventv1.MergeGroupEvent{BaseSha: "bbb"}}},
-			schedulerv1.Build_ACTION_TEST, base,
+			schedulerv1.Build_ACTION_TEST, base(execute),
 		},
 		"a merge":   {&eventv1.Event{Payload: &eventv1.Event_PullRequest{}}, schedulerv1.Build_ACTION_DEPLOY_STAGING, &configv1.GetBuildConfigRequest{}},
 		"a comment": {&eventv1.Event{Payload: &eventv1.Event_IssueComment{}}, schedulerv1.Build_ACTION_TEST, &configv1.GetBuildConfigRequest{}},

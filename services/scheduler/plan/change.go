@@ -24,7 +24,19 @@ func WithChange(i trigger.Intent, req *configv1.GetBuildConfigRequest) *configv1
 	case *eventv1.Event_MergeGroup:
 		req.Change = &configv1.GetBuildConfigRequest_BaseSha{BaseSha: payload.MergeGroup.GetBaseSha()}
 	}
+	if req.GetChange() != nil {
+		req.Part = partOf(i.Action)
+	}
 	return req
+}
+
+// partOf is the part of the file that an action runs. Paths count for those alone.
+func partOf(action schedulerv1.Build_Action) configv1.GetBuildConfigRequest_Part {
+	return map[schedulerv1.Build_Action]configv1.GetBuildConfigRequest_Part{
+		schedulerv1.Build_ACTION_TEST:    configv1.GetBuildConfigRequest_PART_EXECUTE,
+		schedulerv1.Build_ACTION_STAGING: configv1.GetBuildConfigRequest_PART_STAGING,
+		schedulerv1.Build_ACTION_PUSH:    configv1.GetBuildConfigRequest_PART_PUSH,
+	}[action]
 }
 
 // skip ends a build that nothing is run for before it begins. It is kept so that
