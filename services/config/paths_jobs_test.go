@@ -104,7 +104,7 @@ func TestJobsRunWhereTheChangeCannotBeTold(t *testing.T) {
 	w.commit(githubsim.Commit{Files: map[string]string{".forge.yml": jobsFile}})
 	base := w.head()
 	sha, number := w.propose("web", write("web/a"))
-	none := func(what string, sha string, pull int, base string) {
+	none := func(what, sha string, pull int, base string) {
 		t.Helper()
 		answer, err := w.leftOut(configv1.GetBuildConfigRequest_PART_EXECUTE, sha, pull, base)
 		if err != nil || answer.GetConfig() == nil || len(answer.GetJobsWithoutMatchingPaths()) > 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -60,23 +61,25 @@ func drawJobs(text *strings.Builder, jobs []*configv1.Job) {
 	}
 	level := levels(names, cells)
 	slices.SortStableFunc(names, func(a, b string) int { return level[a] - level[b] })
-	table := tabwriter.NewWriter(text, 0, 0, 3, ' ', 0)
+	var rows strings.Builder
 	for i, name := range names {
 		number := ""
 		if i == 0 || level[name] != level[names[i-1]] {
-			number = fmt.Sprint(level[name])
+			number = strconv.Itoa(level[name])
 		}
 		shown := name
 		if len(cells[name][0].GetMatrix()) > 0 {
 			shown += fmt.Sprintf(" ×%d", len(cells[name]))
 		}
-		fmt.Fprintf(table, "  %s\t%s", number, shown)
+		fmt.Fprintf(&rows, "  %s\t%s", number, shown)
 		if notes := notesOf(cells[name]); len(notes) > 0 {
-			fmt.Fprintf(table, "\t%s", strings.Join(strings.Fields(strings.Join(notes, "; ")), " "))
+			fmt.Fprintf(&rows, "\t%s", strings.Join(strings.Fields(strings.Join(notes, "; ")), " "))
 		}
-		fmt.Fprintln(table)
+		rows.WriteString("\n")
 	}
-	_ = table.Flush() // to text, which takes all
+	table := tabwriter.NewWriter(text, 0, 0, 3, ' ', 0)
+	_, _ = io.WriteString(table, rows.String())
+	_ = table.Flush() // neither fails: text takes all
 }
 
 // levels are numbers from 1, each above those of what the job needs.

@@ -1,10 +1,14 @@
 package buildfile
 
 import (
+	"errors"
+	"io"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v4"
 )
 
 const page = "../../../docs/forge-yml.md"
@@ -50,6 +54,44 @@ func TestDocsShowWhatTheParserTakes(t *testing.T) {
 			t.Errorf("the example\n%s\ngives\n%s", example, &printed)
 		case block[1] == "yaml broken" && printed.String() != blocks[i+1][2]:
 			t.Errorf("the example\n%s\ngives\n%s", example, &printed)
+		}
+	}
+}
+
+// The page on moving shows whole files, each of another system's and what it is here.
+func TestMovingShowsWholeFiles(t *testing.T) {
+	const moving = "../../../docs/moving.md"
+	text, err := os.ReadFile(moving)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := 0, map[string]bool{}
+	for _, block := range regexp.MustCompile("(?ms)^```yaml ?([a-z]*)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		if block[1] != "" {
+			theirs[block[1]] = true
+			for loader := yaml.NewDecoder(strings.NewReader(block[2])); ; {
+				var document map[string]any
+				if err := loader.Decode(&document); errors.Is(err, io.EOF) {
+					break
+				} else if err != nil {
+					t.Fatalf("%s's file is not YAML: %v", block[1], err)
+				}
+			}
+			continue
+		}
+		ours++
+		config, problems := Parse([]byte(block[2]))
+		if len(problems) > 0 || len(config.GetExecute().GetJobs()) < 2 {
+			t.Errorf("the file\n%s\ngives\n%s", block[2], Format(Name, problems))
+		}
+	}
+	if ours != 3 || len(theirs) != 3 {
+		t.Errorf("%d files of ours, of others %v", ours, theirs)
+	}
+	for _, anchor := range regexp.MustCompile(`\]\(forge-yml\.md#([a-z_-]+)\)`).FindAllStringSubmatch(string(text), -1) {
+		heading := regexp.MustCompile(`(?mi)^#+ ` + strings.ReplaceAll(anchor[1], "-", "[ -]") + `$`)
+		if ours, err := os.ReadFile(page); err != nil || !heading.Match(ours) {
+			t.Errorf("%s has no heading for #%s, error %v", page, anchor[1], err)
 		}
 	}
 }
