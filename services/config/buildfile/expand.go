@@ -32,17 +32,32 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 			if missing && d.given != nil && d.given["image"] == nil {
 				f.complainf(d.key, "%s.image is required: the container image that the commands run in, here or for all jobs at the top of the file", d.path)
 			}
-			d.inherit(config)
-			size := proto.Size(d.job)
-			for _, c := range d.cells {
-				job := d.expand(f, c)
-				if !f.affords(&f.grown, size+weight(job), d.key) {
-					return
-				}
-				p.into.Jobs = append(p.into.Jobs, job)
+			if !d.addTo(p.into, f, config) {
+				return
 			}
 		}
 	}
+	if len(f.problems) == 0 {
+		f.defaults.image.unused(f)
+		f.defaults.services.unused(f)
+		f.defaults.timeout.unused(f)
+		f.defaults.workingDirectory.unused(f)
+	}
+}
+
+// addTo adds each cell of a job to a pipeline, as long as what all jobs hold is
+// within bounds.
+func (d *draft) addTo(p *configv1.Pipeline, f *file, config *configv1.BuildConfig) bool {
+	d.inherit(config)
+	size := proto.Size(d.job)
+	for _, c := range d.cells {
+		job := d.expand(f, c)
+		if !f.affords(&f.grown, size+weight(job), d.key) {
+			return false
+		}
+		p.Jobs = append(p.Jobs, job)
+	}
+	return true
 }
 
 // takeFor reads the file's own values for what has commands in place of jobs.

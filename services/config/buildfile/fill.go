@@ -26,12 +26,20 @@ type fields struct {
 
 // field is one of them; its zero value is that of a key that is left out.
 type field[T any] struct {
-	path string
-	n    *yaml.Node
-	same *T // what every cell gets; nil until it is read, or where they differ
+	path  string
+	n     *yaml.Node
+	same  *T // what every cell gets; nil until it is read, or where they differ
+	taken bool
 }
 
 func (v *field[T]) give(path string, n *yaml.Node) { v.path, v.n = path, n }
+
+// unused complains of a ${…} that no job takes.
+func (v *field[T]) unused(f *file) {
+	if v.n != nil && !v.taken {
+		f.complainf(f.place(v.n), "%s: each job has its own, so that nothing fills in this one: leave it out", v.path)
+	}
+}
 
 // in reads a field for a cell; for none, where the file has no jobs and ${ is text
 // like any other.
@@ -39,6 +47,9 @@ func (v *field[T]) in(f *file, c *cell, read func(path string, n *yaml.Node) T) 
 	switch {
 	case v.n == nil:
 		return value
+	case !v.taken:
+		v.taken = true
+		return v.in(f, c, read)
 	case v.same != nil:
 		return *v.same
 	case c != nil && f.hasHole(v.n):

@@ -164,8 +164,8 @@ func (m *matrix) value(path string, n *yaml.Node) (string, *yaml.Node, bool) {
 	switch {
 	case !ok:
 		return "", n, false
-	case strings.ContainsFunc(value, unicode.IsControl):
-		m.complainf(n, "%s: expected one line of text", path)
+	case strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) }):
+		m.complainf(n, "%s: expected one line of text that can be seen", path)
 		return "", n, false
 	case len([]rune(value)) > maxValue:
 		m.complainf(n, "%s: a value is longer than %d characters", path, maxValue)

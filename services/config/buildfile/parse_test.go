@@ -87,11 +87,24 @@ func TestExactlyAsManyCommandsAsTheLimit(t *testing.T) {
 // A key that is in the contract can be written, and the other way round.
 func TestKeysAreThoseOfTheContract(t *testing.T) {
 	known := strings.Join(Keys(), " ") + " "
-	fields := (&configv1.BuildConfig{}).ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		name := strings.Replace(string(fields.Get(i).Name()), "deploy_", "deploy.", 1)
-		if !strings.Contains(known, name+" ") {
-			t.Errorf("the contract has %s, the file has not", name)
+	for path, message := range map[string]proto.Message{
+		"": &configv1.BuildConfig{}, "jobs.*.": &configv1.Job{}, "jobs.*.if.": &configv1.Condition{}, "services.*.": &configv1.Sidecar{},
+		"execute[].": &configv1.Command{},
+	} {
+		fields := message.ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			name := strings.Replace(path+string(fields.Get(i).Name()), "deploy_", "deploy.", 1)
+			switch name {
+			case "jobs.*.name", "jobs.*.title": // the key of the job, and what is made of it
+				continue
+			case "jobs.*.condition":
+				name = "jobs.*.if"
+			case "jobs.*.commands":
+				name = "jobs.*.execute"
+			}
+			if !strings.Contains(" "+known, " "+name+" ") {
+				t.Errorf("the contract has %s, the file has not", name)
+			}
 		}
 	}
 }
@@ -222,6 +235,9 @@ func FuzzParse(f *testing.F) {
 		if memory, n := cost(func() { config, problems = Parse(text) }); memory > mostMemory || n > mostAllocations {
 			t.Errorf("%d KB in %d allocations", memory>>10, n)
 		}
+		if _, again := Parse(text); Format(Name, again) != Format(Name, problems) {
+			t.Errorf("read once more it has %v, not %v", again, problems)
+		}
 		if (config == nil) != (len(problems) > 0) {
 			t.Fatalf("config %v and %d problems", config, len(problems))
 		}
@@ -246,7 +262,7 @@ func FuzzParse(f *testing.F) {
 		if sent, err := proto.Marshal(config); err != nil || len(sent) > MaxSize+5*maxGrown {
 			t.Errorf("not fit for the wire: %d bytes, error %v", len(sent), err)
 		}
-		if again, _ := Parse(text); !proto.Equal(config, again) {
+		if again, _ := Parse(text); !proto.Equal(config, again) { // whatever the order of maps
 			t.Errorf("read once more it is %v, not %v", again, config)
 		}
 	})
