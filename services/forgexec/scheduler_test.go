@@ -285,6 +285,8 @@ func (s *fakeScheduler) story() string {
 				stopped = " stopped"
 			}
 			say("end %d exit %d%s", e.StepEnded.GetNumber(), e.StepEnded.GetExitCode(), stopped)
+		case *schedulerv1.Report_Outputs:
+			say("outputs %q", e.Outputs.GetValues())
 		case *schedulerv1.Report_Ended:
 			say("%s", strings.TrimSpace(strings.TrimPrefix(e.Ended.GetCause().String(), "CAUSE_")+" "+e.Ended.GetMessage()))
 		}

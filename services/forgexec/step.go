@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/mask"
 )
@@ -43,6 +44,8 @@ type halt struct {
 	cause   schedulerv1.Ended_Cause
 	message string
 	atOnce  bool // without SIGTERM: nobody may run these commands any more
+	// late is when even steps end that run after this; nil: none may.
+	late context.Context //nolint:containedctx // it outlives the one that this is the cause of
 }
 
 func (h *halt) Error() string { return h.message }
@@ -73,7 +76,7 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 	if timeout := plan.GetTimeout().AsDuration(); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
-			&halt{cause: schedulerv1.Ended_CAUSE_TIMED_OUT, message: "the build ran into its timeout of " + short(timeout)})
+			&halt{cause: schedulerv1.Ended_CAUSE_TIMED_OUT, message: "the build ran into its timeout of " + short(timeout), late: ctx})
 		defer cancel()
 	}
 	r.notices = append(r.notices, plan.GetNotices()...)
@@ -81,33 +84,24 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 		r.notices = append(r.notices, submodulesNotice)
 	}
 	r.budget = &budget{limit: plan.GetLogLimit(), left: plan.GetLogLimit()}
-	env := joined(r.environ, plan.GetEnvironment(), plan.GetSecrets())
-	for n, step := range plan.GetSteps() {
-		if ctx.Err() != nil {
-			return halted(ctx).ended()
-		}
-		last := n == len(plan.GetSteps())-1
-		end, err := r.step(ctx, step, last, env, plan.GetGrace().AsDuration())
-		if err != nil {
-			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
-		}
-		r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepEnded{StepEnded: end}})
-		switch {
-		case end.GetStopped():
-			return halted(ctx).ended()
-		case end.GetExitCode() != 0:
-			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
-		}
+	file, err := newEnvFile(r.workspace.path)
+	if err != nil {
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
 	}
-	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+	defer file.remove()
+	s := sequence{runner: r, plan: plan, file: file, ctx: ctx}
+	ended := s.run()
+	s.handOn()
+	return ended
 }
 
 // step runs one. An error says, for people, why it could not be started.
-func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last bool, env []string, grace time.Duration) (*schedulerv1.StepEnded, error) {
-	if err := r.workspace.missing(); err != nil {
+func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last bool, plan *schedulerv1.Plan, env []string) (*schedulerv1.StepEnded, error) {
+	dir, err := r.workspace.folder(plan.GetWorkingDirectory())
+	if err != nil {
 		return nil, err
 	}
-	shell, err := findShell(append([]string{"/bin"}, filepath.SplitList(variables(env)["PATH"])...))
+	shell, err := shellOf(plan.GetShell(), variables(env)["PATH"])
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +113,7 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 	enlarge(input)
 	killed := memoryKills(os.Getpid(), memoryEvents())
 	pid, ended, err := r.processes.start(command{
-		argv: []string{shell, "-e", "-c", step.GetRun()}, env: env, dir: r.workspace.path, output: input,
+		argv: append(shell, step.GetRun()), env: env, dir: dir, output: input,
 	})
 	_ = input.Close() // the command has its own
 	if err != nil {
@@ -144,7 +138,7 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 	}}
 	closed := make(chan bool, 1)
 	go func() { closed <- pump.run() }()
-	status, stopped := wait(ctx, pid, grace, ended, pump)
+	status, stopped := wait(ctx, pid, plan.GetGrace().AsDuration(), ended, pump)
 	eof := <-closed
 	share.write(masked.Flush())
 	share.end()
@@ -180,15 +174,23 @@ func wait(ctx context.Context, group int, grace time.Duration, ended <-chan sysc
 	return status, true
 }
 
-func findShell(folders []string) (string, error) {
-	for _, folder := range folders {
-		if path := filepath.Join(folder, "sh"); filepath.IsAbs(path) {
-			if found, err := exec.LookPath(path); err == nil {
-				return found, nil
+// shellOf is how a command is handed to a shell, which comes last.
+func shellOf(shell configv1.Shell, path string) ([]string, error) {
+	program, arguments := "sh", []string{"-e", "-c"}
+	if shell == configv1.Shell_SHELL_BASH {
+		program, arguments = "bash", []string{"-eo", "pipefail", "-c"}
+	}
+	for _, folder := range append([]string{"/bin"}, filepath.SplitList(path)...) {
+		if at := filepath.Join(folder, program); filepath.IsAbs(at) {
+			if found, err := exec.LookPath(at); err == nil {
+				return append([]string{found}, arguments...), nil
 			}
 		}
 	}
-	return "", errors.New("the image has no shell: steps are run with sh -e, and there is no sh in /bin or PATH; use an image that has one")
+	if program == "bash" {
+		return nil, errors.New("the image has no bash, which .forge.yml asks for: there is none in /bin or PATH; use an image that has it, or leave shell out")
+	}
+	return nil, errors.New("the image has no shell: steps are run with sh -e, and there is no sh in /bin or PATH; use an image that has one")
 }
 
 // short is 30m where String says 30m0s.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -63,6 +64,30 @@ func (w *workspace) empty() error {
 		}
 	}
 	return nil
+}
+
+// folder is where commands run: the workspace, or a folder in it. Its error says, for
+// people, why they cannot.
+func (w *workspace) folder(name string) (string, error) {
+	if err := w.missing(); err != nil || name == "" {
+		return w.path, err
+	}
+	top, err := filepath.EvalSymlinks(w.path)
+	if err != nil {
+		return "", fmt.Errorf("the workspace: %w", err)
+	}
+	at, err := filepath.EvalSymlinks(filepath.Join(top, name))
+	switch info, statErr := os.Stat(at); {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("there is no folder %s in the workspace, which working_directory names", name)
+	case err != nil:
+		return "", fmt.Errorf("working_directory %s: %w", name, err)
+	case at != top && !strings.HasPrefix(at, top+"/"):
+		return "", fmt.Errorf("working_directory %s leads out of the workspace", name)
+	case statErr != nil || !info.IsDir():
+		return "", fmt.Errorf("working_directory %s is no folder", name)
+	}
+	return at, nil
 }
 
 // missing says why no command can start here, or nil.

@@ -176,3 +176,56 @@ func TestLogOfABuildWithJobsIsAskedForByJob(t *testing.T) {
 		kittest.Want(t, r.printed(store.JobID(id, 1)), "ok\n")
 	})
 }
+
+// An old forgexec would run what is there for a failure, and in another shell.
+func TestRunnerThatIsTooOldForAJobIsToldSo(t *testing.T) {
+	for name, change := range map[string]func(*configv1.Job){
+		"when":              func(j *configv1.Job) { j.Commands[0].When = configv1.Command_WHEN_FAILURE },
+		"shell":             func(j *configv1.Job) { j.Shell = configv1.Shell_SHELL_BASH },
+		"working directory": func(j *configv1.Job) { j.WorkingDirectory = "api" },
+		"outputs":           func(j *configv1.Job) { j.Outputs = []string{"VERSION"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := sqliteRig(t)
+			r.start()
+			r.config.set("aaa", ofJobs(job("lint", change)))
+			id := store.JobID(r.built(opened(1, "aaa")), 1)
+			u := r.stream(r.spec(id, 1).Runner.Token, &schedulerv1.Hello{RunnerId: "old", MasksSecrets: true})
+			if err := u.refused(); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("%v", err)
+			}
+			b := r.becomes(id, schedulerv1.Build_STATE_ERRORED)
+			if b.GetReason() != schedulerv1.Build_REASON_NOT_RUNNABLE || !strings.Contains(b.GetMessage(), "its forgexec is too old") {
+				t.Errorf("%v", b)
+			}
+		})
+	}
+}
+
+func TestStepsThatAlwaysRunHaveTheirTimeAfterACancellation(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		sweeping := func(j *configv1.Job) {
+			j.Commands = append(j.Commands, &configv1.Command{Name: "sweep", Run: "rm -r left", When: configv1.Command_WHEN_ALWAYS})
+		}
+		r.config.set("aaa", ofJobs(job("lint"), job("e2e", sweeping)))
+		id := r.built(opened(1, "aaa"))
+		lint, e2e := store.JobID(id, 1), store.JobID(id, 2)
+		for _, job := range []string{lint, e2e} {
+			u := r.attach(r.spec(job, 1).Runner.Token)
+			u.send(began(1, 1))
+			u.acked(1)
+		}
+		if _, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: id}); err != nil {
+			t.Fatal(err)
+		}
+		r.clock.Advance(3 * r.service.attempts.Runners.Grace)
+		r.sweep()
+		r.becomes(lint, schedulerv1.Build_STATE_CANCELLED)
+		if b := r.build(e2e); b.GetState() != schedulerv1.Build_STATE_RUNNING {
+			t.Errorf("%v", b)
+		}
+		r.clock.Advance(time.Minute)
+		r.sweep()
+		r.becomes(id, schedulerv1.Build_STATE_CANCELLED)
+	})
+}

@@ -43,7 +43,7 @@ func (r *rig) stream(token string, hello *schedulerv1.Hello) *runner {
 // attach plays a new runner up to where its commands begin.
 func (r *rig) attach(token string) *runner {
 	r.t.Helper()
-	u := r.stream(token, &schedulerv1.Hello{RunnerId: "runner-1", Version: "test", MasksSecrets: true})
+	u := r.stream(token, &schedulerv1.Hello{RunnerId: "runner-1", Version: "test", MasksSecrets: true, HeedsJobs: true})
 	u.stored = u.recv().GetWelcome().GetStoredSequence()
 	u.plan = u.recv().GetPlan()
 	for {

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/logs"
@@ -303,7 +304,10 @@ func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Ca
 			}
 			return failed
 		}
-		passed := func(step *schedulerv1.Step) bool { return step.GetState() == schedulerv1.Step_STATE_PASSED }
+		passed := func(step *schedulerv1.Step) bool {
+			return step.GetState() == schedulerv1.Step_STATE_PASSED ||
+				step.GetWhen() == configv1.Command_WHEN_FAILURE && step.GetState() == schedulerv1.Step_STATE_PENDING
+		}
 		if len(steps) > 0 && !slices.ContainsFunc(steps, func(step *schedulerv1.Step) bool { return !passed(step) }) {
 			return outcome{state: schedulerv1.Build_STATE_PASSED}
 		}

@@ -170,7 +170,11 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 		err = secrets.UnavailableError("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
 	}
 	if is[secrets.UnavailableError](err) {
-		return at.service.giveUp(ctx, at.attempt, err.Error())
+		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, err.Error())
+	}
+	if err == nil && !heedsPlan(plan, hello) {
+		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
+			"this build uses when, shell, working_directory or outputs, and its forgexec is too old for them: replace it by the one that came with Forge")
 	}
 	if err != nil {
 		return err
@@ -178,8 +182,8 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: plan}})
 }
 
-// giveUp ends an attempt that has not begun its work, since it lacks secrets.
-func (s *Service) giveUp(ctx context.Context, of *store.Attempt, message string) error {
+// giveUp ends an attempt that has not begun its work, since it lacks what it needs.
+func (s *Service) giveUp(ctx context.Context, of *store.Attempt, reason schedulerv1.Build_Reason, message string) error {
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, of.BuildID)
 		if err != nil {
@@ -189,7 +193,7 @@ func (s *Service) giveUp(ctx context.Context, of *store.Attempt, message string)
 		if err != nil || a.Ended {
 			return err
 		}
-		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, message)
+		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, reason, message)
 	})
 	if err != nil {
 		return err

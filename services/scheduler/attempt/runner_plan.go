@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -108,11 +109,12 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 	plan := &schedulerv1.Plan{
 		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b, handed),
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
-		LogLimit: s.Limits.Log,
-		Secrets:  secrets, Notices: notices,
+		LogLimit: s.Limits.Log, Cleanup: durationpb.New(cleanup),
+		WorkingDirectory: b.ConfigJob().GetWorkingDirectory(), Shell: b.ConfigJob().GetShell(), Outputs: b.ConfigJob().GetOutputs(),
+		Secrets: secrets, Notices: notices,
 	}
 	for _, step := range b.PlannedSteps() {
-		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun()})
+		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun(), When: step.GetWhen()})
 	}
 	return plan, nil
 }
@@ -125,8 +127,31 @@ func (s *Service) timeout(b *store.Build) time.Duration {
 	return min(s.Limits.Timeout, s.Limits.MaxTimeout)
 }
 
+// cleanup is how long the steps may take, in all, that run after a cancellation or
+// the timeout.
+const cleanup = time.Minute
+
+// lateTime is how much of that a build may take.
+func lateTime(b *store.Build) time.Duration {
+	for _, command := range b.ConfigJob().GetCommands() {
+		if when := command.GetWhen(); when == configv1.Command_WHEN_ALWAYS || when == configv1.Command_WHEN_FAILURE {
+			return cleanup
+		}
+	}
+	return 0
+}
+
+// heedsPlan reports whether a runner does all that a plan asks for.
+func heedsPlan(plan *schedulerv1.Plan, hello *schedulerv1.Hello) bool {
+	conditional := slices.ContainsFunc(plan.GetSteps(), func(step *schedulerv1.PlannedStep) bool {
+		return step.GetWhen() > configv1.Command_WHEN_SUCCESS
+	})
+	asks := conditional || plan.GetWorkingDirectory() != "" || plan.GetShell() > configv1.Shell_SHELL_SH || len(plan.GetOutputs()) > 0
+	return !asks || hello.GetHeedsJobs()
+}
+
 // overtime is what the scheduler grants beyond the timeout, which the runner
 // keeps, before it ends the attempt itself.
 func (s *Service) overtime(b *store.Build) time.Duration {
-	return s.timeout(b) + s.Runners.Grace + time.Minute
+	return s.timeout(b) + s.Runners.Grace + time.Minute + lateTime(b)
 }

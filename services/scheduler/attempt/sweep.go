@@ -90,6 +90,8 @@ func (s *Service) endOverdue(ctx context.Context, id string) error {
 		switch {
 		case a.Ended:
 			return nil
+		case !b.Cancel.Time.IsZero() && t.Now.Before(b.Cancel.Time.Add(2*s.Runners.Grace+lateTime(b))):
+			return nil
 		case !b.Cancel.Time.IsZero():
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.Cancel.Reason, b.Cancel.Message)
 		case late && a.RunnerID == "":

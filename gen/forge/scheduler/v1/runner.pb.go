@@ -319,7 +319,10 @@ type Hello struct {
 	HasSource bool `protobuf:"varint,4,opt,name=has_source,json=hasSource,proto3" json:"has_source,omitempty"`
 	// The runner masks secrets in all it reports. Without this it gets none, and
 	// a build that needs some ends.
-	MasksSecrets  bool `protobuf:"varint,20,opt,name=masks_secrets,json=masksSecrets,proto3" json:"masks_secrets,omitempty"`
+	MasksSecrets bool `protobuf:"varint,20,opt,name=masks_secrets,json=masksSecrets,proto3" json:"masks_secrets,omitempty"`
+	// The runner heeds when, shell, working_directory and outputs of its plan. A build
+	// that asks for any of them ends without this.
+	HeedsJobs     bool `protobuf:"varint,21,opt,name=heeds_jobs,json=heedsJobs,proto3" json:"heeds_jobs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +388,13 @@ func (x *Hello) GetHasSource() bool {
 func (x *Hello) GetMasksSecrets() bool {
 	if x != nil {
 		return x.MasksSecrets
+	}
+	return false
+}
+
+func (x *Hello) GetHeedsJobs() bool {
+	if x != nil {
+		return x.HeedsJobs
 	}
 	return false
 }
@@ -463,7 +473,10 @@ type Plan struct {
 	// What the commands are handed to; unspecified is sh -e.
 	Shell v1.Shell `protobuf:"varint,23,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
 	// The variables that are reported as Outputs, of those that steps have set.
-	Outputs       []string `protobuf:"bytes,24,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	Outputs []string `protobuf:"bytes,24,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// How long the steps may take, in all, that run after a cancellation or the
+	// timeout; then SIGTERM.
+	Cleanup       *durationpb.Duration `protobuf:"bytes,25,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +598,13 @@ func (x *Plan) GetShell() v1.Shell {
 func (x *Plan) GetOutputs() []string {
 	if x != nil {
 		return x.Outputs
+	}
+	return nil
+}
+
+func (x *Plan) GetCleanup() *durationpb.Duration {
+	if x != nil {
+		return x.Cleanup
 	}
 	return nil
 }
@@ -1373,16 +1393,18 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\x9d\x01\n" +
+	"\amessage\"\xbc\x01\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
 	"\bhas_plan\x18\x03 \x01(\bR\ahasPlan\x12\x1d\n" +
 	"\n" +
 	"has_source\x18\x04 \x01(\bR\thasSource\x12#\n" +
-	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\"2\n" +
+	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\x12\x1d\n" +
+	"\n" +
+	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xc7\x05\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xfc\x05\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -1396,7 +1418,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\anotices\x18\x15 \x03(\tR\anotices\x12+\n" +
 	"\x11working_directory\x18\x16 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x17 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
-	"\aoutputs\x18\x18 \x03(\tR\aoutputs\x1a>\n" +
+	"\aoutputs\x18\x18 \x03(\tR\aoutputs\x123\n" +
+	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -1520,24 +1543,25 @@ var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	21, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
 	19, // 12: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
 	22, // 13: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	23, // 14: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	24, // 15: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	11, // 16: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	14, // 17: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	15, // 18: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	16, // 19: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	17, // 20: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	12, // 21: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	13, // 22: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	20, // 23: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	0,  // 24: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	1,  // 25: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 26: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	21, // 14: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	23, // 15: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	24, // 16: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	11, // 17: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	14, // 18: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	15, // 19: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	16, // 20: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	17, // 21: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	12, // 22: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	13, // 23: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	20, // 24: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	0,  // 25: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	1,  // 26: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 27: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }

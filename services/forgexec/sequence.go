@@ -1,0 +1,122 @@
+package forgexec
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+)
+
+// sequence is the steps of a plan on their way.
+type sequence struct {
+	*runner
+	plan *schedulerv1.Plan
+	file *envFile
+	ctx  context.Context //nolint:containedctx // it is replaced once the build is stopped
+
+	failed  bool               // a step has
+	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
+	last    int32              // the number of the last that ran
+}
+
+// run runs the steps that are to be, one after the other.
+func (s *sequence) run() *schedulerv1.Ended {
+	forget := func() {}
+	defer func() { forget() }()
+	for n, step := range s.plan.GetSteps() {
+		if s.stopped == nil && s.ctx.Err() != nil && s.wants(step.GetWhen()) {
+			forget = s.stop()
+		}
+		if !s.wants(step.GetWhen()) {
+			continue
+		}
+		if s.ctx.Err() != nil { // what follows a stop has had its time, or nobody may run anything any more
+			break
+		}
+		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path})
+		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
+		if err != nil {
+			if s.stopped != nil {
+				break
+			}
+			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
+		}
+		s.last = step.GetNumber()
+		if problem := s.file.read(); problem != nil && !end.GetStopped() {
+			s.sayf("forge: %v", problem)
+			if end.GetExitCode() == 0 {
+				end.ExitCode = 1
+			}
+		}
+		s.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepEnded{StepEnded: end}})
+		s.failed = s.failed || end.GetStopped() || end.GetExitCode() != 0
+		if end.GetStopped() && s.stopped == nil {
+			forget = s.stop()
+		}
+	}
+	if s.stopped != nil {
+		return s.stopped
+	}
+	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+}
+
+// stop has only those steps run from here on that are there for it, within a time
+// of their own.
+func (s *sequence) stop() (forget context.CancelFunc) {
+	why := halted(s.ctx)
+	s.stopped = why.ended()
+	if why.late == nil {
+		return func() {}
+	}
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithTimeoutCause(why.late, cmp.Or(s.plan.GetCleanup().AsDuration(), time.Minute), why)
+	return cancel
+}
+
+// wants reports whether a step is to be run.
+func (s *sequence) wants(when configv1.Command_When) bool {
+	switch when {
+	case configv1.Command_WHEN_ALWAYS:
+		return true
+	case configv1.Command_WHEN_FAILURE:
+		return s.failed && s.stopped.GetCause() != schedulerv1.Ended_CAUSE_CANCELLED
+	default:
+		return !s.failed && s.stopped == nil
+	}
+}
+
+// sayf puts a line of ours at the end of what the last step printed.
+func (s *sequence) sayf(format string, args ...any) {
+	text := s.masker.String(fmt.Sprintf(format, args...)) + "\n"
+	s.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: s.last, Data: []byte(text)}}})
+}
+
+// handOn reports the outputs that steps have set.
+func (s *sequence) handOn() {
+	values := map[string]string{}
+	for _, name := range s.plan.GetOutputs() {
+		value, set := s.file.set[name]
+		if !set {
+			continue
+		}
+		values[name] = s.masker.String(value)
+		if values[name] != value && s.last > 0 {
+			s.sayf("forge: output %s holds a secret, which is handed on as ***", name)
+		}
+	}
+	if len(values) > 0 {
+		s.report(&schedulerv1.Report{Event: &schedulerv1.Report_Outputs{Outputs: &schedulerv1.Outputs{Values: values}}})
+	}
+}
+
+// isOurs reports whether a variable is one that Forge or the shell sets.
+func isOurs(name string) bool {
+	return strings.HasPrefix(name, "FORGE") || slices.Contains([]string{
+		"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH",
+	}, name)
+}
