@@ -111,7 +111,7 @@ func (r *reader) labels(path string, n *yaml.Node) []string {
 // possible complains of a condition that never holds for what its pipeline sees.
 func (d *draft) possible(f *file, p *pipeline) {
 	c := d.condition
-	if c == nil {
+	if c == nil || c.events != nil && len(c.GetEvents()) == 0 { // a problem already
 		return
 	}
 	seen := slices.Clone(p.events)
@@ -122,13 +122,13 @@ func (d *draft) possible(f *file, p *pipeline) {
 		return slices.DeleteFunc(slices.Clone(seen), func(e configv1.Condition_Event) bool { return slices.Contains(unfit, e) })
 	}
 	switch {
-	case len(seen) == 0 && len(c.GetEvents()) > 0:
+	case len(seen) == 0:
 		f.complainf(f.place(c.events), "%s.events: the events here are %s alone, so this job would never run", c.path, eventNames(p.events))
 	case c.labels != nil && !slices.Contains(seen, configv1.Condition_EVENT_PULL_REQUEST):
 		f.complainf(f.place(c.labels), "%s.labels: a pull request has labels, and here is none, so this job would never run", c.path)
 	case c.branches != nil && len(without(configv1.Condition_EVENT_TAG)) == 0:
 		f.complainf(f.place(c.branches), "%s.branches: a tag is on no branch, so this job would never run", c.path)
-	case c.branches != nil && outside(c.GetBranches(), p.branches) && !slices.Contains(seen, configv1.Condition_EVENT_TAG):
+	case c.branches != nil && outside(c.GetBranches(), p.branches):
 		f.complainf(f.place(c.branches), "%s.branches: %s is for pushes to %s alone, so this job would never run", c.path, p.path, listed(p.branches))
 	}
 	if len(d.needs) == 0 && slices.Equal(c.GetOn(), []configv1.Condition_On{configv1.Condition_ON_FAILURE}) {
