@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/google/go-github/v62/github"
@@ -78,7 +79,11 @@ func (s *Service) GetCommit(ctx context.Context, req *configv1.GetCommitRequest)
 	}
 	// The files that it changes come along, a page of them.
 	commit, _, err := client.Repositories.GetCommit(ctx, g.owner, g.name, req.GetSha(), &github.ListOptions{PerPage: 1})
-	if err != nil {
+	switch {
+	case statusOf(err) == http.StatusUnprocessableEntity: // how GitHub says that it has no commit of a full sha
+		err = fault.Newf(fault.NotFound, "GitHub has no commit %s of %s", req.GetSha(), g.fullName())
+		return nil, notYet(err, recent)
+	case err != nil:
 		return nil, fmt.Errorf("commit %s of %s: %w", req.GetSha(), g.fullName(), notYet(githubFault(err), recent))
 	}
 	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: commit.GetCommit().GetMessage()}, nil

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/githubsim"
@@ -61,6 +63,36 @@ func TestCommitsThatCannotBeComparedSayWhy(t *testing.T) {
 	}
 	w.front.answers("/compare/", 502, "down")
 	if err := compare(strings.Repeat("0", 40)); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("GitHub is down: %v", err)
+	}
+}
+
+func TestCommitIsShownWithItsWholeMessage(t *testing.T) {
+	w := newWorld(t)
+	const message = "Mend a typo\n\nskip-checks: true"
+	sha, err := w.sim.Commit("acme", "app", "main", githubsim.Commit{Files: map[string]string{"a": "x"}, Message: message})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commits := configv1.NewCommitServiceClient(w.as("scheduler"))
+	get := func(sha string, at *timestamppb.Timestamp) (*configv1.GetCommitResponse, error) {
+		return commits.GetCommit(t.Context(), &configv1.GetCommitRequest{Repository: w.repo, Sha: sha, EventTime: at})
+	}
+	if answer, err := get(sha, nil); err != nil || answer.GetSha() != sha || answer.GetMessage() != message {
+		t.Errorf("%v, %v", answer, err)
+	}
+	none := strings.Repeat("0", 40)
+	if _, err := get(none, nil); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a commit that is not there: %v", err)
+	}
+	if _, err := get(none, timestamppb.Now()); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("a commit that a webhook told of just now: %v", err)
+	}
+	if _, err := get("main", nil); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a branch: %v", err)
+	}
+	w.front.answers("/commits/", 502, "down")
+	if _, err := get(sha, nil); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("GitHub is down: %v", err)
 	}
 }

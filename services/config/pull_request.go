@@ -30,7 +30,7 @@ func (s *Service) GetPullRequest(ctx context.Context, req *configv1.GetPullReque
 	return &configv1.GetPullRequestResponse{PullRequest: &eventv1.PullRequest{
 		Number: req.GetNumber(), Title: p.GetTitle(), HtmlUrl: p.GetHTMLURL(), Open: p.GetState() == "open",
 		Merged: p.GetMerged(), Draft: p.GetDraft(), MergeCommitSha: p.GetMergeCommitSHA(),
-		Author:      &eventv1.Account{Login: p.GetUser().GetLogin()},
+		Author:      authorOf(p.GetUser()),
 		CommitCount: int32(p.GetCommits()), //nolint:gosec // GitHub lists 250 at most
 		Head:        pullBranch(p.GetHead()), Base: pullBranch(p.GetBase()),
 		UpdateTime: timestamppb.New(p.GetUpdatedAt().Time),
@@ -45,4 +45,9 @@ func pullBranch(b *github.PullRequestBranch) *eventv1.PullRequestBranch {
 		branch.Repository = &eventv1.Repository{Id: of.GetID(), Owner: of.GetOwner().GetLogin(), Name: of.GetName()}
 	}
 	return branch
+}
+
+func authorOf(u *github.User) *eventv1.Account {
+	kinds := map[string]eventv1.Account_Type{"User": eventv1.Account_TYPE_USER, "Bot": eventv1.Account_TYPE_BOT}
+	return &eventv1.Account{Id: u.GetID(), Login: u.GetLogin(), Type: kinds[u.GetType()]}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
@@ -31,6 +32,19 @@ func TestPullRequestIsShownAsItIs(t *testing.T) {
 		p.GetAuthor().GetLogin() != "eve" || p.GetBase().GetRef() != "main" || p.GetBase().GetRepository().GetId() != w.repo.GetId() ||
 		p.GetHead().GetRepository().GetOwner() != "eve" || !p.GetUpdateTime().IsValid() {
 		t.Errorf("%v, %v", answer, err)
+	}
+	if err := w.sim.CreateBranch("acme", "app", "renovate/go", "main"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.sim.Commit("acme", "app", "renovate/go", githubsim.Commit{Files: map[string]string{"d": "x"}}); err != nil {
+		t.Fatal(err)
+	}
+	bots, err := w.sim.OpenPullRequest("acme", "app", githubsim.PullRequest{Title: "Update Go", Head: "renovate/go", Base: "main", Author: "renovate[bot]"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := get(int32(bots)); err != nil || answer.GetPullRequest().GetAuthor().GetType() != eventv1.Account_TYPE_BOT {
+		t.Errorf("a bot's: %v, %v", answer, err)
 	}
 	if err := w.sim.ClosePullRequest("acme", "app", number); err != nil {
 		t.Fatal(err)

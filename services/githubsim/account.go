@@ -37,6 +37,9 @@ func (s *state) user(login string) *account {
 	if login == "" {
 		login = "octocat"
 	}
+	if strings.HasSuffix(login, "[bot]") { // no person's login has brackets
+		return s.account(login, "Bot")
+	}
 	return s.account(login, "User")
 }
 
