@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 )
 
 func TestReopenedPullRequestBuildsAgainWhatDidNotPass(t *testing.T) {
@@ -70,6 +72,49 @@ func TestAnotherIntegrationBranchAsTheBaseIsBuiltAgainst(t *testing.T) {
 	r.pass(third)
 }
 
+// GitHub's times are in whole seconds, and a program opens a pull request and moves
+// it on within one.
+func TestBaseThatChangesWithinTheSecondIsBuiltAgainst(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.deps.Policy.IntegrationBranches = []string{"main", "13>x", "14.x"}
+		r.stop()
+		r.start()
+		first := r.built(opened(1, "aaa"))
+		moved := rebased("main", "13>x", noon)
+		second := r.built(moved)
+		third := r.built(rebased("13>x", "14.x", noon))
+		r.becomes(second, schedulerv1.Build_STATE_CANCELLED)
+		for _, late := range []*eventv1.Event{opened(1, "aaa"), moved} {
+			if d := r.again(late); d.GetReason() != eventv1.Reason_REASON_DUPLICATE {
+				t.Errorf("another delivery of %s: %v", late.GetAction(), d)
+			}
+		}
+		if b := r.build(third); b.GetBaseRef() != "14.x" || len(r.all()) != 3 {
+			t.Errorf("%v among %v, the first %s", b, r.all(), first)
+		}
+	})
+}
+
+func TestTimedOutBuildRunsAgainOnceReopened(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		first := r.built(opened(1, "aaa"))
+		u := r.attach(r.spec(first, 1).Runner.Token)
+		u.send(began(1, 1), over(2, schedulerv1.Ended_CAUSE_TIMED_OUT))
+		r.becomes(first, schedulerv1.Build_STATE_TIMED_OUT)
+		// The reopening comes before the closing.
+		again := reopened("aaa", noon.Add(2*time.Minute))
+		if second := r.built(again); r.build(second).GetRetryOf() != first {
+			t.Errorf("%v", r.build(second))
+		}
+		if d := r.send(closed("aaa", noon.Add(time.Minute))); d.GetReason() != eventv1.Reason_REASON_DUPLICATE && d.GetReason() != eventv1.Reason_REASON_STALE {
+			t.Errorf("%v", d)
+		}
+		if d := r.again(again); d.GetReason() != eventv1.Reason_REASON_DUPLICATE || len(r.all()) != 2 {
+			t.Errorf("%v: %v", d, r.all())
+		}
+	})
+}
+
 func TestHeadWithoutAConfigThatTheBaseHasIsToldSo(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.config.set("aaa", absent)
@@ -97,6 +142,8 @@ func TestBotsPullRequestGetsNoSecrets(t *testing.T) {
 		e.Sender, pull(e).Author, pull(e).MergedBy = account, account, account
 		return e
 	}
+	untyped := bot("renovate[bot]", opened(8, "ggg"))
+	pull(untyped).Author = &eventv1.Account{Login: "renovate[bot]"}
 	promotion := bot("forge-of-acme[bot]", opened(5, "ppp"))
 	pull(promotion).Head.Ref, pull(promotion).Base.Ref = "main", "production"
 	named := bot("evil[bot]", fromFork("evil[bot]", opened(6, "fff")))
@@ -106,6 +153,7 @@ func TestBotsPullRequestGetsNoSecrets(t *testing.T) {
 		withheld bool
 	}{
 		"a bot":                                 {bot("renovate[bot]", opened(1, "aaa")), true},
+		"a bot by its login alone":              {untyped, true},
 		"a trusted bot":                         {bot("Dependabot[bot]", opened(2, "bbb")), false},
 		"one that is called alike":              {bot("dependabot-preview[bot]", opened(3, "ccc")), true},
 		"a person":                              {opened(4, "ddd"), false},
@@ -154,6 +202,40 @@ func TestBotsPullRequestGetsNoSecrets(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What GitHub did not let Forge read says nothing of what the file names.
+func TestBotsPullRequestGetsNoSecretsThatAreSeenLater(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.config.set("aaa", &configv1.GetBuildConfigResponse{
+			Outcome: &configv1.GetBuildConfigResponse_Forbidden{Forbidden: &configv1.ConfigForbidden{Message: "the App may not read contents"}},
+		})
+		e := opened(1, "aaa")
+		pull(e).Author = &eventv1.Account{Login: "renovate[bot]", Type: eventv1.Account_TYPE_BOT}
+		id := r.send(e).GetBuildIds()[0]
+		r.becomes(id, schedulerv1.Build_STATE_ERRORED)
+		config := usual()
+		config.Secrets = []string{"TOKEN"}
+		r.config.set("aaa", valid(config))
+		again := r.built(pressedAt("aaa", id, ""))
+		const nothing = "map[] forge: a bot's pull request gets no secrets, unless the server trusts the bot by name (FORGE_TRUSTED_BOTS)"
+		if given := r.given(again); given != nothing {
+			t.Errorf("%q, want %q", given, nothing)
+		}
+	})
+}
+
+func TestFailedLookAtTheHeadCommitIsTriedAgain(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.config.commitErr = fault.New(fault.Unavailable, "GitHub is down")
+		if _, err := r.events.ReceiveEvent(t.Context(), &schedulerv1.ReceiveEventRequest{Event: opened(1, "aaa")}); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("the event is taken for decided: %v", err)
+		}
+		r.config.commitErr = nil
+		r.built(opened(1, "aaa"))
+		r.config.commitErr = fault.New(fault.NotFound, "GitHub has no such commit")
+		r.built(opened(2, "bbb"))
+	})
 }
 
 func TestSkipIsAskedForByTheHeadCommitOfAPullRequest(t *testing.T) {

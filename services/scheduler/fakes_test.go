@@ -115,6 +115,7 @@ type fakeConfig struct {
 	branches  map[string][]string // their commits, the newest first
 	compare   error
 	messages  map[string]string // of commits, by sha
+	commitErr error
 }
 
 func usual() *configv1.BuildConfig {
@@ -188,7 +189,7 @@ func (c *fakeConfig) CompareCommits(_ context.Context, req *configv1.CompareComm
 func (c *fakeConfig) GetCommit(_ context.Context, req *configv1.GetCommitRequest) (*configv1.GetCommitResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: cmp.Or(c.messages[req.GetSha()], "Add a till")}, c.err
+	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: cmp.Or(c.messages[req.GetSha()], "Add a till")}, cmp.Or(c.err, c.commitErr)
 }
 
 func (c *fakeConfig) FindCommit(_ context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {

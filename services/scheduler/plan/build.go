@@ -114,8 +114,10 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config
 	}
-	if b.GetFork() || p.Withheld || s.policy.Distrusts(p.Intent) {
+	if distrusted := p.Withheld || s.policy.Distrusts(p.Intent); distrusted || b.GetFork() {
 		withhold(b)
+		// What repeats it knows no author, and may read other names of secrets.
+		b.SecretsWithheld = b.GetSecretsWithheld() || (distrusted && !b.GetFork())
 	}
 	b.EnvironmentUrl = b.Pipeline().GetUrl()
 	b.StepCount = int32(len(b.Pipeline().GetCommands())) //nolint:gosec // config bounds it by 500

@@ -239,11 +239,11 @@ func (n UnavailableError) Error() string { return string(n) }
 // is noSecretsError.
 func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[string]string, notices []string, err error) {
 	if b.GetSecretsWithheld() {
-		whose := "a bot's pull request gets none, unless the server trusts the bot by name (FORGE_TRUSTED_BOTS)"
+		notice := "forge: a bot's pull request gets no secrets, unless the server trusts the bot by name (FORGE_TRUSTED_BOTS)"
 		if b.GetFork() {
-			whose = "a fork's build gets none"
+			notice = "forge: .forge.yml names secrets; a fork's build gets none"
 		}
-		notices = append(notices, "forge: .forge.yml names secrets; "+whose)
+		notices = append(notices, notice)
 	}
 	names := b.ConfigJob().GetSecrets()
 	if b.GetFork() || len(names) == 0 {

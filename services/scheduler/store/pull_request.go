@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +48,15 @@ func (p *PullRequest) Repeats(i trigger.Intent) bool {
 	return i.Pull.GetUpdateTime().AsTime().Equal(p.Updated) && slices.Contains(p.headMoves, moveOf(i))
 }
 
-func moveOf(i trigger.Intent) headMove { return headMove{i.Event.GetPullRequest().GetBefore(), i.Sha} }
+// moveOf is what an event moves: the head, or the base below it, whose name is
+// escaped as the column needs it.
+func moveOf(i trigger.Intent) headMove {
+	event := i.Event.GetPullRequest()
+	if from := event.GetPreviousBaseRef(); from != "" {
+		return headMove{"base:" + url.QueryEscape(from) + ":" + url.QueryEscape(i.Pull.GetBase().GetRef()), i.Sha}
+	}
+	return headMove{event.GetBefore(), i.Sha}
+}
 
 // Update takes up what an event tells that is not stale.
 func (p *PullRequest) Update(i trigger.Intent) {

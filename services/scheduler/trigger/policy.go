@@ -32,7 +32,9 @@ type Policy struct {
 // merged, whoever offers it, as Forge itself does.
 func (p Policy) Distrusts(i Intent) bool {
 	author := i.Pull.GetAuthor()
-	if author.GetType() != eventv1.Account_TYPE_BOT || i.Kind == PullRequestMerged {
+	// No person's login has brackets.
+	bot := author.GetType() == eventv1.Account_TYPE_BOT || strings.HasSuffix(author.GetLogin(), botSuffix)
+	if !bot || i.Kind == PullRequestMerged {
 		return false
 	}
 	promotes := p.BranchOf(i.Event.GetRepository(), i.Pull.GetHead().GetRef()) == integration &&
@@ -44,7 +46,10 @@ func (p Policy) Distrusts(i Intent) bool {
 	return !slices.ContainsFunc(p.TrustedBots, func(trusted string) bool { return botName(trusted) == name })
 }
 
-func botName(login string) string { return strings.TrimSuffix(strings.ToLower(login), "[bot]") }
+// botSuffix is how GitHub ends the login of an App's bot.
+const botSuffix = "[bot]"
+
+func botName(login string) string { return strings.TrimSuffix(strings.ToLower(login), botSuffix) }
 
 // Check is an error where something is set wrong.
 func (p Policy) Check() error {

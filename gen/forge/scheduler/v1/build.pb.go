@@ -464,7 +464,8 @@ type Build struct {
 	ApprovedBy string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
 	// For a roll back: the earlier successful deploy that it repeats.
 	RollBackOf string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
-	// .forge.yml names secrets, which a fork's build does not get.
+	// It gets no secrets: .forge.yml names some, and it is a fork's build, or it is
+	// of the pull request of a bot that the server does not trust.
 	SecretsWithheld bool `protobuf:"varint,63,opt,name=secrets_withheld,json=secretsWithheld,proto3" json:"secrets_withheld,omitempty"`
 	// What is wrong with .forge.yml, for REASON_CONFIG_INVALID; the message says
 	// the first.
