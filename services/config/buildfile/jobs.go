@@ -3,6 +3,7 @@ package buildfile
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -113,6 +114,21 @@ func (f *file) needs(path string, n *yaml.Node) []need {
 	}
 	return needs
 }
+
+// outputs are variables that commands set.
+func (f *file) outputs(path string, n *yaml.Node) []string {
+	names := f.secrets(path, n)
+	for _, item := range f.items(path, n) {
+		if item = f.place(item); strings.HasPrefix(item.Value, "FORGE") || slices.Contains(setByOthers, item.Value) {
+			f.complainf(item, "%s: %s is set by Forge or the shell, and no command hands it on: give it another name", path, clip(item.Value))
+		}
+	}
+	return names
+}
+
+// setByOthers are variables that no command can hand on, besides those that begin
+// with FORGE.
+var setByOthers = []string{"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"}
 
 // staged is what staging is as a mapping: one command, or jobs.
 type staged struct {

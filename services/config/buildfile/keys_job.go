@@ -57,7 +57,7 @@ func jobKeys() []key[*draft] {
 		}},
 		{name: "outputs", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			if !f.none(n) {
-				d.job.Outputs = f.secrets(path, n)
+				d.job.Outputs = f.outputs(path, n)
 			}
 		}},
 		{name: "privileged", read: func(f *file, path string, n *yaml.Node, d *draft) {
