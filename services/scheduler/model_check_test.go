@@ -210,7 +210,8 @@ func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*
 	}
 }
 
-// checkPress: one press has builds made once, whichever deliveries tell of it.
+// checkPress: one press, one reopening and one new base has builds made once,
+// whichever deliveries tell of it.
 func (m modelChecker) checkPress(e *eventv1.Event, d *eventv1.Decision) {
 	if d.GetReason() != eventv1.Reason_REASON_BUILT && d.GetReason() != eventv1.Reason_REASON_BLOCKED {
 		return
@@ -219,8 +220,11 @@ func (m modelChecker) checkPress(e *eventv1.Event, d *eventv1.Decision) {
 	if run := e.GetCheckRun(); run != nil {
 		what = "a rerun of " + run.GetExternalId()
 	}
+	if p := pull(e); p != nil {
+		what = fmt.Sprintf("%s of %d#%d at %v", e.GetAction(), e.GetRepository().GetId(), p.GetNumber(), p.GetUpdateTime().AsTime())
+	}
 	if by := m.presses[what]; by != "" && by != e.GetDeliveryId() {
-		m.t.Errorf("%s and %s had something built of one press: %v", by, e.GetDeliveryId(), d)
+		m.t.Errorf("%s and %s had something built, where %s is one: %v", by, e.GetDeliveryId(), what, d)
 	}
 	m.presses[what] = e.GetDeliveryId()
 	for _, b := range m.builds() {

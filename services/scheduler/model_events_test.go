@@ -56,6 +56,11 @@ func (m *model) work() {
 		case 7:
 			e.Action, e.DeliveryId = "closed", "closed-"+before
 			pull(e).Open = false
+			if m.random.IntN(2) == 0 { // it comes back as it was
+				m.heads[number]--
+				e.Action, e.DeliveryId = "reopened", fmt.Sprintf("reopened-%s-%d", before, len(m.pending)+len(m.delivered))
+				pull(e).Open, pull(e).Head.Sha, e.GetPullRequest().Before = true, before, ""
+			}
 		case 8: // what it goes into
 			m.heads[number]--
 			base := []string{"main", "production", "feature"}[m.random.IntN(3)]
@@ -106,7 +111,7 @@ func (m *model) receive(e *eventv1.Event) {
 		m.t.Errorf("%s was decided %v, now %v", e.GetDeliveryId(), before, answer.GetDecision())
 	}
 	m.decisions[e.GetDeliveryId()] = answer.GetDecision()
-	if e.GetCheckRun() != nil || e.GetCheckSuite() != nil {
+	if e.GetCheckRun() != nil || e.GetCheckSuite() != nil || e.GetAction() == "reopened" || e.GetAction() == "edited" {
 		modelChecker{m}.checkPress(e, answer.GetDecision())
 	}
 }
