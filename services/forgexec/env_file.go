@@ -1,6 +1,7 @@
 package forgexec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -111,7 +112,7 @@ func readPlainly(path string) (string, error) {
 		return "", fmt.Errorf("read the file of %s: %w", envFileEnv, err)
 	case len(text) > maxEnvFile:
 		return "", fmt.Errorf("%s holds more than %d KiB: put large values into files", envFileEnv, maxEnvFile>>10)
-	case strings.ContainsRune(string(text), 0):
+	case bytes.IndexByte(text, 0) >= 0:
 		return "", errors.New(envFileEnv + " holds a NUL, which no variable can")
 	}
 	return string(text), nil

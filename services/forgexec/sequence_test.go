@@ -34,19 +34,23 @@ func TestWhichStepsRunAfterWhat(t *testing.T) {
 		want  []string
 	}{
 		"nothing failed": {
-			[]string{"true", "echo never", "echo sweep"}, map[int]configv1.Command_When{2: onFailure, 3: always},
+			[]string{"true", "echo never", "echo sweep"},
+			map[int]configv1.Command_When{2: onFailure, 3: always},
 			[]string{"start 1", "end 1 exit 0", "start 3", `"sweep\n"`, "end 3 exit 0", "DONE"},
 		},
 		"a step failed": {
-			[]string{"exit 4", "echo never", "echo logs", "echo sweep"}, map[int]configv1.Command_When{3: onFailure, 4: always},
+			[]string{"exit 4", "echo never", "echo logs", "echo sweep"},
+			map[int]configv1.Command_When{3: onFailure, 4: always},
 			[]string{"start 1", "end 1 exit 4", "start 3", `"logs\n"`, "end 3 exit 0", "start 4", `"sweep\n"`, "end 4 exit 0", "DONE"},
 		},
 		"what is there for a failure fails": {
-			[]string{"exit 4", "exit 5", "echo sweep"}, map[int]configv1.Command_When{2: onFailure, 3: always},
+			[]string{"exit 4", "exit 5", "echo sweep"},
+			map[int]configv1.Command_When{2: onFailure, 3: always},
 			[]string{"start 1", "end 1 exit 4", "start 2", "end 2 exit 5", "start 3", `"sweep\n"`, "end 3 exit 0", "DONE"},
 		},
 		"what always runs fails": {
-			[]string{"exit 3", "echo logs", "echo never"}, map[int]configv1.Command_When{1: always, 2: onFailure},
+			[]string{"exit 3", "echo logs", "echo never"},
+			map[int]configv1.Command_When{1: always, 2: onFailure},
 			[]string{"start 1", "end 1 exit 3", "start 2", `"logs\n"`, "end 2 exit 0", "DONE"},
 		},
 	} {

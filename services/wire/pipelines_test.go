@@ -32,6 +32,9 @@ type pipeline struct {
 
 var expectation = regexp.MustCompile(`^# (forge/[^:]*(?:: [^:|]*)?): (\w+) \| (.*)$`)
 
+// servicesOfJobs are all lines below the key.
+var servicesOfJobs = regexp.MustCompile(`(?m)^    services:\n(?:      .*\n)+`)
+
 func pipelines(t *testing.T) []pipeline {
 	t.Helper()
 	names, err := filepath.Glob("testdata/pipelines/*.yml")
@@ -77,6 +80,8 @@ func pipelines(t *testing.T) []pipeline {
 type engineOfPipelines struct {
 	*world
 	image, ask string // what stands for IMAGE, and for how a command asks the service
+	// withoutServices: the engine runs none.
+	withoutServices bool
 	// kill ends the container of an attempt.
 	kill func(t *testing.T, attempt string)
 }
@@ -86,7 +91,7 @@ func TestPipelinesRunOnProcesses(t *testing.T) {
 	w.env = append(w.env, "FORGE_CAPACITY=8")
 	w.up(t)
 	runPipelines(t, engineOfPipelines{
-		world: w, image: "busybox", ask: `echo "$MATRIX_DB $MATRIX_RELEASE"`,
+		world: w, image: "busybox", withoutServices: true, ask: `echo "$MATRIX_DB $MATRIX_RELEASE"`,
 		kill: func(t *testing.T, attempt string) {
 			kittest.Eventually(t, patience, func() error {
 				found, err := processesUnder(w.dir)
@@ -127,7 +132,10 @@ func runPipelines(t *testing.T, e engineOfPipelines) {
 	for _, p := range pipelines(t) {
 		t.Run(p.name, func(t *testing.T) {
 			text := strings.NewReplacer("IMAGE", e.image, "ASK", e.ask).Replace(p.file)
-			number, sha := e.propose(t, p.name, files(".forge.yml", text, "api/main.go", "package main\n"))
+			if e.withoutServices {
+				text = servicesOfJobs.ReplaceAllString(text, "")
+			}
+			number, sha := e.propose(t, p.name, files(".forge.yml", text, "api/main.go", "package main // "+p.name+"\n"))
 			id := e.whole(t, sha)
 			if p.loses != "" {
 				job := e.job(t, id, p.loses)

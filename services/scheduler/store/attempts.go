@@ -199,7 +199,10 @@ func (t *Tx) SaveStep(ctx context.Context, a *Attempt, step *schedulerv1.Step) e
 
 // KnownAttempt splits the name of an attempt.
 func KnownAttempt(name string) (buildID string, number int32, ok bool) {
-	buildID, digits, ok := strings.Cut(name, "-")
-	n, err := strconv.ParseInt(digits, 10, 32)
-	return buildID, int32(n), ok && err == nil
+	at := strings.LastIndex(name, "-")
+	if at < 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseInt(name[at+1:], 10, 32)
+	return name[:at], int32(n), err == nil
 }

@@ -50,7 +50,7 @@ func (b *Build) ConfigJob() *configv1.Job {
 }
 
 // jobMark parts the id of a build from the number of its job.
-const jobMark = "."
+const jobMark = "-"
 
 // JobID names a job of a build, which counts from 1.
 func JobID(buildID string, number int) string { return buildID + jobMark + strconv.Itoa(number) }
