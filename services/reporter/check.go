@@ -40,7 +40,7 @@ func checkColumn(v view) string { return v.check }
 func newCheckRun(r *reporterv1.ReportRequest, desired display) checkRun {
 	b := r.GetBuild()
 	c := checkRun{
-		Name: checkName(b.GetContext()), ExternalID: b.GetId(), DetailsURL: desired.url, Status: desired.state,
+		Name: checkName(r), ExternalID: b.GetId(), DetailsURL: desired.url, Status: desired.state,
 		StartedAt: optionalTime(b.GetStartTime()), Actions: buttons(b), Output: output(r, desired.description),
 	}
 	if !desired.unfinished() {
@@ -57,12 +57,16 @@ func plainReport(r *reporterv1.ReportRequest) *reporterv1.ReportRequest {
 }
 
 // checkName is "Forge / deploy staging" for forge/deploy-staging, and "Forge / test /
-// unit-tests" for the job of forge/test/unit-tests.
-func checkName(name string) string {
-	action, job, ofJob := strings.Cut(strings.TrimPrefix(name, "forge/"), "/")
-	name = "Forge / " + strings.ReplaceAll(action, "-", " ")
+// unit-tests" for the job of forge/test/unit-tests. One that the commit status does
+// not show has a name of its own: "Forge / test (#8)".
+func checkName(r *reporterv1.ReportRequest) string {
+	action, job, ofJob := strings.Cut(strings.TrimPrefix(r.GetBuild().GetContext(), "forge/"), "/")
+	name := "Forge / " + strings.ReplaceAll(action, "-", " ")
 	if ofJob {
 		name += " / " + job
+	}
+	if r.GetHidden() { // or a check that is required could be passed, or failed, by it
+		name += " (" + origin(r.GetBuild()) + ")"
 	}
 	return name
 }
@@ -110,7 +114,7 @@ func publishCheck(ctx context.Context, client *github.Client, t target) (receipt
 	path := fmt.Sprintf("repos/%s/%s/check-runs", t.repository.GetOwner(), t.repository.GetName())
 	switch {
 	case t.githubID == 0 && t.begun:
-		there, err = findCheckRun(ctx, client, t, want.Name)
+		there, err = findCheckRun(ctx, client, t)
 	case t.githubID != 0 && t.published == (display{}) && len(want.Output.Annotations) > 0:
 		// An earlier attempt may have come through, and each adds its annotations.
 		there, _, err = client.Checks.GetCheckRun(ctx, t.repository.GetOwner(), t.repository.GetName(), t.githubID)
@@ -146,9 +150,9 @@ func displayOfRun(run *github.CheckRun) display {
 }
 
 // findCheckRun is the one that an earlier attempt made; without an id where it
-// made none.
-func findCheckRun(ctx context.Context, client *github.Client, t target, name string) (*github.CheckRun, error) {
-	options := &github.ListCheckRunsOptions{CheckName: &name, Filter: new("all"), ListOptions: github.ListOptions{PerPage: largestList}}
+// made none. It may have had another name.
+func findCheckRun(ctx context.Context, client *github.Client, t target) (*github.CheckRun, error) {
+	options := &github.ListCheckRunsOptions{Filter: new("all"), ListOptions: github.ListOptions{PerPage: largestList}}
 	for {
 		some, resp, err := client.Checks.ListCheckRunsForRef(ctx, t.repository.GetOwner(), t.repository.GetName(), t.sha, options)
 		if err != nil {

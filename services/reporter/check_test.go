@@ -128,22 +128,49 @@ func TestCheckRunIsMadeOnceAndAnnotatedOnce(t *testing.T) {
 	}
 }
 
-func TestBuildThatTookAnothersPlaceEndsItsCheckRun(t *testing.T) {
+// Two pull requests have one head commit, and each a build: the commit status shows
+// one of them, and the check run of the other has a name of its own.
+func TestBuildThatIsNotShownHasACheckRunOfItsOwn(t *testing.T) {
 	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
-		w.adjust = asChecks
+		w.adjust = func(d *Deps) { d.Report = "both" }
 		s := w.reporter(open())
-		w.report(s, 1, w.build(running))
+		mine, other := w.build(running), w.build(good)
+		mine.PullRequest, other.PullRequest, other.Id, other.StepCount = 7, 8, "b2", 1
+		w.report(s, 1, mine)
 		w.publishAll(s)
-		again := w.build(queued)
-		again.Id = "b2"
-		w.report(s, 3, again)
-		w.report(s, 2, w.build(running)) // late
+		hand(w, s, &reporterv1.ReportRequest{Version: 3, Build: other})
+		hand(w, s, &reporterv1.ReportRequest{Version: 2, Build: mine}) // late
+		hand(w, s, &reporterv1.ReportRequest{Version: 4, Build: mine, Hidden: true})
 		w.publishAll(s)
-		runs := w.runs()
-		if len(runs) != 2 || runs[0].Conclusion != "cancelled" || runs[1].Status != "queued" {
-			t.Errorf("check runs %+v", runs)
+		names := func() (all []string) {
+			for _, run := range w.runs() {
+				all = append(all, strings.TrimSpace(run.Name+": "+run.Status+" "+run.Conclusion+", "+run.Title))
+			}
+			return all
 		}
+		kittest.Want(t, names(), []string{"Forge / test (#7): in_progress , #7: Running", "Forge / test: completed success, Passed, 1 step"})
+		wantLast(w, "success: Passed, 1 step")
+		mine = w.build(bad)
+		mine.PullRequest = 7
+		hand(w, s, &reporterv1.ReportRequest{Version: 5, Build: mine}) // it counts more, having failed
+		hand(w, s, &reporterv1.ReportRequest{Version: 6, Build: other, Hidden: true})
+		w.publishAll(s)
+		kittest.Want(t, names(), []string{"Forge / test: completed failure, Failed", "Forge / test (#8): completed success, #8: Passed, 1 step"})
+		wantLast(w, "failure: Failed")
 	})
+}
+
+func hand(w *world, s *Service, r *reporterv1.ReportRequest) {
+	w.t.Helper()
+	_, err := s.Report(w.t.Context(), r)
+	w.must(err)
+}
+
+// wantLast holds the status that was set last against what it should be.
+func wantLast(w *world, want string) {
+	w.t.Helper()
+	history := w.history()
+	kittest.Want(w.t, history[len(history)-1], want)
 }
 
 func TestEachStateOfABuildIsACheckThatGitHubTakes(t *testing.T) {
@@ -182,7 +209,7 @@ func TestConclusions(t *testing.T) {
 		{schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_JOBS, "failure"},
 	} {
 		b := &schedulerv1.Build{State: c.state, Reason: c.reason}
-		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, displayOf(reporterv1.Target_KIND_CHECK_RUN, b))
+		run := newCheckRun(&reporterv1.ReportRequest{Build: b}, displayOf(reporterv1.Target_KIND_CHECK_RUN, reportOf(b)))
 		if run.Conclusion != c.check || run.Status != stateCompleted {
 			t.Errorf("%v, %v: %s %s, want %s", c.state, c.reason, run.Status, run.Conclusion, c.check)
 		}
@@ -200,7 +227,7 @@ func TestButtonsAndNamesOfJobs(t *testing.T) {
 		{&schedulerv1.Build{Context: "forge/test/unit-tests (1.26)", State: bad, PartOf: "b1"}, "Forge / test / unit-tests (1.26): Run again"},
 		{&schedulerv1.Build{Context: "forge/deploy-staging/web", State: bad, PartOf: "b1", Environment: "staging"}, "Forge / deploy staging / web: "},
 	} {
-		run := newCheckRun(&reporterv1.ReportRequest{Build: c.build}, displayOf(reporterv1.Target_KIND_CHECK_RUN, c.build))
+		run := newCheckRun(&reporterv1.ReportRequest{Build: c.build}, displayOf(reporterv1.Target_KIND_CHECK_RUN, reportOf(c.build)))
 		var labels []string
 		for _, action := range run.Actions {
 			labels = append(labels, action.Label)

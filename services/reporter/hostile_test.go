@@ -57,14 +57,14 @@ func TestHostileTextIsHarmlessWhereverItIsShown(t *testing.T) {
 		b.Context, b.Title, b.Message, b.Url = "forge/test", text, text, "http://forge.example/builds/b1"
 		for _, message := range []schedulerv1.Build_State{bad, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_STATE_CANCELLED, queued} {
 			b.State = message
-			says := displayOf(reporterv1.Target_KIND_STATUS, b).description
+			says := displayOf(reporterv1.Target_KIND_STATUS, reportOf(b)).description
 			harmless(t, "description", says)
 			if n := utf8.RuneCountInString(says); n > maxDescription {
 				t.Errorf("description of %d characters: %q", n, says)
 			}
 		}
 		b.State = bad
-		fmt.Fprintln(&out, displayOf(reporterv1.Target_KIND_STATUS, b).description)
+		fmt.Fprintln(&out, displayOf(reporterv1.Target_KIND_STATUS, reportOf(b)).description)
 		shown := markdown(text, maxStepName)
 		harmless(t, "markdown", shown)
 		if found := live.FindString(shown); found != "" {
@@ -192,8 +192,8 @@ func TestTextsAtTheirBounds(t *testing.T) {
 			what, text string
 			most       int
 		}{
-			{"step in a description", displayOf(reporterv1.Target_KIND_STATUS, b).description, maxDescription},
-			{"message in a description", displayOf(reporterv1.Target_KIND_STATUS, message).description, maxDescription},
+			{"step in a description", displayOf(reporterv1.Target_KIND_STATUS, reportOf(b)).description, maxDescription},
+			{"message in a description", displayOf(reporterv1.Target_KIND_STATUS, reportOf(message)).description, maxDescription},
 			{"deployment's description", cut(oneLine(b.GetTitle()), maxDescription), maxDescription},
 			{"message in a summary", rows[0], maxMessage},
 			{"step in a summary", rows[5], maxStepName + len("| ✗ | 2.  | 34s |")},

@@ -43,18 +43,18 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 		s.unlease(leased) // where the transaction is tried again
 		leased = nil
 		siblings, err := s.store.siblings(ctx, tx, b.GetRepository().GetId(), b.GetSha(), b.GetContext())
-		if err != nil || slices.ContainsFunc(siblings, func(t target) bool { return t.version >= req.GetVersion() }) {
+		if err != nil {
 			return err
 		}
-		if err := s.supersede(ctx, tx, siblings, b); err != nil {
-			return err
-		}
-		for _, kind := range s.kinds(b, siblings) {
+		for _, kind := range s.kinds(req, siblings) {
 			t := target{id: buildTarget(kind, b), kind: kind}
 			if i := slices.IndexFunc(siblings, func(one target) bool { return one.id == t.id }); i >= 0 {
 				t = siblings[i]
 			}
-			t.setReport(b, req.GetVersion(), payload)
+			if t.version >= req.GetVersion() {
+				continue
+			}
+			t.setReport(req, payload)
 			t.traceparent = telemetry.Traceparent(ctx)
 			now := s.deps.Now()
 			t.schedule(now)
@@ -84,9 +84,10 @@ func (s *Service) Report(ctx context.Context, req *reporterv1.ReportRequest) (*r
 }
 
 // setReport sets what GitHub is to show to a build's newest state.
-func (t *target) setReport(b *schedulerv1.Build, version int64, payload []byte) {
-	t.version = version
-	t.setDesired(b)
+func (t *target) setReport(req *reporterv1.ReportRequest, payload []byte) {
+	b := req.GetBuild()
+	t.version = req.GetVersion()
+	t.setDesired(req)
 	if channelOf(t.kind).perBuild {
 		t.payload = payload
 	}
@@ -95,8 +96,9 @@ func (t *target) setReport(b *schedulerv1.Build, version int64, payload []byte) 
 }
 
 // kinds are what a build is told as. What was begun under another setting is
-// told to its end.
-func (s *Service) kinds(b *schedulerv1.Build, siblings []target) []reporterv1.Target_Kind {
+// told to its end. The commit status shows one build of those that share it.
+func (s *Service) kinds(req *reporterv1.ReportRequest, siblings []target) []reporterv1.Target_Kind {
+	b := req.GetBuild()
 	kinds := slices.Clone(reportedAs()[s.deps.Report])
 	if b.GetEnvironment() != "" && b.GetPartOf() == "" { // the whole is deployed, not each job
 		kinds = append(kinds, reporterv1.Target_KIND_DEPLOYMENT)
@@ -106,7 +108,7 @@ func (s *Service) kinds(b *schedulerv1.Build, siblings []target) []reporterv1.Ta
 			kinds = append(kinds, t.kind)
 		}
 	}
-	return kinds
+	return slices.DeleteFunc(kinds, func(kind reporterv1.Target_Kind) bool { return req.GetHidden() && !channelOf(kind).perBuild })
 }
 
 // buildTarget is the id of a build's target: its own, or the one that all builds
@@ -117,31 +119,6 @@ func buildTarget(kind reporterv1.Target_Kind, b *schedulerv1.Build) string {
 		key = append(key, b.GetId())
 	}
 	return targetID(kind, b.GetRepository().GetId(), key...)
-}
-
-// supersede ends what GitHub shows of builds that another one supersedes: nothing
-// more will be reported of them.
-func (s *Service) supersede(ctx context.Context, tx *sql.Tx, siblings []target, by *schedulerv1.Build) error {
-	for _, t := range siblings {
-		if !channelOf(t.kind).perBuild || t.buildID == by.GetId() || !t.desired.unfinished() && t.desired.state != stateActionRequired {
-			continue
-		}
-		last, err := t.storedReport()
-		if err != nil {
-			return err
-		}
-		last.Build.State, last.Build.Reason = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_SUPERSEDED
-		last.Build.Message = "Superseded by another build of the same commit"
-		if t.payload, err = proto.Marshal(last); err != nil {
-			return fmt.Errorf("payload of target %s: %w", t.id, err)
-		}
-		t.setDesired(last.GetBuild())
-		t.schedule(s.deps.Now())
-		if err := save(ctx, tx, t); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // requireFields returns fault.Invalid, naming all that is missing.

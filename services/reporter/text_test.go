@@ -37,6 +37,10 @@ func failedAt(name string) *schedulerv1.Build {
 	}
 }
 
+func reportOf(b *schedulerv1.Build) *reporterv1.ReportRequest {
+	return &reporterv1.ReportRequest{Build: b}
+}
+
 func forgiven(b *schedulerv1.Build) *schedulerv1.Build {
 	b.MayFail = true
 	return b
@@ -96,7 +100,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		forgiven(says(errored, schedulerv1.Build_REASON_LOST, "the container is gone")),
 		forgiven(says(cancelled, schedulerv1.Build_REASON_CANCEL_ASKED, "asked for by ada")),
 	} {
-		shows := displayOf(reporterv1.Target_KIND_STATUS, b)
+		shows := displayOf(reporterv1.Target_KIND_STATUS, reportOf(b))
 		length := utf8.RuneCountInString(shows.description)
 		if length > maxDescription || !utf8.ValidString(shows.description) {
 			t.Errorf("%d characters: %q", length, shows.description)

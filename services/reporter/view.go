@@ -1,6 +1,7 @@
 package reporter
 
 import (
+	"fmt"
 	"strings"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
@@ -91,19 +92,35 @@ func (d display) unfinished() bool {
 	return d.state == statePending || d.state == stateQueued || d.state == stateInProgress
 }
 
-// displayOf is what GitHub shows of a build by one kind of report.
-func displayOf(kind reporterv1.Target_Kind, b *schedulerv1.Build) display {
+// displayOf is what GitHub shows of a build by one kind of report. Beside the check
+// run of the build that is shown, that of another says which pull request it is for.
+func displayOf(kind reporterv1.Target_Kind, r *reporterv1.ReportRequest) display {
+	b := r.GetBuild()
 	v, c := viewOf(b), channelOf(kind)
-	return display{c.view(v), c.line(v.text(b)), b.GetUrl()}
+	text := v.text(b)
+	if r.GetHidden() && kind == reporterv1.Target_KIND_CHECK_RUN {
+		text = origin(b) + ": " + text
+	}
+	return display{c.view(v), c.line(text), b.GetUrl()}
+}
+
+// origin is what a build is for, where several share a commit.
+func origin(b *schedulerv1.Build) string {
+	if number := b.GetPullRequest(); number != 0 {
+		return fmt.Sprintf("#%d", number)
+	}
+	return b.GetRef()
 }
 
 // setDesired sets what GitHub is to show of a build. A check run or a deployment
 // whose state says the same and will change is not worth a call for another text
 // alone; the status has it.
-func (t *target) setDesired(b *schedulerv1.Build) {
-	desired := displayOf(t.kind, b)
+func (t *target) setDesired(r *reporterv1.ReportRequest) {
+	desired := displayOf(t.kind, r)
 	if channelOf(t.kind).perBuild && desired.unfinished() && desired.state == t.desired.state {
-		return
+		if before, err := t.storedReport(); err == nil && before.GetHidden() == r.GetHidden() {
+			return
+		}
 	}
 	t.desired = desired
 }

@@ -56,6 +56,9 @@ func (m modelSiblings) Report(_ context.Context, req *reporterv1.ReportRequest, 
 		return nil, fault.New(fault.Unavailable, "the reporter is down")
 	}
 	b := req.GetBuild()
+	if req.GetHidden() {
+		return &reporterv1.ReportResponse{}, nil
+	}
 	if at := targetOf(b); req.GetVersion() > m.told[at].GetVersion() {
 		m.told[at] = req
 	} else if req.GetVersion() == m.told[at].GetVersion() && m.told[at].GetBuild().GetId() != b.GetId() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,21 +65,80 @@ func TestWhatTheReporterWasToldIsNotToldAgain(t *testing.T) {
 	})
 }
 
-func TestOlderBuildOfASharedTargetIsNotShownAnyMore(t *testing.T) {
+// Two pull requests with one head commit share its status. Of equals the worst that
+// still counts is shown.
+func TestWorstOfTwoPullRequestsWithOneCommitIsShown(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		older, newer := r.built(opened(1, "aaa")), r.built(opened(2, "aaa"))
 		r.pass(newer)
-		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
 		u := r.attach(r.spec(older, 1).Runner.Token)
 		u.send(began(1, 1), exited(2, 1, 1), over(3, schedulerv1.Ended_CAUSE_DONE))
 		r.becomes(older, schedulerv1.Build_STATE_FAILED)
-		fence := r.built(opened(3, "bbb"))
-		r.pass(fence)
-		r.shown("bbb", "forge/test", schedulerv1.Build_STATE_PASSED)
-		if b := r.reporter.shows("aaa", "forge/test").GetBuild(); b.GetId() != newer || b.GetState() != schedulerv1.Build_STATE_PASSED {
+		if b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_FAILED); b.GetId() != older {
 			t.Errorf("shown %v", b)
 		}
+		r.send(closed("aaa", noon.Add(time.Minute)))
+		if b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED); b.GetId() != newer {
+			t.Errorf("shown, with the one that failed closed: %v", b)
+		}
+		r.pass(r.built(reopened("aaa", noon.Add(2*time.Minute))))
+		r.shown("aaa", "forge/test", schedulerv1.Build_STATE_PASSED)
 	})
+}
+
+// An outsider opens a fork's pull request with the commit of somebody's: whatever he
+// does with it, the other's check stays as it is.
+func TestOutsidersPullRequestChangesNobodysCheck(t *testing.T) {
+	skipping := func(e *eventv1.Event) *eventv1.Event {
+		pull(e).Title = "x [skip ci]"
+		return e
+	}
+	for name, c := range map[string]struct {
+		before schedulerv1.Build_State
+		attack *eventv1.Event
+	}{
+		"a green one":                {schedulerv1.Build_STATE_PASSED, fromFork("eve", opened(2, "aaa"))},
+		"a red one":                  {schedulerv1.Build_STATE_FAILED, fromFork("eve", opened(2, "aaa"))},
+		"a red one, skipped":         {schedulerv1.Build_STATE_FAILED, skipping(fromFork("eve", opened(2, "aaa")))},
+		"a green one, skipped":       {schedulerv1.Build_STATE_PASSED, skipping(fromFork("eve", opened(2, "aaa")))},
+		"a red one of jobs":          {schedulerv1.Build_STATE_FAILED, fromFork("eve", opened(2, "aaa"))},
+		"a red one of jobs, skipped": {schedulerv1.Build_STATE_FAILED, skipping(fromFork("eve", opened(2, "aaa")))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, r *rig) {
+				contexts, runs := []string{"forge/test"}, 0
+				if strings.Contains(name, "jobs") {
+					contexts, runs = append(contexts, "forge/test/lint"), 1
+					r.config.set("aaa", ofJobs(job("lint")))
+				}
+				mine := r.built(opened(1, "aaa"))
+				id := mine
+				if runs > 0 {
+					id = store.JobID(mine, 1)
+				}
+				if c.before == schedulerv1.Build_STATE_PASSED {
+					r.pass(id)
+				} else {
+					r.fail(id, 1, 1)
+				}
+				r.shown("aaa", "forge/test", c.before)
+				from := len(r.reporter.reports)
+				r.send(c.attack)
+				end := closed("aaa", noon.Add(time.Minute))
+				end.DeliveryId, pull(end).Number = "closed-by-eve", 2
+				r.send(fromFork("eve", end))
+				r.pass(r.built(opened(3, "fence")))
+				r.shown("fence", "forge/test", schedulerv1.Build_STATE_PASSED)
+				r.reporter.set(func(f *fakeReporter) {
+					for _, report := range f.reports[from:] {
+						if b := report.GetBuild(); b.GetSha() == "aaa" && slices.Contains(contexts, b.GetContext()) && !report.GetHidden() && b.GetState() != c.before {
+							t.Errorf("shown meanwhile: %v", report)
+						}
+					}
+				})
+			})
+		})
+	}
 }
 
 func TestDecisionSurvivesARestart(t *testing.T) {

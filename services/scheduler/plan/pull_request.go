@@ -41,6 +41,9 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 		if err := t.SavePullRequest(ctx, pull); err != nil {
 			return nil, err
 		}
+		if err := store.ShowAgain(ctx, t, p.Event.GetRepository().GetId(), pull.Number); err != nil {
+			return nil, err
+		}
 	}
 	if p.Kind == trigger.PullRequestClosed {
 		return s.cancelTests(ctx, t, p, cancellation{

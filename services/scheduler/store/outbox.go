@@ -13,47 +13,44 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// Target is a commit status with news that the reporter is to be told.
+// Target is a build, or a job, with news that the reporter is to be told.
 type Target struct {
-	repositoryID int64
-	sha, context string
-	BuildID      string
-	Version      int64
-	Tries        int
-	Traceparent  string
+	BuildID     string
+	Version     int64
+	Hidden      bool // the commit status shows another build
+	Tries       int
+	Traceparent string
 }
 
 func scanTarget(row sqldb.Row) (Target, error) {
 	var r Target
-	err := row.Scan(&r.repositoryID, &r.sha, &r.context, &r.BuildID, &r.Version, &r.Tries, &r.Traceparent)
+	err := row.Scan(&r.BuildID, &r.Version, &r.Hidden, &r.Tries, &r.Traceparent)
 	return r, err
 }
 
-// enqueueReport issues the next version of the build's target. Builds that share one are
-// told of by the newest alone. While the reporter does not answer, news do not
-// make the tries more frequent. Versions begin with the time, so that those of a
-// target that was pruned go on where they ended.
-func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
+// issueReport has the reporter told of a build. While it does not answer, news do
+// not make the tries more frequent. Versions begin with the time, so that those of a
+// context that was pruned go on where they ended.
+func (t standing) issueReport(ctx context.Context, b *Build, hidden bool) error {
 	t.Wake(TargetQueue)
-	return t.Exec(ctx, `INSERT INTO targets (repository_id, sha, context, build_number, build_id, version, due_time, tries, traceparent)
-		VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $7)
-		ON CONFLICT (repository_id, sha, context) DO UPDATE SET
-			version = targets.version + 1, build_number = excluded.build_number, build_id = excluded.build_id,
-			traceparent = excluded.traceparent,
-			due_time = CASE WHEN targets.tries = 0 THEN excluded.due_time ELSE targets.due_time END
-		WHERE targets.build_number <= excluded.build_number`,
-		b.GetRepository().GetId(), b.GetSha(), b.GetContext(), b.Number, b.GetId(), sqldb.Micros(t.Now), b.Traceparent)
+	return t.Exec(ctx, `INSERT INTO targets (build_id, repository_id, sha, context, version, hidden, due_time, tries, traceparent)
+		VALUES ($1, $2, $3, $4,
+			(SELECT max(next) FROM (SELECT CAST($6 AS BIGINT) next UNION ALL SELECT max(version) + 1 FROM targets
+				WHERE repository_id = $2 AND sha = $3 AND context = $4) versions), $5, $6, 0, $7)
+		ON CONFLICT (build_id) DO UPDATE SET
+			version = excluded.version, hidden = excluded.hidden, traceparent = excluded.traceparent,
+			due_time = CASE WHEN targets.tries = 0 THEN excluded.due_time ELSE targets.due_time END`,
+		b.GetId(), b.GetRepository().GetId(), b.GetSha(), b.GetContext(), hidden, sqldb.Micros(t.Now), b.Traceparent)
 }
 
 // ClaimTargets leases the targets of which the reporter is to be told.
 func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
 	var claimed []Target
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT repository_id, sha, context, build_id, version, tries, traceparent
+		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT build_id, version, hidden, tries, traceparent
 			FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
 		for _, c := range claimed {
-			err = errors.Join(err, t.Exec(ctx, `UPDATE targets SET due_time = $4 WHERE repository_id = $1 AND sha = $2 AND context = $3`,
-				c.repositoryID, c.sha, c.context, sqldb.Micros(t.Now.Add(due.Lease))))
+			err = errors.Join(err, t.Exec(ctx, `UPDATE targets SET due_time = $2 WHERE build_id = $1`, c.BuildID, sqldb.Micros(t.Now.Add(due.Lease))))
 		}
 		return err
 	})
@@ -63,15 +60,14 @@ func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
 // Settle says when the reporter is to be told again, the zero time being
 // never. A version that was issued meanwhile is due at once.
 func (c Target) Settle(ctx context.Context, t *Tx, again time.Time) error {
-	settle := `UPDATE targets SET tries = $4, due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3`
+	settle := `UPDATE targets SET tries = $2, due_time = $3 WHERE build_id = $1`
 	if !again.IsZero() {
-		return t.Exec(ctx, settle, c.repositoryID, c.sha, c.context, c.Tries+1, DueMicros(again))
+		return t.Exec(ctx, settle, c.BuildID, c.Tries+1, DueMicros(again))
 	}
 	t.Wake(TargetQueue)
 	return errors.Join(
-		t.Exec(ctx, settle, c.repositoryID, c.sha, c.context, 0, DueMicros(again)),
-		t.Exec(ctx, `UPDATE targets SET due_time = $5 WHERE repository_id = $1 AND sha = $2 AND context = $3 AND version > $4`,
-			c.repositoryID, c.sha, c.context, c.Version, sqldb.Micros(t.Now)),
+		t.Exec(ctx, settle, c.BuildID, 0, DueMicros(again)),
+		t.Exec(ctx, `UPDATE targets SET due_time = $3 WHERE build_id = $1 AND version > $2`, c.BuildID, c.Version, sqldb.Micros(t.Now)),
 	)
 }
 

@@ -30,8 +30,9 @@ func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]s
 		AND NOT EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND (NOT ended OR stop_time < 9223372036854775807))
 		AND NOT EXISTS (SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
 			WHERE jobs.part_of = builds.id AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807))
-		AND NOT EXISTS (SELECT 1 FROM targets WHERE targets.repository_id = builds.repository_id AND targets.sha = builds.sha
-			AND build_id = id AND targets.due_time < 9223372036854775807)
+		AND NOT EXISTS (SELECT 1 FROM targets WHERE targets.build_id = builds.id AND targets.due_time < 9223372036854775807)
+		AND NOT EXISTS (SELECT 1 FROM builds jobs JOIN targets ON targets.build_id = jobs.id
+			WHERE jobs.part_of = builds.id AND jobs.part_of <> '' AND targets.due_time < 9223372036854775807)
 		LIMIT $2`, before, limit)
 }
 
@@ -62,21 +63,15 @@ func (t *Tx) RemoveBuild(ctx context.Context, id string) error {
 		return err
 	}
 	for _, statement := range []string{
-		`DELETE FROM steps WHERE build_id = $1`, `DELETE FROM outputs WHERE build_id = $1`,
+		`DELETE FROM steps WHERE build_id = $1`, `DELETE FROM outputs WHERE build_id = $1`, `DELETE FROM targets WHERE build_id = $1`,
 		`DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM attempts WHERE build_id = $1`,
 	} {
 		if err := t.Exec(ctx, statement, id); err != nil {
 			return err
 		}
 	}
-	for _, table := range []string{"targets", "check_suites"} {
-		err := t.Exec(ctx, `DELETE FROM `+table+` WHERE repository_id = $1 AND sha = $2
-			AND NOT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND sha = $2)`, repositoryID, sha)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.Exec(ctx, `DELETE FROM check_suites WHERE repository_id = $1 AND sha = $2
+		AND NOT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND sha = $2)`, repositoryID, sha)
 }
 
 // RemoveDecision forgets what was decided about a delivery.

@@ -84,13 +84,16 @@ func (AnswerRequest_Reaction) EnumDescriptor() ([]byte, []int) {
 
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With steps. Its repository id, sha and context are the target.
+	// With steps, or jobs. Its repository id, sha and context are the target.
 	Build *v1.Build `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
 	// Grows with each report for the target, across all builds that share it.
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Of a build that did not pass: the last that the step at fault printed, as
 	// it printed it; at most 64 KiB, from a line's beginning.
-	Output        []byte `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	Output []byte `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	// Another build of the same commit and context is what the commit status shows.
+	// This one is told as its check run and its deployment alone.
+	Hidden        bool `protobuf:"varint,4,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,6 +147,13 @@ func (x *ReportRequest) GetOutput() []byte {
 		return x.Output
 	}
 	return nil
+}
+
+func (x *ReportRequest) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
 }
 
 type ReportResponse struct {
@@ -436,11 +446,12 @@ var File_forge_reporter_v1_report_proto protoreflect.FileDescriptor
 
 const file_forge_reporter_v1_report_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"r\n" +
+	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"\x8a\x01\n" +
 	"\rReportRequest\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
-	"\x06output\x18\x03 \x01(\fR\x06output\"\x10\n" +
+	"\x06output\x18\x03 \x01(\fR\x06output\x12\x16\n" +
+	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\x10\n" +
 	"\x0eReportResponse\"\xcc\x01\n" +
 	"\x0ePromoteRequest\x12:\n" +
 	"\n" +

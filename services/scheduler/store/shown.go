@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+
+	"github.com/forge-ci/forge/services/kit/sqldb"
+)
+
+// enqueueReport has the reporter told of a build that has news, and of those that
+// share its commit status where these are shown, or hidden, by that.
+func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
+	s := standing{t}
+	if err := s.lockCommit(ctx, b.GetRepository().GetId(), b.GetSha()); err != nil {
+		return err
+	}
+	if b.IsJob() { // it is shown where its build is
+		hidden, _, err := s.isHidden(ctx, b.GetPartOf())
+		if err != nil {
+			return err
+		}
+		return s.issueReport(ctx, b, hidden)
+	}
+	rivals, err := s.rivals(ctx, b.GetRepository().GetId(), b.GetSha())
+	if err != nil {
+		return err
+	}
+	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() })
+	if len(rivals) <= 1 {
+		return s.issueReport(ctx, b, false)
+	}
+	return s.show(ctx, rivals, b.GetId())
+}
+
+// ShowAgain has the right build shown at each commit that a pull request shares
+// with others, after it was closed or opened again.
+func ShowAgain(ctx context.Context, t *Tx, repositoryID int64, pullRequest int32) error {
+	s := standing{t}
+	shas, err := sqldb.Collect(ctx, t, scanID, `SELECT DISTINCT sha FROM builds WHERE repository_id = $1 AND pull_request = $2 AND part_of = ''
+		AND EXISTS (SELECT 1 FROM builds others WHERE others.sha = builds.sha AND others.repository_id = $1 AND others.pull_request <> $2)
+		ORDER BY sha`, repositoryID, pullRequest)
+	if err != nil {
+		return err
+	}
+	for _, sha := range shas {
+		if err := s.lockCommit(ctx, repositoryID, sha); err != nil {
+			return err
+		}
+		all, err := s.rivals(ctx, repositoryID, sha)
+		if err != nil {
+			return err
+		}
+		contexts := map[string][]*Build{}
+		for _, b := range all {
+			contexts[b.GetContext()] = append(contexts[b.GetContext()], b)
+		}
+		for _, rivals := range contexts {
+			if err := s.show(ctx, rivals, ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// standing decides which builds of a commit are shown, and has the reporter told.
+type standing struct{ *Tx }
+
+// lockCommit has the builds of a commit change one after the other: what one of
+// them comes to may decide which is shown. Who locks builds locks them before.
+func (t standing) lockCommit(ctx context.Context, repositoryID int64, sha string) error {
+	if t.Locked == "" { // SQLite has one writer
+		return nil
+	}
+	hash := fnv.New64a()
+	_, _ = fmt.Fprintf(hash, "%d %s", repositoryID, sha)                        // it takes whatever it is given
+	return t.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(hash.Sum64())) //nolint:gosec // any number will do
+}
+
+// rivals are the builds of a commit, the newest first.
+func (t standing) rivals(ctx context.Context, repositoryID int64, sha string) ([]*Build, error) {
+	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE sha = $2 AND repository_id = $1 AND part_of = ''
+		ORDER BY number DESC`, repositoryID, sha)
+}
+
+// show has the reporter told of a build with news, and of each that is shown, or
+// hidden, as it was not before. The builds are of one commit and context.
+func (t standing) show(ctx context.Context, rivals []*Build, news string) error {
+	var claims []Claim
+	for _, b := range rivals {
+		open, err := t.isOpen(ctx, b.GetRepository().GetId(), b.GetPullRequest())
+		if err != nil {
+			return err
+		}
+		claims = append(claims, Claim{Build: b.Build, Open: open})
+	}
+	shown := Shown(claims).GetId()
+	for _, b := range rivals {
+		hidden := b.GetId() != shown
+		before, told, err := t.isHidden(ctx, b.GetId())
+		if err != nil {
+			return err
+		}
+		turned := told && before != hidden
+		if b.GetId() != news && !turned {
+			continue
+		}
+		if err := t.issueReport(ctx, b, hidden); err != nil {
+			return err
+		}
+		if !turned || !b.HasJobs() {
+			continue
+		}
+		if err := t.showJobs(ctx, b, hidden); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showJobs does the same for those jobs of a build that GitHub knows of.
+func (t standing) showJobs(ctx context.Context, whole *Build, hidden bool) error {
+	jobs, err := JobsOf(ctx, t, whole.GetId(), "")
+	if err != nil {
+		return err
+	}
+	for _, job := range jobs {
+		_, told, err := t.isHidden(ctx, job.GetId())
+		if err == nil && told {
+			err = t.issueReport(ctx, job, hidden)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isHidden is how the reporter was last told of a build; told is false where it
+// never was.
+func (t standing) isHidden(ctx context.Context, buildID string) (hidden, told bool, err error) {
+	err = t.QueryRowContext(ctx, `SELECT hidden FROM targets WHERE build_id = $1`, buildID).Scan(&hidden)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, false, nil
+	}
+	return hidden, err == nil, err
+}
+
+// isOpen reports whether a pull request is, as far as is known; what is of none is.
+func (t standing) isOpen(ctx context.Context, repositoryID int64, number int32) (bool, error) {
+	closed := false
+	err := t.QueryRowContext(ctx, `SELECT closed FROM pull_requests WHERE repository_id = $1 AND number = $2`, repositoryID, number).Scan(&closed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return !closed, err
+}
