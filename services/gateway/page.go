@@ -46,6 +46,8 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 		"ended":    ended,
 		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },
 		"duration": func(s *schedulerv1.Step) string { return duration(s.GetStartTime(), s.GetEndTime(), deps.Now()) },
+		"job":      func(j *schedulerv1.Job) string { return wording.Value(j.GetState()) },
+		"jobTook":  func(j *schedulerv1.Job) string { return duration(j.GetStartTime(), j.GetEndTime(), deps.Now()) },
 		"took": func(b *schedulerv1.Build) string {
 			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
 		},
@@ -160,7 +162,7 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 	}
 	shown := buildPage{Build: resp.GetBuild()}
 	// The script asks for ?log=0 when only the state has changed.
-	if r.URL.Query().Get("log") != "0" {
+	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
 		var text bytes.Buffer
 		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
 			p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the page of the build shows no log", "build", shown.Build.GetId(), "error", err)

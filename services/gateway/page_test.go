@@ -69,6 +69,32 @@ func TestBuildPage(t *testing.T) {
 	}
 }
 
+func TestPageOfABuildWithJobsLeadsToEach(t *testing.T) {
+	w := onSQLite(t, nil)
+	whole := failedBuild()
+	whole.Steps, whole.Attempt, whole.LogSize, whole.JobCount = nil, 0, 0, 4
+	whole.Message, whole.Environment, whole.EnvironmentUrl = "1 of 4 jobs failed: test (1.26, postgres:17)", "", ""
+	whole.Jobs = []*schedulerv1.Job{
+		{Id: "b1-1", Title: "lint", State: schedulerv1.Build_STATE_PASSED, Attempt: 1, StartTime: at(0), EndTime: at(3)},
+		{Id: "b1-2", Title: "test (1.26, postgres:17)", State: schedulerv1.Build_STATE_FAILED, Attempt: 2, StartTime: at(3), EndTime: at(75), Message: `step 1 "go test" ended with exit code 1`},
+		{Id: "b1-3", Title: "test (1.27rc1)", State: schedulerv1.Build_STATE_RUNNING, Attempt: 1, StartTime: at(3), MayFail: true},
+		{Id: "b1-4", Title: "package", State: schedulerv1.Build_STATE_WAITING, Needs: []string{"lint", "test"}},
+	}
+	w.rooms.builds.build, w.rooms.builds.log = whole, "nobody asks for this"
+	_, body := w.get("/builds/b1")
+	kittest.Golden(t, "jobs.html", []byte(body+"\n"))
+
+	part := failedBuild()
+	part.Id, part.PartOf, part.Job, part.Needs = "b1-2", "b1", "test (1.26, postgres:17)", []string{"lint"}
+	w.rooms.builds.build = part
+	_, body = w.get("/builds/b1-2?log=0")
+	for _, want := range []string{`job of <a href="/builds/b1">a build</a>`, "<h1>test (1.26, postgres:17)</h1>", "<dd>Mend the door</dd>", "<dd>lint</dd>"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page of a job lacks %s:\n%s", want, body)
+		}
+	}
+}
+
 func TestBuildPageTellsWhatLedToIt(t *testing.T) {
 	w := onSQLite(t, nil)
 	b := failedBuild()

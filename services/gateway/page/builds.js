@@ -12,9 +12,9 @@ function took({ startTime, endTime }) {
 }
 
 function shown(build) {
-  const { id, repository, pullRequest, action, state, title, sha, baseRef, actor, message, createTime } = build;
+  const { id, repository, pullRequest, action, state, title, sha, baseRef, actor, message, createTime, jobCount } = build;
   const where = `${repository.owner}/${repository.name}${pullRequest ? ` #${pullRequest}` : ""} · ${words(action)}`;
-  const facts = element("p", "more", element("code", "", sha.slice(0, 7)), baseRef && ` for ${baseRef}`, actor && ` by ${actor}`);
+  const facts = element("p", "more", element("code", "", sha.slice(0, 7)), baseRef && ` for ${baseRef}`, actor && ` by ${actor}`, jobCount ? ` · ${jobCount} ${jobCount === 1 ? "job" : "jobs"}` : "");
   return element("li", "build",
     element("strong", `state ${words(state)}`, words(state)), buildLink("name", id, title || "A build"),
     element("span", "where", where), element("span", "time", new Date(createTime).toLocaleString(), took(build)),

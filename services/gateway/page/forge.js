@@ -45,7 +45,7 @@ async function showState() {
   const answer = await fetch(`${base}/builds/${id}?log=0`);
   if (!answer.ok) throw new Error(answer.status);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of ["header", "dl", "#steer", "#steps"]) {
+  for (const part of ["header", "dl", "#steer", "#jobs", "#steps"]) {
     const now = page.querySelector(`#build ${part}`), shown = build.querySelector(part);
     now.hidden = shown.hidden;
     if (now.outerHTML !== shown.outerHTML) shown.replaceWith(now);
@@ -108,6 +108,6 @@ function tick() {
 
 if (live()) {
   watchState();
-  watchLog();
+  if (document.getElementById("log")) watchLog();
   setInterval(tick, 1000);
 }

@@ -13,7 +13,7 @@ build.addEventListener("click", async ({ target }) => {
   target.disabled = true;
   try {
     const answer = await fetch(`${base}/v1/builds/${id}:${wish}`, {
-      method: "POST", headers: { Authorization: `Bearer ${token}` }, body: "{}",
+      method: "POST", headers: { Authorization: `Bearer ${token}` }, body: target.dataset.body ?? "{}",
     });
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.message);
