@@ -87,6 +87,9 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 			rows = append(rows, []string{name, value})
 		}
 	}
+	add("job", b.GetJob())
+	add("of build", b.GetPartOf())
+	add("needs", strings.Join(b.GetNeeds(), ", "))
 	add("commit", b.GetSha())
 	add("by", b.GetActor())
 	add("state", stateLine(b))
@@ -104,6 +107,9 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("ended", localTime(b.GetEndTime()))
 	add("delivery", b.GetDeliveryId())
 	add("trace", b.GetTraceId())
+	for _, job := range b.GetJobs() {
+		add("job "+job.GetTitle(), jobLine(job))
+	}
 	for _, step := range b.GetSteps() {
 		ended := wording.Value(step.GetState())
 		if step.GetExitCode() != 0 {
@@ -117,15 +123,20 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 // oneBuild is a verb about one build, which answers with the build as it is then.
 type oneBuild struct {
 	query
-	ID string `arg:"" help:"The build's id, as in the address of its page."`
+	ID string `arg:"" name:"build" help:"The build's id, as in the address of its page; of a job BUILD/JOB, such as 7k2…/lint."`
 }
 
 // answer is an answer of Forge that holds a build.
 type answer interface{ GetBuild() *schedulerv1.Build }
 
-func (o oneBuild) run(do func(context.Context, schedulerv1.BuildServiceClient) (answer, error)) error {
+func (o oneBuild) run(do func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error)) error {
 	return ask(o.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.Build, error) {
-		answer, err := do(ctx, schedulerv1.NewBuildServiceClient(conn))
+		client := schedulerv1.NewBuildServiceClient(conn)
+		id, err := resolve(ctx, client, o.ID)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := do(ctx, client, id)
 		if err != nil {
 			return nil, err
 		}
@@ -137,8 +148,8 @@ type showBuild struct{ oneBuild }
 
 // Run shows a build.
 func (s showBuild) Run() error {
-	return s.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
-		return client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: s.ID})
+	return s.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
 	})
 }
 
@@ -149,17 +160,20 @@ type cancelBuild struct {
 
 // Run cancels a build.
 func (c cancelBuild) Run() error {
-	return c.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
-		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: c.ID, Message: c.Message})
+	return c.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id, Message: c.Message})
 	})
 }
 
-type retryBuild struct{ oneBuild }
+type retryBuild struct {
+	oneBuild
+	Failed bool `help:"Only the jobs that did not pass."`
+}
 
 // Run builds the same again.
 func (r retryBuild) Run() error {
-	return r.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
-		return client.RetryBuild(ctx, &schedulerv1.RetryBuildRequest{BuildId: r.ID})
+	return r.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.RetryBuild(ctx, &schedulerv1.RetryBuildRequest{BuildId: id, FailedOnly: r.Failed})
 	})
 }
 
@@ -167,8 +181,8 @@ type approveBuild struct{ oneBuild }
 
 // Run approves a build.
 func (a approveBuild) Run() error {
-	return a.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
-		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: a.ID})
+	return a.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: id})
 	})
 }
 
@@ -182,7 +196,7 @@ type createBuild struct {
 
 // Run builds by hand.
 func (c createBuild) Run() error {
-	return oneBuild{query: c.query}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient) (answer, error) {
+	return oneBuild{query: c.query}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, _ string) (answer, error) {
 		return client.CreateBuild(ctx, &schedulerv1.CreateBuildRequest{
 			Repository: c.Repository, Branch: c.Branch, Sha: string(c.SHA),
 			Action: schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)]),

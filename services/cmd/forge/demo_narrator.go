@@ -180,7 +180,7 @@ func (n *narrator) build(ctx context.Context, id string, why eventv1.Reason) err
 	if err != nil {
 		return fmt.Errorf("watch build %s: %w", id, err)
 	}
-	steps := map[int32]schedulerv1.Step_State{}
+	steps, jobs := map[int32]schedulerv1.Step_State{}, map[string]schedulerv1.Build_State{}
 	var last *schedulerv1.Build
 	for {
 		update, err := updates.Recv()
@@ -191,11 +191,24 @@ func (n *narrator) build(ctx context.Context, id string, why eventv1.Reason) err
 			return fmt.Errorf("watch build %s: %w", id, err)
 		}
 		last = update.GetBuild()
+		n.jobs(last, jobs)
 		if err := n.steps(ctx, last, steps); err != nil {
 			return err
 		}
 	}
 	return n.status(ctx, last)
+}
+
+// jobs narrates the jobs that have begun or ended since the last call.
+func (n *narrator) jobs(build *schedulerv1.Build, narrated map[string]schedulerv1.Build_State) {
+	for _, job := range build.GetJobs() {
+		state := job.GetState()
+		if narrated[job.GetId()] == state || state < schedulerv1.Build_STATE_RUNNING {
+			continue
+		}
+		narrated[job.GetId()] = state
+		n.linef("job", "%s: %s", n.paint(bold, job.GetTitle()), jobLine(job))
+	}
 }
 
 // steps narrates the steps that have begun or ended since the last call.

@@ -72,7 +72,51 @@ func (n *narrator) tell(ctx context.Context) error {
 	if err := n.expect(ctx, merge, "forge/deploy-production", "success"); err != nil {
 		return err
 	}
+	if err := n.tellJobs(ctx); err != nil {
+		return err
+	}
 	n.printf("\n%s\n", n.paint(green, "Every status is what it should be."))
+	return nil
+}
+
+// jobsFile has a matrix, a graph, and a job that may fail.
+const jobsFile = `image: busybox:1.37
+jobs:
+  lint:
+    execute: ['for script in greet.sh ci/*.sh; do sh -n "$script"; done']
+  test:
+    matrix: {name: [Ada, Grace], shell: [sh, sh -u]}
+    execute: ['test "$($MATRIX_SHELL greet.sh "$MATRIX_NAME")" = "Hello, $MATRIX_NAME!"']
+  next:
+    may_fail: true
+    execute: [./greet.sh --loud | grep HELLO]
+  package:
+    needs: [lint, test]
+    execute: [tar cf greet.tar greet.sh, ls -l greet.tar]
+`
+
+// tellJobs plays the chapter of a build that is more than one container.
+func (n *narrator) tellJobs(ctx context.Context) error {
+	sim := n.world.sim
+	if err := sim.CreateBranch(demoOwner, demoRepo, "jobs", "main"); err != nil {
+		return err
+	}
+	sha, err := sim.Commit(demoOwner, demoRepo, "jobs", githubsim.Commit{
+		Message: "Test each name in each shell, and package", Files: map[string]string{".forge.yml": jobsFile},
+	})
+	if err != nil {
+		return err
+	}
+	n.chapter("A pull request brings jobs: a matrix of four, one that may fail, and one that needs the others")
+	_, err = sim.OpenPullRequest(demoOwner, demoRepo, githubsim.PullRequest{Title: "Test more, at once", Head: "jobs", Base: "main", Author: "ada"})
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"forge/test", "forge/test/package"} {
+		if err := n.expect(ctx, sha, name, "success"); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -20,7 +20,7 @@ import (
 
 type logs struct {
 	settings.GRPC
-	Build   string `arg:"" help:"The build, as the end of its page's address names it."`
+	Build   string `arg:"" help:"The build, as the end of its page's address names it; of a job BUILD/JOB, such as 7k2…/lint."`
 	Follow  bool   `short:"f" help:"Go on until the build has ended."`
 	Tail    int32  `short:"n" placeholder:"LINES" help:"Begin so many lines before the end."`
 	Attempt int32  `placeholder:"N" help:"Another attempt than the latest."`
@@ -36,8 +36,16 @@ func (l logs) Run() error {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is left to be sent
-	err = printLog(ctx, os.Stdout, schedulerv1.NewBuildServiceClient(conn), &schedulerv1.WatchLogRequest{
-		BuildId: l.Build, Attempt: l.Attempt, Follow: l.Follow, TailLines: l.Tail,
+	client := schedulerv1.NewBuildServiceClient(conn)
+	id, err := logOf(ctx, client, l.Build)
+	if _, said := status.FromError(err); !said {
+		return err
+	}
+	if err != nil {
+		return from(l.GRPCAddress, err)
+	}
+	err = printLog(ctx, os.Stdout, client, &schedulerv1.WatchLogRequest{
+		BuildId: id, Attempt: l.Attempt, Follow: l.Follow, TailLines: l.Tail,
 	})
 	if err != nil && ctx.Err() == nil {
 		return from(l.GRPCAddress, err)

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// resolve is the id of what somebody names: a build, or a job of it as
+// BUILD/JOB, where JOB is its title, its name, or the beginning of one alone.
+func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, error) {
+	build, job, isJob := strings.Cut(named, "/")
+	if !isJob {
+		return named, nil
+	}
+	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: build})
+	if err != nil {
+		return "", err
+	}
+	jobs := answer.GetBuild().GetJobs()
+	for _, fits := range []func(*schedulerv1.Job) bool{
+		func(j *schedulerv1.Job) bool { return j.GetTitle() == job },
+		func(j *schedulerv1.Job) bool { return j.GetName() == job },
+		func(j *schedulerv1.Job) bool { return job != "" && strings.HasPrefix(j.GetTitle(), job) },
+	} {
+		var found []*schedulerv1.Job
+		for _, j := range jobs {
+			if fits(j) {
+				found = append(found, j)
+			}
+		}
+		switch len(found) {
+		case 0:
+		case 1:
+			return found[0].GetId(), nil
+		default:
+			return "", fmt.Errorf("build %s has several jobs called %s: %s", build, job, titles(found))
+		}
+	}
+	if len(jobs) == 0 {
+		return "", fmt.Errorf("build %s has no jobs: leave /%s out", build, job)
+	}
+	return "", fmt.Errorf("build %s has no job %s: it has %s", build, job, titles(jobs))
+}
+
+// logOf is the build, or the job, whose log is meant: of a build with jobs the one
+// that did not pass, or that has one at all.
+func logOf(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, error) {
+	id, err := resolve(ctx, client, named)
+	if err != nil || id != named {
+		return id, err
+	}
+	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+	if err != nil {
+		return "", err
+	}
+	jobs := answer.GetBuild().GetJobs()
+	if len(jobs) == 0 {
+		return id, nil
+	}
+	var failed []*schedulerv1.Job
+	for _, j := range jobs {
+		if j.GetAttempt() > 0 && j.GetState() > schedulerv1.Build_STATE_PASSED && !j.GetMayFail() {
+			failed = append(failed, j)
+		}
+	}
+	switch {
+	case len(failed) == 1:
+		return failed[0].GetId(), nil
+	case len(jobs) == 1:
+		return jobs[0].GetId(), nil
+	case len(failed) > 1:
+		return "", fmt.Errorf("each job has a log of its own: ask for %s/JOB, where JOB is one that did not pass: %s", id, titles(failed))
+	default:
+		return "", fmt.Errorf("each job has a log of its own: ask for %s/JOB, where JOB is one of %s", id, titles(jobs))
+	}
+}
+
+func titles(jobs []*schedulerv1.Job) string {
+	var all []string
+	for _, j := range jobs {
+		all = append(all, j.GetTitle())
+	}
+	return strings.Join(all, ", ")
+}
+
+// jobLine is how a job stands.
+func jobLine(j *schedulerv1.Job) string {
+	line := wording.Value(j.GetState())
+	if j.GetStartTime() != nil && j.GetEndTime() != nil {
+		took := j.GetEndTime().AsTime().Sub(j.GetStartTime().AsTime()).Round(time.Millisecond)
+		if took > time.Second {
+			took = took.Round(time.Second / 10)
+		}
+		line += " after " + took.String()
+	}
+	if j.GetMessage() != "" {
+		line += ": " + j.GetMessage()
+	}
+	return line
+}
