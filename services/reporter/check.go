@@ -65,7 +65,7 @@ func checkName(r *reporterv1.ReportRequest) string {
 	if ofJob {
 		name += " / " + job
 	}
-	if r.GetHidden() { // or a check that is required could be passed, or failed, by it
+	if r.GetStanding() == outranked { // or a check that is required could be passed, or failed, by it
 		name += " (" + origin(r.GetBuild()) + ")"
 	}
 	return name

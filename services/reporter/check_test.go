@@ -140,7 +140,7 @@ func TestBuildThatIsNotShownHasACheckRunOfItsOwn(t *testing.T) {
 		w.publishAll(s)
 		hand(w, s, &reporterv1.ReportRequest{Version: 3, Build: other})
 		hand(w, s, &reporterv1.ReportRequest{Version: 2, Build: mine}) // late
-		hand(w, s, &reporterv1.ReportRequest{Version: 4, Build: mine, Hidden: true})
+		hand(w, s, &reporterv1.ReportRequest{Version: 4, Build: mine, Standing: outranked})
 		w.publishAll(s)
 		names := func() (all []string) {
 			for _, run := range w.runs() {
@@ -153,7 +153,7 @@ func TestBuildThatIsNotShownHasACheckRunOfItsOwn(t *testing.T) {
 		mine = w.build(bad)
 		mine.PullRequest = 7
 		hand(w, s, &reporterv1.ReportRequest{Version: 5, Build: mine}) // it counts more, having failed
-		hand(w, s, &reporterv1.ReportRequest{Version: 6, Build: other, Hidden: true})
+		hand(w, s, &reporterv1.ReportRequest{Version: 6, Build: other, Standing: outranked})
 		w.publishAll(s)
 		kittest.Want(t, names(), []string{"Forge / test: completed failure, Failed", "Forge / test (#8): completed success, #8: Passed, 1 step"})
 		wantLast(w, "failure: Failed")

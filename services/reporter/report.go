@@ -108,7 +108,7 @@ func (s *Service) kinds(req *reporterv1.ReportRequest, siblings []target) []repo
 			kinds = append(kinds, t.kind)
 		}
 	}
-	return slices.DeleteFunc(kinds, func(kind reporterv1.Target_Kind) bool { return req.GetHidden() && !channelOf(kind).perBuild })
+	return slices.DeleteFunc(kinds, func(kind reporterv1.Target_Kind) bool { return req.GetStanding() != shown && !channelOf(kind).perBuild })
 }
 
 // buildTarget is the id of a build's target: its own, or the one that all builds

@@ -101,8 +101,12 @@ func save(ctx context.Context, tx *sql.Tx, t target) error {
 	return err
 }
 
-// claim leases due targets until the given moment: final states before others,
-// and those that are due longest first. acquire says whether a target may be told
+// claimOrder is final states before others, then totals and what failed before the
+// jobs that did not, then those that are due longest.
+const claimOrder = `unfinished, CASE WHEN context LIKE 'forge/%/%' AND want_state IN ('success', 'neutral', 'skipped', 'pending', 'queued', 'in_progress')
+	THEN 1 ELSE 0 END, due`
+
+// claim leases due targets until the given moment, in the claim order. acquire says whether a target may be told
 // now; if not, no other of its installation is claimed either. Who held a lease
 // that ran out has died while telling: nobody knows what GitHub was told.
 func (s *store) claim(ctx context.Context, limit int, now, until time.Time, acquire func(target) bool) ([]target, error) {
@@ -112,7 +116,7 @@ func (s *store) claim(ctx context.Context, limit int, now, until time.Time, acqu
 		for round := true; round && len(claimed) < limit; {
 			due, err := sqldb.Collect(ctx, tx, scanTarget, `SELECT `+targetColumns+` FROM targets
 				WHERE due > 0 AND due <= $1 AND lease <= $1 AND installation_id NOT IN (`+sqldb.Marks(2, len(args)-1)+`)
-				ORDER BY unfinished, due LIMIT `+strconv.Itoa(limit-len(claimed))+s.db.Dialect.SkipLocked(), args...)
+				ORDER BY `+claimOrder+` LIMIT `+strconv.Itoa(limit-len(claimed))+s.db.Dialect.SkipLocked(), args...)
 			if err != nil {
 				return err
 			}

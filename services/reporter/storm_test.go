@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/githubsim"
@@ -29,6 +30,34 @@ func TestWhatIsLeftOfADeadReporterIsTold(t *testing.T) {
 		w.background(s.Run)
 		w.reaches(s, told)
 		w.wantHistory("success: Passed, 1 step")
+	})
+}
+
+// Of a burst of jobs people want to know of the whole first, and of what failed.
+func TestTotalsAndFailuresAreToldFirst(t *testing.T) {
+	databases(t, func(t *testing.T, w *world, open func() *sqldb.DB) {
+		s := w.reporter(open())
+		tell := func(name string, state schedulerv1.Build_State) {
+			w.clock.Advance(time.Millisecond)
+			b := like(w.build(state), state)
+			b.Id, b.Context = name, "forge/"+name
+			w.report(s, 1, b)
+		}
+		for n := range 3 {
+			tell(fmt.Sprintf("test/job-%d", n), good)
+		}
+		tell("staging/lint", running)
+		tell("staging", running)
+		tell("test/broken", bad)
+		tell("test", bad)
+		tell("push", good)
+		claimed, err := s.store.claim(t.Context(), 20, w.clock.Now(), leaseUntil(w.clock.Now()), all)
+		w.must(err)
+		var order []string
+		for _, one := range claimed {
+			order = append(order, strings.TrimPrefix(one.context, "forge/"))
+		}
+		kittest.Want(t, strings.Join(order, " "), "test/broken test push test/job-0 test/job-1 test/job-2 staging staging/lint")
 	})
 }
 

@@ -98,11 +98,16 @@ func displayOf(kind reporterv1.Target_Kind, r *reporterv1.ReportRequest) display
 	b := r.GetBuild()
 	v, c := viewOf(b), channelOf(kind)
 	text := v.text(b)
-	if r.GetHidden() && kind == reporterv1.Target_KIND_CHECK_RUN {
+	if r.GetStanding() == outranked && kind == reporterv1.Target_KIND_CHECK_RUN {
 		text = origin(b) + ": " + text
 	}
 	return display{c.view(v), c.line(text), b.GetUrl()}
 }
+
+const (
+	shown     = reporterv1.ReportRequest_STANDING_UNSPECIFIED
+	outranked = reporterv1.ReportRequest_STANDING_OUTRANKED
+)
 
 // origin is what a build is for, where several share a commit.
 func origin(b *schedulerv1.Build) string {
@@ -118,7 +123,7 @@ func origin(b *schedulerv1.Build) string {
 func (t *target) setDesired(r *reporterv1.ReportRequest) {
 	desired := displayOf(t.kind, r)
 	if channelOf(t.kind).perBuild && desired.unfinished() && desired.state == t.desired.state {
-		if before, err := t.storedReport(); err == nil && before.GetHidden() == r.GetHidden() {
+		if before, err := t.storedReport(); err == nil && (before.GetStanding() == outranked) == (r.GetStanding() == outranked) {
 			return
 		}
 	}

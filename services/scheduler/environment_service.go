@@ -102,7 +102,7 @@ func (s *Service) RollBackEnvironment(ctx context.Context, req *schedulerv1.Roll
 		return nil, err
 	}
 	_, err = s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
-		of, err := t.Build(ctx, req.GetBuildId())
+		of, err := t.Build(ctx, store.WholeID(req.GetBuildId()))
 		if err != nil {
 			return err
 		}

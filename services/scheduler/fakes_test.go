@@ -267,7 +267,7 @@ func (f *fakeReporter) shows(sha, name string) (newest *reporterv1.ReportRequest
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, report := range f.reports {
-		if report.GetBuild().GetSha() == sha && report.GetBuild().GetContext() == name && !report.GetHidden() && report.GetVersion() >= newest.GetVersion() {
+		if report.GetBuild().GetSha() == sha && report.GetBuild().GetContext() == name && report.GetStanding() == 0 && report.GetVersion() >= newest.GetVersion() {
 			newest = report
 		}
 	}

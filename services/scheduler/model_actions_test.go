@@ -92,7 +92,8 @@ func (m *model) retry() {
 	if builds := m.builds(); len(builds) > 0 {
 		b := builds[m.random.IntN(len(builds))]
 		m.notef("%s", b.GetId())
-		answer, err := m.service.RetryBuild(m.t.Context(), &schedulerv1.RetryBuildRequest{BuildId: b.GetId()})
+		failed := b.HasJobs() && m.random.IntN(2) == 0
+		answer, err := m.service.RetryBuild(m.t.Context(), &schedulerv1.RetryBuildRequest{BuildId: b.GetId(), FailedOnly: failed})
 		m.failed("retry", err, fault.Conflict, fault.Exists)
 		if err == nil {
 			m.asked[contentOf(b)] = true
@@ -139,7 +140,7 @@ func (m *model) rollBack() {
 	builds := m.builds()
 	m.random.Shuffle(len(builds), func(i, j int) { builds[i], builds[j] = builds[j], builds[i] })
 	for _, b := range builds {
-		if b.GetState() == schedulerv1.Build_STATE_PASSED && b.GetEnvironment() == environment &&
+		if b.GetState() == schedulerv1.Build_STATE_PASSED && !b.IsJob() && b.GetEnvironment() == environment &&
 			strings.EqualFold(wording.FullName(b.GetRepository()), repository) {
 			m.notef("%s of %s to %s", environment, repository, b.GetId())
 			_, err := m.service.RollBackEnvironment(m.t.Context(), &schedulerv1.RollBackEnvironmentRequest{
@@ -173,7 +174,7 @@ func (m *model) drain() {
 		}
 	}
 	var left error
-	for range 60 {
+	for range 60 + 2*len(m.builds()) {
 		for len(m.pending) > 0 {
 			m.deliver()
 		}

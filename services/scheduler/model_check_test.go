@@ -67,8 +67,11 @@ func (m modelChecker) check() {
 			m.built++
 			m.checkEnd(b)
 		}
-		m.checkContent(content, b)
+		if !b.IsJob() {
+			m.checkContent(content, b)
+		}
 	}
+	m.checkJobs(builds)
 	for _, b := range builds {
 		m.checkNotForgotten(b, byID, attempts)
 	}
@@ -113,16 +116,17 @@ func contentOf(b *store.Build) string {
 // checkEnd: nothing uncertain turns green, or red by the user's fault.
 func (m modelChecker) checkEnd(b *store.Build) {
 	ran := m.engine.gone[store.AttemptName(b.GetId(), b.GetAttempt())]
+	itself := !b.HasJobs() && b.GetReason() != schedulerv1.Build_REASON_CARRIED
 	switch b.GetState() {
 	case schedulerv1.Build_STATE_PASSED:
-		if ran == nil || ran.failed || ran.executed != modelJob {
+		if itself && (ran == nil || ran.failed || ran.executed != modelJob) {
 			m.t.Errorf("build %s passed, and what ran was %+v", b.GetId(), ran)
 		}
-		if where := deploysTo(b); where != "" && b.GetRollBackOf() == "" {
+		if where := deploysTo(b); where != "" && b.GetRollBackOf() == "" && !b.IsJob() {
 			m.frontier[where] = max(m.frontier[where], mergeOf(b.GetSha()))
 		}
 	case schedulerv1.Build_STATE_FAILED:
-		if ran == nil || !ran.failed {
+		if itself && (ran == nil || !ran.failed) {
 			m.t.Errorf("build %s failed, and what ran was %+v", b.GetId(), ran)
 		}
 	default:
@@ -134,6 +138,14 @@ func (m modelChecker) checkNotForgotten(b *store.Build, byID map[string]*store.B
 	a := attempts[store.AttemptName(b.GetId(), b.GetAttempt())]
 	alive := a.Attempt != nil && !a.Ended
 	var why string
+	switch state := b.GetState(); {
+	case b.HasJobs() && !store.Ended(state), b.IsJob() && state == schedulerv1.Build_STATE_WAITING:
+		return // checkJobs
+	}
+	approved := b.GetApprovedBy()
+	if b.IsJob() {
+		approved = byID[b.GetPartOf()].GetApprovedBy()
+	}
 	switch b.GetState() {
 	case schedulerv1.Build_STATE_QUEUED:
 		if b.Due.IsZero() {
@@ -160,7 +172,7 @@ func (m modelChecker) checkNotForgotten(b *store.Build, byID map[string]*store.B
 			why = "has not come to its end"
 		}
 	}
-	if b.GetFork() && b.GetApprovedBy() == "" && (b.GetAttempt() > 0 || b.GetState() == schedulerv1.Build_STATE_QUEUED) {
+	if b.GetFork() && approved == "" && (b.GetAttempt() > 0 || b.GetState() == schedulerv1.Build_STATE_QUEUED) {
 		why = "is a fork's that nobody approved"
 	}
 	if why != "" {
@@ -176,7 +188,7 @@ func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*
 	for _, e := range m.environments() {
 		var at, line []string
 		for _, b := range builds {
-			if b.GetEnvironment() != e.Name || b.GetRepository().GetId() != e.RepositoryID || store.Ended(b.GetState()) {
+			if b.IsJob() || b.GetEnvironment() != e.Name || b.GetRepository().GetId() != e.RepositoryID || store.Ended(b.GetState()) {
 				continue
 			}
 			if b.GetState() == schedulerv1.Build_STATE_WAITING {
@@ -194,11 +206,11 @@ func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*
 		if e.Holder == "" && len(line) > 0 && e.FrozenSince.IsZero() {
 			m.t.Errorf("%s of %d is free, %v wait", e.Name, e.RepositoryID, line)
 		}
-		if holder := byID[e.Holder]; holder != nil && store.Ended(holder.GetState()) && !attempts[store.AttemptName(holder.GetId(), holder.GetAttempt())].stopping {
+		if holder := byID[e.Holder]; holder != nil && store.Ended(holder.GetState()) && !leaving(holder, attempts) {
 			m.t.Errorf("%s of %d is held by build %s, which is over", e.Name, e.RepositoryID, e.Holder)
 		}
 		for name, c := range m.engine.containers {
-			if c.atWork() && deploysTo(c.build) == fmt.Sprintf("%s of %d", e.Name, e.RepositoryID) && c.build.GetId() != e.Holder {
+			if c.atWork() && deploysTo(c.build) == fmt.Sprintf("%s of %d", e.Name, e.RepositoryID) && store.WholeID(c.build.GetId()) != e.Holder {
 				m.t.Errorf("%s is at work in %s of %d, which %q has", name, e.Name, e.RepositoryID, e.Holder)
 			}
 		}
@@ -208,6 +220,17 @@ func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*
 			}
 		}
 	}
+}
+
+// leaving reports whether containers of a build that has ended are still to be
+// removed.
+func leaving(b *store.Build, attempts map[string]modelAttempt) bool {
+	for _, a := range attempts {
+		if store.WholeID(a.BuildID) == b.GetId() && a.stopping {
+			return true
+		}
+	}
+	return false
 }
 
 // checkPress: one press, one reopening and one new base has builds made once,

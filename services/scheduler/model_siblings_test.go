@@ -21,8 +21,8 @@ type modelSiblings struct {
 }
 
 // GetBuildConfig, GetCommit and CompareCommits are config's.
-func (m modelSiblings) GetBuildConfig(context.Context, *configv1.GetBuildConfigRequest, ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
-	job := &configv1.Pipeline{Commands: []*configv1.Command{{Name: "one", Run: "true"}, {Name: "two", Run: "true"}}}
+func (m modelSiblings) GetBuildConfig(_ context.Context, req *configv1.GetBuildConfigRequest, _ ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
+	job := m.pipelineOf(req.GetSha())
 	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job}), nil
 }
 
@@ -56,7 +56,7 @@ func (m modelSiblings) Report(_ context.Context, req *reporterv1.ReportRequest, 
 		return nil, fault.New(fault.Unavailable, "the reporter is down")
 	}
 	b := req.GetBuild()
-	if req.GetHidden() {
+	if req.GetStanding() != 0 {
 		return &reporterv1.ReportResponse{}, nil
 	}
 	if at := targetOf(b); req.GetVersion() > m.told[at].GetVersion() {

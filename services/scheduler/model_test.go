@@ -127,6 +127,7 @@ type model struct {
 	stopping     []store.Stop
 	unsure       bool // GitHub does not compare
 	ended        map[string]schedulerv1.Build_State
+	graphs       uint64         // what the jobs of commits are made of; 0: there are none
 	frontier     map[string]int // the newest merge deployed, by repository and environment
 }
 
@@ -179,6 +180,9 @@ func (m *model) play(seed uint64) {
 		m.repositories = 1
 	}
 	m.unsure, m.ended, m.frontier = m.random.IntN(4) == 0, map[string]schedulerv1.Build_State{}, map[string]int{}
+	if m.graphs = 0; m.random.IntN(2) == 0 {
+		m.graphs = m.random.Uint64()
+	}
 	m.engine.reset()
 	m.restart(false)
 	m.clear()
@@ -219,7 +223,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs"} {
 			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

@@ -44,9 +44,17 @@ func TestSIGKILLInAGraphOfTwelveRunsEachJobOnce(t *testing.T) {
 
 // needsOfTwelve is the graph; a job comes after what it needs.
 var needsOfTwelve = [][]string{
-	{"setup"}, {"lint", "setup"}, {"vet", "setup"}, {"generate", "setup"},
-	{"unit", "generate"}, {"race", "generate"}, {"fuzz", "generate"},
-	{"e2e", "unit", "race"}, {"package", "lint", "vet", "unit"}, {"sign", "package"}, {"scan", "package", "fuzz"},
+	{"setup"},
+	{"lint", "setup"},
+	{"vet", "setup"},
+	{"generate", "setup"},
+	{"unit", "generate"},
+	{"race", "generate"},
+	{"fuzz", "generate"},
+	{"e2e", "unit", "race"},
+	{"package", "lint", "vet", "unit"},
+	{"sign", "package"},
+	{"scan", "package", "fuzz"},
 	{"publish", "sign", "scan", "e2e"},
 }
 

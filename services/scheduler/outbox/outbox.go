@@ -94,7 +94,7 @@ func (s *Service) tellReporter(ctx context.Context, c store.Target) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.Version, Hidden: c.Hidden, Output: printed})
+	_, err = s.Reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.Version, Standing: c.Standing, Output: printed})
 	return err
 }
 

@@ -21,8 +21,7 @@ import (
 // addWithJobs stores a new build with the jobs it has. Where it may begin, so do
 // they; where none of them is to run, it has ended.
 func (p prepared) addWithJobs(ctx context.Context, t *store.Tx, attempts *attempt.Service, b *store.Build) error {
-	jobs := store.NewJobs(b)
-	b.JobCount = int32(len(jobs)) //nolint:gosec // config bounds it by 100
+	jobs := store.NewJobs(b, b.Pipeline().GetJobs())
 	if err := t.AddBuild(ctx, b); err != nil || len(jobs) == 0 {
 		return err
 	}

@@ -67,10 +67,17 @@ func JobsOf(ctx context.Context, q sqldb.Querier, buildID, locked string) ([]*Bu
 }
 
 // NewJobs are the jobs of a new build, not stored yet: they wait until it may
-// begin. The config of each holds it alone.
-func NewJobs(whole *Build) []*Build {
+// begin. The config of each holds it alone, and that of the build none of them.
+func NewJobs(whole *Build, of []*configv1.Job) []*Build {
+	c := whole.Config
+	for _, p := range []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute()} {
+		if p != nil {
+			p.Jobs = nil
+		}
+	}
+	whole.JobCount = int32(len(of)) //nolint:gosec // config bounds it by 100
 	var jobs []*Build
-	for n, job := range whole.Pipeline().GetJobs() {
+	for n, job := range of {
 		id := JobID(whole.GetId(), n+1)
 		b := &Build{
 			Build:  proto.CloneOf(whole.Build),

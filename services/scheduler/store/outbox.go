@@ -17,37 +17,37 @@ import (
 type Target struct {
 	BuildID     string
 	Version     int64
-	Hidden      bool // the commit status shows another build
+	Standing    Standing
 	Tries       int
 	Traceparent string
 }
 
 func scanTarget(row sqldb.Row) (Target, error) {
 	var r Target
-	err := row.Scan(&r.BuildID, &r.Version, &r.Hidden, &r.Tries, &r.Traceparent)
+	err := row.Scan(&r.BuildID, &r.Version, &r.Standing, &r.Tries, &r.Traceparent)
 	return r, err
 }
 
 // issueReport has the reporter told of a build. While it does not answer, news do
 // not make the tries more frequent. Versions begin with the time, so that those of a
 // context that was pruned go on where they ended.
-func (t standing) issueReport(ctx context.Context, b *Build, hidden bool) error {
+func (t commit) issueReport(ctx context.Context, b *Build, standing Standing) error {
 	t.Wake(TargetQueue)
-	return t.Exec(ctx, `INSERT INTO targets (build_id, repository_id, sha, context, version, hidden, due_time, tries, traceparent)
+	return t.Exec(ctx, `INSERT INTO targets (build_id, repository_id, sha, context, version, standing, due_time, tries, traceparent)
 		VALUES ($1, $2, $3, $4,
 			(SELECT max(next) FROM (SELECT CAST($6 AS BIGINT) next UNION ALL SELECT max(version) + 1 FROM targets
 				WHERE repository_id = $2 AND sha = $3 AND context = $4) versions), $5, $6, 0, $7)
 		ON CONFLICT (build_id) DO UPDATE SET
-			version = excluded.version, hidden = excluded.hidden, traceparent = excluded.traceparent,
+			version = excluded.version, standing = excluded.standing, traceparent = excluded.traceparent,
 			due_time = CASE WHEN targets.tries = 0 THEN excluded.due_time ELSE targets.due_time END`,
-		b.GetId(), b.GetRepository().GetId(), b.GetSha(), b.GetContext(), hidden, sqldb.Micros(t.Now), b.Traceparent)
+		b.GetId(), b.GetRepository().GetId(), b.GetSha(), b.GetContext(), int32(standing), sqldb.Micros(t.Now), b.Traceparent)
 }
 
 // ClaimTargets leases the targets of which the reporter is to be told.
 func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
 	var claimed []Target
 	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT build_id, version, hidden, tries, traceparent
+		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT build_id, version, standing, tries, traceparent
 			FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
 		for _, c := range claimed {
 			err = errors.Join(err, t.Exec(ctx, `UPDATE targets SET due_time = $2 WHERE build_id = $1`, c.BuildID, sqldb.Micros(t.Now.Add(due.Lease))))

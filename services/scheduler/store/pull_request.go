@@ -87,6 +87,7 @@ func (t *Tx) Stopped(ctx context.Context, i trigger.Intent, pull *PullRequest) (
 	// What was superseded or closed may have come back within the second.
 	final := slices.Contains([]schedulerv1.Build_Reason{
 		schedulerv1.Build_REASON_CANCEL_ASKED, schedulerv1.Build_REASON_NO_MATCHING_PATHS, schedulerv1.Build_REASON_SKIP_ASKED,
+		schedulerv1.Build_REASON_JOBS, schedulerv1.Build_REASON_CONDITION,
 	}, prior.GetReason())
 	if i.Kind == trigger.PullRequestOffered && !final {
 		return nil, nil //nolint:nilnil // none is an answer

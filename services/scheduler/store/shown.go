@@ -14,16 +14,16 @@ import (
 // enqueueReport has the reporter told of a build that has news, and of those that
 // share its commit status where these are shown, or hidden, by that.
 func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
-	s := standing{t}
+	s := commit{t}
 	if err := s.lockCommit(ctx, b.GetRepository().GetId(), b.GetSha()); err != nil {
 		return err
 	}
 	if b.IsJob() { // it is shown where its build is
-		hidden, _, err := s.isHidden(ctx, b.GetPartOf())
+		standing, _, err := s.standing(ctx, b.GetPartOf())
 		if err != nil {
 			return err
 		}
-		return s.issueReport(ctx, b, hidden)
+		return s.issueReport(ctx, b, standing)
 	}
 	rivals, err := s.rivals(ctx, b.GetRepository().GetId(), b.GetSha())
 	if err != nil {
@@ -31,7 +31,7 @@ func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
 	}
 	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() })
 	if len(rivals) <= 1 {
-		return s.issueReport(ctx, b, false)
+		return s.issueReport(ctx, b, shown)
 	}
 	return s.show(ctx, rivals, b.GetId())
 }
@@ -39,7 +39,7 @@ func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
 // ShowAgain has the right build shown at each commit that a pull request shares
 // with others, after it was closed or opened again.
 func ShowAgain(ctx context.Context, t *Tx, repositoryID int64, pullRequest int32) error {
-	s := standing{t}
+	s := commit{t}
 	shas, err := sqldb.Collect(ctx, t, scanID, `SELECT DISTINCT sha FROM builds WHERE repository_id = $1 AND pull_request = $2 AND part_of = ''
 		AND EXISTS (SELECT 1 FROM builds others WHERE others.sha = builds.sha AND others.repository_id = $1 AND others.pull_request <> $2)
 		ORDER BY sha`, repositoryID, pullRequest)
@@ -67,12 +67,12 @@ func ShowAgain(ctx context.Context, t *Tx, repositoryID int64, pullRequest int32
 	return nil
 }
 
-// standing decides which builds of a commit are shown, and has the reporter told.
-type standing struct{ *Tx }
+// commit decides which builds of a commit are shown, and has the reporter told.
+type commit struct{ *Tx }
 
 // lockCommit has the builds of a commit change one after the other: what one of
 // them comes to may decide which is shown. Who locks builds locks them before.
-func (t standing) lockCommit(ctx context.Context, repositoryID int64, sha string) error {
+func (t commit) lockCommit(ctx context.Context, repositoryID int64, sha string) error {
 	if t.Locked == "" { // SQLite has one writer
 		return nil
 	}
@@ -82,14 +82,14 @@ func (t standing) lockCommit(ctx context.Context, repositoryID int64, sha string
 }
 
 // rivals are the builds of a commit, the newest first.
-func (t standing) rivals(ctx context.Context, repositoryID int64, sha string) ([]*Build, error) {
+func (t commit) rivals(ctx context.Context, repositoryID int64, sha string) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE sha = $2 AND repository_id = $1 AND part_of = ''
 		ORDER BY number DESC`, repositoryID, sha)
 }
 
-// show has the reporter told of a build with news, and of each that is shown, or
-// hidden, as it was not before. The builds are of one commit and context.
-func (t standing) show(ctx context.Context, rivals []*Build, news string) error {
+// show has the reporter told of a build with news, and of each whose standing is
+// another now. The builds are of one commit and context.
+func (t commit) show(ctx context.Context, rivals []*Build, news string) error {
 	var claims []Claim
 	for _, b := range rivals {
 		open, err := t.isOpen(ctx, b.GetRepository().GetId(), b.GetPullRequest())
@@ -98,24 +98,22 @@ func (t standing) show(ctx context.Context, rivals []*Build, news string) error 
 		}
 		claims = append(claims, Claim{Build: b.Build, Open: open})
 	}
-	shown := Shown(claims).GetId()
+	all := standings(claims)
 	for _, b := range rivals {
-		hidden := b.GetId() != shown
-		before, told, err := t.isHidden(ctx, b.GetId())
+		now := all[b.GetId()]
+		before, told, err := t.standing(ctx, b.GetId())
+		turned := told && before != now
+		switch {
+		case err != nil:
+		case turned && now == replaced && b.GetId() != news: // what takes its place is told
+			err = t.Exec(ctx, `UPDATE targets SET standing = $2 WHERE build_id = $1`, b.GetId(), int32(now))
+		case turned || b.GetId() == news:
+			err = t.issueReport(ctx, b, now)
+		}
+		if err == nil && turned && now != replaced && b.HasJobs() {
+			err = t.showJobs(ctx, b, now)
+		}
 		if err != nil {
-			return err
-		}
-		turned := told && before != hidden
-		if b.GetId() != news && !turned {
-			continue
-		}
-		if err := t.issueReport(ctx, b, hidden); err != nil {
-			return err
-		}
-		if !turned || !b.HasJobs() {
-			continue
-		}
-		if err := t.showJobs(ctx, b, hidden); err != nil {
 			return err
 		}
 	}
@@ -123,15 +121,15 @@ func (t standing) show(ctx context.Context, rivals []*Build, news string) error 
 }
 
 // showJobs does the same for those jobs of a build that GitHub knows of.
-func (t standing) showJobs(ctx context.Context, whole *Build, hidden bool) error {
+func (t commit) showJobs(ctx context.Context, whole *Build, standing Standing) error {
 	jobs, err := JobsOf(ctx, t, whole.GetId(), "")
 	if err != nil {
 		return err
 	}
 	for _, job := range jobs {
-		_, told, err := t.isHidden(ctx, job.GetId())
+		_, told, err := t.standing(ctx, job.GetId())
 		if err == nil && told {
-			err = t.issueReport(ctx, job, hidden)
+			err = t.issueReport(ctx, job, standing)
 		}
 		if err != nil {
 			return err
@@ -140,18 +138,18 @@ func (t standing) showJobs(ctx context.Context, whole *Build, hidden bool) error
 	return nil
 }
 
-// isHidden is how the reporter was last told of a build; told is false where it
+// standing is how the reporter was last told of a build; told is false where it
 // never was.
-func (t standing) isHidden(ctx context.Context, buildID string) (hidden, told bool, err error) {
-	err = t.QueryRowContext(ctx, `SELECT hidden FROM targets WHERE build_id = $1`, buildID).Scan(&hidden)
+func (t commit) standing(ctx context.Context, buildID string) (standing Standing, told bool, err error) {
+	err = t.QueryRowContext(ctx, `SELECT standing FROM targets WHERE build_id = $1`, buildID).Scan(&standing)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, false, nil
+		return shown, false, nil
 	}
-	return hidden, err == nil, err
+	return standing, err == nil, err
 }
 
 // isOpen reports whether a pull request is, as far as is known; what is of none is.
-func (t standing) isOpen(ctx context.Context, repositoryID int64, number int32) (bool, error) {
+func (t commit) isOpen(ctx context.Context, repositoryID int64, number int32) (bool, error) {
 	closed := false
 	err := t.QueryRowContext(ctx, `SELECT closed FROM pull_requests WHERE repository_id = $1 AND number = $2`, repositoryID, number).Scan(&closed)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
@@ -14,21 +15,30 @@ type Claim struct {
 	Open bool
 }
 
-// Shown is the build that a shared commit status shows: the one with the
-// strongest claim, the newest of equals; nil where there is none. Of one pull
-// request, or of one pushed ref, the newest build alone has a claim.
+// Standing is how a build stands to others of its commit and context.
+type Standing = reporterv1.ReportRequest_Standing
+
+const (
+	shown     = reporterv1.ReportRequest_STANDING_UNSPECIFIED
+	replaced  = reporterv1.ReportRequest_STANDING_REPLACED
+	outranked = reporterv1.ReportRequest_STANDING_OUTRANKED
+)
+
+// standings are those of builds that share a commit status, by id. It shows the one
+// with the strongest claim, the newest of equals. Of one pull request, or of one
+// pushed ref, the newest build alone has a claim.
 //
 // A result, or the prospect of one, is never replaced by a build that is blocked
 // or cancelled. A fork's build that nobody approved never replaces a trusted one
 // of the same kind. Of equals, those of open pull requests count first, and of
 // these the worst: what failed, then what has not ended, then what passed.
-func Shown(newestFirst []Claim) *schedulerv1.Build {
+func standings(newestFirst []Claim) map[string]Standing {
 	type source struct {
 		pull int32
 		ref  string
 	}
-	seen := map[source]bool{}
-	var best *schedulerv1.Build
+	all, seen := map[string]Standing{}, map[source]bool{}
+	var best string
 	var strongest []int
 	for _, c := range newestFirst {
 		from := source{pull: c.Build.GetPullRequest()}
@@ -36,14 +46,18 @@ func Shown(newestFirst []Claim) *schedulerv1.Build {
 			from.ref = c.Build.GetRef()
 		}
 		if seen[from] {
+			all[c.Build.GetId()] = replaced
 			continue
 		}
-		seen[from] = true
-		if strength := c.strength(); best == nil || slices.Compare(strength, strongest) > 0 {
-			best, strongest = c.Build, strength
+		seen[from], all[c.Build.GetId()] = true, outranked
+		if strength := c.strength(); best == "" || slices.Compare(strength, strongest) > 0 {
+			best, strongest = c.Build.GetId(), strength
 		}
 	}
-	return best
+	if best != "" {
+		all[best] = shown
+	}
+	return all
 }
 
 // strength orders claims, element by element.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strings"
 	"testing"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -52,7 +53,13 @@ func TestSharedStatusShowsTheStrongestClaim(t *testing.T) {
 		"one branch built again":                       {[]Claim{pushed(of("b", 0, passed), "x"), pushed(of("a", 0, failed), "x")}, "b"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Shown(c.newestFirst).GetId(); got != c.want {
+			var got []string
+			for id, standing := range standings(c.newestFirst) {
+				if standing == shown {
+					got = append(got, id)
+				}
+			}
+			if strings.Join(got, " ") != c.want {
 				t.Errorf("shown %q, want %q", got, c.want)
 			}
 		})

@@ -23,6 +23,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a build stands to others of its commit and context, of which the commit
+// status shows one.
+type ReportRequest_Standing int32
+
+const (
+	// It is the one that is shown.
+	ReportRequest_STANDING_UNSPECIFIED ReportRequest_Standing = 0
+	// A newer one of the same pull request, or ref, takes its place. It is told as
+	// its check run and its deployment alone.
+	ReportRequest_STANDING_REPLACED ReportRequest_Standing = 1
+	// One of another pull request counts more. Besides, its check run has a name of
+	// its own.
+	ReportRequest_STANDING_OUTRANKED ReportRequest_Standing = 2
+)
+
+// Enum value maps for ReportRequest_Standing.
+var (
+	ReportRequest_Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_REPLACED",
+		2: "STANDING_OUTRANKED",
+	}
+	ReportRequest_Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_REPLACED":    1,
+		"STANDING_OUTRANKED":   2,
+	}
+)
+
+func (x ReportRequest_Standing) Enum() *ReportRequest_Standing {
+	p := new(ReportRequest_Standing)
+	*p = x
+	return p
+}
+
+func (x ReportRequest_Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReportRequest_Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_reporter_v1_report_proto_enumTypes[0].Descriptor()
+}
+
+func (ReportRequest_Standing) Type() protoreflect.EnumType {
+	return &file_forge_reporter_v1_report_proto_enumTypes[0]
+}
+
+func (x ReportRequest_Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReportRequest_Standing.Descriptor instead.
+func (ReportRequest_Standing) EnumDescriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{0, 0}
+}
+
 type AnswerRequest_Reaction int32
 
 const (
@@ -66,11 +122,11 @@ func (x AnswerRequest_Reaction) String() string {
 }
 
 func (AnswerRequest_Reaction) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_reporter_v1_report_proto_enumTypes[0].Descriptor()
+	return file_forge_reporter_v1_report_proto_enumTypes[1].Descriptor()
 }
 
 func (AnswerRequest_Reaction) Type() protoreflect.EnumType {
-	return &file_forge_reporter_v1_report_proto_enumTypes[0]
+	return &file_forge_reporter_v1_report_proto_enumTypes[1]
 }
 
 func (x AnswerRequest_Reaction) Number() protoreflect.EnumNumber {
@@ -90,10 +146,8 @@ type ReportRequest struct {
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Of a build that did not pass: the last that the step at fault printed, as
 	// it printed it; at most 64 KiB, from a line's beginning.
-	Output []byte `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
-	// Another build of the same commit and context is what the commit status shows.
-	// This one is told as its check run and its deployment alone.
-	Hidden        bool `protobuf:"varint,4,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	Output        []byte                 `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	Standing      ReportRequest_Standing `protobuf:"varint,4,opt,name=standing,proto3,enum=forge.reporter.v1.ReportRequest_Standing" json:"standing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,11 +203,11 @@ func (x *ReportRequest) GetOutput() []byte {
 	return nil
 }
 
-func (x *ReportRequest) GetHidden() bool {
+func (x *ReportRequest) GetStanding() ReportRequest_Standing {
 	if x != nil {
-		return x.Hidden
+		return x.Standing
 	}
-	return false
+	return ReportRequest_STANDING_UNSPECIFIED
 }
 
 type ReportResponse struct {
@@ -446,12 +500,16 @@ var File_forge_reporter_v1_report_proto protoreflect.FileDescriptor
 
 const file_forge_reporter_v1_report_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"\x8a\x01\n" +
+	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"\x8e\x02\n" +
 	"\rReportRequest\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
-	"\x06output\x18\x03 \x01(\fR\x06output\x12\x16\n" +
-	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\x10\n" +
+	"\x06output\x18\x03 \x01(\fR\x06output\x12E\n" +
+	"\bstanding\x18\x04 \x01(\x0e2).forge.reporter.v1.ReportRequest.StandingR\bstanding\"S\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11STANDING_REPLACED\x10\x01\x12\x16\n" +
+	"\x12STANDING_OUTRANKED\x10\x02\"\x10\n" +
 	"\x0eReportResponse\"\xcc\x01\n" +
 	"\x0ePromoteRequest\x12:\n" +
 	"\n" +
@@ -497,35 +555,37 @@ func file_forge_reporter_v1_report_proto_rawDescGZIP() []byte {
 	return file_forge_reporter_v1_report_proto_rawDescData
 }
 
-var file_forge_reporter_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_forge_reporter_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_forge_reporter_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_forge_reporter_v1_report_proto_goTypes = []any{
-	(AnswerRequest_Reaction)(0), // 0: forge.reporter.v1.AnswerRequest.Reaction
-	(*ReportRequest)(nil),       // 1: forge.reporter.v1.ReportRequest
-	(*ReportResponse)(nil),      // 2: forge.reporter.v1.ReportResponse
-	(*PromoteRequest)(nil),      // 3: forge.reporter.v1.PromoteRequest
-	(*PromoteResponse)(nil),     // 4: forge.reporter.v1.PromoteResponse
-	(*AnswerRequest)(nil),       // 5: forge.reporter.v1.AnswerRequest
-	(*AnswerResponse)(nil),      // 6: forge.reporter.v1.AnswerResponse
-	(*v1.Build)(nil),            // 7: forge.scheduler.v1.Build
-	(*v11.Repository)(nil),      // 8: forge.event.v1.Repository
+	(ReportRequest_Standing)(0), // 0: forge.reporter.v1.ReportRequest.Standing
+	(AnswerRequest_Reaction)(0), // 1: forge.reporter.v1.AnswerRequest.Reaction
+	(*ReportRequest)(nil),       // 2: forge.reporter.v1.ReportRequest
+	(*ReportResponse)(nil),      // 3: forge.reporter.v1.ReportResponse
+	(*PromoteRequest)(nil),      // 4: forge.reporter.v1.PromoteRequest
+	(*PromoteResponse)(nil),     // 5: forge.reporter.v1.PromoteResponse
+	(*AnswerRequest)(nil),       // 6: forge.reporter.v1.AnswerRequest
+	(*AnswerResponse)(nil),      // 7: forge.reporter.v1.AnswerResponse
+	(*v1.Build)(nil),            // 8: forge.scheduler.v1.Build
+	(*v11.Repository)(nil),      // 9: forge.event.v1.Repository
 }
 var file_forge_reporter_v1_report_proto_depIdxs = []int32{
-	7, // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
-	8, // 1: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
-	8, // 2: forge.reporter.v1.AnswerRequest.repository:type_name -> forge.event.v1.Repository
-	0, // 3: forge.reporter.v1.AnswerRequest.reaction:type_name -> forge.reporter.v1.AnswerRequest.Reaction
-	1, // 4: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
-	3, // 5: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
-	5, // 6: forge.reporter.v1.ReportService.Answer:input_type -> forge.reporter.v1.AnswerRequest
-	2, // 7: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
-	4, // 8: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
-	6, // 9: forge.reporter.v1.ReportService.Answer:output_type -> forge.reporter.v1.AnswerResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
+	0, // 1: forge.reporter.v1.ReportRequest.standing:type_name -> forge.reporter.v1.ReportRequest.Standing
+	9, // 2: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
+	9, // 3: forge.reporter.v1.AnswerRequest.repository:type_name -> forge.event.v1.Repository
+	1, // 4: forge.reporter.v1.AnswerRequest.reaction:type_name -> forge.reporter.v1.AnswerRequest.Reaction
+	2, // 5: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
+	4, // 6: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
+	6, // 7: forge.reporter.v1.ReportService.Answer:input_type -> forge.reporter.v1.AnswerRequest
+	3, // 8: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
+	5, // 9: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
+	7, // 10: forge.reporter.v1.ReportService.Answer:output_type -> forge.reporter.v1.AnswerResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_forge_reporter_v1_report_proto_init() }
@@ -538,7 +598,7 @@ func file_forge_reporter_v1_report_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_reporter_v1_report_proto_rawDesc), len(file_forge_reporter_v1_report_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
