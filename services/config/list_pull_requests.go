@@ -21,7 +21,18 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 	if !req.GetSince().IsValid() {
 		return fault.New(fault.Invalid, "since is missing")
 	}
-	ctx := stream.Context()
+	reads := github.InstallationPermissions{Metadata: new("read"), PullRequests: new("read")}
+	return s.everyRepository(stream.Context(), req.GetFrugal(), reads, func(ctx context.Context, client *github.Client, in *github.Repository, installation int64) (calls int, err error) {
+		return listChangedIn(ctx, client, in, installation, req.GetSince().AsTime(), stream.Send)
+	})
+}
+
+// look looks at a repository, and returns how many calls that took.
+type look func(ctx context.Context, client *github.Client, in *github.Repository, installation int64) (calls int, err error)
+
+// everyRepository looks at all repositories of the App. frugal spends a share of the
+// calls that GitHub allows.
+func (s *Service) everyRepository(ctx context.Context, frugal bool, reads github.InstallationPermissions, at look) error {
 	if _, err := s.installations.refresh(ctx); err != nil {
 		return err
 	}
@@ -29,18 +40,18 @@ func (s *Service) ListChangedPullRequests(req *configv1.ListChangedPullRequestsR
 		if installation.GetSuspendTime() != nil {
 			continue
 		}
-		if err := s.listChanged(ctx, installation, req, stream.Send); err != nil {
-			return fmt.Errorf("pull requests of %s: %w", installation.GetAccount(), err)
+		if err := s.everyRepositoryOf(ctx, installation, frugal, reads, at); err != nil {
+			return fmt.Errorf("repositories of %s: %w", installation.GetAccount(), err)
 		}
 	}
 	return nil
 }
 
-// listChanged finds the changed pull requests of one installation. A repository
-// that GitHub refuses, such as a blocked one, is left out.
-func (s *Service) listChanged(ctx context.Context, of *configv1.Installation, req *configv1.ListChangedPullRequestsRequest, found func(*configv1.ListChangedPullRequestsResponse) error) error {
+// everyRepositoryOf looks at those of one installation. One that GitHub refuses, such
+// as a blocked one, is left out.
+func (s *Service) everyRepositoryOf(ctx context.Context, of *configv1.Installation, frugal bool, reads github.InstallationPermissions, at look) error {
 	cfg := s.clients.base
-	wide := &wideToken{app: s.installations.app, installation: of.GetId(), now: s.now}
+	wide := &wideToken{app: s.installations.app, installation: of.GetId(), reads: reads, now: s.now}
 	cfg.Tokens, cfg.JustMade = wide, wide.justMade
 	client, err := kitgithub.New(cfg)
 	if err != nil {
@@ -51,7 +62,7 @@ func (s *Service) listChanged(ctx context.Context, of *configv1.Installation, re
 		return err
 	}
 	calls := math.MaxInt
-	if req.GetFrugal() && rate.Limit > 0 {
+	if frugal && rate.Limit > 0 {
 		calls = rate.Limit / 10
 		if rate.Remaining < rate.Limit/2 {
 			calls = 0
@@ -59,13 +70,13 @@ func (s *Service) listChanged(ctx context.Context, of *configv1.Installation, re
 	}
 	for n, repository := range all {
 		if calls <= 0 {
-			s.log.InfoContext(ctx, "list of changed pull requests stopped early: the other calls to GitHub are left to builds", "account", of.GetAccount(), "repositories_left_out", len(all)-n)
+			s.log.InfoContext(ctx, "look at repositories stopped early: the other calls to GitHub are left to builds", "account", of.GetAccount(), "repositories_left_out", len(all)-n)
 			return nil
 		}
-		spent, err := listChangedIn(ctx, client, repository, of.GetId(), req.GetSince().AsTime(), found)
+		spent, err := at(ctx, client, repository, of.GetId())
 		calls -= spent
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Denied) {
-			s.log.WarnContext(ctx, "list of changed pull requests failed; the repository is left out", "repository", repository.GetFullName(), "error", err)
+			s.log.WarnContext(ctx, "look at a repository failed; it is left out", "repository", repository.GetFullName(), "error", err)
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", repository.GetFullName(), err)
 		}
@@ -155,11 +166,12 @@ func changedSince(ctx context.Context, client *github.Client, owner, name string
 	}
 }
 
-// wideToken is a token that reads pull requests in all repositories of an
-// installation. It serves one ListChangedPullRequests and is given to no other room.
+// wideToken is a token that reads in all repositories of an installation. It serves
+// one look at them and is given to no other room.
 type wideToken struct {
 	app          *github.AppsService
 	installation int64
+	reads        github.InstallationPermissions
 	now          func() time.Time
 	made         *github.InstallationToken
 	madeAt       time.Time
@@ -169,7 +181,7 @@ type wideToken struct {
 func (w *wideToken) Token(ctx context.Context) (string, error) {
 	if w.made == nil || time.Until(w.made.GetExpiresAt().Time) < minValidity {
 		made, _, err := w.app.CreateInstallationToken(ctx, w.installation, &github.InstallationTokenOptions{
-			Permissions: &github.InstallationPermissions{Metadata: new("read"), PullRequests: new("read")},
+			Permissions: &w.reads,
 		})
 		if err != nil {
 			return "", appFault(err)

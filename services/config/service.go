@@ -43,6 +43,7 @@ type Service struct {
 	configv1.UnimplementedSourceServiceServer
 	configv1.UnimplementedHookDeliveryServiceServer
 	configv1.UnimplementedPullRequestServiceServer
+	configv1.UnimplementedRefServiceServer
 	configv1.UnimplementedCommitServiceServer
 	configv1.UnimplementedCollaboratorServiceServer
 	configv1.UnimplementedRepositoryServiceServer
@@ -103,6 +104,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterSourceServiceServer(r, s)
 	configv1.RegisterHookDeliveryServiceServer(r, s)
 	configv1.RegisterPullRequestServiceServer(r, s)
+	configv1.RegisterRefServiceServer(r, s)
 	configv1.RegisterCommitServiceServer(r, s)
 	configv1.RegisterCollaboratorServiceServer(r, s)
 	configv1.RegisterRepositoryServiceServer(r, s)
@@ -123,10 +125,11 @@ func Access() map[string]rpc.Access {
 		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
 		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
+		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
 		configv1.PullRequestService_GetPullRequest_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"reporter"}, NoAdmin: true},
-		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"scheduler"}},
+		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"scheduler", "gateway"}},
 		configv1.CommitService_CompareCommits_FullMethodName:               {Rooms: []string{"scheduler"}},
 		configv1.CommitService_FindCommit_FullMethodName:                   {Rooms: []string{"scheduler"}},
 		configv1.CollaboratorService_GetPermission_FullMethodName:          {Rooms: []string{"scheduler"}},

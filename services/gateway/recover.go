@@ -41,6 +41,8 @@ type recovery struct {
 	inbox     *inbox
 	hooks     configv1.HookDeliveryServiceClient
 	pulls     configv1.PullRequestServiceClient
+	refs      configv1.RefServiceClient
+	commits   configv1.CommitServiceClient
 	onlyOneIn chan struct{} // runs take turns
 }
 
@@ -49,6 +51,7 @@ func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
 	return &recovery{
 		deps: deps, store: store, inbox: inbox,
 		hooks: configv1.NewHookDeliveryServiceClient(conn), pulls: configv1.NewPullRequestServiceClient(conn),
+		refs: configv1.NewRefServiceClient(conn), commits: configv1.NewCommitServiceClient(conn),
 		onlyOneIn: make(chan struct{}, 1),
 	}
 }
@@ -144,11 +147,16 @@ func (r *recovery) catchUp(ctx context.Context, why occasion, since time.Time) (
 	}
 	if kind, from := mark.dueSweep(begin, why, cutOff, since); kind != neverSweep {
 		found.SweptDeliveryIds, err = r.sweep(ctx, kind, from)
+		if err == nil {
+			var pushes []string
+			pushes, err = r.sweepRefs(ctx, kind)
+			found.SweptDeliveryIds = append(found.SweptDeliveryIds, pushes...)
+		}
 		switch {
 		case err == nil:
 			next.Swept = begin
 		case kind == routineSweep:
-			r.deps.Log.WarnContext(ctx, "sweep of pull requests failed; the next recovery tries it again", "error", err)
+			r.deps.Log.WarnContext(ctx, "sweep of GitHub failed; the next recovery tries it again", "error", err)
 		default:
 			return nil, err
 		}

@@ -25,10 +25,14 @@ import (
 type hooks struct {
 	configv1.UnimplementedHookDeliveryServiceServer
 	configv1.UnimplementedPullRequestServiceServer
+	configv1.UnimplementedRefServiceServer
+	configv1.UnimplementedCommitServiceServer
 
 	mu     sync.Mutex
 	list   []*configv1.HookDelivery // the newest first
 	pulls  []*configv1.ListChangedPullRequestsResponse
+	refs   []*configv1.ListPushedRefsResponse
+	tags   string // that the file names
 	asked  []int64
 	since  []time.Time // of each sweep
 	frugal bool        // the last one

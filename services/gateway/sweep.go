@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,9 +87,12 @@ func pullState(repository int64, number int32, sha string) string {
 	return fmt.Sprintf("%d-%d-%s", repository, number, sha)
 }
 
-// pullStateOf is the pullState that an event tells its receivers of; "" for events
-// that tell of none.
+// pullStateOf is the pullState, or the pushState, that an event tells its receivers
+// of; "" for events that tell of none.
 func pullStateOf(e *eventv1.Event) string {
+	if push := e.GetPush(); push != nil {
+		return pushState(e.GetRepository().GetId(), push.GetRef(), cmp.Or(push.GetHeadSha(), push.GetAfter()))
+	}
 	pull := e.GetPullRequest().GetPullRequest()
 	if pull == nil {
 		return ""

@@ -81,6 +81,8 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
 		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
+		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
+		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"gateway"}},
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
@@ -93,6 +95,8 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
 	configv1.RegisterPullRequestServiceServer(server, shown)
+	configv1.RegisterRefServiceServer(server, shown)
+	configv1.RegisterCommitServiceServer(server, shown)
 	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})

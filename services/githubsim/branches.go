@@ -17,6 +17,20 @@ func (s *Sim) CreateTag(owner, repo, tag, at string) error {
 	return s.createRef(owner, repo, "tag", tag, at)
 }
 
+// CreateTags makes several tags in one push. Of more than three GitHub sends no push.
+// https://docs.github.com/webhooks/webhook-events-and-payloads#push
+func (s *Sim) CreateTags(owner, repo, at string, tags ...string) error {
+	for _, tag := range tags {
+		if err := s.createRefOf(owner, repo, "tag", tag, at, len(tags) > mostPushed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mostPushed are the branches or tags of one push that GitHub sends events of.
+const mostPushed = 3
+
 // DeleteTag deletes a tag, which sends a push.
 func (s *Sim) DeleteTag(owner, repo, tag string) error {
 	return s.deleteRef(owner, repo, "tag", tag)
@@ -26,6 +40,11 @@ func (s *Sim) DeleteTag(owner, repo, tag string) error {
 var refPrefixes = map[string]string{"branch": "refs/heads/", "tag": "refs/tags/"}
 
 func (s *changes) createRef(owner, repo, kind, name, from string) error {
+	return s.createRefOf(owner, repo, kind, name, from, false)
+}
+
+// createRefOf makes a ref, of which nothing is sent where it is silent.
+func (s *changes) createRefOf(owner, repo, kind, name, from string, silent bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, err := s.find(owner, repo)
@@ -39,6 +58,10 @@ func (s *changes) createRef(owner, repo, kind, name, from string) error {
 	ref := refPrefixes[kind] + name
 	if r.refs[ref] != "" {
 		return fmt.Errorf("%s %s of %s exists already", kind, name, r.fullName())
+	}
+	if silent {
+		r.refs[ref] = c.sha
+		return nil
 	}
 	s.move(r, ref, c.sha, s.user(""))
 	return nil

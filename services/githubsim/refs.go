@@ -82,6 +82,16 @@ func (s *codeAPI) listBranches(c *call) *response {
 	})
 }
 
+func (s *codeAPI) listTags(c *call) *response {
+	return listPage(c, c.repo.refsUnder("refs/tags/"), func(ref string) object {
+		sha := c.repo.refs[ref]
+		return object{
+			"name":   strings.TrimPrefix(ref, "refs/tags/"),
+			"commit": object{"sha": sha, "url": fmt.Sprintf("%s/repos/%s/commits/%s", c.links, c.repo.fullName(), sha)},
+		}
+	})
+}
+
 func (s *codeAPI) getBranch(c *call) *response {
 	name := c.PathValue("branch")
 	tip := c.repo.branch(name)

@@ -76,6 +76,7 @@ func (s *front) routes() []route {
 		{"GET /repositories/{repository_id}", reads("metadata"), code.getRepository, "repos/repos#get-a-repository"},
 		{"GET /repos/{owner}/{repo}/branches", reads("contents"), code.listBranches, "branches/branches#list-branches"},
 		{"GET /repos/{owner}/{repo}/branches/{branch}", reads("contents"), code.getBranch, "branches/branches#get-a-branch"},
+		{"GET /repos/{owner}/{repo}/tags", reads("contents"), code.listTags, "repos/repos#list-repository-tags"},
 		{"GET /repos/{owner}/{repo}/git/ref/{ref...}", reads("contents"), code.getRef, "git/refs#get-a-reference"},
 		{"GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", reads("contents"), code.matchRefs, "git/refs#list-matching-references"},
 		{"GET /repos/{owner}/{repo}/git/trees/{sha...}", reads("contents"), code.getTree, "git/trees#get-a-tree"},
