@@ -177,10 +177,11 @@ func (t *target) fail(version int64, why failure, now time.Time, random func() f
 
 // streak is how many failures in a row count for the next pause. While GitHub
 // answers others of the installation, the first of them are bad luck, and the
-// target waits no longer for having more of it.
+// target waits no longer for having more of it. After those the pause doubles from
+// there: one failure more does not cost minutes.
 func (t *target) streak(why failure) int {
-	if t.attempts <= unluckyTries && why.failures > 0 && why.failures < outageFailures {
-		return min(t.attempts, 2)
+	if why.failures > 0 && why.failures < outageFailures {
+		return min(t.attempts, 2+max(0, t.attempts-unluckyTries))
 	}
 	return t.attempts
 }
