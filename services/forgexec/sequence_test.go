@@ -19,8 +19,10 @@ const (
 	always    = configv1.Command_WHEN_ALWAYS
 )
 
-// when has some steps of the plan run at other times.
+// when has some steps of the plan run at other times. What is told to stop may take
+// as long as a busy machine needs for that.
 func (s *fakeScheduler) when(all map[int]configv1.Command_When) *fakeScheduler {
+	s.plan.Grace = durationpb.New(soon)
 	for number, when := range all {
 		s.plan.Steps[number-1].When = when
 	}
@@ -80,7 +82,7 @@ func TestWhatIsThereForAFailureFollowsATimeout(t *testing.T) {
 
 func TestWhatFollowsACancellationHasATimeOfItsOwn(t *testing.T) {
 	s := newScheduler(t, "echo ready; sleep 1000", "echo sweep; sleep 1000", "echo never").when(map[int]configv1.Command_When{2: always, 3: always})
-	s.plan.Cleanup = durationpb.New(300 * time.Millisecond)
+	s.plan.Cleanup = durationpb.New(2 * time.Second)
 	f := s.forgexec(t)
 	s.awaitOutput(t, "ready")
 	s.cancelled <- "enough"
