@@ -38,6 +38,7 @@ type pages struct {
 	templates *template.Template
 	builds    schedulerv1.BuildServiceClient
 	deps      Deps
+	prefix    prefix
 }
 
 func newPages(deps Deps, prefix prefix) (*pages, error) {
@@ -63,7 +64,7 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: pages: %w", err)
 	}
-	return &pages{templates, schedulerv1.NewBuildServiceClient(deps.Receivers["scheduler"]), deps}, nil
+	return &pages{templates, schedulerv1.NewBuildServiceClient(deps.Receivers["scheduler"]), deps, prefix}, nil
 }
 
 func (p *pages) register(mux *http.ServeMux) {
@@ -179,6 +180,10 @@ func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
 		p.showError(w, r, err)
+		return
+	}
+	if resp.GetBuild().GetJobCount() > 0 { // each job has a log of its own, which that page leads to
+		http.Redirect(w, r, address(p.prefix.link()+"/builds", resp.GetBuild().GetId()), http.StatusSeeOther)
 		return
 	}
 	secure(w, "text/plain; charset=utf-8")

@@ -84,6 +84,16 @@ func TestPageOfABuildWithJobsLeadsToEach(t *testing.T) {
 	_, body := w.get("/builds/b1")
 	kittest.Golden(t, "jobs.html", []byte(body+"\n"))
 
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Get(w.http.URL + "/builds/b1/log?follow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if at := resp.Header.Get("Location"); resp.StatusCode != http.StatusSeeOther || at != "/builds/b1" {
+		t.Errorf("the log of a build with jobs: %d, %s", resp.StatusCode, at)
+	}
+
 	part := failedBuild()
 	part.Id, part.PartOf, part.Job, part.Needs = "b1-2", "b1", "test (1.26, postgres:17)", []string{"lint"}
 	w.rooms.builds.build = part

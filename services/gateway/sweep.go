@@ -63,21 +63,33 @@ func (r *recovery) sweep(ctx context.Context, kind sweepKind, since time.Time) (
 
 // keep stores what a sweep found, unless it is known, and returns its id.
 func (r *recovery) keep(ctx context.Context, found *configv1.ListChangedPullRequestsResponse) (string, error) {
-	state := pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha())
-	id := "swept-" + state
+	id, isNew, err := r.isNew(ctx, pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha()))
+	if !isNew || err != nil {
+		return "", err
+	}
+	return id, r.put(ctx, id, "pull_request", found.GetPayload())
+}
+
+// isNew reports whether no delivery tells of a state, nor was it swept, and what a
+// delivery that does is called.
+func (r *recovery) isNew(ctx context.Context, state string) (id string, isNew bool, err error) {
+	id = "swept-" + state
 	if told, err := r.store.hasPullState(ctx, state); told || err != nil {
-		return "", err
+		return "", false, err
 	}
-	if here, err := r.store.known(ctx, []string{id}); len(here) > 0 || err != nil {
-		return "", err
-	}
-	return id, r.inbox.put(ctx, &arrival{
+	here, err := r.store.known(ctx, []string{id})
+	return id, err == nil && len(here) == 0, err
+}
+
+// put stores what was swept as the delivery of an event.
+func (r *recovery) put(ctx context.Context, id, event string, payload []byte) error {
+	return r.inbox.put(ctx, &arrival{
 		delivery: delivery{
-			guid: id, event: "pull_request", size: int64(len(found.GetPayload())), received: r.deps.Now(),
-			headers:     headers(metadata.Pairs("x-github-event", "pull_request"), "application/json"),
+			guid: id, event: event, size: int64(len(payload)), received: r.deps.Now(),
+			headers:     headers(metadata.Pairs("x-github-event", event), "application/json"),
 			traceparent: telemetry.Traceparent(ctx),
 		},
-		payload: s2.EncodeSnappy(nil, found.GetPayload()),
+		payload: s2.EncodeSnappy(nil, payload),
 	})
 }
 

@@ -10,13 +10,10 @@ import (
 	"strings"
 
 	"github.com/google/go-github/v62/github"
-	"github.com/klauspost/compress/s2"
-	"google.golang.org/grpc/metadata"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
-	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
 // sweepRefs stores pushes of which no delivery told, and returns those that are new:
@@ -74,12 +71,8 @@ func (r *recovery) keepPushes(ctx context.Context, found *configv1.ListPushedRef
 
 // keepPush stores a push as its webhook would have told of it, unless one has.
 func (r *recovery) keepPush(ctx context.Context, in *configv1.ListPushedRefsResponse, at *configv1.PushedRef, before string) (string, error) {
-	state := pushState(in.GetRepository().GetId(), at.GetRef(), at.GetSha())
-	id := "swept-" + state
-	if told, err := r.store.hasPullState(ctx, state); told || err != nil {
-		return "", err
-	}
-	if here, err := r.store.known(ctx, []string{id}); len(here) > 0 || err != nil {
+	id, isNew, err := r.isNew(ctx, pushState(in.GetRepository().GetId(), at.GetRef(), at.GetSha()))
+	if !isNew || err != nil {
 		return "", err
 	}
 	commit, err := r.commits.GetCommit(ctx, &configv1.GetCommitRequest{
@@ -103,14 +96,7 @@ func (r *recovery) keepPush(ctx context.Context, in *configv1.ListPushedRefsResp
 	if err != nil {
 		return "", fmt.Errorf("push of %s: %w", at.GetRef(), err)
 	}
-	return id, r.inbox.put(ctx, &arrival{
-		delivery: delivery{
-			guid: id, event: "push", size: int64(len(payload)), received: r.deps.Now(),
-			headers:     headers(metadata.Pairs("x-github-event", "push"), "application/json"),
-			traceparent: telemetry.Traceparent(ctx),
-		},
-		payload: s2.EncodeSnappy(nil, payload),
-	})
+	return id, r.put(ctx, id, "push", payload)
 }
 
 // pushState names what a push made of a ref.

@@ -17,6 +17,9 @@ func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named s
 	if !isJob {
 		return named, nil
 	}
+	if job == "" {
+		return "", fmt.Errorf("%s names no job: write %s/JOB, or leave the / out", named, build)
+	}
 	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: build})
 	if err != nil {
 		return "", err
@@ -25,7 +28,7 @@ func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named s
 	for _, fits := range []func(*schedulerv1.Job) bool{
 		func(j *schedulerv1.Job) bool { return j.GetTitle() == job },
 		func(j *schedulerv1.Job) bool { return j.GetName() == job },
-		func(j *schedulerv1.Job) bool { return job != "" && strings.HasPrefix(j.GetTitle(), job) },
+		func(j *schedulerv1.Job) bool { return strings.HasPrefix(j.GetTitle(), job) },
 	} {
 		var found []*schedulerv1.Job
 		for _, j := range jobs {

@@ -49,7 +49,7 @@ func TestJobIsNamedByItsTitleOrSoMuchAsIsEnough(t *testing.T) {
 		"b2/test":        "build b2 has several jobs called test: test (1.25), test (1.26)",
 		"b2/test (":      "build b2 has several jobs called test (: test (1.25), test (1.26)",
 		"b2/docs":        "build b2 has no job docs: it has lint, test (1.25), test (1.26), package",
-		"b2/":            "build b2 has no job : it has lint, test (1.25), test (1.26), package",
+		"b2/":            "b2/ names no job: write b2/JOB, or leave the / out",
 	} {
 		got, err := resolve(t.Context(), client, named)
 		if err != nil {

@@ -39,7 +39,8 @@ const (
 type BuildServiceClient interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(ctx context.Context, in *ListBuildsRequest, opts ...grpc.CallOption) (*ListBuildsResponse, error)
-	// GetBuild shows one build with the steps of its latest attempt. NOT_FOUND:
+	// GetBuild shows one build with its jobs, or else with the steps of its latest
+	// attempt; or one job, by an id such as that of its build with -3. NOT_FOUND:
 	// no build by that id, or pruned since.
 	GetBuild(ctx context.Context, in *GetBuildRequest, opts ...grpc.CallOption) (*GetBuildResponse, error)
 	// WatchBuild sends the build as it is, and again after each change, until it
@@ -47,7 +48,8 @@ type BuildServiceClient interface {
 	WatchBuild(ctx context.Context, in *WatchBuildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBuildResponse], error)
 	// WatchLog sends what the build printed, from an offset or from before the end
 	// on. With follow it goes on until the build has ended; who was cut off goes on
-	// at the offset where the last data ended. OUT_OF_RANGE: the offset lies past
+	// at the offset where the last data ended. FAILED_PRECONDITION: the build has
+	// jobs, each with a log of its own. OUT_OF_RANGE: the offset lies past
 	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
 	// was removed since it is old.
 	WatchLog(ctx context.Context, in *WatchLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLogResponse], error)
@@ -58,7 +60,9 @@ type BuildServiceClient interface {
 	// to build there, as the text says.
 	CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*CreateBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
-	// and a fork's commit that nobody has approved waits for that again.
+	// and a fork's commit that nobody has approved waits for that again. Of a job,
+	// its build is built again: that job, those that need it and what did not pass
+	// run, and the others count as passed.
 	// ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: a deploy that is not
 	// the newest of its environment, which would be a roll back; or nothing to
 	// build, as the text says.
@@ -67,7 +71,7 @@ type BuildServiceClient interface {
 	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
 	// blocked.
 	ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error)
-	// CancelBuild asks a build to stop: its commands get SIGTERM, 10 s later
+	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
 	CancelBuild(ctx context.Context, in *CancelBuildRequest, opts ...grpc.CallOption) (*CancelBuildResponse, error)
@@ -189,7 +193,8 @@ func (c *buildServiceClient) CancelBuild(ctx context.Context, in *CancelBuildReq
 type BuildServiceServer interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(context.Context, *ListBuildsRequest) (*ListBuildsResponse, error)
-	// GetBuild shows one build with the steps of its latest attempt. NOT_FOUND:
+	// GetBuild shows one build with its jobs, or else with the steps of its latest
+	// attempt; or one job, by an id such as that of its build with -3. NOT_FOUND:
 	// no build by that id, or pruned since.
 	GetBuild(context.Context, *GetBuildRequest) (*GetBuildResponse, error)
 	// WatchBuild sends the build as it is, and again after each change, until it
@@ -197,7 +202,8 @@ type BuildServiceServer interface {
 	WatchBuild(*WatchBuildRequest, grpc.ServerStreamingServer[WatchBuildResponse]) error
 	// WatchLog sends what the build printed, from an offset or from before the end
 	// on. With follow it goes on until the build has ended; who was cut off goes on
-	// at the offset where the last data ended. OUT_OF_RANGE: the offset lies past
+	// at the offset where the last data ended. FAILED_PRECONDITION: the build has
+	// jobs, each with a log of its own. OUT_OF_RANGE: the offset lies past
 	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
 	// was removed since it is old.
 	WatchLog(*WatchLogRequest, grpc.ServerStreamingServer[WatchLogResponse]) error
@@ -208,7 +214,9 @@ type BuildServiceServer interface {
 	// to build there, as the text says.
 	CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
-	// and a fork's commit that nobody has approved waits for that again.
+	// and a fork's commit that nobody has approved waits for that again. Of a job,
+	// its build is built again: that job, those that need it and what did not pass
+	// run, and the others count as passed.
 	// ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: a deploy that is not
 	// the newest of its environment, which would be a roll back; or nothing to
 	// build, as the text says.
@@ -217,7 +225,7 @@ type BuildServiceServer interface {
 	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
 	// blocked.
 	ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error)
-	// CancelBuild asks a build to stop: its commands get SIGTERM, 10 s later
+	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
 	CancelBuild(context.Context, *CancelBuildRequest) (*CancelBuildResponse, error)
