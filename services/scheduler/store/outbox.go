@@ -28,19 +28,17 @@ func scanTarget(row sqldb.Row) (Target, error) {
 	return r, err
 }
 
-// issueReport has the reporter told of a build. While it does not answer, news do
-// not make the tries more frequent. Versions begin with the time, so that those of a
-// context that was pruned go on where they ended.
-func (t commit) issueReport(ctx context.Context, b *Build, standing Standing) error {
+// issueReport has the reporter told of a build, by a version after the given one. While
+// it does not answer, news do not make the tries more frequent. Versions begin with
+// the time, so that those of a commit that was pruned go on where they ended.
+func (t commit) issueReport(ctx context.Context, b *Build, standing Standing, after int64) error {
 	t.Wake(TargetQueue)
 	return t.Exec(ctx, `INSERT INTO targets (build_id, repository_id, sha, context, version, standing, due_time, tries, traceparent)
-		VALUES ($1, $2, $3, $4,
-			(SELECT max(next) FROM (SELECT CAST($6 AS BIGINT) next UNION ALL SELECT max(version) + 1 FROM targets
-				WHERE repository_id = $2 AND sha = $3 AND context = $4) versions), $5, $6, 0, $7)
+		VALUES ($1, $2, $3, $4, $8, $5, $6, 0, $7)
 		ON CONFLICT (build_id) DO UPDATE SET
-			version = excluded.version, standing = excluded.standing, traceparent = excluded.traceparent,
+			version = CASE WHEN excluded.version > targets.version THEN excluded.version ELSE targets.version + 1 END, standing = excluded.standing, traceparent = excluded.traceparent,
 			due_time = CASE WHEN targets.tries = 0 THEN excluded.due_time ELSE targets.due_time END`,
-		b.GetId(), b.GetRepository().GetId(), b.GetSha(), b.GetContext(), int32(standing), sqldb.Micros(t.Now), b.Traceparent)
+		b.GetId(), b.GetRepository().GetId(), b.GetSha(), b.GetContext(), int32(standing), sqldb.Micros(t.Now), b.Traceparent, max(sqldb.Micros(t.Now), after+1))
 }
 
 // ClaimTargets leases the targets of which the reporter is to be told.

@@ -14,25 +14,29 @@ import (
 // enqueueReport has the reporter told of a build that has news, and of those that
 // share its commit status where these are shown, or hidden, by that.
 func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
-	s := commit{t}
-	if err := s.lockCommit(ctx, b.GetRepository().GetId(), b.GetSha()); err != nil {
+	s, repository := commit{t}, b.GetRepository().GetId()
+	if err := s.lockCommit(ctx, repository, b.GetSha()); err != nil {
 		return err
+	}
+	alone, err := s.isAlone(ctx, repository, b.GetSha(), WholeID(b.GetId()))
+	if err != nil {
+		return err
+	}
+	if alone {
+		return s.issueReport(ctx, b, shown, 0)
 	}
 	if b.IsJob() { // it is shown where its build is
 		standing, _, err := s.standing(ctx, b.GetPartOf())
 		if err != nil {
 			return err
 		}
-		return s.issueReport(ctx, b, standing)
+		return s.issueNext(ctx, b, standing)
 	}
-	rivals, err := s.rivals(ctx, b.GetRepository().GetId(), b.GetSha())
+	rivals, err := s.rivals(ctx, repository, b.GetSha())
 	if err != nil {
 		return err
 	}
 	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() })
-	if len(rivals) <= 1 {
-		return s.issueReport(ctx, b, shown)
-	}
 	return s.show(ctx, rivals, b.GetId())
 }
 
@@ -81,6 +85,24 @@ func (t commit) lockCommit(ctx context.Context, repositoryID int64, sha string) 
 	return t.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(hash.Sum64())) //nolint:gosec // any number will do
 }
 
+// isAlone reports whether a build is the only one of its commit.
+func (t commit) isAlone(ctx context.Context, repositoryID int64, sha, buildID string) (alone bool, err error) {
+	err = t.QueryRowContext(ctx, `SELECT NOT EXISTS (SELECT 1 FROM builds WHERE sha = $2 AND repository_id = $1 AND part_of = '' AND id <> $3)`,
+		repositoryID, sha, buildID).Scan(&alone)
+	return alone, err
+}
+
+// issueNext is issueReport by the version after all of the commit.
+func (t commit) issueNext(ctx context.Context, b *Build, standing Standing) error {
+	var last int64
+	err := t.QueryRowContext(ctx, `SELECT COALESCE(max(version), 0) FROM targets
+		WHERE build_id IN (SELECT id FROM builds WHERE sha = $2 AND repository_id = $1)`, b.GetRepository().GetId(), b.GetSha()).Scan(&last)
+	if err != nil {
+		return err
+	}
+	return t.issueReport(ctx, b, standing, last)
+}
+
 // rivals are the builds of a commit, the newest first.
 func (t commit) rivals(ctx context.Context, repositoryID int64, sha string) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE sha = $2 AND repository_id = $1 AND part_of = ''
@@ -108,7 +130,7 @@ func (t commit) show(ctx context.Context, rivals []*Build, news string) error {
 		case turned && now == replaced && b.GetId() != news: // what takes its place is told
 			err = t.Exec(ctx, `UPDATE targets SET standing = $2 WHERE build_id = $1`, b.GetId(), int32(now))
 		case turned || b.GetId() == news:
-			err = t.issueReport(ctx, b, now)
+			err = t.issueNext(ctx, b, now)
 		}
 		if err == nil && turned && now != replaced && b.HasJobs() {
 			err = t.showJobs(ctx, b, now)
@@ -129,7 +151,7 @@ func (t commit) showJobs(ctx context.Context, whole *Build, standing Standing) e
 	for _, job := range jobs {
 		_, told, err := t.standing(ctx, job.GetId())
 		if err == nil && told {
-			err = t.issueReport(ctx, job, standing)
+			err = t.issueNext(ctx, job, standing)
 		}
 		if err != nil {
 			return err

@@ -9,7 +9,7 @@ CREATE TABLE targets (
   repository_id BIGINT NOT NULL,
   sha TEXT NOT NULL,
   context TEXT NOT NULL,
-  version BIGINT NOT NULL, -- grows over all of one context
+  version BIGINT NOT NULL, -- grows over all of one commit
   standing BIGINT NOT NULL, -- forge.reporter.v1.ReportRequest.Standing; 0: it is shown
   due_time BIGINT NOT NULL,
   tries BIGINT NOT NULL,
@@ -19,4 +19,3 @@ INSERT INTO targets (build_id, repository_id, sha, context, version, standing, d
   SELECT build_id, repository_id, sha, context, version, 0, due_time, tries, traceparent FROM shared_targets;
 DROP TABLE shared_targets;
 CREATE INDEX targets_due ON targets (due_time);
-CREATE INDEX targets_context ON targets (repository_id, sha, context, version);
