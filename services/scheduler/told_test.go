@@ -122,7 +122,8 @@ func TestOutsidersPullRequestChangesNobodysCheck(t *testing.T) {
 					r.fail(id, 1, 1)
 				}
 				r.shown("aaa", "forge/test", c.before)
-				from := len(r.reporter.reports)
+				from := 0
+				r.reporter.set(func(f *fakeReporter) { from = len(f.reports) })
 				r.send(c.attack)
 				end := closed("aaa", noon.Add(time.Minute))
 				end.DeliveryId, pull(end).Number = "closed-by-eve", 2
