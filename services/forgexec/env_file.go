@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 )
 
 const (
@@ -24,6 +25,7 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // NAME=value, or a value of several lines between NAME<<END and END.
 type envFile struct {
 	path string
+	text string // as it was last understood
 	set  map[string]string
 }
 
@@ -40,15 +42,36 @@ func newEnvFile(workspace string) (*envFile, error) {
 	return &envFile{path: file.Name(), set: map[string]string{}}, file.Close()
 }
 
-func (f *envFile) remove() { _ = os.Remove(f.path) }
+func (f *envFile) remove() { _ = os.RemoveAll(f.path) }
 
-// read takes up what steps have written so far. Its error is for people; what was
-// understood before stays.
+// read takes up what steps have written so far. Its error is for people; the file is
+// then made anew with what was understood before, so that no other step is blamed.
 func (f *envFile) read() error {
 	text, err := readPlainly(f.path)
-	if err != nil {
-		return err
+	if err == nil {
+		var set map[string]string
+		if set, err = parseEnv(text); err == nil {
+			f.text, f.set = text, set
+			return nil
+		}
 	}
+	f.restore()
+	return err
+}
+
+// restore puts the file in the place of whatever is there now. Where it cannot, the
+// next step is told what the last was.
+func (f *envFile) restore() {
+	f.remove()
+	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return
+	}
+	_, _ = file.WriteString(f.text)
+	_ = file.Close()
+}
+
+func parseEnv(text string) (map[string]string, error) {
 	set := map[string]string{}
 	for n := 0; text != ""; {
 		var line string
@@ -62,22 +85,30 @@ func (f *envFile) read() error {
 			var ok bool
 			var lines int
 			if value, text, lines, ok = until(text, end); !ok || end == "" {
-				return fmt.Errorf("%s, line %d: there is no line %q after it, at which the value ends", envFileEnv, n, end)
+				return nil, fmt.Errorf("%s, line %d: there is no line %q after it, at which the value ends", envFileEnv, n, clip(end))
 			}
 			name, n = before, n+lines
 		} else if !isLine {
-			return fmt.Errorf("%s, line %d: expected NAME=value, or NAME<<END and a line END after the value", envFileEnv, n)
+			return nil, fmt.Errorf("%s, line %d: expected NAME=value, or NAME<<END and a line END after the value", envFileEnv, n)
 		}
 		switch {
 		case !envName.MatchString(name):
-			return fmt.Errorf("%s, line %d: %q cannot be the name of a variable: letters, digits and _, no digit first", envFileEnv, n, name)
+			return nil, fmt.Errorf("%s, line %d: %q cannot be the name of a variable: letters, digits and _, no digit first", envFileEnv, n, clip(name))
 		case isOurs(name):
-			return fmt.Errorf("%s, line %d: %s is not for steps to set", envFileEnv, n, name)
+			return nil, fmt.Errorf("%s, line %d: %s is not for steps to set", envFileEnv, n, clip(name))
 		}
 		set[name] = value
 	}
-	f.set = set
-	return nil
+	return set, nil
+}
+
+// clip is enough of a text to know it by.
+func clip(text string) string {
+	const most = 100
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // until is the text before the line end, and what comes after it.
@@ -114,6 +145,8 @@ func readPlainly(path string) (string, error) {
 		return "", fmt.Errorf("%s holds more than %d KiB: put large values into files", envFileEnv, maxEnvFile>>10)
 	case bytes.IndexByte(text, 0) >= 0:
 		return "", errors.New(envFileEnv + " holds a NUL, which no variable can")
+	case !utf8.Valid(text): // no report can hand it on
+		return "", errors.New(envFileEnv + " holds bytes that are no UTF-8: variables are text")
 	}
 	return string(text), nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // runLocally runs a plan from a file, prints what the steps print, and returns
-// the exit code of the step that failed, if one did.
+// the exit code of the first step that failed, if one did.
 func runLocally(ctx context.Context, run *runner, planFile, sourceFile string, stdout io.Writer) (int, error) {
 	text, err := os.ReadFile(planFile)
 	if err != nil {
@@ -33,7 +33,7 @@ func runLocally(ctx context.Context, run *runner, planFile, sourceFile string, s
 	code := 0
 	run.report = func(report *schedulerv1.Report) {
 		_, _ = stdout.Write(report.GetOutput().GetData()) // a reader that went away does not stop the steps
-		if end := report.GetStepEnded(); end != nil {
+		if end := report.GetStepEnded(); end != nil && code == 0 {
 			code = int(end.GetExitCode())
 		}
 	}

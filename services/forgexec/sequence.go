@@ -41,7 +41,8 @@ func (s *sequence) run() *schedulerv1.Ended {
 		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path})
 		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
 		if err != nil {
-			if s.stopped != nil {
+			if s.failed || s.stopped != nil {
+				s.sayf("forge: step %d was not run: %v", step.GetNumber(), err)
 				break
 			}
 			return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
@@ -84,14 +85,20 @@ func (s *sequence) wants(when configv1.Command_When) bool {
 	case configv1.Command_WHEN_ALWAYS:
 		return true
 	case configv1.Command_WHEN_FAILURE:
-		return s.failed && s.stopped.GetCause() != schedulerv1.Ended_CAUSE_CANCELLED
+		if s.stopped != nil {
+			return s.stopped.GetCause() == schedulerv1.Ended_CAUSE_TIMED_OUT
+		}
+		return s.failed
 	default:
 		return !s.failed && s.stopped == nil
 	}
 }
 
-// sayf puts a line of ours at the end of what the last step printed.
+// sayf puts a line of ours at the end of what the last step printed, if any ran.
 func (s *sequence) sayf(format string, args ...any) {
+	if s.last == 0 {
+		return
+	}
 	text := s.masker.String(fmt.Sprintf(format, args...)) + "\n"
 	s.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: s.last, Data: []byte(text)}}})
 }
@@ -105,7 +112,7 @@ func (s *sequence) handOn() {
 			continue
 		}
 		values[name] = s.masker.String(value)
-		if values[name] != value && s.last > 0 {
+		if values[name] != value {
 			s.sayf("forge: output %s holds a secret, which is handed on as ***", name)
 		}
 	}
