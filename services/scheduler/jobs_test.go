@@ -207,6 +207,34 @@ func TestOutputsReachWhatNeedsThem(t *testing.T) {
 	})
 }
 
+// What an attempt set that was not the last is not handed on.
+func TestOutputsAreOfTheLastAttempt(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		retried := func(j *configv1.Job) {
+			j.Outputs, j.Retry = []string{"VERSION"}, &configv1.Retry{Times: 1, AnyExitCode: true}
+		}
+		r.config.set("aaa", ofJobs(job("first", retried), job("last", needs("first"))))
+		id := r.built(opened(1, "aaa"))
+		first, last := store.JobID(id, 1), store.JobID(id, 2)
+		u := r.attach(r.spec(first, 1).Runner.Token)
+		set := report(3)
+		set.Event = &schedulerv1.Report_Outputs{Outputs: &schedulerv1.Outputs{Values: map[string]string{"VERSION": "1"}}}
+		u.send(began(1, 1), exited(2, 1, 75), set, over(4, schedulerv1.Ended_CAUSE_DONE))
+		if err := u.refused(); err != nil {
+			t.Fatal(err)
+		}
+		again := r.attach(r.spec(first, 2).Runner.Token)
+		again.send(began(1, 1), exited(2, 1, 0), over(3, schedulerv1.Ended_CAUSE_DONE))
+		if err := again.refused(); err != nil {
+			t.Fatal(err)
+		}
+		after := r.attach(r.spec(last, 1).Runner.Token)
+		if value, there := after.plan.GetEnvironment()["NEEDS_FIRST_VERSION"]; there {
+			t.Errorf("NEEDS_FIRST_VERSION is %q, of an attempt that failed", value)
+		}
+	})
+}
+
 // handOn plays a job that sets variables and passes.
 func handOn(r *rig, id string, values map[string]string) {
 	r.t.Helper()

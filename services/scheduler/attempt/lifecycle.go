@@ -125,9 +125,13 @@ func (s *Service) lose(ctx context.Context, t *store.Tx, b *store.Build, message
 	return again(ctx, t, b, schedulerv1.Build_REASON_LOST, fmt.Sprintf("attempt %d was lost, queued once more: %s", b.GetAttempt(), message))
 }
 
-// again ends an attempt and queues the next.
+// again ends an attempt and queues the next. Nothing of it is handed on: the next
+// may set less, and then reports less.
 func again(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.Build_Reason, message string) error {
 	if err := endAttempt(ctx, t, b); err != nil {
+		return err
+	}
+	if err := t.SaveOutputs(ctx, b.GetId(), nil); err != nil {
 		return err
 	}
 	b.State, b.Reason, b.Message, b.StartTime = schedulerv1.Build_STATE_QUEUED, reason, message, nil
