@@ -229,3 +229,21 @@ func TestStepsThatAlwaysRunHaveTheirTimeAfterACancellation(t *testing.T) {
 		r.becomes(id, schedulerv1.Build_STATE_CANCELLED)
 	})
 }
+
+func TestFirstStepThatFailedSaysWhetherAJobIsRetried(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	r.config.set("aaa", ofJobs(job("e2e", func(j *configv1.Job) {
+		j.Retry = &configv1.Retry{Times: 2, ExitCodes: []int32{75}}
+		j.Commands = append(j.Commands, &configv1.Command{Name: "sweep", Run: "exit 75", When: configv1.Command_WHEN_ALWAYS})
+	})))
+	id := store.JobID(r.built(opened(1, "aaa")), 1)
+	u := r.attach(r.spec(id, 1).Runner.Token)
+	u.send(began(1, 1), exited(2, 1, 1), began(3, 2), exited(4, 2, 75), over(5, schedulerv1.Ended_CAUSE_DONE))
+	if err := u.refused(); err != nil {
+		t.Fatal(err)
+	}
+	if b := r.becomes(id, schedulerv1.Build_STATE_FAILED); b.GetAttempt() != 1 {
+		t.Errorf("%v", b)
+	}
+}

@@ -139,13 +139,13 @@ func again(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.
 	return t.SaveBuild(ctx, b)
 }
 
-// retried reports whether the file has a build run once more that has failed.
+// retried reports whether the file has a build run once more that has failed: the
+// first step that failed says so, whatever became of those after it.
 func retried(b *store.Build, steps []*schedulerv1.Step) bool {
 	retry := b.ConfigJob().GetRetry()
 	if !b.Cancel.Time.IsZero() || b.GetAttempt() > retry.GetTimes() {
 		return false
 	}
-	return slices.ContainsFunc(steps, func(step *schedulerv1.Step) bool {
-		return step.GetState() == schedulerv1.Step_STATE_FAILED && (retry.GetAnyExitCode() || slices.Contains(retry.GetExitCodes(), step.GetExitCode()))
-	})
+	first := slices.IndexFunc(steps, func(step *schedulerv1.Step) bool { return step.GetState() == schedulerv1.Step_STATE_FAILED })
+	return first >= 0 && (retry.GetAnyExitCode() || slices.Contains(retry.GetExitCodes(), steps[first].GetExitCode()))
 }
