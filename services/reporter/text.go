@@ -36,18 +36,11 @@ func needsApproval(b *schedulerv1.Build) string {
 }
 
 func passed(b *schedulerv1.Build) string {
-	count := counted(int(cmp.Or(b.GetStepCount(), int32(len(b.GetSteps())))), "step") //nolint:gosec // 500 at most
+	count := wording.Count(int(cmp.Or(b.GetStepCount(), int32(len(b.GetSteps())))), "step") //nolint:gosec // 500 at most
 	if jobs := int(b.GetJobCount()); jobs > 0 {
-		count = join("; ", counted(jobs, "job"), b.GetMessage())
+		count = join("; ", wording.Count(jobs, "job"), b.GetMessage())
 	}
 	return join(", ", join(" in ", "Passed", took(b)), count)
-}
-
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func failed(b *schedulerv1.Build) string {

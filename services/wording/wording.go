@@ -33,6 +33,14 @@ func Value(value protoreflect.Enum) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(known.Name()), prefix)), "_", " ")
 }
 
+// Count is a number of things, as in "1 job" and "2 jobs", for nouns whose plural ends in s.
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // Noted is the decision about an event that changed what a room knows, and started nothing.
 func Noted(format string, args ...any) *eventv1.Decision {
 	return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: fmt.Sprintf(format, args...)}

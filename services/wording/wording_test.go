@@ -34,6 +34,14 @@ func TestShasAreShort(t *testing.T) {
 	}
 }
 
+func TestOneIsNotSeveral(t *testing.T) {
+	for n, want := range map[int]string{0: "0 jobs", 1: "1 job", 2: "2 jobs"} {
+		if got := Count(n, "job"); got != want {
+			t.Errorf("%d reads %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestDecisionsSayTheirReason(t *testing.T) {
 	shop := &eventv1.Repository{Owner: "octo", Name: "shop"}
 	for _, c := range []struct {

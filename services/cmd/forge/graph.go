@@ -10,6 +10,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/terminal"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // drawGraph writes what each part of a file runs: its jobs by level, of which none
@@ -28,25 +29,18 @@ func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 	} {
 		switch {
 		case len(part.GetJobs()) > 0:
-			fmt.Fprintf(&text, "%s: %s", part.name, counted(len(part.GetJobs()), "job"))
+			fmt.Fprintf(&text, "%s: %s", part.name, wording.Count(len(part.GetJobs()), "job"))
 			if part.GetFailFast() {
 				text.WriteString(", the first that fails ends the others")
 			}
 			text.WriteString("\n")
 			drawJobs(&text, part.GetJobs())
 		case len(part.GetCommands()) > 0:
-			fmt.Fprintf(&text, "%s: %s\n", part.name, counted(len(part.GetCommands()), "command"))
+			fmt.Fprintf(&text, "%s: %s\n", part.name, wording.Count(len(part.GetCommands()), "command"))
 		}
 	}
 	_, err := io.WriteString(out, terminal.Text([]byte(text.String())))
 	return err
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // drawJobs writes a table with a line for each name, its cells folded.

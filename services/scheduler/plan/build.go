@@ -39,7 +39,7 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
 	case *configv1.GetBuildConfigResponse_Config:
-		if !store.Runs(b.Pipeline()) {
+		if !trigger.Runs(b.Pipeline()) {
 			return s.nothingToRun(ctx, t, p, b)
 		}
 		if p.Kind == trigger.Pushed {

@@ -27,13 +27,13 @@ func baseHasConfig(ctx context.Context, configs configv1.BuildConfigServiceClien
 	case err != nil:
 		return false, fmt.Errorf("read .forge.yml at the base %s: %w", wording.Short(base), err)
 	}
-	return answer.GetInvalid() != nil || store.Runs(store.PipelineOf(i.Action, answer.GetConfig())), nil
+	return answer.GetInvalid() != nil || trigger.Runs(store.PipelineOf(i.Action, answer.GetConfig())), nil
 }
 
 // headMessage is the message of a pull request's head, where it says whether anything
 // is built.
 func headMessage(ctx context.Context, commits configv1.CommitServiceClient, p prepared) (string, error) {
-	runs := store.Runs(store.PipelineOf(p.Action, p.config.GetConfig())) && !p.config.GetNoMatchingPaths()
+	runs := trigger.Runs(store.PipelineOf(p.Action, p.config.GetConfig())) && !p.config.GetNoMatchingPaths()
 	if p.Kind != trigger.PullRequestOffered || !runs || p.SkipAsked() != "" {
 		return "", nil
 	}

@@ -209,7 +209,7 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if p.Message, err = headMessage(ctx, s.Commits, p); err != nil {
 		return p, nil, err
 	}
-	if store.Runs(store.PipelineOf(i.Action, p.config.GetConfig())) {
+	if trigger.Runs(store.PipelineOf(i.Action, p.config.GetConfig())) {
 		p.containedIn = s.environments.ContainedIn(ctx, i)
 	}
 	if p.Pull, err = s.withLabels(ctx, p); err != nil {

@@ -30,9 +30,6 @@ func PipelineOf(action schedulerv1.Build_Action, config *configv1.BuildConfig) *
 	return nil
 }
 
-// Runs reports whether there is anything in a pipeline.
-func Runs(p *configv1.Pipeline) bool { return len(p.GetCommands())+len(p.GetJobs()) > 0 }
-
 // ConfigJob is what runs in the container of a job, or of a build without jobs.
 func (b *Build) ConfigJob() *configv1.Job {
 	if b.IsJob() {

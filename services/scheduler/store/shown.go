@@ -112,13 +112,13 @@ func (t commit) rivals(ctx context.Context, repositoryID int64, sha string) ([]*
 // show has the reporter told of a build with news, and of each whose standing is
 // another now. The builds are of one commit and context.
 func (t commit) show(ctx context.Context, rivals []*Build, news string) error {
-	var claims []Claim
+	var claims []claim
 	for _, b := range rivals {
 		open, err := t.isOpen(ctx, b.GetRepository().GetId(), b.GetPullRequest())
 		if err != nil {
 			return err
 		}
-		claims = append(claims, Claim{Build: b.Build, Open: open})
+		claims = append(claims, claim{Build: b.Build, Open: open})
 	}
 	all := standings(claims)
 	for _, b := range rivals {

@@ -7,9 +7,9 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
-// Claim is what one build says of the commit status that it shares with other
+// claim is what one build says of the commit status that it shares with other
 // builds of the same commit and context.
-type Claim struct {
+type claim struct {
 	Build *schedulerv1.Build
 	// Open says that the pull request is open, or that there is none.
 	Open bool
@@ -32,7 +32,7 @@ const (
 // or cancelled. A fork's build that nobody approved never replaces a trusted one
 // of the same kind. Of equals, those of open pull requests count first, and of
 // these the worst: what failed, then what has not ended, then what passed.
-func standings(newestFirst []Claim) map[string]Standing {
+func standings(newestFirst []claim) map[string]Standing {
 	type source struct {
 		pull int32
 		ref  string
@@ -61,7 +61,7 @@ func standings(newestFirst []Claim) map[string]Standing {
 }
 
 // strength orders claims, element by element.
-func (c Claim) strength() []int {
+func (c claim) strength() []int {
 	b := c.Build
 	isTrusted := !b.GetFork() || b.GetApprovedBy() != ""
 	trusted, open, severity := rank(isTrusted), rank(c.Open), severityOf(b.GetState())

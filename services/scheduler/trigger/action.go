@@ -42,11 +42,14 @@ func DeployTo(environment string) schedulerv1.Build_Action {
 }
 
 func stagingOrExecute(c *configv1.BuildConfig) *configv1.Pipeline {
-	if len(c.GetStaging().GetCommands())+len(c.GetStaging().GetJobs()) > 0 {
+	if Runs(c.GetStaging()) {
 		return c.GetStaging()
 	}
 	return c.GetExecute()
 }
+
+// Runs reports whether there is anything in a pipeline.
+func Runs(p *configv1.Pipeline) bool { return len(p.GetCommands())+len(p.GetJobs()) > 0 }
 
 // CheckEnvironment is fault.Invalid for a name that no environment has.
 func CheckEnvironment(name string) error {
