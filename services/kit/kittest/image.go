@@ -37,7 +37,7 @@ func Docker(t testing.TB, host string) *client.Client {
 func Image(t testing.TB, api *client.Client, changes ...string) (name string) {
 	t.Helper()
 	name = "forge-test/" + strings.ToLower(rand.Text()) + ":1"
-	result, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(Busybox(t)), SourceName: "-"}, name,
+	result, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(Busybox(t, "")), SourceName: "-"}, name,
 		client.ImageImportOptions{Changes: append([]string{"ENV PATH=/bin", `CMD ["/bin/sh"]`}, changes...)})
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +58,8 @@ func RemoveImage(ctx context.Context, t testing.TB, api *client.Client, name str
 }
 
 // Busybox returns the root of an image: the static busybox of this host, all its
-// commands, and a user.
-func Busybox(t testing.TB) []byte {
+// commands, and a user. Roots with other marks are other layers to an engine.
+func Busybox(t testing.TB, mark string) []byte {
 	t.Helper()
 	binary, err := exec.LookPath("busybox")
 	if err != nil {
@@ -95,6 +95,7 @@ func Busybox(t testing.TB) []byte {
 	// busybox's shell knows what bash is asked for here.
 	add(tar.Header{Name: "bin/bash", Mode: 0o755}, []byte("#!/bin/sh\nexec /bin/sh \"$@\"\n"))
 	add(tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/:/bin/sh\nbuilder:x:1000:1000::/:/bin/sh\n"))
+	add(tar.Header{Name: "etc/mark", Mode: 0o644}, []byte(mark))
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

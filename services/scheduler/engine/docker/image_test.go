@@ -3,6 +3,7 @@ package docker_test
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -48,7 +49,7 @@ const manifestType = "application/vnd.docker.distribution.manifest.v2+json"
 func newRegistry(t *testing.T, architecture string) *registry {
 	t.Helper()
 	r := &registry{content: map[string][]byte{}}
-	root := kittest.Busybox(t)
+	root := kittest.Busybox(t, rand.Text()) // which no image of this engine has
 	var layer bytes.Buffer
 	w := gzip.NewWriter(&layer)
 	if _, err := w.Write(root); err != nil {

@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -59,7 +60,10 @@ func Run(t *testing.T, config Config) {
 		{"WhatCannotBeStartedIsInvalid", whatCannotBeStartedIsInvalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := &fixture{t: t, config: config, forgexec: forgexec, dir: t.TempDir(), runner: newRunner(t)}
+			f := &fixture{
+				t: t, config: config, forgexec: forgexec, dir: t.TempDir(), runner: newRunner(t),
+				suffix: "-" + strings.ToLower(rand.Text()),
+			}
 			f.restart()
 			test.run(t, f)
 		})
@@ -78,13 +82,16 @@ func build(t *testing.T) (path string) {
 	return path
 }
 
-// fixture is one engine with the scheduler that its builds talk to.
+// fixture is one engine with the scheduler that its builds talk to. Tests name
+// attempts "a1"; the engine sees them with a suffix of the fixture's own, since
+// others use it too, and a test that was killed left its containers there.
 type fixture struct {
 	t             *testing.T
 	config        Config
 	forgexec, dir string
 	engine        engine.Engine
 	runner        *runner
+	suffix        string
 }
 
 func (f *fixture) restart() {
@@ -95,7 +102,7 @@ func (f *fixture) restart() {
 
 func (f *fixture) spec(attempt string, steps ...string) engine.Spec {
 	return engine.Spec{
-		Attempt: attempt, BuildID: attempt, Repository: "octo/hello", Action: "test", Image: f.config.Image,
+		Attempt: attempt + f.suffix, BuildID: attempt, Repository: "octo/hello", Action: "test", Image: f.config.Image,
 		Runner: engine.Runner{URL: f.runner.url(), Token: f.runner.expect(attempt, steps...)},
 	}
 }
@@ -111,7 +118,7 @@ func (f *fixture) start(attempt string, steps ...string) engine.Spec {
 
 func (f *fixture) stop(attempt string) {
 	f.t.Helper()
-	if err := f.engine.Stop(f.t.Context(), attempt); err != nil {
+	if err := f.engine.Stop(f.t.Context(), attempt+f.suffix); err != nil {
 		f.t.Errorf("stop %s: %v", attempt, err)
 	}
 }
@@ -138,9 +145,10 @@ func (f *fixture) list() []string {
 	}
 	var lines []string
 	for _, c := range containers {
-		line := fmt.Sprintf("%s exit %d", c.Attempt, c.ExitCode)
+		name := strings.TrimSuffix(c.Attempt, f.suffix)
+		line := fmt.Sprintf("%s exit %d", name, c.ExitCode)
 		if c.Running {
-			line = c.Attempt + " running"
+			line = name + " running"
 		}
 		if age := time.Since(c.Start); !c.Start.IsZero() && (age < -soon || age > 5*soon) {
 			f.t.Errorf("%s started at %v", c.Attempt, c.Start)

@@ -177,7 +177,7 @@ func aKilledForgexecIsNotRunning(_ *testing.T, f *fixture) {
 	}
 	f.start("a1", fmt.Sprintf("setsid sleep %[1]s & echo ready; sleep 0.2; %[2]s sleep %[1]s", mark, command))
 	f.awaitOutput("a1", "ready")
-	kill(f.t, f.engine, "a1")
+	kill(f.t, f.engine, "a1"+f.suffix)
 	f.awaitEnd("a1")
 	f.stop("a1")
 	f.awaitGone(mark)
