@@ -77,6 +77,8 @@ func (e *memoryEngine) List(context.Context) ([]engine.Container, error) {
 	return all, e.listErr
 }
 
+func (e *memoryEngine) Tail(context.Context, string) (string, error) { return "", nil }
+
 func (e *memoryEngine) set(change func(*memoryEngine)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -102,7 +102,7 @@ func TestContainerOutOfMemoryFailsTheBuild(t *testing.T) {
 		spec := r.spec(id, 1)
 		r.attach(spec.Runner.Token)
 		r.engine.set(func(e *memoryEngine) {
-			e.containers[spec.Attempt] = engine.Container{Attempt: spec.Attempt, ExitCode: 137, OutOfMemory: true}
+			e.containers[spec.Attempt] = engine.Container{Attempt: spec.Attempt, ExitCode: 137, Ending: engine.OutOfMemory}
 		})
 		r.clock.Advance(11 * time.Second)
 		r.sweep()

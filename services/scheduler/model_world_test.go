@@ -97,6 +97,8 @@ func (e *modelEngine) List(context.Context) (all []engine.Container, err error) 
 	return all, nil
 }
 
+func (e *modelEngine) Tail(context.Context, string) (string, error) { return "", nil }
+
 // run has some container go on, by little or by much.
 func (m *model) run() {
 	names := m.engine.names()

@@ -119,7 +119,7 @@ func (s *Service) endLost(ctx context.Context, lost *store.Attempt, c engine.Con
 			return err
 		case a.Ended || !s.heartbeatExpired(a):
 			return nil
-		case there && c.OutOfMemory:
+		case there && c.Ending == engine.OutOfMemory:
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_OUT_OF_MEMORY, s.outOfMemory(b))
 		case there && c.ExitCode >= 0:
 			return s.lose(ctx, t, b, fmt.Sprintf("the container ended with exit code %d before its commands did", c.ExitCode))

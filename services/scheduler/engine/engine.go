@@ -25,7 +25,17 @@ type Engine interface {
 	// List names every container that Forge started on this engine and that has
 	// not been removed, ended ones too. An error means that nobody knows.
 	List(ctx context.Context) ([]Container, error)
+	// Tail returns what forgexec itself wrote last: at most 30 lines and 4 KiB of
+	// text; "" where nothing is known of the attempt. It takes 5 seconds at most.
+	Tail(ctx context.Context, attempt string) (string, error)
 }
+
+// TailWithin, TailLines and TailBytes bound what Tail takes and returns.
+const (
+	TailWithin = 5 * time.Second
+	TailLines  = 30
+	TailBytes  = 4 << 10
+)
 
 // DelayError is an error of Start that names what passes by itself and is not the
 // engine's absence: a limit of a registry, a pool that is used up.
@@ -132,11 +142,34 @@ func (r Runner) Environ(url string) []string {
 // Container is one container, as its engine sees it.
 type Container struct {
 	Attempt string
+	// Running: forgexec's process runs, or is still to be started.
 	Running bool
+	// Unreachable: its machine is not heard of. It may run or not.
+	Unreachable bool
 	// Start is when it was started; zero where the engine does not know.
 	Start time.Time
 	// ExitCode of forgexec itself, once it is not running; -1 where unknown.
 	ExitCode int
-	// OutOfMemory: the kernel ended it at its memory limit.
-	OutOfMemory bool
+	// Ending is why it does not run any more, where the engine knows.
+	Ending Ending
+	// Reason is the engine's own words for people, one line of at most 300 bytes,
+	// without secrets; "" where it says nothing.
+	Reason string
+	// Machine is the name of the host that it runs on; "" where there is but one.
+	Machine string
 }
+
+// Ending is why a container does not run any more.
+type Ending int
+
+// The endings.
+const (
+	// EndingUnknown: it ended by itself, or nobody knows why.
+	EndingUnknown Ending = iota
+	// OutOfMemory: the kernel ended it at its memory limit.
+	OutOfMemory
+	// OutOfDisk: it was ended at its own limit of disk.
+	OutOfDisk
+	// Withdrawn: it was evicted, preempted or drained, or its machine was taken away.
+	Withdrawn
+)

@@ -365,7 +365,10 @@ func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 
 // seen is a container in the scheduler's words.
 func seen(attempt string, state *container.State) (engine.Container, error) {
-	c := engine.Container{Attempt: attempt, Running: state.Running, ExitCode: -1, OutOfMemory: state.OOMKilled}
+	c := engine.Container{Attempt: attempt, Running: state.Running, ExitCode: -1}
+	if state.OOMKilled {
+		c.Ending = engine.OutOfMemory
+	}
 	started, err := time.Parse(time.RFC3339Nano, state.StartedAt)
 	if err != nil {
 		return c, fmt.Errorf("time of its start: %w", err)

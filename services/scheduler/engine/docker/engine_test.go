@@ -150,7 +150,7 @@ func TestMemoryLimitIsSeenAsSuch(t *testing.T) {
 	if _, err := r.api.ContainerKill(t.Context(), name, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		t.Fatal(err)
 	}
-	if c := r.listed(t, func(c engine.Container) bool { return !c.Running }); !c.OutOfMemory {
+	if c := r.listed(t, func(c engine.Container) bool { return !c.Running }); c.Ending != engine.OutOfMemory {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -200,7 +200,7 @@ func TestEndedContainerIsListedUntilItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := r.listed(t, func(c engine.Container) bool { return !c.Running })
-	if ended.ExitCode != 137 || ended.OutOfMemory || !ended.Start.Equal(running.Start) {
+	if ended.ExitCode != 137 || ended.Ending != engine.EndingUnknown || !ended.Start.Equal(running.Start) {
 		t.Errorf("ended: %+v", ended)
 	}
 	if err := r.Start(t.Context(), spec); err != nil { // it is not started again

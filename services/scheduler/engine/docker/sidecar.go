@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
@@ -222,17 +223,36 @@ func (e *Engine) knock(ctx context.Context, s sidecar, networks map[string]*netw
 
 // sayLastLines puts what a sidecar printed last into the build's log.
 func (e *Engine) sayLastLines(ctx context.Context, spec engine.Spec, s sidecar) {
-	logs, err := e.client.ContainerLogs(ctx, s.id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: lastLines})
+	text, err := e.lastOutput(ctx, s.id, lastLines)
 	if err != nil {
-		e.config.Log.WarnContext(ctx, "no log of a service", "attempt", spec.Attempt, "service", s.Name, "error", err)
-		return
+		e.config.Log.WarnContext(ctx, "the log of a service breaks off", "attempt", spec.Attempt, "service", s.Name, "error", err)
+	}
+	for line := range strings.Lines(text) {
+		spec.Sayf("%s | %s", s.Name, strings.TrimRight(line, "\r\n"))
+	}
+}
+
+// lastOutput is what a container printed last, as far as it could be read.
+func (e *Engine) lastOutput(ctx context.Context, container, lines string) (string, error) {
+	logs, err := e.client.ContainerLogs(ctx, container, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: lines})
+	if err != nil {
+		return "", fmt.Errorf("log of container %s: %w", container, err)
 	}
 	defer logs.Close() //nolint:errcheck // it was not written to
 	var text bytes.Buffer
 	if _, err := stdcopy.StdCopy(&text, &text, logs); err != nil {
-		e.config.Log.WarnContext(ctx, "the log of a service breaks off", "attempt", spec.Attempt, "service", s.Name, "error", err)
+		return text.String(), fmt.Errorf("log of container %s: %w", container, err)
 	}
-	for line := range strings.Lines(text.String()) {
-		spec.Sayf("%s | %s", s.Name, strings.TrimRight(line, "\r\n"))
+	return text.String(), nil
+}
+
+// Tail is what forgexec wrote last.
+func (e *Engine) Tail(ctx context.Context, attempt string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, engine.TailWithin)
+	defer cancel()
+	text, err := e.lastOutput(ctx, name(attempt), strconv.Itoa(engine.TailLines))
+	if errdefs.IsNotFound(err) {
+		return "", nil
 	}
+	return engine.LastLines(text), err
 }

@@ -57,6 +57,7 @@ func Run(t *testing.T, config Config) {
 		{"StopOfNothingIsNoError", stopOfNothingIsNoError},
 		{"ARestartedEngineKnowsWhatRuns", aRestartedEngineKnowsWhatRuns},
 		{"AKilledForgexecIsNotRunning", aKilledForgexecIsNotRunning},
+		{"TailSaysWhyItDidNotAttach", tailSaysWhyItDidNotAttach},
 		{"WhatCannotBeStartedIsInvalid", whatCannotBeStartedIsInvalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {

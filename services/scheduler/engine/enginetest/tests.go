@@ -184,6 +184,21 @@ func aKilledForgexecIsNotRunning(_ *testing.T, f *fixture) {
 	f.awaitList()
 }
 
+func tailSaysWhyItDidNotAttach(t *testing.T, f *fixture) {
+	spec := f.spec("a1", "true")
+	spec.Runner.Token = "another"
+	if err := f.engine.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitList("a1 exit 3")
+	if text, err := f.engine.Tail(t.Context(), spec.Attempt); err != nil || !strings.Contains(text, "no such attempt") {
+		t.Errorf("tail: %q, %v", text, err)
+	}
+	if text, err := f.engine.Tail(t.Context(), "never-started"); err != nil || text != "" {
+		t.Errorf("tail of nothing: %q, %v", text, err)
+	}
+}
+
 func whatCannotBeStartedIsInvalid(t *testing.T, f *fixture) {
 	for name, change := range map[string]func(*engine.Spec){
 		"no attempt":    func(s *engine.Spec) { s.Attempt = "" },

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -52,6 +53,21 @@ func (a attempt) remove() error {
 		return os.Chmod(path, 0o700) //nolint:gosec // a folder
 	})
 	return errors.Join(err, os.RemoveAll(string(a)))
+}
+
+// lastOutput is the end of what forgexec wrote, more than a tail may have.
+func (a attempt) lastOutput() (string, error) {
+	file, err := os.Open(a.path(outputFile))
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() //nolint:errcheck // it was not written to
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.NewSectionReader(file, max(0, size-2*engine.TailBytes), 2*engine.TailBytes))
+	return string(text), err
 }
 
 var errHeld = errors.New("the lock is held")

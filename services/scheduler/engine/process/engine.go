@@ -211,6 +211,22 @@ func (e *Engine) List(context.Context) ([]engine.Container, error) {
 	return containers, nil
 }
 
+// Tail reads the end of what forgexec wrote.
+func (e *Engine) Tail(_ context.Context, name string) (string, error) {
+	attempt, err := e.attempt(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := attempt.lastOutput()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("output of attempt %s: %w", name, err)
+	}
+	return engine.LastLines(text), nil
+}
+
 // reap collects those of this process's children that have ended; e.mu is held.
 func (e *Engine) reap() {
 	for pid := range e.children {
