@@ -35,11 +35,15 @@ func needs(t testing.TB) map[string]need {
 		},
 		"dockerd": {
 			func() bool {
-				_, err := exec.LookPath("dockerd")
-				_, alone := exec.LookPath("unshare")
-				return os.Geteuid() == 0 && errors.Join(err, alone) == nil
+				return os.Geteuid() == 0 && installed("dockerd", "unshare")
 			},
 			"run as root where dockerd and unshare are: a daemon is started, and killed",
+		},
+		"swarm": {
+			func() bool {
+				return os.Geteuid() == 0 && installed("dockerd", "unshare", "nsenter", "ip", "iptables")
+			},
+			"run as root where dockerd, unshare, nsenter, ip and iptables are: Docker engines are started, each in a network of its own",
 		},
 		"browser": {
 			func() bool { return Browser() != "" },
@@ -53,7 +57,7 @@ func needs(t testing.TB) map[string]need {
 }
 
 // Require skips the test when the named thing ("postgres", "pgbouncer", "docker",
-// "dockerd", "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// "dockerd", "swarm", "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()
@@ -85,6 +89,13 @@ func noteSkip(name, test string) error {
 	}
 	_, err = fmt.Fprintf(file, "%s: %s\n", name, test)
 	return errors.Join(err, file.Close())
+}
+
+func installed(programs ...string) bool {
+	return !slices.ContainsFunc(programs, func(name string) bool {
+		_, err := exec.LookPath(name)
+		return err != nil
+	})
 }
 
 // Browser is the path of the browser that tests drive, "" for none.
