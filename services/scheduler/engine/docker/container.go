@@ -10,10 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -22,34 +20,11 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
-// Labels of containers and networks. Forge finds its own by the first two; the
-// others are for people.
-const (
-	instanceLabel   = "forge.instance"
-	attemptLabel    = "forge.attempt"
-	buildLabel      = "forge.build"
-	repositoryLabel = "forge.repository"
-	actionLabel     = "forge.action"
-	sidecarLabel    = "forge.service" // its name; the build's own container has none
-)
-
-// Paths in the container.
-const (
-	home         = "/forge"
-	runnerFolder = home + "/runner"
-	programName  = "forgexec"
-)
-
-// ownFolder is the user's to write to, whoever that is in the image. Where all else
-// is read-only it is in a volume, whose top nobody can be given through the API.
-func ownFolder(readOnly bool) string {
-	if readOnly {
-		return home + "/own"
-	}
-	return home
-}
+// programName is that of forgexec, wherever it lies.
+const programName = "forgexec"
 
 // containers finds this instance's, those that have ended too.
 func (e *Engine) containers(ctx context.Context, label, value string) ([]container.Summary, error) {
@@ -61,14 +36,7 @@ func (e *Engine) containers(ctx context.Context, label, value string) ([]contain
 }
 
 func (e *Engine) labelled(label, value string) client.Filters {
-	return client.Filters{}.Add("label", instanceLabel+"="+e.config.Instance, label+"="+value)
-}
-
-func (e *Engine) labels(spec engine.Spec) map[string]string {
-	return map[string]string{
-		instanceLabel: e.config.Instance, attemptLabel: spec.Attempt,
-		buildLabel: spec.BuildID, repositoryLabel: spec.Repository, actionLabel: spec.Action,
-	}
+	return dockerapi.Labelled(e.config.Instance, label, value)
 }
 
 // container says what an attempt's is to be like. Its image is there then.
@@ -81,9 +49,9 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	if err != nil {
 		return creation{}, err
 	}
-	c := creation{ContainerCreateOptions: e.limited(spec, name(spec.Attempt), spec.Image, e.labels(spec))}
-	own := ownFolder(e.config.ReadOnly)
-	environ, err := e.environ(spec)
+	c := creation{ContainerCreateOptions: e.limited(spec, dockerapi.Name(spec.Attempt), spec.Image, dockerapi.Labels(e.config.Instance, spec))}
+	own := dockerapi.OwnFolder(e.config.ReadOnly)
+	environ, err := e.registries().Environ(e.client.DaemonHost(), e.config.Proxies, e.config.Environment, spec.Sidecars)
 	if err != nil {
 		return creation{}, err
 	}
@@ -93,9 +61,9 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	switch {
 	case dir == "":
 	case e.selinux: // only this older form can have it relabelled, for all containers
-		c.HostConfig.Binds = []string{dir + ":" + runnerFolder + ":ro,z"}
+		c.HostConfig.Binds = []string{dir + ":" + dockerapi.RunnerFolder + ":ro,z"}
 	default:
-		c.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: runnerFolder, ReadOnly: true}}
+		c.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: dir, Target: dockerapi.RunnerFolder, ReadOnly: true}}
 	}
 	c.HostConfig.Init = new(bool) // forgexec is process 1, whatever the Docker engine's default
 	if spec.Privileged {
@@ -106,7 +74,7 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	}
 	publish(c.ContainerCreateOptions, spec.Ports)
 
-	program := path.Join(runnerFolder, programName)
+	program := path.Join(dockerapi.RunnerFolder, programName)
 	if c.forgexec = !e.beside(spec.Runner.URL); c.forgexec {
 		program = path.Join(own, programName)
 	}
@@ -116,7 +84,7 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	c.own = user != "" && user != "0" && user != "root" || e.config.ReadOnly
 	if e.config.ReadOnly {
 		c.HostConfig.ReadonlyRootfs = true
-		c.HostConfig.Mounts = append(c.HostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Target: home})
+		c.HostConfig.Mounts = append(c.HostConfig.Mounts, mount.Mount{Type: mount.TypeVolume, Target: dockerapi.Home})
 		c.HostConfig.Tmpfs = map[string]string{"/tmp": "exec,mode=1777"}
 	}
 	return c, nil
@@ -129,7 +97,7 @@ func (e *Engine) limited(spec engine.Spec, name, image string, labels map[string
 		Name:   name,
 		Config: &container.Config{Image: image, Labels: labels},
 		HostConfig: &container.HostConfig{
-			NetworkMode: container.NetworkMode(networkName(spec.Attempt)),
+			NetworkMode: container.NetworkMode(dockerapi.Name(spec.Attempt)),
 			SecurityOpt: []string{"no-new-privileges"},
 			CapDrop:     []string{"NET_RAW"},
 			// Of a build's own container only forgexec writes there, and hardly anything.
@@ -140,7 +108,7 @@ func (e *Engine) limited(spec engine.Spec, name, image string, labels map[string
 				MemorySwap: spec.Memory, // memory and swap together
 				PidsLimit:  &e.config.Pids,
 			},
-			ShmSize: sharedMemory(spec),
+			ShmSize: dockerapi.SharedMemory(spec),
 		},
 	}
 	if e.config.Disk != "" {
@@ -154,22 +122,6 @@ func privilege(host *container.HostConfig) {
 	host.Privileged, host.SecurityOpt, host.CapDrop = true, nil, nil
 }
 
-// sharedMemory is the size of /dev/shm. Docker's own 64 MB are too little for
-// browsers and databases; more than the memory can never be filled.
-func sharedMemory(spec engine.Spec) int64 {
-	const usual = 1 << 30
-	size := spec.SharedMemory
-	switch {
-	case size == 0 && spec.Memory > 0:
-		size = spec.Memory / 2
-	case size == 0:
-		size = usual
-	case spec.Memory > 0:
-		size = min(size, spec.Memory)
-	}
-	return size
-}
-
 // creation is a container to be made, and what is to be put into it.
 type creation struct {
 	client.ContainerCreateOptions
@@ -180,10 +132,10 @@ type creation struct {
 func (e *Engine) create(ctx context.Context, c creation) (id string, err error) {
 	created, err := e.client.ContainerCreate(ctx, c.ContainerCreateOptions)
 	if errdefs.IsInvalidArgument(err) { // less memory or more CPUs than Docker can give
-		return "", fault.Newf(fault.Invalid, "the container cannot be made: %s", plain(err))
+		return "", fault.Newf(fault.Invalid, "the container cannot be made: %s", dockerapi.Plain(err))
 	}
 	if err != nil && strings.Contains(err.Error(), "--storage-opt") {
-		return "", fault.Newf(fault.Invalid, "the Docker engine cannot bound the disk of a build (FORGE_DOCKER_DISK): %s", plain(err))
+		return "", fault.Newf(fault.Invalid, "the Docker engine cannot bound the disk of a build (FORGE_DOCKER_DISK): %s", dockerapi.Plain(err))
 	}
 	if err != nil {
 		return "", full(fmt.Errorf("create container %s: %w", c.Name, err))
@@ -194,7 +146,7 @@ func (e *Engine) create(ctx context.Context, c creation) (id string, err error) 
 	if !c.own && !c.forgexec {
 		return created.ID, nil
 	}
-	into, own := path.Split(ownFolder(c.HostConfig.ReadonlyRootfs))
+	into, own := path.Split(dockerapi.OwnFolder(c.HostConfig.ReadonlyRootfs))
 	err = e.forgexec.archive(own, c.forgexec, func(tar io.Reader) error {
 		_, err := e.client.CopyToContainer(ctx, created.ID, client.CopyToContainerOptions{DestinationPath: into, Content: tar})
 		return err
@@ -226,7 +178,7 @@ func (e *Engine) runner(url string) (dir, inside string, err error) {
 	if e.config.RunnerDir != "" {
 		dir = e.config.RunnerDir
 	}
-	return dir, "unix://" + path.Join(runnerFolder, filepath.Base(socket)), nil
+	return dir, "unix://" + path.Join(dockerapi.RunnerFolder, filepath.Base(socket)), nil
 }
 
 // beside puts forgexec beside the runner's socket and reports whether containers
@@ -242,29 +194,3 @@ func (e *Engine) beside(url string) bool {
 	}
 	return err == nil
 }
-
-// name is that of the attempt's container.
-func name(attempt string) string { return "forge-" + attempt }
-
-func check(spec engine.Spec) error {
-	if spec.Runner.URL == "" || spec.Runner.Token == "" {
-		return fault.Newf(fault.Invalid, "attempt %s: the runner's URL and token are missing", spec.Attempt)
-	}
-	if spec.Fork && (spec.Privileged || len(spec.Volumes) > 0 || slices.ContainsFunc(spec.Sidecars, func(s engine.Sidecar) bool { return s.Privileged })) {
-		return fault.Newf(fault.Invalid, "attempt %s: a fork's build is never given the host", spec.Attempt)
-	}
-	return checkName(spec.Attempt)
-}
-
-func checkName(attempt string) error {
-	if !attemptName().MatchString(attempt) {
-		return fault.Newf(fault.Invalid, "attempt %q: a name is 1 to 40 characters out of a-z, 0-9 and -", attempt)
-	}
-	return nil
-}
-
-// attemptName is as engine.Spec says.
-var attemptName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,40}$`) })
-
-// plain is what the Docker engine says, without the client's introduction.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "Error response from daemon: ") }

@@ -46,6 +46,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
 // Config of an engine.
@@ -177,13 +178,17 @@ func unanswered(host string, err error) error {
 // Name is "docker".
 func (e *Engine) Name() string { return "docker" }
 
+func (e *Engine) registries() dockerapi.Registries {
+	return dockerapi.Registries{File: e.config.ConfigFile}
+}
+
 // Close closes the connections to the Docker engine. Containers run on.
 func (e *Engine) Close() error { return e.client.Close() }
 
 // Start pulls images if need be and waits for sidecars, which may take minutes.
 // What may pass by itself it tries once more.
 func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
-	if err := check(spec); err != nil {
+	if err := dockerapi.Check(spec); err != nil {
 		return err
 	}
 	err := e.start(ctx, spec)
@@ -214,13 +219,13 @@ func passing(err error) bool {
 }
 
 func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
-	found, err := e.containers(ctx, attemptLabel, spec.Attempt)
+	found, err := e.containers(ctx, dockerapi.AttemptLabel, spec.Attempt)
 	if err != nil {
 		return err
 	}
 	beside := map[string]string{} // ids of sidecars
 	for _, c := range found {
-		switch name := c.Labels[sidecarLabel]; {
+		switch name := c.Labels[dockerapi.SidecarLabel]; {
 		case name != "":
 			beside[name] = c.ID
 		case c.State != container.StateCreated:
@@ -269,7 +274,7 @@ func (e *Engine) notStarted(ctx context.Context, spec engine.Spec, err error) er
 	if taken := e.portTaken(ctx, spec.Ports, err); taken != nil {
 		return taken
 	}
-	said := plain(err)
+	said := dockerapi.Plain(err)
 	switch {
 	case strings.Contains(said, "is ambiguous"): // a second network turned up; the next try removes it
 		return fmt.Errorf("start the container of attempt %s: %w", spec.Attempt, err)
@@ -295,10 +300,10 @@ func full(err error) error {
 
 // Stop kills the containers and removes them, their volumes and their network.
 func (e *Engine) Stop(ctx context.Context, attempt string) error {
-	if err := checkName(attempt); err != nil {
+	if err := dockerapi.CheckName(attempt); err != nil {
 		return err
 	}
-	containers, err := e.containers(ctx, attemptLabel, attempt)
+	containers, err := e.containers(ctx, dockerapi.AttemptLabel, attempt)
 	if err != nil {
 		return err
 	}
@@ -309,7 +314,7 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err := all.Wait(); err != nil {
 		return fmt.Errorf("remove the containers of attempt %s: %w", attempt, err)
 	}
-	networks, err := e.networks(ctx, attemptLabel, attempt)
+	networks, err := e.networks(ctx, dockerapi.AttemptLabel, attempt)
 	if err != nil {
 		return err
 	}
@@ -328,23 +333,23 @@ func (e *Engine) remove(ctx context.Context, id string, running bool) error {
 // network or its sidecars is listed too, so that these are found when nobody goes
 // on with it.
 func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
-	found, err := e.containers(ctx, instanceLabel, e.config.Instance)
+	found, err := e.containers(ctx, dockerapi.InstanceLabel, e.config.Instance)
 	if err != nil {
 		return nil, err
 	}
-	networks, err := e.networks(ctx, instanceLabel, e.config.Instance)
+	networks, err := e.networks(ctx, dockerapi.InstanceLabel, e.config.Instance)
 	if err != nil {
 		return nil, err
 	}
 	listed := map[string]engine.Container{}
 	for _, c := range found {
-		listed[c.Labels[attemptLabel]] = engine.Container{Attempt: c.Labels[attemptLabel], ExitCode: -1}
+		listed[c.Labels[dockerapi.AttemptLabel]] = engine.Container{Attempt: c.Labels[dockerapi.AttemptLabel], ExitCode: -1}
 	}
 	for _, n := range networks {
-		listed[n.Labels[attemptLabel]] = engine.Container{Attempt: n.Labels[attemptLabel], ExitCode: -1}
+		listed[n.Labels[dockerapi.AttemptLabel]] = engine.Container{Attempt: n.Labels[dockerapi.AttemptLabel], ExitCode: -1}
 	}
 	for _, c := range found {
-		if c.Labels[sidecarLabel] != "" {
+		if c.Labels[dockerapi.SidecarLabel] != "" {
 			continue
 		}
 		inspected, err := e.client.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
@@ -354,7 +359,7 @@ func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 		if err != nil {
 			return nil, fmt.Errorf("inspect container %s: %w", c.ID, err)
 		}
-		one, err := seen(c.Labels[attemptLabel], inspected.Container.State)
+		one, err := seen(c.Labels[dockerapi.AttemptLabel], inspected.Container.State)
 		if err != nil {
 			return nil, fmt.Errorf("inspect container %s: %w", c.ID, err)
 		}

@@ -3,19 +3,17 @@ package docker
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/dustin/go-humanize"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
 // image sees to it that the image is there and that forgexec can run in it.
@@ -47,7 +45,7 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name string) (clie
 
 func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name string) error {
 	host := reference.Domain(ref)
-	auth, err := e.credentials(host)
+	auth, err := e.registries().Credentials(host)
 	if err != nil {
 		return fmt.Errorf("credentials for image %s: %w", name, err)
 	}
@@ -65,14 +63,14 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("pull image %s: %w", name, err)
-	case limited(err):
+	case dockerapi.Limited(err):
 		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials in %s (docker login) raise that limit",
-			name, host, plain(err), e.config.ConfigFile))
-	case missing(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, plain(err), host)
-	case refused(err):
+			name, host, dockerapi.Plain(err), e.config.ConfigFile))
+	case dockerapi.Missing(err):
+		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, dockerapi.Plain(err), host)
+	case dockerapi.Refused(err):
 		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s refuses it; credentials for it belong into %s on Forge's host (docker login)",
-			name, plain(err), host, e.config.ConfigFile)
+			name, dockerapi.Plain(err), host, e.config.ConfigFile)
 	case passing(full(err)):
 		return full(err)
 	}
@@ -108,17 +106,9 @@ func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stre
 		for _, layer := range layers {
 			got, total = got+layer.Current, total+layer.Total
 		}
-		spec.Sayf("pulling image %s: %s of %s", name, size(got), size(total))
+		spec.Sayf("pulling image %s: %s of %s", name, dockerapi.Size(got), dockerapi.Size(total))
 	}
 	return nil
-}
-
-// size is a number of bytes for people.
-func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
-
-// limited reports whether the registry wants fewer pulls, which it does for hours.
-func limited(err error) bool {
-	return says(err, "toomanyrequests", "TOOMANYREQUESTS", "429 Too Many Requests")
 }
 
 // delayed says in the build's log that Start is asked again, and is the error for
@@ -126,24 +116,4 @@ func limited(err error) bool {
 func delayed(spec engine.Spec, pause, within time.Duration, err error) error {
 	spec.Sayf("%v; trying again in %v", err, pause)
 	return &engine.DelayError{Err: err, Pause: pause, Within: within}
-}
-
-// missing reports whether the registry knows no such image.
-func missing(err error) bool {
-	return errdefs.IsNotFound(err) || says(err, "manifest unknown", "name unknown", "no matching manifest", "does not match the specified platform")
-}
-
-// refused reports whether a registry has answered, and another try would get the
-// same answer.
-func refused(err error) bool {
-	return errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsInvalidArgument(err) ||
-		says(err, "unauthorized", "no basic auth credentials", "access to the resource is denied", "pull access denied")
-}
-
-// says looks for words, since answers of registries come without a status of
-// their own: Docker passes them on as 500, and has none once it has begun to report
-// progress. The words are of the registry API's error codes, and of Docker's and
-// containerd's clients.
-func says(err error, words ...string) bool {
-	return slices.ContainsFunc(words, func(text string) bool { return strings.Contains(err.Error(), text) })
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
 const (
@@ -27,8 +28,6 @@ const (
 	mtuOption  = "com.docker.network.driver.mtu"
 )
 
-func networkName(attempt string) string { return name(attempt) }
-
 func (e *Engine) networks(ctx context.Context, label, value string) ([]network.Summary, error) {
 	found, err := e.client.NetworkList(ctx, client.NetworkListOptions{Filters: e.labelled(label, value)})
 	if err != nil {
@@ -40,7 +39,7 @@ func (e *Engine) networks(ctx context.Context, label, value string) ([]network.S
 // network makes the attempt's network, unless it is there. Where a Forge was killed
 // while it was made, there may be two by now, of which one has to go.
 func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
-	found, err := e.networks(ctx, attemptLabel, spec.Attempt)
+	found, err := e.networks(ctx, dockerapi.AttemptLabel, spec.Attempt)
 	if err != nil {
 		return err
 	}
@@ -51,14 +50,14 @@ func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 	if err != nil {
 		return err
 	}
-	options.Driver, options.Labels = bridge, e.labels(spec)
-	_, err = e.client.NetworkCreate(ctx, networkName(spec.Attempt), options)
+	options.Driver, options.Labels = bridge, dockerapi.Labels(e.config.Instance, spec)
+	_, err = e.client.NetworkCreate(ctx, dockerapi.Name(spec.Attempt), options)
 	switch {
 	case err == nil:
 		return nil
 	case poolsUsedUp(err):
 		return delayed(spec, poolPause, poolPatience, fmt.Errorf("the Docker engine has no addresses left for another network, and each build has one (%s): "+
-			"remove networks that nobody uses (docker network prune), add default-address-pools to its daemon.json, or lower FORGE_CAPACITY", plain(err)))
+			"remove networks that nobody uses (docker network prune), add default-address-pools to its daemon.json, or lower FORGE_CAPACITY", dockerapi.Plain(err)))
 	}
 	return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
 }
@@ -66,7 +65,7 @@ func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
 	for _, n := range networks {
 		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[attemptLabel], err)
+			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[dockerapi.AttemptLabel], err)
 		}
 	}
 	return nil
@@ -105,7 +104,7 @@ func uniqueLocal() netip.Prefix {
 
 // poolsUsedUp recognizes Docker's words, old and new.
 func poolsUsedUp(err error) bool {
-	return says(err, "non-overlapping IPv4 address pool", "address pools have been fully subnetted")
+	return dockerapi.Says(err, "non-overlapping IPv4 address pool", "address pools have been fully subnetted")
 }
 
 // MostBuilds is how many builds at once have networks, by the pools that the Docker
@@ -121,7 +120,7 @@ func (e *Engine) MostBuilds(ctx context.Context) (int, error) {
 	}
 	most := poolCount(info.Info.DefaultAddressPools)
 	for _, n := range found.Items {
-		if n.Labels[instanceLabel] != e.config.Instance {
+		if n.Labels[dockerapi.InstanceLabel] != e.config.Instance {
 			most--
 		}
 	}

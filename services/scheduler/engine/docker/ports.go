@@ -11,6 +11,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
 // publish has ports of the host lead to the container.
@@ -40,7 +41,7 @@ func (e *Engine) portTaken(ctx context.Context, ports []engine.Port, err error) 
 		}
 	}
 	if len(holders) == 0 { // by a process that cannot be seen from here, or it has gone since
-		return fault.Newf(fault.Invalid, "a port of the host is taken: %s", plain(err))
+		return fault.Newf(fault.Invalid, "a port of the host is taken: %s", dockerapi.Plain(err))
 	}
 	return fault.New(fault.Invalid, strings.Join(holders, ", "))
 }
@@ -56,8 +57,8 @@ func (e *Engine) holder(ctx context.Context, port uint16) string {
 			if p.PublicPort != port {
 				continue
 			}
-			if build := c.Labels[buildLabel]; build != "" {
-				return fmt.Sprintf("build %s of %s", build, c.Labels[repositoryLabel])
+			if build := c.Labels[dockerapi.BuildLabel]; build != "" {
+				return fmt.Sprintf("build %s of %s", build, c.Labels[dockerapi.RepositoryLabel])
 			}
 			return "container " + strings.TrimPrefix(strings.Join(c.Names, ", "), "/")
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
 const (
@@ -53,9 +54,9 @@ func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string
 			if err != nil {
 				return fmt.Errorf("service %s: %w", one.Name, err)
 			}
-			labels := e.labels(spec)
-			labels[sidecarLabel] = one.Name
-			options := e.limited(spec, name(spec.Attempt)+"-"+one.Name, one.Image, labels)
+			labels := dockerapi.Labels(e.config.Instance, spec)
+			labels[dockerapi.SidecarLabel] = one.Name
+			options := e.limited(spec, dockerapi.Name(spec.Attempt)+"-"+one.Name, one.Image, labels)
 			options.Config.Hostname = one.Name
 			if one.Privileged {
 				privilege(options.HostConfig)
@@ -64,7 +65,7 @@ func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string
 				options.Config.Env = append(options.Config.Env, variable+"="+one.Environment[variable])
 			}
 			options.NetworkingConfig = &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
-				networkName(spec.Attempt): {Aliases: []string{one.Name}},
+				dockerapi.Name(spec.Attempt): {Aliases: []string{one.Name}},
 			}}
 			options.Config.Cmd, options.Config.Entrypoint = one.Command, one.Entrypoint
 			s := sidecar{
@@ -119,7 +120,7 @@ func (e *Engine) startSidecars(ctx context.Context, spec engine.Spec, sidecars [
 				return err
 			} else if inspected.State.Status == container.StateCreated {
 				if _, err := e.client.ContainerStart(ctx, s.id, client.ContainerStartOptions{}); err != nil {
-					return fault.Newf(fault.Invalid, "service %s (%s) cannot be started: %s", s.Name, s.Image, plain(err))
+					return fault.Newf(fault.Invalid, "service %s (%s) cannot be started: %s", s.Name, s.Image, dockerapi.Plain(err))
 				}
 			}
 			why, err := e.awaitReady(ctx, s)
@@ -158,7 +159,7 @@ func (e *Engine) awaitReady(ctx context.Context, s sidecar) (why string, err err
 		state := seen.State
 		switch {
 		case state.OOMKilled:
-			return fmt.Sprintf("reached its memory limit of %s before it was ready", size(seen.HostConfig.Memory)), nil
+			return fmt.Sprintf("reached its memory limit of %s before it was ready", dockerapi.Size(seen.HostConfig.Memory)), nil
 		case !state.Running:
 			return fmt.Sprintf("ended with exit code %d before it was ready", state.ExitCode), nil
 		case state.Health != nil && state.Health.Status == container.Healthy:
@@ -203,7 +204,7 @@ func (e *Engine) knock(ctx context.Context, s sidecar, networks map[string]*netw
 	for _, endpoint := range networks {
 		address = endpoint.IPAddress
 	}
-	command := append([]string{home + "/" + programName}, e.forgexec.args...)
+	command := append([]string{dockerapi.Home + "/" + programName}, e.forgexec.args...)
 	for _, port := range s.ports {
 		command = append(command, "--await", net.JoinHostPort(address.String(), port))
 	}
@@ -250,7 +251,7 @@ func (e *Engine) lastOutput(ctx context.Context, container, lines string) (strin
 func (e *Engine) Tail(ctx context.Context, attempt string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, engine.TailWithin)
 	defer cancel()
-	text, err := e.lastOutput(ctx, name(attempt), strconv.Itoa(engine.TailLines))
+	text, err := e.lastOutput(ctx, dockerapi.Name(attempt), strconv.Itoa(engine.TailLines))
 	if errdefs.IsNotFound(err) {
 		return "", nil
 	}
