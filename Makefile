@@ -11,7 +11,7 @@ SHIP         = CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath"
 PACKAGES     = $(or $(PKG),$(and $(ROOM),./services/$(ROOM)/...))
 RUNS         = $(if $(filter-out sqlite postgres,$(DB)),$(error DB is sqlite or postgres))$(and $(RUN),-run $(RUN)) $(and $(DB),-skip /^$(if $(filter sqlite,$(DB)),postgres,sqlite)$$)
 
-.PHONY: help demo run test lint generate verify bench build need fresh
+.PHONY: help demo run test soak lint generate verify bench build need fresh
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -26,6 +26,10 @@ run: build ## start Forge for a real GitHub App (ARGS: its flags; without settin
 test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests, or of them ROOM=reporter, PKG=./services/kit/due, RUN=TestName, DB=sqlite; TESTFLAGS=-v TEST_RACE=1
 	@POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' TESTFLAGS='$(TESTFLAGS) $(RUNS)' \
 		.ci/services .ci/test $(PACKAGES)
+
+soak: need ## run the tests that take long, TestSoak…, or of them ROOM, PKG, RUN=Soak.*Swarm as in test
+	@TEST_SOAK=1 POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' \
+		TESTFLAGS='-count=1 -v -timeout=4h $(TESTFLAGS) -run=$(or $(RUN),^TestSoak)' .ci/services .ci/test $(PACKAGES)
 
 lint: need $(BIN)/.lint ## look for what compiles and is still wrong (gen is generated, so services alone)
 	@cd services && $(SHIP) ../$(BIN)/golangci-lint run --allow-parallel-runners ./...

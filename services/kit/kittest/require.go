@@ -49,6 +49,10 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return Browser() != "" },
 			"install chromium",
 		},
+		"soak": {
+			func() bool { return os.Getenv("TEST_SOAK") != "" },
+			"run make soak, which takes long",
+		},
 		"payloads": {
 			func() bool { return payloadFolder() != "" },
 			"name in TEST_PAYLOADS a folder of what GitHub sent, like pull_request.opened.json",
@@ -57,7 +61,7 @@ func needs(t testing.TB) map[string]need {
 }
 
 // Require skips the test when the named thing ("postgres", "pgbouncer", "docker",
-// "dockerd", "swarm", "browser") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// "dockerd", "swarm", "browser", "soak") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()
