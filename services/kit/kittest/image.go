@@ -36,9 +36,15 @@ func Docker(t testing.TB, host string) *client.Client {
 // Dockerfile. RemoveImage removes it, when its containers are gone.
 func Image(t testing.TB, api *client.Client, changes ...string) (name string) {
 	t.Helper()
+	return ImageOf(t, api, Busybox(t, ""), append([]string{"ENV PATH=/bin", `CMD ["/bin/sh"]`}, changes...)...)
+}
+
+// ImageOf makes an image of its root, a tar, as Image does.
+func ImageOf(t testing.TB, api *client.Client, root []byte, changes ...string) (name string) {
+	t.Helper()
 	name = "forge-test/" + strings.ToLower(rand.Text()) + ":1"
-	result, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(Busybox(t, "")), SourceName: "-"}, name,
-		client.ImageImportOptions{Changes: append([]string{"ENV PATH=/bin", `CMD ["/bin/sh"]`}, changes...)})
+	result, err := api.ImageImport(t.Context(), client.ImageImportSource{Source: bytes.NewReader(root), SourceName: "-"}, name,
+		client.ImageImportOptions{Changes: changes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,16 +168,27 @@ func (s *Swarm) list(ctx context.Context) (map[string]swarm.Node, error) {
 // Activate takes that back.
 func (s *Swarm) Drain(t testing.TB, node *SwarmNode) {
 	t.Helper()
-	s.setAvailability(t, node, swarm.NodeAvailabilityDrain)
+	s.update(t, node, func(spec *swarm.NodeSpec) { spec.Availability = swarm.NodeAvailabilityDrain })
 }
 
 // Activate has tasks placed on the node.
 func (s *Swarm) Activate(t testing.TB, node *SwarmNode) {
 	t.Helper()
-	s.setAvailability(t, node, swarm.NodeAvailabilityActive)
+	s.update(t, node, func(spec *swarm.NodeSpec) { spec.Availability = swarm.NodeAvailabilityActive })
 }
 
-func (s *Swarm) setAvailability(t testing.TB, node *SwarmNode, availability swarm.NodeAvailability) {
+// Label gives the node a label, such as a constraint asks for.
+func (s *Swarm) Label(t testing.TB, node *SwarmNode, key, value string) {
+	t.Helper()
+	s.update(t, node, func(spec *swarm.NodeSpec) {
+		if spec.Labels == nil {
+			spec.Labels = map[string]string{}
+		}
+		spec.Labels[key] = value
+	})
+}
+
+func (s *Swarm) update(t testing.TB, node *SwarmNode, change func(*swarm.NodeSpec)) {
 	t.Helper()
 	Eventually(t, SwarmWithin, func() error { // what a node reports meanwhile changes its version
 		api := s.Leader(t).API
@@ -186,7 +197,7 @@ func (s *Swarm) setAvailability(t testing.TB, node *SwarmNode, availability swar
 			return err
 		}
 		spec := inspected.Node.Spec
-		spec.Availability = availability
+		change(&spec)
 		_, err = api.NodeUpdate(t.Context(), node.ID, client.NodeUpdateOptions{Version: inspected.Node.Version, Spec: spec})
 		return err
 	})
@@ -205,9 +216,22 @@ func (s *Swarm) Remove(t testing.TB, node *SwarmNode) {
 // It goes with the swarm.
 func (s *Swarm) Image(t testing.TB, changes ...string) (name string) {
 	t.Helper()
-	maker := s.Nodes[0].API
-	name = Image(t, maker, changes...)
-	saved, err := maker.ImageSave(t.Context(), []string{name})
+	name = Image(t, s.Nodes[0].API, changes...)
+	s.spread(t, name)
+	return name
+}
+
+// ImageOf makes an image of its root, a tar, as Image does.
+func (s *Swarm) ImageOf(t testing.TB, root []byte, changes ...string) (name string) {
+	t.Helper()
+	name = ImageOf(t, s.Nodes[0].API, root, changes...)
+	s.spread(t, name)
+	return name
+}
+
+func (s *Swarm) spread(t testing.TB, name string) {
+	t.Helper()
+	saved, err := s.Nodes[0].API.ImageSave(t.Context(), []string{name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +240,6 @@ func (s *Swarm) Image(t testing.TB, changes ...string) (name string) {
 		t.Fatal(err)
 	}
 	s.Load(t, image)
-	return name
 }
 
 // Load loads an image, a tar as `docker save` writes it, on every node that runs,

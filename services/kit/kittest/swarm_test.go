@@ -38,17 +38,18 @@ func TestSwarmSurvivesWhatItsTestDoesToIt(t *testing.T) {
 
 	runJob(t, s, worker, image, hits.command("forever"))
 	hits.next(t)
-	leader := s.Leader(t)
-	leader.PowerOff(t)
 	worker.Cut(t)
 	hits.silent(t)
-	if next := s.Leader(t); next == leader || leader.Runs() {
-		t.Errorf("%s leads without power", next.Name)
-	}
 	s.Await(t, worker, swarm.NodeStateDown)
 	worker.Mend(t)
 	s.Await(t, worker, swarm.NodeStateReady)
 	hits.next(t) // of the same task, which was never told to end
+
+	leader := s.Leader(t)
+	leader.PowerOff(t)
+	if next := s.Leader(t); next == leader || leader.Runs() {
+		t.Errorf("%s leads without power", next.Name)
+	}
 	leader.StartDaemon(t)
 	s.Await(t, leader, swarm.NodeStateReady)
 
@@ -201,4 +202,50 @@ func runJob(t *testing.T, s *kittest.Swarm, node *kittest.SwarmNode, image, comm
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The foreman hears each run of a build once, and lets go whom the test lets go.
+func TestForemanCountsRunsAndLetsBuildsGo(t *testing.T) {
+	f := kittest.NewForeman(t, "127.0.0.1")
+	build := func(id string) *exec.Cmd {
+		script := strings.ReplaceAll(f.Script(), "nc -w 5", installedBusybox(t)+" nc -w 5")
+		command := exec.CommandContext(t.Context(), "sh", "-c", script)
+		command.Env = append(os.Environ(), "FORGE_BUILD_ID="+id)
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return command
+	}
+	begun := func(id string, runs int) {
+		kittest.Eventually(t, kittest.SwarmWithin, func() error {
+			if got := f.Runs(id); got != runs {
+				return fmt.Errorf("build %s began %d times, want %d", id, got, runs)
+			}
+			return nil
+		})
+	}
+	first, again, other := build("a"), build("a"), build("b")
+	begun("a", 2)
+	begun("b", 1)
+	f.Let("a")
+	for _, command := range []*exec.Cmd{first, again} {
+		if err := command.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	f.LetAll(true)
+	if err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+	begun("a", 2)
+	begun("b", 1)
+}
+
+func installedBusybox(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal("these tests run busybox: install busybox-static")
+	}
+	return path
 }
