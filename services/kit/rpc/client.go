@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -27,29 +28,53 @@ const (
 
 // Peer says who dials, and how.
 type Peer struct {
-	Room   string      // "": nobody in particular
-	Token  string      // the room's, "": none needed
-	TLS    *tls.Config // nil: plain; unix sockets are always plain
-	Tracer trace.TracerProvider
-	Meter  metric.MeterProvider
+	Room  string      // "": nobody in particular
+	Token string      // the room's, "": none needed
+	TLS   *tls.Config // nil: plain; unix sockets are always plain
+	// Patience is how long a call waits for a connection, within its own deadline,
+	// before it fails as Unavailable with the reason why there is none. 0: not at
+	// all, for a person who is to hear that nobody answers. Health is always asked
+	// at once.
+	Patience time.Duration
+	Tracer   trace.TracerProvider
+	Meter    metric.MeterProvider
 }
 
-// Dial returns a connection to target, host:port or unix:///path, that is made
-// when first used and made again when lost. Calls fail at once, as Unavailable,
-// while there is none; errors are as in package fault. The caller closes it.
+// everyReplica sends calls to all addresses of a name in turn, and to none that
+// cannot be reached.
+const everyReplica = `{"loadBalancingConfig": [{"round_robin": {}}]}`
+
+// Dial returns a connection to target, host:port, unix:///path or
+// dns://server/host:port, that is made when first used and made again when lost.
+// Where host is a name of several addresses calls are spread over them; the name
+// is looked up again when a connection ends, so new replicas are found once a
+// server has ended one for its age. Errors are as in package fault. The caller
+// closes it.
 func Dial(target string, p Peer) (*grpc.ClientConn, error) {
+	if strings.HasPrefix(target, "unix:") {
+		return dialNetwork(target, p, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	if !strings.Contains(target, "://") {
+		target = "dns:///" + target
+	}
 	transport := insecure.NewCredentials()
-	if p.TLS != nil && !strings.HasPrefix(target, "unix:") {
+	if p.TLS != nil {
 		transport = credentials.NewTLS(p.TLS)
 	}
-	return dial(target, p,
+	return dialNetwork(target, p,
 		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultServiceConfig(everyReplica),
+		grpc.WithDisableServiceConfig()) // no TXT record says otherwise
+}
+
+func dialNetwork(target string, p Peer, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return dial(target, p, append(options,
 		grpc.WithNoProxy(), // HTTPS_PROXY is there for GitHub
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
-		}))
+		}))...)
 }
 
 // Pipe is a listener for callers in this process. They are believed to be the
@@ -98,11 +123,33 @@ func (p Peer) sign(ctx context.Context) context.Context {
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
+// await returns once there is a connection, or patience or ctx is at its end. The
+// call that follows says then why there is none.
+func (p Peer) await(ctx context.Context, method string, conn *grpc.ClientConn) {
+	if p.Patience == 0 || builtin(method) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.Patience)
+	defer cancel()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready || state == connectivity.Shutdown {
+			return
+		}
+		conn.Connect() // it may idle
+		if !conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
+}
+
 func (p Peer) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	p.await(ctx, method, conn)
 	return fromStatus(invoke(p.sign(ctx), method, req, reply, conn, opts...))
 }
 
 func (p Peer) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	p.await(ctx, method, conn)
 	stream, err := open(p.sign(ctx), desc, conn, method, opts...)
 	if err != nil {
 		return nil, fromStatus(err)

@@ -23,6 +23,7 @@ const (
 	defaultMaxMessage = 32 << 20 // GitHub's largest payload is 25 MiB
 	defaultDeadline   = 30 * time.Second
 	stopGrace         = 5 * time.Second
+	defaultAge        = 5 * time.Minute
 )
 
 // Config is what a Server needs to know. The zero value serves the admin alone,
@@ -51,6 +52,10 @@ type Config struct {
 
 	MaxMessage int           // bytes, 0: 32 MiB
 	Deadline   time.Duration // of unary calls that come without one, 0: 30 s
+	// Age is how old a connection gets, give or take a tenth, before its caller is
+	// asked to make another, and so learns of new replicas; 0: 5 min. Calls and
+	// streams on the old one go on to their own ends, however late.
+	Age time.Duration
 }
 
 // Server serves registered services, their health and their reflection.
@@ -71,6 +76,9 @@ func NewServer(cfg Config) *Server {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = defaultDeadline
 	}
+	if cfg.Age == 0 {
+		cfg.Age = defaultAge
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -90,7 +98,9 @@ func NewServer(cfg Config) *Server {
 		grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(cfg.MaxMessage),
 		grpc.WaitForHandlers(true),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// A connection that is too old is pinged no more. TCP's own keepalive, which
+		// Timeout bounds, finds out when the peer of a stream on it is gone.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: cfg.Age}),
 		// A forgexec waits for hours on a silent stream and must notice a dead peer.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
