@@ -16,6 +16,10 @@ import (
 // maxMessage leaves room for the plan of 500 long steps.
 const maxMessage = 16 << 20
 
+// oneReplica has runners spread over the addresses of a name: each takes one, and
+// the next where that does not answer.
+const oneReplica = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
+
 // dialer returns what connects to url, unix:///path or host:port, where the
 // certificates in ca are trusted; "": the system's.
 func dialer(url, ca string) (func() (*grpc.ClientConn, error), error) {
@@ -28,6 +32,7 @@ func dialer(url, ca string) (func() (*grpc.ClientConn, error), error) {
 			grpc.WithTransportCredentials(transport),
 			grpc.WithNoProxy(), // a proxy in the image's environment is for the commands
 			grpc.WithDisableServiceConfig(),
+			grpc.WithDefaultServiceConfig(oneReplica),
 			// A scheduler that vanished with its machine says nothing.
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))

@@ -55,6 +55,15 @@ func TestLostAcknowledgementsLoseAndDoubleNothing(t *testing.T) {
 	}
 }
 
+func TestTheAgeOfAConnectionBreaksNoStream(t *testing.T) {
+	s := newScheduler(t, "echo begin; sleep 5; echo end")
+	s.age = 2 * time.Second
+	s.wantStory(t, s.forgexec(t), "source 1 entries", "start 1", `"begin\nend\n"`, "end 1 exit 0", "DONE")
+	if len(s.hellos) != 1 {
+		t.Errorf("attached %d times, want once", len(s.hellos))
+	}
+}
+
 func TestAnInterruptedSourceComesAnew(t *testing.T) {
 	s := newScheduler(t, "ls; cat file")
 	s.breakSource = true

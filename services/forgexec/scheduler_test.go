@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -60,6 +61,8 @@ type fakeScheduler struct {
 	breakSource bool
 	// cutEvery cuts a stream after so many reports, none of them acknowledged.
 	cutEvery int
+	// age is how old a connection gets before its caller is asked to make another; 0: any.
+	age time.Duration
 
 	socket string
 	mu     sync.Mutex
@@ -111,7 +114,7 @@ func (s *fakeScheduler) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: s.age}))
 	schedulerv1.RegisterRunnerServiceServer(server, s)
 	s.server = server
 	s.served.Go(func() { _ = server.Serve(listener) })

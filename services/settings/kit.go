@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/forge-ci/forge/services/kit/github"
@@ -149,13 +150,19 @@ func (r Rooms) Server(room, address, admin string, tel *telemetry.Telemetry) (rp
 	}, nil
 }
 
+// patience is how long a call of another room waits for a connection: longer than
+// a service takes to start again, so that a restart costs a delay and no failure;
+// shorter than what any caller allows for the whole call, which so is still told
+// why there is no connection, frees its worker and tries again later.
+const patience = 5 * time.Second
+
 // Peer says how a room that runs apart calls the others.
 func (r Rooms) Peer(room string, tel *telemetry.Telemetry) (rpc.Peer, error) {
 	config, err := r.tls()
 	if err != nil {
 		return rpc.Peer{}, err
 	}
-	return rpc.Peer{Room: room, Token: r.RoomToken, TLS: config, Tracer: tel.Tracer, Meter: tel.Meter}, nil
+	return rpc.Peer{Room: room, Token: r.RoomToken, TLS: config, Patience: patience, Tracer: tel.Tracer, Meter: tel.Meter}, nil
 }
 
 // tls returns the configuration for both directions; nil where TLS is not set.
