@@ -4,15 +4,48 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 func TestStatusIsExact(t *testing.T) {
 	w := onSQLite(t, nil)
-	if code, body := w.get("/v1/status"); code != 200 || body != `{"status":"up","version":"v1.2.3"}` {
+	if code, body := w.get("/v1/status"); code != 200 || body != `{"status":"up","version":"v1.2.3","engine":""}` {
 		t.Errorf("%d %s", code, body)
 	}
+}
+
+func TestStatusSaysHowTheEngineDoes(t *testing.T) {
+	clock := kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))
+	w := onSQLite(t, func(d *Deps) { d.Now = clock.Now })
+	says := func(want string) {
+		t.Helper()
+		if code, body := w.get("/v1/status"); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("%d %s, want %s", code, body, want)
+		}
+	}
+	engine := &w.rooms.engine
+	answer := func(a *schedulerv1.GetEngineResponse) {
+		engine.mu.Lock()
+		defer engine.mu.Unlock()
+		engine.answer = a
+	}
+	says(`"engine":""}`)
+	answer(&schedulerv1.GetEngineResponse{Name: "docker", AwayTime: timestamppb.New(clock.Now())})
+	says(`"engine":""}`) // asked just now
+	if engine.asked != 1 {
+		t.Errorf("asked %d times", engine.asked)
+	}
+	clock.Advance(engineAsked)
+	says(`"status":"up","version":"v1.2.3","engine":"docker","engineAwayTime":"2026-11-23T12:00:00Z"`)
+	answer(&schedulerv1.GetEngineResponse{Name: "docker"})
+	clock.Advance(engineAsked)
+	says(`"engine":"docker"}`)
 }
 
 func TestJSONAPI(t *testing.T) {

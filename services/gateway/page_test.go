@@ -31,7 +31,7 @@ func failedBuild() *schedulerv1.Build {
 	return &schedulerv1.Build{
 		Id: "b1", Repository: &eventv1.Repository{Owner: "acme", Name: "web"}, Action: schedulerv1.Build_ACTION_DEPLOY_STAGING, Environment: "staging",
 		Sha: "3f2a91c0ffee", BaseRef: "main", PullRequest: 7, Title: "Mend the door", Actor: "ann", Image: "golang:1.26",
-		State: schedulerv1.Build_STATE_FAILED, Message: "unit tests: exit code 3", Attempt: 2, EnvironmentUrl: "https://staging.example",
+		State: schedulerv1.Build_STATE_FAILED, Message: "unit tests: exit code 3", Attempt: 2, Machine: "worker-2", EnvironmentUrl: "https://staging.example",
 		StartTime: at(0), EndTime: at(75), LogSize: 100,
 		Steps: []*schedulerv1.Step{
 			{Number: 1, Name: "go vet ./...", State: schedulerv1.Step_STATE_PASSED, StartTime: at(0), EndTime: at(3), ExitCode: proto.Int32(0)},

@@ -23,6 +23,25 @@ type rooms struct {
 	answer map[string]func(*eventv1.Event) (*eventv1.Decision, error) // nil: noted
 
 	builds
+	engine fakeEngine
+}
+
+// fakeEngine is what the scheduler says of its engine.
+type fakeEngine struct {
+	schedulerv1.UnimplementedEngineServiceServer
+	mu     sync.Mutex
+	asked  int
+	answer *schedulerv1.GetEngineResponse // nil: the scheduler is away
+}
+
+func (e *fakeEngine) GetEngine(context.Context, *schedulerv1.GetEngineRequest) (*schedulerv1.GetEngineResponse, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked++
+	if e.answer == nil {
+		return nil, fault.New(fault.Unavailable, "the scheduler is away")
+	}
+	return e.answer, nil
 }
 
 func (r *rooms) receive(room string, e *eventv1.Event) (*eventv1.Decision, error) {

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -107,6 +108,7 @@ type Service struct {
 	budget    budget
 	allowlist *allowlist
 	relays    []*relay
+	engine    engineStatus
 	handler   http.Handler
 	tls       *tls.Config // nil: plain HTTP
 
@@ -134,6 +136,7 @@ func New(deps Deps) (*Service, error) {
 		return nil, errors.New("FORGE_WEBHOOK_SECRETS: no webhook secret; it is the one on the GitHub App's settings page under 'Webhook'")
 	}
 	s := &Service{deps: deps, store: &store{deps.DB}}
+	s.engine.client, s.engine.now = schedulerv1.NewEngineServiceClient(deps.Receivers["scheduler"]), deps.Now
 	var err error
 	if s.allowlist, err = newAllowlist(deps, s.store); err != nil {
 		return nil, err
@@ -195,9 +198,4 @@ func (s *Service) wake() {
 	for _, relay := range s.relays {
 		relay.loop.Wake()
 	}
-}
-
-// GetStatus says that the gateway serves.
-func (s *Service) GetStatus(context.Context, *gatewayv1.GetStatusRequest) (*gatewayv1.GetStatusResponse, error) {
-	return &gatewayv1.GetStatusResponse{Status: "up", Version: s.deps.Version}, nil
 }

@@ -83,6 +83,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"gateway"}},
+		schedulerv1.EngineService_GetEngine_FullMethodName:                 {Rooms: []string{"gateway"}},
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
@@ -101,6 +102,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
 	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
+	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 
 	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -44,7 +44,9 @@ func passed(b *schedulerv1.Build) string {
 }
 
 func failed(b *schedulerv1.Build) string {
-	if b.GetReason() != schedulerv1.Build_REASON_OUT_OF_MEMORY {
+	switch b.GetReason() {
+	case schedulerv1.Build_REASON_OUT_OF_MEMORY, schedulerv1.Build_REASON_OUT_OF_DISK:
+	default:
 		for _, step := range b.GetSteps() {
 			if step.GetState() == schedulerv1.Step_STATE_FAILED {
 				return failedStep(step)

@@ -74,6 +74,7 @@ func TestTextsThatPeopleRead(t *testing.T) {
 		failedAt(strings.Repeat("測試", 90)), //nolint:gosmopolitan // as above
 		failedAt(strings.Repeat("e\u0301", 90)),
 		says(bad, schedulerv1.Build_REASON_OUT_OF_MEMORY, "the memory limit of 4 GiB was reached"),
+		says(bad, schedulerv1.Build_REASON_OUT_OF_DISK, "used more disk than its limit of 10GiB"),
 		says(errored, schedulerv1.Build_REASON_CONFIG_INVALID, `.forge.yml:7:3: unknown key "exceute", did you mean "execute"?`),
 		says(errored, schedulerv1.Build_REASON_START_FAILED, "image golang:1.99 not found"),
 		says(errored, schedulerv1.Build_REASON_NOT_RUNNABLE, "the container has no shell"),

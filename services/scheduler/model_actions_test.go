@@ -8,6 +8,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -65,6 +66,24 @@ func (m *model) vanish() {
 		name := names[m.random.IntN(len(names))]
 		m.notef("%s", name)
 		delete(m.engine.containers, name)
+	}
+}
+
+// machine has one that is heard of fall silent, or one that is not come back.
+func (m *model) machine() {
+	name := modelMachines()[m.random.IntN(3)]
+	m.engine.silent[name] = !m.engine.silent[name]
+	m.notef("%s is silent: %v", name, m.engine.silent[name])
+}
+
+// end has a container end from outside.
+func (m *model) end() {
+	if names := m.engine.names(); len(names) > 0 {
+		c := m.engine.containers[names[m.random.IntN(len(names))]]
+		if c.running {
+			c.running, c.endedBy = false, engine.Ending(m.random.IntN(int(engine.Withdrawn)+1))
+			m.notef("%s: %d", c.spec.Attempt, c.endedBy)
+		}
 	}
 }
 
@@ -167,6 +186,7 @@ func (m *model) failed(what string, err error, kinds ...fault.Kind) {
 func (m *model) drain() {
 	m.log = append(m.log, "all goes well from here on")
 	m.engine.trouble, m.unsure, m.away = engineWell, false, false
+	clear(m.engine.silent)
 	for _, repository := range []string{"Acme/shop-1", "Acme/shop-2"} {
 		for _, environment := range []string{"staging", "production"} {
 			_, err := m.service.UnfreezeEnvironment(m.t.Context(), &schedulerv1.UnfreezeEnvironmentRequest{Repository: repository, Environment: environment})

@@ -7,6 +7,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -34,8 +35,8 @@ type modelAttempt struct {
 func (m *model) attempts() map[string]modelAttempt {
 	all, err := sqldb.Collect(m.t.Context(), m.db.Read(), func(row sqldb.Row) (modelAttempt, error) {
 		a := &store.Attempt{}
-		var contact, deadline, stop int64
-		err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &stop)
+		var contact, deadline, asked, stop int64
+		err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked, &stop)
 		a.Deadline = store.DueTime(deadline)
 		return modelAttempt{a, stop != store.Never}, err
 	}, `SELECT `+store.AttemptColumns+`, stop_time FROM attempts`)
@@ -126,7 +127,9 @@ func (m modelChecker) checkEnd(b *store.Build) {
 			m.frontier[where] = max(m.frontier[where], mergeOf(b.GetSha()))
 		}
 	case schedulerv1.Build_STATE_FAILED:
-		if itself && (ran == nil || !ran.failed) {
+		limited := ran != nil && (ran.endedBy == engine.OutOfMemory && b.GetReason() == schedulerv1.Build_REASON_OUT_OF_MEMORY ||
+			ran.endedBy == engine.OutOfDisk && b.GetReason() == schedulerv1.Build_REASON_OUT_OF_DISK)
+		if itself && (ran == nil || !ran.failed) && !limited {
 			m.t.Errorf("build %s failed, and what ran was %+v", b.GetId(), ran)
 		}
 	default:

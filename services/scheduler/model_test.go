@@ -223,7 +223,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage"} {
 			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
@@ -255,6 +255,8 @@ func modelActions() []modelAction {
 		{"a stop is carried out", 4, (*model).stop},
 		{"a sweep", 5, (*model).sweep},
 		{"a container vanishes", 2, (*model).vanish},
+		{"a container is ended", 2, (*model).end},
+		{"a machine falls silent, or is back", 2, (*model).machine},
 		{"the engine changes", 3, func(m *model) { m.engine.trouble = m.random.IntN(5) }},
 		{"GitHub changes", 2, func(m *model) { m.unsure = m.random.IntN(2) == 0 }},
 		{"a build is cancelled", 2, (*model).cancel},

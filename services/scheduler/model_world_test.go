@@ -27,6 +27,7 @@ const (
 // of the scheduler.
 type modelEngine struct {
 	trouble    int
+	silent     map[string]bool // machines that nobody hears of, nor they of anybody
 	containers map[string]*modelContainer
 	gone       map[string]*modelContainer // what ran in those that were there
 }
@@ -36,11 +37,15 @@ type modelContainer struct {
 	build    *store.Build // as the runner was told
 	runnerID string       // empty before it attached
 	running  bool
-	executed int32 // steps, whoever heard of it
-	failed   bool  // the last of them
+	machine  string
+	endedBy  engine.Ending // why it does not run, where that is known
+	executed int32         // steps, whoever heard of it
+	failed   bool          // the last of them
 	reports  []*schedulerv1.Report
 	told     int64 // reports that the scheduler has taken
 }
+
+func modelMachines() []string { return []string{"worker-1", "worker-2", "worker-3"} }
 
 const modelJob = 2 // steps of each build
 
@@ -58,6 +63,7 @@ func (c *modelContainer) atWork() bool {
 }
 
 func (e *modelEngine) reset() {
+	e.silent = map[string]bool{}
 	e.trouble, e.containers, e.gone = engineWell, map[string]*modelContainer{}, map[string]*modelContainer{}
 }
 
@@ -70,7 +76,7 @@ func (e *modelEngine) Start(_ context.Context, spec engine.Spec) error {
 		return errors.New("connection refused")
 	}
 	if e.containers[spec.Attempt] == nil {
-		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true}
+		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true, machine: modelMachines()[len(e.gone)%3]}
 		e.gone[spec.Attempt] = e.containers[spec.Attempt]
 	}
 	if e.trouble == startIsNotAnswered {
@@ -83,6 +89,9 @@ func (e *modelEngine) Stop(_ context.Context, attempt string) error {
 	if e.trouble == stopFails {
 		return errors.New("connection refused")
 	}
+	if c := e.containers[attempt]; c != nil && e.silent[c.machine] {
+		return errors.New("machine " + c.machine + " is not heard of")
+	}
 	delete(e.containers, attempt)
 	return nil
 }
@@ -92,7 +101,9 @@ func (e *modelEngine) List(context.Context) (all []engine.Container, err error) 
 		return nil, errors.New("connection refused")
 	}
 	for name, c := range e.containers {
-		all = append(all, engine.Container{Attempt: name, Running: c.running, ExitCode: -1})
+		all = append(all, engine.Container{
+			Attempt: name, Running: c.running, Unreachable: e.silent[c.machine], ExitCode: -1, Ending: c.endedBy, Machine: c.machine,
+		})
 	}
 	return all, nil
 }
@@ -109,6 +120,11 @@ func (m *model) run() {
 	for range 1 + m.random.IntN(8) {
 		switch {
 		case !c.running:
+		case m.engine.silent[c.machine]: // commands go on, nobody hears of it
+			if c.runnerID == "" || c.over() || c.ending() {
+				return
+			}
+			m.execute(c)
 		case c.runnerID == "":
 			m.attach(c)
 		case !c.over() && !c.ending() && m.random.IntN(2) == 0:

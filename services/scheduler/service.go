@@ -77,6 +77,7 @@ type Service struct {
 	schedulerv1.UnimplementedEventServiceServer
 	schedulerv1.UnimplementedBuildServiceServer
 	schedulerv1.UnimplementedEnvironmentServiceServer
+	schedulerv1.UnimplementedEngineServiceServer
 	deps Deps
 
 	commits      configv1.CommitServiceClient
@@ -151,6 +152,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterBuildServiceServer(reg, s)
 	schedulerv1.RegisterEnvironmentServiceServer(reg, s)
 	schedulerv1.RegisterSecretServiceServer(reg, s.secrets)
+	schedulerv1.RegisterEngineServiceServer(reg, s)
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -171,6 +173,7 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_RetryBuild_FullMethodName:   {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName: {},
 		schedulerv1.RunnerService_Attach_FullMethodName:      {Public: true},
+		schedulerv1.EngineService_GetEngine_FullMethodName:   {Rooms: []string{"gateway"}},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},

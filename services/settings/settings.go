@@ -97,6 +97,8 @@ type Scheduler struct {
 	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
 	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them."`
+	StartTimeout        time.Duration     `env:"FORGE_START_TIMEOUT" default:"15m" help:"How long the engine may take to start a build, from when it is asked first; more than a machine takes to boot."`
+	MachineGrace        time.Duration     `env:"FORGE_MACHINE_GRACE" default:"2m" help:"How long a build may be silent on a machine that the engine does not reach, before it is lost."`
 	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
 	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from: names, patterns, and default for the default branch of each repository."`
 	TrustedBots         []string          `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`

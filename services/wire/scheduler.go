@@ -74,9 +74,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
-			Log: int64(s.LogLimit), PortAllowed: s.PortAllowed,
+			Log: int64(s.LogLimit), Disk: s.Docker.Disk, PortAllowed: s.PortAllowed,
 		},
-		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA},
+		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention},
 		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,

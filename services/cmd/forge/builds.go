@@ -99,6 +99,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("repeats", cmp.Or(b.GetRollBackOf(), b.GetRetryOf()))
 	add("superseded by", b.GetSupersededBy())
 	add("approved by", b.GetApprovedBy())
+	add("machine", b.GetMachine())
 	if b.GetAttempt() > 1 {
 		add("attempt", strconv.Itoa(int(b.GetAttempt())))
 	}

@@ -22,7 +22,7 @@ func TestBuildsEnvironmentsAndReportsArePrintedForPeople(t *testing.T) {
 	shop := &eventv1.Repository{Owner: "acme", Name: "shop"}
 	failed := &schedulerv1.Build{
 		Id: "b2", Url: "http://forge.example/builds/b2", Repository: shop, Context: "forge/test", PullRequest: 7, Title: "Add a till", Actor: "ada",
-		Sha: "3f2a91c0d5b6", State: schedulerv1.Build_STATE_FAILED, Message: `step 2 "unit tests" ended with exit code 3`, Attempt: 2, RetryOf: "b0",
+		Sha: "3f2a91c0d5b6", State: schedulerv1.Build_STATE_FAILED, Message: `step 2 "unit tests" ended with exit code 3`, Attempt: 2, RetryOf: "b0", Machine: "worker-2",
 		CreateTime: at(2), StartTime: at(3), EndTime: at(4), DeliveryId: "d1", TraceId: "t1",
 		Steps: []*schedulerv1.Step{
 			{Number: 1, Name: "vet", State: schedulerv1.Step_STATE_PASSED},
@@ -69,6 +69,7 @@ commit      3f2a91c0d5b6
 by          ada
 state       failed: step 2 "unit tests" ended with exit code 3
 repeats     b0
+machine     worker-2
 attempt     2
 created     2026-11-23 18:02:00
 started     2026-11-23 18:03:00

@@ -35,6 +35,8 @@ type Limits struct {
 	// Log is how many bytes the log of an attempt may have, but for the runner's
 	// words; 0 is no limit.
 	Log int64
+	// Disk is what a container may fill, in the words of who set it; "" is no limit.
+	Disk string
 	// PortAllowed reports whether builds may have a port of the host; nil is none.
 	PortAllowed func(port int32) bool
 }
@@ -47,6 +49,12 @@ type Runners struct {
 	// Grace is the time from SIGTERM to SIGKILL, Heartbeat how often a runner is
 	// heard. Default: 10 and 5 seconds.
 	Grace, Heartbeat time.Duration
+	// MachineGrace is how long a runner may be silent on a machine that the engine
+	// does not reach. Default: 2 minutes.
+	MachineGrace time.Duration
+	// StartTimeout is how long the engine may take to start an attempt. Default: 15
+	// minutes.
+	StartTimeout time.Duration
 }
 
 // Deps is what attempts need.
@@ -86,6 +94,8 @@ type Service struct {
 	metrics      *metrics
 	now          func() time.Time
 	random       io.Reader
+	// serving is since when runners reach this process.
+	serving time.Time
 
 	Starts *due.Loop[Start]
 	Stops  *due.Loop[store.Stop]
@@ -97,11 +107,14 @@ func New(d Deps) (*Service, error) {
 		store: d.Store, logs: d.Logs, secrets: d.Secrets, environments: d.Environments, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
+		serving: d.Store.Now(),
 	}
 	s.Limits.Timeout = cmp.Or(s.Limits.Timeout, time.Hour)
 	s.Limits.MaxTimeout = cmp.Or(s.Limits.MaxTimeout, 6*time.Hour)
 	s.Runners.Grace = cmp.Or(s.Runners.Grace, 10*time.Second)
 	s.Runners.Heartbeat = cmp.Or(s.Runners.Heartbeat, 5*time.Second)
+	s.Runners.StartTimeout = cmp.Or(s.Runners.StartTimeout, 15*time.Minute)
+	s.Runners.MachineGrace = cmp.Or(s.Runners.MachineGrace, 2*time.Minute)
 	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Log: s.log, Claim: s.ClaimStarts, Renew: s.renewStart, Work: s.Start}
 	s.Stops = &due.Loop[store.Stop]{Name: "stops", Workers: s.Capacity, Log: s.log, Claim: s.store.ClaimStops, Renew: s.store.RenewStop, Work: s.Stop}
 	var err error

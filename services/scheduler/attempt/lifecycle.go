@@ -105,14 +105,13 @@ func (s *Service) cancelOne(ctx context.Context, t *store.Tx, b *store.Build, re
 	return s.settle(ctx, t, b.GetId())
 }
 
-// lose ends an attempt whose container is gone. A test runs once more, unless the
-// file says otherwise; of a deploy nobody can tell how far it came, so a person
+// lose ends an attempt whose container is gone. A test runs again, as often as
+// times says unless the file says otherwise; of a deploy nobody can tell how far it came, so a person
 // decides, where the file does not.
-func (s *Service) lose(ctx context.Context, t *store.Tx, b *store.Build, message string) error {
+func (s *Service) lose(ctx context.Context, t *store.Tx, b *store.Build, times int32, message string) error {
 	if !b.Cancel.Time.IsZero() {
 		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.Cancel.Reason, b.Cancel.Message)
 	}
-	times := int32(1)
 	if b.GetEnvironment() != "" {
 		times = 0
 	}

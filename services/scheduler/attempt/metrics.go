@@ -19,6 +19,7 @@ import (
 // contract and the engine's name: there are few.
 type metrics struct {
 	wait, duration, starts metric.Float64Histogram
+	failures, losses       metric.Int64Counter
 }
 
 // seconds are bounds that fit a container's start as well as a build of hours.
@@ -38,6 +39,17 @@ func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, err
 		if *h.into, err = meter.Float64Histogram(h.name, metric.WithUnit("s"), metric.WithDescription(h.description), seconds); err != nil {
 			return nil, err
 		}
+	}
+	var err error
+	m.failures, err = meter.Int64Counter("forge.scheduler.engine.errors",
+		metric.WithDescription("Calls of the engine that failed, by engine and call: start, stop, list, tail. A start that was refused or delayed has not failed."))
+	if err != nil {
+		return nil, err
+	}
+	m.losses, err = meter.Int64Counter("forge.scheduler.lost",
+		metric.WithDescription("Attempts that were ended without a word of their runner, by engine and ending."))
+	if err != nil {
+		return nil, err
 	}
 	builds, err := meter.Int64ObservableGauge("forge.scheduler.builds",
 		metric.WithDescription("Builds that have not ended, by state."))
@@ -110,4 +122,14 @@ func (m *metrics) started(ctx context.Context, name string, took time.Duration, 
 		result = "delayed"
 	}
 	m.starts.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("engine", name), attribute.String("result", result)))
+}
+
+// engineFailed records that the engine did not do what it was asked for.
+func (m *metrics) engineFailed(ctx context.Context, name, call string) {
+	m.failures.Add(ctx, 1, metric.WithAttributes(attribute.String("engine", name), attribute.String("call", call)))
+}
+
+// lost records that an attempt was ended without a word of its runner.
+func (m *metrics) lost(ctx context.Context, name, ending string) {
+	m.losses.Add(ctx, 1, metric.WithAttributes(attribute.String("engine", name), attribute.String("ending", ending)))
 }

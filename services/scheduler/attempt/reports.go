@@ -260,7 +260,7 @@ func (b *batch) store(ctx context.Context) error {
 		o.message += ": " + b.service.outOfMemory(b.build)
 	}
 	if b.end.GetCause() == schedulerv1.Ended_CAUSE_STOPPED { // by a Docker engine that restarts, or a node that is drained
-		return b.service.lose(ctx, b.tx, b.build, o.message)
+		return b.service.lose(ctx, b.tx, b.build, 1, o.message)
 	}
 	if o.state == schedulerv1.Build_STATE_FAILED && retried(b.build, all) {
 		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d failed, queued once more: %s", b.build.GetAttempt(), o.message))

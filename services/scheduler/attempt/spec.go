@@ -67,6 +67,14 @@ func (s *Service) outOfMemory(b *store.Build) string {
 	return "there was no memory left"
 }
 
+// outOfDisk says so, with the limit.
+func (s *Service) outOfDisk(*store.Build) string {
+	if s.Limits.Disk != "" {
+		return "used more disk than its limit of " + s.Limits.Disk
+	}
+	return "used more disk than its limit"
+}
+
 // Bound is what a build gets of a resource: what it asks for, else the usual, no
 // more than the most; 0 is no bound.
 func Bound[N int64 | float64](asked, usual, most N) N {

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,7 +30,12 @@ func (s *Service) sweepOften(ctx context.Context) error {
 
 // Sweep ends the attempts that are overdue or whose container does not run, and
 // removes containers of no attempt.
-func (s *Service) Sweep(ctx context.Context) error {
+func (s *Service) Sweep(ctx context.Context) error { return sweep{s}.run(ctx) }
+
+// sweep looks once after all attempts.
+type sweep struct{ *Service }
+
+func (s sweep) run(ctx context.Context) error {
 	overdue, err := s.store.Overdue(ctx, s.now().Add(-2*s.Runners.Grace))
 	if err != nil {
 		return fmt.Errorf("overdue attempts: %w", err)
@@ -40,11 +46,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}
 	}
 	// The list comes before the rows: what it names and they do not is over.
-	listCtx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	containers, err := s.engine.List(listCtx)
+	containers, err := s.list(ctx)
 	if err != nil {
-		return fmt.Errorf("list the containers of %s: %w", s.engine.Name(), err)
+		return err
 	}
 	live, err := s.store.LiveAttempts(ctx)
 	if err != nil {
@@ -57,10 +61,8 @@ func (s *Service) Sweep(ctx context.Context) error {
 	for _, a := range live {
 		c, there := found[a.Name()]
 		delete(found, a.Name())
-		if running := there && c.Running; a.Placed && !running && s.heartbeatExpired(a) {
-			if err := s.endLost(ctx, a, c, there); err != nil {
-				return fmt.Errorf("end lost attempt %s: %w", a.Name(), err)
-			}
+		if err := s.attend(ctx, a, c, there); err != nil {
+			return fmt.Errorf("attempt %s: %w", a.Name(), err)
 		}
 	}
 	for name := range found {
@@ -69,14 +71,57 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// heartbeatExpired reports whether nothing was heard of an attempt for longer than a
-// runner takes to attach again.
-func (s *Service) heartbeatExpired(a *store.Attempt) bool {
-	return s.now().Sub(a.Contact) > s.Runners.Grace
+// list asks the engine what runs, and remembers since when it does not say.
+func (s sweep) list(ctx context.Context) ([]engine.Container, error) {
+	call, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	containers, err := s.engine.List(call)
+	if ctx.Err() != nil { // not the engine's doing
+		return nil, ctx.Err()
+	}
+	away, unknown := s.store.OutageSince(ctx)
+	switch {
+	case err != nil:
+		s.metrics.engineFailed(ctx, s.engine.Name(), "list")
+		err = fmt.Errorf("list the containers of %s: %w", s.engine.Name(), err)
+		if unknown == nil && away.IsZero() {
+			unknown = s.store.NoteOutage(ctx)
+		}
+	case !away.IsZero():
+		unknown = s.store.NoteOutageOver(ctx)
+	}
+	return containers, errors.Join(err, unknown)
+}
+
+// EngineAway is since when the engine does not tell what runs, once that is worth
+// telling people; zero where it does.
+func (s *Service) EngineAway(ctx context.Context) (time.Time, error) {
+	since, err := s.store.OutageSince(ctx)
+	if s.now().Sub(since) < outageTold {
+		return time.Time{}, err
+	}
+	return since, err
+}
+
+// outageTold is how long an engine is away before people are told.
+const outageTold = time.Minute
+
+// attend looks after a live attempt whose container is as the engine says.
+func (s sweep) attend(ctx context.Context, a *store.Attempt, c engine.Container, there bool) error {
+	if c.Machine != "" && c.Machine != a.Machine {
+		err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return a.SetMachine(ctx, t, c.Machine) })
+		if err != nil {
+			return err
+		}
+	}
+	if !a.Placed || s.fateOf(a, c, there) == nil {
+		return nil
+	}
+	return s.endLost(ctx, a, c, there)
 }
 
 // endOverdue ends a build that its runner should have ended.
-func (s *Service) endOverdue(ctx context.Context, id string) error {
+func (s sweep) endOverdue(ctx context.Context, id string) error {
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, id)
 		if err != nil {
@@ -105,39 +150,43 @@ func (s *Service) endOverdue(ctx context.Context, id string) error {
 	})
 }
 
-// endLost ends an attempt whose container does not run, unless its runner was
-// heard meanwhile.
-func (s *Service) endLost(ctx context.Context, lost *store.Attempt, c engine.Container, there bool) error {
-	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+// endLost ends an attempt whose container does not run, or is out of reach, unless
+// its runner was heard meanwhile.
+func (s sweep) endLost(ctx context.Context, lost *store.Attempt, c engine.Container, there bool) error {
+	ending := ""
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		ending = ""
 		b, err := t.Build(ctx, lost.BuildID)
 		if err != nil {
 			return err
 		}
 		a, err := t.Attempt(ctx, lost.BuildID, lost.Number)
-		switch {
-		case err != nil:
+		if err != nil || a.Ended {
 			return err
-		case a.Ended || !s.heartbeatExpired(a):
-			return nil
-		case there && c.Ending == engine.OutOfMemory:
-			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_OUT_OF_MEMORY, s.outOfMemory(b))
-		case there && c.ExitCode >= 0:
-			return s.lose(ctx, t, b, fmt.Sprintf("the container ended with exit code %d before its commands did", c.ExitCode))
-		case there:
-			return s.lose(ctx, t, b, "the container ended before its commands did")
-		default:
-			return s.lose(ctx, t, b, "the container is gone")
 		}
+		f := s.fateOf(a, c, there)
+		if f == nil {
+			return nil
+		}
+		ending = f.ending
+		if f.state != 0 {
+			return s.Finish(ctx, t, b, f.state, f.reason, f.message(s.Service, b))
+		}
+		return s.lose(ctx, t, b, f.times, f.message(s.Service, b))
 	})
+	if err == nil && ending != "" {
+		s.metrics.lost(ctx, s.engine.Name(), ending)
+	}
+	return err
 }
 
 // removeOrphan removes the container of an attempt that is over. One that is
 // known is removed by its row, so that it is tried until done.
-func (s *Service) removeOrphan(ctx context.Context, name string) {
+func (s sweep) removeOrphan(ctx context.Context, name string) {
 	id, number, ok := store.KnownAttempt(name)
 	if ok {
 		if _, err := store.ReadAttempt(ctx, s.store.DB.Read(), id, number, ""); err == nil {
-			err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return t.StopSoon(ctx, id, number) })
+			err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return store.StopLeftover(ctx, t, id, number) })
 			if err != nil {
 				s.log.WarnContext(ctx, "orphan not removed", "attempt", name, "error", err)
 			}

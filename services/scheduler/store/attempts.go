@@ -28,6 +28,8 @@ type Attempt struct {
 	Contact  time.Time // when the runner was heard last, or the container started
 	Deadline time.Time // zero: none yet
 	Ended    bool      // nothing more is taken from its runner
+	Machine  string    // the host it is on, where its engine has several
+	Asked    time.Time // since when the engine is asked to start it; zero where nobody knows
 }
 
 // Name is what engines know the attempt by.
@@ -39,13 +41,13 @@ func AttemptName(buildID string, number int32) string {
 }
 
 // AttemptColumns are what scanAttempt reads.
-const AttemptColumns = `build_id, attempt, placed, runner_id, sequence, log_size, contact_time, deadline, ended`
+const AttemptColumns = `build_id, attempt, placed, runner_id, sequence, log_size, contact_time, deadline, ended, machine, asked_time`
 
 func scanAttempt(row sqldb.Row) (*Attempt, error) {
 	a := &Attempt{}
-	var contact, deadline int64
-	err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended)
-	a.Contact, a.Deadline = sqldb.Time(contact), DueTime(deadline)
+	var contact, deadline, asked int64
+	err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked)
+	a.Contact, a.Deadline, a.Asked = sqldb.Time(contact), DueTime(deadline), sqldb.Time(asked)
 	return a, err
 }
 
@@ -70,7 +72,18 @@ func (t *Tx) Attempt(ctx context.Context, buildID string, number int32) (*Attemp
 // AddAttempt stores a new attempt, of which no runner has been heard.
 func (t *Tx) AddAttempt(ctx context.Context, buildID string, number int32) error {
 	return t.Exec(ctx, `INSERT INTO attempts (`+AttemptColumns+`, stop_time, stop_tries)
-		VALUES ($1, $2, $3, '', 0, 0, 0, $4, $3, $4, 0)`, buildID, number, false, int64(Never))
+		VALUES ($1, $2, $3, '', 0, 0, 0, $4, $3, '', $5, $4, 0)`, buildID, number, false, int64(Never), sqldb.Micros(t.Now))
+}
+
+// AskAnew has the time begin anew in which the engine is to have started it.
+func (a *Attempt) AskAnew(ctx context.Context, t *Tx) error {
+	return t.Exec(ctx, `UPDATE attempts SET asked_time = $3 WHERE build_id = $1 AND attempt = $2`, a.BuildID, a.Number, sqldb.Micros(t.Now))
+}
+
+// SetMachine stores where its container is.
+func (a *Attempt) SetMachine(ctx context.Context, t *Tx, machine string) error {
+	t.Notify(BuildTopic(a.BuildID))
+	return t.Exec(ctx, `UPDATE attempts SET machine = $3 WHERE build_id = $1 AND attempt = $2`, a.BuildID, a.Number, machine)
 }
 
 // SaveAttempt stores an attempt as it is now.
@@ -141,6 +154,13 @@ func (t *Tx) StopSoon(ctx context.Context, buildID string, number int32) error {
 	t.Wake(StopQueue)
 	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0 WHERE build_id = $1 AND attempt = $2`,
 		buildID, number, sqldb.Micros(t.Now))
+}
+
+// StopLeftover is StopSoon of an attempt whose container is not being removed.
+func StopLeftover(ctx context.Context, t *Tx, buildID string, number int32) error {
+	t.Wake(StopQueue)
+	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0 WHERE build_id = $1 AND attempt = $2 AND stop_time = $4`,
+		buildID, number, sqldb.Micros(t.Now), int64(Never))
 }
 
 // ClaimStops leases the containers that are due to be removed.

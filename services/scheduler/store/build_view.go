@@ -30,7 +30,7 @@ func (s *Store) ReadWhole(ctx context.Context, id string) (*schedulerv1.Build, e
 		if err != nil {
 			return nil, err
 		}
-		b.LogSize = a.LogSize
+		b.LogSize, b.Machine = a.LogSize, a.Machine
 	}
 	return b.Build, nil
 }

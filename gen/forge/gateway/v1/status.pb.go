@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -63,9 +64,14 @@ type GetStatusResponse struct {
 	// "up".
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	// The running Forge's version, such as "v0.3.1".
-	Version       string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// What runs builds, such as "docker"; empty where the scheduler does not answer.
+	Engine string `protobuf:"bytes,3,opt,name=engine,proto3" json:"engine,omitempty"`
+	// Since when the engine has not told which containers run, once that is a
+	// minute: what is built goes on, nothing new begins. Unset while it does.
+	EngineAwayTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=engine_away_time,json=engineAwayTime,proto3" json:"engine_away_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -112,15 +118,31 @@ func (x *GetStatusResponse) GetVersion() string {
 	return ""
 }
 
+func (x *GetStatusResponse) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetEngineAwayTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EngineAwayTime
+	}
+	return nil
+}
+
 var File_forge_gateway_v1_status_proto protoreflect.FileDescriptor
 
 const file_forge_gateway_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x1dforge/gateway/v1/status.proto\x12\x10forge.gateway.v1\x1a\x1cgoogle/api/annotations.proto\"\x12\n" +
-	"\x10GetStatusRequest\"E\n" +
+	"\x1dforge/gateway/v1/status.proto\x12\x10forge.gateway.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\xa3\x01\n" +
 	"\x11GetStatusResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversion2y\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06engine\x18\x03 \x01(\tR\x06engine\x12D\n" +
+	"\x10engine_away_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0eengineAwayTime2y\n" +
 	"\rStatusService\x12h\n" +
 	"\tGetStatus\x12\".forge.gateway.v1.GetStatusRequest\x1a#.forge.gateway.v1.GetStatusResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/statusB:Z8github.com/forge-ci/forge/gen/forge/gateway/v1;gatewayv1b\x06proto3"
@@ -139,17 +161,19 @@ func file_forge_gateway_v1_status_proto_rawDescGZIP() []byte {
 
 var file_forge_gateway_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_forge_gateway_v1_status_proto_goTypes = []any{
-	(*GetStatusRequest)(nil),  // 0: forge.gateway.v1.GetStatusRequest
-	(*GetStatusResponse)(nil), // 1: forge.gateway.v1.GetStatusResponse
+	(*GetStatusRequest)(nil),      // 0: forge.gateway.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 1: forge.gateway.v1.GetStatusResponse
+	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
 }
 var file_forge_gateway_v1_status_proto_depIdxs = []int32{
-	0, // 0: forge.gateway.v1.StatusService.GetStatus:input_type -> forge.gateway.v1.GetStatusRequest
-	1, // 1: forge.gateway.v1.StatusService.GetStatus:output_type -> forge.gateway.v1.GetStatusResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: forge.gateway.v1.GetStatusResponse.engine_away_time:type_name -> google.protobuf.Timestamp
+	0, // 1: forge.gateway.v1.StatusService.GetStatus:input_type -> forge.gateway.v1.GetStatusRequest
+	1, // 2: forge.gateway.v1.StatusService.GetStatus:output_type -> forge.gateway.v1.GetStatusResponse
+	2, // [2:3] is the sub-list for method output_type
+	1, // [1:2] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_forge_gateway_v1_status_proto_init() }

@@ -28,7 +28,8 @@ const (
 //
 // StatusService says whether Forge is up. It needs no token.
 type StatusServiceClient interface {
-	// GetStatus answers {"status":"up","version":"…"} while the gateway serves.
+	// GetStatus answers {"status":"up","version":"…"} while the gateway serves,
+	// whatever the other rooms and the engine do.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
 }
 
@@ -56,7 +57,8 @@ func (c *statusServiceClient) GetStatus(ctx context.Context, in *GetStatusReques
 //
 // StatusService says whether Forge is up. It needs no token.
 type StatusServiceServer interface {
-	// GetStatus answers {"status":"up","version":"…"} while the gateway serves.
+	// GetStatus answers {"status":"up","version":"…"} while the gateway serves,
+	// whatever the other rooms and the engine do.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
 	mustEmbedUnimplementedStatusServiceServer()
 }

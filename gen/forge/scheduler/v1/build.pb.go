@@ -239,6 +239,8 @@ const (
 	Build_REASON_JOBS Build_Reason = 28
 	// Errored: the head of a pull request has no .forge.yml, and its base has one.
 	Build_REASON_CONFIG_ABSENT Build_Reason = 29
+	// Failed: the container used more disk than its limit.
+	Build_REASON_OUT_OF_DISK Build_Reason = 30
 )
 
 // Enum value maps for Build_Reason.
@@ -274,6 +276,7 @@ var (
 		27: "REASON_CARRIED",
 		28: "REASON_JOBS",
 		29: "REASON_CONFIG_ABSENT",
+		30: "REASON_OUT_OF_DISK",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -306,6 +309,7 @@ var (
 		"REASON_CARRIED":               27,
 		"REASON_JOBS":                  28,
 		"REASON_CONFIG_ABSENT":         29,
+		"REASON_OUT_OF_DISK":           30,
 	}
 )
 
@@ -485,7 +489,10 @@ type Build struct {
 	// Of a job: names of the jobs that end before it begins.
 	Needs []string `protobuf:"bytes,70,rep,name=needs,proto3" json:"needs,omitempty"`
 	// Of a job: that it fails does not fail the build.
-	MayFail       bool `protobuf:"varint,71,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
+	MayFail bool `protobuf:"varint,71,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
+	// The host that the container of the latest attempt was put on, where the engine
+	// has several. Empty until that is known.
+	Machine       string `protobuf:"bytes,72,opt,name=machine,proto3" json:"machine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,6 +812,13 @@ func (x *Build) GetMayFail() bool {
 		return x.MayFail
 	}
 	return false
+}
+
+func (x *Build) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
 }
 
 // Job is what a build's page shows of one of its jobs. GetBuild of its id shows
@@ -1952,7 +1966,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x14\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x14\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2003,7 +2017,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x04jobs\x18D \x03(\v2\x17.forge.scheduler.v1.JobR\x04jobs\x12\x1b\n" +
 	"\tjob_count\x18E \x01(\x05R\bjobCount\x12\x14\n" +
 	"\x05needs\x18F \x03(\tR\x05needs\x12\x19\n" +
-	"\bmay_fail\x18G \x01(\bR\amayFail\"\xde\x01\n" +
+	"\bmay_fail\x18G \x01(\bR\amayFail\x12\x18\n" +
+	"\amachine\x18H \x01(\tR\amachine\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2023,7 +2038,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\x88\x06\n" +
+	"\vACTION_PUSH\x10\x05\"\xa0\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2055,7 +2070,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x10REASON_FAIL_FAST\x10\x1a\x12\x12\n" +
 	"\x0eREASON_CARRIED\x10\x1b\x12\x0f\n" +
 	"\vREASON_JOBS\x10\x1c\x12\x18\n" +
-	"\x14REASON_CONFIG_ABSENT\x10\x1d\"\x99\x03\n" +
+	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
+	"\x12REASON_OUT_OF_DISK\x10\x1e\"\x99\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
