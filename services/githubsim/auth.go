@@ -74,6 +74,9 @@ func allows(permissions map[string]string, permission, level string) bool {
 
 // authenticate returns who calls. It refuses a bad token even where the route needs none.
 func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
+	if wanted == gitClient {
+		return s.authenticateGit(r)
+	}
 	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	g := s.tokens[token]
@@ -133,8 +136,12 @@ func claimTime(claim any) (time.Time, bool) {
 // admit finds the repository that a route names and refuses a caller who may not do there what the route does. A
 // repository that the caller may not see is not found; anybody may read a public one.
 func (s *front) admit(a access, c *call) *response {
-	if a.who != anInstallation {
+	switch a.who {
+	case anyone, theApp:
 		return nil
+	case gitClient:
+		return s.admitGit(a, c)
+	case anInstallation:
 	}
 	forbidden := refuse(http.StatusForbidden, "Resource not accessible by integration")
 	r, named := s.repositoryOf(c)
@@ -160,10 +167,13 @@ func (s *front) admit(a access, c *call) *response {
 	return nil
 }
 
+// repositoryName is the name in the route's path. Git's addresses may end in .git, which is no part of any name.
+func repositoryName(c *call) string { return strings.TrimSuffix(c.PathValue("repo"), ".git") }
+
 // repositoryOf finds the repository of the route's path, and reports whether the path names one.
 func (s *state) repositoryOf(c *call) (r *repository, named bool) {
 	if owner := c.PathValue("owner"); owner != "" {
-		return s.repositories[key(owner, c.PathValue("repo"))], true
+		return s.repositories[key(owner, repositoryName(c))], true
 	}
 	if c.PathValue("repository_id") == "" {
 		return nil, false

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -88,7 +87,7 @@ func (s *front) routed(r *http.Request) *http.Request {
 // misbehaviour takes effect before or after the handler, never within it.
 func (s *front) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		body, err := receiveBody(rt, w, r)
 		c := &call{Request: r, body: body, links: linksTo(r)}
 		refusal, t := s.receive(rt, c, err)
 		defer s.release(c)
@@ -128,17 +127,23 @@ func (s *front) execute(rt route, c *call, refusal *response, t trouble) *respon
 		res.finish(c, rt)
 	}
 	res.header.Set("X-Github-Request-Id", strings.ToUpper(uuid.NewString()))
-	res.header.Set("X-Github-Media-Type", "github.v3; format=json")
-	if len(rt.access.permissions) > 0 {
-		res.header.Set("X-Accepted-Github-Permissions", rt.access.text())
+	if !rt.access.overGit() {
+		s.writeAPIHeaders(rt, c, res)
 	}
-	s.writeUsage(c, res.header, res.status)
 	answered := res.status
 	if t.silent() {
 		answered = 0
 	}
 	s.record(c, rt, answered, outcome)
 	return res
+}
+
+func (s *front) writeAPIHeaders(rt route, c *call, res *response) {
+	res.header.Set("X-Github-Media-Type", "github.v3; format=json")
+	if len(rt.access.permissions) > 0 {
+		res.header.Set("X-Accepted-Github-Permissions", rt.access.text())
+	}
+	s.writeUsage(c, res.header, res.status)
 }
 
 // dispatch calls the handler if the caller is admitted.

@@ -5,13 +5,17 @@
 // something happens. What it does not know answers 404 and is recorded like every other call, so a test sees what was
 // missed. Tokens, permissions and their errors are GitHub's own: a client that works here by luck is a bug in this package.
 //
+// Repositories are cloned and fetched by git itself, at /{owner}/{repo}.git, with an installation's token as the password.
+// Git's own upload-pack answers, from a temporary folder that has what reads show at that time and is gone with Close; so
+// every commit that ever was is found by its sha, as at GitHub. A program git must be there.
+//
 // It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, before GitHub
 // did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says
 // how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run everything in
 // a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
 // before the API shows what they tell.
 //
-// What it leaves out on purpose: packs and the git protocol, users' tokens, rename detection, patches in lists of changed
+// What it leaves out on purpose: pushes by git, users' tokens, rename detection, patches in lists of changed
 // files, events that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an
 // App declines it.
 //

@@ -17,6 +17,7 @@ const (
 	modeFile       = "100644"
 	modeExecutable = "100755"
 	modeLink       = "120000"
+	modeFolder     = "40000"
 )
 
 const noCommit = "0000000000000000000000000000000000000000"
@@ -103,10 +104,9 @@ func (t tree) hash() string {
 	for _, e := range t.entries() {
 		mode, sha := e.file.mode, e.file.sha
 		if e.folder != nil {
-			mode, sha = "40000", e.folder.hash()
+			mode, sha = modeFolder, e.folder.hash()
 		}
-		raw, _ := hex.DecodeString(sha)
-		fmt.Fprintf(&object, "%s %s\x00%s", mode, e.name, raw)
+		writeTreeEntry(&object, mode, e.name, sha)
 	}
 	return hashObject("tree", object.Bytes())
 }
@@ -132,7 +132,9 @@ type commit struct {
 	author       *account
 	time         time.Time
 	files        tree
-	order        int // its place in the order of making: a parent comes before its children
+	order        int    // its place in the order of making: a parent comes before its children
+	text         string // the object itself
+	stored       bool   // git has it on disk
 }
 
 func hashObject(kind string, content []byte) string {
@@ -154,7 +156,8 @@ func (h history) add(c commit) *commit {
 	}
 	who := fmt.Sprintf("%s <%s> %d +0000", c.author.login, c.author.email(), c.time.Unix())
 	fmt.Fprintf(&object, "author %s\ncommitter %s\n\n%s\n", who, who, c.message)
-	c.sha = hashObject("commit", []byte(object.String()))
+	c.text = object.String()
+	c.sha = hashObject("commit", []byte(c.text))
 	if known := h[c.sha]; known != nil {
 		return known
 	}

@@ -228,7 +228,7 @@ func (s *state) usageOf(by caller) *usage {
 // limit counts the call, or refuses it. Routes that are open to anybody, such as the rate limit and downloads, cost
 // nothing.
 func (s *front) limit(c *call, rt route) *response {
-	if rt.access.who == anyone {
+	if rt.access.who == anyone || rt.access.overGit() {
 		return nil
 	}
 	u := s.usageOf(c.caller)

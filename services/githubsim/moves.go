@@ -100,7 +100,10 @@ func (s *state) register(r *repository) {
 
 // redirectMoved leads from an old name of a repository to its address by id. It is nil where the name is no old one, or
 // the caller may not see the repository.
-func (s *state) redirectMoved(rt route, c *call) *response {
+func (s *front) redirectMoved(rt route, c *call) *response {
+	if rt.access.overGit() {
+		return s.redirectClone(c)
+	}
 	owner, name := c.PathValue("owner"), c.PathValue("repo")
 	r := s.moved[key(owner, name)]
 	if owner == "" || rt.access.who == anyone || r == nil || r.gone || !s.canSee(c.caller, r) {

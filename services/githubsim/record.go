@@ -34,7 +34,7 @@ func (s *front) record(c *call, rt route, answered, outcome int) {
 	}
 	one := Call{
 		Time: s.now(), Route: rt.pattern, Method: c.Method, Path: c.URL.Path, Query: c.URL.RawQuery,
-		Body: string(c.body), Status: answered, Outcome: outcome, Installation: c.caller.installationID(),
+		Body: string(c.body[:min(len(c.body), maxRequest)]), Status: answered, Outcome: outcome, Installation: c.caller.installationID(),
 	}
 	s.calls = append(s.calls, one)
 	s.config.Log.Debug("call", "method", one.Method, "path", one.Path, "status", answered, "outcome", outcome, "installation", one.Installation)

@@ -77,6 +77,10 @@ func invalid(resource, field, code, message string) *response {
 // finish encodes the body and adds an ETag, which depends on the token. It makes a 304 of the response where the caller
 // has that ETag already.
 func (r *response) finish(c *call, rt route) {
+	if rt.access.overGit() {
+		r.finishGit()
+		return
+	}
 	if r.header == nil {
 		r.header = http.Header{}
 	}

@@ -27,6 +27,7 @@ const (
 	anyone who = iota
 	theApp
 	anInstallation
+	gitClient
 )
 
 func anybody() access                     { return access{who: anyone} }
@@ -34,7 +35,12 @@ func asApp() access                       { return access{who: theApp} }
 func reads(permissions ...string) access  { return access{anInstallation, permissions, "read"} }
 func writes(permissions ...string) access { return access{anInstallation, permissions, "write"} }
 
-// A route is one method of the REST API.
+func clones() access { return access{gitClient, []string{"contents"}, "read"} }
+
+// overGit reports whether git itself calls, not a client of the API.
+func (a access) overGit() bool { return a.who == gitClient }
+
+// A route is one method of the REST API, or one address that git asks.
 type route struct {
 	pattern string
 	access  access
@@ -59,6 +65,7 @@ type (
 // routes returns all routes that this GitHub has. A ref may hold slashes, see routed.
 func (s *front) routes() []route {
 	apps, code, pulls, checks := &appAPI{s.changes}, &codeAPI{s.changes}, &pullAPI{s.changes}, &checkAPI{s.changes}
+	git := &gitAPI{s.changes}
 	return []route{
 		{"GET /app", asApp(), apps.getApp, "apps/apps#get-the-authenticated-app"},
 		{"GET /app/installations", asApp(), apps.listInstallations, "apps/apps#list-installations-for-the-authenticated-app"},
@@ -124,6 +131,9 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/deployments/{id}", reads("deployments"), checks.getDeployment, "deployments/deployments#get-a-deployment"},
 		{"GET /repos/{owner}/{repo}/deployments/{id}/statuses", reads("deployments"), checks.listDeploymentStatuses, "deployments/statuses#list-deployment-statuses"},
 		{"POST /repos/{owner}/{repo}/deployments/{id}/statuses", writes("deployments"), checks.createDeploymentStatus, "deployments/statuses#create-a-deployment-status"},
+
+		{"GET /{owner}/{repo}/info/refs", clones(), git.infoRefs, ""},
+		{"POST /{owner}/{repo}/git-upload-pack", clones(), git.uploadPack, ""},
 
 		{"GET /rate_limit", anybody(), apps.getRateLimit, "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user"},
 		{"GET /meta", anybody(), apps.getMeta, "meta/meta#get-github-meta-information"},

@@ -45,6 +45,7 @@ type Controls struct{ *changes }
 type state struct {
 	config  Config
 	hooks   *sender
+	disk    *disk
 	secret  []byte // signs the short-lived addresses of archives and raw files
 	created time.Time
 
@@ -93,6 +94,7 @@ func New(config Config) *Sim {
 	}
 	known := &state{
 		config:       config,
+		disk:         newDisk(),
 		secret:       []byte(cryptorand.Text()),
 		accounts:     map[string]*account{},
 		repositories: map[string]*repository{},
@@ -116,8 +118,11 @@ func New(config Config) *Sim {
 	return s
 }
 
-// Close waits for the webhook that is being sent, and drops those that wait behind it.
-func (s *Sim) Close() { s.hooks.close() }
+// Close waits for the webhook that is being sent, and drops those that wait behind it. It ends clones and fetches.
+func (s *Sim) Close() {
+	s.hooks.close()
+	s.disk.close()
+}
 
 // SetURL sets Config.URL, once it is known.
 func (s *Controls) SetURL(url string) {
