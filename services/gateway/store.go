@@ -94,6 +94,11 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 	return nil
 }
 
+// inversion is by how much a delivery with a higher id may have been received earlier,
+// in microseconds: ids are given as batches are committed, by several gateways with
+// clocks of their own. A list of a time need not read what lies further from it.
+const inversion = int64(time.Minute / time.Microsecond)
+
 // deliveryFilter says which deliveries a list shows: those after the one with the id
 // before, which is 0 on the first page.
 type deliveryFilter struct {
@@ -120,7 +125,9 @@ func (s *store) list(ctx context.Context, f deliveryFilter) ([]int64, error) {
 		{f.event != "", "event = $", f.event},
 		{f.repository != "", "repository = $", f.repository},
 		{f.from > 0, "received >= $", f.from},
+		{f.from > 0, "id >= COALESCE((SELECT id FROM deliveries WHERE received < $ ORDER BY received DESC LIMIT 1), 0)", f.from - inversion},
 		{f.until > 0, "received < $", f.until},
+		{f.until > 0, "id <= COALESCE((SELECT id FROM deliveries WHERE received > $ ORDER BY received LIMIT 1), 9223372036854775807)", f.until + inversion},
 		{f.state == pending, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
 		{f.state == kept, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", kept},
 		{f.state == kept, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
