@@ -166,9 +166,9 @@ func (s *store) finishAttempt(ctx context.Context, claimed target, calls []call,
 		}
 		if err == nil && finished.replaces() {
 			_, err = tx.ExecContext(ctx, `UPDATE targets SET want_state = $1, want_description = $2, due = $3, since = $3, state = $4
-				WHERE kind = $5 AND repository_id = $6 AND context = $7 AND want_state = 'success' AND github_id > 0 AND github_id < $8`,
+				WHERE kind = 4 AND repository_id = $5 AND context = $6 AND want_state = 'success' AND github_id > 0 AND github_id < $7`,
 				stateInactive, "Replaced by "+wording.Short(finished.sha), sqldb.Micros(finished.publishedAt), int32(reporterv1.Target_STATE_PENDING),
-				int32(finished.kind), finished.repository.GetId(), finished.context, finished.githubID)
+				finished.repository.GetId(), finished.context, finished.githubID)
 		}
 		return err
 	})
