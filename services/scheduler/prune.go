@@ -46,43 +46,66 @@ func (s *Service) prune(ctx context.Context) error {
 	for _, kind := range []struct {
 		name      string
 		retention time.Duration // 0 keeps for good
-		old       func(ctx context.Context, before time.Time, limit int) ([]string, error)
-		remove    func(ctx context.Context, t *store.Tx, id string) error
+		remove    func(ctx context.Context, before time.Time, limit int) (int, error)
 	}{
-		{"logs", s.deps.Retention.Logs, s.store.OldLogs, removeLog},
-		{"builds", s.deps.Retention.Builds, s.store.OldBuilds, removeBuild},
-		{"decisions", s.deps.Retention.Builds, s.store.OldDecisions, removeDecision},
-		{"answers", s.deps.Retention.Builds, s.store.OldAnswers, removeAnswer},
+		{"logs", s.deps.Retention.Logs, s.removeEach(s.store.OldLogs, removeLog)},
+		{"builds", s.deps.Retention.Builds, s.removeEach(s.store.OldBuilds, removeBuild)},
+		{"decisions", s.deps.Retention.Builds, s.removeEach(s.store.OldDecisions, removeDecision)},
+		{"answers", s.deps.Retention.Builds, s.removeEach(s.store.OldAnswers, removeAnswer)},
+		{"pull requests", s.deps.Retention.Builds, s.removeSome(store.RemovePullRequests)},
+		{"merge groups", s.deps.Retention.Builds, s.removeSome(store.RemoveMergeGroups)},
 	} {
 		if kind.retention == 0 {
 			continue
 		}
 		before, removed := s.deps.Now().Add(-kind.retention), 0
-		for {
-			ids, err := kind.old(ctx, before, pruneBatch)
+		for more := true; more; {
+			n, err := kind.remove(ctx, before, pruneBatch)
 			if err != nil {
-				return fmt.Errorf("%s to be removed: %w", kind.name, err)
+				return fmt.Errorf("remove old %s: %w", kind.name, err)
 			}
-			err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-				for _, id := range ids {
-					if err := kind.remove(ctx, t, id); err != nil {
-						return fmt.Errorf("remove %s of %s: %w", kind.name, id, err)
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if removed += len(ids); len(ids) < pruneBatch {
-				break
-			}
+			removed, more = removed+n, n == pruneBatch
 		}
 		if removed > 0 {
 			s.deps.Log.InfoContext(ctx, "pruned", "what", kind.name, "count", removed, "older_than", kind.retention)
 		}
 	}
 	return nil
+}
+
+// removeEach removes what is old one by one. It is looked for before the transaction,
+// which stays short.
+func (s *Service) removeEach(
+	old func(ctx context.Context, before time.Time, limit int) ([]string, error),
+	remove func(ctx context.Context, t *store.Tx, id string) error,
+) func(context.Context, time.Time, int) (int, error) {
+	return func(ctx context.Context, before time.Time, limit int) (int, error) {
+		ids, err := old(ctx, before, limit)
+		if err != nil || len(ids) == 0 {
+			return 0, err
+		}
+		return len(ids), s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+			for _, id := range ids {
+				if err := remove(ctx, t, id); err != nil {
+					return fmt.Errorf("%s: %w", id, err)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// removeSome removes what is old as the store finds it.
+func (s *Service) removeSome(
+	remove func(ctx context.Context, t *store.Tx, before time.Time, limit int) (int, error),
+) func(context.Context, time.Time, int) (int, error) {
+	return func(ctx context.Context, before time.Time, limit int) (n int, err error) {
+		err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) (err error) {
+			n, err = remove(ctx, t, before, limit)
+			return err
+		})
+		return n, err
+	}
 }
 
 func removeLog(ctx context.Context, t *store.Tx, buildID string) error {

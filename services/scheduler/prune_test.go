@@ -13,6 +13,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
@@ -57,6 +58,7 @@ func TestLogsAndBuildsGoWhenTheyAreOld(t *testing.T) {
 
 		// What is told of the commit again is newer than what was told of it before.
 		e := opened(13, "aaa")
+		e.GetPullRequest().GetPullRequest().UpdateTime = timestamppb.New(r.clock.Now())
 		r.built(e)
 		kittest.Eventually(t, patience, func() error {
 			if report := r.reporter.shows("aaa", "forge/test"); report.GetVersion() <= version || report.GetBuild().GetPullRequest() != 13 {
@@ -96,6 +98,51 @@ func TestWishesThatAreForgottenAreNotCarriedOutAgain(t *testing.T) {
 		if err := r.deps.DB.Read().QueryRowContext(t.Context(), `SELECT count(*) FROM check_suites`).Scan(&suites); suites != 0 || err != nil {
 			t.Errorf("%d suites are left, %v", suites, err)
 		}
+	})
+}
+
+// What is known of a pull request goes once it was closed and nothing of it is left,
+// with the approvals of its forks' commits; the count of a merge group goes by its age.
+// An event that comes again after that is too old to be taken for news.
+func TestWhatIsKnownOfPullRequestsAndMergeGroupsGoesWhenItIsOld(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Retention.Builds = 10 * time.Hour
+		r.deps.Policy.Forks = trigger.ForkApprove
+		r.start()
+		offered, closed := opened(21, "aaa"), opened(21, "aaa")
+		offered.GetPullRequest().GetPullRequest().Head.Repository = &eventv1.Repository{Id: 8, Owner: "mallory", Name: "shop"}
+		closed.DeliveryId, closed.Action = "closed-aaa", "closed"
+		closed.GetPullRequest().GetPullRequest().Open = false
+		closed.GetPullRequest().GetPullRequest().UpdateTime = timestamppb.New(noon.Add(time.Minute))
+		stays := opened(22, "bbb")
+		r.send(offered)
+		r.send(closed)
+		r.pass(r.built(stays))
+		r.pass(r.built(group("checks_requested", "main", "ccc")))
+		r.settled()
+		known := func(pulls, forks, groups int) {
+			t.Helper()
+			r.pruned()
+			got := []int{r.count(`SELECT count(*) FROM pull_requests WHERE number > 0`), r.count(`SELECT count(*) FROM fork_heads`), r.count(`SELECT count(*) FROM merge_groups`)}
+			kittest.Want(t, got, []int{pulls, forks, groups})
+		}
+		r.clock.Advance(9 * time.Hour)
+		known(2, 1, 1)
+		r.send(group("destroyed", "main", "ccc")) // so it is younger than its build
+		r.clock.Advance(2 * time.Hour)
+		known(1, 0, 1) // what is open is known for as long as it is
+		r.clock.Advance(8 * time.Hour)
+		known(1, 0, 0)
+		for e, text := range map[*eventv1.Event]string{
+			offered: "ignored: what is told of #21 is older than what is kept here",
+			closed:  "ignored: what is told of #21 is older than what is kept here",
+		} {
+			kittest.Want(t, r.again(e).GetText(), text, e.GetAction())
+		}
+		reopened := opened(21, "aaa")
+		reopened.DeliveryId, reopened.Action = "reopened-aaa", "reopened"
+		reopened.GetPullRequest().GetPullRequest().UpdateTime = timestamppb.New(r.clock.Now())
+		r.pass(r.built(reopened))
 	})
 }
 

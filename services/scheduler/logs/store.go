@@ -42,8 +42,8 @@ func (l *Service) archived(ctx context.Context, buildID string, number int32) (A
 
 // ArchiveLater has the log of an attempt that ends moved.
 func ArchiveLater(ctx context.Context, t *store.Tx, buildID string, number int32) error {
-	return t.Exec(ctx, `INSERT INTO archives (`+archiveColumns+`, due_time) VALUES ($1, $2, '', $3, $4, 0, $5) ON CONFLICT DO NOTHING`,
-		buildID, number, []byte{}, false, sqldb.Micros(t.Now.Add(ArchiveAfter)))
+	return t.Exec(ctx, `INSERT INTO archives (`+archiveColumns+`, due_time, end_time) VALUES ($1, $2, '', $3, $4, 0, $5, $6) ON CONFLICT DO NOTHING`,
+		buildID, number, []byte{}, false, sqldb.Micros(t.Now.Add(ArchiveAfter)), sqldb.Micros(t.Now))
 }
 
 // ForgetLogs has nobody read the logs of a build any more and what was archived

@@ -15,6 +15,10 @@ import (
 // applyPullRequest does what the event of a pull request asks for, unless something newer
 // is known of it.
 func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	// Another delivery of it would have been a duplicate, or stale: only a delivery's body is signed.
+	if s.remembered > 0 && pull.Forgotten(p.Intent, t.Now.Add(-s.remembered)) {
+		return wording.Ignored(eventv1.Reason_REASON_STALE, "what is told of #%d is older than what is kept here", pull.Number), nil
+	}
 	stale := pull.Stale(p.Intent)
 	// What was merged stays merged, whatever came later.
 	if stale && p.Kind != trigger.PullRequestMerged {

@@ -25,7 +25,10 @@ func (s *Store) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReque
 		where = append(where, "repository = "+arg(strings.ToLower(req.GetRepository())))
 	}
 	if req.GetPullRequest() != 0 {
-		where = append(where, "pull_request = "+arg(req.GetPullRequest()))
+		// Pull requests are numbered by repository, and found by its id, of which a name may have had several.
+		named := arg(strings.ToLower(req.GetRepository()))
+		where = append(where, "pull_request = "+arg(req.GetPullRequest()),
+			"repository_id = (SELECT repository_id FROM builds WHERE repository = "+named+" ORDER BY number DESC LIMIT 1)")
 	}
 	if req.GetSha() != "" {
 		where = append(where, "sha = "+arg(req.GetSha()))

@@ -16,10 +16,13 @@ func (s *Store) old(ctx context.Context, query string, before time.Time, limit i
 	return ids, sqldb.Kind(err)
 }
 
-// OldLogs names builds that ended before a time and still have a log.
+// OldLogs names builds that ended before a time and still have a log, once for each
+// attempt that has one. It looks at what is kept of logs: of builds there may be many
+// more, whose logs are gone.
 func (s *Store) OldLogs(ctx context.Context, before time.Time, limit int) ([]string, error) {
-	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1
-		AND EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND log_size > 0) LIMIT $2`, before, limit)
+	return s.old(ctx, `SELECT build_id FROM archives WHERE NOT old AND end_time <= $1
+		AND EXISTS (SELECT 1 FROM builds WHERE id = build_id AND builds.end_time > 0 AND builds.end_time <= $1)
+		ORDER BY end_time LIMIT $2`, before, limit)
 }
 
 // OldBuilds names builds that ended before a time and of which nothing is to be
@@ -33,17 +36,18 @@ func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]s
 		AND NOT EXISTS (SELECT 1 FROM targets WHERE targets.build_id = builds.id AND targets.due_time < 9223372036854775807)
 		AND NOT EXISTS (SELECT 1 FROM builds jobs JOIN targets ON targets.build_id = jobs.id
 			WHERE jobs.part_of = builds.id AND jobs.part_of <> '' AND targets.due_time < 9223372036854775807)
-		LIMIT $2`, before, limit)
+		ORDER BY end_time LIMIT $2`, before, limit)
 }
 
 // OldDecisions names deliveries that were decided about before a time.
 func (s *Store) OldDecisions(ctx context.Context, before time.Time, limit int) ([]string, error) {
-	return s.old(ctx, `SELECT delivery_id FROM decisions WHERE create_time <= $1 LIMIT $2`, before, limit)
+	return s.old(ctx, `SELECT delivery_id FROM decisions WHERE create_time <= $1 ORDER BY create_time LIMIT $2`, before, limit)
 }
 
 // OldAnswers names comments that were answered before a time.
 func (s *Store) OldAnswers(ctx context.Context, before time.Time, limit int) ([]string, error) {
-	return s.old(ctx, `SELECT comment FROM answers WHERE create_time <= $1 AND due_time = 9223372036854775807 LIMIT $2`, before, limit)
+	return s.old(ctx, `SELECT comment FROM answers WHERE create_time <= $1 AND due_time = 9223372036854775807
+		ORDER BY create_time LIMIT $2`, before, limit)
 }
 
 // EmptyLogs notes that the logs of a build are gone.
@@ -82,4 +86,34 @@ func (t *Tx) RemoveDecision(ctx context.Context, deliveryID string) error {
 // RemoveAnswer forgets what was decided about a comment.
 func (t *Tx) RemoveAnswer(ctx context.Context, comment string) error {
 	return t.Exec(ctx, `DELETE FROM answers WHERE comment = $1`, comment)
+}
+
+// RemovePullRequests forgets what is known of pull requests that were closed before a
+// time and of which no build is left, with the commits of forks that were heard of. It
+// returns how many there were, at most so many.
+func RemovePullRequests(ctx context.Context, t *Tx, before time.Time, limit int) (int, error) {
+	type key struct{ repository, number int64 }
+	scan := func(row sqldb.Row) (k key, err error) { return k, row.Scan(&k.repository, &k.number) }
+	old, err := sqldb.Collect(ctx, t, scan, `SELECT repository_id, number FROM pull_requests WHERE closed AND update_time <= $1
+		AND NOT EXISTS (SELECT 1 FROM builds WHERE builds.repository_id = pull_requests.repository_id AND builds.pull_request = pull_requests.number)
+		ORDER BY update_time LIMIT $2`+t.SkipLocked, sqldb.Micros(before), limit)
+	for _, k := range old {
+		err = errors.Join(err,
+			t.Exec(ctx, `DELETE FROM fork_heads WHERE repository_id = $1 AND pull_request = $2`, k.repository, k.number),
+			t.Exec(ctx, `DELETE FROM pull_requests WHERE repository_id = $1 AND number = $2`, k.repository, k.number))
+	}
+	return len(old), err
+}
+
+// RemoveMergeGroups forgets the groups that the queue has not asked for since a time.
+// It returns how many there were, at most so many.
+func RemoveMergeGroups(ctx context.Context, t *Tx, before time.Time, limit int) (int, error) {
+	removed, err := t.ExecContext(ctx, `DELETE FROM merge_groups WHERE update_time > 0 AND (repository_id, ref, sha) IN (
+		SELECT repository_id, ref, sha FROM merge_groups WHERE update_time > 0 AND update_time <= $1 ORDER BY update_time LIMIT $2)`,
+		sqldb.Micros(before), limit)
+	if err != nil {
+		return 0, err
+	}
+	n, err := removed.RowsAffected()
+	return int(n), err
 }

@@ -43,6 +43,13 @@ func (p *PullRequest) Stale(i trigger.Intent) bool {
 	return left && !follows
 }
 
+// Forgotten reports whether what an event tells is so old that it may have been known
+// once: nothing is known of the pull request, and what was before a time is kept no
+// longer.
+func (p *PullRequest) Forgotten(i trigger.Intent, before time.Time) bool {
+	return p.Updated.IsZero() && i.Pull.GetUpdateTime().AsTime().Before(before)
+}
+
 // Repeats reports whether what an event tells was heard of before, and nothing since.
 func (p *PullRequest) Repeats(i trigger.Intent) bool {
 	return i.Pull.GetUpdateTime().AsTime().Equal(p.Updated) && slices.Contains(p.headMoves, moveOf(i))

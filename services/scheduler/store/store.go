@@ -153,6 +153,14 @@ func (t *Tx) AddDecision(ctx context.Context, event *eventv1.Event, d *eventv1.D
 // PullRequest locks what is known of a pull request; the zero update time says
 // that nothing is.
 func (t *Tx) PullRequest(ctx context.Context, repositoryID int64, number int32) (*PullRequest, error) {
+	p, err := pullRequest(ctx, t, repositoryID, number)
+	if errors.Is(err, sql.ErrNoRows) { // it was forgotten between the two statements
+		p, err = pullRequest(ctx, t, repositoryID, number)
+	}
+	return p, err
+}
+
+func pullRequest(ctx context.Context, t *Tx, repositoryID int64, number int32) (*PullRequest, error) {
 	err := t.Exec(ctx, `INSERT INTO pull_requests (repository_id, number, update_time, closed, moves)
 		VALUES ($1, $2, 0, $3, '') ON CONFLICT DO NOTHING`, repositoryID, number, false)
 	if err != nil {
