@@ -30,6 +30,7 @@ const (
 	caEnv        = "FORGE_RUNNER_CA"     // PEM, in place of the system's roots
 	noticeEnv    = "FORGE_RUNNER_NOTICE" // a line from the engine, for the top of the log
 	stateEnv     = "FORGE_RUNNER_STATE"  // a file for "pid N", and "exit N" at the end
+	holdEnv      = "FORGE_RUNNER_HOLD"   // see hold
 	workspaceEnv = "FORGE_WORKSPACE"     // made if absent; empty; default: a temporary folder
 )
 
@@ -41,6 +42,10 @@ To run a plan without Forge:
 
 To wait until one of some addresses answers, as Forge does for services:
   forgexec --await HOST:PORT [--await HOST:PORT…]
+
+To put this program into a folder that builds see, and to look whether it is there:
+  forgexec --install DIR [--as NAME] [--stay]
+  forgexec --installed DIR [--as NAME]
 
 `
 
@@ -60,10 +65,15 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		addresses = append(addresses, address)
 		return nil
 	})
+	into := flags.String("install", "", "copy this program into the folder `DIR`")
+	checked := flags.String("installed", "", "exit 0 if the copy is in the folder `DIR` and looked after")
+	name := flags.String("as", "", "`NAME` of the copy; default: forgexec- and a hash of the program")
+	stay := flags.Bool("stay", false, "stay and look after the folder; with --install")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitReported
-	case err != nil, flags.NArg() > 0, *source != "" && *plan == "":
+	case err != nil, flags.NArg() > 0, *source != "" && *plan == "",
+		*into != "" && *checked != "", *stay && *into == "", *name != "" && *into == "" && *checked == "", strings.Contains(*name, "/"):
 		if err == nil {
 			flags.Usage()
 		}
@@ -71,6 +81,9 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if *into != "" || *checked != "" {
+		return installOrCheck(ctx, *into, *checked, *name, *stay, log)
+	}
 	if len(addresses) > 0 {
 		if err := await(ctx, addresses); err != nil {
 			log.ErrorContext(ctx, "nothing answers", "error", err)
@@ -91,7 +104,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if err := state.exit(code); err != nil {
 		log.ErrorContext(ctx, "the exit code is not recorded", "error", err)
 	}
-	return code
+	return hold(ctx, env[holdEnv], code, log)
 }
 
 func start(ctx context.Context, env map[string]string, environ []string, plan, source string, stdout io.Writer, log *slog.Logger) (int, error) {
