@@ -34,6 +34,9 @@ type Config struct {
 	// Kill ends the forgexec of an attempt with SIGKILL, past the engine. By default a
 	// command does it, which does not work on a forgexec that is process 1.
 	Kill func(t *testing.T, engine engine.Engine, attempt string)
+	// Host is the address of this machine at which builds on others reach it. Runners
+	// then speak TLS to a port there; by default they use a socket.
+	Host string
 }
 
 // Run runs all the tests.
@@ -62,7 +65,7 @@ func Run(t *testing.T, config Config) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fixture{
-				t: t, config: config, forgexec: forgexec, dir: t.TempDir(), runner: newRunner(t),
+				t: t, config: config, forgexec: forgexec, dir: t.TempDir(), runner: newRunner(t, config.Host),
 				suffix: "-" + strings.ToLower(rand.Text()),
 			}
 			f.restart()
@@ -104,7 +107,7 @@ func (f *fixture) restart() {
 func (f *fixture) spec(attempt string, steps ...string) engine.Spec {
 	return engine.Spec{
 		Attempt: attempt + f.suffix, BuildID: attempt, Repository: "octo/hello", Action: "test", Image: f.config.Image,
-		Runner: engine.Runner{URL: f.runner.url(), Token: f.runner.expect(attempt, steps...)},
+		Runner: engine.Runner{URL: f.runner.address, CA: f.runner.ca, Token: f.runner.expect(attempt, steps...)},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,19 +18,22 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 // runner is the scheduler's side of forgexec, for several attempts.
 type runner struct {
 	schedulerv1.UnimplementedRunnerServiceServer
 
-	socket string
-	source []byte
+	address string // unix:///path, or host:port for TLS
+	ca      string // PEM; "" for a socket
+	source  []byte
 
 	mu       sync.Mutex
 	attempts map[string]*attempt // by token
@@ -42,25 +46,17 @@ type attempt struct {
 	reports []*schedulerv1.Report
 }
 
-func newRunner(t *testing.T) *runner {
+// newRunner serves at a socket, or with TLS at a port of host, if that is set.
+func newRunner(t *testing.T, host string) *runner {
 	t.Helper()
-	// Nothing else is in the folder: engines mount it. A socket's path must be short.
-	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // t.TempDir's is too long
-	if err != nil {
-		t.Fatal(err)
+	r := &runner{source: source(t, nil), attempts: map[string]*attempt{}}
+	var listener net.Listener
+	var server *grpc.Server
+	if host == "" {
+		listener, server = r.listenUnix(t), grpc.NewServer()
+	} else {
+		listener, server = r.listenTLS(t, host)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // builds of other users reach the socket
-		t.Fatal(err)
-	}
-	r := &runner{socket: filepath.Join(dir, "runner.sock"), source: source(t, nil), attempts: map[string]*attempt{}}
-	listener, err := net.Listen("unix", r.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(r.socket, 0o666); err != nil { //nolint:gosec // as above
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
 	schedulerv1.RegisterRunnerServiceServer(server, r)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -69,11 +65,53 @@ func newRunner(t *testing.T) *runner {
 		if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it had begun
 			t.Errorf("runner service: %v", err)
 		}
+	})
+	return r
+}
+
+func (r *runner) listenUnix(t *testing.T) net.Listener {
+	t.Helper()
+	// Nothing else is in the folder: engines mount it. A socket's path must be short.
+	dir, err := os.MkdirTemp("", "forge") //nolint:usetesting // t.TempDir's is too long
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	return r
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // builds of other users reach the socket
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "runner.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(socket, 0o666); err != nil { //nolint:gosec // as above
+		t.Fatal(err)
+	}
+	r.address = "unix://" + socket
+	return listener
+}
+
+func (r *runner) listenTLS(t *testing.T, host string) (net.Listener, *grpc.Server) {
+	t.Helper()
+	certificate, key, err := rpc.SelfSigned("runner", []string{host}, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.address, r.ca = listener.Addr().String(), string(certificate)
+	return listener, grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&pair)))
 }
 
 // source holds one file, hello, and symbolic links with their targets.
@@ -93,8 +131,6 @@ func source(t *testing.T, links map[string]string) []byte {
 	}
 	return buffer.Bytes()
 }
-
-func (r *runner) url() string { return "unix://" + r.socket }
 
 // expect returns the token for a new attempt of these steps.
 func (r *runner) expect(name string, steps ...string) (token string) {
