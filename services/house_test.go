@@ -85,7 +85,7 @@ func below(packages ...string) []string {
 // engines are what only wire may know.
 func engines() []string {
 	return []string{
-		"services/scheduler/engines", "services/scheduler/engine/docker", "services/scheduler/engine/dockerapi", "services/scheduler/engine/process",
+		"services/scheduler/engines", "services/scheduler/engine/docker", "services/scheduler/engine/dockerapi", "services/scheduler/engine/process", "services/scheduler/engine/swarm",
 		"services/scheduler/engine/enginetest",
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 	"unicode"
@@ -210,12 +209,4 @@ func loopback(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// Builds returns how many builds run at once.
-func (s Scheduler) Builds() int {
-	if s.Capacity > 0 {
-		return s.Capacity
-	}
-	return runtime.NumCPU()
 }

@@ -96,7 +96,7 @@ type Scheduler struct {
 	RunnerAddress       string            `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
 	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
-	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them."`
+	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them; 100 with swarm, whose machines decide."`
 	StartTimeout        time.Duration     `env:"FORGE_START_TIMEOUT" default:"15m" help:"How long the engine may take to start a build, from when it is asked first; more than a machine takes to boot."`
 	MachineGrace        time.Duration     `env:"FORGE_MACHINE_GRACE" default:"2m" help:"How long a build may be silent on a machine that the engine does not reach, before it is lost."`
 	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
@@ -119,7 +119,16 @@ type Scheduler struct {
 	BuildMTU            int               `env:"FORGE_BUILD_MTU" name:"build-mtu" placeholder:"BYTES" help:"MTU of builds' networks. Default: that of the Docker engine's own network."`
 	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	ForgexecImage       string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Docker              Docker            `embed:"" prefix:"docker-"`
+	Swarm               Swarm             `embed:"" prefix:"swarm-"`
+}
+
+// Swarm is the swarm engine's own.
+type Swarm struct {
+	Constraints     []string `env:"FORGE_SWARM_CONSTRAINTS" placeholder:"EXPR" help:"Machines that builds are placed on, such as node.labels.builds==true. Default: any."`
+	ForkConstraints []string `env:"FORGE_SWARM_FORK_CONSTRAINTS" placeholder:"EXPR" help:"Machines that builds of forks are placed on. Default: those of all builds."`
+	MTU             int      `env:"FORGE_SWARM_MTU" name:"mtu" placeholder:"BYTES" help:"MTU of builds' overlay networks. Default: that of Docker's driver."`
 }
 
 // Docker is the docker engine's own.
@@ -145,5 +154,5 @@ type Reporter struct {
 var ForBuilds = []string{
 	"FORGE_ACTION", "FORGE_PULL_REQUEST", "FORGE_OWNER", "FORGE_REPO", "FORGE_SHA", "FORGE_REF", "FORGE_BASE_REF",
 	"FORGE_COMMIT_COUNT", "FORGE_BUILD_ID", "FORGE_BUILD_URL", "FORGE_VERSION", "FORGE_WORKSPACE",
-	"FORGE_RUNNER_TOKEN", "FORGE_RUNNER_CA", "FORGE_RUNNER_NOTICE", "FORGE_RUNNER_STATE",
+	"FORGE_RUNNER_TOKEN", "FORGE_RUNNER_CA", "FORGE_RUNNER_NOTICE", "FORGE_RUNNER_STATE", "FORGE_RUNNER_HOLD",
 }

@@ -37,6 +37,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
+	if err := s.CheckEngine(); err != nil {
+		return nil, err
+	}
 	runners, err := s.ListenRunner(s.DataDir, s.Certificate)
 	if err != nil {
 		return nil, err
@@ -58,6 +61,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	opened.add(logs.Close)
 	containers, err := engines.New(ctx, engines.Config{
 		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engines.Docker(s.Docker), Log: tel.Log,
+		Swarm: engines.Swarm{ForgexecImage: s.Forgexec(), Constraints: s.Swarm.Constraints, ForkConstraints: s.Swarm.ForkConstraints, MTU: s.Swarm.MTU},
 		Build: engines.Build{Environment: s.BuildEnvironment, MTU: s.BuildMTU},
 	})
 	if err != nil {

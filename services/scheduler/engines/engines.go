@@ -12,6 +12,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 	"github.com/forge-ci/forge/services/scheduler/engine/process"
+	"github.com/forge-ci/forge/services/scheduler/engine/swarm"
 )
 
 // Config is what any engine may need.
@@ -21,6 +22,7 @@ type Config struct {
 	Instance string // of this Forge, see scheduler.Instance
 	Build    Build
 	Docker   Docker
+	Swarm    Swarm
 	Log      *slog.Logger
 	// Getenv is this process's environment. Default: os.Getenv.
 	Getenv func(string) string
@@ -43,6 +45,14 @@ type Docker struct {
 	User       string
 	ReadOnly   bool
 	RunnerDir  string
+}
+
+// Swarm is what people set of the swarm engine; what they set of Docker's containers
+// holds for it, too. See swarm.Config.
+type Swarm struct {
+	ForgexecImage                string
+	Constraints, ForkConstraints []string
+	MTU                          int
 }
 
 // maker makes an engine; forgexec is its command line.
@@ -70,6 +80,14 @@ func engines() []struct {
 			environment := c.proxies()
 			maps.Copy(environment, c.Build.Environment)
 			return process.New(process.Config{Dir: filepath.Join(c.DataDir, "process"), Forgexec: forgexec, Environment: environment, Log: c.Log})
+		}},
+		{"swarm", func(ctx context.Context, c Config, _ []string) (engine.Engine, error) {
+			return swarm.New(ctx, swarm.Config{
+				Instance: c.Instance, Image: c.Swarm.ForgexecImage, ConfigFile: c.Docker.ConfigFile,
+				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Swarm.MTU,
+				Constraints: c.Swarm.Constraints, ForkConstraints: c.Swarm.ForkConstraints,
+				Pids: c.Docker.Pids, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly, Log: c.Log,
+			})
 		}},
 	}
 }

@@ -1,0 +1,148 @@
+package swarm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
+)
+
+// Stop has the tasks of an attempt ended, waits until their machines say so, and
+// removes what it had. While a machine is not heard of, the services stay and Stop
+// is an error: a swarm forgets the tasks of services that are gone, and nobody would
+// know any more that something may run.
+func (e *Engine) Stop(ctx context.Context, attempt string) error {
+	if err := dockerapi.CheckName(attempt); err != nil {
+		return err
+	}
+	services, err := e.services(ctx, dockerapi.AttemptLabel, attempt)
+	if err != nil {
+		return err
+	}
+	var all errgroup.Group
+	for _, s := range services {
+		all.Go(func() error { return e.scaleDown(ctx, s) })
+	}
+	if err := all.Wait(); err != nil {
+		return err
+	}
+	if err := e.awaitEnd(ctx, attempt); err != nil {
+		return err
+	}
+	for _, s := range services {
+		if _, err := e.client.ServiceRemove(ctx, s.ID, client.ServiceRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove service %s: %w", s.Spec.Name, err)
+		}
+	}
+	if err := e.removeNetworks(ctx, attempt); err != nil {
+		return err
+	}
+	e.awaitGone(ctx, func() (int, error) {
+		networks, err := e.networks(ctx, dockerapi.AttemptLabel, attempt)
+		return len(networks), err
+	})
+	return nil
+}
+
+// awaitGone gives the managers a moment to forget what was removed, so that it is
+// not listed any more. What they forget later is nobody's loss.
+func (m *managers) awaitGone(ctx context.Context, count func() (int, error)) {
+	deadline := time.Now().Add(releaseWithin)
+	for pause := firstPause; time.Now().Before(deadline); pause = min(2*pause, mostPause) {
+		if n, err := count(); n == 0 || err != nil || wait(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+// scaleDown has a service want no task any more. A job whose service is removed
+// would run on where Docker is older than 23 (moby#42789).
+func (m *managers) scaleDown(ctx context.Context, s swarm.Service) error {
+	for !stopping(&s) {
+		none := uint64(0)
+		spec := s.Spec
+		if spec.Mode.ReplicatedJob != nil {
+			spec.Mode.ReplicatedJob = &swarm.ReplicatedJob{MaxConcurrent: &none, TotalCompletions: &none}
+		} else {
+			spec.Mode = swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &none}}
+		}
+		_, err := m.client.ServiceUpdate(ctx, s.ID, client.ServiceUpdateOptions{Version: s.Version, Spec: spec, RegistryAuthFrom: swarm.RegistryAuthFromSpec})
+		switch {
+		case err == nil, errdefs.IsNotFound(err):
+			return nil
+		case !outOfSequence(err):
+			return fmt.Errorf("scale service %s down: %w", s.Spec.Name, err)
+		}
+		again, err := m.client.ServiceInspect(ctx, s.ID, client.ServiceInspectOptions{})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("inspect service %s: %w", s.Spec.Name, err)
+		}
+		s = again.Service
+	}
+	return nil
+}
+
+// awaitEnd returns when no task of the attempt runs any more, nor ever will. Tasks
+// that are not marked yet may still be started.
+func (m *managers) awaitEnd(ctx context.Context, attempt string) error {
+	for pause := firstPause; ; pause = min(pause*3/2, mostPause) {
+		tasks, err := m.tasks(ctx, dockerapi.AttemptLabel, attempt)
+		if err != nil {
+			return err
+		}
+		if tasks = slices.DeleteFunc(tasks, ended); len(tasks) == 0 {
+			return nil
+		}
+		nodes, err := m.nodes(ctx)
+		if err != nil {
+			return err
+		}
+		var running, lost []string // their machines
+		for _, t := range tasks {
+			switch node, known := nodes[t.NodeID]; {
+			case t.NodeID == "" || known && heardOf(node):
+				running = append(running, m.machine(t.NodeID))
+			case known:
+				lost = append(lost, m.machine(t.NodeID))
+			} // else the machine has left the swarm, by a person's word
+		}
+		if len(running) == 0 && len(lost) > 0 {
+			slices.Sort(lost)
+			return fmt.Errorf("machine %s is not heard of; what ran there may still run", strings.Join(slices.Compact(lost), ", "))
+		}
+		if len(running) == 0 {
+			return nil
+		}
+		if err := wait(ctx, pause); err != nil {
+			return fmt.Errorf("the container of attempt %s has not ended yet, on machine %s: %w", attempt, running[0], err)
+		}
+	}
+}
+
+// The pauses between two looks at what changes by itself.
+const (
+	firstPause = 50 * time.Millisecond
+	mostPause  = 500 * time.Millisecond
+)
+
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
