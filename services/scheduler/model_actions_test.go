@@ -1,13 +1,17 @@
 package scheduler
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/wording"
@@ -33,7 +37,35 @@ func (m *model) begin() {
 	c := m.claimed[n]
 	m.claimed = slices.Delete(m.claimed, n, n+1)
 	m.notef("%s", store.AttemptName(c.Build.GetId(), c.Build.GetAttempt()))
-	m.service.attempts.Start(m.t.Context(), c)
+	ctx, end := context.WithCancelCause(m.t.Context())
+	defer end(nil)
+	outer := m.engine.meanwhile
+	defer func() { m.engine.meanwhile = outer }()
+	m.engine.meanwhile = func() error { return m.meanwhile(c, outer != nil, ctx, end) }
+	m.service.attempts.Start(ctx, c)
+}
+
+// meanwhile is what happens while a Start waits. Its lease is renewed then, or its
+// process is told to stop.
+func (m *model) meanwhile(c attempt.Start, nested bool, ctx context.Context, end context.CancelCauseFunc) error { //nolint:revive // ctx is what end ends
+	things := []func(){m.cancel, m.wait, m.claim, m.sweep, m.claimStops, m.run, m.deliver}
+	for range m.random.IntN(4) {
+		if !nested {
+			things[m.random.IntN(len(things))]()
+		}
+	}
+	name := store.AttemptName(c.Build.GetId(), c.Build.GetAttempt())
+	switch err := m.service.attempts.Starts.Renew(ctx, c); {
+	case errors.Is(err, due.ErrOver):
+		m.notef("%s is broken off", name)
+		end(due.ErrOver)
+	case err != nil:
+		m.t.Errorf("renew %s: %v", name, err)
+	case m.random.IntN(3) == 0:
+		m.notef("the process of %s stops", name)
+		end(due.ErrStopped)
+	}
+	return ctx.Err()
 }
 
 func (m *model) claimStops() {
@@ -185,6 +217,7 @@ func (m *model) failed(what string, err error, kinds ...fault.Kind) {
 // drain lets all go well: every build must end, and nothing be left.
 func (m *model) drain() {
 	m.log = append(m.log, "all goes well from here on")
+	m.engine.settleLate(m.random)
 	m.engine.trouble, m.unsure, m.away = engineWell, false, false
 	clear(m.engine.silent)
 	for _, repository := range []string{"Acme/shop-1", "Acme/shop-2"} {

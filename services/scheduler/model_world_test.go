@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -20,13 +21,17 @@ const (
 	startIsRefused     // nothing was started
 	startIsNotAnswered // it was
 	stopFails
-	nobodyKnows // what runs
+	nobodyKnows    // what runs
+	startTakesLong // other things happen meanwhile
+	troubles
 )
 
 // modelEngine has containers with runners in them that live on whatever becomes
 // of the scheduler.
 type modelEngine struct {
 	trouble    int
+	meanwhile  func() error    // what happens while a Start waits; an error breaks it off
+	late       []engine.Spec   // of Starts that were broken off while they made something
 	silent     map[string]bool // machines that nobody hears of, nor they of anybody
 	containers map[string]*modelContainer
 	gone       map[string]*modelContainer // what ran in those that were there
@@ -63,7 +68,7 @@ func (c *modelContainer) atWork() bool {
 }
 
 func (e *modelEngine) reset() {
-	e.silent = map[string]bool{}
+	e.silent, e.late = map[string]bool{}, nil
 	e.trouble, e.containers, e.gone = engineWell, map[string]*modelContainer{}, map[string]*modelContainer{}
 }
 
@@ -75,14 +80,34 @@ func (e *modelEngine) Start(_ context.Context, spec engine.Spec) error {
 	if e.trouble == startIsRefused {
 		return errors.New("connection refused")
 	}
-	if e.containers[spec.Attempt] == nil {
-		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true, machine: modelMachines()[len(e.gone)%3]}
-		e.gone[spec.Attempt] = e.containers[spec.Attempt]
+	if e.trouble == startTakesLong {
+		if err := e.meanwhile(); err != nil {
+			e.late = append(e.late, spec)
+			return &engine.WaitError{Reason: "no machine has 4 CPUs free", Err: err}
+		}
 	}
+	e.make(spec)
 	if e.trouble == startIsNotAnswered {
 		return errors.New("connection reset")
 	}
 	return nil
+}
+
+func (e *modelEngine) make(spec engine.Spec) {
+	if e.containers[spec.Attempt] == nil {
+		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true, machine: modelMachines()[len(e.gone)%3]}
+		e.gone[spec.Attempt] = e.containers[spec.Attempt]
+	}
+}
+
+// settleLate has what Starts that were broken off were about to make come to be.
+func (e *modelEngine) settleLate(random *rand.Rand) {
+	for _, spec := range e.late {
+		if e.gone[spec.Attempt] == nil && random.IntN(2) == 0 {
+			e.make(spec)
+		}
+	}
+	e.late = nil
 }
 
 func (e *modelEngine) Stop(_ context.Context, attempt string) error {

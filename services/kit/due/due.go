@@ -2,12 +2,14 @@
 // with a due time, an attempt count and a lease: Claim leases the rows that are
 // due, Work settles one of them. A row whose worker died is claimed again once
 // its lease is over, so Work is at least once; one whose Work takes its time has
-// its lease renewed meanwhile.
+// its lease renewed meanwhile. Where a renewal finds that the row is not to be worked
+// on any more, the context of its Work ends.
 package due
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -20,6 +22,14 @@ import (
 // wait for what a killed process was doing, and long enough for a renewal that
 // meets a slow disk.
 const Lease = 15 * time.Second
+
+// ErrOver and ErrStopped are causes for which the context of Work ends.
+var (
+	// ErrOver is what Renew returns for a row that is not to be worked on any more.
+	ErrOver = errors.New("it is not to be done any more")
+	// ErrStopped: Run was told to stop, and Drain is over.
+	ErrStopped = errors.New("this process stops")
+)
 
 const (
 	renewEvery = Lease / 3
@@ -52,7 +62,7 @@ type Loop[R any] struct {
 	Claim func(ctx context.Context, limit int) ([]R, error)
 	// Renew has the lease of a row last for another Lease. It is asked every now
 	// and then while Work goes on, also just after that has settled the row; nil
-	// where the lease outlives any Work.
+	// where the lease outlives any Work. ErrOver ends the context of Work.
 	Renew func(ctx context.Context, row R) error
 	// Work settles its row: done, due again, or kept for a person.
 	Work func(ctx context.Context, row R)
@@ -78,8 +88,8 @@ func (l *Loop[R]) prepare() {
 // Run works until ctx ends, then waits for the workers and returns nil.
 func (l *Loop[R]) Run(ctx context.Context) error {
 	l.prepare()
-	working, abandon := context.WithCancel(context.WithoutCancel(ctx))
-	defer abandon()
+	working, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
 	var (
 		workers = max(l.Workers, 1)
 		batch   = min(max(l.Batch, 1), workers)
@@ -126,7 +136,7 @@ func (l *Loop[R]) Run(ctx context.Context) error {
 			busy--
 		}
 	}
-	defer time.AfterFunc(cmp.Or(l.Drain, defaultDrain), abandon).Stop()
+	defer time.AfterFunc(cmp.Or(l.Drain, defaultDrain), func() { abandon(ErrStopped) }).Stop()
 	for ; busy > 0; busy-- {
 		<-freed
 	}
@@ -142,15 +152,15 @@ func (l *Loop[R]) work(ctx context.Context, row R) {
 	}()
 	var renewing sync.WaitGroup
 	defer renewing.Wait()
-	working, done := context.WithCancel(ctx)
-	defer done()
+	working, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	if l.Renew != nil {
-		renewing.Go(func() { l.renew(working, row) })
+		renewing.Go(func() { l.renew(working, end, row) })
 	}
-	l.Work(ctx, row)
+	l.Work(working, row)
 }
 
-func (l *Loop[R]) renew(ctx context.Context, row R) {
+func (l *Loop[R]) renew(ctx context.Context, end context.CancelCauseFunc, row R) {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
 	for {
@@ -158,7 +168,10 @@ func (l *Loop[R]) renew(ctx context.Context, row R) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := l.Renew(ctx, row); err != nil && ctx.Err() == nil {
+			switch err := l.Renew(ctx, row); {
+			case errors.Is(err, ErrOver):
+				end(ErrOver)
+			case err != nil && ctx.Err() == nil:
 				l.log().WarnContext(ctx, "lease not renewed", "loop", l.Name, "error", err)
 			}
 		}

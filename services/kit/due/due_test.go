@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -246,11 +247,18 @@ func TestWorkThatDoesNotEndIsCancelledAfterTheDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := newRows(1)
 		loop := &Loop[int]{Drain: 2 * time.Second, Claim: table.claim}
-		loop.Work = func(ctx context.Context, _ int) { <-ctx.Done() }
+		var cause error
+		loop.Work = func(ctx context.Context, _ int) {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+		}
 		start := time.Now()
 		during(t, loop, func(stop func()) { stop() })
 		if took := time.Since(start); took != 2*time.Second {
 			t.Errorf("stopped after %v, want 2s", took)
+		}
+		if !errors.Is(cause, ErrStopped) {
+			t.Errorf("because %v", cause)
 		}
 	})
 }
@@ -309,5 +317,41 @@ func TestLeaseIsRenewedAsLongAsWorkGoesOn(t *testing.T) {
 				t.Errorf("done: %v", got)
 			}
 		})
+	})
+}
+
+func TestWorkThatIsNotToBeDoneAnyMoreEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newRows(1)
+		var log bytes.Buffer
+		var took time.Duration
+		var cause error
+		renewed := 0
+		loop := &Loop[int]{
+			Claim: table.claim, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Renew: func(context.Context, int) error {
+				if renewed++; renewed > 1 {
+					return fmt.Errorf("build 7: %w", ErrOver)
+				}
+				return nil
+			},
+			Work: func(ctx context.Context, row int) {
+				table.begin()
+				<-ctx.Done()
+				took, cause = time.Since(table.start), context.Cause(ctx)
+				time.Sleep(Lease) // it may take its time to end
+				table.finish(row)
+			},
+		}
+		during(t, loop, func(func()) {
+			time.Sleep(2 * Lease)
+			synctest.Wait()
+			if took != 2*renewEvery || renewEvery > 5*time.Second || !errors.Is(cause, ErrOver) || renewed != 2 {
+				t.Errorf("ended after %v because %v, renewed %d times", took, cause, renewed)
+			}
+		})
+		if log.Len() > 0 {
+			t.Errorf("log\n%s", log.String())
+		}
 	})
 }

@@ -116,10 +116,17 @@ func (m *metrics) started(ctx context.Context, name string, took time.Duration, 
 	switch {
 	case err == nil:
 		result = "started"
+	case is[brokenOffError](err):
+		result = "broken_off"
+	case is[timedOutError](err):
+		result = "timed_out"
 	case fault.Is(err, fault.Invalid):
 		result = "refused"
 	case is[*engine.DelayError](err):
 		result = "delayed"
+	}
+	if result == "failed" {
+		m.engineFailed(ctx, name, "start")
 	}
 	m.starts.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("engine", name), attribute.String("result", result)))
 }

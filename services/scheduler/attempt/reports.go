@@ -166,8 +166,11 @@ func (b *batch) stepEnded(ctx context.Context, told *schedulerv1.StepEnded, at t
 	}
 	traceparent, err := b.traceparent(ctx)
 	b.spans = append(b.spans, func() {
-		b.service.span(ctx, traceparent, "step "+step.GetName(), step.GetStartTime().AsTime(), at,
-			attribute.Int("forge.step", int(step.GetNumber())), attribute.Int("forge.exit_code", int(told.GetExitCode())))
+		attributes := []attribute.KeyValue{attribute.Int("forge.step", int(step.GetNumber())), attribute.Int("forge.exit_code", int(told.GetExitCode()))}
+		if b.attempt.Machine != "" {
+			attributes = append(attributes, attribute.String("host.name", b.attempt.Machine))
+		}
+		b.service.span(ctx, traceparent, "step "+step.GetName(), step.GetStartTime().AsTime(), at, attributes...)
 	})
 	return err
 }

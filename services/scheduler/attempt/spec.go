@@ -19,6 +19,7 @@ import (
 // spec is what the engine is asked for.
 func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 	b := c.Build
+	ctx = context.WithoutCancel(ctx) // a line that was said is stored
 	spec := engine.Spec{
 		Attempt: store.AttemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: wording.FullName(b.GetRepository()),

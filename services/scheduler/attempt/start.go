@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -28,6 +30,15 @@ const (
 	startRetryFirst = time.Second
 	startRetryMost  = time.Minute
 
+	// startDrain is how long a start may go on once the process is to stop: enough for
+	// a container whose image is there.
+	startDrain = 2 * time.Second
+	// startLeast is how long the engine is given at least, though the time of its
+	// attempt is over: the container may be there.
+	startLeast = 10 * time.Second
+	// settleWithin bounds the storing of what became of a call that was broken off.
+	settleWithin = 5 * time.Second
+
 	// AttachWithin is how long a started container may take to say hello.
 	AttachWithin = 5 * time.Minute
 )
@@ -37,6 +48,7 @@ type Start struct {
 	Build  *store.Build
 	Token  string
 	queued time.Time // since when it waited; zero where it was begun before
+	asked  time.Time // since when the engine is asked
 }
 
 // ClaimStarts takes builds from the queue. Attempt and token are stored before
@@ -71,14 +83,22 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 }
 
 func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (Start, error) {
-	claimed := Start{Build: b}
+	claimed := Start{Build: b, asked: t.Now}
 	fresh := b.GetAttempt() == 0
 	if !fresh {
 		last, err := t.Attempt(ctx, b.GetId(), b.GetAttempt())
 		if err != nil {
 			return Start{}, err
 		}
-		fresh = last.Ended
+		switch fresh = last.Ended; {
+		case fresh:
+		case b.GetState() == schedulerv1.Build_STATE_STARTING && !last.Asked.IsZero(): // whoever asked is gone
+			claimed.asked = last.Asked
+		default: // the engine had given an answer
+			if err := last.AskAnew(ctx, t); err != nil {
+				return Start{}, err
+			}
+		}
 	}
 	if fresh {
 		claimed.queued = b.Due
@@ -113,37 +133,121 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	defer span.End()
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
 
-	err := s.askEngine(ctx, c)
-	if err != nil && !is[environment.ContainedError](err) {
+	started, err := s.askEngine(ctx, c)
+	if started.machine != "" {
+		span.SetAttributes(attribute.String("host.name", started.machine))
+	}
+	switch {
+	case is[brokenOffError](err):
+		s.log.InfoContext(ctx, "start broken off", "build", b.GetId(), "attempt", b.GetAttempt(), "because", err)
+	case err != nil && !is[environment.ContainedError](err):
 		span.SetStatus(otelcodes.Error, err.Error())
 		s.log.WarnContext(ctx, "container not started", "build", b.GetId(), "attempt", b.GetAttempt(), "error", err)
 	}
-	if err := s.settleStart(ctx, b, err); err != nil {
+	ctx, cancel := settling(ctx)
+	defer cancel()
+	if err := s.settleStart(ctx, b, started, err); err != nil {
 		s.log.WarnContext(ctx, "start not settled; tried again when its lease is over", "build", b.GetId(), "error", err)
 	}
 }
 
+// settling is for storing what became of work whose context may have ended.
+func settling(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+}
+
+// started is what is known of a container that the engine was asked for.
+type started struct {
+	said    string // last, of what it waits for
+	machine string
+}
+
+// brokenOffError is why a call of the engine was ended before it had an answer: a
+// cause of package due. Whatever the engine said of that does not count.
+type brokenOffError struct{ cause error }
+
+func (b brokenOffError) Error() string { return b.cause.Error() }
+
+func (b brokenOffError) Unwrap() error { return b.cause }
+
 // askEngine calls Start, unless a deploy has become needless.
-func (s *Service) askEngine(ctx context.Context, c Start) error {
+func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	if err := s.environments.StillWanted(ctx, c.Build); err != nil {
-		return err
+		return started{}, brokenOff(ctx, err)
 	}
 	// What else goes wrong with them the runner hears, which asks again.
 	if _, _, err := s.secrets.SecretsFor(ctx, c.Build); is[secrets.UnavailableError](err) {
-		return err
+		return started{}, brokenOff(ctx, err)
+	}
+	call, cancel := context.WithTimeout(ctx, startWithin(s.Runners.StartTimeout, s.now().Sub(c.asked)))
+	defer cancel()
+	var mu sync.Mutex
+	var got started
+	spec := s.spec(ctx, c)
+	spec.Placed = func(machine string) {
+		mu.Lock()
+		defer mu.Unlock()
+		got.machine = machine
+	}
+	say := spec.Say
+	spec.Say = func(line string) {
+		mu.Lock()
+		got.said = line
+		mu.Unlock()
+		say(line)
 	}
 	begin := s.now()
-	err := s.engine.Start(ctx, s.spec(ctx, c))
+	err := s.engine.Start(call, spec)
+	mu.Lock()
+	defer mu.Unlock()
+	if err = brokenOff(ctx, err); err != nil && !is[brokenOffError](err) && call.Err() != nil {
+		err = s.startTimedOut(err, got.said)
+	}
 	s.metrics.started(ctx, s.engine.Name(), s.now().Sub(begin), err)
-	return err
+	return got, err
 }
 
-// renewStart keeps the build while the engine takes its time.
+// startWithin is how much is left of the time for a start, of which some is over.
+func startWithin(timeout, over time.Duration) time.Duration {
+	return max(timeout-over, min(startLeast, timeout))
+}
+
+// brokenOff is the error of a call, or why it was broken off.
+func brokenOff(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return brokenOffError{context.Cause(ctx)}
+}
+
+// timedOutError is that a container was not started in time.
+type timedOutError struct{ error }
+
+// startTimedOut says so, and what the engine waited for, as far as that is known.
+func (s *Service) startTimedOut(err error, said string) error {
+	text := fmt.Sprintf("not started within %v", s.Runners.StartTimeout)
+	why := strings.TrimPrefix(said, "waits: ")
+	if wait, ok := errors.AsType[*engine.WaitError](err); ok && wait.Reason != "" {
+		why = wait.Reason
+	}
+	if why != "" {
+		text += ": " + why
+	}
+	return timedOutError{fault.New(fault.Invalid, text)}
+}
+
+func (t timedOutError) Unwrap() error { return t.error }
+
+// renewStart keeps the build while the engine takes its time. due.ErrOver: it does
+// not wait for its container any more.
 func (s *Service) renewStart(ctx context.Context, c Start) error {
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, c.Build.GetId())
-		if err != nil || b.Due.IsZero() || b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetAttempt() != c.Build.GetAttempt() {
+		switch {
+		case err != nil:
 			return err
+		case b.Due.IsZero() || b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetAttempt() != c.Build.GetAttempt():
+			return due.ErrOver
 		}
 		b.Due = t.Now.Add(due.Lease)
 		return t.SaveBuild(ctx, b)
@@ -151,9 +255,16 @@ func (s *Service) renewStart(ctx context.Context, c Start) error {
 }
 
 // settleStart stores what the engine answered. The runner may have been faster,
-// and so may a cancellation: then only what is left behind is cleared away.
-func (s *Service) settleStart(ctx context.Context, claimed *store.Build, answer error) error {
+// and so may a cancellation: then only what is left behind is cleared away. A start
+// that this process breaks off, since it stops, is anybody's at once.
+func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got started, answer error) error {
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if got.machine != "" {
+			of := &store.Attempt{BuildID: claimed.GetId(), Number: claimed.GetAttempt()}
+			if err := of.SetMachine(ctx, t, got.machine); err != nil {
+				return err
+			}
+		}
 		if answer == nil {
 			if placed, err := t.NotePlaced(ctx, claimed.GetId(), claimed.GetAttempt(), t.Now.Add(AttachWithin)); placed || err != nil {
 				return err
@@ -171,6 +282,11 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, answer 
 			return t.StopSoon(ctx, a.BuildID, a.Number)
 		case b.GetState() != schedulerv1.Build_STATE_STARTING || answer == nil:
 			return nil
+		case is[brokenOffError](answer):
+			if b.Due.IsZero() || !errors.Is(answer, due.ErrStopped) {
+				return nil // it is somebody else's
+			}
+			b.Due = t.Now
 		case fault.Is(answer, fault.Invalid):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
 		case is[*engine.DelayError](answer):
@@ -213,41 +329,6 @@ func (s *Service) delayStart(ctx context.Context, t *store.Tx, b *store.Build, a
 	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
 	b.Due = t.Now.Add(delayed.Pause)
 	return t.SaveBuild(ctx, b)
-}
-
-// stopTimeout bounds one Stop of the engine.
-const stopTimeout = 30 * time.Second
-
-// Stop removes the container of an attempt that has ended, for as long as it
-// takes.
-func (s *Service) Stop(ctx context.Context, c store.Stop) {
-	call, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	err := s.engine.Stop(call, store.AttemptName(c.BuildID, c.Attempt))
-	var again time.Time
-	if err != nil {
-		wait := due.Backoff(c.Tries+1, startRetryFirst, startRetryMost, rand.Float64)
-		again = s.now().Add(wait)
-		s.log.WarnContext(ctx, "container not stopped", "build", c.BuildID, "attempt", c.Attempt, "retry_in", wait, "error", err)
-	}
-	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return s.settleStop(ctx, t, c, again) }); err != nil {
-		s.log.WarnContext(ctx, "stop not settled; done again when its lease is over", "build", c.BuildID, "error", err)
-	}
-}
-
-// settleStop stores what the engine answered. With its container gone a deploy
-// that has ended leaves its environment.
-func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time) error {
-	whole := store.WholeID(c.BuildID)
-	if whole != c.BuildID { // of two containers that go at once, the later sees that both are gone
-		if _, err := t.Build(ctx, whole); err != nil {
-			return err
-		}
-	}
-	if err := c.Settle(ctx, t, again); err != nil || !again.IsZero() {
-		return err
-	}
-	return s.environments.Leave(ctx, t, whole)
 }
 
 func is[E error](err error) bool {

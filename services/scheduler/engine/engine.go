@@ -17,7 +17,9 @@ type Engine interface {
 	Name() string
 	// Start starts the container of one attempt. Asked again for the same
 	// attempt, it leaves the one that is there. fault.Invalid: this attempt can
-	// never be started as asked (no such image); any other error: perhaps later.
+	// never be started as asked (no such image); any other error: perhaps later. It
+	// returns soon after ctx has ended; what it was about to make may come to be all
+	// the same. WaitError tells what it was waiting for.
 	Start(ctx context.Context, spec Spec) error
 	// Stop ends the container of an attempt at once and removes what it left.
 	// One that is not there is no error.
@@ -82,6 +84,16 @@ type Spec struct {
 	// Say puts a line into the build's log while nothing runs there yet: what Start
 	// is waiting for. A Start that is asked again may say it again. May be nil.
 	Say func(line string)
+	// Placed is told the name of the machine, where there are several, once it is
+	// known. May be nil.
+	Placed func(machine string)
+}
+
+// PlacedOn is Placed, where there is one.
+func (s Spec) PlacedOn(machine string) {
+	if s.Placed != nil && machine != "" {
+		s.Placed(machine)
+	}
 }
 
 // Sayf is Say, where there is one.

@@ -1,3 +1,4 @@
+-- oldest: 70
 -- +goose Up
 
 -- Of an attempt: the host its container is on, where its engine has several; and
