@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,7 @@ func (l *link) run(ctx context.Context, stop context.CancelCauseFunc) (err error
 	}()
 	heard := time.Now()
 	pause := firstPause
-	var complained string
+	complained := map[string]bool{} // of what, since the scheduler was heard last
 	for {
 		welcomed, done, err := l.attach(ctx, stop)
 		if done {
@@ -91,14 +92,15 @@ func (l *link) run(ctx context.Context, stop context.CancelCauseFunc) (err error
 			return &refused{status.Convert(err).Message()}
 		}
 		if welcomed {
-			heard, pause, complained = time.Now(), firstPause, ""
+			heard, pause = time.Now(), firstPause
+			clear(complained)
 		}
 		if time.Since(heard) > patience {
 			return fmt.Errorf("no scheduler for %s: %w", short(patience), err)
 		}
-		if text := fmt.Sprint(err); text != complained {
-			l.Log.WarnContext(ctx, "the scheduler is away, trying again", "error", err)
-			complained = text
+		if text, kind := plain(err); !complained[kind] {
+			l.Log.WarnContext(ctx, "the scheduler is away, trying again", "error", text)
+			complained[kind] = true
 		}
 		select {
 		case <-ctx.Done():
@@ -106,6 +108,24 @@ func (l *link) run(ctx context.Context, stop context.CancelCauseFunc) (err error
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// plain is an error without gRPC's words around it, and the same without numbers,
+// which ports differ in from one try to the next.
+func plain(err error) (text, kind string) {
+	if err == nil {
+		return "the stream ended", ""
+	}
+	text = status.Convert(err).Message()
+	if _, dialing, found := strings.Cut(text, "Error while dialing: "); found {
+		text = strings.TrimSuffix(dialing, `"`)
+	}
+	return text, strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // attach lives as long as one stream. done: everything is acknowledged.

@@ -2,7 +2,10 @@ package forgexec
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,5 +224,28 @@ func TestAnAcknowledgementThatCannotBeIsAnError(t *testing.T) {
 	}
 	if _, err := w.ack(1); err == nil {
 		t.Error("a report that is dropped is asked for again")
+	}
+}
+
+// Whoever reads the last lines finds what is wrong, not how often it was tried.
+func TestAFailedDialIsSaidOnce(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var stderr bytes.Buffer
+	code := Main(ctx, nil, []string{"FORGE_RUNNER_URL=127.0.0.1:1", "FORGE_RUNNER_TOKEN=t", "FORGE_WORKSPACE=" + filepath.Join(t.TempDir(), "w")}, io.Discard, &stderr)
+	line := `msg="the scheduler is away, trying again" error="dial tcp 127.0.0.1:1: connect: connection refused"` + "\n"
+	if code != exitFailed || strings.Count(stderr.String(), line) != 1 || strings.Count(stderr.String(), "trying again") != 1 {
+		t.Errorf("exit %d\n%s", code, stderr.String())
+	}
+}
+
+func TestErrorsThatDifferInNumbersAreOne(t *testing.T) {
+	text, kind := plain(status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp: lookup forge.example.com: no such host"`))
+	if text != "dial tcp: lookup forge.example.com: no such host" || kind != text {
+		t.Errorf("%q, %q", text, kind)
+	}
+	_, one := plain(errors.New("read tcp 10.0.0.2:40112->10.0.0.1:9094: connection reset by peer"))
+	if _, other := plain(errors.New("read tcp 10.0.0.2:40890->10.0.0.1:9094: connection reset by peer")); one != other {
+		t.Errorf("%q, %q", one, other)
 	}
 }

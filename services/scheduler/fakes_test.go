@@ -23,6 +23,7 @@ type memoryEngine struct {
 	startErr   error
 	says       string // for the log, at each start
 	listErr    error
+	tail       string
 	stopErr    error
 	held       chan struct{} // when set, Start waits for it to be closed
 }
@@ -77,7 +78,11 @@ func (e *memoryEngine) List(context.Context) ([]engine.Container, error) {
 	return all, e.listErr
 }
 
-func (e *memoryEngine) Tail(context.Context, string) (string, error) { return "", nil }
+func (e *memoryEngine) Tail(context.Context, string) (string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tail, e.listErr
+}
 
 func (e *memoryEngine) set(change func(*memoryEngine)) {
 	e.mu.Lock()

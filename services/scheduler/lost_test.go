@@ -148,6 +148,23 @@ func TestRunnerThatNeverComesErrorsTheBuild(t *testing.T) {
 		if b.GetReason() != schedulerv1.Build_REASON_START_FAILED || !strings.Contains(b.GetMessage(), "FORGE_RUNNER_URL") {
 			t.Errorf("%v", b)
 		}
+
+		r.engine.set(func(e *memoryEngine) { e.tail = "level=WARN error=\"no such host\"\n" })
+		id = r.built(opened(2, "bbb"))
+		r.engine.sees(engine.Container{Attempt: r.spec(id, 1).Attempt, Running: true, ExitCode: -1, Machine: "worker-2"})
+		kittest.Eventually(t, patience, func() error {
+			if live, err := r.service.store.LiveAttempts(t.Context()); err != nil || len(live) != 1 || !live[0].Placed {
+				return fmt.Errorf("live %v, %w", live, err)
+			}
+			return nil
+		})
+		r.sweep()
+		r.clock.Advance(attempt.AttachWithin)
+		r.sweep()
+		b = r.becomes(id, schedulerv1.Build_STATE_ERRORED)
+		if want := "the container runs on worker-2, but forgexec in it did not reach unix:///run/forge/runner.sock within 5m0s; it says: no such host"; b.GetMessage() != want {
+			t.Errorf("%v, want %q", b, want)
+		}
 	})
 }
 

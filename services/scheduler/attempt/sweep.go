@@ -122,6 +122,10 @@ func (s sweep) attend(ctx context.Context, a *store.Attempt, c engine.Container,
 
 // endOverdue ends a build that its runner should have ended.
 func (s sweep) endOverdue(ctx context.Context, id string) error {
+	says, err := s.tailOf(ctx, id)
+	if err != nil {
+		return err
+	}
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, id)
 		if err != nil {
@@ -140,8 +144,7 @@ func (s sweep) endOverdue(ctx context.Context, id string) error {
 		case !b.Cancel.Time.IsZero():
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.Cancel.Reason, b.Cancel.Message)
 		case late && a.RunnerID == "":
-			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED,
-				fmt.Sprintf("the container started, but forgexec in it did not reach Forge within %v: check FORGE_RUNNER_URL", AttachWithin))
+			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, s.neverAttached(a, says))
 		case late:
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED,
 				fmt.Sprintf("ran longer than %v", s.timeout(b)))
