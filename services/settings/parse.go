@@ -31,6 +31,9 @@ func Parse(dst any, name, description, grpcAddress, engines string) (*kong.Conte
 	vars := kong.Vars{"grpc_address": grpcAddress, "engines": engines}
 	for _, s := range settings.Names(&All{}, vars) {
 		known = append(known, s.Env)
+		if s.Secret { // which may be in a file
+			known = append(known, s.Env+"_FILE")
+		}
 	}
 	return settings.Parse(dst, settings.Source{
 		Name: name, Description: description,

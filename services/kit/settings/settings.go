@@ -3,7 +3,8 @@
 // know, or cannot read, stops start-up with an error that says where it stands.
 //
 // A binary declares a kong struct whose fields carry `env:"FORGE_PORT"
-// default:"9098" help:"…"`, and `secret:""` when the value must not be shown. The
+// default:"9098" help:"…"`, and `secret:""` when the value must not be shown. A
+// secret may be in a file, whose path FORGE_…_FILE is. The settings
 // file is YAML and flat: the key of FORGE_PORT is port. An empty value counts as
 // absent, since that is what compose files make of a variable that is not set.
 package settings

@@ -311,3 +311,46 @@ func TestSecretFromAFile(t *testing.T) {
 		}
 	}
 }
+
+func TestEverySecretMayBeInAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	write(t, path, "gateway=a;reporter=b\n")
+	empty := path + "-empty"
+	write(t, empty, "\n")
+	want := map[string]string{"gateway": "a", "reporter": "b"}
+	for _, c := range []struct {
+		env  []string
+		file string
+		err  string
+	}{
+		{env: []string{"FORGE_ROOM_TOKENS_FILE=" + path}},
+		{file: "room_tokens_file: " + path},
+		{env: []string{"FORGE_ROOM_TOKENS=gateway=a;reporter=b"}, file: "room_tokens_file: /nonexistent"}, // the environment wins
+		{env: []string{"FORGE_ROOM_TOKENS_FILE=" + path}, file: "room_tokens: {other: c}"},
+		{
+			env: []string{"FORGE_ROOM_TOKENS=gateway=a", "FORGE_ROOM_TOKENS_FILE=" + path},
+			err: "FORGE_ROOM_TOKENS in the environment: given directly and as the file " + path + ": keep one of the two",
+		},
+		{
+			file: "room_tokens_file: /nonexistent",
+			err:  "room_tokens in forge.yaml, line 1: secret from a file: open /nonexistent: no such file or directory",
+		},
+		{env: []string{"FORGE_ROOM_TOKENS_FILE=" + empty}, err: "FORGE_ROOM_TOKENS in the environment: the file " + empty + " is empty"},
+		{
+			env: []string{"FORGE_DATA_DIR_FILE=" + path}, // no secret
+			err: "unknown setting FORGE_DATA_DIR_FILE in the environment: did you mean FORGE_DATA_DIR?",
+		},
+	} {
+		got, err := parse(t, nil, c.env, c.file)
+		said := ""
+		if err != nil {
+			said = err.Error()
+		}
+		if said != c.err {
+			t.Errorf("%q and %q: error %q, want %q", c.env, c.file, said, c.err)
+		}
+		if c.err == "" && !reflect.DeepEqual(got.Tokens, want) {
+			t.Errorf("%q and %q: tokens %v, want %v", c.env, c.file, got.Tokens, want)
+		}
+	}
+}

@@ -23,15 +23,31 @@ type sources struct {
 	path     string           // of the file
 	loaded   bool
 	known    []string // variables
+	files    []string // variables of secrets that may be in a file
 	flags    []*kong.Flag
 	problems []error
 }
 
+// fileSuffix is what a variable of a secret ends with where its value is the path
+// of a file that holds the secret.
+const fileSuffix = "_FILE"
+
 func newSources(src Source, flags []*kong.Flag) *sources {
 	s := &sources{prefix: src.Prefix, env: map[string]string{}, known: slices.Clone(src.Known), flags: flags}
+	var own []string
 	for _, flag := range flags {
-		s.known = append(s.known, flag.Envs...)
+		own = append(own, flag.Envs...)
 	}
+	for _, flag := range flags {
+		for _, name := range flag.Envs {
+			// Where there is a setting by that name, that reads the file.
+			if flag.Tag.Has("secret") && !slices.Contains(own, name+fileSuffix) {
+				s.files = append(s.files, name)
+				s.known = append(s.known, name+fileSuffix)
+			}
+		}
+	}
+	s.known = append(s.known, own...)
 	slices.Sort(s.known)
 	for _, variable := range slices.Sorted(slices.Values(src.Env)) {
 		name, value, _ := strings.Cut(variable, "=")
@@ -59,17 +75,41 @@ func (s *sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any
 		s.load(ctx)
 	}
 	for _, name := range flag.Envs {
-		if text, ok := s.env[name]; ok {
-			return s.check(flag, text, name+" in the environment"), nil
+		text, path := s.env[name], s.env[name+fileSuffix]
+		if value, given := s.either(flag, name, text, path, "%s in the environment", name); given {
+			return value, nil
 		}
 	}
 	for _, name := range flag.Envs {
-		entry := s.file[s.key(name)]
-		if text := entry.text(flag); text != "" {
-			return s.check(flag, text, fmt.Sprintf("%s in %s, line %d", s.key(name), s.path, entry.line)), nil
+		entry, other := s.file[s.key(name)], s.file[s.key(name+fileSuffix)]
+		text, path := entry.text(flag), other.text(flag)
+		if value, given := s.either(flag, name, text, path, "%s in %s, line %d", s.key(name), s.path, max(entry.line, other.line)); given {
+			return value, nil
 		}
 	}
 	return nil, nil //nolint:nilnil // to kong this is a setting that is not given here
+}
+
+// either is a setting that was given in one of two forms: as its text, or as the
+// path of a file that holds it.
+func (s *sources) either(flag *kong.Flag, name, text, path, where string, args ...any) (value any, given bool) {
+	where = fmt.Sprintf(where, args...)
+	if !slices.Contains(s.files, name) {
+		path = ""
+	}
+	if text == "" && path == "" {
+		return nil, false
+	}
+	text, err := FromFile(text, path)
+	if err != nil {
+		s.complainf("%s: %w", where, err)
+		return nil, true
+	}
+	if text == "" {
+		s.complainf("%s: the file %s is empty", where, path)
+		return nil, true
+	}
+	return s.check(flag, text, where), true
 }
 
 // check reads the text as kong will, to say where a bad value comes from.
