@@ -14,6 +14,7 @@ type Process struct {
 	settings.Common
 	settings.Rooms
 	settings.GRPC
+	Verb string `arg:"" optional:"" enum:"serve,health" default:"serve" help:"serve, or health: ask the one that runs here whether it serves, and exit with 0 or 1."`
 }
 
 func (p Process) process() Process { return p }
@@ -24,9 +25,13 @@ type alone interface {
 	siblings() map[string]string // addresses of the rooms that it calls, by their names
 }
 
-// Apart runs the room of this name until SIGINT or SIGTERM.
+// Apart runs the room of this name until SIGINT or SIGTERM, or asks the one that
+// runs for its health.
 func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S]) error {
 	s := all.process()
+	if s.Verb == "health" {
+		return s.Health(ctx, s.GRPCAddress)
+	}
 	return run(ctx, name, s.Debug, func(tel *telemetry.Telemetry, opened *closers) ([]daemon.Part, error) {
 		admin, err := s.Admin()
 		if err != nil {

@@ -26,6 +26,7 @@ type commands struct {
 	Secrets      secrets      `cmd:"" help:"Set, list and delete the secrets that builds get."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
+	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`
 	Version      version      `cmd:"" help:"Print the version."`
 }
 

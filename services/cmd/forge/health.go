@@ -1,0 +1,15 @@
+package main
+
+import (
+	"context"
+
+	"github.com/forge-ci/forge/services/settings"
+)
+
+// health is for whatever supervises Forge.
+type health struct {
+	settings.GRPC
+	settings.Certificate
+}
+
+func (h health) Run() error { return h.Certificate.Health(context.Background(), h.GRPCAddress) }
