@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -59,8 +58,8 @@ func (s *Service) WatchBuild(req *schedulerv1.WatchBuildRequest, stream schedule
 	ctx := stream.Context()
 	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(req.GetBuildId()))
 	defer leave()
-	poll := time.NewTicker(store.PollEvery)
-	defer poll.Stop()
+	anyway := store.LookAnyway()
+	defer anyway.Stop()
 	var last *schedulerv1.Build
 	for {
 		b, err := s.store.ReadWhole(ctx, req.GetBuildId())
@@ -82,7 +81,7 @@ func (s *Service) WatchBuild(req *schedulerv1.WatchBuildRequest, stream schedule
 		case <-rpc.Stopping(ctx):
 			return fault.New(fault.Unavailable, "the scheduler stops: ask again")
 		case <-changed:
-		case <-poll.C:
+		case <-anyway.C:
 		}
 	}
 }

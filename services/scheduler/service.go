@@ -196,7 +196,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return fmt.Errorf("scheduler: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.attempts.Run, s.outbox.Run, s.logs.Run, s.pruneOften} {
+	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -84,8 +83,8 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogRequest) (int32, error) {
 	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(req.GetBuildId()))
 	defer leave()
-	poll := time.NewTicker(store.PollEvery)
-	defer poll.Stop()
+	anyway := store.LookAnyway()
+	defer anyway.Stop()
 	for {
 		b, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
 		if err != nil {
@@ -104,7 +103,7 @@ func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogR
 		case <-rpc.Stopping(ctx):
 			return 0, fault.New(fault.Unavailable, "the scheduler stops: ask again")
 		case <-changed:
-		case <-poll.C:
+		case <-anyway.C:
 		}
 	}
 }

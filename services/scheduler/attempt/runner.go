@@ -99,7 +99,6 @@ type attachment struct {
 	attempt *store.Attempt
 
 	toldCancel bool
-	contact    time.Time
 }
 
 func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error {
@@ -118,8 +117,6 @@ func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error
 		working.Go(func() { noSource <- at.service.fetchSource(ctx, at.build, source) })
 	}
 	incoming, gone := receive(ctx, at.stream)
-	poll := time.NewTicker(store.PollEvery)
-	defer poll.Stop()
 	steered, unsubscribe := at.service.store.Notifier.Subscribe(store.RunnerTopic(at.build.GetId()))
 	defer unsubscribe()
 	if err := at.checkCancel(ctx); err != nil {
@@ -140,8 +137,6 @@ func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error
 		case err = <-noSource:
 			noSource = nil
 		case <-steered:
-			err = at.checkCancel(ctx)
-		case <-poll.C:
 			err = at.checkCancel(ctx)
 		}
 		if over || err != nil {
@@ -245,30 +240,18 @@ func (at *attachment) store(ctx context.Context, batch []*schedulerv1.Report) (o
 		}
 	}
 	if len(numbered) == 0 {
-		return false, at.heartbeat(ctx)
+		at.service.heartbeats.note(store.AttemptKey{BuildID: at.attempt.BuildID, Number: at.attempt.Number})
+		return false, nil
 	}
 	done, err := at.service.StoreReports(ctx, at.attempt.BuildID, at.attempt.Number, at.attempt.RunnerID, numbered)
 	if err != nil {
 		return false, err
 	}
-	at.contact = at.service.now()
 	err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Ack{Ack: &schedulerv1.Ack{Sequence: done.Sequence}}})
 	if err == nil && done.Gap {
 		err = fault.Newf(fault.Unavailable, "a report after %d is missing: attach again", done.Sequence)
 	}
 	return done.Ended, err
-}
-
-// heartbeat notes a sign of life, not more often than one is due.
-func (at *attachment) heartbeat(ctx context.Context) error {
-	now := at.service.now()
-	if now.Sub(at.contact) < at.service.Runners.Heartbeat {
-		return nil
-	}
-	at.contact = now
-	return at.service.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		return t.RecordHeartbeat(ctx, at.attempt.BuildID, at.attempt.Number)
-	})
 }
 
 // checkCancel tells the runner, once, that it is to stop, and leaves an attempt that

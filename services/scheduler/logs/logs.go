@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/due"
@@ -56,7 +57,7 @@ type Deps struct {
 // New returns what keeps logs; Run makes it move those of what has ended.
 func New(d Deps) (*Service, error) {
 	l := &Service{store: d.Store, blobs: d.Blobs, Limit: d.Limit, now: d.Store.Now, log: d.Log}
-	l.Tails = &tails{notifier: d.Store.Notifier, Look: l.lookAtLog, Pages: l.Read, Live: map[string]*Tail{}}
+	l.Tails = &tails{notifier: d.Store.Notifier, Look: l.lookAtLog, lookAll: l.lookAtLogs, Pages: l.Read, Live: map[string]*Tail{}}
 	var err error
 	if l.pack, l.unpack, err = newPacker(); err != nil {
 		return nil, err
@@ -65,8 +66,16 @@ func New(d Deps) (*Service, error) {
 	return l, nil
 }
 
-// Run moves logs into blobs until ctx ends.
-func (l *Service) Run(ctx context.Context) error { return l.Archives.Run(ctx) }
+// Run moves logs into blobs until ctx ends, and looks for what other replicas
+// store of those that are followed here. A SQLite file has no other.
+func (l *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.Archives.Run(ctx) })
+	if l.store.DB.Dialect != sqldb.SQLite {
+		group.Go(func() error { return l.Tails.followOthers(ctx, l.log) })
+	}
+	return group.Wait()
+}
 
 // Wake has the logs that are due to be moved or removed looked at.
 func (l *Service) Wake() { l.Archives.Wake() }

@@ -2,6 +2,8 @@ package logs
 
 import (
 	"context"
+	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ type tails struct {
 	notifier *store.Notifier
 	Look     func(ctx context.Context, buildID string, number int32) (TailState, error)
 	Pages    func(ctx context.Context, buildID string, number int32) Page
+	// lookAll is Look for several at once, by the name of the attempt. It may leave out some.
+	lookAll func(ctx context.Context, of []store.AttemptKey) (map[string]TailState, error)
 
 	mu   sync.Mutex
 	Live map[string]*Tail // by the name of the attempt
@@ -24,6 +28,7 @@ type tails struct {
 
 // Tail is a log and those who read it.
 type Tail struct {
+	of    store.AttemptKey
 	pages func(ctx context.Context) Page
 
 	readers int // guarded by tails.mu
@@ -71,7 +76,7 @@ func (f *tails) join(ctx context.Context, buildID string, number int32) (_ *Tail
 	name := store.AttemptName(buildID, number)
 	log := f.Live[name]
 	if log == nil {
-		log = &Tail{turn: make(chan struct{}, 1), state: TailState{Changed: make(chan struct{})}}
+		log = &Tail{of: store.AttemptKey{BuildID: buildID, Number: number}, turn: make(chan struct{}, 1), state: TailState{Changed: make(chan struct{})}}
 		log.pages = func(ctx context.Context) Page { return f.Pages(ctx, buildID, number) }
 		watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // it outlasts the first who came
 		log.stop = stop
@@ -115,12 +120,47 @@ func (f *tails) printed(p addition) {
 	log.become(TailState{Size: p.chunk.Position + int64(len(p.chunk.Data))})
 }
 
+// followEvery is how often a process looks for what other replicas have stored of
+// the logs that are read here. It is one query for all of them.
+const followEvery = 500 * time.Millisecond
+
+// followOthers has those who follow a log see what it gets through other replicas,
+// until ctx ends.
+func (f *tails) followOthers(ctx context.Context, log *slog.Logger) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		f.mu.Lock()
+		live := maps.Clone(f.Live)
+		f.mu.Unlock()
+		if len(live) == 0 {
+			continue
+		}
+		var of []store.AttemptKey
+		for _, tail := range live {
+			of = append(of, tail.of)
+		}
+		states, err := f.lookAll(ctx, of)
+		if err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "logs of other replicas not read", "retry_in", followEvery, "error", err)
+		}
+		for name, state := range states {
+			live[name].become(state)
+		}
+	}
+}
+
 // watch looks at the log for all who read it.
 func (f *tails) watch(ctx context.Context, log *Tail, buildID string, number int32) {
 	changed, leave := f.notifier.Subscribe(store.LogTopic(buildID))
 	defer leave()
-	poll := time.NewTicker(store.PollEvery)
-	defer poll.Stop()
+	anyway := store.LookAnyway()
+	defer anyway.Stop()
 	for {
 		state, err := f.Look(ctx, buildID, number)
 		if ctx.Err() != nil {
@@ -135,7 +175,7 @@ func (f *tails) watch(ctx context.Context, log *Tail, buildID string, number int
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-poll.C:
+		case <-anyway.C:
 		}
 	}
 }
@@ -147,6 +187,16 @@ func (l *Service) lookAtLog(ctx context.Context, buildID string, number int32) (
 		return TailState{}, err
 	}
 	return TailState{Size: a.LogSize, Over: a.Ended}, nil
+}
+
+// lookAtLogs says how the logs of several attempts stand.
+func (l *Service) lookAtLogs(ctx context.Context, of []store.AttemptKey) (map[string]TailState, error) {
+	found, err := l.store.ReadAttempts(ctx, of)
+	states := map[string]TailState{}
+	for _, a := range found {
+		states[a.Name()] = TailState{Size: a.LogSize, Over: a.Ended}
+	}
+	return states, err
 }
 
 // become has the readers see another state. What comes late changes nothing: a

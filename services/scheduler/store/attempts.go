@@ -64,6 +64,17 @@ func ReadAttempt(ctx context.Context, q sqldb.Querier, buildID string, number in
 	return a, nil
 }
 
+// ReadAttempts finds those of several attempts that there are.
+func (s *Store) ReadAttempts(ctx context.Context, of []AttemptKey) ([]*Attempt, error) {
+	args := make([]any, 0, 2*len(of))
+	for _, key := range of {
+		args = append(args, key.BuildID, key.Number)
+	}
+	found, err := sqldb.Collect(ctx, s.DB.Read(), scanAttempt, `SELECT `+AttemptColumns+` FROM attempts
+		WHERE (build_id, attempt) IN (`+sqldb.RowMarks(len(of), 2)+`)`, args...)
+	return found, sqldb.Kind(err)
+}
+
 // Attempt locks an attempt.
 func (t *Tx) Attempt(ctx context.Context, buildID string, number int32) (*Attempt, error) {
 	return ReadAttempt(ctx, t, buildID, number, t.Locked)
@@ -108,12 +119,6 @@ func (t *Tx) NotePlaced(ctx context.Context, buildID string, number int32, deadl
 	}
 	return true, t.Exec(ctx, `UPDATE attempts SET placed = $3, contact_time = $4, deadline = $5 WHERE build_id = $1 AND attempt = $2`,
 		buildID, number, true, sqldb.Micros(t.Now), sqldb.Micros(deadline))
-}
-
-// RecordHeartbeat stores that a runner was heard.
-func (t *Tx) RecordHeartbeat(ctx context.Context, buildID string, number int32) error {
-	return t.Exec(ctx, `UPDATE attempts SET contact_time = $3 WHERE build_id = $1 AND attempt = $2 AND NOT ended`,
-		buildID, number, sqldb.Micros(t.Now))
 }
 
 // LiveAttempts are those of which more is to come.

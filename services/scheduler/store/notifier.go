@@ -1,12 +1,16 @@
 package store
 
 import (
+	"maps"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
-// Notifier wakes those who wait for a change made in this process. What other
-// replicas change is found by asking again now and then.
+// Notifier wakes those who wait for a change: at once for one made in this
+// process, and soon for one made by another replica, which Store.FollowChanges
+// brings.
 type Notifier struct {
 	mu     sync.Mutex
 	topics map[string]map[chan struct{}]struct{}
@@ -38,7 +42,9 @@ func (n *Notifier) Subscribe(topics ...string) (changed <-chan struct{}, leave f
 	}
 }
 
-func (n *Notifier) notify(topics ...string) {
+// Notify tells those in this process who wait for a topic. Of a change Tx.Notify
+// tells.
+func (n *Notifier) Notify(topics ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, topic := range topics {
@@ -51,6 +57,21 @@ func (n *Notifier) notify(topics ...string) {
 	}
 }
 
+// notifyAll tells everybody that anything may have changed.
+func (n *Notifier) notifyAll() {
+	n.mu.Lock()
+	topics := slices.Collect(maps.Keys(n.topics))
+	n.mu.Unlock()
+	n.Notify(topics...)
+}
+
+// idle reports whether nobody waits.
+func (n *Notifier) idle() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.topics) == 0
+}
+
 // BuildTopic is that something of a build has changed.
 func BuildTopic(id string) string { return "build " + id }
 
@@ -60,5 +81,11 @@ func LogTopic(id string) string { return "log " + id }
 // RunnerTopic is that the runner of a build has something to be told.
 func RunnerTopic(id string) string { return "runner " + id }
 
-// PollEvery is how often those who wait look for what other replicas changed.
-const PollEvery = time.Second
+// lookAnyway is how long who waits for a topic relies on hearing of it, about.
+const lookAnyway = 30 * time.Second
+
+// LookAnyway is a timer for those who wait for a topic: once it has fired they
+// look without having been told. They do not all do so at the same time.
+func LookAnyway() *time.Ticker {
+	return time.NewTicker(lookAnyway - rand.N(lookAnyway/4)) //nolint:gosec // it only spreads those who wait
+}

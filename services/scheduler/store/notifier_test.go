@@ -5,8 +5,8 @@ import "testing"
 func TestSubscriberHearsOfAChangeOnceAndLeavesNothing(t *testing.T) {
 	n := newNotifier()
 	changed, leave := n.Subscribe("a", "b")
-	n.notify("a")
-	n.notify("b", "c")
+	n.Notify("a")
+	n.Notify("b", "c")
 	<-changed
 	select {
 	case <-changed:
@@ -14,7 +14,7 @@ func TestSubscriberHearsOfAChangeOnceAndLeavesNothing(t *testing.T) {
 	default:
 	}
 	leave()
-	n.notify("a")
+	n.Notify("a")
 	if len(changed) != 0 || len(n.topics) != 0 {
 		t.Errorf("after leaving: %d signals, %d topics", len(changed), len(n.topics))
 	}

@@ -43,7 +43,8 @@ func DueTime(micros int64) time.Time {
 type Store struct {
 	DB  *sqldb.DB
 	Now func() time.Time
-	// Notifier tells those who wait in this process of what is committed.
+	// Notifier tells those who wait in this process of what is committed, here or by
+	// another replica.
 	Notifier *Notifier
 	// OnEnd, where it is set, is called once it is committed that a build has ended.
 	OnEnd func(*Build)
@@ -81,14 +82,16 @@ type Tx struct {
 	Now        time.Time
 	store      *Store
 	committed  []func()
+	topics     []string
 }
 
 // OnCommit has a function called once the change is committed; never of one that
 // is rolled back, nor of a try that was repeated.
 func (t *Tx) OnCommit(do func()) { t.committed = append(t.committed, do) }
 
-// Notify tells those who wait for a topic, once the change is committed.
-func (t *Tx) Notify(topics ...string) { t.OnCommit(func() { t.store.Notifier.notify(topics...) }) }
+// Notify tells those who wait for a topic, once the change is committed: in this
+// process at once, in those of other replicas when they next look.
+func (t *Tx) Notify(topics ...string) { t.topics = append(t.topics, topics...) }
 
 // Wake has the loop of a queue look at its rows, once the change is committed.
 func (t *Tx) Wake(q Queue) { t.OnCommit(func() { t.store.wake(q) }) }
@@ -96,11 +99,14 @@ func (t *Tx) Wake(q Queue) { t.OnCommit(func() { t.store.wake(q) }) }
 // Write makes a change in one transaction, which may be tried more than once.
 func (s *Store) Write(ctx context.Context, do func(ctx context.Context, t *Tx) error) error {
 	var committed []func()
+	var topics []string
 	err := s.DB.Write(ctx, func(ctx context.Context, raw *sql.Tx) error {
 		t := &Tx{Tx: s.DB.Compiled(raw), Now: s.Now(), Locked: s.DB.Dialect.ForUpdate(), SkipLocked: s.DB.Dialect.SkipLocked(), store: s}
-		err := do(ctx, t)
-		committed = t.committed
-		return err
+		if err := do(ctx, t); err != nil {
+			return err
+		}
+		committed, topics = t.committed, t.topics
+		return t.writeChanges(ctx, topics)
 	})
 	if err != nil {
 		return sqldb.Kind(err)
@@ -108,6 +114,7 @@ func (s *Store) Write(ctx context.Context, do func(ctx context.Context, t *Tx) e
 	for _, call := range committed {
 		call()
 	}
+	s.Notifier.Notify(topics...)
 	return nil
 }
 
