@@ -12,12 +12,17 @@ import (
 )
 
 // sweepOften looks after attempts whose end nobody reports, at once and then
-// with every heartbeat.
+// with every heartbeat. Of several replicas one does: they all have the same engine.
 func (s *Service) sweepOften(ctx context.Context) error {
 	tick := time.NewTicker(s.Runners.Heartbeat)
 	defer tick.Stop()
 	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
+		// A turn is a little shorter than a tick, or one that comes early would miss it.
+		mine, err := s.store.ClaimSweep(ctx, s.Runners.Heartbeat*3/4)
+		if err == nil && mine {
+			err = s.Sweep(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep broke off", "error", err)
 		}
 		select {

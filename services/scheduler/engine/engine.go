@@ -11,7 +11,9 @@ import (
 
 // Engine runs the containers of builds. It starts, stops, inspects and lists
 // them; what happens inside is between forgexec and the scheduler. An error
-// says nothing about a container: only List does.
+// says nothing about a container: only List does. All schedulers on one database
+// have the same engine: any of them stops what another has started, and takes what
+// List does not name for gone.
 type Engine interface {
 	// Name is how the engine is set: "process", "docker".
 	Name() string
