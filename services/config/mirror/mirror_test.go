@@ -1,0 +1,516 @@
+package mirror_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/forge-ci/forge/services/config/mirror"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
+)
+
+// rig is a server with one repository, and the mirrors of it.
+type rig struct {
+	*mirror.Mirrors
+	t      *testing.T
+	dir    string // of the mirrors
+	work   string // a clone where commits are made
+	bare   string // what is served
+	server *httptest.Server
+
+	fetches atomic.Int32
+	refuse  atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
+	token   atomic.Value // that the server takes
+	given   atomic.Value // that config has
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), work: t.TempDir(), bare: filepath.Join(t.TempDir(), "cat.git")}
+	r.token.Store("good")
+	r.given.Store("good")
+	r.git("init", "-q", "-b", "main")
+	run(t, "", "git", "init", "-q", "--bare", "-b", "main", r.bare)
+	for _, setting := range []string{"uploadpack.allowAnySHA1InWant", "http.receivepack"} {
+		run(t, r.bare, "git", "config", setting, "true")
+	}
+	backend := strings.TrimSpace(run(t, "", "git", "--exec-path")) + "/git-http-backend"
+	handler := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.bare), "GIT_HTTP_EXPORT_ALL=1"}, InheritEnv: []string{"PATH"}}
+	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if refuse := r.refuse.Load(); refuse != nil && (*refuse)(w, request) {
+			return
+		}
+		if user, password, _ := request.BasicAuth(); user != "x-access-token" || password != r.token.Load() {
+			w.Header().Set("WWW-Authenticate", `Basic realm="GitHub"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if strings.HasSuffix(request.URL.Path, "/git-upload-pack") {
+			body, err := io.ReadAll(request.Body)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(body, []byte("command=fetch")) {
+				r.fetches.Add(1)
+			}
+			request.Body = io.NopCloser(bytes.NewReader(body))
+			request.ContentLength = int64(len(body))
+		}
+		if protocol := request.Header.Get("Git-Protocol"); protocol != "" {
+			one := *handler
+			one.Env = append(slices.Clone(handler.Env), "GIT_PROTOCOL="+protocol)
+			one.ServeHTTP(w, request)
+			return
+		}
+		handler.ServeHTTP(w, request)
+	}))
+	t.Cleanup(r.server.Close)
+	r.open(1 << 30)
+	return r
+}
+
+func (r *rig) open(maxBytes int64) {
+	r.t.Helper()
+	mirrors, err := mirror.New(r.t.Context(), mirror.Config{Dir: r.dir, MaxBytes: maxBytes, Log: kittest.Log(r.t)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Mirrors = mirrors
+}
+
+func run(t testing.TB, dir string, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=ada", "GIT_AUTHOR_EMAIL=ada@example.com",
+		"GIT_COMMITTER_NAME=ada", "GIT_COMMITTER_EMAIL=ada@example.com", "LC_ALL=C")
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
+	}
+	return string(output)
+}
+
+// git runs git where commits are made.
+func (r *rig) git(args ...string) string {
+	r.t.Helper()
+	return strings.TrimSpace(run(r.t, r.work, "git", args...))
+}
+
+// commit commits files and pushes all there is.
+func (r *rig) commit(files map[string]string) (sha string) {
+	r.t.Helper()
+	for name, content := range files {
+		path := filepath.Join(r.work, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.git("add", "-A")
+	r.git("commit", "-q", "--allow-empty", "-m", "a change")
+	r.push()
+	return r.git("rev-parse", "HEAD")
+}
+
+func (r *rig) push() {
+	r.t.Helper()
+	r.git("push", "-q", "--force", r.bare, "--all")
+	r.git("push", "-q", "--force", r.bare, "--tags")
+}
+
+func (r *rig) remote() mirror.Remote {
+	return mirror.Remote{
+		ID: 7, URL: r.server.URL + "/cat.git", Noun: "octo/cat",
+		Token:    func(context.Context) (string, error) { return r.given.Load().(string), nil },
+		Rejected: func(string) { r.given.Store("good") },
+	}
+}
+
+// checkout checks out as a build does, and returns the folder.
+func (r *rig) checkout(want mirror.Want) (string, error) {
+	r.t.Helper()
+	var stream bytes.Buffer
+	if err := r.Checkout(r.t.Context(), r.remote(), want, &stream); err != nil {
+		return "", err
+	}
+	unzipped, err := zstd.NewReader(&stream)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer unzipped.Close()
+	return unpack(r.t, unzipped), nil
+}
+
+// unpack is what forgexec does, without its care.
+func unpack(t *testing.T, stream io.Reader) string {
+	t.Helper()
+	dir := t.TempDir()
+	for archive := tar.NewReader(stream); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return dir
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, strings.TrimPrefix(strings.Replace(header.Name, "git/", ".git/", 1), "tree/"))
+		if strings.HasPrefix(header.Name, "tree/") {
+			path = filepath.Join(dir, strings.TrimPrefix(header.Name, "tree/"))
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		switch header.Typeflag {
+		case tar.TypeDir:
+			err = os.MkdirAll(path, 0o755)
+		case tar.TypeSymlink:
+			err = os.Symlink(header.Linkname, path)
+		default:
+			var content []byte
+			if content, err = io.ReadAll(archive); err == nil {
+				err = os.WriteFile(path, content, os.FileMode(header.Mode))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (r *rig) mustCheckout(want mirror.Want) string {
+	r.t.Helper()
+	dir, err := r.checkout(want)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return dir
+}
+
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	return strings.TrimSpace(run(t, dir, "git", args...))
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// odd has what archives lose and file systems dislike.
+func (r *rig) odd() (sha string) {
+	r.t.Helper()
+	long := strings.Repeat("long/", 60) + "name"
+	if err := os.Symlink("/dev/null", filepath.Join(r.work, "null")); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.work, "run"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.commit(map[string]string{
+		".gitattributes": "secret export-ignore\nversion export-subst\n*.bat eol=crlf\n*.utf16 working-tree-encoding=UTF-16LE\nid ident\n*.up filter=up\n",
+		"secret":         "kept\n", "version": "$Format:%H$\n", "a.bat": "one\ntwo\n", "b.utf16": "h\x00i\x00\n\x00", "id": "$Id$\n", "c.up": "low\n",
+		"Case": "upper\n", "case": "lower\n", long: "x", "br\xe4ve \n name": "latin\n", "empty": "",
+	})
+}
+
+func TestCheckoutIsWhatGitChecksOut(t *testing.T) {
+	r := newRig(t)
+	r.commit(map[string]string{"a": "1\n"})
+	sha := r.odd()
+	want := t.TempDir()
+	run(t, "", "git", "clone", "-q", r.bare, want)
+	for _, history := range []int{0, 1, 2, mirror.All} {
+		dir := r.mustCheckout(mirror.Want{SHA: sha, Base: "main", History: history})
+		if out := run(t, "", "diff", "-r", "--no-dereference", "--exclude=.git", want, dir); out != "" {
+			t.Errorf("history %d: %s", history, out)
+		}
+		if status := git(t, dir, "status", "--porcelain"); status != "" {
+			t.Errorf("history %d: status %q", history, status)
+		}
+		if head := git(t, dir, "rev-parse", "HEAD"); head != sha {
+			t.Errorf("history %d: HEAD is %s", history, head)
+		}
+		if info, err := os.Stat(filepath.Join(dir, "run")); err != nil || info.Mode()&0o111 == 0 {
+			t.Errorf("history %d: run cannot be executed: %v", history, err)
+		}
+		git(t, dir, "fsck", "--strict", "--no-dangling")
+		if remote := git(t, dir, "remote", "get-url", "origin"); remote != r.remote().URL || strings.Contains(read(t, dir+"/.git/config"), "good") {
+			t.Errorf("history %d: origin is %s", history, remote)
+		}
+	}
+}
+
+func TestHistoryIsAsLongAsWanted(t *testing.T) {
+	r := newRig(t)
+	for i := range 5 {
+		r.commit(map[string]string{"n": fmt.Sprint(i)})
+		r.git("tag", fmt.Sprintf("v0.%d", i))
+	}
+	r.git("tag", "-a", "-m", "the first", "v1")
+	r.push()
+	r.git("checkout", "-q", "-b", "feature", "HEAD~1")
+	sha := r.commit(map[string]string{"f": "x"})
+	for _, c := range []struct {
+		history       int
+		commits       string
+		describe, log string
+		shallow       bool
+	}{
+		{0, "1", "", "", true},
+		{2, "2", "v0.3-1-g" + sha[:7], "v0.3", true},
+		{mirror.All, "5", "v0.3-1-g" + sha[:7], "v0.0 v0.1 v0.2 v0.3 v0.4 v1", false},
+	} {
+		dir := r.mustCheckout(mirror.Want{SHA: sha, Base: "main", History: c.history})
+		if got := git(t, dir, "rev-list", "--count", "HEAD"); got != c.commits {
+			t.Errorf("history %d: %s commits", c.history, got)
+		}
+		if got := git(t, dir, "rev-parse", "--is-shallow-repository") == "true"; got != c.shallow {
+			t.Errorf("history %d: shallow is %v", c.history, got)
+		}
+		if c.describe == "" {
+			continue
+		}
+		if got := git(t, dir, "describe", "--tags"); got != c.describe {
+			t.Errorf("history %d: describes itself as %s", c.history, got)
+		}
+		if got := git(t, dir, "diff", "--stat", "origin/main"); !strings.Contains(got, "2 files changed") {
+			t.Errorf("history %d: differs from main by %s", c.history, got)
+		}
+	}
+	dir := r.mustCheckout(mirror.Want{SHA: sha, Base: "main", History: mirror.All})
+	if got := git(t, dir, "describe", "origin/main"); got != "v1" {
+		t.Errorf("the base describes itself as %s", got)
+	}
+}
+
+func TestCommitIsFetchedOnceAndAlone(t *testing.T) {
+	r := newRig(t)
+	sha := r.commit(map[string]string{"a": "1"})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if err := r.Checkout(t.Context(), r.remote(), mirror.Want{SHA: sha}, io.Discard); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := r.fetches.Load(); n != 1 {
+		t.Errorf("%d fetches", n)
+	}
+}
+
+func TestCommitThatAForcePushLeftIsFound(t *testing.T) {
+	r := newRig(t)
+	r.commit(map[string]string{"a": "1"})
+	gone := r.commit(map[string]string{"a": "2"})
+	r.git("reset", "-q", "--hard", "HEAD~1")
+	r.commit(map[string]string{"a": "3"})
+	for _, history := range []int{0, mirror.All} {
+		dir := r.mustCheckout(mirror.Want{SHA: gone, Base: "main", History: history})
+		if got := read(t, dir+"/a"); got != "2" {
+			t.Errorf("history %d: got %q", history, got)
+		}
+	}
+}
+
+func TestForksCommitIsFoundByItsPullRequest(t *testing.T) {
+	r := newRig(t)
+	r.commit(map[string]string{"a": "1"})
+	run(t, r.bare, "git", "config", "uploadpack.allowAnySHA1InWant", "false")
+	r.git("checkout", "-q", "-b", "fork")
+	r.git("commit", "-q", "--allow-empty", "-m", "of a fork")
+	sha := r.git("rev-parse", "HEAD")
+	r.git("push", "-q", r.bare, "HEAD:refs/pull/5/head")
+	if dir := r.mustCheckout(mirror.Want{SHA: sha, PullRequest: 5}); git(t, dir, "rev-parse", "HEAD") != sha {
+		t.Error("another commit")
+	}
+	_, err := r.checkout(mirror.Want{SHA: strings.Repeat("1", 40), PullRequest: 5})
+	if !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTokenThatIsRejectedIsReplacedOnce(t *testing.T) {
+	r := newRig(t)
+	sha := r.commit(map[string]string{"a": "1"})
+	r.given.Store("old")
+	r.mustCheckout(mirror.Want{SHA: sha})
+	r.token.Store("never")
+	_, err := r.checkout(mirror.Want{SHA: strings.Repeat("1", 40)})
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "token") {
+		t.Errorf("got %v", err)
+	}
+	for _, secret := range []string{"good", "old"} {
+		if out, _ := exec.CommandContext(t.Context(), "grep", "-rlF", secret, r.dir).Output(); len(out) > 0 {
+			t.Errorf("the token %s is in %s", secret, out)
+		}
+	}
+}
+
+func TestBrokenMirrorIsMadeAnew(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, path string){
+		"a pack is cut": func(t *testing.T, path string) {
+			packs, err := filepath.Glob(path + "/objects/pack/*.pack")
+			if err != nil || len(packs) == 0 {
+				t.Fatal(err, packs)
+			}
+			if err := errors.Join(os.Chmod(packs[0], 0o600), os.Truncate(packs[0], 40)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a pack is gone": func(t *testing.T, path string) {
+			packs, _ := filepath.Glob(path + "/objects/pack/*.pack")
+			if err := os.Remove(packs[0]); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"git's locks are left": func(t *testing.T, path string) {
+			for _, name := range []string{"shallow.lock", "packed-refs.lock", "objects/pack/tmp_pack_x", "HEAD.lock"} {
+				if err := os.WriteFile(filepath.Join(path, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"HEAD is gone": func(t *testing.T, path string) {
+			if err := os.Remove(path + "/HEAD"); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.commit(map[string]string{"a": strings.Repeat("1", 4000)})
+			first := r.commit(map[string]string{"b": "x"})
+			r.mustCheckout(mirror.Want{SHA: first, History: mirror.All})
+			damage(t, filepath.Join(r.dir, "7.git"))
+			second := r.commit(map[string]string{"b": "y"})
+			for _, sha := range []string{second, first} {
+				dir, err := r.checkout(mirror.Want{SHA: sha, History: mirror.All})
+				if fault.Is(err, fault.Unavailable) { // who asked first hears of it, who asks again gets it
+					dir, err = r.checkout(mirror.Want{SHA: sha, History: mirror.All})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				git(t, dir, "fsck", "--strict", "--no-dangling")
+			}
+		})
+	}
+}
+
+func TestGitHubThatFailsIsAskedAgain(t *testing.T) {
+	r := newRig(t)
+	sha := r.commit(map[string]string{"a": "1"})
+	down := func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, "bad gateway", http.StatusBadGateway)
+		return true
+	}
+	r.refuse.Store(&down)
+	if _, err := r.checkout(mirror.Want{SHA: sha}); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "502") {
+		t.Errorf("got %v", err)
+	}
+	gone := func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true }
+	r.refuse.Store(&gone)
+	if _, err := r.checkout(mirror.Want{SHA: sha}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v", err)
+	}
+	r.refuse.Store(nil)
+	r.mustCheckout(mirror.Want{SHA: sha})
+}
+
+func TestHostileTreesAreRefused(t *testing.T) {
+	for _, name := range []string{".git", ".GIT", "git~1", "..", ".git "} {
+		r := newRig(t)
+		blob := strings.TrimSpace(run(t, r.work, "sh", "-c", "echo evil | git hash-object -w --stdin"))
+		tree := strings.TrimSpace(run(t, r.work, "sh", "-c", fmt.Sprintf(`printf '100755 blob %s\thooks\n' | git mktree`, blob)))
+		top := strings.TrimSpace(run(t, r.work, "sh", "-c", fmt.Sprintf(`printf '040000 tree %s\t%s\n' | git mktree`, tree, name)))
+		sha := r.git("commit-tree", "-m", "evil", top)
+		r.git("-c", "transfer.fsckObjects=false", "push", "-q", r.bare, sha+":refs/heads/evil")
+		_, err := r.checkout(mirror.Want{SHA: sha})
+		if !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: got %v", name, err)
+		}
+	}
+}
+
+func TestLeastRecentlyUsedMirrorGoesFirst(t *testing.T) {
+	r := newRig(t)
+	sha := r.commit(map[string]string{"a": strings.Repeat("noise ", 1000)})
+	use := func(id int64) {
+		remote := r.remote()
+		remote.ID = id
+		if err := r.Checkout(t.Context(), remote, mirror.Want{SHA: sha}, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func() (names []string) {
+		all, err := filepath.Glob(r.dir + "/*.git")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range all {
+			names = append(names, filepath.Base(path))
+		}
+		return names
+	}
+	use(1)
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(r.dir+"/1.git/HEAD", old, old); err != nil {
+		t.Fatal(err)
+	}
+	use(2)
+	r.open(1) // too small for any
+	use(3)
+	if got := there(); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+	left, err := os.ReadDir(r.dir + "/scratch")
+	if err != nil || len(left) != 0 {
+		t.Errorf("scratch: %v, %v", left, err)
+	}
+}
+
+func TestCheckoutThatIsBrokenOffLeavesNothing(t *testing.T) {
+	r := newRig(t)
+	sha := r.commit(map[string]string{"a": "1"})
+	hangs, hung := make(chan struct{}), make(chan struct{})
+	hang := func(_ http.ResponseWriter, request *http.Request) bool { close(hung); <-hangs; return true }
+	r.refuse.Store(&hang)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Checkout(ctx, r.remote(), mirror.Want{SHA: sha}, io.Discard) }()
+	<-hung
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(hangs)
+	r.refuse.Store(nil)
+	r.mustCheckout(mirror.Want{SHA: sha})
+}

@@ -1,0 +1,303 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config is what Mirrors need.
+type Config struct {
+	// Dir holds the copies. Processes may share it.
+	Dir string
+	// MaxBytes is how much disk the copies may take: the least recently used go
+	// beyond, but for the one that is in use. 0 keeps none longer than its use.
+	MaxBytes int64
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Mirrors are the copies.
+type Mirrors struct {
+	dir      string
+	maxBytes int64
+	log      *slog.Logger
+	git      *git
+
+	mu    sync.Mutex
+	sizes map[string]int64 // of copies, as last measured
+}
+
+const (
+	repositorySuffix = ".git"
+	lockSuffix       = ".lock"
+	scratchFolder    = "scratch"
+	// strayAfter is the age of a scratch folder whose owner was killed.
+	strayAfter = 24 * time.Hour
+)
+
+// New says at once where git is missing, and removes what killed processes left.
+func New(ctx context.Context, c Config) (*Mirrors, error) {
+	program, err := findGit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("mirrors: %w", err)
+	}
+	scratch := filepath.Join(dir, scratchFolder)
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
+		return nil, fmt.Errorf("mirrors: %w", err)
+	}
+	entries, err := os.ReadDir(scratch)
+	if err != nil {
+		return nil, fmt.Errorf("mirrors: %w", err)
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && time.Since(info.ModTime()) > strayAfter {
+			if err := os.RemoveAll(filepath.Join(scratch, entry.Name())); err != nil {
+				return nil, fmt.Errorf("mirrors: %w", err)
+			}
+		}
+	}
+	return &Mirrors{
+		dir: dir, maxBytes: c.MaxBytes, git: program, sizes: map[string]int64{},
+		log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+	}, nil
+}
+
+// Remote is where a repository is.
+type Remote struct {
+	// ID is the repository's, which outlives its name.
+	ID int64
+	// URL is what git fetches, such as https://github.com/octo/cat.git.
+	URL string
+	// Noun is what errors call the repository.
+	Noun string
+	// Token returns a token that reads it, or "" where none is needed. Rejected is
+	// told of one that the server did not take.
+	Token    func(context.Context) (string, error)
+	Rejected func(token string)
+}
+
+// repository is a copy under its lock.
+type repository struct {
+	mirrors *Mirrors
+	remote  Remote
+	name    string // of its folder
+	path    string
+	lock    *lock
+}
+
+// open takes the lock of a copy, which need not be there.
+func (m *Mirrors) open(ctx context.Context, remote Remote, alone bool) (*repository, error) {
+	name := strconv.FormatInt(remote.ID, 10)
+	held, err := take(ctx, filepath.Join(m.dir, name+lockSuffix), alone)
+	if err != nil {
+		return nil, fmt.Errorf("mirror of %s: %w", remote.Noun, err)
+	}
+	return &repository{mirrors: m, remote: remote, name: name, path: filepath.Join(m.dir, name+repositorySuffix), lock: held}, nil
+}
+
+func (r *repository) call() call { return call{repository: r.path, lock: r.lock} }
+
+func (r *repository) run(ctx context.Context, args ...string) error {
+	return r.mirrors.git.run(ctx, r.call(), args...)
+}
+
+func (r *repository) output(ctx context.Context, args ...string) (string, error) {
+	return r.mirrors.git.output(ctx, r.call(), args...)
+}
+
+// there reports whether the copy was made.
+func (r *repository) there() bool {
+	_, err := os.Stat(filepath.Join(r.path, "HEAD"))
+	return err == nil
+}
+
+// shallow reports whether the copy lacks history.
+func (r *repository) shallow() bool {
+	_, err := os.Stat(filepath.Join(r.path, "shallow"))
+	return err == nil
+}
+
+// has reports whether a commit and what it holds are there: git stores what it
+// fetches once all of it has come.
+func (r *repository) has(ctx context.Context, sha string) bool {
+	return r.there() && r.run(ctx, "cat-file", "-e", sha+"^{commit}") == nil
+}
+
+// make makes an empty copy, and clears away what a killed git left. The lock is held
+// alone.
+func (r *repository) make(ctx context.Context) error {
+	if r.there() {
+		return r.clearLocks()
+	}
+	if err := os.RemoveAll(r.path); err != nil {
+		return err
+	}
+	return r.mirrors.git.run(ctx, call{lock: r.lock}, "init", "--quiet", "--bare", "--template=", r.path)
+}
+
+// clearLocks removes git's own locks and half-written packs: who has this lock alone
+// knows that nobody works on the copy.
+func (r *repository) clearLocks() error {
+	return filepath.WalkDir(r.path, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if !entry.IsDir() && (strings.HasSuffix(name, ".lock") || strings.HasPrefix(name, "tmp_")) {
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
+
+// remove removes the copy. The lock is held alone.
+func (r *repository) remove() error {
+	r.mirrors.mu.Lock()
+	delete(r.mirrors.sizes, r.name)
+	r.mirrors.mu.Unlock()
+	if err := os.RemoveAll(r.path); err != nil {
+		return fmt.Errorf("remove the mirror of %s: %w", r.remote.Noun, err)
+	}
+	return nil
+}
+
+// used notes the time of a use, by which the least recently used are told.
+func (r *repository) used() {
+	now := time.Now()
+	_ = os.Chtimes(filepath.Join(r.path, "HEAD"), now, now) // it may be removed too early, and is fetched again
+}
+
+// measure notes the size of a copy that was fetched.
+func (r *repository) measure() error {
+	size, err := sizeOf(r.path)
+	if err != nil {
+		return err
+	}
+	r.mirrors.mu.Lock()
+	defer r.mirrors.mu.Unlock()
+	r.mirrors.sizes[r.name] = size
+	return nil
+}
+
+func sizeOf(dir string) (size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return ignoreGone(err)
+		}
+		info, err := entry.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return ignoreGone(err)
+	})
+	return size, err
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// copied is a copy as it lies on the disk.
+type copied struct {
+	name string
+	size int64
+	used time.Time
+}
+
+// prune removes the least recently used copies until the others fit; none that is in
+// use.
+func (m *Mirrors) prune(ctx context.Context) error {
+	entries, err := os.ReadDir(m.dir)
+	if err != nil {
+		return fmt.Errorf("mirrors: %w", err)
+	}
+	var all []copied
+	var total int64
+	for _, entry := range entries {
+		name, isCopy := strings.CutSuffix(entry.Name(), repositorySuffix)
+		if !isCopy {
+			continue
+		}
+		one, err := m.look(name)
+		if err != nil {
+			return fmt.Errorf("mirrors: %w", err)
+		}
+		all, total = append(all, one), total+one.size
+	}
+	slices.SortFunc(all, func(a, b copied) int { return a.used.Compare(b.used) })
+	for _, one := range all {
+		if total <= m.maxBytes {
+			return nil
+		}
+		gone, err := m.removeUnused(ctx, one.name)
+		if err != nil {
+			return err
+		}
+		if gone {
+			total -= one.size
+			m.log.InfoContext(ctx, "mirror removed: others need its place", "repository_id", one.name, "bytes", one.size)
+		}
+	}
+	return nil
+}
+
+func (m *Mirrors) look(name string) (copied, error) {
+	path := filepath.Join(m.dir, name+repositorySuffix)
+	one := copied{name: name}
+	if info, err := os.Stat(filepath.Join(path, "HEAD")); err == nil {
+		one.used = info.ModTime()
+	}
+	m.mu.Lock()
+	size, known := m.sizes[name]
+	m.mu.Unlock()
+	if known {
+		one.size = size
+		return one, nil
+	}
+	size, err := sizeOf(path)
+	if err != nil {
+		return one, err
+	}
+	one.size = size
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sizes[name] = size
+	return one, nil
+}
+
+// removeUnused removes a copy, unless somebody has its lock.
+func (m *Mirrors) removeUnused(ctx context.Context, name string) (gone bool, err error) {
+	at, cancel := context.WithTimeout(ctx, 0)
+	defer cancel()
+	held, err := take(at, filepath.Join(m.dir, name+lockSuffix), true)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer held.free()
+	r := &repository{mirrors: m, remote: Remote{Noun: name}, name: name, path: filepath.Join(m.dir, name+repositorySuffix), lock: held}
+	return true, r.remove()
+}

@@ -1,0 +1,206 @@
+package mirror
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// entry is one of a commit's tree: a file, a link, or a submodule.
+type entry struct{ mode, sha, path string }
+
+func (e entry) isLink() bool      { return e.mode == "120000" }
+func (e entry) isSubmodule() bool { return e.mode == "160000" }
+
+const (
+	maxLink         = 1 << 20 // bytes of a link's target
+	maxCommit       = 8 << 20 // bytes
+	convertedFolder = "converted"
+)
+
+// list is the commit's whole tree, in git's order.
+func (c *checkout) list(ctx context.Context) ([]entry, error) {
+	text, err := c.output(ctx, "ls-tree", "-r", "-z", "--full-tree", c.want.SHA)
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	for line := range strings.SplitSeq(text, "\x00") {
+		if line == "" {
+			continue
+		}
+		about, name, found := strings.Cut(line, "\t") // MODE KIND SHA
+		words := strings.Fields(about)
+		if !found || len(words) != 3 {
+			return nil, fmt.Errorf("git ls-tree: %q", line)
+		}
+		entries = append(entries, entry{mode: words[0], sha: words[2], path: name})
+	}
+	return entries, nil
+}
+
+// convert has git write those files to the scratch folder that .gitattributes gives
+// other bytes in a work tree than in a commit, and names them. Programs that
+// .gitattributes names as filters are never run: no such is configured.
+func (c *checkout) convert(ctx context.Context, entries []entry) (map[string]bool, error) {
+	var paths bytes.Buffer
+	some := false
+	for _, e := range entries {
+		some = some || path.Base(e.path) == ".gitattributes"
+		if !e.isLink() && !e.isSubmodule() {
+			paths.WriteString(e.path + "\x00")
+		}
+	}
+	if !some {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	call := c.call()
+	call.environ, call.stdin = c.environ(), &paths
+	text, err := c.mirrors.git.output(ctx, call, "check-attr", "--cached", "--stdin", "-z", "eol", "working-tree-encoding", "ident")
+	if err != nil {
+		return nil, err
+	}
+	converted, chosen := map[string]bool{}, &bytes.Buffer{}
+	fields := strings.Split(text, "\x00") // path, attribute, value
+	for i := 0; i+2 < len(fields); i += 3 {
+		name, attribute, value := fields[i], fields[i+1], fields[i+2]
+		if value == "unspecified" || value == "unset" || attribute == "eol" && value != "crlf" || converted[name] {
+			continue
+		}
+		converted[name] = true
+		chosen.WriteString(name + "\x00")
+	}
+	if len(converted) == 0 {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	to := filepath.Join(c.scratch, convertedFolder)
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return nil, err
+	}
+	call = c.call()
+	call.environ, call.stdin = append(c.environ(), "GIT_WORK_TREE="+to), chosen
+	return converted, c.mirrors.git.run(ctx, call, "-c", "core.bare=false", "checkout-index", "--force", "--quiet", "-z", "--stdin")
+}
+
+// objects reads objects of the copy, one after the other, as it asks for them.
+type objects struct {
+	ctx  context.Context //nolint:containedctx // of the program, which ends with it
+	cmd  *exec.Cmd
+	said *words
+	in   io.WriteCloser
+	out  *bufio.Reader
+	fed  sync.WaitGroup
+}
+
+func (c *checkout) openObjects(ctx context.Context, options ...string) (*objects, error) {
+	cmd, said := c.mirrors.git.command(ctx, c.call(), append([]string{"cat-file", "--batch"}, options...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("git cat-file: %w", err)
+	}
+	return &objects{ctx: ctx, cmd: cmd, said: said, in: in, out: bufio.NewReaderSize(out, 128<<10)}, nil
+}
+
+// askAll asks for the objects of all entries, while others are read.
+func (o *objects) askAll(entries []entry) {
+	o.fed.Go(func() {
+		defer o.in.Close() //nolint:errcheck // the program has ended, or ends
+		names := bufio.NewWriter(o.in)
+		for _, e := range entries {
+			if e.isSubmodule() {
+				continue
+			}
+			if _, err := names.WriteString(e.sha + "\n"); err != nil {
+				return // the program has ended, and its reader hears why
+			}
+		}
+		_ = names.Flush()
+	})
+}
+
+// close ends the program, which may have more to say.
+func (o *objects) close() {
+	if o.cmd.ProcessState == nil {
+		_ = o.cmd.Cancel()
+		_ = o.cmd.Wait()
+	}
+	o.fed.Wait()
+}
+
+// next begins the next object, which has a name and is of a kind, and returns its
+// size.
+func (o *objects) next(name, want string) (size int64, err error) {
+	line, err := o.out.ReadString('\n')
+	if err != nil {
+		return 0, o.broken(err)
+	}
+	var sha, kind string
+	if _, err := fmt.Sscanf(line, "%s %s %d", &sha, &kind, &size); err != nil || sha != name || kind != want {
+		return 0, &Error{command: "cat-file", words: "bad object " + strings.TrimSpace(line)}
+	}
+	return size, nil
+}
+
+// copy copies the object that next has begun.
+func (o *objects) copy(w io.Writer, size int64) error {
+	switch n, err := io.CopyN(w, o.out, size); {
+	case errors.Is(err, io.EOF):
+		return o.broken(io.ErrUnexpectedEOF)
+	case err != nil || n < size:
+		return err
+	}
+	if _, err := o.out.Discard(1); err != nil { // a line feed
+		return o.broken(err)
+	}
+	return nil
+}
+
+// text is a whole object, which is small.
+func (o *objects) text(name, kind string, most int64) (string, error) {
+	size, err := o.next(name, kind)
+	if err != nil {
+		return "", err
+	}
+	if size > most {
+		return "", fault.Newf(fault.Invalid, "%s %s has %d bytes, more than %d", kind, name, size, most)
+	}
+	var text strings.Builder
+	if err := o.copy(&text, size); err != nil {
+		return "", err
+	}
+	return text.String(), nil
+}
+
+func (o *objects) skip(name string) error {
+	size, err := o.next(name, "blob")
+	if err != nil {
+		return err
+	}
+	return o.copy(io.Discard, size)
+}
+
+// broken is why the program says no more.
+func (o *objects) broken(err error) error {
+	if ended := o.said.explain(o.ctx, []string{"cat-file"}, o.cmd.Wait()); ended != nil {
+		return ended
+	}
+	return &Error{command: "cat-file", words: "unable to read more: " + err.Error()}
+}
