@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// strayAfter is the age from which a blob that is no tarball and no record of a
+	// strayAfter is the age from which a blob that is no source and no record of a
 	// use is removed: no download takes that long.
 	strayAfter = 24 * time.Hour
 
-	// A prune has to list every tarball. There is one after each such share of
+	// A prune has to list every source. There is one after each such share of
 	// maxBytes that was downloaded, by which the cache may be too large meanwhile,
 	// and one after each such time.
 	pruneShare = 32
@@ -35,13 +35,13 @@ func (c *sourceCache) countDownload(size int64) (pruneNow bool) {
 	return false
 }
 
-// cachedSource is a tarball of the cache.
+// cachedSource is a source in the cache.
 type cachedSource struct {
 	size int64
 	used time.Time
 }
 
-// prune removes the least recently used tarballs until the others fit, except the
+// prune removes the least recently used sources until the others fit, except the
 // one that was just added, and removes what killed processes left.
 func (c *sourceCache) prune(ctx context.Context, added string) error {
 	kept, used, total := map[string]cachedSource{}, map[string]time.Time{}, int64(0)
@@ -49,8 +49,8 @@ func (c *sourceCache) prune(ctx context.Context, added string) error {
 		if err != nil {
 			return fmt.Errorf("source cache: %w", err)
 		}
-		if name, ok := strings.CutSuffix(found.Key, sourceSuffix); ok {
-			kept[name] = cachedSource{size: found.Size, used: found.Time}
+		if strings.HasSuffix(found.Key, archiveSuffix) || strings.HasSuffix(found.Key, checkoutSuffix) {
+			kept[found.Key] = cachedSource{size: found.Size, used: found.Time}
 			total += found.Size
 		} else if name, ok := strings.CutSuffix(found.Key, usedSuffix); ok {
 			used[name] = found.Time
@@ -66,7 +66,7 @@ func (c *sourceCache) prune(ctx context.Context, added string) error {
 			one.used = at
 			kept[name] = one
 		}
-		if name+sourceSuffix != added {
+		if name != added {
 			oldest = append(oldest, name)
 		}
 	}
@@ -78,7 +78,7 @@ func (c *sourceCache) prune(ctx context.Context, added string) error {
 			break
 		}
 		total -= kept[name].size
-		err := errors.Join(c.store.Remove(ctx, name+sourceSuffix), c.store.Remove(ctx, name+usedSuffix))
+		err := errors.Join(c.store.Remove(ctx, name), c.store.Remove(ctx, name+usedSuffix))
 		if err != nil {
 			return fmt.Errorf("source cache: %w", err)
 		}

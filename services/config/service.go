@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	"github.com/forge-ci/forge/services/config/mirror"
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/due"
 	kitgithub "github.com/forge-ci/forge/services/kit/github"
@@ -22,7 +24,9 @@ import (
 // Deps is what config needs. GitHub.App alone is required.
 type Deps struct {
 	GitHub GitHub
-	Blobs  *blobs.Store // keeps sources; nil: each is downloaded whenever it is asked for
+	Blobs  *blobs.Store // keeps sources; nil: each is made whenever it is asked for
+	// Mirrors are what checkouts are made from; nil: there are none.
+	Mirrors *mirror.Mirrors
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
 	Now    func() time.Time
@@ -55,6 +59,8 @@ type Service struct {
 	tokens        *tokens
 	clients       *clients
 	sources       *sourceCache // nil where Deps.Blobs is
+	mirrors       *mirror.Mirrors
+	pages         string // root of the pages that people see, and of what git fetches
 
 	configs *lru.Cache[commitKey, *configv1.GetBuildConfigResponse]
 	reading singleflight[configRead, *configv1.GetBuildConfigResponse]
@@ -82,7 +88,7 @@ func New(deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of build configs: %w", err)
 	}
-	s := &Service{log: deps.Log, now: deps.Now, configs: configs}
+	s := &Service{log: deps.Log, now: deps.Now, configs: configs, mirrors: deps.Mirrors, pages: strings.TrimSuffix(pages, "/")}
 	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
 	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
 	if s.clients, err = newClients(base, s.tokens); err != nil {

@@ -28,7 +28,7 @@ func (s *Service) GetSource(req *configv1.GetSourceRequest, stream grpc.ServerSt
 	if err := checkSHA(req.GetSha()); err != nil {
 		return err
 	}
-	source, err := s.source(stream.Context(), g, req.GetSha())
+	source, err := s.source(stream.Context(), g, req)
 	if err != nil {
 		return notYet(err, s.recent(req.GetEventTime()))
 	}
@@ -47,12 +47,29 @@ func (s sender) Write(p []byte) (int, error) {
 	return len(p), s.stream.Send(&configv1.GetSourceResponse{Data: bytes.Clone(p)})
 }
 
-// source opens the tarball of a commit, from the cache where there is one.
-func (s *Service) source(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
-	if s.sources == nil || g.repository == 0 {
-		return s.download(ctx, g, sha)
+// source opens what is asked for, from the cache where it is there.
+func (s *Service) source(ctx context.Context, g grant, req *configv1.GetSourceRequest) (io.ReadCloser, error) {
+	name, open, err := s.kindOfSource(g, req)
+	if err != nil {
+		return nil, err
 	}
-	return s.sources.open(ctx, g.commit(sha), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, sha) })
+	if s.sources == nil || g.repository == 0 {
+		return open(ctx)
+	}
+	return s.sources.open(ctx, name, open)
+}
+
+// kindOfSource is the name that a source is kept by, and how it is made.
+func (s *Service) kindOfSource(g grant, req *configv1.GetSourceRequest) (name string, open func(context.Context) (io.ReadCloser, error), err error) {
+	commit := g.commit(req.GetSha())
+	if req.GetCheckout() == nil {
+		return archiveName(commit), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, req.GetSha()) }, nil
+	}
+	want, err := wanted(req)
+	if err != nil {
+		return "", nil, err
+	}
+	return checkoutName(commit, want), func(ctx context.Context) (io.ReadCloser, error) { return s.checkout(ctx, g, want) }, nil
 }
 
 // download opens the tarball at GitHub. Reading it fails with Unavailable where the

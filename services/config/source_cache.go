@@ -17,24 +17,25 @@ import (
 const (
 	maxSourceCache = 2 << 30 // bytes
 
-	sourcesFolder = "sources/"
-	sourceSuffix  = ".tar.gz"
-	// Beside each tarball lies an empty blob that is written again when the tarball
+	sourcesFolder  = "sources/"
+	archiveSuffix  = ".tar.gz"
+	checkoutSuffix = ".tar.zst"
+	// Beside each source lies an empty blob that is written again when the source
 	// is used. Its time tells every Forge that shares the store when that was.
 	usedSuffix = ".used"
 	// recordEvery is how exactly that time is known.
 	recordEvery = 10 * time.Minute
 )
 
-// sourceCache keeps tarballs, each of them whole. It removes the least recently
+// sourceCache keeps sources, each of them whole. It removes the least recently
 // used first.
 type sourceCache struct {
 	store     *blobs.Store
 	log       *slog.Logger
 	maxBytes  int64
 	now       func() time.Time
-	downloads singleflight[commitKey, struct{}]
-	recorded  *lru.Cache[commitKey, time.Time] // when this process last recorded a use
+	downloads singleflight[string, struct{}]
+	recorded  *lru.Cache[string, time.Time] // when this process last recorded a use
 
 	mu         sync.Mutex
 	pruned     time.Time // zero: not yet
@@ -42,36 +43,35 @@ type sourceCache struct {
 }
 
 func newSourceCache(store *blobs.Store, log *slog.Logger, maxBytes int64, now func() time.Time) (*sourceCache, error) {
-	recorded, err := lru.New[commitKey, time.Time](10_000)
+	recorded, err := lru.New[string, time.Time](10_000)
 	if err != nil {
 		return nil, fmt.Errorf("source cache: %w", err)
 	}
 	return &sourceCache{store: store, log: log, maxBytes: maxBytes, now: now, recorded: recorded}, nil
 }
 
-func sourceName(of commitKey) string {
-	return fmt.Sprintf("%s%d-%s", sourcesFolder, of.repository, of.sha)
+// archiveName is the name that GitHub's archive of a commit is kept by.
+func archiveName(of commitKey) string {
+	return fmt.Sprintf("%s%d-%s%s", sourcesFolder, of.repository, of.sha, archiveSuffix)
 }
 
-// open opens the tarball of a commit. However many callers ask for it at once, it
-// is downloaded once.
-func (c *sourceCache) open(ctx context.Context, of commitKey, download func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
-	key := sourceName(of) + sourceSuffix
+// open opens a source. However many callers ask for it at once, it is made once.
+func (c *sourceCache) open(ctx context.Context, name string, create func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	for {
-		tarball, err := c.store.Read(ctx, key, 0, -1)
+		source, err := c.store.Read(ctx, name, 0, -1)
 		if err == nil {
-			c.recordUse(ctx, of)
-			return tarball, nil
+			c.recordUse(ctx, name)
+			return source, nil
 		}
 		if !fault.Is(err, fault.NotFound) {
 			return nil, fmt.Errorf("source cache: %w", err)
 		}
-		// A tarball that is pruned before it is opened is downloaded again.
-		_, err = c.downloads.do(ctx, of, func(ctx context.Context) (struct{}, error) {
-			if found, err := c.store.Has(ctx, key); found || err != nil { // downloaded since Read
+		// A source that is pruned before it is opened is made again.
+		_, err = c.downloads.do(ctx, name, func(ctx context.Context) (struct{}, error) {
+			if found, err := c.store.Has(ctx, name); found || err != nil { // made since Read
 				return struct{}{}, err
 			}
-			return struct{}{}, c.fetch(ctx, key, download)
+			return struct{}{}, c.fetch(ctx, name, create)
 		})
 		if err != nil {
 			return nil, err
@@ -79,33 +79,33 @@ func (c *sourceCache) open(ctx context.Context, of commitKey, download func(cont
 	}
 }
 
-// recordUse stores that a tarball is used. Where that fails the tarball may be
-// pruned too early, and is downloaded again.
-func (c *sourceCache) recordUse(ctx context.Context, of commitKey) {
+// recordUse stores that a source is used. Where that fails the source may be
+// pruned too early, and is made again.
+func (c *sourceCache) recordUse(ctx context.Context, name string) {
 	now := c.now()
-	if last, ok := c.recorded.Get(of); ok && now.Sub(last) < recordEvery {
+	if last, ok := c.recorded.Get(name); ok && now.Sub(last) < recordEvery {
 		return
 	}
-	if c.store.Put(ctx, sourceName(of)+usedSuffix, func(io.Writer) error { return nil }) == nil {
-		c.recorded.Add(of, now)
+	if c.store.Put(ctx, name+usedSuffix, func(io.Writer) error { return nil }) == nil {
+		c.recorded.Add(name, now)
 	}
 }
 
-func (c *sourceCache) fetch(ctx context.Context, key string, download func(context.Context) (io.ReadCloser, error)) error {
-	body, err := download(ctx)
+func (c *sourceCache) fetch(ctx context.Context, name string, create func(context.Context) (io.ReadCloser, error)) error {
+	body, err := create(ctx)
 	if err != nil {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read from
 	var size int64
-	err = c.store.Put(ctx, key, func(w io.Writer) error {
+	err = c.store.Put(ctx, name, func(w io.Writer) error {
 		size, err = io.Copy(w, body)
 		return err
 	})
 	if err != nil || !c.countDownload(size) {
 		return err
 	}
-	if err := c.prune(ctx, key); err != nil { // the caller has its source all the same
+	if err := c.prune(ctx, name); err != nil { // the caller has its source all the same
 		c.log.WarnContext(ctx, "prune of the source cache failed; it is repeated after a later download", "error", err)
 	}
 	return nil

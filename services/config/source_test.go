@@ -174,7 +174,7 @@ func TestSourceTooLargeIsRefused(t *testing.T) {
 
 func (c *sourceCache) get(t *testing.T, n int64, text string) (downloaded bool) {
 	t.Helper()
-	source, err := c.open(t.Context(), commitKey{n, "sha"}, func(context.Context) (io.ReadCloser, error) {
+	source, err := c.open(t.Context(), archiveName(commitKey{n, "sha"}), func(context.Context) (io.ReadCloser, error) {
 		downloaded = true
 		return io.NopCloser(strings.NewReader(text)), nil
 	})
@@ -257,7 +257,7 @@ func TestSourceCacheIsPrunedNowAndThen(t *testing.T) {
 		{"long after", 1, "2", true},
 	} {
 		clock.Advance(c.after)
-		foreign := filepath.Join(folder, "2-sha"+sourceSuffix) // kept by another replica, long ago
+		foreign := filepath.Join(folder, "2-sha"+archiveSuffix) // kept by another replica, long ago
 		if err := os.WriteFile(foreign, make([]byte, most), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +278,7 @@ func TestUseIsRecordedNowAndThen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := filepath.Join(dir, "config", "sources", "1-sha"+usedSuffix)
+	used := filepath.Join(dir, "config", "sources", "1-sha"+archiveSuffix+usedSuffix)
 	for _, c := range []struct {
 		after    time.Duration
 		recorded bool
@@ -325,7 +325,7 @@ func TestFullDiskIsWorthAnotherTry(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "config"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = cache.open(t.Context(), commitKey{1, "sha"}, func(context.Context) (io.ReadCloser, error) {
+	_, err = cache.open(t.Context(), archiveName(commitKey{1, "sha"}), func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(strings.NewReader("text")), nil
 	})
 	if !fault.Is(err, fault.Unavailable) {

@@ -2,6 +2,8 @@
 
 package forgexec
 
+import "os"
+
 // keepToOurselves: elsewhere processes hide and adopt nothing.
 func keepToOurselves() { closeOnExec() }
 

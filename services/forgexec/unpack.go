@@ -2,7 +2,9 @@ package forgexec
 
 import (
 	"archive/tar"
+	"bufio"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,15 +13,20 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // limits of a source. A bare stream of headers is bounded by three times size.
 type limits struct {
-	size    int64 // bytes in files
-	entries int64 // files, folders and links
+	size       int64 // bytes in files
+	entries    int64 // files, folders and links
+	repository int64 // bytes in .git
 }
 
-func sourceLimits() limits { return limits{size: 2 << 30, entries: 1_000_000} }
+func sourceLimits() limits { return limits{size: 2 << 30, entries: 1_000_000, repository: 5 << 30} }
+
+const zstdMagic = 0xFD2FB528
 
 // maxName is PATH_MAX of Linux.
 const maxName = 4096
@@ -31,21 +38,24 @@ func (r refusal) Error() string { return string(r) }
 
 func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
 
-// unpack unpacks a gzipped tarball as GitHub makes them into root, an empty
-// folder, without the one folder that GitHub puts around it. It reads to the end
-// of the stream. A refusal says that the source holds what must not be unpacked.
+// unpack unpacks a source into root, an empty folder: GitHub's archive, a gzipped
+// tarball, without the one folder around everything; or a checkout, compressed by
+// zstd, whose repository becomes .git. It reads to the end of the stream. A refusal
+// says that the source holds what must not be unpacked.
 //
 // A symbolic link is made as git makes it, wherever it points: a link writes
 // nothing, and a command that follows one could open its target by name as well.
 // What unpack itself writes never goes through a link: it makes each folder on the
 // way itself, and each file as a new one.
 func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, err error) {
-	unzipped, err := gzip.NewReader(stream)
+	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}}
+	peeked := bufio.NewReader(stream)
+	unzipped, err := u.decompress(peeked)
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the source: %w", err)
 	}
-	raw := &bounded{r: unzipped, left: 3 * most.size, most: most.size}
-	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}}
+	defer unzipped.Close() //nolint:errcheck // it is only read
+	raw := &bounded{r: unzipped, left: 3*most.size + most.repository, most: most.size}
 	archive := tar.NewReader(raw)
 	for {
 		header, err := archive.Next()
@@ -63,7 +73,26 @@ func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, 
 	if _, err := io.Copy(io.Discard, raw); err != nil {
 		return 0, 0, fmt.Errorf("read the source: %w", err)
 	}
+	if u.checkout {
+		if err := noteTimes(root); err != nil {
+			return 0, 0, fmt.Errorf("the index of the checkout: %w", err)
+		}
+	}
 	return u.entries, u.size, nil
+}
+
+// decompress tells a checkout from an archive by how it begins.
+func (u *unpacking) decompress(stream *bufio.Reader) (io.ReadCloser, error) {
+	begin, err := stream.Peek(4)
+	if err == nil && binary.LittleEndian.Uint32(begin) == zstdMagic {
+		u.checkout = true
+		unzipped, err := zstd.NewReader(stream, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, err
+		}
+		return unzipped.IOReadCloser(), nil
+	}
+	return gzip.NewReader(stream)
 }
 
 type bounded struct {
@@ -85,10 +114,12 @@ func tooLarge(most int64) error {
 
 type unpacking struct {
 	root          *os.Root
+	checkout      bool
 	most          limits
 	top           string          // the folder around everything
 	folders       map[string]bool // those made here: real ones, never links
 	entries, size int64
+	repository    int64 // bytes in .git
 }
 
 func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
@@ -118,6 +149,9 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 		err = u.file(name, header, content)
 	case tar.TypeSymlink:
+		if u.checkout && ofRepository(name) {
+			return refuse("the source holds a link in its repository: %s", quoted(name))
+		}
 		err = u.root.Symlink(header.Linkname, name)
 	case tar.TypeLink:
 		err = u.hardLink(name, header.Linkname)
@@ -133,7 +167,7 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 	return nil
 }
 
-// within returns the name below the top folder, "." for that folder itself.
+// within returns the name in the workspace, "." for that itself.
 func (u *unpacking) within(name string) (string, error) {
 	if len(name) > maxName {
 		return "", refuse("the source holds a name of more than %d bytes: %s", maxName, quoted(name))
@@ -143,14 +177,17 @@ func (u *unpacking) within(name string) (string, error) {
 		return "", refuse("the source holds %s, which leads outside of the workspace", quoted(name))
 	}
 	top, rest, _ := strings.Cut(clean, "/")
+	if rest == "" {
+		rest = "."
+	}
+	if u.checkout {
+		return placed(top, rest)
+	}
 	if u.top == "" {
 		u.top = top
 	}
 	if top != u.top {
 		return "", refuse("the source holds %s outside of its one folder %s", quoted(name), quoted(u.top))
-	}
-	if rest == "" {
-		rest = "."
 	}
 	return rest, nil
 }
@@ -186,8 +223,12 @@ func (u *unpacking) count() error {
 }
 
 func (u *unpacking) file(name string, header *tar.Header, content io.Reader) error {
-	if header.Size > u.most.size-u.size {
-		return tooLarge(u.most.size)
+	size, most := &u.size, u.most.size
+	if u.checkout && ofRepository(name) {
+		size, most = &u.repository, u.most.repository
+	}
+	if header.Size > most-*size {
+		return tooLarge(most)
 	}
 	mode := fs.FileMode(0o644)
 	if header.Mode&0o111 != 0 {
@@ -198,7 +239,7 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 		return err
 	}
 	n, err := io.Copy(file, content)
-	u.size += n
+	*size += n
 	return errors.Join(err, file.Close())
 }
 

@@ -186,7 +186,7 @@ func (x Condition_On) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_On.Descriptor instead.
 func (Condition_On) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // What events are called here: a pull request's, also in a merge queue; a
@@ -246,7 +246,7 @@ func (x Condition_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_Event.Descriptor instead.
 func (Condition_Event) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13, 1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14, 1}
 }
 
 // When a step runs. Unspecified means that no step before it has failed.
@@ -301,7 +301,7 @@ func (x Command_When) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Command_When.Descriptor instead.
 func (Command_When) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 0}
 }
 
 type GetSchemaRequest struct {
@@ -951,9 +951,10 @@ type BuildConfig struct {
 	// commands see each; where the server trusts them likewise.
 	Volumes map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Where in the workspace the commands run, as a path within it; empty is its top.
-	WorkingDirectory string `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
-	Shell            Shell  `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
-	Retry            *Retry `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
+	WorkingDirectory string  `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	Shell            Shell   `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	Retry            *Retry  `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
+	Source           *Source `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1114,6 +1115,69 @@ func (x *BuildConfig) GetRetry() *Retry {
 	return nil
 }
 
+func (x *BuildConfig) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+// Source says what a workspace has besides the files of the commit.
+type Source struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many commits each line of history has, the last included, with their tags
+	// and the base branch; 0 is the commit alone, without these.
+	History int32 `protobuf:"varint,1,opt,name=history,proto3" json:"history,omitempty"`
+	// All of history; history is 0.
+	FullHistory   bool `protobuf:"varint,2,opt,name=full_history,json=fullHistory,proto3" json:"full_history,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Source) Reset() {
+	*x = Source{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Source) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Source) ProtoMessage() {}
+
+func (x *Source) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Source.ProtoReflect.Descriptor instead.
+func (*Source) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Source) GetHistory() int32 {
+	if x != nil {
+		return x.History
+	}
+	return 0
+}
+
+func (x *Source) GetFullHistory() bool {
+	if x != nil {
+		return x.FullHistory
+	}
+	return false
+}
+
 // Pipeline is what an action runs: commands in one container, or jobs.
 type Pipeline struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1131,7 +1195,7 @@ type Pipeline struct {
 
 func (x *Pipeline) Reset() {
 	*x = Pipeline{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1207,7 @@ func (x *Pipeline) String() string {
 func (*Pipeline) ProtoMessage() {}
 
 func (x *Pipeline) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1220,7 @@ func (x *Pipeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipeline.ProtoReflect.Descriptor instead.
 func (*Pipeline) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Pipeline) GetCommands() []*Command {
@@ -1219,14 +1283,16 @@ type Job struct {
 	WorkingDirectory string               `protobuf:"bytes,18,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
 	Shell            Shell                `protobuf:"varint,19,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
 	// Variables that those which need it see as NEEDS_<JOB>_<NAME>.
-	Outputs       []string `protobuf:"bytes,20,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	Outputs []string `protobuf:"bytes,20,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// Absent: the files and the commit alone.
+	Source        *Source `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1304,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1317,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Job) GetName() string {
@@ -1394,6 +1460,13 @@ func (x *Job) GetOutputs() []string {
 	return nil
 }
 
+func (x *Job) GetSource() *Source {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
 // MatrixValue is what one key of a matrix is in a cell.
 type MatrixValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1405,7 +1478,7 @@ type MatrixValue struct {
 
 func (x *MatrixValue) Reset() {
 	*x = MatrixValue{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1490,7 @@ func (x *MatrixValue) String() string {
 func (*MatrixValue) ProtoMessage() {}
 
 func (x *MatrixValue) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1503,7 @@ func (x *MatrixValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
 func (*MatrixValue) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MatrixValue) GetName() string {
@@ -1464,7 +1537,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1549,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1562,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Condition) GetPaths() []string {
@@ -1544,7 +1617,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1629,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1642,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Retry) GetTimes() int32 {
@@ -1614,7 +1687,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1699,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1712,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Command) GetName() string {
@@ -1675,7 +1748,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1760,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1773,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -1730,7 +1803,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1815,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1828,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Push) GetBranches() []string {
@@ -1796,7 +1869,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1881,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1894,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -1882,7 +1955,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1967,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1980,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ready) GetRun() string {
@@ -1942,7 +2015,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2027,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2040,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -1999,7 +2072,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2084,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2097,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2068,7 +2141,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2153,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2254,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\x80\t\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xb1\t\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2203,7 +2276,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\avolumes\x18\x0f \x03(\v2).forge.config.v1.BuildConfig.VolumesEntryR\avolumes\x12+\n" +
 	"\x11working_directory\x18\x10 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x11 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12,\n" +
-	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x1a>\n" +
+	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12/\n" +
+	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2212,12 +2286,15 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x06Source\x12\x18\n" +
+	"\ahistory\x18\x01 \x01(\x05R\ahistory\x12!\n" +
+	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\"\x99\x01\n" +
 	"\bPipeline\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xae\b\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xdf\b\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06matrix\x18\x02 \x03(\v2\x1c.forge.config.v1.MatrixValueR\x06matrix\x12\x14\n" +
@@ -2241,7 +2318,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\avolumes\x18\x11 \x03(\v2!.forge.config.v1.Job.VolumesEntryR\avolumes\x12+\n" +
 	"\x11working_directory\x18\x12 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x13 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
-	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x1a>\n" +
+	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x12/\n" +
+	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2345,7 +2423,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -2362,90 +2440,93 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*ConfigInvalid)(nil),               // 12: forge.config.v1.ConfigInvalid
 	(*ConfigForbidden)(nil),             // 13: forge.config.v1.ConfigForbidden
 	(*BuildConfig)(nil),                 // 14: forge.config.v1.BuildConfig
-	(*Pipeline)(nil),                    // 15: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 16: forge.config.v1.Job
-	(*MatrixValue)(nil),                 // 17: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 18: forge.config.v1.Condition
-	(*Retry)(nil),                       // 19: forge.config.v1.Retry
-	(*Command)(nil),                     // 20: forge.config.v1.Command
-	(*Port)(nil),                        // 21: forge.config.v1.Port
-	(*Push)(nil),                        // 22: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 23: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 24: forge.config.v1.Ready
-	(*Paths)(nil),                       // 25: forge.config.v1.Paths
-	(*Resources)(nil),                   // 26: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 27: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 28: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 29: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 30: forge.config.v1.BuildConfig.VolumesEntry
-	nil,                                 // 31: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 32: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 33: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 34: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 35: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 36: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 38: google.protobuf.Duration
+	(*Source)(nil),                      // 15: forge.config.v1.Source
+	(*Pipeline)(nil),                    // 16: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 17: forge.config.v1.Job
+	(*MatrixValue)(nil),                 // 18: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 19: forge.config.v1.Condition
+	(*Retry)(nil),                       // 20: forge.config.v1.Retry
+	(*Command)(nil),                     // 21: forge.config.v1.Command
+	(*Port)(nil),                        // 22: forge.config.v1.Port
+	(*Push)(nil),                        // 23: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 24: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 25: forge.config.v1.Ready
+	(*Paths)(nil),                       // 26: forge.config.v1.Paths
+	(*Resources)(nil),                   // 27: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 28: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 29: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 30: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 31: forge.config.v1.BuildConfig.VolumesEntry
+	nil,                                 // 32: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 33: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 34: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 35: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 36: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 37: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 39: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	35, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	36, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	14, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	36, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	37, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	37, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	38, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	14, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	11, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	12, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	13, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	27, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	15, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	15, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	15, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	15, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	28, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	21, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	22, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	29, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	25, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	38, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	26, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	30, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	28, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	16, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	16, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	16, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	16, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	29, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	22, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	23, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	30, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	26, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	39, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	27, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	31, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	19, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	20, // 25: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	16, // 26: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	17, // 27: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	18, // 28: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	19, // 29: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	20, // 30: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	31, // 31: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	32, // 32: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	38, // 33: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	26, // 34: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	21, // 35: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	33, // 36: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 37: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	3,  // 38: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	2,  // 39: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	4,  // 40: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	15, // 41: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	34, // 42: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	24, // 43: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	38, // 44: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	23, // 45: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	23, // 46: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	9,  // 47: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	7,  // 48: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	5,  // 49: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	10, // 50: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	8,  // 51: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	6,  // 52: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	50, // [50:53] is the sub-list for method output_type
-	47, // [47:50] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	20, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	15, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	21, // 26: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	17, // 27: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	18, // 28: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	19, // 29: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	20, // 30: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	21, // 31: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	32, // 32: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	33, // 33: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	39, // 34: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	27, // 35: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	22, // 36: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	34, // 37: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 38: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	15, // 39: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	3,  // 40: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	2,  // 41: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	4,  // 42: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	16, // 43: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	35, // 44: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	25, // 45: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	39, // 46: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	24, // 47: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	24, // 48: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	9,  // 49: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	7,  // 50: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	5,  // 51: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	10, // 52: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	8,  // 53: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	6,  // 54: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	52, // [52:55] is the sub-list for method output_type
+	49, // [49:52] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2473,7 +2554,7 @@ func file_forge_config_v1_build_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

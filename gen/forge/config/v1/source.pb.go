@@ -34,7 +34,13 @@ type GetSourceRequest struct {
 	// When an event told of what is asked for; absent where none did. An absence
 	// within the five minutes after it may be GitHub's API being later than its
 	// webhooks, and is UNAVAILABLE.
-	EventTime     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	EventTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	// Asks for a checkout: what it has besides the files of the commit.
+	Checkout *Source `protobuf:"bytes,5,opt,name=checkout,proto3" json:"checkout,omitempty"`
+	// The branch that a checkout with history knows as origin/<base>; empty for none.
+	Base string `protobuf:"bytes,6,opt,name=base,proto3" json:"base,omitempty"`
+	// The pull request that a fork's commit is of; 0 for none.
+	PullRequest   int32 `protobuf:"varint,7,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -97,6 +103,27 @@ func (x *GetSourceRequest) GetEventTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *GetSourceRequest) GetCheckout() *Source {
+	if x != nil {
+		return x.Checkout
+	}
+	return nil
+}
+
+func (x *GetSourceRequest) GetBase() string {
+	if x != nil {
+		return x.Base
+	}
+	return ""
+}
+
+func (x *GetSourceRequest) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
 type GetSourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next bytes, at most 64 KiB.
@@ -146,7 +173,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x01\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x02\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -154,7 +181,10 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x129\n" +
 	"\n" +
-	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"'\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x123\n" +
+	"\bcheckout\x18\x05 \x01(\v2\x17.forge.config.v1.SourceR\bcheckout\x12\x12\n" +
+	"\x04base\x18\x06 \x01(\tR\x04base\x12!\n" +
+	"\fpull_request\x18\a \x01(\x05R\vpullRequest\"'\n" +
 	"\x11GetSourceResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data2e\n" +
 	"\rSourceService\x12T\n" +
@@ -178,17 +208,19 @@ var file_forge_config_v1_source_proto_goTypes = []any{
 	(*GetSourceResponse)(nil),     // 1: forge.config.v1.GetSourceResponse
 	(*v1.Repository)(nil),         // 2: forge.event.v1.Repository
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*Source)(nil),                // 4: forge.config.v1.Source
 }
 var file_forge_config_v1_source_proto_depIdxs = []int32{
 	2, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
 	3, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
-	0, // 2: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
-	1, // 3: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
+	0, // 3: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
+	1, // 4: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_source_proto_init() }
@@ -196,6 +228,7 @@ func file_forge_config_v1_source_proto_init() {
 	if File_forge_config_v1_source_proto != nil {
 		return
 	}
+	file_forge_config_v1_build_config_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

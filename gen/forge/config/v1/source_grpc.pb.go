@@ -28,9 +28,16 @@ const (
 //
 // SourceService hands out what is built. Only the scheduler calls it.
 type SourceServiceClient interface {
-	// GetSource streams the tree of one commit as a gzipped tarball with one
-	// top-level folder, in the order of its bytes. NOT_FOUND: no such commit.
-	// UNAVAILABLE: GitHub could not be asked, or broke off; ask again.
+	// GetSource streams the source of one commit, in the order of its bytes.
+	//
+	// With a checkout it is a tar stream, compressed by zstd: below tree/ lies what
+	// git checks out, below git/ the repository that belongs to it, whose HEAD is the
+	// commit, and whose index knows nothing of the files' times. Without one it is
+	// GitHub's archive, a gzipped tarball with one top-level folder.
+	//
+	// NOT_FOUND: no such commit. INVALID_ARGUMENT: git refuses what the repository
+	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
+	// could not be asked, or broke off; ask again.
 	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSourceResponse], error)
 }
 
@@ -67,9 +74,16 @@ type SourceService_GetSourceClient = grpc.ServerStreamingClient[GetSourceRespons
 //
 // SourceService hands out what is built. Only the scheduler calls it.
 type SourceServiceServer interface {
-	// GetSource streams the tree of one commit as a gzipped tarball with one
-	// top-level folder, in the order of its bytes. NOT_FOUND: no such commit.
-	// UNAVAILABLE: GitHub could not be asked, or broke off; ask again.
+	// GetSource streams the source of one commit, in the order of its bytes.
+	//
+	// With a checkout it is a tar stream, compressed by zstd: below tree/ lies what
+	// git checks out, below git/ the repository that belongs to it, whose HEAD is the
+	// commit, and whose index knows nothing of the files' times. Without one it is
+	// GitHub's archive, a gzipped tarball with one top-level folder.
+	//
+	// NOT_FOUND: no such commit. INVALID_ARGUMENT: git refuses what the repository
+	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
+	// could not be asked, or broke off; ask again.
 	GetSource(*GetSourceRequest, grpc.ServerStreamingServer[GetSourceResponse]) error
 	mustEmbedUnimplementedSourceServiceServer()
 }

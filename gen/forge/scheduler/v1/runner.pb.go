@@ -322,7 +322,9 @@ type Hello struct {
 	MasksSecrets bool `protobuf:"varint,20,opt,name=masks_secrets,json=masksSecrets,proto3" json:"masks_secrets,omitempty"`
 	// The runner heeds when, shell, working_directory and outputs of its plan. A build
 	// that asks for any of them ends without this.
-	HeedsJobs     bool `protobuf:"varint,21,opt,name=heeds_jobs,json=heedsJobs,proto3" json:"heeds_jobs,omitempty"`
+	HeedsJobs bool `protobuf:"varint,21,opt,name=heeds_jobs,json=heedsJobs,proto3" json:"heeds_jobs,omitempty"`
+	// The runner takes a checkout, not only a tarball: see SourceChunk.
+	TakesCheckout bool `protobuf:"varint,22,opt,name=takes_checkout,json=takesCheckout,proto3" json:"takes_checkout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +397,13 @@ func (x *Hello) GetMasksSecrets() bool {
 func (x *Hello) GetHeedsJobs() bool {
 	if x != nil {
 		return x.HeedsJobs
+	}
+	return false
+}
+
+func (x *Hello) GetTakesCheckout() bool {
+	if x != nil {
+		return x.TakesCheckout
 	}
 	return false
 }
@@ -680,8 +689,10 @@ func (x *PlannedStep) GetWhen() v1.Command_When {
 	return v1.Command_When(0)
 }
 
-// SourceChunk is a part of the gzipped tarball, in order. The source ends with
-// a chunk marked last, or with an error in its place.
+// SourceChunk is a part of the source, in order: of a gzipped tarball with one
+// top-level folder, or of a checkout for a runner that takes one, as
+// forge.config.v1.SourceService.GetSource says. The source ends with a chunk marked
+// last, or with an error in its place.
 type SourceChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -1393,7 +1404,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xbc\x01\n" +
+	"\amessage\"\xe3\x01\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -1402,7 +1413,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"has_source\x18\x04 \x01(\bR\thasSource\x12#\n" +
 	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\x12\x1d\n" +
 	"\n" +
-	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\"2\n" +
+	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\x12%\n" +
+	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\"2\n" +
 	"\aWelcome\x12'\n" +
 	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xfc\x05\n" +
 	"\x04Plan\x12\x19\n" +
