@@ -79,20 +79,22 @@ func compile(t *testing.T, builder, root string) {
 		t.Fatal(err)
 	}
 	environment := append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+arch, "VERSION="+testedVersion)
-	var script string
+	var scripts []string
 	for line := range strings.Lines(strings.ReplaceAll(builder, "\\\n", " ")) {
 		instruction, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch {
 		case instruction == "ENV":
 			environment = append(environment, strings.Fields(rest)...)
-		case instruction == "RUN" && strings.Contains(rest, "go build"):
-			script = regexp.MustCompile(`--mount=\S+`).ReplaceAllString(rest, "")
+		case instruction == "RUN" && strings.Contains(rest, "/out/"):
+			scripts = append(scripts, regexp.MustCompile(`--mount=\S+`).ReplaceAllString(rest, ""))
 		}
 	}
-	run := exec.Command("sh", "-euc", strings.ReplaceAll(script, "/out/", root+"/out/"))
-	run.Dir, run.Env = "..", environment
-	if _, err := output(run); err != nil {
-		t.Fatalf("compile as in the Dockerfile: %v", err)
+	for _, script := range scripts {
+		run := exec.Command("sh", "-euc", strings.ReplaceAll(script, "/out/", root+"/out/"))
+		run.Dir, run.Env = "..", environment
+		if _, err := output(run); err != nil {
+			t.Fatalf("%s, as in the Dockerfile: %v", script, err)
+		}
 	}
 	write(t, filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"), "", 0o644) // GitHub has no TLS here
 }

@@ -27,9 +27,9 @@ type Deps struct {
 	Blobs  *blobs.Store // keeps sources; nil: each is made whenever it is asked for
 	// Mirrors are what checkouts are made from; nil: there are none.
 	Mirrors *mirror.Mirrors
-	Log    *slog.Logger
-	Tracer trace.TracerProvider
-	Now    func() time.Time
+	Log     *slog.Logger
+	Tracer  trace.TracerProvider
+	Now     func() time.Time
 }
 
 // GitHub says which GitHub there is, and as which App config calls it.

@@ -89,6 +89,8 @@ type App struct {
 	GitHubAppID          int64  `env:"FORGE_GITHUB_APP_ID" name:"github-app-id" placeholder:"ID" help:"App ID, from the App's settings page on GitHub."`
 	GitHubPrivateKey     string `env:"FORGE_GITHUB_PRIVATE_KEY" name:"github-private-key" placeholder:"PEM" secret:"" help:"The App's private key itself."`
 	GitHubPrivateKeyFile string `env:"FORGE_GITHUB_PRIVATE_KEY_FILE" name:"github-private-key-file" placeholder:"FILE" help:"File with the App's private key, as downloaded from GitHub."`
+
+	MirrorsDisk Size `env:"FORGE_MIRRORS_DISK" default:"20GiB" help:"How much disk the copies of repositories may take that builds are checked out from; 0 keeps each only while it is used."`
 }
 
 // Scheduler is the scheduler's own.

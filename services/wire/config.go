@@ -2,8 +2,10 @@ package wire
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/forge-ci/forge/services/config"
+	"github.com/forge-ci/forge/services/config/mirror"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/settings"
@@ -31,10 +33,14 @@ func Config(ctx context.Context, s ConfigSettings, tel *telemetry.Telemetry, _ P
 		return nil, err
 	}
 	opened.add(sources.Close)
+	mirrors, err := mirror.New(ctx, mirror.Config{Dir: filepath.Join(s.DataDir, "mirrors"), MaxBytes: int64(s.MirrorsDisk), Log: tel.Log})
+	if err != nil {
+		return nil, err
+	}
 	service, err := config.New(config.Deps{
 		GitHub: config.GitHub{App: app, APIURL: s.GitHubAPIURL, PagesURL: s.GitHubURL},
-		Blobs:  sources,
-		Log:    tel.Log, Tracer: tel.Tracer,
+		Blobs:  sources, Mirrors: mirrors,
+		Log: tel.Log, Tracer: tel.Tracer,
 	})
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ volumes: {file: /file}
 working_directory: file
 shell: bash
 retry: 1
+source: {history: 5}
 `
 	ofTheJob = `image: job
 environment: {A: job}
@@ -36,6 +37,7 @@ volumes: {}
 working_directory: job
 shell: sh
 retry: 2
+source: {history: none}
 `
 )
 

@@ -68,7 +68,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "volumes", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Volumes = f.volumes(path, n)
 		}},
-		{name: "source"},
+		{name: "source", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Source = f.source(path, n)
+		}},
 		{name: "cache"},
 		{name: "artifacts"},
 		{name: "reports"},
@@ -172,6 +174,7 @@ func Keys() []string {
 		within("jobs.*.matrix.include[].", []string{mayFailKey}),
 		within("jobs.*.if.", names(conditionKeys())),
 		within("retry.", names(retryKeys())),
+		within("source.", names(sourceKeys())),
 		within("staging.", []string{"jobs", "fail_fast"}),
 		within("deploy.", names(deployKeys())),
 		within("deploy.*.", names(deployJobKeys())),

@@ -66,7 +66,9 @@ func jobKeys() []key[*draft] {
 		{name: "volumes", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			d.job.Volumes = f.volumes(path, n)
 		}},
-		{name: "source"},
+		{name: "source", read: func(f *file, path string, n *yaml.Node, d *draft) {
+			d.job.Source = f.source(path, n)
+		}},
 		{name: "cache"},
 		{name: "artifacts"},
 		{name: "reports"},
@@ -81,6 +83,7 @@ func (d *draft) inherit(config *configv1.BuildConfig) {
 	for name, take := range map[string]func(){
 		"secrets":    func() { d.job.Secrets = config.GetSecrets() },
 		"retry":      func() { d.job.Retry = config.GetRetry() },
+		"source":     func() { d.job.Source = config.GetSource() },
 		"resources":  func() { d.job.Resources = config.GetResources() },
 		"shell":      func() { d.job.Shell = config.GetShell() },
 		"ports":      func() { d.job.Ports = config.GetPorts() },

@@ -93,6 +93,16 @@ func retryKeys() []key[*configv1.Retry] {
 	}
 }
 
+func sourceKeys() []key[*configv1.Source] {
+	return []key[*configv1.Source]{
+		{name: "history", read: func(f *file, path string, n *yaml.Node, s *configv1.Source) {
+			s.History, s.FullHistory = f.history(path, n)
+		}},
+		{name: "submodules"},
+		{name: "lfs"},
+	}
+}
+
 func conditionKeys() []key[*condition] {
 	return []key[*condition]{
 		{name: "paths", read: func(f *file, path string, n *yaml.Node, c *condition) {

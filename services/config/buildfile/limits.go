@@ -18,6 +18,9 @@ const (
 	maxExitCode = 255
 	// lostWord is what retry calls a container that was lost.
 	lostWord = "lost"
+	// fullWord and noneWord are what history may be besides a number.
+	fullWord, noneWord = "full", "none"
+	maxHistory         = 1_000_000
 )
 
 func (f *file) resources(at string, n *yaml.Node) *configv1.Resources {
@@ -73,6 +76,29 @@ func (r *reader) retryOn(at string, n *yaml.Node, into *configv1.Retry) {
 			into.ExitCodes = append(into.ExitCodes, code)
 		}
 	}
+}
+
+func (f *file) source(at string, n *yaml.Node) *configv1.Source {
+	source := &configv1.Source{}
+	readMapping(f, at, n, source, sourceKeys())
+	return source
+}
+
+// history is how many commits, or all of them.
+func (r *reader) history(at string, n *yaml.Node) (commits int32, full bool) {
+	text, n, ok := r.bare(at, n)
+	switch {
+	case !ok || text == noneWord:
+		return 0, false
+	case text == fullWord:
+		return 0, true
+	}
+	number, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || number == 0 || number > maxHistory {
+		r.complainf(n, "%s: %q is not a history: expected how many commits, 1 to %d, or %s, or %s", at, clip(text), maxHistory, fullWord, noneWord)
+		return 0, false
+	}
+	return int32(number), false
 }
 
 // workingDirectory is a folder within the workspace; "" is its top.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
@@ -27,7 +28,7 @@ const (
 // fetchSource reads the source from config into chunks. What cannot be had is
 // told by the last chunk. An error ends the stream: the runner attaches again
 // and starts over, since a broken download cannot be continued.
-func (s *Service) fetchSource(ctx context.Context, b *store.Build, chunks chan<- *schedulerv1.SourceChunk) error {
+func (s *Service) fetchSource(ctx context.Context, b *store.Build, checkout bool, chunks chan<- *schedulerv1.SourceChunk) error {
 	ctx, span := s.tracer.Start(ctx, "source")
 	defer span.End()
 	send := func(chunk *schedulerv1.SourceChunk) error {
@@ -40,7 +41,7 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, chunks chan<-
 	}
 	var sent int
 	err := retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
-		sent, err = s.streamSource(ctx, b, send)
+		sent, err = s.streamSource(ctx, sourceRequest(b, checkout), send)
 		return sent == 0 && temporary(err), err
 	})
 	switch {
@@ -56,11 +57,29 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, chunks chan<-
 	}
 }
 
-// streamSource counts the chunks it has sent.
-func (s *Service) streamSource(ctx context.Context, b *store.Build, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
-	source, err := s.sources.GetSource(ctx, &configv1.GetSourceRequest{
+// sourceRequest asks for a checkout where the runner takes one, else for GitHub's
+// archive.
+func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
+	request := &configv1.GetSourceRequest{
 		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(), EventTime: b.GetCreateTime(),
-	})
+	}
+	if !checkout {
+		return request
+	}
+	request.Checkout, request.PullRequest = b.ConfigJob().GetSource(), b.GetPullRequest()
+	if request.Checkout == nil {
+		request.Checkout = &configv1.Source{}
+	}
+	request.Base = strings.TrimPrefix(b.GetBaseRef(), "refs/heads/")
+	if branch, pushed := strings.CutPrefix(b.GetRef(), "refs/heads/"); request.Base == "" && pushed {
+		request.Base = branch
+	}
+	return request
+}
+
+// streamSource counts the chunks it has sent.
+func (s *Service) streamSource(ctx context.Context, request *configv1.GetSourceRequest, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
+	source, err := s.sources.GetSource(ctx, request)
 	if err != nil {
 		return 0, err
 	}
