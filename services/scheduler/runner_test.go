@@ -28,6 +28,7 @@ func TestRunnerThatPassesEveryStepMakesThePullRequestGreen(t *testing.T) {
 		for name, want := range map[string]string{
 			"CI": "true", "CGO_ENABLED": "0", "FORGE_ACTION": "test", "FORGE_PULL_REQUEST": "1", "FORGE_SHA": "aaa", "FORGE_BUILD_ID": id,
 			"FORGE_OWNER": "Acme", "FORGE_REPO": "shop", "FORGE_REF": "refs/pull/1/head", "FORGE_BASE_REF": "main",
+			"FORGE_TAG": "", "FORGE_BEFORE_SHA": "", "FORGE_DEFAULT_BRANCH": repository().GetDefaultBranch(), "FORGE_COMMIT_MESSAGE": "Add a till", "FORGE_BASE_SHA": "base",
 			"FORGE_VERSION": "rc2", "FORGE_COMMIT_COUNT": "2", "FORGE_BUILD_URL": "https://forge.example/builds/" + id,
 		} {
 			if got := u.plan.GetEnvironment()[name]; got != want {

@@ -28,22 +28,30 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 	}
 	maps.Copy(all, handed)
 	maps.Copy(all, map[string]string{
-		"CI":                 "true",
-		"FORGE":              "true",
-		"FORGE_ACTION":       trigger.ActionOf(b.GetAction()).Name,
-		"FORGE_OWNER":        b.GetRepository().GetOwner(),
-		"FORGE_REPO":         b.GetRepository().GetName(),
-		"FORGE_SHA":          b.GetSha(),
-		"FORGE_REF":          b.GetRef(),
-		"FORGE_BASE_REF":     b.GetBaseRef(),
-		"FORGE_BUILD_ID":     store.WholeID(b.GetId()),
-		"FORGE_JOB":          b.GetJob(),
-		"FORGE_BUILD_URL":    b.GetUrl(),
-		"FORGE_PULL_REQUEST": "",
-		"FORGE_COMMIT_COUNT": "",
-		"FORGE_VERSION":      wording.Short(b.GetSha()),
-		"TRACEPARENT":        b.Traceparent,
+		"CI":                   "true",
+		"FORGE":                "true",
+		"FORGE_ACTION":         trigger.ActionOf(b.GetAction()).Name,
+		"FORGE_OWNER":          b.GetRepository().GetOwner(),
+		"FORGE_REPO":           b.GetRepository().GetName(),
+		"FORGE_SHA":            b.GetSha(),
+		"FORGE_REF":            b.GetRef(),
+		"FORGE_BASE_REF":       b.GetBaseRef(),
+		"FORGE_BASE_SHA":       b.GetBaseSha(),
+		"FORGE_BEFORE_SHA":     b.GetBeforeSha(),
+		"FORGE_TAG":            "",
+		"FORGE_DEFAULT_BRANCH": b.GetRepository().GetDefaultBranch(),
+		"FORGE_COMMIT_MESSAGE": b.GetCommitMessage(),
+		"FORGE_BUILD_ID":       store.WholeID(b.GetId()),
+		"FORGE_JOB":            b.GetJob(),
+		"FORGE_BUILD_URL":      b.GetUrl(),
+		"FORGE_PULL_REQUEST":   "",
+		"FORGE_COMMIT_COUNT":   "",
+		"FORGE_VERSION":        wording.Short(b.GetSha()),
+		"TRACEPARENT":          b.Traceparent,
 	})
+	if tag, isTag := strings.CutPrefix(b.GetRef(), "refs/tags/"); isTag {
+		all["FORGE_TAG"] = tag
+	}
 	if b.GetPullRequest() != 0 {
 		all["FORGE_PULL_REQUEST"] = strconv.Itoa(int(b.GetPullRequest()))
 		all["FORGE_COMMIT_COUNT"] = strconv.Itoa(int(b.GetCommitCount()))

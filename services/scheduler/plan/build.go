@@ -106,6 +106,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 			PullRequest: p.Pull.GetNumber(), Title: p.Pull.GetTitle(), Actor: p.Event.GetSender().GetLogin(),
 			Environment: trigger.ActionOf(p.Action).Environment, Fork: p.Fork, CommitCount: p.Pull.GetCommitCount(), RetryOf: p.retryOf,
 			State: schedulerv1.Build_STATE_QUEUED, Context: p.Context(),
+			BaseSha: p.Pull.GetBase().GetSha(), BeforeSha: p.BeforeSha(), CommitMessage: p.CommitMessage(),
 			Url: s.BuildURL(p.id), Image: p.config.GetConfig().GetImage(),
 			CreateTime: timestamppb.New(t.Now), DeliveryId: p.Event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
 		},

@@ -30,12 +30,12 @@ func baseHasConfig(ctx context.Context, configs configv1.BuildConfigServiceClien
 	return answer.GetInvalid() != nil || trigger.Runs(store.PipelineOf(i.Action, answer.GetConfig())), nil
 }
 
-// headMessage is the message of a pull request's head, where it says whether anything
-// is built.
-func headMessage(ctx context.Context, commits configv1.CommitServiceClient, p prepared) (string, error) {
+// commitMessage is the message of what is built of a pull request: its head's may say
+// that nothing is to be built.
+func commitMessage(ctx context.Context, commits configv1.CommitServiceClient, p prepared) (string, error) {
 	runs := trigger.Runs(store.PipelineOf(p.Action, p.config.GetConfig())) && !p.config.GetNoMatchingPaths()
-	if p.Kind != trigger.PullRequestOffered || !runs || p.SkipAsked() != "" {
-		return "", nil
+	if p.Pull.GetNumber() == 0 || !runs || p.Message != "" || p.SkipAsked() != "" {
+		return p.Message, nil
 	}
 	commit, err := commits.GetCommit(ctx, &configv1.GetCommitRequest{
 		Repository: p.Event.GetRepository(), InstallationId: p.Event.GetInstallationId(), Sha: p.Sha, EventTime: p.Event.GetReceiveTime(),

@@ -206,7 +206,7 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 			return p, nil, err
 		}
 	}
-	if p.Message, err = headMessage(ctx, s.Commits, p); err != nil {
+	if p.Message, err = commitMessage(ctx, s.Commits, p); err != nil {
 		return p, nil, err
 	}
 	if trigger.Runs(store.PipelineOf(i.Action, p.config.GetConfig())) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -20,10 +21,12 @@ type Intent struct {
 	Sha    string                   // to be built
 	Ref    string                   // where it is found
 	Fork   bool
-	// Message is the head commit's, of a pull request; "" where nobody asked for it.
+	// Message is the commit's, of a pull request; "" where nobody asked for it.
 	Message string
 	// Withheld: it gets no secrets, since what it repeats got none.
 	Withheld bool
+	// Before is the commit before the push that is repeated; "" for none.
+	Before string
 	// Voucher is who has write access and stands for a fork's commit; "": nobody.
 	Voucher string
 	// Build is what a button was pressed for; "": the whole pull request.
@@ -49,6 +52,38 @@ func (i Intent) Context() string {
 		return "forge/tag"
 	}
 	return "forge/" + ActionOf(i.Action).Name
+}
+
+// CommitMessage is the first line of the message of what is built. What is of no pull
+// request has it as its title.
+func (i Intent) CommitMessage() string {
+	if i.Pull.GetNumber() == 0 {
+		return oneLine(i.Pull.GetTitle())
+	}
+	return oneLine(i.Message)
+}
+
+// oneLine is the first line of what anybody may have written, as a variable can hold
+// it.
+func oneLine(text string) string {
+	const most = 500
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(firstLine(text), "\ufffd"))
+	runes := []rune(printable)
+	return string(runes[:min(len(runes), most)])
+}
+
+// BeforeSha is the commit before a push; "" where there was none.
+func (i Intent) BeforeSha() string {
+	before := i.Event.GetPush().GetBefore()
+	if i.Kind != Pushed || strings.Trim(before, "0") == "" {
+		return i.Before
+	}
+	return before
 }
 
 // Builds reports whether something may be built, and .forge.yml is to be read.

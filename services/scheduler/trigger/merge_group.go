@@ -28,7 +28,7 @@ func readGroup(event *eventv1.Event, m Kind) (Intent, *eventv1.Decision) {
 		Event: event, Kind: m, Sha: group.GetHeadSha(), Ref: group.GetHeadRef(),
 		Pull: &eventv1.PullRequest{
 			Title: firstLine(group.GetHeadMessage()),
-			Base:  &eventv1.PullRequestBranch{Ref: group.GetBaseRef()},
+			Base:  &eventv1.PullRequestBranch{Ref: group.GetBaseRef(), Sha: group.GetBaseSha()},
 		},
 	}, nil
 }

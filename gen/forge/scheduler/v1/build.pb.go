@@ -492,7 +492,14 @@ type Build struct {
 	MayFail bool `protobuf:"varint,71,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
 	// The host that the container of the latest attempt was put on, where the engine
 	// has several. Empty until that is known.
-	Machine       string `protobuf:"bytes,72,opt,name=machine,proto3" json:"machine,omitempty"`
+	Machine string `protobuf:"bytes,72,opt,name=machine,proto3" json:"machine,omitempty"`
+	// The tip of the base branch when the event came; empty where there is none, or
+	// the event did not tell.
+	BaseSha string `protobuf:"bytes,82,opt,name=base_sha,json=baseSha,proto3" json:"base_sha,omitempty"`
+	// Of a push: the commit before it; empty where the ref was new.
+	BeforeSha string `protobuf:"bytes,83,opt,name=before_sha,json=beforeSha,proto3" json:"before_sha,omitempty"`
+	// The first line of the commit's message; empty where it is not known.
+	CommitMessage string `protobuf:"bytes,84,opt,name=commit_message,json=commitMessage,proto3" json:"commit_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,6 +824,27 @@ func (x *Build) GetMayFail() bool {
 func (x *Build) GetMachine() string {
 	if x != nil {
 		return x.Machine
+	}
+	return ""
+}
+
+func (x *Build) GetBaseSha() string {
+	if x != nil {
+		return x.BaseSha
+	}
+	return ""
+}
+
+func (x *Build) GetBeforeSha() string {
+	if x != nil {
+		return x.BeforeSha
+	}
+	return ""
+}
+
+func (x *Build) GetCommitMessage() string {
+	if x != nil {
+		return x.CommitMessage
 	}
 	return ""
 }
@@ -1966,7 +1994,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x14\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x15\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2018,7 +2046,11 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\tjob_count\x18E \x01(\x05R\bjobCount\x12\x14\n" +
 	"\x05needs\x18F \x03(\tR\x05needs\x12\x19\n" +
 	"\bmay_fail\x18G \x01(\bR\amayFail\x12\x18\n" +
-	"\amachine\x18H \x01(\tR\amachine\"\xde\x01\n" +
+	"\amachine\x18H \x01(\tR\amachine\x12\x19\n" +
+	"\bbase_sha\x18R \x01(\tR\abaseSha\x12\x1d\n" +
+	"\n" +
+	"before_sha\x18S \x01(\tR\tbeforeSha\x12%\n" +
+	"\x0ecommit_message\x18T \x01(\tR\rcommitMessage\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
