@@ -59,8 +59,7 @@ type Service struct {
 	tokens        *tokens
 	clients       *clients
 	sources       *sourceCache // nil where Deps.Blobs is
-	mirrors       *mirror.Mirrors
-	pages         string // root of the pages that people see, and of what git fetches
+	checkouts     checkouts
 
 	configs *lru.Cache[commitKey, *configv1.GetBuildConfigResponse]
 	reading singleflight[configRead, *configv1.GetBuildConfigResponse]
@@ -88,9 +87,10 @@ func New(deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of build configs: %w", err)
 	}
-	s := &Service{log: deps.Log, now: deps.Now, configs: configs, mirrors: deps.Mirrors, pages: strings.TrimSuffix(pages, "/")}
+	s := &Service{log: deps.Log, now: deps.Now, configs: configs}
 	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
 	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
+	s.checkouts = checkouts{mirrors: deps.Mirrors, tokens: s.tokens, pages: strings.TrimSuffix(pages, "/")}
 	if s.clients, err = newClients(base, s.tokens); err != nil {
 		return nil, err
 	}
@@ -133,6 +133,7 @@ func Access() map[string]rpc.Access {
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
+		configv1.SourceService_Merge_FullMethodName:                        {Rooms: []string{"scheduler"}},
 		configv1.PullRequestService_GetPullRequest_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"reporter"}, NoAdmin: true},
 		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"scheduler", "gateway"}},

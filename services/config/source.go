@@ -69,7 +69,7 @@ func (s *Service) kindOfSource(g grant, req *configv1.GetSourceRequest) (name st
 	if err != nil {
 		return "", nil, err
 	}
-	return checkoutName(commit, want), func(ctx context.Context) (io.ReadCloser, error) { return s.checkout(ctx, g, want) }, nil
+	return checkoutName(commit, want), func(ctx context.Context) (io.ReadCloser, error) { return s.checkouts.open(ctx, g, want) }, nil
 }
 
 // download opens the tarball at GitHub. Reading it fails with Unavailable where the

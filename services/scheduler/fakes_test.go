@@ -115,8 +115,11 @@ type fakeConfig struct {
 	secrets   []string                                    // named by the usual answer
 	err       error
 	source    []string
-	sourceErr []error // one per call, before anything is sent
-	breaks    int     // calls that break off after the first part
+	merge     *configv1.MergeResponse
+	mergeErr  error
+	sources   []*configv1.GetSourceRequest // that were asked for
+	sourceErr []error                      // one per call, before anything is sent
+	breaks    int                          // calls that break off after the first part
 	asked     []string
 	history   []string            // commits on one line, the oldest first
 	branches  map[string][]string // their commits, the newest first
@@ -161,9 +164,16 @@ func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildCon
 	return valid(config), c.err
 }
 
-func (c *fakeConfig) GetSource(_ *configv1.GetSourceRequest, stream configv1.SourceService_GetSourceServer) error {
+func (c *fakeConfig) Merge(context.Context, *configv1.MergeRequest) (*configv1.MergeResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.merge, c.mergeErr
+}
+
+func (c *fakeConfig) GetSource(req *configv1.GetSourceRequest, stream configv1.SourceService_GetSourceServer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sources = append(c.sources, req)
 	if len(c.sourceErr) > 0 {
 		err := c.sourceErr[0]
 		c.sourceErr = c.sourceErr[1:]

@@ -77,7 +77,10 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "schedule"},
 		{name: "concurrency"},
 		{name: "manual"},
-		{name: "pull_request"},
+		{name: "pull_request", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.PullRequest = &configv1.BuildConfig_PullRequest{}
+			readMapping(f, path, n, c.GetPullRequest(), pullRequestKeys())
+		}},
 	}
 }
 
@@ -174,6 +177,7 @@ func Keys() []string {
 		within("jobs.*.matrix.include[].", []string{mayFailKey}),
 		within("jobs.*.if.", names(conditionKeys())),
 		within("retry.", names(retryKeys())),
+		within("pull_request.", names(pullRequestKeys())),
 		within("source.", names(sourceKeys())),
 		within("staging.", []string{"jobs", "fail_fast"}),
 		within("deploy.", names(deployKeys())),

@@ -39,7 +39,13 @@ func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.W
 			m.log.WarnContext(ctx, "mirrors are not pruned; they are after the next use", "error", err)
 		}
 	}()
-	r, err := m.acquire(ctx, remote, want)
+	acquire := m.acquire
+	if want.Into != "" {
+		acquire = func(ctx context.Context, remote Remote, _ Want) (*repository, error) {
+			return m.acquireMerge(ctx, remote, &want)
+		}
+	}
+	r, err := acquire(ctx, remote, want)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ type Want struct {
 	// PullRequest is where a fork's commit is found, should the server not give it by
 	// its name; 0 for none.
 	PullRequest int
+	// Into is the full sha of a commit that SHA is merged into first: the merge is what
+	// is checked out. "" for none.
+	Into string
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -310,4 +311,63 @@ func TestCheckoutThatIsBrokenOffLeavesNothing(t *testing.T) {
 	close(hangs)
 	r.refuse.Store(nil)
 	r.mustCheckout(mirror.Want{SHA: sha})
+}
+
+func TestMergeIsMadeAsGitHubWouldMakeIt(t *testing.T) {
+	r := newRig(t)
+	r.commit(map[string]string{"a": "1\n", "b": "1\n"})
+	r.git("checkout", "-q", "-b", "feature")
+	head := r.commit(map[string]string{"a": "2\n"})
+	r.git("checkout", "-q", "main")
+	base := r.commit(map[string]string{"b": "2\n"})
+	r.mustCheckout(mirror.Want{SHA: base}) // without history
+	want := mirror.Want{SHA: head, Into: base}
+	merged, err := r.Merge(t.Context(), r.remote(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, history := range []int{0, 2} {
+		want.History = history
+		dir := r.mustCheckout(want)
+		if read(t, dir+"/a") != "2\n" || read(t, dir+"/b") != "2\n" {
+			t.Error("the merge lacks something")
+		}
+		if got := git(t, dir, "rev-parse", "HEAD"); got != merged {
+			t.Errorf("HEAD is %s, want %s", got, merged)
+		}
+		if status := git(t, dir, "status", "--porcelain"); status != "" {
+			t.Errorf("status %q", status)
+		}
+	}
+	if got := git(t, r.mustCheckout(want), "log", "-1", "--format=%P %s"); got != base+" "+head+" Merge "+head+" into "+base {
+		t.Errorf("the merge is %s", got)
+	}
+	if err := os.RemoveAll(r.dir + "/7.git"); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := r.Merge(t.Context(), r.remote(), want); err != nil || again != merged {
+		t.Errorf("made again it is %s, %v, was %s", again, err, merged)
+	}
+	r.git("merge", "-q", "--no-edit", "feature")
+	later := r.commit(nil)
+	if ahead, err := r.Merge(t.Context(), r.remote(), mirror.Want{SHA: later, Into: base}); err != nil || ahead != later {
+		t.Errorf("of a commit that has the base: %s, %v", ahead, err)
+	}
+	if _, err := r.Merge(t.Context(), r.remote(), mirror.Want{SHA: head, Into: strings.Repeat("1", 40)}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("of a base that GitHub does not have: %v", err)
+	}
+}
+
+func TestConflictNamesItsFiles(t *testing.T) {
+	r := newRig(t)
+	r.commit(map[string]string{"a": "1\n", "b \xe4\n": "1\n", "c": "1\n"})
+	r.git("checkout", "-q", "-b", "feature")
+	head := r.commit(map[string]string{"a": "2\n", "b \xe4\n": "2\n", "c": "2\n"})
+	r.git("checkout", "-q", "main")
+	base := r.commit(map[string]string{"a": "3\n", "b \xe4\n": "3\n"})
+	_, err := r.Merge(t.Context(), r.remote(), mirror.Want{SHA: head, Into: base})
+	conflict, ok := errors.AsType[*mirror.ConflictError](err)
+	if !ok || !slices.Equal(conflict.Files, []string{"a", "b \xe4\n"}) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -65,8 +65,9 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 // handedOn are the outputs of the jobs that a job needs, as it sees them. Where its
 // attempt is retried, they are the same: what it needs has ended for good.
 func handedOn(ctx context.Context, s *store.Store, b *store.Build) (map[string]string, error) {
+	all := map[string]string{}
 	if !b.IsJob() || len(b.GetNeeds()) == 0 {
-		return nil, nil //nolint:nilnil // nothing is an answer
+		return all, nil
 	}
 	jobs, err := store.JobsOf(ctx, s.DB.Read(), b.GetPartOf(), "")
 	if err != nil {
@@ -76,7 +77,6 @@ func handedOn(ctx context.Context, s *store.Store, b *store.Build) (map[string]s
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]string{}
 	for _, job := range jobs {
 		if !slices.Contains(b.GetNeeds(), job.ConfigJob().GetName()) {
 			continue
@@ -114,6 +114,11 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 	if err != nil {
 		return nil, err
 	}
+	merged, err := merge(ctx, s.sources, b)
+	if err != nil {
+		return nil, err
+	}
+	handed["FORGE_MERGE_SHA"] = merged
 	plan := &schedulerv1.Plan{
 		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b, handed),
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),

@@ -70,11 +70,44 @@ func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
 	if request.Checkout == nil {
 		request.Checkout = &configv1.Source{}
 	}
+	request.IntoSha = b.GetIntoSha()
 	request.Base = strings.TrimPrefix(b.GetBaseRef(), "refs/heads/")
 	if branch, pushed := strings.CutPrefix(b.GetRef(), "refs/heads/"); request.Base == "" && pushed {
 		request.Base = branch
 	}
 	return request
+}
+
+// conflictError is why the commits of a build cannot be merged.
+type conflictError string
+
+func (c conflictError) Error() string { return string(c) }
+
+// unmergedError is why nobody knows yet whether they can be.
+type unmergedError struct{ error }
+
+func (u unmergedError) Unwrap() error { return u.error }
+
+// merge is the commit that a build tests where its own is merged first; "" where it
+// is not.
+func merge(ctx context.Context, sources configv1.SourceServiceClient, b *store.Build) (sha string, err error) {
+	if b.GetIntoSha() == "" {
+		return "", nil
+	}
+	noun := fmt.Sprintf("merge of %s into %s at %s", wording.Short(b.GetSha()), b.GetBaseRef(), wording.Short(b.GetIntoSha()))
+	merged, err := sources.Merge(ctx, &configv1.MergeRequest{
+		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(), IntoSha: b.GetIntoSha(),
+		PullRequest: b.GetPullRequest(), EventTime: b.GetCreateTime(),
+	})
+	switch {
+	case temporary(err) || ctx.Err() != nil:
+		return "", unmergedError{fmt.Errorf("%s: %w", noun, err)}
+	case err != nil:
+		return "", fault.Newf(fault.Invalid, "%s: %w", noun, err)
+	case merged.GetConflicts() != "":
+		return "", conflictError(noun + ": " + merged.GetConflicts())
+	}
+	return merged.GetSha(), nil
 }
 
 // streamSource counts the chunks it has sent.

@@ -175,6 +175,9 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	if err := s.environments.StillWanted(ctx, c.Build); err != nil {
 		return started{}, brokenOff(ctx, err)
 	}
+	if _, err := merge(ctx, s.sources, c.Build); err != nil {
+		return started{}, brokenOff(ctx, err)
+	}
 	// What else goes wrong with them the runner hears, which asks again.
 	if _, _, err := s.secrets.SecretsFor(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
@@ -289,6 +292,8 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got sta
 			b.Due = t.Now
 		case fault.Is(answer, fault.Invalid):
 			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, answer.Error())
+		case is[conflictError](answer):
+			return s.Finish(ctx, t, b, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_REASON_MERGE_CONFLICT, answer.Error())
 		case is[*engine.DelayError](answer):
 			return s.delayStart(ctx, t, b, answer)
 		case is[secrets.UnavailableError](answer):
@@ -307,7 +312,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got sta
 			b.Tries++
 			b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE
 			b.Message = "the engine does not answer: " + answer.Error()
-			if is[environment.CannotCompareError](answer) {
+			if is[environment.CannotCompareError](answer) || is[unmergedError](answer) {
 				b.Reason, b.Message = schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
 			}
 			b.Due = t.Now.Add(due.Backoff(b.Tries, startRetryFirst, startRetryMost, rand.Float64))

@@ -120,6 +120,9 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 		// What repeats it knows no author, and may read other names of secrets.
 		b.SecretsWithheld = b.GetSecretsWithheld() || (distrusted && !b.GetFork())
 	}
+	if proposed := b.GetPullRequest() != 0 && b.GetEnvironment() == ""; proposed && b.Config.GetPullRequest().GetTest() == configv1.BuildConfig_PullRequest_TEST_MERGE {
+		b.IntoSha = b.GetBaseSha()
+	}
 	b.EnvironmentUrl = b.Pipeline().GetUrl()
 	b.StepCount = int32(len(b.Pipeline().GetCommands())) //nolint:gosec // config bounds it by 500
 	return b

@@ -132,6 +132,58 @@ func (GetBuildConfigRequest_Part) EnumDescriptor() ([]byte, []int) {
 	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4, 0}
 }
 
+// Test says what of a pull request is tested.
+type BuildConfig_PullRequest_Test int32
+
+const (
+	BuildConfig_PullRequest_TEST_UNSPECIFIED BuildConfig_PullRequest_Test = 0
+	// Its head.
+	BuildConfig_PullRequest_TEST_HEAD BuildConfig_PullRequest_Test = 1
+	// Its head, merged into the tip that the base had when the event came.
+	BuildConfig_PullRequest_TEST_MERGE BuildConfig_PullRequest_Test = 2
+)
+
+// Enum value maps for BuildConfig_PullRequest_Test.
+var (
+	BuildConfig_PullRequest_Test_name = map[int32]string{
+		0: "TEST_UNSPECIFIED",
+		1: "TEST_HEAD",
+		2: "TEST_MERGE",
+	}
+	BuildConfig_PullRequest_Test_value = map[string]int32{
+		"TEST_UNSPECIFIED": 0,
+		"TEST_HEAD":        1,
+		"TEST_MERGE":       2,
+	}
+)
+
+func (x BuildConfig_PullRequest_Test) Enum() *BuildConfig_PullRequest_Test {
+	p := new(BuildConfig_PullRequest_Test)
+	*p = x
+	return p
+}
+
+func (x BuildConfig_PullRequest_Test) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BuildConfig_PullRequest_Test) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[2].Descriptor()
+}
+
+func (BuildConfig_PullRequest_Test) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[2]
+}
+
+func (x BuildConfig_PullRequest_Test) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BuildConfig_PullRequest_Test.Descriptor instead.
+func (BuildConfig_PullRequest_Test) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9, 3, 0}
+}
+
 // What the needs have come to. None means success. A job that a condition
 // left out, and one that may fail, count as success.
 type Condition_On int32
@@ -173,11 +225,11 @@ func (x Condition_On) String() string {
 }
 
 func (Condition_On) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[2].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
 }
 
 func (Condition_On) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[2]
+	return &file_forge_config_v1_build_config_proto_enumTypes[3]
 }
 
 func (x Condition_On) Number() protoreflect.EnumNumber {
@@ -233,11 +285,11 @@ func (x Condition_Event) String() string {
 }
 
 func (Condition_Event) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[4].Descriptor()
 }
 
 func (Condition_Event) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[3]
+	return &file_forge_config_v1_build_config_proto_enumTypes[4]
 }
 
 func (x Condition_Event) Number() protoreflect.EnumNumber {
@@ -288,11 +340,11 @@ func (x Command_When) String() string {
 }
 
 func (Command_When) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[4].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[5].Descriptor()
 }
 
 func (Command_When) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[4]
+	return &file_forge_config_v1_build_config_proto_enumTypes[5]
 }
 
 func (x Command_When) Number() protoreflect.EnumNumber {
@@ -951,10 +1003,11 @@ type BuildConfig struct {
 	// commands see each; where the server trusts them likewise.
 	Volumes map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Where in the workspace the commands run, as a path within it; empty is its top.
-	WorkingDirectory string  `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
-	Shell            Shell   `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
-	Retry            *Retry  `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
-	Source           *Source `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	WorkingDirectory string                   `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	Shell            Shell                    `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	Retry            *Retry                   `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
+	Source           *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	PullRequest      *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1118,6 +1171,13 @@ func (x *BuildConfig) GetRetry() *Retry {
 func (x *BuildConfig) GetSource() *Source {
 	if x != nil {
 		return x.Source
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetPullRequest() *BuildConfig_PullRequest {
+	if x != nil {
+		return x.PullRequest
 	}
 	return nil
 }
@@ -2204,6 +2264,51 @@ func (x *ConfigInvalid_Problem) GetFile() string {
 	return ""
 }
 
+// PullRequest says how pull requests are built.
+type BuildConfig_PullRequest struct {
+	state         protoimpl.MessageState       `protogen:"open.v1"`
+	Test          BuildConfig_PullRequest_Test `protobuf:"varint,1,opt,name=test,proto3,enum=forge.config.v1.BuildConfig_PullRequest_Test" json:"test,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildConfig_PullRequest) Reset() {
+	*x = BuildConfig_PullRequest{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildConfig_PullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildConfig_PullRequest) ProtoMessage() {}
+
+func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildConfig_PullRequest.ProtoReflect.Descriptor instead.
+func (*BuildConfig_PullRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9, 3}
+}
+
+func (x *BuildConfig_PullRequest) GetTest() BuildConfig_PullRequest_Test {
+	if x != nil {
+		return x.Test
+	}
+	return BuildConfig_PullRequest_TEST_UNSPECIFIED
+}
+
 var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
@@ -2254,7 +2359,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xb1\t\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x8e\v\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2277,7 +2382,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x11working_directory\x18\x10 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x11 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12,\n" +
 	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12/\n" +
-	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x1a>\n" +
+	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
+	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2286,7 +2392,14 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x8d\x01\n" +
+	"\vPullRequest\x12A\n" +
+	"\x04test\x18\x01 \x01(\x0e2-.forge.config.v1.BuildConfig.PullRequest.TestR\x04test\";\n" +
+	"\x04Test\x12\x14\n" +
+	"\x10TEST_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tTEST_HEAD\x10\x01\x12\x0e\n" +
+	"\n" +
+	"TEST_MERGE\x10\x02\"E\n" +
 	"\x06Source\x12\x18\n" +
 	"\ahistory\x18\x01 \x01(\x05R\ahistory\x12!\n" +
 	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\"\x99\x01\n" +
@@ -2422,111 +2535,115 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
-	(Condition_On)(0),                   // 2: forge.config.v1.Condition.On
-	(Condition_Event)(0),                // 3: forge.config.v1.Condition.Event
-	(Command_When)(0),                   // 4: forge.config.v1.Command.When
-	(*GetSchemaRequest)(nil),            // 5: forge.config.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),           // 6: forge.config.v1.GetSchemaResponse
-	(*ValidateBuildConfigRequest)(nil),  // 7: forge.config.v1.ValidateBuildConfigRequest
-	(*ValidateBuildConfigResponse)(nil), // 8: forge.config.v1.ValidateBuildConfigResponse
-	(*GetBuildConfigRequest)(nil),       // 9: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil),      // 10: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),                // 11: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),               // 12: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),             // 13: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),                 // 14: forge.config.v1.BuildConfig
-	(*Source)(nil),                      // 15: forge.config.v1.Source
-	(*Pipeline)(nil),                    // 16: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 17: forge.config.v1.Job
-	(*MatrixValue)(nil),                 // 18: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 19: forge.config.v1.Condition
-	(*Retry)(nil),                       // 20: forge.config.v1.Retry
-	(*Command)(nil),                     // 21: forge.config.v1.Command
-	(*Port)(nil),                        // 22: forge.config.v1.Port
-	(*Push)(nil),                        // 23: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 24: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 25: forge.config.v1.Ready
-	(*Paths)(nil),                       // 26: forge.config.v1.Paths
-	(*Resources)(nil),                   // 27: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 28: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 29: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 30: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 31: forge.config.v1.BuildConfig.VolumesEntry
-	nil,                                 // 32: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 33: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 34: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 35: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 36: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 37: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 39: google.protobuf.Duration
+	(BuildConfig_PullRequest_Test)(0),   // 2: forge.config.v1.BuildConfig.PullRequest.Test
+	(Condition_On)(0),                   // 3: forge.config.v1.Condition.On
+	(Condition_Event)(0),                // 4: forge.config.v1.Condition.Event
+	(Command_When)(0),                   // 5: forge.config.v1.Command.When
+	(*GetSchemaRequest)(nil),            // 6: forge.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),           // 7: forge.config.v1.GetSchemaResponse
+	(*ValidateBuildConfigRequest)(nil),  // 8: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 9: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 10: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 11: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 12: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 13: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 14: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 15: forge.config.v1.BuildConfig
+	(*Source)(nil),                      // 16: forge.config.v1.Source
+	(*Pipeline)(nil),                    // 17: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 18: forge.config.v1.Job
+	(*MatrixValue)(nil),                 // 19: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 20: forge.config.v1.Condition
+	(*Retry)(nil),                       // 21: forge.config.v1.Retry
+	(*Command)(nil),                     // 22: forge.config.v1.Command
+	(*Port)(nil),                        // 23: forge.config.v1.Port
+	(*Push)(nil),                        // 24: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 25: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 26: forge.config.v1.Ready
+	(*Paths)(nil),                       // 27: forge.config.v1.Paths
+	(*Resources)(nil),                   // 28: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 29: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 30: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 31: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 32: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 33: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 34: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 35: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 36: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 37: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 38: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 39: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 41: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	36, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
-	14, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	12, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	37, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	38, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	38, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	39, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	40, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
-	14, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	11, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	12, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	13, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	28, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	16, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	16, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	16, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	16, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	29, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	22, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	23, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	30, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	26, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	39, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	27, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	31, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	29, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	17, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	17, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	17, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	17, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	30, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	23, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	24, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	31, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	27, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	41, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	28, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	32, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	20, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	15, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	21, // 26: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	17, // 27: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	18, // 28: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	19, // 29: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	20, // 30: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	21, // 31: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	32, // 32: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	33, // 33: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	39, // 34: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	27, // 35: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	22, // 36: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	34, // 37: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 38: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	15, // 39: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	3,  // 40: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	2,  // 41: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	4,  // 42: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	16, // 43: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	35, // 44: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	25, // 45: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	39, // 46: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	24, // 47: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	24, // 48: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	9,  // 49: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	7,  // 50: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	5,  // 51: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	10, // 52: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	8,  // 53: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	6,  // 54: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	52, // [52:55] is the sub-list for method output_type
-	49, // [49:52] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	21, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	33, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	22, // 27: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	18, // 28: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	19, // 29: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	20, // 30: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	21, // 31: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	22, // 32: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	34, // 33: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	35, // 34: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	41, // 35: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	28, // 36: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	23, // 37: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	36, // 38: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 39: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 40: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	4,  // 41: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 42: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 43: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	17, // 44: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	37, // 45: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	26, // 46: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	41, // 47: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	25, // 48: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 49: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	25, // 50: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 51: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 52: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 53: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 54: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 55: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 56: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	54, // [54:57] is the sub-list for method output_type
+	51, // [51:54] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2553,8 +2670,8 @@ func file_forge_config_v1_build_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   31,
+			NumEnums:      6,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,7 +40,10 @@ type GetSourceRequest struct {
 	// The branch that a checkout with history knows as origin/<base>; empty for none.
 	Base string `protobuf:"bytes,6,opt,name=base,proto3" json:"base,omitempty"`
 	// The pull request that a fork's commit is of; 0 for none.
-	PullRequest   int32 `protobuf:"varint,7,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	PullRequest int32 `protobuf:"varint,7,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// Asks for the merge of the commit into this one, as Merge makes it: its full sha.
+	// Goes with checkout; empty for the commit as it is.
+	IntoSha       string `protobuf:"bytes,8,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,6 +127,158 @@ func (x *GetSourceRequest) GetPullRequest() int32 {
 	return 0
 }
 
+func (x *GetSourceRequest) GetIntoSha() string {
+	if x != nil {
+		return x.IntoSha
+	}
+	return ""
+}
+
+type MergeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The base repository, for a fork's commit too.
+	Repository *v1.Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The installation, where the caller knows it; 0 looks it up by owner.
+	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	// The full sha of the commit.
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The full sha of the commit that it is merged into.
+	IntoSha string `protobuf:"bytes,4,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
+	// The pull request that a fork's commit is of; 0 for none.
+	PullRequest int32 `protobuf:"varint,5,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// As in GetSourceRequest.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeRequest) Reset() {
+	*x = MergeRequest{}
+	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeRequest) ProtoMessage() {}
+
+func (x *MergeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeRequest.ProtoReflect.Descriptor instead.
+func (*MergeRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MergeRequest) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *MergeRequest) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *MergeRequest) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *MergeRequest) GetIntoSha() string {
+	if x != nil {
+		return x.IntoSha
+	}
+	return ""
+}
+
+func (x *MergeRequest) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
+func (x *MergeRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
+}
+
+type MergeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The commit of the merge: of the same two always the same. Empty where there are
+	// conflicts.
+	Sha string `protobuf:"bytes,1,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The files that both have changed, for people; empty where there is a merge.
+	Conflicts     string `protobuf:"bytes,2,opt,name=conflicts,proto3" json:"conflicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergeResponse) Reset() {
+	*x = MergeResponse{}
+	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergeResponse) ProtoMessage() {}
+
+func (x *MergeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergeResponse.ProtoReflect.Descriptor instead.
+func (*MergeResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MergeResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *MergeResponse) GetConflicts() string {
+	if x != nil {
+		return x.Conflicts
+	}
+	return ""
+}
+
 type GetSourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The next bytes, at most 64 KiB.
@@ -134,7 +289,7 @@ type GetSourceResponse struct {
 
 func (x *GetSourceResponse) Reset() {
 	*x = GetSourceResponse{}
-	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	mi := &file_forge_config_v1_source_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -146,7 +301,7 @@ func (x *GetSourceResponse) String() string {
 func (*GetSourceResponse) ProtoMessage() {}
 
 func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	mi := &file_forge_config_v1_source_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -159,7 +314,7 @@ func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceResponse.ProtoReflect.Descriptor instead.
 func (*GetSourceResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetSourceResponse) GetData() []byte {
@@ -173,7 +328,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x02\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x02\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -184,11 +339,26 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x123\n" +
 	"\bcheckout\x18\x05 \x01(\v2\x17.forge.config.v1.SourceR\bcheckout\x12\x12\n" +
 	"\x04base\x18\x06 \x01(\tR\x04base\x12!\n" +
-	"\fpull_request\x18\a \x01(\x05R\vpullRequest\"'\n" +
+	"\fpull_request\x18\a \x01(\x05R\vpullRequest\x12\x19\n" +
+	"\binto_sha\x18\b \x01(\tR\aintoSha\"\xfe\x01\n" +
+	"\fMergeRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x19\n" +
+	"\binto_sha\x18\x04 \x01(\tR\aintoSha\x12!\n" +
+	"\fpull_request\x18\x05 \x01(\x05R\vpullRequest\x129\n" +
+	"\n" +
+	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"?\n" +
+	"\rMergeResponse\x12\x10\n" +
+	"\x03sha\x18\x01 \x01(\tR\x03sha\x12\x1c\n" +
+	"\tconflicts\x18\x02 \x01(\tR\tconflicts\"'\n" +
 	"\x11GetSourceResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2e\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xad\x01\n" +
 	"\rSourceService\x12T\n" +
-	"\tGetSource\x12!.forge.config.v1.GetSourceRequest\x1a\".forge.config.v1.GetSourceResponse0\x01B8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"\tGetSource\x12!.forge.config.v1.GetSourceRequest\x1a\".forge.config.v1.GetSourceResponse0\x01\x12F\n" +
+	"\x05Merge\x12\x1d.forge.config.v1.MergeRequest\x1a\x1e.forge.config.v1.MergeResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_source_proto_rawDescOnce sync.Once
@@ -202,25 +372,31 @@ func file_forge_config_v1_source_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_source_proto_rawDescData
 }
 
-var file_forge_config_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_forge_config_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_forge_config_v1_source_proto_goTypes = []any{
 	(*GetSourceRequest)(nil),      // 0: forge.config.v1.GetSourceRequest
-	(*GetSourceResponse)(nil),     // 1: forge.config.v1.GetSourceResponse
-	(*v1.Repository)(nil),         // 2: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
-	(*Source)(nil),                // 4: forge.config.v1.Source
+	(*MergeRequest)(nil),          // 1: forge.config.v1.MergeRequest
+	(*MergeResponse)(nil),         // 2: forge.config.v1.MergeResponse
+	(*GetSourceResponse)(nil),     // 3: forge.config.v1.GetSourceResponse
+	(*v1.Repository)(nil),         // 4: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Source)(nil),                // 6: forge.config.v1.Source
 }
 var file_forge_config_v1_source_proto_depIdxs = []int32{
-	2, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
-	3, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
-	4, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
-	0, // 3: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
-	1, // 4: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
+	6, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
+	4, // 3: forge.config.v1.MergeRequest.repository:type_name -> forge.event.v1.Repository
+	5, // 4: forge.config.v1.MergeRequest.event_time:type_name -> google.protobuf.Timestamp
+	0, // 5: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
+	1, // 6: forge.config.v1.SourceService.Merge:input_type -> forge.config.v1.MergeRequest
+	3, // 7: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
+	2, // 8: forge.config.v1.SourceService.Merge:output_type -> forge.config.v1.MergeResponse
+	7, // [7:9] is the sub-list for method output_type
+	5, // [5:7] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_source_proto_init() }
@@ -235,7 +411,7 @@ func file_forge_config_v1_source_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_source_proto_rawDesc), len(file_forge_config_v1_source_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

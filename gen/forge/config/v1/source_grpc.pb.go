@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	SourceService_GetSource_FullMethodName = "/forge.config.v1.SourceService/GetSource"
+	SourceService_Merge_FullMethodName     = "/forge.config.v1.SourceService/Merge"
 )
 
 // SourceServiceClient is the client API for SourceService service.
@@ -39,6 +40,10 @@ type SourceServiceClient interface {
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
 	// could not be asked, or broke off; ask again.
 	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSourceResponse], error)
+	// Merge merges a commit into another as GitHub would, without telling GitHub: only
+	// GetSource knows the result. That there are conflicts is an answer, not an error.
+	// Errors are those of GetSource.
+	Merge(ctx context.Context, in *MergeRequest, opts ...grpc.CallOption) (*MergeResponse, error)
 }
 
 type sourceServiceClient struct {
@@ -68,6 +73,16 @@ func (c *sourceServiceClient) GetSource(ctx context.Context, in *GetSourceReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SourceService_GetSourceClient = grpc.ServerStreamingClient[GetSourceResponse]
 
+func (c *sourceServiceClient) Merge(ctx context.Context, in *MergeRequest, opts ...grpc.CallOption) (*MergeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MergeResponse)
+	err := c.cc.Invoke(ctx, SourceService_Merge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SourceServiceServer is the server API for SourceService service.
 // All implementations must embed UnimplementedSourceServiceServer
 // for forward compatibility.
@@ -85,6 +100,10 @@ type SourceServiceServer interface {
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
 	// could not be asked, or broke off; ask again.
 	GetSource(*GetSourceRequest, grpc.ServerStreamingServer[GetSourceResponse]) error
+	// Merge merges a commit into another as GitHub would, without telling GitHub: only
+	// GetSource knows the result. That there are conflicts is an answer, not an error.
+	// Errors are those of GetSource.
+	Merge(context.Context, *MergeRequest) (*MergeResponse, error)
 	mustEmbedUnimplementedSourceServiceServer()
 }
 
@@ -97,6 +116,9 @@ type UnimplementedSourceServiceServer struct{}
 
 func (UnimplementedSourceServiceServer) GetSource(*GetSourceRequest, grpc.ServerStreamingServer[GetSourceResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetSource not implemented")
+}
+func (UnimplementedSourceServiceServer) Merge(context.Context, *MergeRequest) (*MergeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Merge not implemented")
 }
 func (UnimplementedSourceServiceServer) mustEmbedUnimplementedSourceServiceServer() {}
 func (UnimplementedSourceServiceServer) testEmbeddedByValue()                       {}
@@ -130,13 +152,36 @@ func _SourceService_GetSource_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SourceService_GetSourceServer = grpc.ServerStreamingServer[GetSourceResponse]
 
+func _SourceService_Merge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).Merge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_Merge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).Merge(ctx, req.(*MergeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SourceService_ServiceDesc is the grpc.ServiceDesc for SourceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var SourceService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "forge.config.v1.SourceService",
 	HandlerType: (*SourceServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Merge",
+			Handler:    _SourceService_Merge_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "GetSource",

@@ -241,6 +241,8 @@ const (
 	Build_REASON_CONFIG_ABSENT Build_Reason = 29
 	// Failed: the container used more disk than its limit.
 	Build_REASON_OUT_OF_DISK Build_Reason = 30
+	// Failed: the pull request is to be tested merged, and conflicts with its base.
+	Build_REASON_MERGE_CONFLICT Build_Reason = 32
 )
 
 // Enum value maps for Build_Reason.
@@ -277,6 +279,7 @@ var (
 		28: "REASON_JOBS",
 		29: "REASON_CONFIG_ABSENT",
 		30: "REASON_OUT_OF_DISK",
+		32: "REASON_MERGE_CONFLICT",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -310,6 +313,7 @@ var (
 		"REASON_JOBS":                  28,
 		"REASON_CONFIG_ABSENT":         29,
 		"REASON_OUT_OF_DISK":           30,
+		"REASON_MERGE_CONFLICT":        32,
 	}
 )
 
@@ -500,6 +504,9 @@ type Build struct {
 	BeforeSha string `protobuf:"bytes,83,opt,name=before_sha,json=beforeSha,proto3" json:"before_sha,omitempty"`
 	// The first line of the commit's message; empty where it is not known.
 	CommitMessage string `protobuf:"bytes,84,opt,name=commit_message,json=commitMessage,proto3" json:"commit_message,omitempty"`
+	// The commit that its own is merged into before it is tested; empty where it is
+	// tested as it is.
+	IntoSha       string `protobuf:"bytes,85,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -845,6 +852,13 @@ func (x *Build) GetBeforeSha() string {
 func (x *Build) GetCommitMessage() string {
 	if x != nil {
 		return x.CommitMessage
+	}
+	return ""
+}
+
+func (x *Build) GetIntoSha() string {
+	if x != nil {
+		return x.IntoSha
 	}
 	return ""
 }
@@ -1994,7 +2008,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x15\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x15\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2050,7 +2064,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bbase_sha\x18R \x01(\tR\abaseSha\x12\x1d\n" +
 	"\n" +
 	"before_sha\x18S \x01(\tR\tbeforeSha\x12%\n" +
-	"\x0ecommit_message\x18T \x01(\tR\rcommitMessage\"\xde\x01\n" +
+	"\x0ecommit_message\x18T \x01(\tR\rcommitMessage\x12\x19\n" +
+	"\binto_sha\x18U \x01(\tR\aintoSha\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2070,7 +2085,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xa0\x06\n" +
+	"\vACTION_PUSH\x10\x05\"\xbb\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2103,7 +2118,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0eREASON_CARRIED\x10\x1b\x12\x0f\n" +
 	"\vREASON_JOBS\x10\x1c\x12\x18\n" +
 	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
-	"\x12REASON_OUT_OF_DISK\x10\x1e\"\x99\x03\n" +
+	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
+	"\x15REASON_MERGE_CONFLICT\x10 \"\x99\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +

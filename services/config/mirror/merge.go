@@ -1,0 +1,112 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// ConflictError says that two commits cannot be merged.
+type ConflictError struct {
+	// Files are those that both have changed, in git's order.
+	Files []string
+}
+
+func (e *ConflictError) Error() string {
+	const most = 10
+	var named []string
+	for _, name := range e.Files[:min(len(e.Files), most)] {
+		if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+			name = quoted // nobody's terminal, page or status gets anything else
+		}
+		named = append(named, name)
+	}
+	text := "conflicts in " + strings.Join(named, ", ")
+	if more := len(e.Files) - len(named); more > 0 {
+		text = fmt.Sprintf("%s and %d more", text, more)
+	}
+	return text
+}
+
+// Merge merges a commit into another, which becomes the first parent, and returns
+// the commit that results: of the same two always the same. A ConflictError says
+// that a person has to.
+func (m *Mirrors) Merge(ctx context.Context, remote Remote, want Want) (sha string, err error) {
+	r, err := m.acquireMerge(ctx, remote, &want)
+	if err != nil {
+		return "", err
+	}
+	r.lock.free()
+	return want.SHA, nil
+}
+
+// acquireMerge has the merge that is wanted made, and be what is wanted.
+func (m *Mirrors) acquireMerge(ctx context.Context, remote Remote, want *Want) (*repository, error) {
+	head := *want
+	head.Base, head.Into, head.History = "", "", All
+	r, err := m.acquire(ctx, remote, head)
+	if err != nil {
+		return nil, err
+	}
+	if !r.has(ctx, want.Into) { // a base that was rewritten since
+		r.lock.free()
+		if _, err := m.acquireBase(ctx, remote, head, want.Into); err != nil {
+			return nil, err
+		}
+		if r, err = m.open(ctx, remote, false); err != nil {
+			return nil, err
+		}
+	}
+	merged, err := r.merge(ctx, want.Into, want.SHA)
+	if err != nil {
+		r.lock.free()
+		if _, isGit := errors.AsType[*Error](err); isGit {
+			m.suspect(ctx, remote)
+			return nil, fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)
+		}
+		return nil, err
+	}
+	want.SHA = merged
+	return r, nil
+}
+
+func (m *Mirrors) acquireBase(ctx context.Context, remote Remote, head Want, base string) (string, error) {
+	head.SHA, head.PullRequest = base, 0
+	r, err := m.acquire(ctx, remote, head)
+	if err != nil {
+		return "", fmt.Errorf("the base %s: %w", base, err)
+	}
+	r.lock.free()
+	return base, nil
+}
+
+// merge makes the commit. It writes objects alone, which many may do at once.
+func (r *repository) merge(ctx context.Context, base, head string) (string, error) {
+	if r.run(ctx, "merge-base", "--is-ancestor", base, head) == nil {
+		return head, nil // there is nothing to merge
+	}
+	cmd, said := r.mirrors.git.command(ctx, r.call(), "merge-tree", "--write-tree", "--no-messages", "--name-only", "-z", "--allow-unrelated-histories", base, head)
+	text, err := cmd.Output()
+	fields := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00") // the tree, then files in conflict
+	if ended, ok := errors.AsType[*exec.ExitError](err); ok && ended.ExitCode() == 1 && len(fields) > 1 {
+		return "", &ConflictError{Files: fields[1:]}
+	}
+	if err != nil {
+		return "", said.explain(ctx, []string{"merge-tree"}, err)
+	}
+	when, err := r.output(ctx, "show", "--no-patch", "--format=%ct", head)
+	if err != nil {
+		return "", err
+	}
+	c := r.call()
+	for _, who := range []string{"AUTHOR", "COMMITTER"} {
+		c.environ = append(c.environ, "GIT_"+who+"_NAME=Forge", "GIT_"+who+"_EMAIL=forge@localhost", "GIT_"+who+"_DATE="+strings.TrimSpace(when)+" +0000")
+	}
+	merged, err := r.mirrors.git.output(ctx, c, "commit-tree", "-p", base, "-p", head, "-m", fmt.Sprintf("Merge %s into %s", head, base), strings.TrimSpace(fields[0]))
+	return strings.TrimSpace(merged), err
+}
