@@ -3,11 +3,18 @@ package config
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/go-github/v62/github"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/config/mirror"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
@@ -17,12 +24,19 @@ type checkouts struct {
 	mirrors *mirror.Mirrors // nil where there are none
 	tokens  *tokens
 	pages   string // the root of what git fetches
+	// repository reads what GitHub says of one.
+	repository func(context.Context, grant) (*github.Client, *eventv1.Repository, error)
 }
 
 // wanted is what a request wants checked out.
-func wanted(req *configv1.GetSourceRequest) (mirror.Want, error) {
+func (c checkouts) wanted(g grant, req *configv1.GetSourceRequest) (mirror.Want, error) {
 	source := req.GetCheckout()
-	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha()}
+	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs()}
+	if source.GetSubmodules() {
+		want.Submodule = func(ctx context.Context, address string) (mirror.Remote, error) {
+			return c.submodule(ctx, g, address, req.GetFork())
+		}
+	}
 	switch {
 	case want.History < 0 || want.History > 0 && source.GetFullHistory():
 		return want, fault.New(fault.Invalid, "the history is a number of commits, or all of it")
@@ -72,9 +86,10 @@ func (c checkouts) possible(g grant) error {
 }
 
 // checkoutName is the name that a checkout is kept by. The base's tip in it is the one
-// there was when it was made.
-func checkoutName(of commitKey, want mirror.Want) string {
-	kind := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", want.History, want.Into, want.Base))
+// there was when it was made. What a fork gets has a name of its own: it may lack
+// submodules, and nothing that it asked for is served to others.
+func checkoutName(of commitKey, want mirror.Want, fork bool) string {
+	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Into, want.Base))
 	return fmt.Sprintf("%s%d-%s-%x%s", sourcesFolder, of.repository, of.sha, kind[:8], checkoutSuffix)
 }
 
@@ -107,4 +122,57 @@ func (c checkouts) remote(g grant) mirror.Remote {
 		ID: g.repository, Noun: g.fullName(), URL: fmt.Sprintf("%s/%s.git", c.pages, g.fullName()),
 		Token: tokens.Token, Rejected: tokens.Expire,
 	}
+}
+
+// submodule is the repository of a submodule: on this GitHub alone, and a private one
+// only where the App is installed on it and the commit is no fork's. An address that
+// is not on this GitHub is refused, since config would reach places for whoever
+// writes .gitmodules.
+func (c checkouts) submodule(ctx context.Context, parent grant, address string, fork bool) (mirror.Remote, error) {
+	owner, name, err := c.repositoryAt(address)
+	if err != nil {
+		return mirror.Remote{}, err
+	}
+	g := grant{owner: owner, name: name, room: roomConfig}
+	if strings.EqualFold(g.fullName(), parent.fullName()) {
+		return c.remote(parent), nil
+	}
+	if !fork {
+		_, found, err := c.repository(ctx, g)
+		if err == nil {
+			g.repository, g.owner, g.name = found.GetId(), found.GetOwner(), found.GetName()
+			return c.remote(g), nil
+		}
+		if !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Conflict) {
+			return mirror.Remote{}, err
+		}
+	}
+	// Nobody's token: it is there for all, or not at all. It has a mirror of its own,
+	// since no id is known of it.
+	sum := sha256.Sum256([]byte(strings.ToLower(g.fullName())))
+	remote := c.remote(g)
+	remote.ID = -int64(binary.BigEndian.Uint64(sum[:]) >> 2) //nolint:gosec // it fits
+	remote.Noun = g.fullName() + ", which the App is not installed on, or which a fork's commit may not have where it is private,"
+	remote.Token, remote.Rejected = func(context.Context) (string, error) { return "", nil }, func(string) {}
+	return remote, nil
+}
+
+// repositoryAt reads the address of a repository of this GitHub, as people write it.
+func (c checkouts) repositoryAt(address string) (owner, name string, err error) {
+	pages, err := url.Parse(c.pages)
+	if err != nil {
+		return "", "", err
+	}
+	if at, rest, isSSH := strings.Cut(address, ":"); isSSH && strings.HasPrefix(at, "git@") && !strings.HasPrefix(rest, "//") {
+		address = "ssh://" + at + "/" + rest // git@github.com:octo/lib.git
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() != pages.Hostname() || !slices.Contains([]string{"https", "http", "ssh", "git"}, u.Scheme) {
+		return "", "", fault.Newf(fault.Invalid, "%q is not on %s", address, pages.Hostname())
+	}
+	owner, name, ok := strings.Cut(strings.TrimSuffix(strings.Trim(u.Path, "/"), ".git"), "/")
+	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
+		return "", "", fault.Newf(fault.Invalid, "%q is no repository of %s", address, pages.Hostname())
+	}
+	return owner, name, nil
 }

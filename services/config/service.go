@@ -90,7 +90,7 @@ func New(deps Deps) (*Service, error) {
 	s := &Service{log: deps.Log, now: deps.Now, configs: configs}
 	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
 	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
-	s.checkouts = checkouts{mirrors: deps.Mirrors, tokens: s.tokens, pages: strings.TrimSuffix(pages, "/")}
+	s.checkouts = checkouts{mirrors: deps.Mirrors, tokens: s.tokens, pages: strings.TrimSuffix(pages, "/"), repository: s.repository}
 	if s.clients, err = newClients(base, s.tokens); err != nil {
 		return nil, err
 	}

@@ -65,11 +65,11 @@ func (s *Service) kindOfSource(g grant, req *configv1.GetSourceRequest) (name st
 	if req.GetCheckout() == nil {
 		return archiveName(commit), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, req.GetSha()) }, nil
 	}
-	want, err := wanted(req)
+	want, err := s.checkouts.wanted(g, req)
 	if err != nil {
 		return "", nil, err
 	}
-	return checkoutName(commit, want), func(ctx context.Context) (io.ReadCloser, error) { return s.checkouts.open(ctx, g, want) }, nil
+	return checkoutName(commit, want, req.GetFork()), func(ctx context.Context) (io.ReadCloser, error) { return s.checkouts.open(ctx, g, want) }, nil
 }
 
 // download opens the tarball at GitHub. Reading it fails with Unavailable where the

@@ -1,12 +1,19 @@
 package forgexec
 
 import (
+	"archive/tar"
+	"bytes"
+	"io"
 	"path"
+	"path/filepath"
 	"strings"
 )
 
 // repositoryFolder is where git looks for the repository of a work tree.
 const repositoryFolder = ".git"
+
+// gitFileFolder has a file for each submodule.
+const gitFileFolder = "gitfile/"
 
 // placed is where an entry of a checkout goes: what lies below tree/ is the work
 // tree, what lies below git/ its repository, and nothing of the former gets into the
@@ -22,9 +29,30 @@ func placed(top, rest string) (string, error) {
 			}
 		}
 		return rest, nil
+	case strings.TrimSuffix(gitFileFolder, "/"): // which leads to the repository of a submodule
+		at, err := placed("tree", rest)
+		return path.Join(at, repositoryFolder), err
 	default:
 		return "", refuse("the source holds %s, which is neither of the work tree nor of its repository", quoted(path.Join(top, rest)))
 	}
+}
+
+// gitFile writes the file that leads from the folder of a submodule to its
+// repository, which is nowhere but below .git/modules.
+func (u *unpacking) gitFile(name string, header *tar.Header, content io.Reader) error {
+	text, err := io.ReadAll(io.LimitReader(content, maxName+1))
+	if err != nil {
+		return err
+	}
+	at, isGitFile := strings.CutPrefix(string(text), "gitdir: ")
+	at, isLine := strings.CutSuffix(at, "\n")
+	repository := path.Join(path.Dir(name), at)
+	if header.Typeflag != tar.TypeReg || !isGitFile || !isLine || strings.ContainsRune(at, '\n') ||
+		!strings.HasPrefix(repository, repositoryFolder+"/modules/") || !filepath.IsLocal(repository) {
+		return refuse("the source holds %s, which does not lead to a submodule's repository", quoted(name))
+	}
+	u.repositories[repository] = path.Dir(name)
+	return u.file(name, &tar.Header{Size: int64(len(text))}, bytes.NewReader(text))
 }
 
 func ofRepository(name string) bool {

@@ -137,6 +137,14 @@ func TestHostileCheckoutsAreRefused(t *testing.T) {
 		"a file for a folder":       {file("tree/a", "x"), file("tree/a/x", "evil")},
 		"twice":                     {file("tree/a", "x"), file("tree/a", "evil")},
 		"a device":                  {special(tar.TypeChar, "tree/null")},
+		"a gitfile out of the tree": {file("gitfile/lib", "gitdir: ../../elsewhere\n")},
+		"a gitfile to .git itself":  {file("gitfile/lib", "gitdir: ../.git\n")},
+		"a gitfile to the tree":     {file("gitfile/lib", "gitdir: ../evil\n")},
+		"a gitfile around":          {file("gitfile/lib", "gitdir: ../.git/modules/../../evil\n")},
+		"a gitfile of two lines":    {file("gitfile/lib", "gitdir: ../.git/modules/lib\nx\n")},
+		"a gitfile in .git":         {file("gitfile/.git/lib", "gitdir: ../../.git/modules/lib\n")},
+		"an absolute gitfile":       {file("gitfile/lib", "gitdir: /.git/modules/lib\n")},
+		"a gitfile that is a link":  {symlink("gitfile/lib", "/etc")},
 	} {
 		_, _, err := unpackIn(t, sourceLimits(), checkoutOf(t, entries...))
 		if _, ok := errors.AsType[refusal](err); !ok {

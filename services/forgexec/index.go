@@ -23,10 +23,10 @@ const (
 	indexChecksum = sha1.Size
 )
 
-// noteTimes tells the index what the file system says of each file, so that git need
-// not read them all to see that none has changed.
-func noteTimes(root *os.Root) error {
-	name := path.Join(repositoryFolder, "index")
+// noteTimes tells the index of a repository what the file system says of each file of
+// its work tree, so that git need not read them all to see that none has changed.
+func noteTimes(root *os.Root, repository, workTree string) error {
+	name := path.Join(repository, "index")
 	file, err := root.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -39,7 +39,7 @@ func noteTimes(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	if err := fillIndex(root, index); err != nil {
+	if err := fillIndex(root, workTree, index); err != nil {
 		return err
 	}
 	if _, err := file.WriteAt(index, 0); err != nil {
@@ -48,7 +48,7 @@ func noteTimes(root *os.Root) error {
 	return file.Close()
 }
 
-func fillIndex(root *os.Root, index []byte) error {
+func fillIndex(root *os.Root, workTree string, index []byte) error {
 	malformed := errors.New("it is not as git writes it")
 	end := len(index) - indexChecksum
 	if end < indexHeader || string(index[:4]) != "DIRC" || binary.BigEndian.Uint32(index[4:]) != 2 {
@@ -72,7 +72,7 @@ func fillIndex(root *os.Root, index []byte) error {
 		}
 		name := string(rest[entryName : entryName+length])
 		if binary.BigEndian.Uint32(rest[entryMode:]) != gitlinkMode {
-			if err := fillEntry(root, name, rest); err != nil {
+			if err := fillEntry(root, path.Join(workTree, name), rest); err != nil {
 				return fmt.Errorf("%s: %w", quoted(name), err)
 			}
 		}

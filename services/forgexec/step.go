@@ -25,7 +25,7 @@ const backgroundNotice = "forge: this step left processes in the background that
 	"To keep one for later steps, send its output elsewhere: command >file 2>&1 &\n"
 
 // GitHub's archives have an empty folder for each submodule.
-const submodulesNotice = "forge: .gitmodules is there, but the source comes without its submodules: their folders are empty"
+const submodulesNotice = "forge: .gitmodules is there, but submodules are not asked for: their folders are empty; source: {submodules: true} fills them"
 
 // runner runs the steps of a plan.
 type runner struct {
@@ -80,7 +80,9 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 		defer cancel()
 	}
 	r.notices = append(r.notices, plan.GetNotices()...)
-	if _, err := os.Lstat(filepath.Join(r.workspace.path, ".gitmodules")); err == nil {
+	_, named := os.Lstat(filepath.Join(r.workspace.path, ".gitmodules"))
+	_, filled := os.Lstat(filepath.Join(r.workspace.path, repositoryFolder, "modules"))
+	if named == nil && filled != nil {
 		r.notices = append(r.notices, submodulesNotice)
 	}
 	r.budget = &budget{limit: plan.GetLogLimit(), left: plan.GetLogLimit()}

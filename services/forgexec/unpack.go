@@ -48,7 +48,7 @@ func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(forma
 // What unpack itself writes never goes through a link: it makes each folder on the
 // way itself, and each file as a new one.
 func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, err error) {
-	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}}
+	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}, repositories: map[string]string{}}
 	peeked := bufio.NewReader(stream)
 	unzipped, err := u.decompress(peeked)
 	if err != nil {
@@ -74,8 +74,11 @@ func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, 
 		return 0, 0, fmt.Errorf("read the source: %w", err)
 	}
 	if u.checkout {
-		if err := noteTimes(root); err != nil {
-			return 0, 0, fmt.Errorf("the index of the checkout: %w", err)
+		u.repositories[repositoryFolder] = "."
+		for repository, workTree := range u.repositories {
+			if err := noteTimes(root, repository, workTree); err != nil {
+				return 0, 0, fmt.Errorf("the index of the checkout: %w", err)
+			}
 		}
 	}
 	return u.entries, u.size, nil
@@ -120,6 +123,8 @@ type unpacking struct {
 	folders       map[string]bool // those made here: real ones, never links
 	entries, size int64
 	repository    int64 // bytes in .git
+	// repositories are the folders of those that were unpacked, and of their work trees.
+	repositories map[string]string
 }
 
 func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
@@ -145,15 +150,17 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 	if err := u.count(); err != nil {
 		return err
 	}
-	switch header.Typeflag {
-	case tar.TypeReg:
+	switch {
+	case u.checkout && strings.HasPrefix(header.Name, gitFileFolder):
+		err = u.gitFile(name, header, content)
+	case header.Typeflag == tar.TypeReg:
 		err = u.file(name, header, content)
-	case tar.TypeSymlink:
+	case header.Typeflag == tar.TypeSymlink:
 		if u.checkout && ofRepository(name) {
 			return refuse("the source holds a link in its repository: %s", quoted(name))
 		}
 		err = u.root.Symlink(header.Linkname, name)
-	case tar.TypeLink:
+	case header.Typeflag == tar.TypeLink:
 		err = u.hardLink(name, header.Linkname)
 	default:
 		return refuse("the source holds %s, which is no file, folder or link", quoted(name))

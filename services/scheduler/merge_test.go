@@ -12,7 +12,7 @@ import (
 )
 
 // merging is the usual file, whose pull requests are tested merged.
-func (r *rig) merging(sha string, answer *configv1.MergeResponse, err error) {
+func merging(r *rig, sha string, answer *configv1.MergeResponse, err error) {
 	config := usual()
 	config.PullRequest = &configv1.BuildConfig_PullRequest{Test: configv1.BuildConfig_PullRequest_TEST_MERGE}
 	config.Source = &configv1.Source{History: 5}
@@ -24,7 +24,7 @@ func (r *rig) merging(sha string, answer *configv1.MergeResponse, err error) {
 
 func TestPullRequestIsTestedMerged(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.merging("aaa", &configv1.MergeResponse{Sha: "merged"}, nil)
+		merging(r, "aaa", &configv1.MergeResponse{Sha: "merged"}, nil)
 		id := r.built(opened(1, "aaa"))
 		token := r.spec(id, 1).Runner.Token
 		u := r.stream(token, &schedulerv1.Hello{RunnerId: "runner-1", MasksSecrets: true, HeedsJobs: true, TakesCheckout: true})
@@ -44,7 +44,7 @@ func TestPullRequestIsTestedMerged(t *testing.T) {
 
 func TestConflictFailsThePullRequestWithoutAContainer(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.merging("aaa", &configv1.MergeResponse{Conflicts: "conflicts in till.go"}, nil)
+		merging(r, "aaa", &configv1.MergeResponse{Conflicts: "conflicts in till.go"}, nil)
 		id := r.built(opened(1, "aaa"))
 		b := r.shown("aaa", "forge/test", schedulerv1.Build_STATE_FAILED)
 		if b.GetReason() != schedulerv1.Build_REASON_MERGE_CONFLICT || b.GetMessage() != "merge of aaa into main at base: conflicts in till.go" {
@@ -58,7 +58,7 @@ func TestConflictFailsThePullRequestWithoutAContainer(t *testing.T) {
 
 func TestMergeThatNobodyKnowsYetIsAskedForAgain(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.merging("aaa", nil, fault.New(fault.Unavailable, "GitHub is away"))
+		merging(r, "aaa", nil, fault.New(fault.Unavailable, "GitHub is away"))
 		id := r.built(opened(1, "aaa"))
 		kittest.Eventually(t, patience, func() error {
 			if b := r.build(id); b.GetState() != schedulerv1.Build_STATE_QUEUED || b.GetMessage() != "merge of aaa into main at base: GitHub is away" {
@@ -66,7 +66,7 @@ func TestMergeThatNobodyKnowsYetIsAskedForAgain(t *testing.T) {
 			}
 			return nil
 		})
-		r.merging("aaa", &configv1.MergeResponse{Sha: "merged"}, nil)
+		merging(r, "aaa", &configv1.MergeResponse{Sha: "merged"}, nil)
 		r.clock.Advance(time.Minute)
 		r.wake()
 		r.pass(id)
@@ -75,7 +75,7 @@ func TestMergeThatNobodyKnowsYetIsAskedForAgain(t *testing.T) {
 
 func TestCommitThatIsGoneCannotBeMerged(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.merging("aaa", nil, fault.New(fault.NotFound, "GitHub has no such commit"))
+		merging(r, "aaa", nil, fault.New(fault.NotFound, "GitHub has no such commit"))
 		id := r.built(opened(1, "aaa"))
 		b := r.becomes(id, schedulerv1.Build_STATE_ERRORED)
 		if b.GetReason() != schedulerv1.Build_REASON_START_FAILED || b.GetMessage() != "merge of aaa into main at base: GitHub has no such commit" {
@@ -87,7 +87,7 @@ func TestCommitThatIsGoneCannotBeMerged(t *testing.T) {
 // What was merged is deployed as it lies on its branch, and a tag has no base.
 func TestOnlyPullRequestsAreTestedMerged(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
-		r.merging("bbb", nil, fault.New(fault.Invalid, "nobody asks"))
+		merging(r, "bbb", nil, fault.New(fault.Invalid, "nobody asks"))
 		id := r.built(mergedInto(2, "main", "bbb"))
 		if b := r.build(id); b.GetIntoSha() != "" {
 			t.Errorf("a deploy is merged: %v", b)

@@ -98,8 +98,12 @@ func sourceKeys() []key[*configv1.Source] {
 		{name: "history", read: func(f *file, path string, n *yaml.Node, s *configv1.Source) {
 			s.History, s.FullHistory = f.history(path, n)
 		}},
-		{name: "submodules"},
-		{name: "lfs"},
+		{name: "submodules", read: func(f *file, path string, n *yaml.Node, s *configv1.Source) {
+			s.Submodules = f.truth(path, n)
+		}},
+		{name: "lfs", read: func(f *file, path string, n *yaml.Node, s *configv1.Source) {
+			s.Lfs = f.truth(path, n)
+		}},
 	}
 }
 

@@ -17,10 +17,12 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// The stream's two folders: what is checked out, and what becomes .git.
+// The stream's folders: what is checked out, what becomes .git, and files that say
+// where in the latter the repositories of submodules are.
 const (
-	treeFolder = "tree/"
-	gitFolder  = "git/"
+	treeFolder    = "tree/"
+	gitFolder     = "git/"
+	gitFileFolder = "gitfile/"
 )
 
 const (
@@ -31,37 +33,27 @@ const (
 // Checkout writes what a build checks out: a tar stream, compressed by zstd, with
 // the work tree below tree/, as git would write it, and a repository below git/,
 // whose HEAD is the commit and whose index knows nothing yet of the files' times.
-// Links are links, whatever they point at, and a submodule is an empty folder. The
-// repository names its origin by the URL that people have, without any token.
+// Links are links, whatever they point at. The repository names its origin by the URL
+// that people have, without any token. A submodule is an empty folder; where it is
+// wanted its files are there, its repository is below git/modules/, and gitfile/ has
+// the file that leads from one to the other.
 func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.Writer) error {
 	defer func() {
 		if err := m.prune(context.WithoutCancel(ctx)); err != nil {
 			m.log.WarnContext(ctx, "mirrors are not pruned; they are after the next use", "error", err)
 		}
 	}()
-	acquire := m.acquire
-	if want.Into != "" {
-		acquire = func(ctx context.Context, remote Remote, _ Want) (*repository, error) {
-			return m.acquireMerge(ctx, remote, &want)
-		}
-	}
-	r, err := acquire(ctx, remote, want)
+	modules, err := m.gather(ctx, remote, &want)
 	if err != nil {
 		return err
 	}
-	defer r.lock.free()
 	scratch, err := os.MkdirTemp(filepath.Join(m.dir, scratchFolder), "checkout-")
 	if err != nil {
 		return fmt.Errorf("mirrors: %w", err)
 	}
 	defer os.RemoveAll(scratch) //nolint:errcheck // what stays is removed at the next start
-	c := &checkout{repository: r, want: want, scratch: scratch}
-	err = c.write(ctx, w)
-	if _, isGit := errors.AsType[*Error](err); isGit {
-		err = fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)
-		m.suspect(ctx, remote)
-	}
-	return err
+	s := &stream{mirrors: m, scratch: scratch}
+	return s.write(ctx, w, &module{remote: remote, want: want, children: modules})
 }
 
 // suspect has a copy made anew that git cannot read, once nobody uses it.
@@ -72,38 +64,77 @@ func (m *Mirrors) suspect(ctx context.Context, remote Remote) {
 	}
 }
 
-// checkout is one stream under way.
-type checkout struct {
-	*repository
-	want    Want
+// stream is a checkout under way, with all of its submodules.
+type stream struct {
+	mirrors *Mirrors
 	scratch string
 	tar     *tar.Writer
-	size    int64
+	size    int64 // of the files in it
 }
 
-func (c *checkout) write(ctx context.Context, w io.Writer) error {
+func (s *stream) write(ctx context.Context, w io.Writer, top *module) error {
 	compressed, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return fmt.Errorf("compress the source: %w", err)
 	}
-	c.tar = tar.NewWriter(compressed)
+	s.tar = tar.NewWriter(compressed)
+	if err := s.writeModule(ctx, top); err != nil {
+		return errors.Join(err, compressed.Close())
+	}
+	return errors.Join(s.tar.Close(), compressed.Close())
+}
+
+// writeModule writes one repository, then its submodules.
+func (s *stream) writeModule(ctx context.Context, of *module) error {
+	r, err := s.mirrors.open(ctx, of.remote, false)
+	if err != nil {
+		return err
+	}
+	defer r.lock.free()
+	if !r.has(ctx, of.want.SHA) { // others needed its place
+		return fault.Newf(fault.Unavailable, "%s: its mirror was removed to make place for others", of.remote.Noun)
+	}
+	scratch, err := os.MkdirTemp(s.scratch, "of-")
+	if err != nil {
+		return fmt.Errorf("mirrors: %w", err)
+	}
+	c := &checkout{stream: s, repository: r, module: of, scratch: scratch}
 	for _, part := range []func(context.Context) error{c.writeTree, c.writeGit} {
 		if err := part(ctx); err != nil {
-			return errors.Join(err, compressed.Close())
+			if _, isGit := errors.AsType[*Error](err); isGit {
+				s.mirrors.suspect(ctx, of.remote)
+				err = fault.Newf(fault.Unavailable, "mirror of %s: %w", of.remote.Noun, err)
+			}
+			return err
 		}
 	}
-	return errors.Join(c.tar.Close(), compressed.Close())
+	if err := os.RemoveAll(scratch); err != nil {
+		return fmt.Errorf("mirrors: %w", err)
+	}
+	for _, child := range of.children {
+		if err := s.writeModule(ctx, child); err != nil {
+			return fmt.Errorf("submodule %s: %w", child.path, err)
+		}
+	}
+	return nil
+}
+
+// checkout is one repository of a stream.
+type checkout struct {
+	*stream
+	*repository
+	*module
+	scratch string
+}
+
+// git runs git on the repository, with what it is given.
+func (c *checkout) git(ctx context.Context, call call, args ...string) (string, error) {
+	return c.repository.mirrors.git.output(ctx, call, args...)
 }
 
 // environ has git use the index and the work tree of this checkout.
 func (c *checkout) environ() []string {
 	return []string{"GIT_INDEX_FILE=" + filepath.Join(c.scratch, "index")}
-}
-
-func (c *checkout) run(ctx context.Context, environ []string, args ...string) error {
-	call := c.call()
-	call.environ = append(c.environ(), environ...)
-	return c.mirrors.git.run(ctx, call, args...)
 }
 
 // header begins an entry. Names are what git has, UTF-8 or not.
@@ -112,15 +143,23 @@ func (c *checkout) header(name string, kind byte, mode int64, size int64, target
 }
 
 func (c *checkout) text(name, content string) error {
-	if err := c.header(gitFolder+name, tar.TypeReg, 0o644, int64(len(content)), ""); err != nil {
+	if err := c.header(name, tar.TypeReg, 0o644, int64(len(content)), ""); err != nil {
 		return err
 	}
 	_, err := io.WriteString(c.tar, content)
 	return err
 }
 
+// grow counts the bytes of a file.
+func (c *checkout) grow(size int64) error {
+	if c.size += size; c.size > maxTree {
+		return fault.Newf(fault.Exhausted, "source of %s is larger than %d MiB", c.module.remote.Noun, maxTree>>20)
+	}
+	return nil
+}
+
 // file writes a file of this host.
-func (c *checkout) file(name, from string) error {
+func (c *checkout) file(name, from string, mode int64) error {
 	file, err := os.Open(from)
 	if err != nil {
 		return err
@@ -130,14 +169,10 @@ func (c *checkout) file(name, from string) error {
 	if err != nil {
 		return err
 	}
-	mode := int64(0o644)
-	if info.Mode()&0o111 != 0 {
-		mode = 0o755
-	}
 	if err := c.header(name, tar.TypeReg, mode, info.Size(), ""); err != nil {
 		return err
 	}
-	_, err = io.Copy(c.tar, file)
+	_, err = io.CopyN(c.tar, file, info.Size())
 	return err
 }
 
@@ -147,10 +182,12 @@ func (c *checkout) writeTree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.run(ctx, nil, "read-tree", c.want.SHA); err != nil {
+	call := c.call()
+	call.environ = c.environ()
+	if _, err := c.git(ctx, call, "read-tree", c.want.SHA); err != nil {
 		return err
 	}
-	converted, err := c.convert(ctx, entries)
+	replaced, err := c.replace(ctx, entries)
 	if err != nil {
 		return err
 	}
@@ -161,15 +198,15 @@ func (c *checkout) writeTree(ctx context.Context) error {
 	blobs.askAll(entries)
 	defer blobs.close()
 	for _, e := range entries {
-		if err := c.entry(e, blobs, converted); err != nil {
+		if err := c.entry(e, blobs, replaced); err != nil {
 			return fmt.Errorf("%s: %w", e.path, err)
 		}
 	}
 	return nil
 }
 
-func (c *checkout) entry(e entry, blobs *objects, converted map[string]bool) error {
-	name := treeFolder + e.path
+func (c *checkout) entry(e entry, blobs *objects, replaced map[string]string) error {
+	name := c.tree() + e.path
 	switch {
 	case e.isSubmodule():
 		return c.header(name+"/", tar.TypeDir, 0o755, 0, "")
@@ -179,23 +216,27 @@ func (c *checkout) entry(e entry, blobs *objects, converted map[string]bool) err
 			return err
 		}
 		return c.header(name, tar.TypeSymlink, 0o777, 0, target)
-	case converted[e.path]:
+	case replaced[e.path] != "":
 		if err := blobs.skip(e.sha); err != nil {
 			return err
 		}
-		return c.file(name, filepath.Join(c.scratch, convertedFolder, filepath.FromSlash(e.path)))
+		info, err := os.Stat(replaced[e.path])
+		if err != nil {
+			return err
+		}
+		if err := c.grow(info.Size()); err != nil {
+			return err
+		}
+		return c.file(name, replaced[e.path], e.fileMode())
 	}
 	size, err := blobs.next(e.sha, "blob")
 	if err != nil {
 		return err
 	}
-	if c.size += size; c.size > maxTree {
-		return fault.Newf(fault.Exhausted, "source of %s is larger than %d MiB", c.remote.Noun, maxTree>>20)
+	if err := c.grow(size); err != nil {
+		return err
 	}
-	mode := int64(0o644)
-	if e.mode == "100755" {
-		mode = 0o755
-	}
+	mode := e.fileMode()
 	if err := c.header(name, tar.TypeReg, mode, size, ""); err != nil {
 		return err
 	}
@@ -213,7 +254,7 @@ func (c *checkout) writeGit(ctx context.Context) error {
 		return err
 	}
 	for _, folder := range []string{"objects/info/", "objects/pack/", "refs/heads/", "refs/tags/", "info/"} {
-		if err := c.header(gitFolder+folder, tar.TypeDir, 0o755, 0, ""); err != nil {
+		if err := c.header(c.gitDir()+folder, tar.TypeDir, 0o755, 0, ""); err != nil {
 			return err
 		}
 	}
@@ -223,22 +264,33 @@ func (c *checkout) writeGit(ctx context.Context) error {
 		if content == "" {
 			continue
 		}
-		if err := c.text(name, content); err != nil {
+		if err := c.text(c.gitDir()+name, content); err != nil {
 			return err
 		}
 	}
 	for _, suffix := range []string{".pack", ".idx"} {
-		if err := c.file(gitFolder+path.Join("objects/pack", filepath.Base(pack)+suffix), pack+suffix); err != nil {
+		if err := c.file(c.gitDir()+path.Join("objects/pack", filepath.Base(pack)+suffix), pack+suffix, plainMode); err != nil {
 			return err
 		}
 	}
-	return c.file(gitFolder+"index", filepath.Join(c.scratch, "index"))
+	if c.module.path != "" {
+		if err := c.text(gitFileFolder+c.module.path, c.gitFile()); err != nil {
+			return err
+		}
+	}
+	return c.file(c.gitDir()+"index", filepath.Join(c.scratch, "index"), plainMode)
 }
 
 // config is .git/config. Its origin is what people clone.
 func (c *checkout) config() string {
 	var text strings.Builder
 	text.WriteString("[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n")
-	fmt.Fprintf(&text, "[remote \"origin\"]\n\turl = %s\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n", c.remote.URL)
+	if c.module.path != "" {
+		fmt.Fprintf(&text, "\tworktree = %s\n", quoted(c.workTree()))
+	}
+	fmt.Fprintf(&text, "[remote \"origin\"]\n\turl = %s\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n", quoted(c.module.remote.URL))
+	for _, child := range c.children {
+		fmt.Fprintf(&text, "[submodule %s]\n\tactive = true\n\turl = %s\n", quoted(child.name), quoted(child.remote.URL))
+	}
 	return text.String()
 }

@@ -30,6 +30,11 @@ type Want struct {
 	// Into is the full sha of a commit that SHA is merged into first: the merge is what
 	// is checked out. "" for none.
 	Into string
+	// Submodule says where the repository of a submodule is, by its address, and
+	// refuses what must not be fetched; nil: submodules are empty folders.
+	Submodule func(ctx context.Context, address string) (Remote, error)
+	// LFS: files that Git LFS keeps elsewhere are there themselves.
+	LFS bool
 }
 
 const (
@@ -90,9 +95,7 @@ func (m *Mirrors) fetch(ctx context.Context, remote Remote, want Want) error {
 		}
 		return fmt.Errorf("%s: %w", remote.Noun, err)
 	}
-	if err := r.measure(); err != nil {
-		return fmt.Errorf("mirror of %s: %w", remote.Noun, err)
-	}
+	m.grown(r.name)
 	if err := r.tidy(ctx); err != nil { // who waits has what he wants all the same
 		m.log.WarnContext(ctx, "mirror is not tidied; it is tried again after the next fetch", "repository", remote.Noun, "error", err)
 	}

@@ -61,7 +61,7 @@ func (c *checkout) shape(ctx context.Context) (*shape, error) {
 	s := &shape{refs: map[string]ref{}}
 	lines := []string{c.want.SHA}
 	if c.want.History != 0 && c.want.Base != "" {
-		if tip, err := c.output(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+c.want.Base+"^{commit}"); err == nil {
+		if tip, err := c.repository.output(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+c.want.Base+"^{commit}"); err == nil {
 			tip = strings.TrimSpace(tip)
 			s.refs["refs/remotes/origin/"+c.want.Base] = ref{tip, tip}
 			lines = append(lines, tip)
@@ -196,7 +196,7 @@ func (c *checkout) pack(ctx context.Context, s *shape) (string, error) {
 	call := c.call()
 	call.stdin = strings.NewReader(strings.Join(s.tips(c.want.SHA), "\n") + "\n")
 	args = append(args, "pack-objects", "--quiet", "--revs", "--delta-base-offset", "--window=0", filepath.Join(c.scratch, "pack"))
-	hash, err := c.mirrors.git.output(ctx, call, args...)
+	hash, err := c.git(ctx, call, args...)
 	if err != nil {
 		return "", err
 	}
@@ -206,7 +206,7 @@ func (c *checkout) pack(ctx context.Context, s *shape) (string, error) {
 		return "", errors.Join(err, errors.New("git pack-objects: there is no pack"))
 	}
 	if info.Size() > maxHistory {
-		return "", fault.Newf(fault.Exhausted, "the history of %s has more than %d MiB: ask for fewer commits", c.remote.Noun, maxHistory>>20)
+		return "", fault.Newf(fault.Exhausted, "the history of %s has more than %d MiB: ask for fewer commits", c.module.remote.Noun, maxHistory>>20)
 	}
 	return pack, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,8 @@ type Config struct {
 	// MaxBytes is how much disk the copies may take: the least recently used go
 	// beyond, but for the one that is in use. 0 keeps none longer than its use.
 	MaxBytes int64
+	// HTTP fetches what Git LFS keeps. Default: http.DefaultClient.
+	HTTP *http.Client
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -33,6 +36,7 @@ type Mirrors struct {
 	maxBytes int64
 	log      *slog.Logger
 	git      *git
+	http     *http.Client
 
 	mu    sync.Mutex
 	sizes map[string]int64 // of copies, as last measured
@@ -73,7 +77,8 @@ func New(ctx context.Context, c Config) (*Mirrors, error) {
 	}
 	return &Mirrors{
 		dir: dir, maxBytes: c.MaxBytes, git: program, sizes: map[string]int64{},
-		log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		http: cmp.Or(c.HTTP, http.DefaultClient),
+		log:  cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 	}, nil
 }
 
@@ -170,10 +175,8 @@ func (r *repository) clearLocks() error {
 
 // remove removes the copy. The lock is held alone.
 func (r *repository) remove() error {
-	r.mirrors.mu.Lock()
-	delete(r.mirrors.sizes, r.name)
-	r.mirrors.mu.Unlock()
-	if err := os.RemoveAll(r.path); err != nil {
+	r.mirrors.grown(r.name)
+	if err := errors.Join(os.RemoveAll(r.path), os.RemoveAll(r.mirrors.lfs(r.name))); err != nil {
 		return fmt.Errorf("remove the mirror of %s: %w", r.remote.Noun, err)
 	}
 	return nil
@@ -185,17 +188,15 @@ func (r *repository) used() {
 	_ = os.Chtimes(filepath.Join(r.path, "HEAD"), now, now) // it may be removed too early, and is fetched again
 }
 
-// measure notes the size of a copy that was fetched.
-func (r *repository) measure() error {
-	size, err := sizeOf(r.path)
-	if err != nil {
-		return err
-	}
-	r.mirrors.mu.Lock()
-	defer r.mirrors.mu.Unlock()
-	r.mirrors.sizes[r.name] = size
-	return nil
+// grown has a copy measured anew.
+func (m *Mirrors) grown(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.sizes, name)
 }
+
+// lfs is where the files are that Git LFS keeps for a repository.
+func (m *Mirrors) lfs(name string) string { return filepath.Join(m.dir, lfsFolder, name) }
 
 func sizeOf(dir string) (size int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
@@ -275,14 +276,16 @@ func (m *Mirrors) look(name string) (copied, error) {
 		one.size = size
 		return one, nil
 	}
-	size, err := sizeOf(path)
-	if err != nil {
-		return one, err
+	for _, part := range []string{path, m.lfs(name)} {
+		size, err := sizeOf(part)
+		if err != nil {
+			return one, err
+		}
+		one.size += size
 	}
-	one.size = size
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sizes[name] = size
+	m.sizes[name] = one.size
 	return one, nil
 }
 

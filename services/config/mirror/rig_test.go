@@ -171,6 +171,9 @@ func unpack(t *testing.T, stream io.Reader) string {
 			t.Fatal(err)
 		}
 		path := filepath.Join(dir, strings.TrimPrefix(strings.Replace(header.Name, "git/", ".git/", 1), "tree/"))
+		if folder, isGitFile := strings.CutPrefix(header.Name, "gitfile/"); isGitFile {
+			path = filepath.Join(dir, folder, ".git")
+		}
 		if strings.HasPrefix(header.Name, "tree/") {
 			path = filepath.Join(dir, strings.TrimPrefix(header.Name, "tree/"))
 		}

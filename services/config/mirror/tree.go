@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -23,15 +24,23 @@ type entry struct{ mode, sha, path string }
 func (e entry) isLink() bool      { return e.mode == "120000" }
 func (e entry) isSubmodule() bool { return e.mode == "160000" }
 
+func (e entry) fileMode() int64 {
+	if e.mode == "100755" {
+		return 0o755
+	}
+	return plainMode
+}
+
 const (
 	maxLink         = 1 << 20 // bytes of a link's target
 	maxCommit       = 8 << 20 // bytes
 	convertedFolder = "converted"
+	plainMode       = 0o644
 )
 
 // list is the commit's whole tree, in git's order.
 func (c *checkout) list(ctx context.Context) ([]entry, error) {
-	text, err := c.output(ctx, "ls-tree", "-r", "-z", "--full-tree", c.want.SHA)
+	text, err := c.repository.output(ctx, "ls-tree", "-r", "-z", "--full-tree", c.want.SHA)
 	if err != nil {
 		return nil, err
 	}
@@ -50,16 +59,19 @@ func (c *checkout) list(ctx context.Context) ([]entry, error) {
 	return entries, nil
 }
 
-// convert has git write those files to the scratch folder that .gitattributes gives
-// other bytes in a work tree than in a commit, and names them. Programs that
-// .gitattributes names as filters are never run: no such is configured.
-func (c *checkout) convert(ctx context.Context, entries []entry) (map[string]bool, error) {
+// replace names the files that have other bytes in a work tree than in a commit, as
+// .gitattributes says, and where on this host these are: git writes what has other
+// ends of lines or another encoding, and what Git LFS keeps is fetched where it is
+// wanted. Other programs that are named as filters are never run: none is
+// configured.
+func (c *checkout) replace(ctx context.Context, entries []entry) (map[string]string, error) {
 	var paths bytes.Buffer
-	some := false
+	some, bySHA := false, map[string]entry{}
 	for _, e := range entries {
 		some = some || path.Base(e.path) == ".gitattributes"
 		if !e.isLink() && !e.isSubmodule() {
 			paths.WriteString(e.path + "\x00")
+			bySHA[e.path] = e
 		}
 	}
 	if !some {
@@ -67,30 +79,50 @@ func (c *checkout) convert(ctx context.Context, entries []entry) (map[string]boo
 	}
 	call := c.call()
 	call.environ, call.stdin = c.environ(), &paths
-	text, err := c.mirrors.git.output(ctx, call, "check-attr", "--cached", "--stdin", "-z", "eol", "working-tree-encoding", "ident")
+	text, err := c.git(ctx, call, "check-attr", "--cached", "--stdin", "-z", "eol", "working-tree-encoding", "ident", "filter")
 	if err != nil {
 		return nil, err
 	}
-	converted, chosen := map[string]bool{}, &bytes.Buffer{}
+	converted, kept := map[string]bool{}, []entry{}
 	fields := strings.Split(text, "\x00") // path, attribute, value
 	for i := 0; i+2 < len(fields); i += 3 {
 		name, attribute, value := fields[i], fields[i+1], fields[i+2]
-		if value == "unspecified" || value == "unset" || attribute == "eol" && value != "crlf" || converted[name] {
-			continue
+		switch {
+		case attribute == "filter" && value == "lfs":
+			kept = append(kept, bySHA[name])
+		case attribute == "filter", value == "unspecified", value == "unset", attribute == "eol" && value != "crlf":
+		default:
+			converted[name] = true
 		}
-		converted[name] = true
-		chosen.WriteString(name + "\x00")
 	}
-	if len(converted) == 0 {
-		return nil, nil //nolint:nilnil // nothing is an answer
+	files, err := c.convert(ctx, converted)
+	if err != nil || !c.want.LFS || len(kept) == 0 {
+		return files, err
+	}
+	fetched, err := c.fetchLFS(ctx, kept)
+	maps.Copy(files, fetched)
+	return files, err
+}
+
+// convert has git write files to the scratch folder.
+func (c *checkout) convert(ctx context.Context, names map[string]bool) (map[string]string, error) {
+	files := map[string]string{}
+	if len(names) == 0 {
+		return files, nil
 	}
 	to := filepath.Join(c.scratch, convertedFolder)
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return nil, err
 	}
-	call = c.call()
+	chosen := &bytes.Buffer{}
+	for name := range names {
+		chosen.WriteString(name + "\x00")
+		files[name] = filepath.Join(to, filepath.FromSlash(name))
+	}
+	call := c.call()
 	call.environ, call.stdin = append(c.environ(), "GIT_WORK_TREE="+to), chosen
-	return converted, c.mirrors.git.run(ctx, call, "-c", "core.bare=false", "checkout-index", "--force", "--quiet", "-z", "--stdin")
+	_, err := c.git(ctx, call, "-c", "core.bare=false", "checkout-index", "--force", "--quiet", "-z", "--stdin")
+	return files, err
 }
 
 // objects reads objects of the copy, one after the other, as it asks for them.
@@ -104,7 +136,7 @@ type objects struct {
 }
 
 func (c *checkout) openObjects(ctx context.Context, options ...string) (*objects, error) {
-	cmd, said := c.mirrors.git.command(ctx, c.call(), append([]string{"cat-file", "--batch"}, options...)...)
+	cmd, said := c.repository.mirrors.git.command(ctx, c.call(), append([]string{"cat-file", "--batch"}, options...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -67,6 +67,7 @@ func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
 		return request
 	}
 	request.Checkout, request.PullRequest = b.ConfigJob().GetSource(), b.GetPullRequest()
+	request.Fork = b.GetFork()
 	if request.Checkout == nil {
 		request.Checkout = &configv1.Source{}
 	}

@@ -1189,7 +1189,11 @@ type Source struct {
 	// and the base branch; 0 is the commit alone, without these.
 	History int32 `protobuf:"varint,1,opt,name=history,proto3" json:"history,omitempty"`
 	// All of history; history is 0.
-	FullHistory   bool `protobuf:"varint,2,opt,name=full_history,json=fullHistory,proto3" json:"full_history,omitempty"`
+	FullHistory bool `protobuf:"varint,2,opt,name=full_history,json=fullHistory,proto3" json:"full_history,omitempty"`
+	// Submodules have their files, and those within them; else they are empty folders.
+	Submodules bool `protobuf:"varint,3,opt,name=submodules,proto3" json:"submodules,omitempty"`
+	// Files that Git LFS keeps elsewhere are there themselves; else their pointers are.
+	Lfs           bool `protobuf:"varint,4,opt,name=lfs,proto3" json:"lfs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1234,6 +1238,20 @@ func (x *Source) GetHistory() int32 {
 func (x *Source) GetFullHistory() bool {
 	if x != nil {
 		return x.FullHistory
+	}
+	return false
+}
+
+func (x *Source) GetSubmodules() bool {
+	if x != nil {
+		return x.Submodules
+	}
+	return false
+}
+
+func (x *Source) GetLfs() bool {
+	if x != nil {
+		return x.Lfs
 	}
 	return false
 }
@@ -2399,10 +2417,14 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x10TEST_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTEST_HEAD\x10\x01\x12\x0e\n" +
 	"\n" +
-	"TEST_MERGE\x10\x02\"E\n" +
+	"TEST_MERGE\x10\x02\"w\n" +
 	"\x06Source\x12\x18\n" +
 	"\ahistory\x18\x01 \x01(\x05R\ahistory\x12!\n" +
-	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\"\x99\x01\n" +
+	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\x12\x1e\n" +
+	"\n" +
+	"submodules\x18\x03 \x01(\bR\n" +
+	"submodules\x12\x10\n" +
+	"\x03lfs\x18\x04 \x01(\bR\x03lfs\"\x99\x01\n" +
 	"\bPipeline\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +

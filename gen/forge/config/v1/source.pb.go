@@ -43,7 +43,9 @@ type GetSourceRequest struct {
 	PullRequest int32 `protobuf:"varint,7,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	// Asks for the merge of the commit into this one, as Merge makes it: its full sha.
 	// Goes with checkout; empty for the commit as it is.
-	IntoSha       string `protobuf:"bytes,8,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
+	IntoSha string `protobuf:"bytes,8,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
+	// The commit comes from a fork: its submodules are public ones alone.
+	Fork          bool `protobuf:"varint,9,opt,name=fork,proto3" json:"fork,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -132,6 +134,13 @@ func (x *GetSourceRequest) GetIntoSha() string {
 		return x.IntoSha
 	}
 	return ""
+}
+
+func (x *GetSourceRequest) GetFork() bool {
+	if x != nil {
+		return x.Fork
+	}
+	return false
 }
 
 type MergeRequest struct {
@@ -328,7 +337,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x02\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x02\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -340,7 +349,8 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\bcheckout\x18\x05 \x01(\v2\x17.forge.config.v1.SourceR\bcheckout\x12\x12\n" +
 	"\x04base\x18\x06 \x01(\tR\x04base\x12!\n" +
 	"\fpull_request\x18\a \x01(\x05R\vpullRequest\x12\x19\n" +
-	"\binto_sha\x18\b \x01(\tR\aintoSha\"\xfe\x01\n" +
+	"\binto_sha\x18\b \x01(\tR\aintoSha\x12\x12\n" +
+	"\x04fork\x18\t \x01(\bR\x04fork\"\xfe\x01\n" +
 	"\fMergeRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
