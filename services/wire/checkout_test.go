@@ -19,7 +19,7 @@ func TestWorkspaceIsACheckout(t *testing.T) {
 			"  - git diff --stat origin/$FORGE_BASE_REF",
 			"  - git log -1 --format=%H && echo $FORGE_SHA",
 			"  - cat dropped version",
-			`  - if grep -rs -e 'g[h]s_' -e 'x-access-[t]oken' . /proc/self/environ; then exit 1; fi; git config --list | grep -i -e extraheader -e credential && exit 1; echo no token`,
+			`  - if grep -rs -e 'g[h]s_' -e 'x-access-[t]oken' . /proc/self/environ; then exit 1; fi; git config --local --list | grep -i -e extraheader -e credential && exit 1; echo no token`,
 			"  - if git fetch -q origin; then exit 1; else echo asked for a password; fi",
 		),
 		".gitattributes": "dropped export-ignore\nversion export-subst\n", "dropped": "kept\n", "version": "$Format:%H$\n",
