@@ -33,7 +33,7 @@ func Config(ctx context.Context, s ConfigSettings, tel *telemetry.Telemetry, _ P
 		return nil, err
 	}
 	opened.add(sources.Close)
-	mirrors, err := mirror.New(ctx, mirror.Config{Dir: filepath.Join(s.DataDir, "mirrors"), MaxBytes: int64(s.MirrorsDisk), Log: tel.Log})
+	mirrors, err := mirror.New(ctx, mirror.Config{Dir: filepath.Join(s.DataDir, "mirrors"), MaxBytes: int64(s.MirrorsDisk), Tracer: tel.Tracer, Log: tel.Log})
 	if err != nil {
 		return nil, err
 	}

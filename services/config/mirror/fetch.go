@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
@@ -80,6 +83,8 @@ func (m *Mirrors) fetch(ctx context.Context, remote Remote, want Want) error {
 		return err
 	}
 	defer r.lock.free()
+	ctx, span := m.tracer.Start(ctx, "GitHub: fetch "+remote.Noun, trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
 	err = r.bring(ctx, want)
 	if says(err, "corrupt", "bad object", "unable to read", "not a git repository", "object file", "missing blob", "missing tree", "missing commit",
 		"does not match index", "bad revision", "inflate", "packfile", "invalid index", "unresolved deltas", "could not parse") && !says(err, "fsck error") {
@@ -90,6 +95,7 @@ func (m *Mirrors) fetch(ctx context.Context, remote Remote, want Want) error {
 		err = r.bring(ctx, want)
 	}
 	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
 		if _, isGit := errors.AsType[*Error](err); isGit {
 			return fetchFault(remote.Noun, err)
 		}

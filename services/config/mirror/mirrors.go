@@ -15,6 +15,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Config is what Mirrors need.
@@ -26,8 +29,9 @@ type Config struct {
 	MaxBytes int64
 	// HTTP fetches what Git LFS keeps. Default: http.DefaultClient.
 	HTTP *http.Client
-	// Log may be nil.
-	Log *slog.Logger
+	// Tracer and Log may be nil.
+	Tracer trace.TracerProvider
+	Log    *slog.Logger
 }
 
 // Mirrors are the copies.
@@ -37,6 +41,7 @@ type Mirrors struct {
 	log      *slog.Logger
 	git      *git
 	http     *http.Client
+	tracer   trace.Tracer
 
 	mu    sync.Mutex
 	sizes map[string]int64 // of copies, as last measured
@@ -77,9 +82,16 @@ func New(ctx context.Context, c Config) (*Mirrors, error) {
 	}
 	return &Mirrors{
 		dir: dir, maxBytes: c.MaxBytes, git: program, sizes: map[string]int64{},
-		http: cmp.Or(c.HTTP, http.DefaultClient),
-		log:  cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
+		http: cmp.Or(c.HTTP, http.DefaultClient), tracer: tracer(c.Tracer),
+		log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 	}, nil
+}
+
+func tracer(from trace.TracerProvider) trace.Tracer {
+	if from == nil {
+		from = noop.NewTracerProvider()
+	}
+	return from.Tracer("forge/config")
 }
 
 // Remote is where a repository is.
