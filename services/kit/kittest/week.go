@@ -44,8 +44,9 @@ type Week struct {
 
 // Live has each part of each day bring its share of copies, up to now, and PostgreSQL
 // cleaned up after it as autovacuum would. At the end of each day look is
-// called. The tables must not be larger after the seventh day than after the fifth,
-// but for a tenth and some pages: so much happens to be free in them.
+// called. The tables must not have more rows after the seventh day than after the
+// fifth, but for a tenth, and not take a quarter more room: what was removed last is free
+// in them, and indexes of random keys fill up with it in the first days.
 func (w Week) Live(t testing.TB, bring func(copies Copies, now time.Time), look func(now time.Time)) {
 	t.Helper()
 	var days []map[string]Table
@@ -70,7 +71,7 @@ func (w Week) Live(t testing.TB, bring func(copies Copies, now time.Time), look 
 	const pages, rows = 512 << 10, 150
 	for _, name := range slices.Sorted(maps.Keys(days[6])) {
 		before, after := days[4][name], days[6][name]
-		if after.Rows > before.Rows*11/10+rows || after.Heap > before.Heap*11/10+pages || after.Indexes > before.Indexes*11/10+pages {
+		if after.Rows > before.Rows*11/10+rows || after.Heap > before.Heap*5/4+pages || after.Indexes > before.Indexes*5/4+pages {
 			t.Errorf("%s still grows after the fifth day: from %d rows, %d and %d bytes of rows and indexes to %d rows, %d and %d bytes", name,
 				before.Rows, before.Heap, before.Indexes, after.Rows, after.Heap, after.Indexes)
 		}
