@@ -118,6 +118,9 @@ func newStorm(t *testing.T, d deployment, seed uint64) *storm {
 		t.Fatal(err)
 	}
 	w.env = append(w.env, "FORGE_CAPACITY=8")
+	if d.replicas > 0 {
+		w.bucket(t)
+	}
 	w.deploy(t, d)
 	w.sim.SetWebhook(s.relay(t, w.http)+"/v1/listen", webhookSecret)
 	return s

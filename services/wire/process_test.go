@@ -169,6 +169,10 @@ func (w *world) lay(t testing.TB, d deployment) {
 		}
 		w.env = append(w.env, "FORGE_DATABASE_URL="+url)
 	}
+	if d.replicas > 0 {
+		w.layReplicas(t, d.replicas)
+		return
+	}
 	httpPort := freePort(t)
 	w.http = fmt.Sprintf("http://127.0.0.1:%d", httpPort)
 	w.env = append(w.env, "FORGE_EXTERNAL_URL="+w.http, "FORGE_ENGINE=process")

@@ -114,6 +114,7 @@ type deployment struct {
 	postgres     bool // else SQLite
 	pooler       bool // before PostgreSQL
 	certificates bool // by which services apart know each other, else tokens
+	replicas     int  // of each service, apart, on PostgreSQL and a bucket, and known by names; 0: one
 }
 
 func (d deployment) String() string {
