@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	swarmEngine = "swarm"
+	swarmEngine   = "swarm"
+	processEngine = "process"
 	// swarmBuilds is a bound for safety: what runs at once the swarm decides.
 	swarmBuilds = 100
 	// forgexecImage is that of a release, without its tag.
@@ -37,24 +38,30 @@ func (s Scheduler) Forgexec() string {
 
 // CheckEngine refuses settings that the engine cannot hold to.
 func (s Scheduler) CheckEngine() error {
-	if s.Engine != swarmEngine {
-		return nil
-	}
-	if s.RunnerAddress == "" || strings.HasPrefix(s.RunnerAddress, "unix://") || strings.HasPrefix(s.RunnerURL, "unix://") {
+	if s.Engine == swarmEngine &&
+		(s.RunnerAddress == "" || strings.HasPrefix(s.RunnerAddress, "unix://") || strings.HasPrefix(s.RunnerURL, "unix://")) {
 		return errors.New("engine swarm runs builds on other machines: FORGE_RUNNER_ADDRESS must be host:port, such as 0.0.0.0:9094, " +
 			"and FORGE_RUNNER_URL what they dial")
 	}
+	b := s.Build
+	// What has a default counts as set where it differs from that.
 	for _, setting := range []struct {
-		set       bool
-		name, why string
+		set            bool
+		name           string
+		swarm, process string // why that engine cannot hold to it; "": it can
 	}{
-		{s.Docker.Pull != "" && s.Docker.Pull != "missing", "FORGE_DOCKER_PULL", "its machines ask the registry for each build"},
-		{s.Docker.Disk != "", "FORGE_DOCKER_DISK", "it has no limit of disk"},
-		{s.Docker.RunnerDir != "", "FORGE_DOCKER_RUNNER_DIR", "builds get no socket"},
-		{s.BuildMTU != 0, "FORGE_BUILD_MTU", "its networks are overlays, whose MTU is FORGE_SWARM_MTU"},
+		{b.Pull != "" && b.Pull != "missing", "FORGE_BUILD_PULL", "its machines ask the registry for each build", "it has no images"},
+		{b.RegistriesFile != "", "FORGE_BUILD_REGISTRIES_FILE", "", "it has no images"},
+		{b.Pids != 0 && b.Pids != 4096, "FORGE_BUILD_PIDS", "", "it does not count processes"},
+		{b.Disk != "", "FORGE_BUILD_DISK", "it has no limit of disk", "it has no limit of disk"},
+		{b.User != "", "FORGE_BUILD_USER", "", "builds run as the user of Forge"},
+		{b.ReadOnly, "FORGE_BUILD_READ_ONLY", "", "builds have the file system of this host"},
+		{b.RunnerDir != "", "FORGE_BUILD_RUNNER_DIR", "builds get no socket", "builds see the socket where it is"},
+		{b.MTU != 0, "FORGE_BUILD_MTU", "its networks are overlays, whose MTU is FORGE_SWARM_MTU", "builds have the network of this host"},
 	} {
-		if setting.set {
-			return fmt.Errorf("%s cannot hold with engine swarm: %s; unset it", setting.name, setting.why)
+		why := map[string]string{swarmEngine: setting.swarm, processEngine: setting.process}[s.Engine]
+		if setting.set && why != "" {
+			return fmt.Errorf("%s cannot hold with engine %s: %s; unset it", setting.name, s.Engine, why)
 		}
 	}
 	return nil

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
+	kit "github.com/forge-ci/forge/services/kit/settings"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -14,10 +17,10 @@ func TestSettingsThatASwarmCannotHoldToStopTheStart(t *testing.T) {
 		"FORGE_RUNNER_ADDRESS must be host:port, such as 0.0.0.0:9094, and FORGE_RUNNER_URL what they dial": {},
 		"FORGE_RUNNER_ADDRESS must be host:port":                                                            {RunnerAddress: "unix:///run/forge.sock"},
 		"and FORGE_RUNNER_URL what they dial":                                                               {RunnerAddress: address, RunnerURL: "unix:///run/forge.sock"},
-		"FORGE_DOCKER_PULL cannot hold with":                                                                {RunnerAddress: address, Docker: settings.Docker{Pull: "always"}},
-		"FORGE_DOCKER_DISK cannot hold with":                                                                {RunnerAddress: address, Docker: settings.Docker{Disk: "10GiB"}},
-		"FORGE_DOCKER_RUNNER_DIR cannot hold with":                                                          {RunnerAddress: address, Docker: settings.Docker{RunnerDir: "/run/forge"}},
-		"whose MTU is FORGE_SWARM_MTU":                                                                      {RunnerAddress: address, BuildMTU: 1400},
+		"FORGE_BUILD_PULL cannot hold with":                                                                 {RunnerAddress: address, Build: settings.Build{Pull: "always"}},
+		"FORGE_BUILD_DISK cannot hold with":                                                                 {RunnerAddress: address, Build: settings.Build{Disk: "10GiB"}},
+		"FORGE_BUILD_RUNNER_DIR cannot hold with":                                                           {RunnerAddress: address, Build: settings.Build{RunnerDir: "/run/forge"}},
+		"whose MTU is FORGE_SWARM_MTU":                                                                      {RunnerAddress: address, Build: settings.Build{MTU: 1400}},
 	} {
 		s.Engine = "swarm"
 		if err := s.CheckEngine(); err == nil || !strings.Contains(err.Error(), want) {
@@ -27,9 +30,47 @@ func TestSettingsThatASwarmCannotHoldToStopTheStart(t *testing.T) {
 			t.Errorf("engine docker: %v", s.CheckEngine())
 		}
 	}
-	s := settings.Scheduler{Engine: "swarm", RunnerAddress: address, Docker: settings.Docker{Pull: "missing"}}
+	s := settings.Scheduler{Engine: "swarm", RunnerAddress: address, Build: settings.Build{Pull: "missing"}}
 	if err := s.CheckEngine(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestSettingsThatProcessesCannotHoldToStopTheStart(t *testing.T) {
+	for want, build := range map[string]settings.Build{
+		"FORGE_BUILD_PULL cannot hold with engine process: it has no images":                          {Pull: "always"},
+		"FORGE_BUILD_REGISTRIES_FILE cannot hold":                                                     {RegistriesFile: "config.json"},
+		"FORGE_BUILD_PIDS cannot hold":                                                                {Pids: 100},
+		"FORGE_BUILD_DISK cannot hold":                                                                {Disk: "10GiB"},
+		"FORGE_BUILD_USER cannot hold with engine process: builds run as the user of Forge; unset it": {User: "1000"},
+		"FORGE_BUILD_READ_ONLY cannot hold":                                                           {ReadOnly: true},
+		"FORGE_BUILD_RUNNER_DIR cannot hold":                                                          {RunnerDir: "/run/forge"},
+		"FORGE_BUILD_MTU cannot hold":                                                                 {MTU: 1400},
+	} {
+		s := settings.Scheduler{Engine: "process", Build: build}
+		if err := s.CheckEngine(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if s.Engine = "docker"; s.CheckEngine() != nil {
+			t.Errorf("engine docker: %v", s.CheckEngine())
+		}
+	}
+	// What nobody set has its default.
+	s := settings.Scheduler{Engine: "process", Build: settings.Build{Pull: "missing", Pids: 4096, Environment: map[string]string{"A": "b"}}}
+	if err := s.CheckEngine(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryRenamedSettingIsOneOfForge(t *testing.T) {
+	names := map[string]bool{}
+	for _, s := range kit.Names(&settings.All{}, kong.Vars{"grpc_address": "127.0.0.1:9090", "engines": "process"}) {
+		names[s.Env] = true
+	}
+	for old, now := range settings.Renamed {
+		if names[old] || !names[now] {
+			t.Errorf("%s is told to be %s now", old, now)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func Parse(dst any, name, description, grpcAddress, engines string) (*kong.Conte
 	return settings.Parse(dst, settings.Source{
 		Name: name, Description: description,
 		Args: os.Args[1:], Env: os.Environ(),
-		Prefix: "FORGE_", Known: known, Vars: vars,
+		Prefix: "FORGE_", Known: known, Renamed: Renamed, Vars: vars,
 		Stdout: os.Stdout, Stderr: os.Stderr,
 	})
 }

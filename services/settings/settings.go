@@ -115,14 +115,12 @@ type Scheduler struct {
 	SecretsKey          string            `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
 	SecretsKeyFile      string            `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
-	BuildEnvironment    map[string]string `env:"FORGE_BUILD_ENVIRONMENT" mapsep:";" placeholder:"NAME=VALUE" help:"Variables that every build has, unless its .forge.yml says another value; several with semicolons. Default: those of proxies that Forge itself has."`
 	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
 	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
-	BuildMTU            int               `env:"FORGE_BUILD_MTU" name:"build-mtu" placeholder:"BYTES" help:"MTU of builds' networks. Default: that of the Docker engine's own network."`
 	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
 	ForgexecImage       string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
-	Docker              Docker            `embed:"" prefix:"docker-"`
+	Build               Build             `embed:"" prefix:"build-"`
 	Swarm               Swarm             `embed:"" prefix:"swarm-"`
 }
 
@@ -133,15 +131,17 @@ type Swarm struct {
 	MTU             int      `env:"FORGE_SWARM_MTU" name:"mtu" placeholder:"BYTES" help:"MTU of builds' overlay networks. Default: that of Docker's driver."`
 }
 
-// Docker is the docker engine's own.
-type Docker struct {
-	Pull       string `env:"FORGE_DOCKER_PULL" default:"missing" enum:"missing,always" help:"When the images of builds are pulled: missing, always."`
-	ConfigFile string `env:"FORGE_DOCKER_CONFIG_FILE" placeholder:"FILE" help:"Credentials for registries, as docker login keeps them. Default: Docker's own file."`
-	Pids       int64  `env:"FORGE_DOCKER_PIDS" default:"4096" help:"Processes and threads a build's container may have."`
-	Disk       string `env:"FORGE_DOCKER_DISK" placeholder:"SIZE" help:"Disk a build's container may fill, such as 10GiB, where Docker's storage can bound that. Default: no limit."`
-	User       string `env:"FORGE_DOCKER_USER" placeholder:"USER" help:"Whom commands run as, such as 1000:1000. Default: as the image says."`
-	ReadOnly   bool   `env:"FORGE_DOCKER_READ_ONLY" help:"Builds can write to their workspace and /tmp alone."`
-	RunnerDir  string `env:"FORGE_DOCKER_RUNNER_DIR" placeholder:"DIR" help:"The folder of the runner's socket, as the Docker engine's host knows it. Default: as the runner URL says."`
+// Build is what is set of builds, whatever engine runs them. See CheckEngine.
+type Build struct {
+	Environment    map[string]string `env:"FORGE_BUILD_ENVIRONMENT" mapsep:";" placeholder:"NAME=VALUE" help:"Variables that every build has, unless its .forge.yml says another value; several with semicolons. Default: those of proxies that Forge itself has."`
+	MTU            int               `env:"FORGE_BUILD_MTU" name:"mtu" placeholder:"BYTES" help:"MTU of builds' networks. Default: that of the Docker engine's own network."`
+	Pull           string            `env:"FORGE_BUILD_PULL" default:"missing" enum:"missing,always" help:"When the images of builds are pulled: missing, always."`
+	RegistriesFile string            `env:"FORGE_BUILD_REGISTRIES_FILE" placeholder:"FILE" help:"Credentials for registries, as docker login keeps them. Default: Docker's own file."`
+	Pids           int64             `env:"FORGE_BUILD_PIDS" default:"4096" help:"Processes and threads a build's container may have."`
+	Disk           string            `env:"FORGE_BUILD_DISK" placeholder:"SIZE" help:"Disk a build's container may fill, such as 10GiB, where Docker's storage can bound that. Default: no limit."`
+	User           string            `env:"FORGE_BUILD_USER" placeholder:"USER" help:"Whom commands run as, such as 1000:1000. Default: as the image says."`
+	ReadOnly       bool              `env:"FORGE_BUILD_READ_ONLY" help:"Builds can write to their workspace and /tmp alone."`
+	RunnerDir      string            `env:"FORGE_BUILD_RUNNER_DIR" placeholder:"DIR" help:"The folder of the runner's socket, as the Docker engine's host knows it. Default: as the runner URL says."`
 }
 
 // Reporter is the reporter's own.
@@ -157,4 +157,16 @@ var ForBuilds = []string{
 	"FORGE_ACTION", "FORGE_PULL_REQUEST", "FORGE_OWNER", "FORGE_REPO", "FORGE_SHA", "FORGE_REF", "FORGE_BASE_REF",
 	"FORGE_BASE_SHA", "FORGE_BEFORE_SHA", "FORGE_TAG", "FORGE_MERGE_SHA", "FORGE_DEFAULT_BRANCH", "FORGE_COMMIT_MESSAGE", "FORGE_COMMIT_COUNT", "FORGE_BUILD_ID", "FORGE_BUILD_URL", "FORGE_VERSION", "FORGE_WORKSPACE",
 	"FORGE_RUNNER_TOKEN", "FORGE_RUNNER_CA", "FORGE_RUNNER_NOTICE", "FORGE_RUNNER_STATE", "FORGE_RUNNER_HOLD",
+}
+
+// Renamed are variables of old, by which a setting is no longer read, with those
+// by which it is.
+var Renamed = map[string]string{
+	"FORGE_DOCKER_PULL":        "FORGE_BUILD_PULL",
+	"FORGE_DOCKER_CONFIG_FILE": "FORGE_BUILD_REGISTRIES_FILE",
+	"FORGE_DOCKER_PIDS":        "FORGE_BUILD_PIDS",
+	"FORGE_DOCKER_DISK":        "FORGE_BUILD_DISK",
+	"FORGE_DOCKER_USER":        "FORGE_BUILD_USER",
+	"FORGE_DOCKER_READ_ONLY":   "FORGE_BUILD_READ_ONLY",
+	"FORGE_DOCKER_RUNNER_DIR":  "FORGE_BUILD_RUNNER_DIR",
 }

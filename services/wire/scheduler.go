@@ -60,9 +60,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	}
 	opened.add(logs.Close)
 	containers, err := engines.New(ctx, engines.Config{
-		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Docker: engines.Docker(s.Docker), Log: tel.Log,
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Log: tel.Log,
 		Swarm: engines.Swarm{ForgexecImage: s.Forgexec(), Constraints: s.Swarm.Constraints, ForkConstraints: s.Swarm.ForkConstraints, MTU: s.Swarm.MTU},
-		Build: engines.Build{Environment: s.BuildEnvironment, MTU: s.BuildMTU},
+		Build: engines.Build(s.Build),
 	})
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
-			Log: int64(s.LogLimit), Disk: s.Docker.Disk, PortAllowed: s.PortAllowed,
+			Log: int64(s.LogLimit), Disk: s.Build.Disk, PortAllowed: s.PortAllowed,
 		},
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},

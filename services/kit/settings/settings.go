@@ -28,7 +28,10 @@ type Source struct {
 	Prefix      string   // of the variables that are held to be settings: "FORGE_"
 	// Known are further variables with the prefix that are no settings of this
 	// binary but no mistake either. They may be keys of the file, too.
-	Known          []string
+	Known []string
+	// Renamed are variables by which a setting was read once, with those by which
+	// it is read: an old one stops the start, as do its key and its flag.
+	Renamed        map[string]string
 	Vars           kong.Vars
 	Stdout, Stderr io.Writer
 	// Exit ends the process after --help; nil for os.Exit.
@@ -67,6 +70,9 @@ func Parse(dst any, src Source) (*kong.Context, error) {
 		return nil, problems
 	}
 	if wrong, ok := errors.AsType[*kong.ParseError](err); ok {
+		if renamed := values.renamedFlag(src.Args); renamed != nil {
+			return ctx, renamed
+		}
 		err = mistake{wrong, src.Name}
 	}
 	return ctx, err

@@ -249,6 +249,40 @@ func TestFileIsTheOneAskedFor(t *testing.T) {
 	}
 }
 
+func TestAnOldNameStopsStartUpWithTheNewOne(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		env  []string
+		file string
+		want string // "": no error
+	}{
+		{env: []string{"FORGE_HTTP_PORT=1"}, want: "FORGE_HTTP_PORT in the environment: this setting is named FORGE_PORT now"},
+		{env: []string{"FORGE_HTTP_PORT="}, want: "FORGE_HTTP_PORT in the environment: this setting is named FORGE_PORT now"},
+		{env: []string{"FORGE_PORT=2", "FORGE_HTTP_PORT=1"}, want: "FORGE_HTTP_PORT in the environment: this setting is named FORGE_PORT now"},
+		{file: "debug: true\nhttp_port: 1", want: "http_port in forge.yaml, line 2: this setting is named port now"},
+		{args: []string{"--http-port=1"}, want: "--http-port: this flag is named --port now"},
+		{args: []string{"--debug", "--http-port", "1"}, want: "--http-port: this flag is named --port now"},
+		{args: []string{"--data-dir=--http-port"}},
+	} {
+		t.Chdir(t.TempDir())
+		if c.file != "" {
+			write(t, "forge.yaml", c.file)
+		}
+		var got binary
+		_, err := Parse(&got, Source{
+			Name: "forge", Args: append([]string{"up"}, c.args...), Env: c.env, Prefix: "FORGE_",
+			Renamed: map[string]string{"FORGE_HTTP_PORT": "FORGE_PORT"}, Vars: kong.Vars{"data": "./forge-data"},
+		})
+		said := ""
+		if err != nil {
+			said = err.Error()
+		}
+		if said != c.want {
+			t.Errorf("%v, %v, %q: error %q, want %q", c.args, c.env, c.file, said, c.want)
+		}
+	}
+}
+
 func TestSettingOfAnotherCommandIsKnown(t *testing.T) {
 	if _, err := parse(t, nil, []string{"FORGE_PACE=nonsense"}, ""); err != nil {
 		t.Errorf("up cares about demo's setting: %v", err)

@@ -23,6 +23,7 @@ type sources struct {
 	path     string           // of the file
 	loaded   bool
 	known    []string // variables
+	renamed  map[string]string
 	files    []string // variables of secrets that may be in a file
 	flags    []*kong.Flag
 	problems []error
@@ -33,7 +34,7 @@ type sources struct {
 const fileSuffix = "_FILE"
 
 func newSources(src Source, flags []*kong.Flag) *sources {
-	s := &sources{prefix: src.Prefix, env: map[string]string{}, known: slices.Clone(src.Known), flags: flags}
+	s := &sources{prefix: src.Prefix, env: map[string]string{}, known: slices.Clone(src.Known), renamed: src.Renamed, flags: flags}
 	var own []string
 	for _, flag := range flags {
 		own = append(own, flag.Envs...)
@@ -51,7 +52,10 @@ func newSources(src Source, flags []*kong.Flag) *sources {
 	slices.Sort(s.known)
 	for _, variable := range slices.Sorted(slices.Values(src.Env)) {
 		name, value, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, s.prefix) && !slices.Contains(s.known, name) {
+		switch now := s.renamed[name]; {
+		case now != "":
+			s.complainf("%s in the environment: this setting is named %s now", name, now)
+		case strings.HasPrefix(name, s.prefix) && !slices.Contains(s.known, name):
 			s.complainf("unknown setting %s in the environment%s", name, didYouMean(name, s.known))
 		}
 		if value != "" {
@@ -158,10 +162,32 @@ func (s *sources) load(ctx *kong.Context) {
 		keys = append(keys, s.key(name))
 	}
 	for _, key := range sortedByLine(s.file) {
-		if !slices.Contains(keys, key) {
+		switch now := s.renamed[s.prefix+strings.ToUpper(key)]; {
+		case now != "":
+			s.complainf("%s in %s, line %d: this setting is named %s now", key, s.path, s.file[key].line, s.key(now))
+		case !slices.Contains(keys, key):
 			s.complainf("unknown setting %s in %s, line %d%s", key, s.path, s.file[key].line, didYouMean(key, keys))
 		}
 	}
+}
+
+// renamedFlag is an error about the first argument that is the flag of a variable
+// of old, or nil.
+func (s *sources) renamedFlag(args []string) error {
+	for _, arg := range args {
+		given, _, _ := strings.Cut(arg, "=")
+		for old, now := range s.renamed {
+			if given != "--"+strings.ReplaceAll(s.key(old), "_", "-") {
+				continue
+			}
+			for _, flag := range s.flags {
+				if slices.Contains(flag.Envs, now) {
+					return fmt.Errorf("%s: this flag is named --%s now", given, flag.Name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (s *sources) key(variable string) string {

@@ -21,34 +21,30 @@ type Config struct {
 	DataDir  string // where it keeps what it must
 	Instance string // of this Forge, see scheduler.Instance
 	Build    Build
-	Docker   Docker
 	Swarm    Swarm
 	Log      *slog.Logger
 	// Getenv is this process's environment. Default: os.Getenv.
 	Getenv func(string) string
 }
 
-// Build is what people set of builds, whatever engine runs them.
+// Build is what people set of builds, whatever engine runs them. See docker.Config
+// for what each means to containers.
 type Build struct {
 	// Environment is what every build has; .forge.yml wins over it.
 	Environment map[string]string
 	// MTU of their networks; 0 is the engine's.
 	MTU int
+	// Pull is when images are pulled, a docker.Pull.
+	Pull           string
+	RegistriesFile string // with credentials, as docker login keeps them
+	Pids           int64
+	Disk           string
+	User           string
+	ReadOnly       bool
+	RunnerDir      string
 }
 
-// Docker is what people set of the docker engine. See docker.Config.
-type Docker struct {
-	Pull       string
-	ConfigFile string
-	Pids       int64
-	Disk       string
-	User       string
-	ReadOnly   bool
-	RunnerDir  string
-}
-
-// Swarm is what people set of the swarm engine; what they set of Docker's containers
-// holds for it, too. See swarm.Config.
+// Swarm is what people set of the swarm engine alone. See swarm.Config.
 type Swarm struct {
 	ForgexecImage                string
 	Constraints, ForkConstraints []string
@@ -69,10 +65,10 @@ func engines() []struct {
 	}{
 		{"docker", func(ctx context.Context, c Config, forgexec []string) (engine.Engine, error) {
 			return docker.New(ctx, docker.Config{
-				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Docker.RunnerDir,
-				Pull: docker.Pull(c.Docker.Pull), ConfigFile: c.Docker.ConfigFile,
+				Instance: c.Instance, Forgexec: forgexec, RunnerDir: c.Build.RunnerDir,
+				Pull: docker.Pull(c.Build.Pull), ConfigFile: c.Build.RegistriesFile,
 				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Build.MTU,
-				Pids: c.Docker.Pids, Disk: c.Docker.Disk, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly,
+				Pids: c.Build.Pids, Disk: c.Build.Disk, User: c.Build.User, ReadOnly: c.Build.ReadOnly,
 				Log: c.Log,
 			})
 		}},
@@ -83,10 +79,10 @@ func engines() []struct {
 		}},
 		{"swarm", func(ctx context.Context, c Config, _ []string) (engine.Engine, error) {
 			return swarm.New(ctx, swarm.Config{
-				Instance: c.Instance, Image: c.Swarm.ForgexecImage, ConfigFile: c.Docker.ConfigFile,
+				Instance: c.Instance, Image: c.Swarm.ForgexecImage, ConfigFile: c.Build.RegistriesFile,
 				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Swarm.MTU,
 				Constraints: c.Swarm.Constraints, ForkConstraints: c.Swarm.ForkConstraints,
-				Pids: c.Docker.Pids, User: c.Docker.User, ReadOnly: c.Docker.ReadOnly, Log: c.Log,
+				Pids: c.Build.Pids, User: c.Build.User, ReadOnly: c.Build.ReadOnly, Log: c.Log,
 			})
 		}},
 	}

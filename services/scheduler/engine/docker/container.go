@@ -135,7 +135,7 @@ func (e *Engine) create(ctx context.Context, c creation) (id string, err error) 
 		return "", fault.Newf(fault.Invalid, "the container cannot be made: %s", dockerapi.Plain(err))
 	}
 	if err != nil && strings.Contains(err.Error(), "--storage-opt") {
-		return "", fault.Newf(fault.Invalid, "the Docker engine cannot bound the disk of a build (FORGE_DOCKER_DISK): %s", dockerapi.Plain(err))
+		return "", fault.Newf(fault.Invalid, "the Docker engine cannot bound the disk of a build (FORGE_BUILD_DISK): %s", dockerapi.Plain(err))
 	}
 	if err != nil {
 		return "", full(fmt.Errorf("create container %s: %w", c.Name, err))

@@ -165,7 +165,7 @@ func TestDiskThatCannotBeBoundedIsRefused(t *testing.T) {
 	switch bounds := info.Info.Driver != "overlay2" || slices.Contains(info.Info.DriverStatus, [2]string{"Backing Filesystem", "xfs"}); {
 	case bounds: // perhaps
 		t.Logf("%s: %v", info.Info.Driver, err)
-	case !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "FORGE_DOCKER_DISK"):
+	case !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "FORGE_BUILD_DISK"):
 		t.Errorf("got %v", err)
 	}
 }
