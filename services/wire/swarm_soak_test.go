@@ -131,7 +131,7 @@ func TestSoakSwarmWorkerIsCutOffForMoreThanTheGrace(t *testing.T) {
 		t.Errorf("the deploy says %s: %s", build.GetReason(), build.GetMessage())
 	}
 	wait(t, time.Until(cut.Add(150*time.Second)))
-	if waiting := k.builds(t, next)[0]; waiting.GetState() != schedulerv1.Build_STATE_QUEUED {
+	if waiting := k.builds(t, next)[0]; waiting.GetState() != schedulerv1.Build_STATE_WAITING {
 		t.Errorf("the next deploy is %s while the last one's machine is not heard of: %s", waiting.GetState(), waiting.GetMessage())
 	}
 

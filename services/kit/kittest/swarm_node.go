@@ -36,9 +36,11 @@ type SwarmNode struct {
 
 // first is the first process of a machine. Its standard input is its lifeline:
 // once the test's process is gone, however it ended, so is all that runs in
-// there. What kills every other process kills cat, which then begins anew.
+// there. What kills every other process kills cat, which then begins anew. Its own
+// /run has Docker's socket at the usual place, for services that are given it.
 const first = `read -r pid rest </proc/self/stat
 mount -t proc none /proc
+mount -t tmpfs none /run
 hostname "$1"
 echo "$pid"
 until cat >/dev/null; do :; done`
@@ -111,7 +113,7 @@ func (n *SwarmNode) StartDaemon(t testing.TB) {
 		}
 	}
 	n.daemon = exec.CommandContext(context.WithoutCancel(t.Context()), "nsenter", "--target", n.init, "--net", "--mount", "--uts", "--pid",
-		"dockerd", "--host="+n.URL, "--data-root="+filepath.Join(n.dir, "data"), "--exec-root="+filepath.Join(n.dir, "exec"),
+		"dockerd", "--host="+n.URL, "--host=unix:///run/docker.sock", "--data-root="+filepath.Join(n.dir, "data"), "--exec-root="+filepath.Join(n.dir, "exec"),
 		"--pidfile="+filepath.Join(n.dir, "docker.pid"), "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent="+n.cgroup)
 	n.daemon.Stdout, n.daemon.Stderr = log, log
 	if err := n.daemon.Start(); err != nil {
