@@ -38,6 +38,9 @@ func attend(ctx context.Context, run *runner, link *link) (int, error) {
 	over := make(chan error, 1)
 	go func() { over <- link.run(connection, stop) }()
 	link.window.add(endReport(attempt(commands, run, link)))
+	if told.Err() != nil && !run.planned { // Forge was never reached, and hears of it from the engine
+		time.AfterFunc(time.Second, disconnect)
+	}
 	err := <-over
 	switch _, ok := errors.AsType[*refused](err); {
 	case ok:
@@ -55,6 +58,7 @@ func attempt(ctx context.Context, run *runner, link *link) *schedulerv1.Ended {
 	case <-ctx.Done():
 		return halted(ctx).ended()
 	case plan = <-link.plan:
+		run.planned = true
 	}
 	select {
 	case <-ctx.Done():
@@ -64,6 +68,9 @@ func attempt(ctx context.Context, run *runner, link *link) *schedulerv1.Ended {
 			return ended
 		}
 		run.report(report)
+	}
+	if ended := run.awaitServices(ctx); ended != nil {
+		return ended
 	}
 	return run.steps(ctx, plan)
 }

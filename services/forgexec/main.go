@@ -30,6 +30,7 @@ const (
 	caEnv        = "FORGE_RUNNER_CA"     // PEM, in place of the system's roots
 	noticeEnv    = "FORGE_RUNNER_NOTICE" // a line from the engine, for the top of the log
 	stateEnv     = "FORGE_RUNNER_STATE"  // a file for "pid N", and "exit N" at the end
+	awaitEnv     = "FORGE_RUNNER_AWAIT"  // services, as NAME=HOST:PORT or NAME=HOST:PORT/WITHIN, with commas
 	holdEnv      = "FORGE_RUNNER_HOLD"   // see hold
 	workspaceEnv = "FORGE_WORKSPACE"     // made if absent; empty; default: a temporary folder
 )
@@ -120,6 +121,10 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 	run := &runner{
 		processes: processes, workspace: workspace,
 		environ: commandEnvironment(environ, workspace.path),
+	}
+	run.services, err = parseServices(env[awaitEnv])
+	if err != nil {
+		return exitFailed, err
 	}
 	if notice := env[noticeEnv]; notice != "" {
 		run.notices = []string{notice}

@@ -32,7 +32,9 @@ type runner struct {
 	processes *processes
 	workspace *workspace
 	environ   map[string]string
-	notices   []string // for the top of the log
+	notices   []string  // for the top of the log
+	services  []service // that the first step waits for
+	planned   bool      // the plan has come
 	masker    *mask.Masker
 	budget    *budget // of the log
 	// report may block while too much output waits to be sent.

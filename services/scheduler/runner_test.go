@@ -168,6 +168,7 @@ func TestStepsThatAreNotKnownToHavePassedNeverPass(t *testing.T) {
 			{[]*schedulerv1.Report{over(1, schedulerv1.Ended_CAUSE_NO_SOURCE)}, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE},
 			{[]*schedulerv1.Report{over(1, schedulerv1.Ended_CAUSE_SOURCE_REFUSED)}, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED},
 			{[]*schedulerv1.Report{over(1, schedulerv1.Ended_CAUSE_NOT_RUNNABLE)}, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE},
+			{[]*schedulerv1.Report{over(1, schedulerv1.Ended_CAUSE_SERVICE_NOT_READY)}, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED},
 			{[]*schedulerv1.Report{began(1, 1), over(2, schedulerv1.Ended_CAUSE_TIMED_OUT)}, schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED},
 		} {
 			id := r.built(opened(int32(n+1), "aaa"))

@@ -283,12 +283,13 @@ type outcome struct {
 func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Cancel) outcome {
 	cancelled := outcome{schedulerv1.Build_STATE_CANCELLED, asked.Reason, asked.Message}
 	table := map[schedulerv1.Ended_Cause]outcome{
-		schedulerv1.Ended_CAUSE_CANCELLED:      cancelled,
-		schedulerv1.Ended_CAUSE_TIMED_OUT:      {schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED, end.GetMessage()},
-		schedulerv1.Ended_CAUSE_NO_SOURCE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE, cmp.Or(end.GetMessage(), "the source could not be fetched")},
-		schedulerv1.Ended_CAUSE_SOURCE_REFUSED: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED, cmp.Or(end.GetMessage(), "the source holds what must not be unpacked")},
-		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:   {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
-		schedulerv1.Ended_CAUSE_STOPPED:        {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
+		schedulerv1.Ended_CAUSE_CANCELLED:         cancelled,
+		schedulerv1.Ended_CAUSE_TIMED_OUT:         {schedulerv1.Build_STATE_TIMED_OUT, schedulerv1.Build_REASON_UNSPECIFIED, end.GetMessage()},
+		schedulerv1.Ended_CAUSE_NO_SOURCE:         {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_UNAVAILABLE, cmp.Or(end.GetMessage(), "the source could not be fetched")},
+		schedulerv1.Ended_CAUSE_SOURCE_REFUSED:    {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED, cmp.Or(end.GetMessage(), "the source holds what must not be unpacked")},
+		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
+		schedulerv1.Ended_CAUSE_STOPPED:           {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
+		schedulerv1.Ended_CAUSE_SERVICE_NOT_READY: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, cmp.Or(end.GetMessage(), "a service was not ready in time")},
 	}
 	if o, ok := table[end.GetCause()]; ok {
 		return o

@@ -40,6 +40,8 @@ const (
 	Ended_CAUSE_NOT_RUNNABLE Ended_Cause = 6
 	// The runner itself was told to stop (SIGTERM from outside).
 	Ended_CAUSE_STOPPED Ended_Cause = 7
+	// A service beside the build was not ready in time; no step was started.
+	Ended_CAUSE_SERVICE_NOT_READY Ended_Cause = 8
 )
 
 // Enum value maps for Ended_Cause.
@@ -53,16 +55,18 @@ var (
 		5: "CAUSE_SOURCE_REFUSED",
 		6: "CAUSE_NOT_RUNNABLE",
 		7: "CAUSE_STOPPED",
+		8: "CAUSE_SERVICE_NOT_READY",
 	}
 	Ended_Cause_value = map[string]int32{
-		"CAUSE_UNSPECIFIED":    0,
-		"CAUSE_DONE":           1,
-		"CAUSE_CANCELLED":      2,
-		"CAUSE_TIMED_OUT":      3,
-		"CAUSE_NO_SOURCE":      4,
-		"CAUSE_SOURCE_REFUSED": 5,
-		"CAUSE_NOT_RUNNABLE":   6,
-		"CAUSE_STOPPED":        7,
+		"CAUSE_UNSPECIFIED":       0,
+		"CAUSE_DONE":              1,
+		"CAUSE_CANCELLED":         2,
+		"CAUSE_TIMED_OUT":         3,
+		"CAUSE_NO_SOURCE":         4,
+		"CAUSE_SOURCE_REFUSED":    5,
+		"CAUSE_NOT_RUNNABLE":      6,
+		"CAUSE_STOPPED":           7,
+		"CAUSE_SERVICE_NOT_READY": 8,
 	}
 )
 
@@ -1482,10 +1486,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\x12\"\n" +
-	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\x8d\x02\n" +
+	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\xaa\x02\n" +
 	"\x05Ended\x125\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1f.forge.scheduler.v1.Ended.CauseR\x05cause\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xb2\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xcf\x01\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1495,7 +1499,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x0fCAUSE_NO_SOURCE\x10\x04\x12\x18\n" +
 	"\x14CAUSE_SOURCE_REFUSED\x10\x05\x12\x16\n" +
 	"\x12CAUSE_NOT_RUNNABLE\x10\x06\x12\x11\n" +
-	"\rCAUSE_STOPPED\x10\a2d\n" +
+	"\rCAUSE_STOPPED\x10\a\x12\x1b\n" +
+	"\x17CAUSE_SERVICE_NOT_READY\x10\b2d\n" +
 	"\rRunnerService\x12S\n" +
 	"\x06Attach\x12!.forge.scheduler.v1.AttachRequest\x1a\".forge.scheduler.v1.AttachResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
