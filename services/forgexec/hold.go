@@ -9,20 +9,18 @@ import (
 // exitHeld is added to the exit codes of a process that was held.
 const exitHeld = 64
 
-// hold waits, once all is over, until this process is told to end, or for as long as
-// the engine says. A swarm needs that: it frees what a job has reserved, and removes
+// hold waits, once all is over, until this process is told to end, unless it was
+// before, or for as long as the engine says. A swarm needs that: it frees what a job has reserved, and removes
 // its container, only if it can mark it before the job ends by itself. For the same
 // reason no such process ends with 0: a completed job reserves for good.
-func hold(ctx context.Context, within string, code int, log *slog.Logger) int {
+func hold(told context.Context, within string, code int, log *slog.Logger) int {
 	if within == "" {
 		return code
 	}
 	most, err := time.ParseDuration(within)
 	if err != nil {
-		log.ErrorContext(ctx, "forgexec does not wait to be told to end", "variable", holdEnv, "error", err)
+		log.ErrorContext(told, "forgexec does not wait to be told to end", "variable", holdEnv, "error", err)
 	}
-	told, forget := untilTold(ctx)
-	defer forget()
 	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {

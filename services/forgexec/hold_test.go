@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"syscall"
 	"testing"
-	"time"
 )
 
 func TestHeldProcessWaitsToBeToldAndNeverEndsWithZero(t *testing.T) {
@@ -19,22 +18,27 @@ func TestHeldProcessWaitsToBeToldAndNeverEndsWithZero(t *testing.T) {
 	if got := hold(t.Context(), "soon", exitFailed, log); got != exitHeld+exitFailed {
 		t.Errorf("for no time that can be read: exit %d", got)
 	}
-	told, forget := untilTold(t.Context()) // so that the signal does not end this test
-	defer forget()
+	told, forget := context.WithCancel(t.Context())
 	ended := make(chan int)
-	go func() { ended <- hold(context.WithoutCancel(t.Context()), "1h", exitRefused, log) }()
-	for { // until it listens, the signal goes nowhere
-		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		<-told.Done()
-		select {
-		case got := <-ended:
-			if got != exitHeld+exitRefused {
-				t.Errorf("exit %d", got)
-			}
-			return
-		case <-time.After(10 * time.Millisecond):
-		}
+	go func() { ended <- hold(told, "1h", exitRefused, log) }()
+	select {
+	case got := <-ended:
+		t.Fatalf("it ends without being told: exit %d", got)
+	default:
 	}
+	forget()
+	if got := <-ended; got != exitHeld+exitRefused {
+		t.Errorf("exit %d", got)
+	}
+}
+
+// One that is told to end while it cannot reach Forge is not held besides.
+func TestHeldProcessThatWasToldAlreadyEnds(t *testing.T) {
+	s := newScheduler(t, "echo ready; sleep 1000")
+	f := s.forgexec(t, "FORGE_RUNNER_HOLD=1h")
+	s.awaitOutput(t, "ready")
+	if err := f.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	f.wantExit(t, exitHeld)
 }

@@ -98,6 +98,8 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 		log.ErrorContext(ctx, "forgexec cannot start", "error", err)
 		return exitFailed
 	}
+	told, forget := untilTold(ctx)
+	defer forget()
 	code, err := start(ctx, env, environ, *plan, *source, stdout, log)
 	if err != nil {
 		log.ErrorContext(ctx, "forgexec ends", "error", err)
@@ -105,7 +107,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	if err := state.exit(code); err != nil {
 		log.ErrorContext(ctx, "the exit code is not recorded", "error", err)
 	}
-	return hold(ctx, env[holdEnv], code, log)
+	return hold(told, env[holdEnv], code, log)
 }
 
 func start(ctx context.Context, env map[string]string, environ []string, plan, source string, stdout io.Writer, log *slog.Logger) (int, error) {
