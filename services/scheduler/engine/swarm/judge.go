@@ -181,16 +181,22 @@ func unplaced(task swarm.Task, constraints []string, nodes map[string]swarm.Node
 	default:
 		return oneLine(said)
 	}
-	for words, meaning := range map[string]string{"constraints not satisfied on ": "left out by constraints", "unsupported platform on ": "of another platform"} {
-		if _, after, found := strings.Cut(said, words); found && !strings.Contains(what, "constraints") {
-			count, _, _ := strings.Cut(after, " ")
-			if _, err := strconv.Atoi(count); err == nil {
-				away = append(away, count+" "+meaning)
-			}
-		}
+	if strings.Contains(said, "insufficient resources") {
+		away = append(away, leftOut(said, "constraints not satisfied on ", "left out by constraints")...)
+		away = append(away, leftOut(said, "unsupported platform on ", "of another platform")...)
 	}
 	slices.Sort(away)
 	return what + " (" + strings.Join(append([]string{counted(len(nodes), "machine")}, away...), ", ") + ")"
+}
+
+// leftOut is how many machines a manager names after these words, if any.
+func leftOut(said, words, meaning string) []string {
+	_, after, found := strings.Cut(said, words)
+	count, _, _ := strings.Cut(after, " ")
+	if _, err := strconv.Atoi(count); !found || err != nil {
+		return nil
+	}
+	return []string{count + " " + meaning}
 }
 
 func reserved(task swarm.Task) swarm.Resources {
@@ -209,7 +215,9 @@ func cores(nano int64) string {
 }
 
 // size is a number of bytes as .forge.yml has it.
-func size(bytes int64) string { return strings.ReplaceAll(dockerapi.Size(bytes), " ", "") }
+func size(bytes int64) string {
+	return strings.NewReplacer(".0 ", "", " ", "").Replace(dockerapi.Size(bytes))
+}
 
 func counted(n int, noun string) string {
 	if n == 1 {

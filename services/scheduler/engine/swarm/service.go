@@ -49,7 +49,7 @@ func (e *Engine) job(spec engine.Spec, i image, networkID string, constraints []
 
 	c := job.TaskTemplate.ContainerSpec
 	c.Command = []string{e.installer.programPath()}
-	c.Env = slices.Concat(environ, spec.Runner.Environ(spec.Runner.URL), awaited(spec.Sidecars), []string{"FORGE_WORKSPACE=" + workspace, "FORGE_RUNNER_HOLD=" + e.config.Hold.String()})
+	c.Env = slices.Concat(environ, spec.Runner.Environ(spec.Runner.URL), e.awaited(spec.Sidecars), []string{"FORGE_WORKSPACE=" + workspace, "FORGE_RUNNER_HOLD=" + e.config.Hold.String()})
 	c.User = e.config.User
 	c.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}} // the image's is about its own program
 	c.Mounts = append(c.Mounts, mount.Mount{

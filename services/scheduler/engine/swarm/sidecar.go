@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -86,11 +85,11 @@ func (e *Engine) readyWithin(s *engine.Sidecar) time.Duration {
 }
 
 // awaited tells forgexec which addresses it is to wait for before the first step.
-func awaited(sidecars []engine.Sidecar) []string {
+func (e *Engine) awaited(sidecars []engine.Sidecar) []string {
 	var addresses []string
 	for _, s := range sidecars {
 		if s.Ready.Run == "" && s.Ready.Port != 0 {
-			addresses = append(addresses, s.Name+"="+s.Name+":"+strconv.Itoa(int(s.Ready.Port)))
+			addresses = append(addresses, fmt.Sprintf("%s=%s:%d/%v", s.Name, s.Name, s.Ready.Port, e.readyWithin(&s)))
 		}
 	}
 	if len(addresses) == 0 {

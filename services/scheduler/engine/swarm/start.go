@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,6 +38,7 @@ type unit struct {
 	// avoided are machines on which forgexec, though installed, did not start.
 	avoided  []string
 	retries  int
+	failed   string    // why it was last tried again
 	starting time.Time // since when a sidecar's health is waited for
 }
 
@@ -52,6 +54,14 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 	u := &unit{
 		spec: spec, name: dockerapi.Name(spec.Attempt), imageName: spec.Image, constraints: e.constraints(spec), waiting: engine.NewWaiting(spec, nil),
 	}
+	err := e.start(ctx, u)
+	if _, said := errors.AsType[*engine.WaitError](err); err != nil && ctx.Err() != nil && !said {
+		return u.waiting.Err(ctx.Err())
+	}
+	return err
+}
+
+func (e *Engine) start(ctx context.Context, u *unit) error {
 	job, err := e.find(ctx, u.name)
 	if err != nil {
 		return err
@@ -60,7 +70,7 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 		if job, err = e.makeJob(ctx, u); err != nil {
 			return err
 		}
-		e.config.Log.InfoContext(ctx, "made", "attempt", spec.Attempt, "build", spec.BuildID, "image", spec.Image, "service", job.ID)
+		e.config.Log.InfoContext(ctx, "made", "attempt", u.spec.Attempt, "build", u.spec.BuildID, "image", u.spec.Image, "service", job.ID)
 	}
 	return e.await(ctx, u, job.ID)
 }
@@ -169,6 +179,8 @@ func (e *Engine) await(ctx context.Context, u *unit, id string) error {
 			}
 			pause = firstPause
 			continue
+		case v.reason != "" && task.NodeID != "" && u.failed != "":
+			u.waiting.For(u.failed, v.machine) // what the machine does now, it did before
 		case v.reason != "":
 			u.waiting.For(v.reason, v.machine)
 		}
@@ -189,6 +201,7 @@ func (e *Engine) await(ctx context.Context, u *unit, id string) error {
 // retry has the unit's task, which has not run, made once more, elsewhere where
 // that is of use.
 func (e *Engine) retry(ctx context.Context, u *unit, id string, task swarm.Task, v verdict) error {
+	u.failed = v.reason
 	u.waiting.For(v.reason, v.machine)
 	nodes, err := e.nodes(ctx)
 	if err != nil {
