@@ -269,6 +269,7 @@ func modelActions() []modelAction {
 		{"an environment is frozen", 2, (*model).freeze},
 		{"an environment is unfrozen", 2, (*model).unfreeze},
 		{"a roll back", 2, (*model).rollBack},
+		{"an environment is released", 3, releaseHeld},
 		{"time passes", 8, (*model).wait},
 		{"a crash", 2, func(m *model) { m.restart(m.random.IntN(20) == 0) }},
 	}

@@ -180,6 +180,7 @@ func Access() map[string]rpc.Access {
 		schedulerv1.EnvironmentService_FreezeEnvironment_FullMethodName:   {},
 		schedulerv1.EnvironmentService_UnfreezeEnvironment_FullMethodName: {},
 		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {},
+		schedulerv1.EnvironmentService_ReleaseEnvironment_FullMethodName:  {},
 
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},

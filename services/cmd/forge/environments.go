@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/user"
 
 	"google.golang.org/grpc"
 
@@ -17,6 +19,7 @@ type environments struct {
 	Freeze   freezeEnvironment   `cmd:"" help:"Let no further deploy begin."`
 	Unfreeze unfreezeEnvironment `cmd:"" help:"Let the deploys that wait go on."`
 	RollBack rollBackEnvironment `cmd:"" help:"Deploy once more what an earlier deploy put there."`
+	Release  releaseEnvironment  `cmd:"" help:"Take it from a deploy that has ended and whose machine is gone for good."`
 }
 
 type listEnvironments struct {
@@ -83,6 +86,9 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 		rows = append(rows, []string{"frozen", localTime(e.GetFreezeTime()) + ": " + e.GetFreezeMessage()})
 	}
 	deploy("deploying", e.GetDeploying())
+	if e.GetHeldMessage() != "" {
+		rows = append(rows, []string{"held", e.GetHeldMessage()})
+	}
 	for _, b := range e.GetWaiting() {
 		deploy("waiting", b)
 	}
@@ -151,4 +157,31 @@ func (r rollBackEnvironment) Run() error {
 		})
 		return answer.GetBuild(), err
 	}, printBuild)
+}
+
+type releaseEnvironment struct {
+	oneEnvironment
+	Force bool `help:"Nothing of the deploy runs any more, as far as you know; without it the answer says what holds the environment."`
+}
+
+// Run releases an environment.
+func (r releaseEnvironment) Run() error {
+	return r.run(func(ctx context.Context, client schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error) {
+		answer, err := client.ReleaseEnvironment(ctx, &schedulerv1.ReleaseEnvironmentRequest{
+			Repository: r.Repository, Environment: r.Environment, Force: r.Force, By: whoAmI(),
+		})
+		return answer.GetEnvironment(), err
+	})
+}
+
+// whoAmI is user@host, as far as they are known.
+func whoAmI() string {
+	name, host := "", ""
+	if me, err := user.Current(); err == nil {
+		name = me.Username
+	}
+	if known, err := os.Hostname(); err == nil {
+		host = "@" + known
+	}
+	return name + host
 }

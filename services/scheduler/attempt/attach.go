@@ -36,7 +36,7 @@ func (s sweep) tailOf(ctx context.Context, buildID string) (string, error) {
 }
 
 // neverAttached says that forgexec did not say hello, and what it says itself.
-func (s *Service) neverAttached(a *store.Attempt, tail string) string {
+func (s sweep) neverAttached(a *store.Attempt, tail string) string {
 	says := lastError(tail)
 	if says == "" {
 		return fmt.Sprintf("the container started, but forgexec in it did not reach Forge within %v: check FORGE_RUNNER_URL", AttachWithin)
@@ -56,7 +56,7 @@ func lastError(tail string) string {
 		line = strings.TrimSpace(line)
 		if _, quoted, found := strings.Cut(line, " error="); found {
 			if text, err := strconv.QuotedPrefix(quoted); err == nil {
-				quoted, _ = strconv.Unquote(text) //nolint:errcheck // it is quoted
+				quoted, _ = strconv.Unquote(text)
 			}
 			line = quoted
 		}

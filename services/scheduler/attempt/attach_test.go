@@ -8,7 +8,7 @@ import (
 )
 
 func TestWhatForgexecSaysThatDidNotReachForge(t *testing.T) {
-	s := &Service{Runners: Runners{URL: "forge.example.com:9094"}}
+	s := sweep{&Service{Runners: Runners{URL: "forge.example.com:9094"}}}
 	const (
 		unheard = "the container started, but forgexec in it did not reach Forge within 5m0s: check FORGE_RUNNER_URL"
 		runs    = "the container runs on worker-2, but forgexec in it did not reach forge.example.com:9094 within 5m0s; it says: "

@@ -204,7 +204,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	if err = brokenOff(ctx, err); err != nil && !is[brokenOffError](err) && call.Err() != nil {
-		err = s.startTimedOut(err, got.said)
+		err = startTimedOut(s.Runners.StartTimeout, err, got.said)
 	}
 	s.metrics.started(ctx, s.engine.Name(), s.now().Sub(begin), err)
 	return got, err
@@ -227,8 +227,8 @@ func brokenOff(ctx context.Context, err error) error {
 type timedOutError struct{ error }
 
 // startTimedOut says so, and what the engine waited for, as far as that is known.
-func (s *Service) startTimedOut(err error, said string) error {
-	text := fmt.Sprintf("not started within %v", s.Runners.StartTimeout)
+func startTimedOut(within time.Duration, err error, said string) error {
+	text := fmt.Sprintf("not started within %v", within)
 	why := strings.TrimPrefix(said, "waits: ")
 	if wait, ok := errors.AsType[*engine.WaitError](err); ok && wait.Reason != "" {
 		why = wait.Reason

@@ -2,11 +2,14 @@ package attempt
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // stopTimeout bounds one Stop of the engine.
@@ -32,22 +35,58 @@ func (s *Service) Stop(ctx context.Context, c store.Stop) {
 	}
 	ctx, done := settling(ctx)
 	defer done()
-	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return s.settleStop(ctx, t, c, again) }); err != nil {
+	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return s.settleStop(ctx, t, c, again, err) }); err != nil {
 		s.log.WarnContext(ctx, "stop not settled; done again when its lease is over", "build", c.BuildID, "error", err)
 	}
 }
 
+// heldAfter is how many Stops of a container fail before those who wait for its
+// environment are told: most trouble of an engine is over by then.
+const heldAfter = 4
+
 // settleStop stores what the engine answered. With its container gone a deploy
-// that has ended leaves its environment.
-func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time) error {
+// that has ended leaves its environment; while it cannot be removed, those who wait
+// for that say so.
+func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time, answer error) error {
 	whole := store.WholeID(c.BuildID)
-	if whole != c.BuildID { // of two containers that go at once, the later sees that both are gone
-		if _, err := t.Build(ctx, whole); err != nil {
+	held := answer != nil && !is[brokenOffError](answer) && c.Tries+1 >= heldAfter
+	if whole != c.BuildID || held { // of two containers that go at once, the later sees that both are gone
+		b, err := t.Build(ctx, whole)
+		if err != nil {
 			return err
+		}
+		if held && b.GetEnvironment() != "" {
+			if err := s.holdEnvironment(ctx, t, b, c, answer); err != nil {
+				return err
+			}
 		}
 	}
 	if err := c.Settle(ctx, t, again); err != nil || !again.IsZero() {
 		return err
 	}
 	return s.environments.Leave(ctx, t, whole)
+}
+
+// holdEnvironment says why a deploy that has ended holds its environment, until when
+// its commands run at most, and what a person can do. forgexec keeps the timeout of
+// its build itself, also while it is cut off.
+func (s *Service) holdEnvironment(ctx context.Context, t *store.Tx, whole *store.Build, c store.Stop, answer error) error {
+	of, err := t.Build(ctx, c.BuildID)
+	if err != nil {
+		return err
+	}
+	a, err := t.Attempt(ctx, c.BuildID, c.Attempt)
+	if err != nil {
+		return err
+	}
+	text := lastError(answer.Error())
+	if a.Machine != "" && !strings.Contains(text, a.Machine) {
+		text = "on " + a.Machine + ", " + text
+	}
+	if !a.Contact.IsZero() {
+		until := a.Contact.Add(s.timeout(of) + s.Runners.Grace + lateTime(of))
+		text += "; its commands end by " + until.UTC().Format("2006-01-02 15:04 MST") + " at the latest"
+	}
+	text += fmt.Sprintf("; if it is gone for good: forge environments release %s %s --force", wording.FullName(whole.GetRepository()), whole.GetEnvironment())
+	return s.environments.Hold(ctx, t, whole, text)
 }

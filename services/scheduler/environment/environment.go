@@ -73,7 +73,26 @@ func (s *Service) Leave(ctx context.Context, t *store.Tx, buildID string) error 
 	if err != nil || e == nil {
 		return err
 	}
-	e.Holder = ""
+	return s.Release(ctx, t, e)
+}
+
+// Release hands an environment to the next in line.
+func (s *Service) Release(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	e.Holder, e.HeldBecause = "", ""
+	return s.Advance(ctx, t, e)
+}
+
+// Hold has those who wait for the environment of a deploy that has ended say why it
+// is not free.
+func (s *Service) Hold(ctx context.Context, t *store.Tx, b *store.Build, because string) error {
+	if b.GetEnvironment() == "" || !store.Ended(b.GetState()) {
+		return nil
+	}
+	e, err := t.Environment(ctx, b.GetRepository().GetId(), b.GetEnvironment())
+	if err != nil || e.Holder != b.GetId() || e.HeldBecause == because {
+		return err
+	}
+	e.HeldBecause = because
 	return s.Advance(ctx, t, e)
 }
 

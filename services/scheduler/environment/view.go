@@ -13,7 +13,7 @@ import (
 
 // ShowEnvironment is what people see of an environment in a list.
 func ShowEnvironment(ctx context.Context, q sqldb.Querier, e *store.Environment) (*schedulerv1.Environment, error) {
-	shown := &schedulerv1.Environment{Repository: e.Repository, Name: e.Name, FreezeMessage: e.FreezeMessage}
+	shown := &schedulerv1.Environment{Repository: e.Repository, Name: e.Name, FreezeMessage: e.FreezeMessage, HeldMessage: e.HeldBecause}
 	if !e.FrozenSince.IsZero() {
 		shown.FreezeTime = timestamppb.New(e.FrozenSince)
 	}

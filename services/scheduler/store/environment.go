@@ -18,6 +18,8 @@ type Environment struct {
 	Newest        string
 	FrozenSince   time.Time // zero: it is not
 	FreezeMessage string
+	// HeldBecause is why the holder, which has ended, cannot let go of it; "" otherwise.
+	HeldBecause string
 }
 
 // BlockedBy says why a deploy must wait; nothing when it need not. A roll back
@@ -26,6 +28,8 @@ func (e *Environment) BlockedBy(b *Build) (schedulerv1.Build_Reason, string) {
 	switch {
 	case !e.FrozenSince.IsZero() && b.GetRollBackOf() == "":
 		return schedulerv1.Build_REASON_ENVIRONMENT_FROZEN, e.Name + " is frozen: " + e.FreezeMessage
+	case e.HeldBecause != "":
+		return schedulerv1.Build_REASON_ENVIRONMENT_BUSY, e.Name + " is held by build " + e.Holder + ": " + e.HeldBecause
 	case e.Holder != "":
 		return schedulerv1.Build_REASON_ENVIRONMENT_BUSY, e.Name + " is deploying build " + e.Holder
 	default:

@@ -41,6 +41,9 @@ type Environment struct {
 	FreezeTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=freeze_time,json=freezeTime,proto3" json:"freeze_time,omitempty"`
 	// Why it is frozen.
 	FreezeMessage string `protobuf:"bytes,7,opt,name=freeze_message,json=freezeMessage,proto3" json:"freeze_message,omitempty"`
+	// Why the build that deploys, which has ended, cannot let go of it; empty
+	// otherwise.
+	HeldMessage   string `protobuf:"bytes,8,opt,name=held_message,json=heldMessage,proto3" json:"held_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -120,6 +123,13 @@ func (x *Environment) GetFreezeTime() *timestamppb.Timestamp {
 func (x *Environment) GetFreezeMessage() string {
 	if x != nil {
 		return x.FreezeMessage
+	}
+	return ""
+}
+
+func (x *Environment) GetHeldMessage() string {
+	if x != nil {
+		return x.HeldMessage
 	}
 	return ""
 }
@@ -651,11 +661,127 @@ func (x *RollBackEnvironmentResponse) GetBuild() *Build {
 	return nil
 }
 
+type ReleaseEnvironmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// staging or production.
+	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Must be set: the machine is gone for good, or nothing of the deploy runs there.
+	Force bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	// Who asks, for the log; at most 100 characters.
+	By            string `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseEnvironmentRequest) Reset() {
+	*x = ReleaseEnvironmentRequest{}
+	mi := &file_forge_scheduler_v1_environment_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseEnvironmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseEnvironmentRequest) ProtoMessage() {}
+
+func (x *ReleaseEnvironmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_environment_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseEnvironmentRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseEnvironmentRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_environment_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReleaseEnvironmentRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ReleaseEnvironmentRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ReleaseEnvironmentRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+func (x *ReleaseEnvironmentRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ReleaseEnvironmentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   *Environment           `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseEnvironmentResponse) Reset() {
+	*x = ReleaseEnvironmentResponse{}
+	mi := &file_forge_scheduler_v1_environment_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseEnvironmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseEnvironmentResponse) ProtoMessage() {}
+
+func (x *ReleaseEnvironmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_environment_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseEnvironmentResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseEnvironmentResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_environment_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReleaseEnvironmentResponse) GetEnvironment() *Environment {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
 var File_forge_scheduler_v1_environment_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"$forge/scheduler/v1/environment.proto\x12\x12forge.scheduler.v1\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x02\n" +
+	"$forge/scheduler/v1/environment.proto\x12\x12forge.scheduler.v1\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
 	"\vEnvironment\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -666,7 +792,8 @@ const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"\awaiting\x18\x05 \x03(\v2\x19.forge.scheduler.v1.BuildR\awaiting\x12;\n" +
 	"\vfreeze_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"freezeTime\x12%\n" +
-	"\x0efreeze_message\x18\a \x01(\tR\rfreezeMessage\"u\n" +
+	"\x0efreeze_message\x18\a \x01(\tR\rfreezeMessage\x12!\n" +
+	"\fheld_message\x18\b \x01(\tR\vheldMessage\"u\n" +
 	"\x17ListEnvironmentsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -706,13 +833,23 @@ const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x19\n" +
 	"\bbuild_id\x18\x03 \x01(\tR\abuildId\"N\n" +
 	"\x1bRollBackEnvironmentResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xf3\x06\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"\x83\x01\n" +
+	"\x19ReleaseEnvironmentRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\"_\n" +
+	"\x1aReleaseEnvironmentResponse\x12A\n" +
+	"\venvironment\x18\x01 \x01(\v2\x1f.forge.scheduler.v1.EnvironmentR\venvironment2\xad\b\n" +
 	"\x12EnvironmentService\x12\x87\x01\n" +
 	"\x10ListEnvironments\x12+.forge.scheduler.v1.ListEnvironmentsRequest\x1a,.forge.scheduler.v1.ListEnvironmentsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/environments\x12\xa0\x01\n" +
 	"\x0eGetEnvironment\x12).forge.scheduler.v1.GetEnvironmentRequest\x1a*.forge.scheduler.v1.GetEnvironmentResponse\"7\x82\xd3\xe4\x93\x021\x12//v1/environments/{repository=*/*}/{environment}\x12\xb3\x01\n" +
 	"\x11FreezeEnvironment\x12,.forge.scheduler.v1.FreezeEnvironmentRequest\x1a-.forge.scheduler.v1.FreezeEnvironmentResponse\"A\x82\xd3\xe4\x93\x02;:\x01*\"6/v1/environments/{repository=*/*}/{environment}:freeze\x12\xbb\x01\n" +
 	"\x13UnfreezeEnvironment\x12..forge.scheduler.v1.UnfreezeEnvironmentRequest\x1a/.forge.scheduler.v1.UnfreezeEnvironmentResponse\"C\x82\xd3\xe4\x93\x02=:\x01*\"8/v1/environments/{repository=*/*}/{environment}:unfreeze\x12\xbb\x01\n" +
-	"\x13RollBackEnvironment\x12..forge.scheduler.v1.RollBackEnvironmentRequest\x1a/.forge.scheduler.v1.RollBackEnvironmentResponse\"C\x82\xd3\xe4\x93\x02=:\x01*\"8/v1/environments/{repository=*/*}/{environment}:rollBackB>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
+	"\x13RollBackEnvironment\x12..forge.scheduler.v1.RollBackEnvironmentRequest\x1a/.forge.scheduler.v1.RollBackEnvironmentResponse\"C\x82\xd3\xe4\x93\x02=:\x01*\"8/v1/environments/{repository=*/*}/{environment}:rollBack\x12\xb7\x01\n" +
+	"\x12ReleaseEnvironment\x12-.forge.scheduler.v1.ReleaseEnvironmentRequest\x1a..forge.scheduler.v1.ReleaseEnvironmentResponse\"B\x82\xd3\xe4\x93\x02<:\x01*\"7/v1/environments/{repository=*/*}/{environment}:releaseB>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_forge_scheduler_v1_environment_proto_rawDescOnce sync.Once
@@ -726,7 +863,7 @@ func file_forge_scheduler_v1_environment_proto_rawDescGZIP() []byte {
 	return file_forge_scheduler_v1_environment_proto_rawDescData
 }
 
-var file_forge_scheduler_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_forge_scheduler_v1_environment_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_forge_scheduler_v1_environment_proto_goTypes = []any{
 	(*Environment)(nil),                 // 0: forge.scheduler.v1.Environment
 	(*ListEnvironmentsRequest)(nil),     // 1: forge.scheduler.v1.ListEnvironmentsRequest
@@ -739,34 +876,39 @@ var file_forge_scheduler_v1_environment_proto_goTypes = []any{
 	(*UnfreezeEnvironmentResponse)(nil), // 8: forge.scheduler.v1.UnfreezeEnvironmentResponse
 	(*RollBackEnvironmentRequest)(nil),  // 9: forge.scheduler.v1.RollBackEnvironmentRequest
 	(*RollBackEnvironmentResponse)(nil), // 10: forge.scheduler.v1.RollBackEnvironmentResponse
-	(*Build)(nil),                       // 11: forge.scheduler.v1.Build
-	(*timestamppb.Timestamp)(nil),       // 12: google.protobuf.Timestamp
+	(*ReleaseEnvironmentRequest)(nil),   // 11: forge.scheduler.v1.ReleaseEnvironmentRequest
+	(*ReleaseEnvironmentResponse)(nil),  // 12: forge.scheduler.v1.ReleaseEnvironmentResponse
+	(*Build)(nil),                       // 13: forge.scheduler.v1.Build
+	(*timestamppb.Timestamp)(nil),       // 14: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_environment_proto_depIdxs = []int32{
-	11, // 0: forge.scheduler.v1.Environment.deployed:type_name -> forge.scheduler.v1.Build
-	11, // 1: forge.scheduler.v1.Environment.deploying:type_name -> forge.scheduler.v1.Build
-	11, // 2: forge.scheduler.v1.Environment.waiting:type_name -> forge.scheduler.v1.Build
-	12, // 3: forge.scheduler.v1.Environment.freeze_time:type_name -> google.protobuf.Timestamp
+	13, // 0: forge.scheduler.v1.Environment.deployed:type_name -> forge.scheduler.v1.Build
+	13, // 1: forge.scheduler.v1.Environment.deploying:type_name -> forge.scheduler.v1.Build
+	13, // 2: forge.scheduler.v1.Environment.waiting:type_name -> forge.scheduler.v1.Build
+	14, // 3: forge.scheduler.v1.Environment.freeze_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: forge.scheduler.v1.ListEnvironmentsResponse.environments:type_name -> forge.scheduler.v1.Environment
 	0,  // 5: forge.scheduler.v1.GetEnvironmentResponse.environment:type_name -> forge.scheduler.v1.Environment
 	0,  // 6: forge.scheduler.v1.FreezeEnvironmentResponse.environment:type_name -> forge.scheduler.v1.Environment
 	0,  // 7: forge.scheduler.v1.UnfreezeEnvironmentResponse.environment:type_name -> forge.scheduler.v1.Environment
-	11, // 8: forge.scheduler.v1.RollBackEnvironmentResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 9: forge.scheduler.v1.EnvironmentService.ListEnvironments:input_type -> forge.scheduler.v1.ListEnvironmentsRequest
-	3,  // 10: forge.scheduler.v1.EnvironmentService.GetEnvironment:input_type -> forge.scheduler.v1.GetEnvironmentRequest
-	5,  // 11: forge.scheduler.v1.EnvironmentService.FreezeEnvironment:input_type -> forge.scheduler.v1.FreezeEnvironmentRequest
-	7,  // 12: forge.scheduler.v1.EnvironmentService.UnfreezeEnvironment:input_type -> forge.scheduler.v1.UnfreezeEnvironmentRequest
-	9,  // 13: forge.scheduler.v1.EnvironmentService.RollBackEnvironment:input_type -> forge.scheduler.v1.RollBackEnvironmentRequest
-	2,  // 14: forge.scheduler.v1.EnvironmentService.ListEnvironments:output_type -> forge.scheduler.v1.ListEnvironmentsResponse
-	4,  // 15: forge.scheduler.v1.EnvironmentService.GetEnvironment:output_type -> forge.scheduler.v1.GetEnvironmentResponse
-	6,  // 16: forge.scheduler.v1.EnvironmentService.FreezeEnvironment:output_type -> forge.scheduler.v1.FreezeEnvironmentResponse
-	8,  // 17: forge.scheduler.v1.EnvironmentService.UnfreezeEnvironment:output_type -> forge.scheduler.v1.UnfreezeEnvironmentResponse
-	10, // 18: forge.scheduler.v1.EnvironmentService.RollBackEnvironment:output_type -> forge.scheduler.v1.RollBackEnvironmentResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 8: forge.scheduler.v1.RollBackEnvironmentResponse.build:type_name -> forge.scheduler.v1.Build
+	0,  // 9: forge.scheduler.v1.ReleaseEnvironmentResponse.environment:type_name -> forge.scheduler.v1.Environment
+	1,  // 10: forge.scheduler.v1.EnvironmentService.ListEnvironments:input_type -> forge.scheduler.v1.ListEnvironmentsRequest
+	3,  // 11: forge.scheduler.v1.EnvironmentService.GetEnvironment:input_type -> forge.scheduler.v1.GetEnvironmentRequest
+	5,  // 12: forge.scheduler.v1.EnvironmentService.FreezeEnvironment:input_type -> forge.scheduler.v1.FreezeEnvironmentRequest
+	7,  // 13: forge.scheduler.v1.EnvironmentService.UnfreezeEnvironment:input_type -> forge.scheduler.v1.UnfreezeEnvironmentRequest
+	9,  // 14: forge.scheduler.v1.EnvironmentService.RollBackEnvironment:input_type -> forge.scheduler.v1.RollBackEnvironmentRequest
+	11, // 15: forge.scheduler.v1.EnvironmentService.ReleaseEnvironment:input_type -> forge.scheduler.v1.ReleaseEnvironmentRequest
+	2,  // 16: forge.scheduler.v1.EnvironmentService.ListEnvironments:output_type -> forge.scheduler.v1.ListEnvironmentsResponse
+	4,  // 17: forge.scheduler.v1.EnvironmentService.GetEnvironment:output_type -> forge.scheduler.v1.GetEnvironmentResponse
+	6,  // 18: forge.scheduler.v1.EnvironmentService.FreezeEnvironment:output_type -> forge.scheduler.v1.FreezeEnvironmentResponse
+	8,  // 19: forge.scheduler.v1.EnvironmentService.UnfreezeEnvironment:output_type -> forge.scheduler.v1.UnfreezeEnvironmentResponse
+	10, // 20: forge.scheduler.v1.EnvironmentService.RollBackEnvironment:output_type -> forge.scheduler.v1.RollBackEnvironmentResponse
+	12, // 21: forge.scheduler.v1.EnvironmentService.ReleaseEnvironment:output_type -> forge.scheduler.v1.ReleaseEnvironmentResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_environment_proto_init() }
@@ -781,7 +923,7 @@ func file_forge_scheduler_v1_environment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_environment_proto_rawDesc), len(file_forge_scheduler_v1_environment_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	EnvironmentService_FreezeEnvironment_FullMethodName   = "/forge.scheduler.v1.EnvironmentService/FreezeEnvironment"
 	EnvironmentService_UnfreezeEnvironment_FullMethodName = "/forge.scheduler.v1.EnvironmentService/UnfreezeEnvironment"
 	EnvironmentService_RollBackEnvironment_FullMethodName = "/forge.scheduler.v1.EnvironmentService/RollBackEnvironment"
+	EnvironmentService_ReleaseEnvironment_FullMethodName  = "/forge.scheduler.v1.EnvironmentService/ReleaseEnvironment"
 )
 
 // EnvironmentServiceClient is the client API for EnvironmentService service.
@@ -52,6 +53,13 @@ type EnvironmentServiceClient interface {
 	// build is no successful deploy to this environment. NOT_FOUND: no such build,
 	// or pruned since.
 	RollBackEnvironment(ctx context.Context, in *RollBackEnvironmentRequest, opts ...grpc.CallOption) (*RollBackEnvironmentResponse, error)
+	// ReleaseEnvironment takes an environment from a deploy that has ended and whose
+	// container cannot be removed, since its machine is lost, and gives it to the next
+	// in line. What the deploy ran may run on beside that: only a person can know that
+	// it does not. It is written to the log, with who asked. FAILED_PRECONDITION:
+	// force is not set, nothing holds the environment, or what does may still let
+	// go of it by itself, as the text says.
+	ReleaseEnvironment(ctx context.Context, in *ReleaseEnvironmentRequest, opts ...grpc.CallOption) (*ReleaseEnvironmentResponse, error)
 }
 
 type environmentServiceClient struct {
@@ -112,6 +120,16 @@ func (c *environmentServiceClient) RollBackEnvironment(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *environmentServiceClient) ReleaseEnvironment(ctx context.Context, in *ReleaseEnvironmentRequest, opts ...grpc.CallOption) (*ReleaseEnvironmentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseEnvironmentResponse)
+	err := c.cc.Invoke(ctx, EnvironmentService_ReleaseEnvironment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnvironmentServiceServer is the server API for EnvironmentService service.
 // All implementations must embed UnimplementedEnvironmentServiceServer
 // for forward compatibility.
@@ -138,6 +156,13 @@ type EnvironmentServiceServer interface {
 	// build is no successful deploy to this environment. NOT_FOUND: no such build,
 	// or pruned since.
 	RollBackEnvironment(context.Context, *RollBackEnvironmentRequest) (*RollBackEnvironmentResponse, error)
+	// ReleaseEnvironment takes an environment from a deploy that has ended and whose
+	// container cannot be removed, since its machine is lost, and gives it to the next
+	// in line. What the deploy ran may run on beside that: only a person can know that
+	// it does not. It is written to the log, with who asked. FAILED_PRECONDITION:
+	// force is not set, nothing holds the environment, or what does may still let
+	// go of it by itself, as the text says.
+	ReleaseEnvironment(context.Context, *ReleaseEnvironmentRequest) (*ReleaseEnvironmentResponse, error)
 	mustEmbedUnimplementedEnvironmentServiceServer()
 }
 
@@ -162,6 +187,9 @@ func (UnimplementedEnvironmentServiceServer) UnfreezeEnvironment(context.Context
 }
 func (UnimplementedEnvironmentServiceServer) RollBackEnvironment(context.Context, *RollBackEnvironmentRequest) (*RollBackEnvironmentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RollBackEnvironment not implemented")
+}
+func (UnimplementedEnvironmentServiceServer) ReleaseEnvironment(context.Context, *ReleaseEnvironmentRequest) (*ReleaseEnvironmentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseEnvironment not implemented")
 }
 func (UnimplementedEnvironmentServiceServer) mustEmbedUnimplementedEnvironmentServiceServer() {}
 func (UnimplementedEnvironmentServiceServer) testEmbeddedByValue()                            {}
@@ -274,6 +302,24 @@ func _EnvironmentService_RollBackEnvironment_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EnvironmentService_ReleaseEnvironment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseEnvironmentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnvironmentServiceServer).ReleaseEnvironment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnvironmentService_ReleaseEnvironment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnvironmentServiceServer).ReleaseEnvironment(ctx, req.(*ReleaseEnvironmentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EnvironmentService_ServiceDesc is the grpc.ServiceDesc for EnvironmentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -300,6 +346,10 @@ var EnvironmentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RollBackEnvironment",
 			Handler:    _EnvironmentService_RollBackEnvironment_Handler,
+		},
+		{
+			MethodName: "ReleaseEnvironment",
+			Handler:    _EnvironmentService_ReleaseEnvironment_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

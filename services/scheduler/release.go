@@ -1,0 +1,46 @@
+package scheduler
+
+import (
+	"cmp"
+	"context"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/peer"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+)
+
+// maxBy is how long the name of who asks may be, in characters.
+const maxBy = 100
+
+// ReleaseEnvironment takes an environment from a deploy that cannot let go of it.
+func (s *Service) ReleaseEnvironment(ctx context.Context, req *schedulerv1.ReleaseEnvironmentRequest) (*schedulerv1.ReleaseEnvironmentResponse, error) {
+	if utf8.RuneCountInString(req.GetBy()) > maxBy {
+		return nil, fault.Newf(fault.Invalid, "by: at most %d characters", maxBy)
+	}
+	var from, because string
+	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+		switch {
+		case e.Holder == "":
+			return fault.Newf(fault.Conflict, "no build holds %s of %s", e.Name, e.Repository)
+		case e.HeldBecause == "":
+			return fault.Newf(fault.Conflict, "build %s holds %s and lets go of it once it has ended and its container is removed: cancel it if it is to end", e.Holder, e.Name)
+		case !req.GetForce():
+			return fault.Newf(fault.Conflict, "%s is held by build %s: %s", e.Name, e.Holder, e.HeldBecause)
+		}
+		from, because = e.Holder, e.HeldBecause
+		return s.environments.Release(ctx, t, e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	address := ""
+	if caller, ok := peer.FromContext(ctx); ok && caller.Addr != nil {
+		address = caller.Addr.String()
+	}
+	s.deps.Log.WarnContext(ctx, "environment released by force", "repository", shown.GetRepository(), "environment", shown.GetName(),
+		"build", from, "held", because, "by", cmp.Or(req.GetBy(), "nobody who says"), "from", address)
+	return &schedulerv1.ReleaseEnvironmentResponse{Environment: shown}, nil
+}
