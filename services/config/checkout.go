@@ -151,7 +151,7 @@ func (c checkouts) submodule(ctx context.Context, parent grant, address string, 
 	// since no id is known of it.
 	sum := sha256.Sum256([]byte(strings.ToLower(g.fullName())))
 	remote := c.remote(g)
-	remote.ID = -int64(binary.BigEndian.Uint64(sum[:]) >> 2) //nolint:gosec // it fits
+	remote.ID = -int64(binary.BigEndian.Uint64(sum[:]) >> 2)
 	remote.Noun = g.fullName() + ", which the App is not installed on, or which a fork's commit may not have where it is private,"
 	remote.Token, remote.Rejected = func(context.Context) (string, error) { return "", nil }, func(string) {}
 	return remote, nil

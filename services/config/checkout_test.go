@@ -38,7 +38,7 @@ func withMirrors(t testing.TB) func(*githubsim.Config, *Deps) {
 func (w *world) checkout(req *configv1.GetSourceRequest) (map[string]string, error) {
 	w.t.Helper()
 	req.Repository, req.InstallationId = w.repo, w.install
-	if req.Checkout == nil {
+	if req.GetCheckout() == nil {
 		req.Checkout = &configv1.Source{}
 	}
 	stream, err := configv1.NewSourceServiceClient(w.as("scheduler")).GetSource(w.t.Context(), req)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -58,7 +59,7 @@ func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.W
 
 // suspect has a copy made anew that git cannot read, once nobody uses it.
 func (m *Mirrors) suspect(ctx context.Context, remote Remote) {
-	path := filepath.Join(m.dir, fmt.Sprint(remote.ID)+repositorySuffix)
+	path := filepath.Join(m.dir, strconv.FormatInt(remote.ID, 10)+repositorySuffix)
 	if err := os.Remove(filepath.Join(path, "HEAD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.log.WarnContext(ctx, "mirror is broken and cannot be made anew", "repository", remote.Noun, "error", err)
 	}
@@ -138,7 +139,7 @@ func (c *checkout) environ() []string {
 }
 
 // header begins an entry. Names are what git has, UTF-8 or not.
-func (c *checkout) header(name string, kind byte, mode int64, size int64, target string) error {
+func (c *checkout) header(name string, kind byte, mode, size int64, target string) error {
 	return c.tar.WriteHeader(&tar.Header{Format: tar.FormatGNU, Typeflag: kind, Name: name, Mode: mode, Size: size, Linkname: target})
 }
 

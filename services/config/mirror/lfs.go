@@ -79,7 +79,7 @@ func (c *checkout) fetchLFS(ctx context.Context, entries []entry) (map[string]st
 	return files, nil
 }
 
-// pointers are those among some files. A file that was committed as it is is none.
+// pointers are those among some files. A file that was itself committed is no pointer.
 func (c *checkout) pointers(ctx context.Context, entries []entry) (map[string]pointer, error) {
 	blobs, err := c.openObjects(ctx, "--buffer")
 	if err != nil {

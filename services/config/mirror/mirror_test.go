@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -66,7 +67,7 @@ func TestCheckoutIsWhatGitChecksOut(t *testing.T) {
 func TestHistoryIsAsLongAsWanted(t *testing.T) {
 	r := newRig(t)
 	for i := range 5 {
-		r.commit(map[string]string{"n": fmt.Sprint(i)})
+		r.commit(map[string]string{"n": strconv.Itoa(i)})
 		r.git("tag", fmt.Sprintf("v0.%d", i))
 	}
 	r.git("tag", "-a", "-m", "the first", "v1")
@@ -298,7 +299,7 @@ func TestCheckoutThatIsBrokenOffLeavesNothing(t *testing.T) {
 	r := newRig(t)
 	sha := r.commit(map[string]string{"a": "1"})
 	hangs, hung := make(chan struct{}), make(chan struct{})
-	hang := func(_ http.ResponseWriter, request *http.Request) bool { close(hung); <-hangs; return true }
+	hang := func(http.ResponseWriter, *http.Request) bool { close(hung); <-hangs; return true }
 	r.refuse.Store(&hang)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -179,7 +179,7 @@ func (r *repository) clearLocks() error {
 		}
 		name := entry.Name()
 		if !entry.IsDir() && (strings.HasSuffix(name, ".lock") || strings.HasPrefix(name, "tmp_")) {
-			return os.Remove(path)
+			return os.Remove(path) //nolint:gosec // the folder is Forge's own
 		}
 		return nil
 	})

@@ -92,7 +92,7 @@ func (r *rig) open(maxBytes int64) {
 	r.Mirrors = mirrors
 }
 
-func run(t testing.TB, dir string, name string, args ...string) string {
+func run(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = dir
@@ -174,8 +174,8 @@ func unpack(t *testing.T, stream io.Reader) string {
 		if folder, isGitFile := strings.CutPrefix(header.Name, "gitfile/"); isGitFile {
 			path = filepath.Join(dir, folder, ".git")
 		}
-		if strings.HasPrefix(header.Name, "tree/") {
-			path = filepath.Join(dir, strings.TrimPrefix(header.Name, "tree/"))
+		if name, isTree := strings.CutPrefix(header.Name, "tree/"); isTree {
+			path = filepath.Join(dir, name)
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)

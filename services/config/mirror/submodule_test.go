@@ -19,7 +19,7 @@ import (
 )
 
 // library is another repository of the server, with one commit.
-func (r *rig) library(name string, files map[string]string, modules map[string]string) (sha string) {
+func (r *rig) library(name string, files, modules map[string]string) (sha string) {
 	r.t.Helper()
 	other := &rig{t: r.t, work: r.t.TempDir(), bare: filepath.Join(filepath.Dir(r.bare), name+".git")}
 	run(r.t, "", "git", "init", "-q", "--bare", "-b", "main", other.bare)
@@ -149,7 +149,9 @@ func (r *rig) lfs(objects map[string]string) (fetched *atomic.Int32) {
 				}
 				told = append(told, one)
 			}
-			_ = json.NewEncoder(w).Encode(map[string]any{"objects": told})
+			if err := json.NewEncoder(w).Encode(map[string]any{"objects": told}); err != nil {
+				r.t.Error(err)
+			}
 		case strings.HasPrefix(request.URL.Path, "/media/"):
 			if request.Header.Get("Authorization") != "" || request.Header.Get("X-Signed") != "yes" {
 				r.t.Error("the token went along, or the header did not")

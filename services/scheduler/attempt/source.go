@@ -68,12 +68,12 @@ func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
 	}
 	request.Checkout, request.PullRequest = b.ConfigJob().GetSource(), b.GetPullRequest()
 	request.Fork = b.GetFork()
-	if request.Checkout == nil {
+	if request.GetCheckout() == nil {
 		request.Checkout = &configv1.Source{}
 	}
 	request.IntoSha = b.GetIntoSha()
 	request.Base = strings.TrimPrefix(b.GetBaseRef(), "refs/heads/")
-	if branch, pushed := strings.CutPrefix(b.GetRef(), "refs/heads/"); request.Base == "" && pushed {
+	if branch, pushed := strings.CutPrefix(b.GetRef(), "refs/heads/"); request.GetBase() == "" && pushed {
 		request.Base = branch
 	}
 	return request
