@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 CREATE TABLE deliveries (
     id              {{ID}},

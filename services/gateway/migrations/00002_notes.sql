@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 -- What the gateway remembers of the world between two starts.
 CREATE TABLE notes (

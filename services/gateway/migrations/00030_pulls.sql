@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 -- Which state of a pull request a delivery tells of, so that a sweep leaves out
 -- what was told: repository id, number and sha.

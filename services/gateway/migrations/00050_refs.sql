@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 
 -- The branches and tags that a look at GitHub found last, of those that .forge.yml

@@ -69,8 +69,9 @@ type DB struct {
 	reads       statements // outside of them
 }
 
-// Open opens the room's database, creates what is missing and migrates it. It
-// refuses a database that a newer Forge has migrated.
+// Open opens the room's database, creates what is missing and migrates it. A
+// database that a newer Forge has migrated is left as it is, and refused where its
+// migrations do not let this one run on it.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if !regexp.MustCompile(`^[a-z][a-z0-9_]*$`).MatchString(cfg.Room) {
 		return nil, fmt.Errorf("database room %q: use lower-case letters, digits and underscores", cfg.Room)

@@ -207,7 +207,7 @@ func TestNewerMigrationsAreAppliedAndOlderBinariesRefused(t *testing.T) {
 		}{
 			{migrations(createBuilds), ""},
 			{migrations(createBuilds, "ALTER TABLE builds ADD COLUMN more TEXT", "SELECT 1"), ""},
-			{migrations(createBuilds), "database of room reporter is at version 3, this binary knows up to 1: run the newer Forge again, or restore the backup"},
+			{migrations(createBuilds), "database of room reporter is at version 3, on which Forge runs that knows version 3; this binary knows up to 1: run the newer Forge again, or restore the backup"},
 			{migrations(createBuilds, "SELECT 1", "SELECT 1", "CREATE TABLE oops (("), "migrate the database of room reporter: "},
 			{migrations(createBuilds, "SELECT 1", "SELECT 1", "CREATE TABLE fine (a TEXT)"), ""},
 		} {

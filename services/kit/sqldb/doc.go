@@ -15,5 +15,13 @@
 //     Dialect.ForUpdate.
 //
 // A migration is a goose file, <number>_<name>.sql, at the root of
-// Config.Migrations.
+// Config.Migrations. A line
+//
+//	-- oldest: 61
+//
+// in it says that a binary which knows the migrations up to 61 may run on the
+// database once it is applied: it reads and writes there without an error, and
+// nothing that the newer one has stored comes to harm by it. Without the line
+// that is the migration itself. So replicas of two versions share a database
+// while one replaces the other, and the older one may come back.
 package sqldb

@@ -13,7 +13,8 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// migrate applies what is missing. The caller holds the lock.
+// migrate applies what is missing, or says that what is there is too new. The
+// caller holds the lock.
 func migrate(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Config) error {
 	if err := pool.PingContext(ctx); err != nil {
 		return fmt.Errorf("open the database of room %s: %w", cfg.Room, err)
@@ -31,7 +32,10 @@ func migrate(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Confi
 		return fmt.Errorf("database version of room %s: %w", cfg.Room, err)
 	}
 	if current > known {
-		return fmt.Errorf("database of room %s is at version %d, this binary knows up to %d: run the newer Forge again, or restore the backup", cfg.Room, current, known)
+		return mayRun(ctx, provider, pool, cfg, current, known)
+	}
+	if err := storeOldest(ctx, pool, cfg, provider.ListSources()); err != nil {
+		return fmt.Errorf("migrations of room %s: %w", cfg.Room, err)
 	}
 	applied, err := provider.Up(ctx)
 	if err != nil {

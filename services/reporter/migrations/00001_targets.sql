@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 CREATE TABLE targets (
     id               TEXT NOT NULL PRIMARY KEY, -- of kind, repository and what is told, see targetID

@@ -1,3 +1,5 @@
+-- oldest: 2
+-- An older binary takes every target for a status.
 -- +goose Up
 ALTER TABLE targets ADD COLUMN unfinished BOOLEAN NOT NULL DEFAULT FALSE; -- what GitHub should show is not final
 ALTER TABLE targets ADD COLUMN payload {{BYTES}};                 -- what a check run, a deployment or an answer is made of

@@ -1,3 +1,4 @@
+-- oldest: 1
 -- Times are microseconds since 1970, 0 for none. A due time of the greatest BIGINT means never.
 
 -- +goose Up

@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 
 -- One row: the name by which engines know the containers of this Forge.

@@ -1,3 +1,4 @@
+-- oldest: 1
 -- +goose Up
 
 -- Commits of forks that were to be built while forks need approval.

@@ -1,3 +1,5 @@
+-- oldest: 20
+-- An older binary deploys without a word of it in deployed_id: an older commit could follow over a newer one.
 -- +goose Up
 
 ALTER TABLE environments ADD COLUMN repository TEXT NOT NULL DEFAULT ''; -- owner/name, as GitHub spells it

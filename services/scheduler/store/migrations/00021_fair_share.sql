@@ -1,3 +1,4 @@
+-- oldest: 20
 -- +goose Up
 
 -- The queue is read by repository: the oldest of each line is a step into this index, however long the line.

@@ -1,3 +1,5 @@
+-- oldest: 22
+-- Builds that an older binary ends have no end_time, and stay for good.
 -- +goose Up
 
 ALTER TABLE builds ADD COLUMN end_time BIGINT NOT NULL DEFAULT 0;

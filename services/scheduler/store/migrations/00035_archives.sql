@@ -1,3 +1,5 @@
+-- oldest: 35
+-- An older binary does not find the logs that have moved.
 -- +goose Up
 
 -- The logs of attempts that have ended, on their way from log_chunks into a blob and, when they are old, out of it.

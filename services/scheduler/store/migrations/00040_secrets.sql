@@ -1,3 +1,4 @@
+-- oldest: 35
 -- +goose Up
 
 -- Encrypted, and bound to the columns of the primary key.

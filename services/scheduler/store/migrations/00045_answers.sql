@@ -1,3 +1,4 @@
+-- oldest: 35
 -- +goose Up
 
 -- Comments that asked for something: what was decided, and how the reporter is still to be asked to answer.

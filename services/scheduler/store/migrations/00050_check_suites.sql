@@ -1,3 +1,4 @@
+-- oldest: 35
 -- +goose Up
 
 -- Check suites of which all checks were to run again.

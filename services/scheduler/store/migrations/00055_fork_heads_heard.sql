@@ -1,3 +1,4 @@
+-- oldest: 35
 -- +goose Up
 
 -- When a fork's commit was first heard of; 0: before that was kept.

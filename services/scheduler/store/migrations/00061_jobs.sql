@@ -1,3 +1,5 @@
+-- oldest: 61
+-- An older binary starts a build that has jobs as if it were one.
 -- +goose Up
 
 -- A build whose file has jobs is a row that is never placed itself; each of its

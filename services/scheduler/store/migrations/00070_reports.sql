@@ -1,3 +1,5 @@
+-- oldest: 70
+-- An older binary knows targets by other columns.
 -- +goose Up
 
 -- What the reporter is still to be told, of each build and each job. Builds of one
