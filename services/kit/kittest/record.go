@@ -26,6 +26,14 @@ type Recording struct {
 	serials map[string]bool     // columns whose values the database gives, by table.column
 }
 
+// Without leaves out what was recorded of some tables: those that a room writes by
+// the clock, whatever it is asked.
+func (r *Recording) Without(tables ...string) *Recording {
+	rest := *r
+	rest.changes = slices.DeleteFunc(slices.Clone(r.changes), func(c Change) bool { return slices.Contains(tables, c.Table) })
+	return &rest
+}
+
 // Change is a row before and after a statement, by column; nil where it was not
 // there.
 type Change struct {
@@ -274,7 +282,7 @@ func (r *Recording) value(column string, recorded any, parts []Part) string {
 		}
 		return strconv.FormatInt(number, 10)
 	default:
-		return fmt.Sprint(recorded)
+		return fmt.Sprintf("'%v'::%s", recorded, kind)
 	}
 }
 

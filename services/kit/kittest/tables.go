@@ -31,7 +31,7 @@ func Tables(t testing.TB, db *sql.DB, room string) map[string]Table {
 		}
 		tables[one.Name] = one
 	}, `SELECT relname, n_live_tup, n_dead_tup, pg_table_size(relid), pg_indexes_size(relid)
-		FROM pg_stat_user_tables WHERE schemaname = $1 AND relname <> 'goose_db_version'`, room)
+		FROM pg_stat_user_tables WHERE schemaname = $1 AND relname NOT IN ('goose_db_version', 'schema_versions')`, room)
 	return tables
 }
 
@@ -120,7 +120,7 @@ func rowsRead(t testing.TB, db *sql.DB, room string) map[string]int64 {
 		}
 		counts[name] = count
 	}, `SELECT relname, seq_tup_read + COALESCE((SELECT sum(i.idx_tup_read) FROM pg_stat_user_indexes i WHERE i.relid = s.relid), 0)::bigint
-		FROM pg_stat_user_tables s WHERE schemaname = $1 AND relname <> 'goose_db_version'`, room)
+		FROM pg_stat_user_tables s WHERE schemaname = $1 AND relname NOT IN ('goose_db_version', 'schema_versions')`, room)
 	return counts
 }
 

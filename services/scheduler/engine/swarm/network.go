@@ -19,8 +19,9 @@ const (
 	overlay   = "overlay"
 	mtuOption = "com.docker.network.driver.mtu"
 	// releaseWithin is how long the managers may take to see that nobody uses a
-	// network any more, and to forget what was removed.
+	// network any more, forgetWithin how long to forget one that was removed.
 	releaseWithin = 5 * time.Second
+	forgetWithin  = 20 * time.Second
 )
 
 func (m *managers) networks(ctx context.Context, label, value string) ([]network.Summary, error) {

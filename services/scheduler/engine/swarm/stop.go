@@ -42,23 +42,26 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 			return fmt.Errorf("remove service %s: %w", s.Spec.Name, err)
 		}
 	}
-	if err := e.removeNetworks(ctx, attempt); err != nil {
-		return err
-	}
-	e.awaitGone(ctx, func() (int, error) {
-		networks, err := e.networks(ctx, dockerapi.AttemptLabel, attempt)
-		return len(networks), err
-	})
-	return nil
+	return e.forgetNetworks(ctx, attempt)
 }
 
-// awaitGone gives the managers a moment to forget what was removed, so that it is
-// not listed any more. What they forget later is nobody's loss.
-func (m *managers) awaitGone(ctx context.Context, count func() (int, error)) {
-	deadline := time.Now().Add(releaseWithin)
-	for pause := firstPause; time.Now().Before(deadline); pause = min(2*pause, mostPause) {
-		if n, err := count(); n == 0 || err != nil || wait(ctx, pause) != nil {
-			return
+// forgetNetworks removes the networks of an attempt until none is listed any more: a
+// machine that was just given a task may make its part of one that was removed.
+func (m *managers) forgetNetworks(ctx context.Context, attempt string) error {
+	deadline := time.Now().Add(forgetWithin)
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		if err := m.removeNetworks(ctx, attempt); err != nil {
+			return err
+		}
+		networks, err := m.networks(ctx, dockerapi.AttemptLabel, attempt)
+		if err != nil || len(networks) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("network %s was removed, and is still listed", networks[0].Name)
+		}
+		if err := wait(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
