@@ -110,7 +110,9 @@ func cuts(call string) []bool {
 	return []bool{false, true}
 }
 
+// It takes minutes, as does the one below.
 func startGoesOnWhereItWasInterrupted(t *testing.T, s *kittest.Swarm, image string) {
+	kittest.Require(t, "soak")
 	wire := newCutter(t, s)
 	r := newRig(t, s, swarmengine.Config{Image: image, Host: wire.host()})
 	own, beside := s.Image(t), s.Image(t, `CMD ["sleep", "1000"]`)
@@ -136,11 +138,14 @@ func startGoesOnWhereItWasInterrupted(t *testing.T, s *kittest.Swarm, image stri
 					t.Errorf("%s, after it %v: %v", call, after, err)
 				}
 			}
-			listed, err := r.List(t.Context())
+			listed, err := r.swept(t, again.Attempt)
 			if err != nil || len(listed) != 1 || !listed[0].Running || r.ran(t, again.Attempt) != 1 {
 				t.Errorf("%s, after it %v: %+v, %v, ran %d times", call, after, listed, err, r.ran(t, again.Attempt))
 			}
 			if err := r.Stop(t.Context(), again.Attempt); err != nil {
+				t.Error(err)
+			}
+			if _, err := r.swept(t, ""); err != nil {
 				t.Error(err)
 			}
 			if left := left(t.Context(), t, r.api, r.config.Instance); left != "" {
@@ -151,6 +156,7 @@ func startGoesOnWhereItWasInterrupted(t *testing.T, s *kittest.Swarm, image stri
 }
 
 func stopGoesOnWhereItWasInterrupted(t *testing.T, s *kittest.Swarm, image string) {
+	kittest.Require(t, "soak")
 	wire := newCutter(t, s)
 	r := newRig(t, s, swarmengine.Config{Image: image, Host: wire.host()})
 	own := s.Image(t)
@@ -169,6 +175,9 @@ func stopGoesOnWhereItWasInterrupted(t *testing.T, s *kittest.Swarm, image strin
 				if err := r.Stop(t.Context(), spec.Attempt); err != nil {
 					t.Errorf("%s, after it %v: %v", call, after, err)
 				}
+			}
+			if _, err := r.swept(t, ""); err != nil {
+				t.Error(err)
 			}
 			if left := left(t.Context(), t, r.api, r.config.Instance); left != "" {
 				t.Errorf("%s, after it %v: left %s", call, after, left)

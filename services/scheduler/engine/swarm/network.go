@@ -70,7 +70,8 @@ func (m *managers) removeNetworks(ctx context.Context, attempt string) error {
 	for _, n := range found {
 		for pause := firstPause; ; pause = min(2*pause, mostPause) {
 			_, err := m.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
-			if err == nil || errdefs.IsNotFound(err) {
+			// Docker 20.10 says so of one that it lists no more than for a moment.
+			if err == nil || errdefs.IsNotFound(err) || dockerapi.Says(err, "not found") {
 				break
 			}
 			if !dockerapi.Says(err, "in use") || time.Now().After(deadline) {

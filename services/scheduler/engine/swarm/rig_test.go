@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -145,6 +146,26 @@ func (r *rig) stopAll(t testing.TB) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// swept does as the scheduler does with each heartbeat: what is listed of another
+// attempt than the one that is wanted is stopped again. A machine of Docker 20.10 may
+// make its part of a network once more that was removed in the middle of a Start.
+func (r *rig) swept(t *testing.T, wanted string) (listed []engine.Container, err error) {
+	t.Helper()
+	kittest.Eventually(t, time.Minute, func() error {
+		if listed, err = r.List(t.Context()); err != nil {
+			return err
+		}
+		var stray error
+		for _, c := range listed {
+			if c.Attempt != wanted {
+				stray = errors.Join(fmt.Errorf("%s is listed", c.Attempt), r.Stop(t.Context(), c.Attempt))
+			}
+		}
+		return stray
+	})
+	return listed, err
 }
 
 func (r *rig) spec(image string) engine.Spec {
