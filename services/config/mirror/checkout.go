@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -59,8 +58,7 @@ func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.W
 
 // suspect has a copy made anew that git cannot read, once nobody uses it.
 func (m *Mirrors) suspect(ctx context.Context, remote Remote) {
-	path := filepath.Join(m.dir, strconv.FormatInt(remote.ID, 10)+repositorySuffix)
-	if err := os.Remove(filepath.Join(path, "HEAD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(m.path(remote.name()), "HEAD")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.log.WarnContext(ctx, "mirror is broken and cannot be made anew", "repository", remote.Noun, "error", err)
 	}
 }
@@ -92,8 +90,8 @@ func (s *stream) writeModule(ctx context.Context, of *module) error {
 		return err
 	}
 	defer r.lock.free()
-	if !r.has(ctx, of.want.SHA) { // others needed its place
-		return fault.Newf(fault.Unavailable, "%s: its mirror was removed to make place for others", of.remote.Noun)
+	if err := r.present(ctx, of.want.SHA); err != nil {
+		return err
 	}
 	scratch, err := os.MkdirTemp(s.scratch, "of-")
 	if err != nil {
@@ -179,7 +177,7 @@ func (c *checkout) file(name, from string, mode int64) error {
 
 // writeTree writes the files of the commit.
 func (c *checkout) writeTree(ctx context.Context) error {
-	entries, err := c.list(ctx)
+	entries, err := c.repository.tree(ctx, c.want.SHA)
 	if err != nil {
 		return err
 	}
@@ -207,7 +205,7 @@ func (c *checkout) writeTree(ctx context.Context) error {
 }
 
 func (c *checkout) entry(e entry, blobs *objects, replaced map[string]string) error {
-	name := c.tree() + e.path
+	name := c.workTreeFolder() + e.path
 	switch {
 	case e.isSubmodule():
 		return c.header(name+"/", tar.TypeDir, 0o755, 0, "")

@@ -67,12 +67,20 @@ func (m *Mirrors) acquire(ctx context.Context, remote Remote, want Want) (*repos
 	if r, err = m.open(ctx, remote, false); err != nil {
 		return nil, err
 	}
-	if !r.has(ctx, want.SHA) { // others needed its place
+	if err := r.present(ctx, want.SHA); err != nil {
 		r.lock.free()
-		return nil, fault.Newf(fault.Unavailable, "%s: its mirror was removed to make place for others", remote.Noun)
+		return nil, err
 	}
 	r.used()
 	return r, nil
+}
+
+// present is nil where a commit that was there is there still.
+func (r *repository) present(ctx context.Context, sha string) error {
+	if r.has(ctx, sha) {
+		return nil
+	}
+	return fault.Newf(fault.Unavailable, "%s: its mirror was removed to make place for others", r.remote.Noun)
 }
 
 // fetch brings what is wanted under the lock held alone. A copy that is broken is

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -197,9 +198,8 @@ func (o *lfsObject) trouble() string {
 func (c *checkout) lfsCall(req *http.Request) (*http.Response, error) {
 	answer, err := c.repository.mirrors.http.Do(req)
 	if err != nil {
-		var trouble interface{ Unwrap() error }
-		if errors.As(err, &trouble) {
-			err = trouble.Unwrap() // without the address, which may be a credential
+		if trouble, ok := errors.AsType[*url.Error](err); ok {
+			err = trouble.Err // without the address, which may be a credential
 		}
 		return nil, fault.Newf(fault.Unavailable, "GitHub does not answer: %w", err)
 	}

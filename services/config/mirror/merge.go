@@ -47,20 +47,9 @@ func (m *Mirrors) Merge(ctx context.Context, remote Remote, want Want) (sha stri
 
 // acquireMerge has the merge that is wanted made, and be what is wanted.
 func (m *Mirrors) acquireMerge(ctx context.Context, remote Remote, want *Want) (*repository, error) {
-	head := *want
-	head.Base, head.Into, head.History = "", "", All
-	r, err := m.acquire(ctx, remote, head)
+	r, err := m.acquireBoth(ctx, remote, *want)
 	if err != nil {
 		return nil, err
-	}
-	if !r.has(ctx, want.Into) { // a base that was rewritten since
-		r.lock.free()
-		if _, err := m.acquireBase(ctx, remote, head, want.Into); err != nil {
-			return nil, err
-		}
-		if r, err = m.open(ctx, remote, false); err != nil {
-			return nil, err
-		}
 	}
 	merged, err := r.merge(ctx, want.Into, want.SHA)
 	if err != nil {
@@ -75,14 +64,29 @@ func (m *Mirrors) acquireMerge(ctx context.Context, remote Remote, want *Want) (
 	return r, nil
 }
 
-func (m *Mirrors) acquireBase(ctx context.Context, remote Remote, head Want, base string) (string, error) {
-	head.SHA, head.PullRequest = base, 0
-	r, err := m.acquire(ctx, remote, head)
+// acquireBoth returns the copy with both commits and their history in it. Several ask
+// for each merge; GitHub is asked where one of the commits is not there yet.
+func (m *Mirrors) acquireBoth(ctx context.Context, remote Remote, want Want) (*repository, error) {
+	r, err := m.open(ctx, remote, false)
 	if err != nil {
-		return "", fmt.Errorf("the base %s: %w", base, err)
+		return nil, err
+	}
+	if !r.shallow() && r.has(ctx, want.SHA) && r.has(ctx, want.Into) {
+		r.used()
+		return r, nil
 	}
 	r.lock.free()
-	return base, nil
+	if r, err = m.acquire(ctx, remote, Want{SHA: want.SHA, History: All, PullRequest: want.PullRequest}); err != nil {
+		return nil, err
+	}
+	if r.has(ctx, want.Into) {
+		return r, nil
+	}
+	r.lock.free() // the base was rewritten since
+	if r, err = m.acquire(ctx, remote, Want{SHA: want.Into, History: All}); err != nil {
+		return nil, fmt.Errorf("the base %s: %w", want.Into, err)
+	}
+	return r, nil
 }
 
 // merge makes the commit. It writes objects alone, which many may do at once.

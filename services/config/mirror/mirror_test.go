@@ -327,6 +327,10 @@ func TestMergeIsMadeAsGitHubWouldMakeIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fetches := r.fetches.Load()
+	if _, err := r.Merge(t.Context(), r.remote(), want); err != nil || r.fetches.Load() != fetches {
+		t.Errorf("GitHub is asked again for what is there: %v", err)
+	}
 	for _, history := range []int{0, 2} {
 		want.History = history
 		dir := r.mustCheckout(want)

@@ -119,13 +119,20 @@ type repository struct {
 
 // open takes the lock of a copy, which need not be there.
 func (m *Mirrors) open(ctx context.Context, remote Remote, alone bool) (*repository, error) {
-	name := strconv.FormatInt(remote.ID, 10)
-	held, err := take(ctx, filepath.Join(m.dir, name+lockSuffix), alone)
+	held, err := take(ctx, m.lockFile(remote.name()), alone)
 	if err != nil {
 		return nil, fmt.Errorf("mirror of %s: %w", remote.Noun, err)
 	}
-	return &repository{mirrors: m, remote: remote, name: name, path: filepath.Join(m.dir, name+repositorySuffix), lock: held}, nil
+	return &repository{mirrors: m, remote: remote, name: remote.name(), path: m.path(remote.name()), lock: held}, nil
 }
+
+// name is that of its copy.
+func (r Remote) name() string { return strconv.FormatInt(r.ID, 10) }
+
+// path is where a copy is, lockFile what its lock is on.
+func (m *Mirrors) path(name string) string { return filepath.Join(m.dir, name+repositorySuffix) }
+
+func (m *Mirrors) lockFile(name string) string { return filepath.Join(m.dir, name+lockSuffix) }
 
 func (r *repository) call() call { return call{repository: r.path, lock: r.lock} }
 
@@ -276,8 +283,7 @@ func (m *Mirrors) prune(ctx context.Context) error {
 }
 
 func (m *Mirrors) look(name string) (copied, error) {
-	path := filepath.Join(m.dir, name+repositorySuffix)
-	one := copied{name: name}
+	path, one := m.path(name), copied{name: name}
 	if info, err := os.Stat(filepath.Join(path, "HEAD")); err == nil {
 		one.used = info.ModTime()
 	}
@@ -305,7 +311,7 @@ func (m *Mirrors) look(name string) (copied, error) {
 func (m *Mirrors) removeUnused(ctx context.Context, name string) (gone bool, err error) {
 	at, cancel := context.WithTimeout(ctx, 0)
 	defer cancel()
-	held, err := take(at, filepath.Join(m.dir, name+lockSuffix), true)
+	held, err := take(at, m.lockFile(name), true)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return false, nil
 	}
@@ -313,6 +319,6 @@ func (m *Mirrors) removeUnused(ctx context.Context, name string) (gone bool, err
 		return false, err
 	}
 	defer held.free()
-	r := &repository{mirrors: m, remote: Remote{Noun: name}, name: name, path: filepath.Join(m.dir, name+repositorySuffix), lock: held}
+	r := &repository{mirrors: m, remote: Remote{Noun: name}, name: name, path: m.path(name), lock: held}
 	return true, r.remove()
 }

@@ -26,7 +26,7 @@ type module struct {
 	name, path, below string
 }
 
-func (o *module) tree() string {
+func (o *module) workTreeFolder() string {
 	if o.path == "" {
 		return treeFolder
 	}
@@ -118,21 +118,20 @@ type submodule struct{ name, path, url, sha string }
 // submodules are those of a commit that .gitmodules names. What that says has passed
 // git's own check when it was fetched.
 func (r *repository) submodules(ctx context.Context, sha string) ([]submodule, error) {
-	text, err := r.output(ctx, "ls-tree", "-r", "-z", "--full-tree", sha)
+	entries, err := r.tree(ctx, sha)
 	if err != nil {
 		return nil, err
 	}
 	at := map[string]string{}
-	for line := range strings.SplitSeq(text, "\x00") {
-		about, name, _ := strings.Cut(line, "\t")
-		if words := strings.Fields(about); len(words) == 3 && words[0] == "160000" {
-			at[name] = words[2]
+	for _, e := range entries {
+		if e.isSubmodule() {
+			at[e.path] = e.sha
 		}
 	}
 	if len(at) == 0 {
 		return nil, nil
 	}
-	text, err = r.output(ctx, "config", "--blob", sha+":.gitmodules", "-z", "--list")
+	text, err := r.output(ctx, "config", "--blob", sha+":.gitmodules", "-z", "--list")
 	if err != nil {
 		if says(err, "unable to resolve config blob", "does not exist") {
 			return nil, nil // git itself makes nothing of them

@@ -38,9 +38,9 @@ const (
 	plainMode       = 0o644
 )
 
-// list is the commit's whole tree, in git's order.
-func (c *checkout) list(ctx context.Context) ([]entry, error) {
-	text, err := c.repository.output(ctx, "ls-tree", "-r", "-z", "--full-tree", c.want.SHA)
+// tree is a commit's whole tree, in git's order.
+func (r *repository) tree(ctx context.Context, sha string) ([]entry, error) {
+	text, err := r.output(ctx, "ls-tree", "-r", "-z", "--full-tree", sha)
 	if err != nil {
 		return nil, err
 	}

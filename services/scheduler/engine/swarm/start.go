@@ -291,18 +291,17 @@ func (e *Engine) reconsider(ctx context.Context, u *unit, id string, nodes map[s
 	if stopping(&found.Service) || placement == nil {
 		return nil
 	}
-	now := without(u.constraints, slices.Concat(lacking, u.avoided, strings.Fields(found.Service.Spec.Labels[unpulledLabel])))
-	if len(now) >= len(placement.Constraints) {
+	leftOut := slices.Concat(lacking, u.avoided, strings.Fields(found.Service.Spec.Labels[unpulledLabel]))
+	if len(without(u.constraints, leftOut)) >= len(placement.Constraints) {
 		return nil
 	}
-	return e.update(ctx, u, found.Service, slices.Concat(lacking, u.avoided, strings.Fields(found.Service.Spec.Labels[unpulledLabel])))
+	return e.update(ctx, u, found.Service, leftOut)
 }
 
 // without are people's constraints, and that it is on none of these machines.
 func without(constraints, machines []string) []string {
 	all := slices.Clone(constraints)
-	slices.Sort(machines)
-	for _, id := range slices.Compact(machines) {
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(machines))) {
 		all = append(all, "node.id!="+id)
 	}
 	return all
