@@ -23,19 +23,7 @@ func checkoutOf(t testing.TB, entries ...entry) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	archive := tar.NewWriter(zipped)
-	for _, e := range entries {
-		e.header.Size, e.header.Format = int64(len(e.content)), tar.FormatGNU
-		if err := archive.WriteHeader(&e.header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := archive.Write([]byte(e.content)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
-		t.Fatal(err)
-	}
+	archive(t, zipped, tar.FormatGNU, entries)
 	return buffer.Bytes()
 }
 

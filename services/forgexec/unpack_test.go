@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -44,21 +45,26 @@ func special(kind byte, name string) entry {
 func tarball(t testing.TB, entries ...entry) []byte {
 	t.Helper()
 	var buffer bytes.Buffer
-	zipped := gzip.NewWriter(&buffer)
-	archive := tar.NewWriter(zipped)
+	archive(t, gzip.NewWriter(&buffer), tar.FormatUnknown, entries)
+	return buffer.Bytes()
+}
+
+// archive writes entries as a tar, and closes what it is written to.
+func archive(t testing.TB, to io.WriteCloser, format tar.Format, entries []entry) {
+	t.Helper()
+	w := tar.NewWriter(to)
 	for _, e := range entries {
-		e.header.Size = int64(len(e.content))
-		if err := archive.WriteHeader(&e.header); err != nil {
+		e.header.Size, e.header.Format = int64(len(e.content)), format
+		if err := w.WriteHeader(&e.header); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := archive.Write([]byte(e.content)); err != nil {
+		if _, err := w.Write([]byte(e.content)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(archive.Close(), zipped.Close()); err != nil {
+	if err := errors.Join(w.Close(), to.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return buffer.Bytes()
 }
 
 func TestSourceIsUnpackedWithoutItsTopFolder(t *testing.T) {

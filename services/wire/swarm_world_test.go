@@ -1,11 +1,8 @@
 package wire_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -81,22 +78,7 @@ func forgexecImage(t *testing.T, s *kittest.Swarm) string {
 	if err := buildBinaries(); err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.ReadFile(filepath.Join(binDir, "forgexec"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var root bytes.Buffer
-	w := tar.NewWriter(&root)
-	if err := w.WriteHeader(&tar.Header{Name: "bin/forgexec", Mode: 0o755, Size: int64(len(program))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(program); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return s.ImageOf(t, root.Bytes())
+	return s.ImageWith(t, "bin/forgexec", filepath.Join(binDir, "forgexec"))
 }
 
 // proposeSeveral opens so many pull requests, and returns their heads.

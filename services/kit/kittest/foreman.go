@@ -26,12 +26,19 @@ type Foreman struct {
 func NewForeman(t testing.TB, address string) *Foreman {
 	t.Helper()
 	f := &Foreman{begun: map[string]map[string]bool{}, free: map[string]bool{}}
+	f.host, f.port, _ = net.SplitHostPort(ServeAt(t, address, f))
+	return f
+}
+
+// ServeAt serves at an address of this host, which others than its own processes may
+// reach, until the test ends. It returns host and port.
+func ServeAt(t testing.TB, address string, handler http.Handler) (hostPort string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.host, f.port, _ = net.SplitHostPort(listener.Addr().String())
-	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	served := make(chan struct{})
 	go func() {
 		_ = server.Serve(listener) // it is closed, which is an error to it
@@ -41,7 +48,7 @@ func NewForeman(t testing.TB, address string) *Foreman {
 		_ = server.Close()
 		<-served
 	})
-	return f
+	return listener.Addr().String()
 }
 
 // Script is what a build of busybox runs.

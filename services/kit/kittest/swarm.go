@@ -1,11 +1,13 @@
 package kittest
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -227,6 +229,28 @@ func (s *Swarm) ImageOf(t testing.TB, root []byte, changes ...string) (name stri
 	name = ImageOf(t, s.Nodes[0].API, root, changes...)
 	s.spread(t, name)
 	return name
+}
+
+// ImageWith makes an image that holds a file of this host, which is a program, at a
+// path and nothing else.
+func (s *Swarm) ImageWith(t testing.TB, path, from string) (name string) {
+	t.Helper()
+	program, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root bytes.Buffer
+	w := tar.NewWriter(&root)
+	if err := w.WriteHeader(&tar.Header{Name: path, Mode: 0o755, Size: int64(len(program))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(program); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return s.ImageOf(t, root.Bytes())
 }
 
 func (s *Swarm) spread(t testing.TB, name string) {

@@ -125,21 +125,8 @@ type hits struct {
 
 func count(t *testing.T, s *kittest.Swarm) *hits {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(s.Address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hits{address: listener.Addr().String()}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { h.count.Add(1) })}
-	done := make(chan struct{})
-	go func() {
-		_ = server.Serve(listener) // it is closed, which is an error to it
-		close(done)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	h := &hits{}
+	h.address = kittest.ServeAt(t, s.Address, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { h.count.Add(1) }))
 	return h
 }
 

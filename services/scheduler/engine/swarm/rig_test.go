@@ -1,8 +1,6 @@
 package swarm_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -31,22 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // forgexecImage brings an image with this forgexec to the machines.
 func forgexecImage(t testing.TB, s *kittest.Swarm, forgexec string) string {
 	t.Helper()
-	program, err := os.ReadFile(forgexec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var root bytes.Buffer
-	w := tar.NewWriter(&root)
-	if err := w.WriteHeader(&tar.Header{Name: "usr/local/bin/forgexec", Mode: 0o755, Size: int64(len(program))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(program); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return s.ImageOf(t, root.Bytes())
+	return s.ImageWith(t, "usr/local/bin/forgexec", forgexec)
 }
 
 // left names the services, tasks and networks of an instance.
