@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,11 +13,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -123,14 +127,27 @@ func (p Peer) sign(ctx context.Context) context.Context {
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// await returns once there is a connection, or patience or ctx is at its end. The
-// call that follows says then why there is none.
-func (p Peer) await(ctx context.Context, method string, conn *grpc.ClientConn) {
+// patiently makes a call once there is a connection, or patience or ctx is at its
+// end; the call says then why there is none. Where the connection was lost before the
+// call was sent, it is made once more. call reports whether it was sent.
+func (p Peer) patiently(ctx context.Context, method string, conn *grpc.ClientConn, call func() (sent bool, err error)) error {
 	if p.Patience == 0 || builtin(method) {
-		return
+		_, err := call()
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.Patience)
+	waiting, cancel := context.WithTimeout(ctx, p.Patience)
 	defer cancel()
+	for {
+		awaitReady(waiting, conn)
+		sent, err := call()
+		if err == nil || sent || waiting.Err() != nil || status.Code(err) != codes.Unavailable {
+			return err
+		}
+	}
+}
+
+// awaitReady returns once there is a connection, or ctx is at its end.
+func awaitReady(ctx context.Context, conn *grpc.ClientConn) {
 	for {
 		state := conn.GetState()
 		if state == connectivity.Ready || state == connectivity.Shutdown {
@@ -144,13 +161,19 @@ func (p Peer) await(ctx context.Context, method string, conn *grpc.ClientConn) {
 }
 
 func (p Peer) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	p.await(ctx, method, conn)
-	return fromStatus(invoke(p.sign(ctx), method, req, reply, conn, opts...))
+	return fromStatus(p.patiently(ctx, method, conn, func() (sent bool, err error) {
+		var to peer.Peer // set once the call has a connection
+		err = invoke(p.sign(ctx), method, req, reply, conn, slices.Concat(opts, []grpc.CallOption{grpc.Peer(&to)})...)
+		return to.Addr != nil, err
+	}))
 }
 
 func (p Peer) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	p.await(ctx, method, conn)
-	stream, err := open(p.sign(ctx), desc, conn, method, opts...)
+	var stream grpc.ClientStream
+	err := p.patiently(ctx, method, conn, func() (sent bool, err error) {
+		stream, err = open(p.sign(ctx), desc, conn, method, opts...)
+		return false, err // one that is not open has sent nothing
+	})
 	if err != nil {
 		return nil, fromStatus(err)
 	}
