@@ -162,7 +162,16 @@ func TestSweepLeavesAStopItsPauses(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.engine.set(func(e *memoryEngine) { e.stopErr = errors.New("machine worker-2 is not heard of") })
 		id := r.built(opened(1, "aaa"))
-		r.attach(r.spec(id, 1).Runner.Token).send(passing(2)...)
+		token := r.spec(id, 1).Runner.Token
+		kittest.Eventually(t, patience, func() error { // a Start that returns to an attempt that is over has it stopped once more
+			for _, span := range r.spans.Ended() {
+				if span.Name() == "start container" {
+					return nil
+				}
+			}
+			return errors.New("the start is not settled")
+		})
+		r.attach(token).send(passing(2)...)
 		r.becomes(id, schedulerv1.Build_STATE_PASSED)
 		asked := func() int {
 			r.engine.mu.Lock()
