@@ -18,27 +18,29 @@ import (
 )
 
 func TestForgexecReachesTheRunnerAsTheUserOfTheImage(t *testing.T) {
-	r := newRig(t, docker.Config{})
 	for _, user := range []string{"root", "builder"} {
-		spec := r.spec(r.image(t, "USER "+user))
-		name := r.start(t, spec)
-		conn, err := r.socket.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		preface := make([]byte, len("PRI * HTTP/2.0"))
-		if _, err := io.ReadFull(conn, preface); err != nil || string(preface) != "PRI * HTTP/2.0" {
-			t.Errorf("as %s: got %q, %v", user, preface, err)
-		}
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-		if out, code := r.run(t, name, "whoami && touch /forge/workspace/file && cat /proc/1/comm"); out != user+"\nforgexec\n" || code != 0 {
-			t.Errorf("as %s: exit %d, %q", user, code, out)
-		}
-		if err := r.Stop(t.Context(), spec.Attempt); err != nil {
-			t.Fatal(err)
-		}
+		t.Run(user, func(t *testing.T) {
+			r := newRig(t, docker.Config{}) // with a socket of its own, where no other forgexec calls again
+			spec := r.spec(r.image(t, "USER "+user))
+			name := r.start(t, spec)
+			conn, err := r.socket.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			preface := make([]byte, len("PRI * HTTP/2.0"))
+			if _, err := io.ReadFull(conn, preface); err != nil || string(preface) != "PRI * HTTP/2.0" {
+				t.Errorf("as %s: got %q, %v", user, preface, err)
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+			if out, code := r.run(t, name, "whoami && touch /forge/workspace/file && cat /proc/1/comm"); out != user+"\nforgexec\n" || code != 0 {
+				t.Errorf("as %s: exit %d, %q", user, code, out)
+			}
+			if err := r.Stop(t.Context(), spec.Attempt); err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
