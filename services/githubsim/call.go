@@ -92,7 +92,7 @@ func (s *front) serve(rt route) http.HandlerFunc {
 		refusal, t := s.receive(rt, c, err)
 		defer s.release(c)
 		t.pause(r.Context()) // GitHub goes on where the caller hangs up meanwhile
-		if err := t.write(w, s.execute(rt, c, refusal, t)); err != nil {
+		if err := t.write(r.Context(), w, s.execute(rt, c, refusal, t)); err != nil {
 			s.config.Log.DebugContext(r.Context(), "write of a response failed", "path", r.URL.Path, "error", err)
 		}
 	}

@@ -9,7 +9,7 @@
 // Git's own upload-pack answers, from a temporary folder that has what reads show at that time and is gone with Close; so
 // every commit that ever was is found by its sha, as at GitHub. A program git must be there.
 //
-// It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, before GitHub
+// It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, hanging, before GitHub
 // did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says
 // how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run everything in
 // a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
@@ -30,7 +30,8 @@
 //	POST /sim/{owner}/{repo}/pulls/{number}/reopen
 //	GET  /sim/misbehave                     what goes wrong at present
 //	POST /sim/misbehave                     makes calls go wrong; form fields as in Misbehaviour: route, share, times,
-//	                                        latency, jitter, status, retry_after, cut, half, carried_out
+//	                                        latency, jitter, status, retry_after, cut, half, cut_after,
+//	                                        hang_after, carried_out
 //	POST /sim/behave                        ends all of that
 //
 // Inside, each type keeps one promise: state is what this GitHub knows, changes what happens to it, front where calls arrive,

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type Limits struct {
 	ContentHour   int // and an hour
 	Points        int // a minute of one route: a call that reads costs 1, one that writes 5
 	AtOnce        int // calls that are being answered
+	GitReads      int // clones and fetches that begin, a second of one repository; refused with 429, and no calls of the API
 	Status        int // of a refusal, 403 or 429; 0 is 403, the one that go-github takes for a limit
 
 	// Speed is how much faster the minutes and hours of limits pass than the caller's; 0 is 1. At 60 an hour of content is
@@ -29,9 +31,10 @@ type Limits struct {
 }
 
 // PublishedLimits are those of an installation that is not on GitHub Enterprise Cloud, as told at
-// https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api.
+// https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api, and of git at
+// https://docs.github.com/repositories/creating-and-managing-repositories/repository-limits.
 func PublishedLimits() Limits {
-	return Limits{Calls: hourly, ContentMinute: 80, ContentHour: 500, Points: 900, AtOnce: 100}
+	return Limits{Calls: hourly, ContentMinute: 80, ContentHour: 500, Points: 900, AtOnce: 100, GitReads: 15}
 }
 
 // GitHub gives an installation this many calls an hour; nobody in particular gets 60.
@@ -228,8 +231,11 @@ func (s *state) usageOf(by caller) *usage {
 // limit counts the call, or refuses it. Routes that are open to anybody, such as the rate limit and downloads, cost
 // nothing.
 func (s *front) limit(c *call, rt route) *response {
-	if rt.access.who == anyone || rt.access.overGit() {
+	switch {
+	case rt.access.who == anyone:
 		return nil
+	case rt.access.overGit():
+		return s.limitGit(c, rt)
 	}
 	u := s.usageOf(c.caller)
 	excess := u.charge(s.now(), rt)
@@ -246,6 +252,20 @@ func (s *front) limit(c *call, rt route) *response {
 		return documented(status, excess.message, excess.docs)
 	}
 	return slowDown(status, excess.message, excess.wait)
+}
+
+// limitGit refuses to begin another clone or fetch of a repository where there were too many within the last second.
+func (s *front) limitGit(c *call, rt route) *response {
+	r, _ := s.repositoryOf(c)
+	if s.config.Limits.GitReads == 0 || r == nil || !s.canSee(c.caller, r) || !strings.HasSuffix(rt.pattern, "/info/refs") {
+		return nil
+	}
+	now, second := s.now(), s.config.Limits.after(time.Second)
+	if wait := r.reads.wait(now, second, s.config.Limits.GitReads, 1); wait > 0 {
+		return slowDown(http.StatusTooManyRequests, tooFast, wait)
+	}
+	r.reads = append(r.reads, spending{now, 1})
+	return nil
 }
 
 // slowDown is GitHub's refusal of calls that come too fast.

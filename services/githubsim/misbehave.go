@@ -3,6 +3,7 @@ package githubsim
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 )
 
 // A Misbehaviour is what goes wrong with the calls that it matches. They wait for Latency and a random time up to Jitter;
-// then one of Status, Cut and Half spoils the response. Where several match a call, their waits add up and the first that
+// then one of Status, Cut, Half, CutAfter and HangAfter spoils the response. Where several match a call, their waits add up and the first that
 // spoils counts. Config.Seed seeds the random numbers.
 type Misbehaviour struct {
 	Route string  // a part of the method and route, or of the method and path: "POST", "/statuses/{sha}", "GET /repos/acme"; empty: all calls
@@ -27,6 +28,8 @@ type Misbehaviour struct {
 	RetryAfter time.Duration // goes with Status; in whole seconds, rounded up
 	Cut        bool          // the connection ends without an answer
 	Half       bool          // the connection ends in the middle of GitHub's own answer
+	CutAfter   int           // bytes of GitHub's own answer after which the connection ends; nothing is wrong with a shorter one
+	HangAfter  int           // such bytes after which no more come, until the caller hangs up
 	CarriedOut bool          // with Status or Cut: GitHub does what it was asked, and only then things go wrong
 }
 
@@ -85,10 +88,13 @@ func (s *front) trouble(rt route, c *call) trouble {
 	return t
 }
 
-func (m Misbehaviour) spoils() bool { return m.Status != 0 || m.Cut || m.Half }
+func (m Misbehaviour) spoils() bool { return m.Status != 0 || m.Cut || m.breaks() }
+
+// breaks reports whether GitHub's own answer ends too early.
+func (m Misbehaviour) breaks() bool { return m.Half || m.CutAfter > 0 || m.HangAfter > 0 }
 
 // lost reports whether the call never reaches GitHub.
-func (t trouble) lost() bool { return t.spoil.spoils() && !t.spoil.Half && !t.spoil.CarriedOut }
+func (t trouble) lost() bool { return t.spoil.spoils() && !t.spoil.breaks() && !t.spoil.CarriedOut }
 
 // silent reports whether the caller gets no response.
 func (t trouble) silent() bool { return t.spoil.Cut }
@@ -121,9 +127,12 @@ func (t trouble) pause(ctx context.Context) {
 }
 
 // write sends the response, or the part of it that the misbehaviour lets through.
-func (t trouble) write(w http.ResponseWriter, res *response) error {
+func (t trouble) write(ctx context.Context, w http.ResponseWriter, res *response) error {
 	if t.spoil.Cut {
 		panic(http.ErrAbortHandler) // the one way to end a connection without an answer
+	}
+	if at := max(t.spoil.CutAfter, t.spoil.HangAfter); at > 0 {
+		return t.writeUpTo(ctx, at, w, res)
 	}
 	if !t.spoil.Half {
 		return res.write(w)
@@ -147,6 +156,45 @@ func (t trouble) write(w http.ResponseWriter, res *response) error {
 	panic(http.ErrAbortHandler)
 }
 
+// writeUpTo sends that many bytes of the response, and no more.
+func (t trouble) writeUpTo(ctx context.Context, most int, w http.ResponseWriter, res *response) error {
+	short := &shortWriter{ResponseWriter: w, left: most}
+	if err := res.write(short); !errors.Is(short.err, errCutShort) {
+		return err
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return err
+	}
+	if t.spoil.CutAfter == 0 {
+		<-ctx.Done()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// A shortWriter takes so many bytes and fails from the next on.
+type shortWriter struct {
+	http.ResponseWriter
+
+	left int
+	err  error // errCutShort once it has failed
+}
+
+var errCutShort = errors.New("a misbehaviour cuts the answer short")
+
+func (w *shortWriter) Write(content []byte) (int, error) {
+	if len(content) <= w.left {
+		w.left -= len(content)
+		return w.ResponseWriter.Write(content)
+	}
+	n, err := w.ResponseWriter.Write(content[:w.left])
+	w.left -= n
+	if err == nil {
+		w.err = errCutShort
+		err = errCutShort
+	}
+	return n, err
+}
+
 // String describes a misbehaviour in a line.
 func (m Misbehaviour) String() string {
 	var parts []string
@@ -160,6 +208,8 @@ func (m Misbehaviour) String() string {
 	add(m.RetryAfter > 0, "with Retry-After %v", m.RetryAfter)
 	add(m.Cut, "cut the connection")
 	add(m.Half, "cut the answer in half")
+	add(m.CutAfter > 0, "cut the answer after %d bytes", m.CutAfter)
+	add(m.HangAfter > 0, "hang after %d bytes of the answer", m.HangAfter)
 	add(m.CarriedOut, "after it was carried out")
 	add(m.Share > 0, "for %g %%", m.Share*100)
 	add(m.Route != "", "of %s", m.Route)

@@ -27,6 +27,8 @@ func misbehaviourFields() map[string]field {
 		"retry_after": parsed(func(m *Misbehaviour) *time.Duration { return &m.RetryAfter }, parseWait),
 		"cut":         parsed(func(m *Misbehaviour) *bool { return &m.Cut }, parseSwitch),
 		"half":        parsed(func(m *Misbehaviour) *bool { return &m.Half }, parseSwitch),
+		"cut_after":   parsed(func(m *Misbehaviour) *int { return &m.CutAfter }, parseCount),
+		"hang_after":  parsed(func(m *Misbehaviour) *int { return &m.HangAfter }, parseCount),
 		"carried_out": parsed(func(m *Misbehaviour) *bool { return &m.CarriedOut }, parseSwitch),
 	}
 }
@@ -91,7 +93,7 @@ func readMisbehaviour(form url.Values) (Misbehaviour, error) {
 		}
 	}
 	if !m.spoils() && m.Latency == 0 && m.Jitter == 0 {
-		return m, errors.New("nothing would go wrong: give status, cut, half, latency or jitter")
+		return m, errors.New("nothing would go wrong: give status, cut, half, cut_after, hang_after, latency or jitter")
 	}
 	return m, nil
 }

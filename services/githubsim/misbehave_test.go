@@ -232,13 +232,13 @@ func TestPeopleMakeItMisbehave(t *testing.T) {
 		t.Errorf("after behave: %v", err)
 	}
 	for want, form := range map[string]url.Values{
-		`there is no field "sttaus"; there are carried_out, cut, half, jitter, latency, retry_after, route, share, status, times`: {"sttaus": {"502"}},
-		"share is a number above 0, up to 1":                                {"share": {"25"}, "status": {"502"}},
-		"times is a number above 0":                                         {"times": {"often"}},
-		"status is an HTTP status from 400 to 599":                          {"status": {"200"}},
-		`latency is a time like "300ms" or "2s"`:                            {"latency": {"3"}},
-		"cut is true or false":                                              {"cut": {"maybe"}},
-		"nothing would go wrong: give status, cut, half, latency or jitter": {"route": {"POST"}},
+		`there is no field "sttaus"; there are carried_out, cut, cut_after, half, hang_after, jitter, latency, retry_after, route, share, status, times`: {"sttaus": {"502"}},
+		"share is a number above 0, up to 1":       {"share": {"25"}, "status": {"502"}},
+		"times is a number above 0":                {"times": {"often"}},
+		"status is an HTTP status from 400 to 599": {"status": {"200"}},
+		`latency is a time like "300ms" or "2s"`:   {"latency": {"3"}},
+		"cut is true or false":                     {"cut": {"maybe"}},
+		"nothing would go wrong: give status, cut, half, cut_after, hang_after, latency or jitter": {"route": {"POST"}},
 	} {
 		if code, said := post("/sim/misbehave", form); code != http.StatusUnprocessableEntity || said != want+"\n" {
 			t.Errorf("got %d %q, want %q", code, said, want)

@@ -39,6 +39,7 @@ type repository struct {
 	collaborators map[*account]string // roles that were given; see role
 	required      []string            // contexts without which the queue merges nothing by itself
 	queue         []*group
+	reads         window // clones and fetches that git began
 }
 
 func key(owner, name string) string { return strings.ToLower(owner + "/" + name) }
