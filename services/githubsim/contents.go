@@ -105,13 +105,18 @@ func (s *state) sign(path, end string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
+// isSigned reports whether an address is one that signedAddress returned, not too long ago.
+func (s *changes) isSigned(c *call) bool {
+	end, signature, _ := strings.Cut(c.URL.Query().Get("token"), ".")
+	until, err := strconv.ParseInt(end, 10, 64)
+	valid := hmac.Equal([]byte(signature), []byte(s.sign(c.URL.Path, end)))
+	return err == nil && valid && !s.now().After(time.Unix(until, 0))
+}
+
 // download serves a signed address, which is of a commit of a repository.
 func (s *codeAPI) download(serve func(*call, *commit) *response) func(*call) *response {
 	return func(c *call) *response {
-		end, signature, _ := strings.Cut(c.URL.Query().Get("token"), ".")
-		until, err := strconv.ParseInt(end, 10, 64)
-		valid := hmac.Equal([]byte(signature), []byte(s.sign(c.URL.Path, end)))
-		if err != nil || !valid || s.now().After(time.Unix(until, 0)) {
+		if !s.isSigned(c) {
 			return notFound()
 		}
 		c.repo, _ = s.repositoryOf(c)

@@ -7,7 +7,7 @@
 //
 // Repositories are cloned and fetched by git itself, at /{owner}/{repo}.git, with an installation's token as the password.
 // Git's own upload-pack answers, from a temporary folder that has what reads show at that time and is gone with Close; so
-// every commit that ever was is found by its sha, as at GitHub. A program git must be there.
+// every commit that ever was is found by its sha, as at GitHub. A program git must be there. Files of Git LFS are downloaded.
 //
 // It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, hanging, before GitHub
 // did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says

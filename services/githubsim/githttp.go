@@ -174,9 +174,12 @@ func receiveBody(rt route, w http.ResponseWriter, r *http.Request) ([]byte, erro
 }
 
 // finishGit writes a refusal as git shows it to people, each line after "remote: ".
-func (r *response) finishGit() {
+func (r *response) finishGit(rt route) {
 	if r.header == nil {
 		r.header = http.Header{}
+	}
+	if strings.Contains(rt.pattern, "/info/lfs/") {
+		r.finishLFS()
 	}
 	if problem, isError := r.body.(*apiError); isError {
 		r.body, r.raw = nil, []byte(problem.Message)

@@ -39,7 +39,8 @@ type repository struct {
 	collaborators map[*account]string // roles that were given; see role
 	required      []string            // contexts without which the queue merges nothing by itself
 	queue         []*group
-	reads         window // clones and fetches that git began
+	lfs           map[string][]byte // objects of Git LFS by their sha-256; of a network's root alone
+	reads         window            // clones and fetches that git began
 }
 
 func key(owner, name string) string { return strings.ToLower(owner + "/" + name) }

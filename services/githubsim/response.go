@@ -78,7 +78,7 @@ func invalid(resource, field, code, message string) *response {
 // has that ETag already.
 func (r *response) finish(c *call, rt route) {
 	if rt.access.overGit() {
-		r.finishGit()
+		r.finishGit(rt)
 		return
 	}
 	if r.header == nil {

@@ -134,6 +134,8 @@ func (s *front) routes() []route {
 
 		{"GET /{owner}/{repo}/info/refs", clones(), git.infoRefs, ""},
 		{"POST /{owner}/{repo}/git-upload-pack", clones(), git.uploadPack, ""},
+		{"POST /{owner}/{repo}/info/lfs/objects/batch", clones(), git.lfsBatch, ""},
+		{"GET /lfs/{owner}/{repo}/objects/{oid}", anybody(), git.lfsDownload, ""},
 
 		{"GET /rate_limit", anybody(), apps.getRateLimit, "rate-limit/rate-limit#get-rate-limit-status-for-the-authenticated-user"},
 		{"GET /meta", anybody(), apps.getMeta, "meta/meta#get-github-meta-information"},
