@@ -14,9 +14,13 @@ type account struct {
 	login string
 	kind  string    // Organization, User or Bot
 	since time.Time // when it was first heard of
+	mail  string    // of one whom git alone knows, by name and address; its id is 0
 }
 
 func (a *account) email() string {
+	if a.mail != "" {
+		return a.mail
+	}
 	return fmt.Sprintf("%d+%s@users.noreply.github.com", a.id, a.login)
 }
 

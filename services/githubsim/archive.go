@@ -29,7 +29,15 @@ func (s *codeAPI) tarball(c *call, at *commit) *response {
 			"Content-Type":        {"application/x-gzip"},
 			"Content-Disposition": {"attachment; filename=" + folder + ".tar.gz"},
 		},
-		stream: func(w io.Writer) error { return writeTarball(w, at, folder) },
+		stream: func(w io.Writer) error {
+			if at.from == nil {
+				return writeTarball(w, at, folder)
+			}
+			git := &gitAPI{s.changes}
+			return git.withGit(c.Context(), c.repo, "", func(run runGit) error {
+				return run(nil, w, "archive", "--format=tar.gz", "--prefix="+folder+"/", at.sha)
+			})
+		},
 	}
 }
 
@@ -77,14 +85,17 @@ func writeEntry(archive *tar.Writer, name string, f file, at *commit) error {
 	switch f.mode {
 	case modeExecutable:
 		header.Mode = 0o775
+	case modeSubmodule: // its folder, with nothing in it
+		header.Typeflag, header.Mode, header.Name = tar.TypeDir, 0o775, name+"/"
+		return archive.WriteHeader(header)
 	case modeLink:
-		header.Typeflag, header.Mode, header.Linkname = tar.TypeSymlink, 0o777, string(f.content)
+		header.Typeflag, header.Mode, header.Linkname = tar.TypeSymlink, 0o777, string(f.bytes())
 		return archive.WriteHeader(header)
 	}
-	header.Size = int64(len(f.content))
+	header.Size = int64(f.length())
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}
-	_, err := archive.Write(f.content)
+	_, err := archive.Write(f.bytes())
 	return err
 }

@@ -22,9 +22,9 @@ func (s *codeAPI) getCommit(c *call) *response {
 	}
 	var before tree
 	if len(one.parents) > 0 {
-		before = c.repo.commits[one.parents[0]].files
+		before = c.repo.commits[one.parents[0]].tree()
 	}
-	changes := diff(before, one.files)
+	changes := diff(before, one.tree())
 	added, removed := lines(changes)
 	full := c.links.commit(c.repo, one)
 	full["stats"] = object{"total": added + removed, "additions": added, "deletions": removed}
@@ -46,7 +46,7 @@ func (s *codeAPI) compare(c *call) *response {
 	behind := len(c.repo.commits.between(head.sha, base.sha))
 	files := []change{}
 	if _, number := pageOf(c, maxComparedCommits); number == 1 {
-		files = diff(common.files, head.files)
+		files = diff(common.tree(), head.tree())
 		files = files[:min(len(files), maxComparedFiles)]
 	}
 	commits, header := page(c, maxComparedCommits, ahead)
@@ -76,11 +76,15 @@ func relation(ahead, behind int) string {
 func (l links) commit(r *repository, one *commit) object {
 	api := fmt.Sprintf("%s/repos/%s", l, r.fullName())
 	by := object{"name": one.author.login, "email": one.author.email(), "date": timestamp(one.time)}
+	var author any // nobody's, where git alone knows them
+	if one.author.id != 0 {
+		author = l.account(one.author)
+	}
 	return object{
 		"sha": one.sha, "node_id": nodeID("Commit", int64(one.order)), "url": api + "/commits/" + one.sha,
 		"html_url":     fmt.Sprintf("%s/%s/commit/%s", l, r.fullName(), one.sha),
 		"comments_url": api + "/commits/" + one.sha + "/comments",
-		"author":       l.account(one.author), "committer": l.account(one.author),
+		"author":       author, "committer": author,
 		"commit": object{
 			"author": by, "committer": by, "message": one.message, "comment_count": 0, "url": api + "/git/commits/" + one.sha,
 			"tree":         object{"sha": one.treeSHA, "url": api + "/git/trees/" + one.treeSHA},

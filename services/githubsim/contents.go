@@ -27,10 +27,10 @@ func (s *codeAPI) getContents(c *call) *response {
 		return refuse(http.StatusNotFound, "No commit found for the ref "+ref)
 	}
 	name := strings.Trim(c.PathValue("path"), "/")
-	if f, isFile := at.files[name]; isFile {
+	if f, isFile := at.tree()[name]; isFile {
 		return s.fileContents(c, at, name, f)
 	}
-	folder := at.files.under(name)
+	folder := at.tree().under(name)
 	if len(folder) == 0 && name != "" {
 		return notFound()
 	}
@@ -40,17 +40,19 @@ func (s *codeAPI) getContents(c *call) *response {
 func (s *codeAPI) fileContents(c *call, at *commit, name string, f file) *response {
 	full := s.entry(c, at, name, treeEntry{name: path.Base(name), file: f})
 	switch {
-	case len(f.content) > maxServed:
+	case f.length() > maxServed:
 		return refuse(http.StatusForbidden, "This API returns blobs up to 100 MB in size. The requested blob is too large to fetch via the API.",
 			object{"resource": "Blob", "field": "data", "code": "too_large"})
+	case f.mode == modeSubmodule:
+		full["type"], full["submodule_git_url"] = "submodule", orNull(submoduleURL(at, name))
 	case strings.Contains(c.Header.Get("Accept"), "raw"):
-		return &response{status: http.StatusOK, raw: f.content, header: http.Header{"Content-Type": {"application/vnd.github.raw; charset=utf-8"}}}
+		return &response{status: http.StatusOK, raw: f.bytes(), header: http.Header{"Content-Type": {"application/vnd.github.raw; charset=utf-8"}}}
 	case full["type"] == "symlink":
-		full["target"] = string(f.content)
-	case len(f.content) > maxInline:
+		full["target"] = string(f.bytes())
+	case f.length() > maxInline:
 		full["content"], full["encoding"] = "", "none"
 	default:
-		full["content"], full["encoding"] = base64Lines(f.content), "base64"
+		full["content"], full["encoding"] = base64Lines(f.bytes()), "base64"
 	}
 	return ok(full)
 }
@@ -71,13 +73,15 @@ func (s *codeAPI) entry(c *call, at *commit, name string, e treeEntry) object {
 	if ref == "" {
 		ref = c.repo.defaultBranch
 	}
-	kind, sha, size, gitKind, htmlKind := "file", e.file.sha, len(e.file.content), "blobs", "blob"
+	kind, sha, size, gitKind, htmlKind := "file", e.file.sha, e.file.length(), "blobs", "blob"
 	var raw any = s.signedAddress(c.links, fmt.Sprintf("/raw/%s/%s/%s", c.repo.fullName(), at.sha, name))
 	switch {
 	case e.folder != nil:
 		kind, sha, size, gitKind, htmlKind, raw = "dir", e.folder.hash(), 0, "trees", "tree", nil
 	case e.file.mode == modeLink:
 		kind = "symlink"
+	case e.file.mode == modeSubmodule: // a file in lists, as GitHub's documentation says
+		gitKind, htmlKind, raw = "trees", "tree", nil
 	}
 	self := fmt.Sprintf("%s/repos/%s/contents/%s?ref=%s", c.links, c.repo.fullName(), name, url.QueryEscape(ref))
 	git := fmt.Sprintf("%s/repos/%s/git/%s/%s", c.links, c.repo.fullName(), gitKind, sha)
@@ -128,9 +132,9 @@ func (s *codeAPI) download(serve func(*call, *commit) *response) func(*call) *re
 }
 
 func (s *codeAPI) rawFile(c *call, at *commit) *response {
-	f, exists := at.files[c.PathValue("path")]
-	if !exists {
+	f, exists := at.tree()[c.PathValue("path")]
+	if !exists || f.mode == modeSubmodule {
 		return notFound()
 	}
-	return &response{status: http.StatusOK, raw: f.content, header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}}
+	return &response{status: http.StatusOK, raw: f.bytes(), header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}}
 }

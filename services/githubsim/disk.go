@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 // A disk is where git finds what it serves: a temporary folder, which is made once it is needed.
 type disk struct {
+	log     *slog.Logger
 	running sync.WaitGroup // requests that use the folder
 
 	mu     sync.Mutex // guards all below
@@ -21,22 +23,36 @@ type disk struct {
 	stores map[*repository]*store       // by the root of the network
 }
 
-func newDisk() *disk {
-	return &disk{cancel: map[*context.CancelFunc]bool{}, stores: map[*repository]*store{}}
+func newDisk(log *slog.Logger) *disk {
+	return &disk{log: log, cancel: map[*context.CancelFunc]bool{}, stores: map[*repository]*store{}}
 }
 
 // begin lets a request use the folder until it calls end. Its context ends with the disk.
 func (d *disk) begin(ctx context.Context) (until context.Context, end func(), err error) {
+	until, cancel := context.WithCancel(ctx)
+	release, err := d.hold(cancel)
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	return until, func() {
+		cancel()
+		release()
+	}, nil
+}
+
+// hold keeps the folder there until release is called. Close calls cancel, if there is one, and waits for release.
+func (d *disk) hold(cancel context.CancelFunc) (release func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return nil, nil, errors.New("this GitHub is closed")
+		return nil, errors.New("this GitHub is closed")
 	}
-	until, cancel := context.WithCancel(ctx)
-	d.cancel[&cancel] = true
+	if cancel != nil {
+		d.cancel[&cancel] = true
+	}
 	d.running.Add(1)
-	return until, func() {
-		cancel()
+	return func() {
 		d.mu.Lock()
 		delete(d.cancel, &cancel)
 		d.mu.Unlock()
@@ -44,8 +60,9 @@ func (d *disk) begin(ctx context.Context) (until context.Context, end func(), er
 	}, nil
 }
 
-// store returns the store of a repository's network.
-func (d *disk) store(root *repository) (*store, error) {
+// store returns the store of a repository's network. It takes no lock but the disk's own.
+func (d *disk) store(r *repository) (*store, error) {
+	root := r.root()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.stores[root]; known != nil {
@@ -61,6 +78,13 @@ func (d *disk) store(root *repository) (*store, error) {
 	made := &store{
 		folder: filepath.Join(d.folder, strconv.FormatInt(root.id, 10)),
 		has:    map[string]bool{}, refs: map[*repository]string{},
+	}
+	made.reader = &reader{disk: d, folder: filepath.Join(made.folder, "all.git"), objects: made.objects(), recent: map[string]tree{}}
+	if err := makeBare(made.reader.folder); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(made.objects(), 0o700); err != nil {
+		return nil, err
 	}
 	d.stores[root] = made
 	return made, nil

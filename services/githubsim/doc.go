@@ -8,16 +8,19 @@
 // Repositories are cloned and fetched by git itself, at /{owner}/{repo}.git, with an installation's token as the password.
 // Git's own upload-pack answers, from a temporary folder that has what reads show at that time and is gone with Close; so
 // every commit that ever was is found by its sha, as at GitHub. A program git must be there. Files of Git LFS are downloaded.
+// Pushes by git are refused, as of an App that may not write; SetRef pushes by force.
 //
-// It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, hanging, before GitHub
-// did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and LeastTime says
-// how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run everything in
-// a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
+// A repository may be one that git made: Repository.GitDir is served from where it lies, however large. What no git would
+// make, such as a tree that leaves its folder, comes in by AddObject and Commit.Tree.
+//
+// It behaves well unless asked not to. Misbehaviour spoils calls by chance or by count: slow, refused, cut off, hanging,
+// before GitHub did what it was asked or after. Limits refuses what is too much or too fast, as GitHub publishes it, and
+// LeastTime says how soon it could have been done at all; to watch hours of limits within a minute, set their Speed, or run
+// everything in a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
 // before the API shows what they tell.
 //
-// What it leaves out on purpose: pushes by git, users' tokens, rename detection, patches in lists of changed
-// files, events that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an
-// App declines it.
+// What it leaves out on purpose: pushes by git, users' tokens, rename detection, patches in lists of changed files, events
+// that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an App declines it.
 //
 // For people, beside the API:
 //
@@ -35,5 +38,6 @@
 //	POST /sim/behave                        ends all of that
 //
 // Inside, each type keeps one promise: state is what this GitHub knows, changes what happens to it, front where calls arrive,
-// appAPI, codeAPI, pullAPI and checkAPI the handlers of the REST API, pages what people see. Sim and Controls are for tests.
+// appAPI, codeAPI, pullAPI and checkAPI the handlers of the REST API, gitAPI those of what git asks for, disk where git finds
+// it, pages what people see. Sim and Controls are for tests.
 package githubsim

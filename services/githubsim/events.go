@@ -86,7 +86,7 @@ func (s *state) emitPush(r *repository, ref, from, to string, by *account) {
 		repo["owner"] = owner
 
 		body := object{
-			"ref": ref, "before": from, "after": to, "created": from == "", "deleted": to == "", "forced": to == "", "base_ref": nil,
+			"ref": ref, "before": r.objectAt(ref, from), "after": r.objectAt(ref, to), "created": from == "", "deleted": to == "", "forced": to == "", "base_ref": nil,
 			"commits": []object{}, "head_commit": nil, "repository": repo, "pusher": object{"name": by.login, "email": by.email()},
 		}
 		var compare string
@@ -115,10 +115,10 @@ func (s *state) emitPush(r *repository, ref, from, to string, by *account) {
 func (l links) pushed(r *repository, c *commit) object {
 	var before tree
 	if len(c.parents) > 0 {
-		before = r.commits[c.parents[0]].files
+		before = r.commits[c.parents[0]].tree()
 	}
 	paths := map[string][]string{"added": {}, "removed": {}, "modified": {}}
-	for _, ch := range diff(before, c.files) {
+	for _, ch := range diff(before, c.tree()) {
 		paths[ch.status()] = append(paths[ch.status()], ch.path)
 	}
 	by := object{"name": c.author.login, "email": c.author.email(), "username": c.author.login}

@@ -23,7 +23,7 @@ func (s *Sim) Fork(owner, repo, into string) error {
 	now := s.now()
 	fork := &repository{
 		id: s.id(), owner: who, name: r.name, public: r.public, parent: r, defaultBranch: r.defaultBranch,
-		created: now, updated: now, pushed: r.pushed, commits: r.commits, refs: maps.Clone(r.refs), statuses: map[string][]*Status{},
+		created: now, updated: now, pushed: r.pushed, commits: r.commits, refs: maps.Clone(r.refs), annotated: maps.Clone(r.annotated), statuses: map[string][]*Status{},
 	}
 	maps.DeleteFunc(fork.refs, func(ref, _ string) bool {
 		return !strings.HasPrefix(ref, "refs/heads/") && !strings.HasPrefix(ref, "refs/tags/")

@@ -18,6 +18,7 @@ const (
 	modeExecutable = "100755"
 	modeLink       = "120000"
 	modeFolder     = "40000"
+	modeSubmodule  = "160000"
 )
 
 const noCommit = "0000000000000000000000000000000000000000"
@@ -25,7 +26,23 @@ const noCommit = "0000000000000000000000000000000000000000"
 type file struct {
 	mode    string
 	content []byte
-	sha     string
+	sha     string  // of a submodule, a commit of another repository
+	from    *reader // has the content; nil: content has it
+	size    int     // with from
+}
+
+func (f file) bytes() []byte {
+	if f.from == nil || f.mode == modeSubmodule {
+		return f.content
+	}
+	return f.from.blob(f.sha)
+}
+
+func (f file) length() int {
+	if f.from == nil {
+		return len(f.content)
+	}
+	return f.size
 }
 
 func newFile(mode string, content []byte) file {
@@ -131,10 +148,28 @@ type commit struct {
 	message      string
 	author       *account
 	time         time.Time
-	files        tree
-	order        int    // its place in the order of making: a parent comes before its children
-	text         string // the object itself
-	stored       bool   // git has it on disk
+	since        time.Time // when it came to be known, if that is not time
+	files        tree      // see tree
+	from         *reader   // has the files; nil: files has them
+	order        int       // its place in the order of making: a parent comes before its children
+	text         string    // the object itself
+	stored       bool      // git has it on disk
+}
+
+// tree returns the files, which nobody changes.
+func (c *commit) tree() tree {
+	if c.from == nil {
+		return c.files
+	}
+	return c.from.tree(c.treeSHA)
+}
+
+// known is when the commit came to be known.
+func (c *commit) known() time.Time {
+	if c.since.IsZero() {
+		return c.time
+	}
+	return c.since
 }
 
 func hashObject(kind string, content []byte) string {
@@ -148,7 +183,9 @@ func hashObject(kind string, content []byte) string {
 type history map[string]*commit
 
 func (h history) add(c commit) *commit {
-	c.treeSHA = c.files.hash()
+	if c.from == nil {
+		c.treeSHA = c.files.hash()
+	}
 	var object strings.Builder
 	fmt.Fprintf(&object, "tree %s\n", c.treeSHA)
 	for _, parent := range c.parents {
@@ -158,6 +195,10 @@ func (h history) add(c commit) *commit {
 	fmt.Fprintf(&object, "author %s\ncommitter %s\n\n%s\n", who, who, c.message)
 	c.text = object.String()
 	c.sha = hashObject("commit", []byte(c.text))
+	return h.keep(c)
+}
+
+func (h history) keep(c commit) *commit {
 	if known := h[c.sha]; known != nil {
 		return known
 	}
@@ -210,10 +251,10 @@ func (h history) mergeBase(a, b string) *commit {
 func (h history) merge(base, head string) (merged tree, conflicts []string) {
 	var from tree
 	if c := h.mergeBase(base, head); c != nil {
-		from = c.files
+		from = c.tree()
 	}
-	merged = maps.Clone(h[base].files)
-	for _, change := range diff(from, h[head].files) {
+	merged = maps.Clone(h[base].tree())
+	for _, change := range diff(from, h[head].tree()) {
 		ours, kept := merged[change.path]
 		switch {
 		case kept == change.inNew && ours.same(change.new):
@@ -266,10 +307,10 @@ func (c change) status() string {
 // lines counts added and removed lines by their content: a line that was moved counts as neither.
 func (c change) lines() (added, removed int) {
 	count := map[string]int{}
-	for line := range bytes.Lines(c.new.content) {
+	for line := range bytes.Lines(c.new.bytes()) {
 		count[string(line)]++
 	}
-	for line := range bytes.Lines(c.old.content) {
+	for line := range bytes.Lines(c.old.bytes()) {
 		count[string(line)]--
 	}
 	for _, n := range count {

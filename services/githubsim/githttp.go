@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
-	"time"
 )
 
 // What git itself asks for goes by git's own protocol: Basic credentials, refusals as text that git shows its user.
@@ -92,9 +90,29 @@ func (s *gitAPI) infoRefs(c *call) *response {
 
 // uploadPack sends refs and objects.
 func (s *gitAPI) uploadPack(c *call) *response {
+	if sha := s.asksTooEarly(c); sha != "" {
+		return &response{
+			status: http.StatusOK, raw: []byte(packetLine("ERR upload-pack: not our ref " + sha + "\n")),
+			header: http.Header{"Content-Type": {"application/x-git-upload-pack-result"}},
+		}
+	}
 	return s.serve(c, "application/x-git-upload-pack-result", func(w io.Writer, run runGit) error {
 		return run(bytes.NewReader(c.body), w, "upload-pack", "--stateless-rpc", ".")
 	})
+}
+
+// asksTooEarly returns a commit that is asked for by its sha and that reads do not show yet; it may be on disk all the
+// same. It is empty where there is none.
+func (s *gitAPI) asksTooEarly(c *call) string {
+	if s.lag == 0 {
+		return ""
+	}
+	for sha, one := range c.repo.commits {
+		if s.late(one.known()) && bytes.Contains(c.body, []byte("want "+sha)) {
+			return sha
+		}
+	}
+	return ""
 }
 
 // runGit runs git in the folder that it is to serve.
@@ -125,7 +143,7 @@ func (s *gitAPI) withGit(ctx context.Context, r *repository, protocol string, do
 		return err
 	}
 	defer end()
-	objects, err := s.disk.store(r.root())
+	objects, err := s.disk.store(r)
 	if err != nil {
 		return err
 	}
@@ -134,19 +152,10 @@ func (s *gitAPI) withGit(ctx context.Context, r *repository, protocol string, do
 		return fmt.Errorf("repository %s for git: %w", r.fullName(), err)
 	}
 	return do(func(stdin io.Reader, stdout io.Writer, args ...string) error {
-		cmd := exec.CommandContext(ctx, "git", args...)
-		cmd.Dir, cmd.Stdin, cmd.Stdout = folder, stdin, stdout
-		cmd.Env = []string{
-			"PATH=" + os.Getenv("PATH"), "HOME=" + folder, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_DIR=" + folder,
-			"GIT_OBJECT_DIRECTORY=" + objects.objects(), "GIT_PROTOCOL=" + protocol,
-		}
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		cmd.WaitDelay = time.Second
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(said.Bytes()))
-		}
-		return nil
+		cmd := in(folder, objects.objects(), exec.CommandContext(ctx, "git", args...))
+		cmd.Env = append(cmd.Env, "GIT_PROTOCOL="+protocol)
+		cmd.Stdin, cmd.Stdout = stdin, stdout
+		return runCommand(cmd)
 	})
 }
 

@@ -26,7 +26,7 @@ func (s *state) late(at time.Time) bool {
 // read is resolve for what reads show.
 func (s *state) read(r *repository, ref string) *commit {
 	c := r.resolve(ref)
-	for c != nil && s.late(c.time) {
+	for c != nil && s.late(c.known()) {
 		if strings.HasPrefix(c.sha, ref) && ref != "" || len(c.parents) == 0 {
 			return nil
 		}

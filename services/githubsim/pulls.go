@@ -135,7 +135,7 @@ func (s *Sim) Merge(owner, repo string, number int) (sha string, err error) {
 // mergeCommit adds the merge commit that a test merge becomes.
 func (s *changes) mergeCommit(p *pull, tested *commit, by *account) *commit {
 	return p.base.repo.commits.add(commit{
-		parents: tested.parents, files: tested.files, author: by, time: s.now(),
+		parents: tested.parents, files: tested.files, from: tested.from, treeSHA: tested.treeSHA, author: by, time: s.now(),
 		message: fmt.Sprintf("Merge pull request #%d from %s/%s\n\n%s", p.number, p.head.repo.owner.login, p.head.branch, p.title),
 	})
 }
@@ -281,9 +281,9 @@ func (p *pull) changes() []change {
 	h := p.base.repo.commits
 	var from tree
 	if common := h.mergeBase(p.base.sha, p.head.sha); common != nil {
-		from = common.files
+		from = common.tree()
 	}
-	return diff(from, h[p.head.sha].files)
+	return diff(from, h[p.head.sha].tree())
 }
 
 func (p *pull) public() PullRequest {

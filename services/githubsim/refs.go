@@ -16,6 +16,9 @@ func (s *changes) move(r *repository, ref, to string, by *account) {
 	}
 	r.pushed, r.updated = s.now(), s.now()
 	s.emitPush(r, ref, from, to, by)
+	if to == "" {
+		delete(r.annotated, ref)
+	}
 	for _, other := range s.network(r) {
 		for _, p := range other.pulls {
 			s.follow(p, r, ref, to, by)
@@ -55,6 +58,11 @@ func (r *repository) resolve(ref string) *commit {
 	}
 	if c := r.commits[ref]; c != nil {
 		return c
+	}
+	for at, one := range r.annotated {
+		if one.sha == ref {
+			return r.commits[r.refs[at]]
+		}
 	}
 	if len(ref) < 7 {
 		return nil
@@ -127,10 +135,11 @@ func (s *codeAPI) matchRefs(c *call) *response {
 
 func (l links) ref(r *repository, ref, sha string) object {
 	api := fmt.Sprintf("%s/repos/%s/git", l, r.fullName())
-	return object{
-		"ref": ref, "node_id": nodeID("Ref", r.id), "url": api + "/" + ref,
-		"object": object{"type": "commit", "sha": sha, "url": api + "/commits/" + sha},
+	at := object{"type": "commit", "sha": sha, "url": api + "/commits/" + sha}
+	if annotated := r.annotated[ref]; annotated != nil {
+		at = object{"type": "tag", "sha": annotated.sha, "url": api + "/tags/" + annotated.sha}
 	}
+	return object{"ref": ref, "node_id": nodeID("Ref", r.id), "url": api + "/" + ref, "object": at}
 }
 
 func (r *repository) refsUnder(prefix string) []string {

@@ -16,6 +16,10 @@ type Repository struct {
 	Public      bool              // anybody may read it
 	Folder      fs.FS             // its files; nil for none
 	Files       map[string]string // by path, laid over Folder; what begins with #! is executable
+
+	// GitDir is a repository that git made, in place of a first commit: its branches and tags are this one's. Files stay
+	// on disk, where git serves them from, and it is never written to; so it may be large. See SyncGitDir.
+	GitDir string
 }
 
 type repository struct {
@@ -30,7 +34,10 @@ type repository struct {
 	updated       time.Time
 	pushed        time.Time
 	commits       history           // of all its network
-	refs          map[string]string // refs/heads/…, refs/tags/…, refs/pull/… to a sha
+	refs          map[string]string // refs/heads/…, refs/tags/…, refs/pull/… to the sha of a commit
+	annotated     map[string]*tag   // tags that are objects of their own, by ref
+	gitDir        string            // see Repository
+	inGitDir      map[string]gitRef // its refs as they were last read
 	pulls         []*pull
 	statuses      map[string][]*Status // by sha, oldest first
 	comments      []*comment
@@ -71,10 +78,16 @@ func (s *Sim) AddRepository(want Repository) error {
 	r := &repository{
 		id: s.id(), owner: s.account(want.Owner, "Organization"), name: want.Name, public: want.Public,
 		defaultBranch: want.Branch, created: now, updated: now, pushed: now,
-		commits: history{}, refs: map[string]string{}, statuses: map[string][]*Status{},
+		commits: history{}, refs: map[string]string{}, annotated: map[string]*tag{}, gitDir: want.GitDir, statuses: map[string][]*Status{},
 	}
-	first := r.commits.add(commit{message: "Initial commit", author: s.user(""), time: now, files: files})
-	r.refs["refs/heads/"+want.Branch] = first.sha
+	if want.GitDir != "" {
+		if err := s.adopt(r); err != nil {
+			return fmt.Errorf("repository %s of %s: %w", r.fullName(), want.GitDir, err)
+		}
+	} else {
+		first := r.commits.add(commit{message: "Initial commit", author: s.user(""), time: now, files: files})
+		r.refs["refs/heads/"+want.Branch] = first.sha
+	}
 	s.register(r)
 	if i := s.installationOn(r); i != nil {
 		s.emitSelection(i, "added", r)
@@ -88,7 +101,9 @@ type Commit struct {
 	Author  string // a login; "octocat" if empty
 	Files   map[string]string
 	Links   map[string]string // symbolic links, by path
+	Modules map[string]string // submodules: the sha of another repository's commit, by path
 	Delete  []string
+	Tree    string // the sha of a tree from AddObject, in place of all that
 }
 
 // Commit puts a commit on a branch, which sends a push, and a synchronize for each open pull request from that branch.
@@ -104,7 +119,30 @@ func (s *Sim) Commit(owner, repo, branch string, change Commit) (sha string, err
 	if parent == nil {
 		return "", fmt.Errorf("commit to %s of %s: no such branch", branch, r.fullName())
 	}
-	files := maps.Clone(parent.files)
+	made := commit{parents: []string{parent.sha}, time: s.now()}
+	if change.Tree != "" {
+		made.treeSHA = change.Tree
+		objects, err := s.disk.store(r)
+		if err != nil {
+			return "", err
+		}
+		made.from = objects.reader
+	} else {
+		made.files = change.onto(parent.tree())
+	}
+	if change.Message == "" {
+		change.Message = change.describe()
+	}
+	made.message, made.author = change.Message, s.user(change.Author)
+	r.letWrite(made.author)
+	c := r.commits.add(made)
+	s.move(r, "refs/heads/"+branch, c.sha, made.author)
+	return c.sha, nil
+}
+
+// onto returns files with the change made.
+func (change Commit) onto(files tree) tree {
+	files = maps.Clone(files)
 	for name, content := range change.Files {
 		mode := modeFile
 		if files[name].mode == modeExecutable {
@@ -115,19 +153,20 @@ func (s *Sim) Commit(owner, repo, branch string, change Commit) (sha string, err
 	for name, target := range change.Links {
 		files[name] = newFile(modeLink, []byte(target))
 	}
+	for name, sha := range change.Modules {
+		files[name] = file{mode: modeSubmodule, sha: sha}
+	}
 	for _, name := range change.Delete {
 		delete(files, name)
 	}
-	if change.Message == "" {
-		paths := slices.Concat(slices.Collect(maps.Keys(change.Files)), slices.Collect(maps.Keys(change.Links)), change.Delete)
-		slices.Sort(paths)
-		change.Message = "Update " + strings.Join(paths, ", ")
-	}
-	by := s.user(change.Author)
-	r.letWrite(by)
-	c := r.commits.add(commit{parents: []string{parent.sha}, message: change.Message, author: by, time: s.now(), files: files})
-	s.move(r, "refs/heads/"+branch, c.sha, by)
-	return c.sha, nil
+	return files
+}
+
+// describe is the message of a change that has none.
+func (change Commit) describe() string {
+	paths := slices.Concat(slices.Collect(maps.Keys(change.Files)), slices.Collect(maps.Keys(change.Links)), slices.Collect(maps.Keys(change.Modules)), change.Delete)
+	slices.Sort(paths)
+	return strings.TrimSpace("Update " + strings.Join(paths, ", "))
 }
 
 // Head returns the sha of the commit that a branch, tag or short sha names.

@@ -86,6 +86,7 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/tags", reads("contents"), code.listTags, "repos/repos#list-repository-tags"},
 		{"GET /repos/{owner}/{repo}/git/ref/{ref...}", reads("contents"), code.getRef, "git/refs#get-a-reference"},
 		{"GET /repos/{owner}/{repo}/git/matching-refs/{ref...}", reads("contents"), code.matchRefs, "git/refs#list-matching-references"},
+		{"GET /repos/{owner}/{repo}/git/tags/{sha}", reads("contents"), code.getTag, "git/tags#get-a-tag"},
 		{"GET /repos/{owner}/{repo}/git/trees/{sha...}", reads("contents"), code.getTree, "git/trees#get-a-tree"},
 		{"GET /repos/{owner}/{repo}/contents", reads("contents"), code.getContents, "repos/contents#get-repository-content"},
 		{"GET /repos/{owner}/{repo}/contents/{path...}", reads("contents"), code.getContents, "repos/contents#get-repository-content"},

@@ -94,7 +94,7 @@ func New(config Config) *Sim {
 	}
 	known := &state{
 		config:       config,
-		disk:         newDisk(),
+		disk:         newDisk(config.Log),
 		secret:       []byte(cryptorand.Text()),
 		accounts:     map[string]*account{},
 		repositories: map[string]*repository{},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -18,6 +19,7 @@ import (
 // a bare repository for the refs of each of its repositories.
 type store struct {
 	folder string
+	reader *reader
 
 	mu   sync.Mutex             // held from the look at the repository until its refs are written; guards all below
 	has  map[string]bool        // the objects that are written
@@ -45,6 +47,7 @@ func (o *store) bare(r *repository) string {
 // A snapshot is what reads show of a repository.
 type snapshot struct {
 	commits []*commit // those that may be on no disk yet
+	tags    []*tag    // annotated ones, likewise
 	refs    map[string]string
 	head    string // the default branch
 }
@@ -53,12 +56,17 @@ type snapshot struct {
 func (s *gitAPI) snapshot(r *repository) snapshot {
 	now := snapshot{refs: map[string]string{}, head: "refs/heads/" + r.defaultBranch}
 	for _, c := range r.commits {
-		if !c.stored && !s.late(c.time) {
+		if !c.stored && !s.late(c.known()) {
 			now.commits = append(now.commits, c)
 		}
 	}
 	for ref := range r.refs {
-		if at := s.readRef(r, ref); at != "" {
+		annotated := r.annotated[ref]
+		switch at := s.readRef(r, ref); {
+		case at == "", annotated != nil && s.late(annotated.time):
+		case annotated != nil:
+			now.refs[ref], now.tags = annotated.sha, append(now.tags, annotated)
+		default:
 			now.refs[ref] = at
 		}
 	}
@@ -84,7 +92,7 @@ func (s *gitAPI) readRef(r *repository, ref string) string {
 	if which == "head" {
 		at = p.head.sha
 	}
-	if c := r.commits[at]; c == nil || s.late(c.time) {
+	if c := r.commits[at]; c == nil || s.late(c.known()) {
 		return ""
 	}
 	return at
@@ -105,6 +113,14 @@ func (s *gitAPI) refresh(o *store, r *repository) (folder string, err error) {
 			return "", err
 		}
 	}
+	for _, one := range now.tags {
+		if one.text == "" { // git made it
+			continue
+		}
+		if err := o.add("tag", one.sha, []byte(one.text)); err != nil {
+			return "", err
+		}
+	}
 	if err := o.writeRefs(r, now); err != nil {
 		return "", err
 	}
@@ -121,12 +137,18 @@ func (o *store) make(r *repository) error {
 	if _, made := o.refs[r]; made {
 		return nil
 	}
-	for _, folder := range []string{o.objects(), filepath.Join(o.bare(r), "objects"), filepath.Join(o.bare(r), "refs")} {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(filepath.Join(o.bare(r), "config"), []byte(gitConfig), 0o600)
+	o.refs[r] = ""
+	return makeBare(o.bare(r))
+}
+
+// makeBare makes a repository without objects and refs.
+func makeBare(folder string) error {
+	return errors.Join(
+		os.MkdirAll(filepath.Join(folder, "objects"), 0o700),
+		os.MkdirAll(filepath.Join(folder, "refs"), 0o700),
+		os.WriteFile(filepath.Join(folder, "config"), []byte(gitConfig), 0o600),
+		os.WriteFile(filepath.Join(folder, "HEAD"), []byte("ref: refs/heads/main\n"), 0o600),
+	)
 }
 
 // writeRefs has git see these refs and no others. One rename changes all of them.
@@ -136,7 +158,7 @@ func (o *store) writeRefs(r *repository, now snapshot) error {
 	for _, ref := range slices.Sorted(maps.Keys(now.refs)) {
 		fmt.Fprintf(&packed, "%s %s\n", now.refs[ref], ref)
 	}
-	if text, written := o.refs[r]; written && text == packed.String()+now.head {
+	if o.refs[r] == packed.String()+now.head {
 		return nil
 	}
 	if err := replace(filepath.Join(o.bare(r), "packed-refs"), []byte(packed.String())); err != nil {
@@ -150,8 +172,10 @@ func (o *store) writeRefs(r *repository, now snapshot) error {
 }
 
 func (o *store) addCommit(c *commit) error {
-	if _, err := o.addTree(c.files); err != nil {
-		return err
+	if c.from == nil {
+		if _, err := o.addTree(c.files); err != nil {
+			return err
+		}
 	}
 	return o.add("commit", c.sha, []byte(c.text))
 }
@@ -161,10 +185,11 @@ func (o *store) addTree(files tree) (sha string, err error) {
 	var object bytes.Buffer
 	for _, e := range files.entries() {
 		mode, at := e.file.mode, e.file.sha
-		if e.folder != nil {
+		switch {
+		case e.folder != nil:
 			mode = modeFolder
 			at, err = o.addTree(e.folder)
-		} else {
+		case e.file.mode != modeSubmodule && e.file.from == nil:
 			err = o.add("blob", at, e.file.content)
 		}
 		if err != nil {

@@ -24,16 +24,25 @@ func (s *codeAPI) getTree(c *call) *response {
 // nil.
 func (s *codeAPI) treeOf(r *repository, name string) tree {
 	if at := s.read(r, name); at != nil {
-		return at.files
+		return at.tree()
 	}
+	var onDisk *reader
 	for _, one := range r.commits {
-		if s.late(one.time) {
+		if s.late(one.known()) {
 			continue
 		}
 		if one.treeSHA == name {
-			return one.files
+			return one.tree()
+		}
+		if one.from != nil {
+			onDisk = one.from
 		}
 		if found := one.files.folder(name); found != nil {
+			return found
+		}
+	}
+	if onDisk != nil {
+		if found := onDisk.tree(name); len(found) > 0 {
 			return found
 		}
 	}
@@ -60,9 +69,13 @@ func treeObjects(api, below string, files tree, recursive bool) []object {
 	list := []object{}
 	for _, e := range files.entries() {
 		name := path.Join(below, e.name)
+		if e.folder == nil && e.file.mode == modeSubmodule {
+			list = append(list, object{"path": name, "mode": e.file.mode, "type": "commit", "sha": e.file.sha})
+			continue
+		}
 		if e.folder == nil {
 			list = append(list, object{
-				"path": name, "mode": e.file.mode, "type": "blob", "size": len(e.file.content), "sha": e.file.sha,
+				"path": name, "mode": e.file.mode, "type": "blob", "size": e.file.length(), "sha": e.file.sha,
 				"url": api + "/blobs/" + e.file.sha,
 			})
 			continue
