@@ -238,7 +238,7 @@ func (x Condition_On) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_On.Descriptor instead.
 func (Condition_On) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // What events are called here: a pull request's, also in a merge queue; a
@@ -298,7 +298,7 @@ func (x Condition_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_Event.Descriptor instead.
 func (Condition_Event) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14, 1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 1}
 }
 
 // When a step runs. Unspecified means that no step before it has failed.
@@ -353,7 +353,7 @@ func (x Command_When) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Command_When.Descriptor instead.
 func (Command_When) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type GetSchemaRequest struct {
@@ -1008,8 +1008,11 @@ type BuildConfig struct {
 	Retry            *Retry                   `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
 	Source           *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	PullRequest      *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of every job that says nothing of its own.
+	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
+	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BuildConfig) Reset() {
@@ -1182,6 +1185,20 @@ func (x *BuildConfig) GetPullRequest() *BuildConfig_PullRequest {
 	return nil
 }
 
+func (x *BuildConfig) GetCaches() []*Cache {
+	if x != nil {
+		return x.Caches
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetArtifacts() []*Artifact {
+	if x != nil {
+		return x.Artifacts
+	}
+	return nil
+}
+
 // Source says what a workspace has besides the files of the commit.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1256,6 +1273,145 @@ func (x *Source) GetLfs() bool {
 	return false
 }
 
+// Cache is what a job leaves for those after it that ask for it by the same key.
+type Cache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With ${hash:GLOB} in it for a hash of the files of the checkout that match;
+	// everything else is filled in.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Beginnings of keys, tried in this order where none is the key itself; of each the
+	// newest. As the key, with ${hash:GLOB}.
+	Restore []string `protobuf:"bytes,2,rep,name=restore,proto3" json:"restore,omitempty"`
+	// Files and folders: absolute, below ~, or within the workspace.
+	Paths []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
+	// Saved after a failure, too.
+	SaveAlways    bool `protobuf:"varint,4,opt,name=save_always,json=saveAlways,proto3" json:"save_always,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cache) Reset() {
+	*x = Cache{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cache) ProtoMessage() {}
+
+func (x *Cache) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cache.ProtoReflect.Descriptor instead.
+func (*Cache) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Cache) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Cache) GetRestore() []string {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+func (x *Cache) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *Cache) GetSaveAlways() bool {
+	if x != nil {
+		return x.SaveAlways
+	}
+	return false
+}
+
+// Artifact is what a job leaves for people, and for the jobs that need it.
+type Artifact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: the job's own, of the paths that stand for themselves.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Globs within the workspace.
+	Paths []string `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
+	// How long it is kept; absent: as the server has it.
+	Keep          *durationpb.Duration `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Artifact) Reset() {
+	*x = Artifact{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Artifact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Artifact) ProtoMessage() {}
+
+func (x *Artifact) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
+func (*Artifact) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Artifact) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Artifact) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *Artifact) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
+	}
+	return nil
+}
+
 // Pipeline is what an action runs: commands in one container, or jobs.
 type Pipeline struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1273,7 +1429,7 @@ type Pipeline struct {
 
 func (x *Pipeline) Reset() {
 	*x = Pipeline{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1441,7 @@ func (x *Pipeline) String() string {
 func (*Pipeline) ProtoMessage() {}
 
 func (x *Pipeline) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1454,7 @@ func (x *Pipeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipeline.ProtoReflect.Descriptor instead.
 func (*Pipeline) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pipeline) GetCommands() []*Command {
@@ -1363,14 +1519,16 @@ type Job struct {
 	// Variables that those which need it see as NEEDS_<JOB>_<NAME>.
 	Outputs []string `protobuf:"bytes,20,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	// Absent: the files and the commit alone.
-	Source        *Source `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	Source        *Source     `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
+	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1540,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1553,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Job) GetName() string {
@@ -1545,6 +1703,20 @@ func (x *Job) GetSource() *Source {
 	return nil
 }
 
+func (x *Job) GetCaches() []*Cache {
+	if x != nil {
+		return x.Caches
+	}
+	return nil
+}
+
+func (x *Job) GetArtifacts() []*Artifact {
+	if x != nil {
+		return x.Artifacts
+	}
+	return nil
+}
+
 // MatrixValue is what one key of a matrix is in a cell.
 type MatrixValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1556,7 +1728,7 @@ type MatrixValue struct {
 
 func (x *MatrixValue) Reset() {
 	*x = MatrixValue{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1740,7 @@ func (x *MatrixValue) String() string {
 func (*MatrixValue) ProtoMessage() {}
 
 func (x *MatrixValue) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1753,7 @@ func (x *MatrixValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
 func (*MatrixValue) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MatrixValue) GetName() string {
@@ -1615,7 +1787,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1799,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1812,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Condition) GetPaths() []string {
@@ -1695,7 +1867,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1879,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1892,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Retry) GetTimes() int32 {
@@ -1765,7 +1937,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1949,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1962,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Command) GetName() string {
@@ -1826,7 +1998,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2010,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2023,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -1881,7 +2053,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2065,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2078,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Push) GetBranches() []string {
@@ -1947,7 +2119,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2131,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2144,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2033,7 +2205,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2217,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2230,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ready) GetRun() string {
@@ -2093,7 +2265,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2277,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2290,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2150,7 +2322,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2334,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2347,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2219,7 +2391,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2403,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2464,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2476,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2549,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\x8e\v\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xf7\v\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2401,7 +2573,9 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05shell\x18\x11 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12,\n" +
 	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
-	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x1a>\n" +
+	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x12.\n" +
+	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
+	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2424,12 +2598,22 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"submodules\x18\x03 \x01(\bR\n" +
 	"submodules\x12\x10\n" +
-	"\x03lfs\x18\x04 \x01(\bR\x03lfs\"\x99\x01\n" +
+	"\x03lfs\x18\x04 \x01(\bR\x03lfs\"j\n" +
+	"\x05Cache\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
+	"\arestore\x18\x02 \x03(\tR\arestore\x12\x14\n" +
+	"\x05paths\x18\x03 \x03(\tR\x05paths\x12\x1f\n" +
+	"\vsave_always\x18\x04 \x01(\bR\n" +
+	"saveAlways\"c\n" +
+	"\bArtifact\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05paths\x18\x02 \x03(\tR\x05paths\x12-\n" +
+	"\x04keep\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04keep\"\x99\x01\n" +
 	"\bPipeline\x124\n" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xdf\b\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xc8\t\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06matrix\x18\x02 \x03(\v2\x1c.forge.config.v1.MatrixValueR\x06matrix\x12\x14\n" +
@@ -2454,7 +2638,9 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x11working_directory\x18\x12 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x13 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
 	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x12/\n" +
-	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x1a>\n" +
+	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12.\n" +
+	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
+	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2558,7 +2744,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -2577,95 +2763,102 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*ConfigForbidden)(nil),             // 14: forge.config.v1.ConfigForbidden
 	(*BuildConfig)(nil),                 // 15: forge.config.v1.BuildConfig
 	(*Source)(nil),                      // 16: forge.config.v1.Source
-	(*Pipeline)(nil),                    // 17: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 18: forge.config.v1.Job
-	(*MatrixValue)(nil),                 // 19: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 20: forge.config.v1.Condition
-	(*Retry)(nil),                       // 21: forge.config.v1.Retry
-	(*Command)(nil),                     // 22: forge.config.v1.Command
-	(*Port)(nil),                        // 23: forge.config.v1.Port
-	(*Push)(nil),                        // 24: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 25: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 26: forge.config.v1.Ready
-	(*Paths)(nil),                       // 27: forge.config.v1.Paths
-	(*Resources)(nil),                   // 28: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 29: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 30: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 31: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 32: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 33: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 34: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 35: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 36: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 37: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 38: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 39: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 41: google.protobuf.Duration
+	(*Cache)(nil),                       // 17: forge.config.v1.Cache
+	(*Artifact)(nil),                    // 18: forge.config.v1.Artifact
+	(*Pipeline)(nil),                    // 19: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 20: forge.config.v1.Job
+	(*MatrixValue)(nil),                 // 21: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 22: forge.config.v1.Condition
+	(*Retry)(nil),                       // 23: forge.config.v1.Retry
+	(*Command)(nil),                     // 24: forge.config.v1.Command
+	(*Port)(nil),                        // 25: forge.config.v1.Port
+	(*Push)(nil),                        // 26: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 27: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 28: forge.config.v1.Ready
+	(*Paths)(nil),                       // 29: forge.config.v1.Paths
+	(*Resources)(nil),                   // 30: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 31: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 32: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 33: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 34: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 35: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 36: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 37: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 38: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 39: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 40: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 41: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 43: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	38, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	40, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	39, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	40, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	41, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	42, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	29, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	17, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	17, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	17, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	17, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	30, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	23, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	24, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	31, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	27, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	41, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	28, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	32, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	31, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	32, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	25, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	26, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	33, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	29, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	43, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	30, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	34, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	21, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	23, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	33, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	22, // 27: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	18, // 28: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	19, // 29: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	20, // 30: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	21, // 31: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	22, // 32: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	34, // 33: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	35, // 34: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	41, // 35: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	28, // 36: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	23, // 37: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	36, // 38: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 39: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 40: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	4,  // 41: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 42: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 43: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	17, // 44: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	37, // 45: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	26, // 46: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	41, // 47: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	25, // 48: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 49: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	25, // 50: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 51: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 52: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 53: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 54: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 55: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 56: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	54, // [54:57] is the sub-list for method output_type
-	51, // [51:54] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	35, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	17, // 27: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	18, // 28: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	43, // 29: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	24, // 30: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	20, // 31: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	21, // 32: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	22, // 33: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	23, // 34: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	24, // 35: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	36, // 36: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	37, // 37: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	43, // 38: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	30, // 39: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	25, // 40: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	38, // 41: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 42: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 43: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	17, // 44: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	18, // 45: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	4,  // 46: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 47: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 48: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	19, // 49: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	39, // 50: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	28, // 51: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	43, // 52: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	27, // 53: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 54: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	27, // 55: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 56: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 57: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 58: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 59: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 60: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 61: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	59, // [59:62] is the sub-list for method output_type
+	56, // [56:59] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2693,7 +2886,7 @@ func file_forge_config_v1_build_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Kept_Result int32
+
+const (
+	Kept_RESULT_UNSPECIFIED Kept_Result = 0
+	// A cache of the key itself was restored.
+	Kept_RESULT_HIT Kept_Result = 1
+	// A cache of a key with the same beginning was restored.
+	Kept_RESULT_PARTIAL_HIT Kept_Result = 2
+	Kept_RESULT_MISS        Kept_Result = 3
+	Kept_RESULT_SAVED       Kept_Result = 4
+	// It could not be restored or saved; the log says why.
+	Kept_RESULT_BROKEN Kept_Result = 5
+)
+
+// Enum value maps for Kept_Result.
+var (
+	Kept_Result_name = map[int32]string{
+		0: "RESULT_UNSPECIFIED",
+		1: "RESULT_HIT",
+		2: "RESULT_PARTIAL_HIT",
+		3: "RESULT_MISS",
+		4: "RESULT_SAVED",
+		5: "RESULT_BROKEN",
+	}
+	Kept_Result_value = map[string]int32{
+		"RESULT_UNSPECIFIED": 0,
+		"RESULT_HIT":         1,
+		"RESULT_PARTIAL_HIT": 2,
+		"RESULT_MISS":        3,
+		"RESULT_SAVED":       4,
+		"RESULT_BROKEN":      5,
+	}
+)
+
+func (x Kept_Result) Enum() *Kept_Result {
+	p := new(Kept_Result)
+	*p = x
+	return p
+}
+
+func (x Kept_Result) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kept_Result) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_scheduler_v1_runner_proto_enumTypes[0].Descriptor()
+}
+
+func (Kept_Result) Type() protoreflect.EnumType {
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[0]
+}
+
+func (x Kept_Result) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kept_Result.Descriptor instead.
+func (Kept_Result) EnumDescriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17, 0}
+}
+
 type Ended_Cause int32
 
 const (
@@ -42,6 +103,8 @@ const (
 	Ended_CAUSE_STOPPED Ended_Cause = 7
 	// A service beside the build was not ready in time; no step was started.
 	Ended_CAUSE_SERVICE_NOT_READY Ended_Cause = 8
+	// An artifact could not be kept, or one that is needed could not be had.
+	Ended_CAUSE_ARTIFACT Ended_Cause = 9
 )
 
 // Enum value maps for Ended_Cause.
@@ -56,6 +119,7 @@ var (
 		6: "CAUSE_NOT_RUNNABLE",
 		7: "CAUSE_STOPPED",
 		8: "CAUSE_SERVICE_NOT_READY",
+		9: "CAUSE_ARTIFACT",
 	}
 	Ended_Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":       0,
@@ -67,6 +131,7 @@ var (
 		"CAUSE_NOT_RUNNABLE":      6,
 		"CAUSE_STOPPED":           7,
 		"CAUSE_SERVICE_NOT_READY": 8,
+		"CAUSE_ARTIFACT":          9,
 	}
 )
 
@@ -81,11 +146,11 @@ func (x Ended_Cause) String() string {
 }
 
 func (Ended_Cause) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_scheduler_v1_runner_proto_enumTypes[0].Descriptor()
+	return file_forge_scheduler_v1_runner_proto_enumTypes[1].Descriptor()
 }
 
 func (Ended_Cause) Type() protoreflect.EnumType {
-	return &file_forge_scheduler_v1_runner_proto_enumTypes[0]
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[1]
 }
 
 func (x Ended_Cause) Number() protoreflect.EnumNumber {
@@ -94,8 +159,518 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23, 0}
 }
+
+type GetContentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	// Types that are valid to be assigned to Content:
+	//
+	//	*GetContentRequest_Cache
+	//	*GetContentRequest_Artifact
+	Content       isGetContentRequest_Content `protobuf_oneof:"content"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetContentRequest) Reset() {
+	*x = GetContentRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetContentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetContentRequest) ProtoMessage() {}
+
+func (x *GetContentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetContentRequest.ProtoReflect.Descriptor instead.
+func (*GetContentRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetContentRequest) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *GetContentRequest) GetContent() isGetContentRequest_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *GetContentRequest) GetCache() *CacheKey {
+	if x != nil {
+		if x, ok := x.Content.(*GetContentRequest_Cache); ok {
+			return x.Cache
+		}
+	}
+	return nil
+}
+
+func (x *GetContentRequest) GetArtifact() *NeededArtifact {
+	if x != nil {
+		if x, ok := x.Content.(*GetContentRequest_Artifact); ok {
+			return x.Artifact
+		}
+	}
+	return nil
+}
+
+type isGetContentRequest_Content interface {
+	isGetContentRequest_Content()
+}
+
+type GetContentRequest_Cache struct {
+	Cache *CacheKey `protobuf:"bytes,2,opt,name=cache,proto3,oneof"`
+}
+
+type GetContentRequest_Artifact struct {
+	Artifact *NeededArtifact `protobuf:"bytes,3,opt,name=artifact,proto3,oneof"`
+}
+
+func (*GetContentRequest_Cache) isGetContentRequest_Content() {}
+
+func (*GetContentRequest_Artifact) isGetContentRequest_Content() {}
+
+// CacheKey finds a cache among those that an attempt may read.
+type CacheKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A hash of the paths and of the platform: a cache of others is none.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// At most 512 bytes.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Beginnings of keys, tried in order where there is none of this key.
+	Restore       []string `protobuf:"bytes,3,rep,name=restore,proto3" json:"restore,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CacheKey) Reset() {
+	*x = CacheKey{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CacheKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CacheKey) ProtoMessage() {}
+
+func (x *CacheKey) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CacheKey.ProtoReflect.Descriptor instead.
+func (*CacheKey) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CacheKey) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CacheKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *CacheKey) GetRestore() []string {
+	if x != nil {
+		return x.Restore
+	}
+	return nil
+}
+
+// NeededArtifact is one of the plan's.
+type NeededArtifact struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the job that left it.
+	BuildId       string `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NeededArtifact) Reset() {
+	*x = NeededArtifact{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NeededArtifact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NeededArtifact) ProtoMessage() {}
+
+func (x *NeededArtifact) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NeededArtifact.ProtoReflect.Descriptor instead.
+func (*NeededArtifact) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *NeededArtifact) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+func (x *NeededArtifact) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetContentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*GetContentResponse_Found_
+	//	*GetContentResponse_Manifest
+	//	*GetContentResponse_Data
+	Message       isGetContentResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetContentResponse) Reset() {
+	*x = GetContentResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetContentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetContentResponse) ProtoMessage() {}
+
+func (x *GetContentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetContentResponse.ProtoReflect.Descriptor instead.
+func (*GetContentResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetContentResponse) GetMessage() isGetContentResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *GetContentResponse) GetFound() *GetContentResponse_Found {
+	if x != nil {
+		if x, ok := x.Message.(*GetContentResponse_Found_); ok {
+			return x.Found
+		}
+	}
+	return nil
+}
+
+func (x *GetContentResponse) GetManifest() *Manifest {
+	if x != nil {
+		if x, ok := x.Message.(*GetContentResponse_Manifest); ok {
+			return x.Manifest
+		}
+	}
+	return nil
+}
+
+func (x *GetContentResponse) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*GetContentResponse_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isGetContentResponse_Message interface {
+	isGetContentResponse_Message()
+}
+
+type GetContentResponse_Found_ struct {
+	Found *GetContentResponse_Found `protobuf:"bytes,1,opt,name=found,proto3,oneof"`
+}
+
+type GetContentResponse_Manifest struct {
+	// At most 4096 chunks; the last part is followed by data.
+	Manifest *Manifest `protobuf:"bytes,2,opt,name=manifest,proto3,oneof"`
+}
+
+type GetContentResponse_Data struct {
+	// Of the next chunks, at most 256 KiB.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
+}
+
+func (*GetContentResponse_Found_) isGetContentResponse_Message() {}
+
+func (*GetContentResponse_Manifest) isGetContentResponse_Message() {}
+
+func (*GetContentResponse_Data) isGetContentResponse_Message() {}
+
+type PutContentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*PutContentRequest_Begin_
+	//	*PutContentRequest_Manifest
+	//	*PutContentRequest_Data
+	//	*PutContentRequest_Commit_
+	Message       isPutContentRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentRequest) Reset() {
+	*x = PutContentRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentRequest) ProtoMessage() {}
+
+func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentRequest.ProtoReflect.Descriptor instead.
+func (*PutContentRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PutContentRequest) GetMessage() isPutContentRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *PutContentRequest) GetBegin() *PutContentRequest_Begin {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentRequest_Begin_); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *PutContentRequest) GetManifest() *Manifest {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentRequest_Manifest); ok {
+			return x.Manifest
+		}
+	}
+	return nil
+}
+
+func (x *PutContentRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *PutContentRequest) GetCommit() *PutContentRequest_Commit {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentRequest_Commit_); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
+type isPutContentRequest_Message interface {
+	isPutContentRequest_Message()
+}
+
+type PutContentRequest_Begin_ struct {
+	Begin *PutContentRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type PutContentRequest_Manifest struct {
+	// At most 4096 chunks, with digest and size alone; index_chunks in the last part.
+	Manifest *Manifest `protobuf:"bytes,2,opt,name=manifest,proto3,oneof"`
+}
+
+type PutContentRequest_Data struct {
+	// One chunk that was asked for.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"`
+}
+
+type PutContentRequest_Commit_ struct {
+	Commit *PutContentRequest_Commit `protobuf:"bytes,4,opt,name=commit,proto3,oneof"`
+}
+
+func (*PutContentRequest_Begin_) isPutContentRequest_Message() {}
+
+func (*PutContentRequest_Manifest) isPutContentRequest_Message() {}
+
+func (*PutContentRequest_Data) isPutContentRequest_Message() {}
+
+func (*PutContentRequest_Commit_) isPutContentRequest_Message() {}
+
+type PutContentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*PutContentResponse_Lacking_
+	//	*PutContentResponse_Kept_
+	Message       isPutContentResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentResponse) Reset() {
+	*x = PutContentResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentResponse) ProtoMessage() {}
+
+func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentResponse.ProtoReflect.Descriptor instead.
+func (*PutContentResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PutContentResponse) GetMessage() isPutContentResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *PutContentResponse) GetLacking() *PutContentResponse_Lacking {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentResponse_Lacking_); ok {
+			return x.Lacking
+		}
+	}
+	return nil
+}
+
+func (x *PutContentResponse) GetKept() *PutContentResponse_Kept {
+	if x != nil {
+		if x, ok := x.Message.(*PutContentResponse_Kept_); ok {
+			return x.Kept
+		}
+	}
+	return nil
+}
+
+type isPutContentResponse_Message interface {
+	isPutContentResponse_Message()
+}
+
+type PutContentResponse_Lacking_ struct {
+	// After the last part of the manifest: which chunks are lacking, by their place
+	// in it, in order; in several parts, the last of them marked.
+	Lacking *PutContentResponse_Lacking `protobuf:"bytes,1,opt,name=lacking,proto3,oneof"`
+}
+
+type PutContentResponse_Kept_ struct {
+	// After the commit: it is kept.
+	Kept *PutContentResponse_Kept `protobuf:"bytes,2,opt,name=kept,proto3,oneof"`
+}
+
+func (*PutContentResponse_Lacking_) isPutContentResponse_Message() {}
+
+func (*PutContentResponse_Kept_) isPutContentResponse_Message() {}
 
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -110,7 +685,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -122,7 +697,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -135,7 +710,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -195,7 +770,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -207,7 +782,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -220,7 +795,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -329,13 +904,16 @@ type Hello struct {
 	HeedsJobs bool `protobuf:"varint,21,opt,name=heeds_jobs,json=heedsJobs,proto3" json:"heeds_jobs,omitempty"`
 	// The runner takes a checkout, not only a tarball: see SourceChunk.
 	TakesCheckout bool `protobuf:"varint,22,opt,name=takes_checkout,json=takesCheckout,proto3" json:"takes_checkout,omitempty"`
+	// The runner restores and saves the plan's caches, and keeps its artifacts. A build
+	// that has artifacts, or needs some, ends without this.
+	KeepsContent  bool `protobuf:"varint,23,opt,name=keeps_content,json=keepsContent,proto3" json:"keeps_content,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +925,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +938,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hello) GetRunnerId() string {
@@ -412,6 +990,13 @@ func (x *Hello) GetTakesCheckout() bool {
 	return false
 }
 
+func (x *Hello) GetKeepsContent() bool {
+	if x != nil {
+		return x.KeepsContent
+	}
+	return false
+}
+
 // Welcome answers a Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -423,7 +1008,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +1020,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +1033,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetStoredSequence() int64 {
@@ -489,14 +1074,17 @@ type Plan struct {
 	Outputs []string `protobuf:"bytes,24,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	// How long the steps may take, in all, that run after a cancellation or the
 	// timeout; then SIGTERM.
-	Cleanup       *durationpb.Duration `protobuf:"bytes,25,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
+	Cleanup *durationpb.Duration `protobuf:"bytes,25,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
+	// What is restored before the first step and saved after the last.
+	Caches        []*v1.Cache     `protobuf:"bytes,26,rep,name=caches,proto3" json:"caches,omitempty"`
+	Artifacts     *Plan_Artifacts `protobuf:"bytes,27,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +1096,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +1109,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Plan) GetBuildId() string {
@@ -622,6 +1210,20 @@ func (x *Plan) GetCleanup() *durationpb.Duration {
 	return nil
 }
 
+func (x *Plan) GetCaches() []*v1.Cache {
+	if x != nil {
+		return x.Caches
+	}
+	return nil
+}
+
+func (x *Plan) GetArtifacts() *Plan_Artifacts {
+	if x != nil {
+		return x.Artifacts
+	}
+	return nil
+}
+
 type PlannedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1.
@@ -637,7 +1239,7 @@ type PlannedStep struct {
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +1251,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +1264,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlannedStep) GetNumber() int32 {
@@ -709,7 +1311,7 @@ type SourceChunk struct {
 
 func (x *SourceChunk) Reset() {
 	*x = SourceChunk{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +1323,7 @@ func (x *SourceChunk) String() string {
 func (*SourceChunk) ProtoMessage() {}
 
 func (x *SourceChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +1336,7 @@ func (x *SourceChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceChunk.ProtoReflect.Descriptor instead.
 func (*SourceChunk) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SourceChunk) GetData() []byte {
@@ -768,7 +1370,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1382,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1395,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ack) GetSequence() int64 {
@@ -814,7 +1416,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1428,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1441,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cancel) GetMessage() string {
@@ -866,6 +1468,7 @@ type Report struct {
 	//	*Report_Ended
 	//	*Report_SourceUnpacked
 	//	*Report_Outputs
+	//	*Report_Kept
 	Event         isReport_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -873,7 +1476,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1488,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1501,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Report) GetSequence() int64 {
@@ -985,6 +1588,15 @@ func (x *Report) GetOutputs() *Outputs {
 	return nil
 }
 
+func (x *Report) GetKept() *Kept {
+	if x != nil {
+		if x, ok := x.Event.(*Report_Kept); ok {
+			return x.Kept
+		}
+	}
+	return nil
+}
+
 type isReport_Event interface {
 	isReport_Event()
 }
@@ -1017,6 +1629,11 @@ type Report_Outputs struct {
 	Outputs *Outputs `protobuf:"bytes,16,opt,name=outputs,proto3,oneof"`
 }
 
+type Report_Kept struct {
+	// What a cache came to, and an artifact.
+	Kept *Kept `protobuf:"bytes,19,opt,name=kept,proto3,oneof"`
+}
+
 func (*Report_Heartbeat) isReport_Event() {}
 
 func (*Report_StepStarted) isReport_Event() {}
@@ -1031,6 +1648,8 @@ func (*Report_SourceUnpacked) isReport_Event() {}
 
 func (*Report_Outputs) isReport_Event() {}
 
+func (*Report_Kept) isReport_Event() {}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1039,7 +1658,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1670,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1683,69 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
+}
+
+// Kept is what a cache, or an artifact, came to, for counting.
+type Kept struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Result Kept_Result            `protobuf:"varint,1,opt,name=result,proto3,enum=forge.scheduler.v1.Kept_Result" json:"result,omitempty"`
+	// In bytes, of its files.
+	Size          int64                `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Took          *durationpb.Duration `protobuf:"bytes,3,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kept) Reset() {
+	*x = Kept{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kept) ProtoMessage() {}
+
+func (x *Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Kept.ProtoReflect.Descriptor instead.
+func (*Kept) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Kept) GetResult() Kept_Result {
+	if x != nil {
+		return x.Result
+	}
+	return Kept_RESULT_UNSPECIFIED
+}
+
+func (x *Kept) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Kept) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
 }
 
 // SourceUnpacked: the workspace is ready.
@@ -1080,7 +1761,7 @@ type SourceUnpacked struct {
 
 func (x *SourceUnpacked) Reset() {
 	*x = SourceUnpacked{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1773,7 @@ func (x *SourceUnpacked) String() string {
 func (*SourceUnpacked) ProtoMessage() {}
 
 func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1786,7 @@ func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceUnpacked.ProtoReflect.Descriptor instead.
 func (*SourceUnpacked) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SourceUnpacked) GetEntries() int64 {
@@ -1134,7 +1815,7 @@ type Outputs struct {
 
 func (x *Outputs) Reset() {
 	*x = Outputs{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1827,7 @@ func (x *Outputs) String() string {
 func (*Outputs) ProtoMessage() {}
 
 func (x *Outputs) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1840,7 @@ func (x *Outputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
 func (*Outputs) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Outputs) GetValues() map[string]string {
@@ -1178,7 +1859,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1871,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1884,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -1225,7 +1906,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1918,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1931,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -1282,7 +1963,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1975,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1988,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -1351,7 +2032,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +2044,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +2057,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -1393,11 +2074,452 @@ func (x *Ended) GetMessage() string {
 	return ""
 }
 
+type GetContentResponse_Found struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the cache that was found.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// It is the one that was asked for, not one by its beginning.
+	Exact bool `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
+	// In bytes, of its files.
+	Size  int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Files int64 `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`
+	// How many chunks it has.
+	Chunks        int64 `protobuf:"varint,5,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetContentResponse_Found) Reset() {
+	*x = GetContentResponse_Found{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetContentResponse_Found) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetContentResponse_Found) ProtoMessage() {}
+
+func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetContentResponse_Found.ProtoReflect.Descriptor instead.
+func (*GetContentResponse_Found) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *GetContentResponse_Found) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GetContentResponse_Found) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
+}
+
+func (x *GetContentResponse_Found) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GetContentResponse_Found) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *GetContentResponse_Found) GetChunks() int64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+type PutContentRequest_Begin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	// Types that are valid to be assigned to Content:
+	//
+	//	*PutContentRequest_Begin_Cache
+	//	*PutContentRequest_Begin_Artifact
+	Content isPutContentRequest_Begin_Content `protobuf_oneof:"content"`
+	// In bytes, of its files.
+	Size  int64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	Files int64 `protobuf:"varint,5,opt,name=files,proto3" json:"files,omitempty"`
+	// How many chunks will be listed.
+	Chunks        int64 `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentRequest_Begin) Reset() {
+	*x = PutContentRequest_Begin{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentRequest_Begin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentRequest_Begin) ProtoMessage() {}
+
+func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentRequest_Begin.ProtoReflect.Descriptor instead.
+func (*PutContentRequest_Begin) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *PutContentRequest_Begin) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *PutContentRequest_Begin) GetContent() isPutContentRequest_Begin_Content {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *PutContentRequest_Begin) GetCache() *CacheKey {
+	if x != nil {
+		if x, ok := x.Content.(*PutContentRequest_Begin_Cache); ok {
+			return x.Cache
+		}
+	}
+	return nil
+}
+
+func (x *PutContentRequest_Begin) GetArtifact() string {
+	if x != nil {
+		if x, ok := x.Content.(*PutContentRequest_Begin_Artifact); ok {
+			return x.Artifact
+		}
+	}
+	return ""
+}
+
+func (x *PutContentRequest_Begin) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PutContentRequest_Begin) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *PutContentRequest_Begin) GetChunks() int64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+type isPutContentRequest_Begin_Content interface {
+	isPutContentRequest_Begin_Content()
+}
+
+type PutContentRequest_Begin_Cache struct {
+	Cache *CacheKey `protobuf:"bytes,2,opt,name=cache,proto3,oneof"`
+}
+
+type PutContentRequest_Begin_Artifact struct {
+	// The name of one of the plan's artifacts.
+	Artifact string `protobuf:"bytes,3,opt,name=artifact,proto3,oneof"`
+}
+
+func (*PutContentRequest_Begin_Cache) isPutContentRequest_Begin_Content() {}
+
+func (*PutContentRequest_Begin_Artifact) isPutContentRequest_Begin_Content() {}
+
+type PutContentRequest_Commit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentRequest_Commit) Reset() {
+	*x = PutContentRequest_Commit{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentRequest_Commit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentRequest_Commit) ProtoMessage() {}
+
+func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentRequest_Commit.ProtoReflect.Descriptor instead.
+func (*PutContentRequest_Commit) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 1}
+}
+
+type PutContentResponse_Lacking struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunks        []int32                `protobuf:"varint,1,rep,packed,name=chunks,proto3" json:"chunks,omitempty"`
+	Last          bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentResponse_Lacking) Reset() {
+	*x = PutContentResponse_Lacking{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentResponse_Lacking) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentResponse_Lacking) ProtoMessage() {}
+
+func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentResponse_Lacking.ProtoReflect.Descriptor instead.
+func (*PutContentResponse_Lacking) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *PutContentResponse_Lacking) GetChunks() []int32 {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+func (x *PutContentResponse_Lacking) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+type PutContentResponse_Kept struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In bytes, what was stored anew.
+	Stored        int64 `protobuf:"varint,1,opt,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutContentResponse_Kept) Reset() {
+	*x = PutContentResponse_Kept{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutContentResponse_Kept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutContentResponse_Kept) ProtoMessage() {}
+
+func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutContentResponse_Kept.ProtoReflect.Descriptor instead.
+func (*PutContentResponse_Kept) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 1}
+}
+
+func (x *PutContentResponse_Kept) GetStored() int64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+type Plan_Artifacts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is put into the workspace before the first step.
+	Needed []*NeededArtifact `protobuf:"bytes,1,rep,name=needed,proto3" json:"needed,omitempty"`
+	// What is kept after the last step.
+	Kept []*v1.Artifact `protobuf:"bytes,2,rep,name=kept,proto3" json:"kept,omitempty"`
+	// How long saving caches and keeping artifacts may take in all.
+	Within        *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan_Artifacts) Reset() {
+	*x = Plan_Artifacts{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan_Artifacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan_Artifacts) ProtoMessage() {}
+
+func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan_Artifacts.ProtoReflect.Descriptor instead.
+func (*Plan_Artifacts) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10, 2}
+}
+
+func (x *Plan_Artifacts) GetNeeded() []*NeededArtifact {
+	if x != nil {
+		return x.Needed
+	}
+	return nil
+}
+
+func (x *Plan_Artifacts) GetKept() []*v1.Artifact {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *Plan_Artifacts) GetWithin() *durationpb.Duration {
+	if x != nil {
+		return x.Within
+	}
+	return nil
+}
+
 var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n" +
+	"\x11GetContentRequest\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
+	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12@\n" +
+	"\bartifact\x18\x03 \x01(\v2\".forge.scheduler.v1.NeededArtifactH\x00R\bartifactB\t\n" +
+	"\acontent\"P\n" +
+	"\bCacheKey\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
+	"\arestore\x18\x03 \x03(\tR\arestore\"?\n" +
+	"\x0eNeededArtifact\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xaa\x02\n" +
+	"\x12GetContentResponse\x12D\n" +
+	"\x05found\x18\x01 \x01(\v2,.forge.scheduler.v1.GetContentResponse.FoundH\x00R\x05found\x12:\n" +
+	"\bmanifest\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.ManifestH\x00R\bmanifest\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x1aq\n" +
+	"\x05Found\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05files\x18\x04 \x01(\x03R\x05files\x12\x16\n" +
+	"\x06chunks\x18\x05 \x01(\x03R\x06chunksB\t\n" +
+	"\amessage\"\xcf\x03\n" +
+	"\x11PutContentRequest\x12C\n" +
+	"\x05begin\x18\x01 \x01(\v2+.forge.scheduler.v1.PutContentRequest.BeginH\x00R\x05begin\x12:\n" +
+	"\bmanifest\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.ManifestH\x00R\bmanifest\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x12F\n" +
+	"\x06commit\x18\x04 \x01(\v2,.forge.scheduler.v1.PutContentRequest.CommitH\x00R\x06commit\x1a\xc5\x01\n" +
+	"\x05Begin\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
+	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12\x1c\n" +
+	"\bartifact\x18\x03 \x01(\tH\x00R\bartifact\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05files\x18\x05 \x01(\x03R\x05files\x12\x16\n" +
+	"\x06chunks\x18\x06 \x01(\x03R\x06chunksB\t\n" +
+	"\acontent\x1a\b\n" +
+	"\x06CommitB\t\n" +
+	"\amessage\"\x89\x02\n" +
+	"\x12PutContentResponse\x12J\n" +
+	"\alacking\x18\x01 \x01(\v2..forge.scheduler.v1.PutContentResponse.LackingH\x00R\alacking\x12A\n" +
+	"\x04kept\x18\x02 \x01(\v2+.forge.scheduler.v1.PutContentResponse.KeptH\x00R\x04kept\x1a9\n" +
+	"\aLacking\x12\x1a\n" +
+	"\x06chunks\x18\x01 \x03(\x05B\x02\x10\x01R\x06chunks\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\x1a\x1e\n" +
+	"\x04Kept\x12\x16\n" +
+	"\x06stored\x18\x01 \x01(\x03R\x06storedB\t\n" +
+	"\amessage\"\x83\x01\n" +
 	"\rAttachRequest\x121\n" +
 	"\x05hello\x18\x01 \x01(\v2\x19.forge.scheduler.v1.HelloH\x00R\x05hello\x124\n" +
 	"\x06report\x18\x02 \x01(\v2\x1a.forge.scheduler.v1.ReportH\x00R\x06reportB\t\n" +
@@ -1408,7 +2530,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xe3\x01\n" +
+	"\amessage\"\x88\x02\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -1418,9 +2540,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\x12\x1d\n" +
 	"\n" +
 	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\x12%\n" +
-	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\"2\n" +
+	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\x12#\n" +
+	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xfc\x05\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\x9a\b\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -1435,13 +2558,19 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x11working_directory\x18\x16 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x17 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
 	"\aoutputs\x18\x18 \x03(\tR\aoutputs\x123\n" +
-	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x1a>\n" +
+	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x12.\n" +
+	"\x06caches\x18\x1a \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x12@\n" +
+	"\tartifacts\x18\x1b \x01(\v2\".forge.scheduler.v1.Plan.ArtifactsR\tartifacts\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\xa9\x01\n" +
+	"\tArtifacts\x12:\n" +
+	"\x06needed\x18\x01 \x03(\v2\".forge.scheduler.v1.NeededArtifactR\x06needed\x12-\n" +
+	"\x04kept\x18\x02 \x03(\v2\x19.forge.config.v1.ArtifactR\x04kept\x121\n" +
+	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\"~\n" +
 	"\vPlannedStep\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1454,7 +2583,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\x93\x04\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xc3\x04\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12=\n" +
@@ -1466,9 +2595,22 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"step_ended\x18\r \x01(\v2\x1d.forge.scheduler.v1.StepEndedH\x00R\tstepEnded\x121\n" +
 	"\x05ended\x18\x0e \x01(\v2\x19.forge.scheduler.v1.EndedH\x00R\x05ended\x12M\n" +
 	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpacked\x127\n" +
-	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputsB\a\n" +
+	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputs\x12.\n" +
+	"\x04kept\x18\x13 \x01(\v2\x18.forge.scheduler.v1.KeptH\x00R\x04keptB\a\n" +
 	"\x05event\"\v\n" +
-	"\tHeartbeat\">\n" +
+	"\tHeartbeat\"\x82\x02\n" +
+	"\x04Kept\x127\n" +
+	"\x06result\x18\x01 \x01(\x0e2\x1f.forge.scheduler.v1.Kept.ResultR\x06result\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12-\n" +
+	"\x04took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04took\"~\n" +
+	"\x06Result\x12\x16\n" +
+	"\x12RESULT_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"RESULT_HIT\x10\x01\x12\x16\n" +
+	"\x12RESULT_PARTIAL_HIT\x10\x02\x12\x0f\n" +
+	"\vRESULT_MISS\x10\x03\x12\x10\n" +
+	"\fRESULT_SAVED\x10\x04\x12\x11\n" +
+	"\rRESULT_BROKEN\x10\x05\">\n" +
 	"\x0eSourceUnpacked\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\"\x85\x01\n" +
@@ -1486,10 +2628,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\x12\"\n" +
-	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\xaa\x02\n" +
+	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\xbe\x02\n" +
 	"\x05Ended\x125\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1f.forge.scheduler.v1.Ended.CauseR\x05cause\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xcf\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xe3\x01\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1500,9 +2642,14 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x14CAUSE_SOURCE_REFUSED\x10\x05\x12\x16\n" +
 	"\x12CAUSE_NOT_RUNNABLE\x10\x06\x12\x11\n" +
 	"\rCAUSE_STOPPED\x10\a\x12\x1b\n" +
-	"\x17CAUSE_SERVICE_NOT_READY\x10\b2d\n" +
+	"\x17CAUSE_SERVICE_NOT_READY\x10\b\x12\x12\n" +
+	"\x0eCAUSE_ARTIFACT\x10\t2\xa4\x02\n" +
 	"\rRunnerService\x12S\n" +
-	"\x06Attach\x12!.forge.scheduler.v1.AttachRequest\x1a\".forge.scheduler.v1.AttachResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
+	"\x06Attach\x12!.forge.scheduler.v1.AttachRequest\x1a\".forge.scheduler.v1.AttachResponse(\x010\x01\x12]\n" +
+	"\n" +
+	"GetContent\x12%.forge.scheduler.v1.GetContentRequest\x1a&.forge.scheduler.v1.GetContentResponse0\x01\x12_\n" +
+	"\n" +
+	"PutContent\x12%.forge.scheduler.v1.PutContentRequest\x1a&.forge.scheduler.v1.PutContentResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_forge_scheduler_v1_runner_proto_rawDescOnce sync.Once
@@ -1516,69 +2663,108 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 	return file_forge_scheduler_v1_runner_proto_rawDescData
 }
 
-var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
-	(Ended_Cause)(0),              // 0: forge.scheduler.v1.Ended.Cause
-	(*AttachRequest)(nil),         // 1: forge.scheduler.v1.AttachRequest
-	(*AttachResponse)(nil),        // 2: forge.scheduler.v1.AttachResponse
-	(*Hello)(nil),                 // 3: forge.scheduler.v1.Hello
-	(*Welcome)(nil),               // 4: forge.scheduler.v1.Welcome
-	(*Plan)(nil),                  // 5: forge.scheduler.v1.Plan
-	(*PlannedStep)(nil),           // 6: forge.scheduler.v1.PlannedStep
-	(*SourceChunk)(nil),           // 7: forge.scheduler.v1.SourceChunk
-	(*Ack)(nil),                   // 8: forge.scheduler.v1.Ack
-	(*Cancel)(nil),                // 9: forge.scheduler.v1.Cancel
-	(*Report)(nil),                // 10: forge.scheduler.v1.Report
-	(*Heartbeat)(nil),             // 11: forge.scheduler.v1.Heartbeat
-	(*SourceUnpacked)(nil),        // 12: forge.scheduler.v1.SourceUnpacked
-	(*Outputs)(nil),               // 13: forge.scheduler.v1.Outputs
-	(*StepStarted)(nil),           // 14: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                // 15: forge.scheduler.v1.Output
-	(*StepEnded)(nil),             // 16: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                 // 17: forge.scheduler.v1.Ended
-	nil,                           // 18: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                           // 19: forge.scheduler.v1.Plan.SecretsEntry
-	nil,                           // 20: forge.scheduler.v1.Outputs.ValuesEntry
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(v1.Shell)(0),                 // 22: forge.config.v1.Shell
-	(v1.Command_When)(0),          // 23: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
+	(Ended_Cause)(0),                   // 1: forge.scheduler.v1.Ended.Cause
+	(*GetContentRequest)(nil),          // 2: forge.scheduler.v1.GetContentRequest
+	(*CacheKey)(nil),                   // 3: forge.scheduler.v1.CacheKey
+	(*NeededArtifact)(nil),             // 4: forge.scheduler.v1.NeededArtifact
+	(*GetContentResponse)(nil),         // 5: forge.scheduler.v1.GetContentResponse
+	(*PutContentRequest)(nil),          // 6: forge.scheduler.v1.PutContentRequest
+	(*PutContentResponse)(nil),         // 7: forge.scheduler.v1.PutContentResponse
+	(*AttachRequest)(nil),              // 8: forge.scheduler.v1.AttachRequest
+	(*AttachResponse)(nil),             // 9: forge.scheduler.v1.AttachResponse
+	(*Hello)(nil),                      // 10: forge.scheduler.v1.Hello
+	(*Welcome)(nil),                    // 11: forge.scheduler.v1.Welcome
+	(*Plan)(nil),                       // 12: forge.scheduler.v1.Plan
+	(*PlannedStep)(nil),                // 13: forge.scheduler.v1.PlannedStep
+	(*SourceChunk)(nil),                // 14: forge.scheduler.v1.SourceChunk
+	(*Ack)(nil),                        // 15: forge.scheduler.v1.Ack
+	(*Cancel)(nil),                     // 16: forge.scheduler.v1.Cancel
+	(*Report)(nil),                     // 17: forge.scheduler.v1.Report
+	(*Heartbeat)(nil),                  // 18: forge.scheduler.v1.Heartbeat
+	(*Kept)(nil),                       // 19: forge.scheduler.v1.Kept
+	(*SourceUnpacked)(nil),             // 20: forge.scheduler.v1.SourceUnpacked
+	(*Outputs)(nil),                    // 21: forge.scheduler.v1.Outputs
+	(*StepStarted)(nil),                // 22: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 23: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 24: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 25: forge.scheduler.v1.Ended
+	(*GetContentResponse_Found)(nil),   // 26: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 27: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 28: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 29: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 30: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 31: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 32: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 33: forge.scheduler.v1.Plan.Artifacts
+	nil,                                // 34: forge.scheduler.v1.Outputs.ValuesEntry
+	(*Manifest)(nil),                   // 35: forge.scheduler.v1.Manifest
+	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
+	(v1.Shell)(0),                      // 37: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 38: forge.config.v1.Cache
+	(v1.Command_When)(0),               // 39: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 40: google.protobuf.Timestamp
+	(*v1.Artifact)(nil),                // 41: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
-	3,  // 0: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
-	10, // 1: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
-	4,  // 2: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
-	5,  // 3: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
-	7,  // 4: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
-	8,  // 5: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
-	9,  // 6: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
-	6,  // 7: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	18, // 8: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	21, // 9: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	21, // 10: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	21, // 11: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	19, // 12: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	22, // 13: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	21, // 14: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	23, // 15: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	24, // 16: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	11, // 17: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	14, // 18: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	15, // 19: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	16, // 20: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	17, // 21: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	12, // 22: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	13, // 23: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	20, // 24: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	0,  // 25: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	1,  // 26: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 27: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	27, // [27:28] is the sub-list for method output_type
-	26, // [26:27] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	3,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
+	4,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
+	26, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	35, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	27, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	35, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	28, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	29, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	30, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	10, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
+	17, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
+	11, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
+	12, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
+	14, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
+	15, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
+	16, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
+	13, // 16: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
+	31, // 17: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	36, // 18: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	36, // 19: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	36, // 20: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	32, // 21: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	37, // 22: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	36, // 23: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	38, // 24: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	33, // 25: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	39, // 26: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	40, // 27: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	18, // 28: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	22, // 29: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	23, // 30: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	24, // 31: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	25, // 32: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	20, // 33: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	21, // 34: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	19, // 35: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	0,  // 36: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	36, // 37: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	34, // 38: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	1,  // 39: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	3,  // 40: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	4,  // 41: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	41, // 42: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	36, // 43: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	8,  // 44: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 45: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	6,  // 46: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	9,  // 47: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	5,  // 48: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	7,  // 49: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	47, // [47:50] is the sub-list for method output_type
+	44, // [44:47] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -1586,18 +2772,38 @@ func file_forge_scheduler_v1_runner_proto_init() {
 	if File_forge_scheduler_v1_runner_proto != nil {
 		return
 	}
+	file_forge_scheduler_v1_content_proto_init()
 	file_forge_scheduler_v1_runner_proto_msgTypes[0].OneofWrappers = []any{
+		(*GetContentRequest_Cache)(nil),
+		(*GetContentRequest_Artifact)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[3].OneofWrappers = []any{
+		(*GetContentResponse_Found_)(nil),
+		(*GetContentResponse_Manifest)(nil),
+		(*GetContentResponse_Data)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[4].OneofWrappers = []any{
+		(*PutContentRequest_Begin_)(nil),
+		(*PutContentRequest_Manifest)(nil),
+		(*PutContentRequest_Data)(nil),
+		(*PutContentRequest_Commit_)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[5].OneofWrappers = []any{
+		(*PutContentResponse_Lacking_)(nil),
+		(*PutContentResponse_Kept_)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[6].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Report)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[1].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[7].OneofWrappers = []any{
 		(*AttachResponse_Welcome)(nil),
 		(*AttachResponse_Plan)(nil),
 		(*AttachResponse_Source)(nil),
 		(*AttachResponse_Ack)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[9].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[15].OneofWrappers = []any{
 		(*Report_Heartbeat)(nil),
 		(*Report_StepStarted)(nil),
 		(*Report_Output)(nil),
@@ -1605,14 +2811,19 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_Ended)(nil),
 		(*Report_SourceUnpacked)(nil),
 		(*Report_Outputs)(nil),
+		(*Report_Kept)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[25].OneofWrappers = []any{
+		(*PutContentRequest_Begin_Cache)(nil),
+		(*PutContentRequest_Begin_Artifact)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   20,
+			NumEnums:      2,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RunnerService_Attach_FullMethodName = "/forge.scheduler.v1.RunnerService/Attach"
+	RunnerService_Attach_FullMethodName     = "/forge.scheduler.v1.RunnerService/Attach"
+	RunnerService_GetContent_FullMethodName = "/forge.scheduler.v1.RunnerService/GetContent"
+	RunnerService_PutContent_FullMethodName = "/forge.scheduler.v1.RunnerService/PutContent"
 )
 
 // RunnerServiceClient is the client API for RunnerService service.
@@ -43,6 +45,20 @@ type RunnerServiceClient interface {
 	// or a newer attempt took its place; stop without another word.
 	// Any other error: attach again.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
+	// GetContent sends a cache, or an artifact of a job that is needed: Found, its
+	// chunks, then their data in that order, as it is stored. Each chunk's digest is the
+	// runner's to check.
+	//
+	// NOT_FOUND: there is none that this attempt may have. Errors besides are those
+	// of Attach.
+	GetContent(ctx context.Context, in *GetContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetContentResponse], error)
+	// PutContent keeps a cache or an artifact: Begin, the chunks it consists of; the
+	// server says which of them it lacks; their data in that order; Commit. Nothing is
+	// kept before that.
+	//
+	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
+	// larger than may be. ABORTED: begin anew. Errors besides are those of Attach.
+	PutContent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutContentRequest, PutContentResponse], error)
 }
 
 type runnerServiceClient struct {
@@ -66,6 +82,38 @@ func (c *runnerServiceClient) Attach(ctx context.Context, opts ...grpc.CallOptio
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_AttachClient = grpc.BidiStreamingClient[AttachRequest, AttachResponse]
 
+func (c *runnerServiceClient) GetContent(ctx context.Context, in *GetContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetContentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[1], RunnerService_GetContent_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetContentRequest, GetContentResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_GetContentClient = grpc.ServerStreamingClient[GetContentResponse]
+
+func (c *runnerServiceClient) PutContent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutContentRequest, PutContentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[2], RunnerService_PutContent_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PutContentRequest, PutContentResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_PutContentClient = grpc.BidiStreamingClient[PutContentRequest, PutContentResponse]
+
 // RunnerServiceServer is the server API for RunnerService service.
 // All implementations must embed UnimplementedRunnerServiceServer
 // for forward compatibility.
@@ -87,6 +135,20 @@ type RunnerServiceServer interface {
 	// or a newer attempt took its place; stop without another word.
 	// Any other error: attach again.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
+	// GetContent sends a cache, or an artifact of a job that is needed: Found, its
+	// chunks, then their data in that order, as it is stored. Each chunk's digest is the
+	// runner's to check.
+	//
+	// NOT_FOUND: there is none that this attempt may have. Errors besides are those
+	// of Attach.
+	GetContent(*GetContentRequest, grpc.ServerStreamingServer[GetContentResponse]) error
+	// PutContent keeps a cache or an artifact: Begin, the chunks it consists of; the
+	// server says which of them it lacks; their data in that order; Commit. Nothing is
+	// kept before that.
+	//
+	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
+	// larger than may be. ABORTED: begin anew. Errors besides are those of Attach.
+	PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error
 	mustEmbedUnimplementedRunnerServiceServer()
 }
 
@@ -99,6 +161,12 @@ type UnimplementedRunnerServiceServer struct{}
 
 func (UnimplementedRunnerServiceServer) Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error {
 	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedRunnerServiceServer) GetContent(*GetContentRequest, grpc.ServerStreamingServer[GetContentResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetContent not implemented")
+}
+func (UnimplementedRunnerServiceServer) PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error {
+	return status.Error(codes.Unimplemented, "method PutContent not implemented")
 }
 func (UnimplementedRunnerServiceServer) mustEmbedUnimplementedRunnerServiceServer() {}
 func (UnimplementedRunnerServiceServer) testEmbeddedByValue()                       {}
@@ -128,6 +196,24 @@ func _RunnerService_Attach_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_AttachServer = grpc.BidiStreamingServer[AttachRequest, AttachResponse]
 
+func _RunnerService_GetContent_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetContentRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RunnerServiceServer).GetContent(m, &grpc.GenericServerStream[GetContentRequest, GetContentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_GetContentServer = grpc.ServerStreamingServer[GetContentResponse]
+
+func _RunnerService_PutContent_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunnerServiceServer).PutContent(&grpc.GenericServerStream[PutContentRequest, PutContentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_PutContentServer = grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]
+
 // RunnerService_ServiceDesc is the grpc.ServiceDesc for RunnerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -139,6 +225,17 @@ var RunnerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Attach",
 			Handler:       _RunnerService_Attach_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "GetContent",
+			Handler:       _RunnerService_GetContent_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "PutContent",
+			Handler:       _RunnerService_PutContent_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
