@@ -19,7 +19,7 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	r.start()
 	config := usual()
 	config.Ports = []*configv1.Port{{Container: 80, Host: 8080}, {Container: 22, Host: 2222}}
-	config.Resources = &configv1.Resources{Shm: 2 << 30}
+	config.Resources, config.Platform = &configv1.Resources{Shm: 2 << 30}, "linux/arm64"
 	config.Services = map[string]*configv1.Sidecar{
 		"web": {Image: "nginx:1"},
 		"db": {
@@ -33,8 +33,8 @@ func TestEngineIsAskedForServicesAndThePortsThatAreAllowed(t *testing.T) {
 	if !slices.Equal(spec.Ports, []engine.Port{{Container: 80, Host: 8080}}) {
 		t.Errorf("ports %v", spec.Ports)
 	}
-	if spec.SharedMemory != 2<<30 {
-		t.Errorf("shared memory %d", spec.SharedMemory)
+	if spec.SharedMemory != 2<<30 || spec.Platform != "linux/arm64" {
+		t.Errorf("shared memory %d, platform %s", spec.SharedMemory, spec.Platform)
 	}
 	if len(spec.Sidecars) != 2 || spec.Sidecars[0].Name != "db" || spec.Sidecars[0].Image != "postgres:16" ||
 		len(spec.Sidecars[0].Environment) != 1 || spec.Sidecars[1].Name != "web" {

@@ -39,6 +39,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 	}
 	if len(f.problems) == 0 {
 		f.defaults.image.unused(f)
+		f.defaults.platform.unused(f)
 		f.defaults.services.unused(f)
 		f.defaults.timeout.unused(f)
 		f.defaults.workingDirectory.unused(f)
@@ -79,6 +80,9 @@ func (d *fields) takeFor(f *file, config *configv1.BuildConfig, jobs bool) {
 	if wanted(d.image.n) {
 		config.Image = d.image.in(f, c, f.image)
 	}
+	if wanted(d.platform.n) {
+		config.Platform = d.platform.in(f, c, f.platform)
+	}
 	if wanted(d.environment.n) {
 		config.Environment = d.environment.in(f, c, f.environment)
 	}
@@ -105,6 +109,7 @@ func (d *draft) expand(f *file, c *cell) *configv1.Job {
 		job.MayFail = *c.mayFail
 	}
 	job.Image = taken(f, c, &d.own.image, &f.defaults.image, f.image)
+	job.Platform = taken(f, c, &d.own.platform, &f.defaults.platform, f.platform)
 	job.Services = taken(f, c, &d.own.services, &f.defaults.services, f.services)
 	job.Timeout = taken[*durationpb.Duration](f, c, &d.own.timeout, &f.defaults.timeout, f.duration)
 	job.WorkingDirectory = taken(f, c, &d.own.workingDirectory, &f.defaults.workingDirectory, f.workingDirectory)
@@ -143,7 +148,7 @@ const perField = 4
 
 // weight is about how many bytes a cell has of its own on the wire.
 func weight(job *configv1.Job) int {
-	size := len(job.GetTitle()) + len(job.GetImage()) + len(job.GetWorkingDirectory()) + weightOf(job.GetEnvironment())
+	size := len(job.GetTitle()) + len(job.GetImage()) + len(job.GetPlatform()) + len(job.GetWorkingDirectory()) + weightOf(job.GetEnvironment())
 	for _, v := range job.GetMatrix() {
 		size += perField + len(v.GetName()) + len(v.GetValue())
 	}

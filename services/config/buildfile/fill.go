@@ -18,6 +18,7 @@ const hole = "${"
 // is known, as often as they differ.
 type fields struct {
 	image            field[string]
+	platform         field[string]
 	environment      field[map[string]string]
 	services         field[map[string]*configv1.Sidecar]
 	timeout          field[*durationpb.Duration]

@@ -21,6 +21,7 @@ ports: {1: 1}
 privileged: true
 volumes: {file: /file}
 working_directory: file
+platform: linux/arm64
 shell: bash
 retry: 1
 source: {history: 5}
@@ -35,6 +36,7 @@ ports: {}
 privileged: false
 volumes: {}
 working_directory: job
+platform: linux/amd64
 shell: sh
 retry: 2
 source: {history: none}

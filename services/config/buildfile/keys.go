@@ -13,6 +13,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "image", missing: "the container image that the commands run in, such as golang:1.26", spared: jobsAlone, read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
 			f.defaults.image.give(path, n)
 		}},
+		{name: "platform", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.platform.give(path, n)
+		}},
 		{name: "execute", or: "jobs", missing: "the commands that a pull request runs, or jobs in their place", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			f.commandsOf(path, n, made(&c.Execute))
 		}},

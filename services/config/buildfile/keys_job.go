@@ -11,6 +11,9 @@ func jobKeys() []key[*draft] {
 		{name: "image", read: func(_ *file, path string, n *yaml.Node, d *draft) {
 			d.own.image.give(path, n)
 		}},
+		{name: "platform", read: func(_ *file, path string, n *yaml.Node, d *draft) {
+			d.own.platform.give(path, n)
+		}},
 		{name: "execute", missing: "the commands of the job", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			d.job.Commands = f.commands(path, n)
 		}},

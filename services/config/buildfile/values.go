@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,18 @@ func (f *file) image(path string, n *yaml.Node) string {
 	}
 	return text
 }
+
+// platform is one that forgexec is built for.
+func (f *file) platform(path string, n *yaml.Node) string {
+	text, n, ok := f.text(path, n)
+	if ok && !slices.Contains(platforms(), text) {
+		f.complainf(n, "%s: %q is not a platform that builds can run on: expected %s", path, clip(text), strings.Join(platforms(), " or "))
+	}
+	return text
+}
+
+// platforms are in the words of images.
+func platforms() []string { return []string{"linux/amd64", "linux/arm64"} }
 
 // commands are one command or a list of them.
 func (f *file) commands(path string, n *yaml.Node) []*configv1.Command {

@@ -63,6 +63,9 @@ type Spec struct {
 	// BuildID, Repository (owner/name) and Action label the container for people.
 	BuildID, Repository, Action string
 	Image                       string
+	// Platform is what the container is to run on, as os/architecture in the words of
+	// images; "" is any. Sidecars run on what their images are for.
+	Platform string
 	// Fork: the commands are a fork's. Whatever an engine could give a container
 	// besides, these do not get.
 	Fork bool

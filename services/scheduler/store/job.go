@@ -42,7 +42,7 @@ func (b *Build) ConfigJob() *configv1.Job {
 		Image: c.GetImage(), Commands: b.Pipeline().GetCommands(), Environment: c.GetEnvironment(), Services: c.GetServices(),
 		Secrets: c.GetSecrets(), Timeout: c.GetTimeout(), Resources: c.GetResources(), Ports: c.GetPorts(),
 		Privileged: c.GetPrivileged(), Volumes: c.GetVolumes(),
-		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Retry: c.GetRetry(), Source: c.GetSource(),
+		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(),
 	}
 }
 

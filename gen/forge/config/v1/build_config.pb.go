@@ -1003,11 +1003,14 @@ type BuildConfig struct {
 	// commands see each; where the server trusts them likewise.
 	Volumes map[string]string `protobuf:"bytes,15,rep,name=volumes,proto3" json:"volumes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Where in the workspace the commands run, as a path within it; empty is its top.
-	WorkingDirectory string                   `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
-	Shell            Shell                    `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
-	Retry            *Retry                   `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
-	Source           *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
-	PullRequest      *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	WorkingDirectory string `protobuf:"bytes,16,opt,name=working_directory,json=workingDirectory,proto3" json:"working_directory,omitempty"`
+	Shell            Shell  `protobuf:"varint,17,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
+	Retry            *Retry `protobuf:"bytes,18,opt,name=retry,proto3" json:"retry,omitempty"`
+	// What the build's own container runs on, such as linux/arm64; empty is any that its
+	// image and the server's machines have.
+	Platform    string                   `protobuf:"bytes,21,opt,name=platform,proto3" json:"platform,omitempty"`
+	Source      *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	PullRequest *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1169,6 +1172,13 @@ func (x *BuildConfig) GetRetry() *Retry {
 		return x.Retry
 	}
 	return nil
+}
+
+func (x *BuildConfig) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
 }
 
 func (x *BuildConfig) GetSource() *Source {
@@ -1518,6 +1528,8 @@ type Job struct {
 	Shell            Shell                `protobuf:"varint,19,opt,name=shell,proto3,enum=forge.config.v1.Shell" json:"shell,omitempty"`
 	// Variables that those which need it see as NEEDS_<JOB>_<NAME>.
 	Outputs []string `protobuf:"bytes,20,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// As the file's.
+	Platform string `protobuf:"bytes,21,opt,name=platform,proto3" json:"platform,omitempty"`
 	// Absent: the files and the commit alone.
 	Source        *Source     `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
@@ -1694,6 +1706,13 @@ func (x *Job) GetOutputs() []string {
 		return x.Outputs
 	}
 	return nil
+}
+
+func (x *Job) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
 }
 
 func (x *Job) GetSource() *Source {
@@ -2549,7 +2568,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xf7\v\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x93\f\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2571,7 +2590,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\avolumes\x18\x0f \x03(\v2).forge.config.v1.BuildConfig.VolumesEntryR\avolumes\x12+\n" +
 	"\x11working_directory\x18\x10 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x11 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12,\n" +
-	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12/\n" +
+	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12\x1a\n" +
+	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
 	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
@@ -2613,7 +2633,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xc8\t\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xe4\t\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06matrix\x18\x02 \x03(\v2\x1c.forge.config.v1.MatrixValueR\x06matrix\x12\x14\n" +
@@ -2637,7 +2657,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\avolumes\x18\x11 \x03(\v2!.forge.config.v1.Job.VolumesEntryR\avolumes\x12+\n" +
 	"\x11working_directory\x18\x12 \x01(\tR\x10workingDirectory\x12,\n" +
 	"\x05shell\x18\x13 \x01(\x0e2\x16.forge.config.v1.ShellR\x05shell\x12\x18\n" +
-	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x12/\n" +
+	"\aoutputs\x18\x14 \x03(\tR\aoutputs\x12\x1a\n" +
+	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x1a>\n" +

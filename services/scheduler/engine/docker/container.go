@@ -45,11 +45,18 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	if err != nil {
 		return creation{}, err
 	}
-	image, err := e.image(ctx, spec, spec.Image)
+	if spec.Platform != "" && spec.Platform != e.forgexec.platform {
+		return creation{}, fault.Newf(fault.Invalid, "it asks for platform %s, builds run on %s here", spec.Platform, e.forgexec.platform)
+	}
+	image, err := e.image(ctx, spec, spec.Image, spec.Platform)
 	if err != nil {
 		return creation{}, err
 	}
 	c := creation{ContainerCreateOptions: e.limited(spec, dockerapi.Name(spec.Attempt), spec.Image, dockerapi.Labels(e.config.Instance, spec))}
+	if spec.Platform != "" {
+		asked := dockerapi.Platform(spec.Platform)
+		c.Platform = &asked
+	}
 	own := dockerapi.OwnFolder(e.config.ReadOnly)
 	environ, err := e.registries().Environ(e.client.DaemonHost(), e.config.Proxies, e.config.Environment, spec.Sidecars)
 	if err != nil {

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -10,14 +11,16 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
-// image sees to it that the image is there and that forgexec can run in it.
-func (e *Engine) image(ctx context.Context, spec engine.Spec, name string) (client.ImageInspectResult, error) {
+// image sees to it that the image is there and that forgexec can run in it. One of a
+// platform that is asked for takes the place of another's.
+func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string) (client.ImageInspectResult, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return client.ImageInspectResult{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
@@ -26,16 +29,16 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name string) (clie
 	if err != nil && !errdefs.IsNotFound(err) {
 		return image, fmt.Errorf("inspect image %s: %w", name, err)
 	}
-	if err != nil || e.config.Pull == PullAlways {
-		if err := e.pull(ctx, spec, ref, name); err != nil {
+	if err != nil || e.config.Pull == PullAlways || asked != "" && platform(image) != asked {
+		if err := e.pull(ctx, spec, ref, name, asked); err != nil {
 			return image, err
 		}
 		if image, err = e.client.ImageInspect(ctx, name); err != nil {
 			return image, fmt.Errorf("inspect image %s: %w", name, err)
 		}
 	}
-	if platform := image.Os + "/" + image.Architecture; platform != e.forgexec.platform {
-		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, platform, e.forgexec.platform)
+	if has := platform(image); has != e.forgexec.platform {
+		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, has, e.forgexec.platform)
 	}
 	if image.Config == nil { // an image that was imported without a word
 		image.Config = &dockerspec.DockerOCIImageConfig{}
@@ -43,7 +46,10 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name string) (clie
 	return image, nil
 }
 
-func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name string) error {
+// platform is that of an image, as os/architecture.
+func platform(image client.ImageInspectResult) string { return image.Os + "/" + image.Architecture }
+
+func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name, asked string) error {
 	host := reference.Domain(ref)
 	auth, err := e.registries().Credentials(host)
 	if err != nil {
@@ -51,7 +57,11 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 	}
 	begin := time.Now()
 	spec.Sayf("pulling image %s", name)
-	stream, err := e.client.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
+	options := client.ImagePullOptions{RegistryAuth: auth}
+	if asked != "" {
+		options.Platforms = []ocispec.Platform{dockerapi.Platform(asked)}
+	}
+	stream, err := e.client.ImagePull(ctx, name, options)
 	if err == nil {
 		err = e.follow(ctx, spec, name, stream)
 	}
@@ -66,6 +76,8 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 	case dockerapi.Limited(err):
 		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials in %s (docker login) raise that limit",
 			name, host, dockerapi.Plain(err), e.config.ConfigFile))
+	case dockerapi.Unmatched(err):
+		return e.unmatched(ctx, name, host, auth)
 	case dockerapi.Missing(err):
 		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, dockerapi.Plain(err), host)
 	case dockerapi.Refused(err):
@@ -80,6 +92,16 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 		return err
 	}
 	return trouble{fmt.Errorf("%s does not answer as a registry should: %w", host, err)}
+}
+
+// unmatched says for which platforms the registry has an image that it has for none
+// of the Docker engine's.
+func (e *Engine) unmatched(ctx context.Context, name, host, auth string) error {
+	has := "others alone"
+	if found, err := e.client.DistributionInspect(ctx, name, client.DistributionInspectOptions{EncodedRegistryAuth: auth}); err == nil && len(found.Platforms) > 0 {
+		has = strings.Join(dockerapi.Platforms(found.Platforms), ", ")
+	}
+	return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s has it for %s, builds run on %s here", name, host, has, e.forgexec.platform)
 }
 
 // follow reads what Docker tells of a pull and says in the build's log, now and

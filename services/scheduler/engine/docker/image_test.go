@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/engine"
@@ -42,9 +44,13 @@ type registry struct {
 	manifests atomic.Int32
 	content   map[string][]byte // by digest
 	manifest  []byte
+	index     []byte // lists the manifest; nil: there is it alone
 }
 
-const manifestType = "application/vnd.docker.distribution.manifest.v2+json"
+const (
+	manifestType = "application/vnd.docker.distribution.manifest.v2+json"
+	indexType    = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
 
 func newRegistry(t *testing.T, architecture string) *registry {
 	t.Helper()
@@ -107,6 +113,10 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		r.manifests.Add(1)
 		content = r.manifest
 		w.Header().Set("Content-Type", manifestType)
+		if r.index != nil && digestOrTag != digest(r.manifest) {
+			content = r.index
+			w.Header().Set("Content-Type", indexType)
+		}
 		w.Header().Set("Docker-Content-Digest", digest(content))
 	case kind == "manifests":
 		w.Header().Set("Content-Type", "application/json")
@@ -232,6 +242,51 @@ func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 			t.Errorf("%s: left %s", c.image, left)
 		}
 	}
+}
+
+func TestThePlatformThatIsAskedForIsTheOneThatRuns(t *testing.T) {
+	foreign, native := newRegistry(t, "riscv64"), newRegistry(t, runtime.GOARCH)
+	foreign.index = encode(t, map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": []any{map[string]any{
+		"mediaType": manifestType, "size": len(foreign.manifest), "digest": digest(foreign.manifest), "platform": map[string]any{"os": "linux", "architecture": "riscv64"},
+	}}})
+	r := newRig(t, docker.Config{})
+	mine := "linux/" + runtime.GOARCH
+	image := native.image("octo/tools:1")
+	r.images = append(r.images, image)
+	spec := r.spec(image)
+	spec.Platform = mine
+	r.start(t, spec)
+	other := map[string]string{"linux/amd64": "linux/arm64", "linux/arm64": "linux/amd64"}[mine]
+	for _, c := range []struct{ platform, image, want string }{
+		{other, image, "it asks for platform " + other + ", builds run on " + mine + " here"},
+		{mine, foreign.image("octo/tools:1"), strings.TrimPrefix(foreign.server.URL, "http://") + " has it for linux/riscv64, builds run on " + mine + " here"},
+	} {
+		spec := r.spec(c.image)
+		spec.Platform = c.platform
+		if err := r.Start(t.Context(), spec); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s on %s: got %v, want %q", c.image, c.platform, err, c.want)
+		}
+	}
+	// The Docker engine has another platform's image under the same name.
+	foreign.index = nil
+	strange, name := foreign.image("octo/tools:2"), native.image("octo/tools:2")
+	r.images = append(r.images, strange, name)
+	pulled, err := r.api.ImagePull(t.Context(), strange, client.ImagePullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pulled.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.api.ImageTag(t.Context(), client.ImageTagOptions{Source: strange, Target: name}); err != nil {
+		t.Fatal(err)
+	}
+	spec = r.spec(name)
+	if err := r.Start(t.Context(), spec); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "is for linux/riscv64") {
+		t.Errorf("another platform's image: %v", err)
+	}
+	spec.Platform = mine
+	r.start(t, spec)
 }
 
 func TestLimitOfARegistryIsWaitedFor(t *testing.T) {

@@ -50,7 +50,7 @@ func (e *Engine) sidecars(ctx context.Context, spec engine.Spec, made map[string
 	var pulls errgroup.Group
 	for i, one := range spec.Sidecars {
 		pulls.Go(func() error {
-			image, err := e.image(ctx, spec, one.Image)
+			image, err := e.image(ctx, spec, one.Image, "")
 			if err != nil {
 				return fmt.Errorf("service %s: %w", one.Name, err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/forge-ci/forge/services/scheduler/engine"
 )
@@ -86,7 +87,30 @@ func Limited(err error) bool {
 
 // Missing reports whether the registry knows no such image.
 func Missing(err error) bool {
-	return errdefs.IsNotFound(err) || Says(err, "manifest unknown", "name unknown", "no matching manifest", "does not match the specified platform")
+	return errdefs.IsNotFound(err) || Unmatched(err) || Says(err, "manifest unknown", "name unknown")
+}
+
+// Unmatched reports whether the registry knows the image, for other platforms alone.
+func Unmatched(err error) bool {
+	return Says(err, "no matching manifest", "does not match the specified platform")
+}
+
+// Platform is os/architecture as the API has it.
+func Platform(text string) ocispec.Platform {
+	os, architecture, _ := strings.Cut(text, "/")
+	return ocispec.Platform{OS: os, Architecture: architecture}
+}
+
+// Platforms are those of an image in its own words, each once. An index lists
+// attestations, too, whose platform is unknown.
+func Platforms(all []ocispec.Platform) []string {
+	var names []string
+	for _, p := range all {
+		if name := p.OS + "/" + p.Architecture; p.OS != "" && p.OS != "unknown" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Refused reports whether a registry has answered, and another try would get the

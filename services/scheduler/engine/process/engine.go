@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -91,6 +92,9 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 	}
 	if len(spec.Sidecars) > 0 {
 		return fault.Newf(fault.Invalid, "services (%s) run in containers, and this server has none: it runs FORGE_ENGINE=process", spec.Sidecars[0].Name)
+	}
+	if here := runtime.GOOS + "/" + runtime.GOARCH; spec.Platform != "" && spec.Platform != here {
+		return fault.Newf(fault.Invalid, "it asks for platform %s, and this server runs commands on its own host, which is %s: it runs FORGE_ENGINE=process", spec.Platform, here)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

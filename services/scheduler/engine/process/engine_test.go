@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -200,6 +201,28 @@ func TestServicesAreRefusedAndPortsThatLeadNowhereAreSaid(t *testing.T) {
 	if len(said) != 1 || !strings.Contains(said[0], "port 80 of the host does not lead to port 8080") {
 		t.Errorf("said %q", said)
 	}
+	if err := e.Stop(t.Context(), "a1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnotherHostsPlatformIsRefused(t *testing.T) {
+	e := newEngine(t, t.TempDir(), "/bin/true")
+	here := runtime.GOOS + "/" + runtime.GOARCH
+	refused := spec()
+	refused.Platform = "linux/mips"
+	if err := e.Start(t.Context(), refused); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "it asks for platform linux/mips, and this server runs commands on its own host, which is "+here) {
+		t.Errorf("got %v", err)
+	}
+	if list, err := e.List(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("started: %v, %v", list, err)
+	}
+	taken := spec()
+	taken.Platform = here
+	if err := e.Start(t.Context(), taken); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, e, -1)
 	if err := e.Stop(t.Context(), "a1"); err != nil {
 		t.Error(err)
 	}

@@ -196,15 +196,17 @@ func anImageThatCannotBePulledSaysWhy(t *testing.T, s *kittest.Swarm, image stri
 	wire := newCutter(t, s)
 	r := newRig(t, s, swarmengine.Config{Image: image, Host: wire.host()})
 	for _, c := range []struct {
-		status             int
-		answer, want, said string
+		status                 int
+		answer, want, platform string
 	}{
 		{http.StatusNotFound, "manifest unknown: manifest unknown", "image registry.invalid/octo/tools:1: manifest unknown: manifest unknown: registry.invalid has no such image", ""},
 		{http.StatusUnauthorized, "unauthorized: authentication required", "image registry.invalid/octo/tools:1: unauthorized: authentication required: registry.invalid refuses it; credentials", ""},
 		{http.StatusOK, `", "Descriptor": {"digest": "sha256:` + strings.Repeat("ab", 32) + `"}, "x": "`, "image registry.invalid/octo/tools:1 could not be pulled by " + s.Nodes[0].Name + ", though its registry has it: No such image: ", ""},
 		{http.StatusOK, `", "Descriptor": {"digest": "sha256:` + strings.Repeat("ab", 32) + `"}, "Platforms": [{"os": "linux", "architecture": "riscv64"}], "x": "`, "image registry.invalid/octo/tools:1 is for linux/riscv64; the machines of the swarm are linux/", ""},
+		{http.StatusOK, `", "Platforms": [{"os": "linux", "architecture": "s390x"}, {"os": "unknown", "architecture": "unknown"}], "x": "`, "it asks for platform linux/arm64; registry.invalid has image registry.invalid/octo/tools:1 for linux/s390x", "linux/arm64"},
 	} {
 		spec := r.spec("registry.invalid/octo/tools:1")
+		spec.Platform = c.platform
 		wire.answerTo("GET .*/distribution/", c.status, c.answer)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		err := r.Start(ctx, spec)

@@ -3,6 +3,7 @@ package swarm_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,7 @@ func TestASwarmOfOneMachine(t *testing.T) {
 func aBuildIsConfinedAndLimited(t *testing.T, s *kittest.Swarm, image string) {
 	r := newRig(t, s, swarmengine.Config{Image: image, Pids: 123, User: "1234:5678", ReadOnly: true, Environment: map[string]string{"MIRROR": "a,b"}})
 	spec := r.spec(s.Image(t, "HEALTHCHECK --interval=1s --retries=1 CMD false"))
+	spec.Platform = "linux/" + runtime.GOARCH
 	if err := r.Start(t.Context(), spec); err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +126,14 @@ func aServiceThatDiesIsSaid(t *testing.T, s *kittest.Swarm, image string) {
 	}
 }
 
+// otherPlatform is one that this machine is not.
+func otherPlatform() string {
+	if runtime.GOARCH == "arm64" {
+		return "linux/amd64"
+	}
+	return "linux/arm64"
+}
+
 // whatCanNeverStartSaysWhy holds the texts that people read.
 func whatCanNeverStartSaysWhy(t *testing.T, s *kittest.Swarm, image string) {
 	r := newRig(t, s, swarmengine.Config{Image: image})
@@ -137,6 +147,7 @@ func whatCanNeverStartSaysWhy(t *testing.T, s *kittest.Swarm, image string) {
 		{"too many cores", func(s *engine.Spec) { s.CPUs = 1000 }, "it asks for 1000 CPUs; the largest machine has "},
 		{"no such volume", func(s *engine.Spec) { s.Volumes = []engine.Volume{{Source: "/no/such", Target: "/x"}} }, "the container cannot be started: invalid mount config for type \"bind\": bind source path does not exist: /no/such"},
 		{"privileged", func(s *engine.Spec) { s.Privileged = true }, "it asks for privileged containers, which a swarm does not run"},
+		{"another platform", func(s *engine.Spec) { s.Platform = otherPlatform() }, "it asks for platform " + otherPlatform() + "; the machines of the swarm are linux/" + runtime.GOARCH},
 		{"a socket", func(s *engine.Spec) { s.Runner.URL = "unix:///run/forge.sock" }, "FORGE_RUNNER_ADDRESS must be host:port"},
 	} {
 		spec := r.spec(s.Image(t))

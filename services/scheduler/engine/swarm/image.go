@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,9 @@ type image struct {
 }
 
 // resolve asks the image's registry. That it does not know the image, or does not
-// answer, decides nothing: the machines may have the image all the same.
-func (m *managers) resolve(ctx context.Context, name string) (image, error) {
+// answer, decides nothing: the machines may have the image all the same. Of the
+// platforms only one that is asked for counts, if any is.
+func (m *managers) resolve(ctx context.Context, name, asked string) (image, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return image{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
@@ -40,9 +42,13 @@ func (m *managers) resolve(ctx context.Context, name string) (image, error) {
 	if i.auth, err = m.registries.Credentials(i.host); err != nil {
 		return image{}, fmt.Errorf("credentials for image %s: %w", name, err)
 	}
-	asked, cancel := context.WithTimeout(ctx, registryWithin)
+	if asked != "" {
+		p := dockerapi.Platform(asked)
+		i.platforms = []swarm.Platform{{OS: p.OS, Architecture: p.Architecture}}
+	}
+	within, cancel := context.WithTimeout(ctx, registryWithin)
 	defer cancel()
-	found, err := m.client.DistributionInspect(asked, name, client.DistributionInspectOptions{EncodedRegistryAuth: i.auth})
+	found, err := m.client.DistributionInspect(within, name, client.DistributionInspectOptions{EncodedRegistryAuth: i.auth})
 	if err != nil {
 		i.unsaid = err
 		return i, ctx.Err()
@@ -51,6 +57,12 @@ func (m *managers) resolve(ctx context.Context, name string) (image, error) {
 		if pinned, err := reference.WithDigest(reference.TagNameOnly(ref), found.Descriptor.Digest); err == nil {
 			i.pinned = reference.FamiliarString(pinned)
 		}
+	}
+	if asked != "" {
+		if has := dockerapi.Platforms(found.Platforms); len(has) > 0 && !slices.Contains(has, asked) {
+			return image{}, fault.Newf(fault.Invalid, "it asks for platform %s; %s has image %s for %s", asked, i.host, name, strings.Join(has, ", "))
+		}
+		return i, nil
 	}
 	seen := map[swarm.Platform]bool{}
 	for _, p := range found.Platforms {

@@ -128,7 +128,7 @@ func (e *Engine) removeUnwanted(ctx context.Context, service swarm.Service) erro
 
 func (e *Engine) createInstaller(ctx context.Context) error {
 	i := e.installer
-	image, err := e.resolve(ctx, i.image)
+	image, err := e.resolve(ctx, i.image, "")
 	if err != nil {
 		return fmt.Errorf("FORGE_FORGEXEC_IMAGE: %w", err)
 	}

@@ -67,7 +67,7 @@ func neverStarts(u *unit, task swarm.Task, machine string) error {
 // is asked whether that is for good.
 func (e *Engine) notPulled(ctx context.Context, u *unit, machine string) (verdict, error) {
 	if u.image == nil {
-		resolved, err := e.resolve(ctx, u.imageName)
+		resolved, err := e.resolve(ctx, u.imageName, u.platform)
 		if err != nil {
 			return verdict{}, err
 		}
@@ -104,7 +104,7 @@ func (e *Engine) pending(u *unit, task swarm.Task, nodes map[string]swarm.Node) 
 		if never := tooLarge(task, nodes); never != "" {
 			return verdict{}, fault.New(fault.Invalid, never)
 		}
-		if never := foreign(u.imageName, task, nodes); never != "" {
+		if never := foreign(u, task, nodes); never != "" {
 			return verdict{}, fault.New(fault.Invalid, never)
 		}
 	}
@@ -127,8 +127,9 @@ func tooLarge(task swarm.Task, nodes map[string]swarm.Node) string {
 	return ""
 }
 
-// foreign says which platforms an image is for where no machine has one of them.
-func foreign(image string, task swarm.Task, nodes map[string]swarm.Node) string {
+// foreign says which platforms an image is for, or which is asked for, where no
+// machine has one of them.
+func foreign(u *unit, task swarm.Task, nodes map[string]swarm.Node) string {
 	if task.Spec.Placement == nil || len(task.Spec.Placement.Platforms) == 0 {
 		return ""
 	}
@@ -147,7 +148,10 @@ func foreign(image string, task swarm.Task, nodes map[string]swarm.Node) string 
 	if slices.ContainsFunc(has, func(p string) bool { return slices.Contains(want, p) }) {
 		return ""
 	}
-	return fmt.Sprintf("image %s is for %s; the machines of the swarm are %s", image, strings.Join(want, ", "), strings.Join(has, ", "))
+	if u.platform != "" {
+		return fmt.Sprintf("it asks for platform %s; the machines of the swarm are %s", u.platform, strings.Join(has, ", "))
+	}
+	return fmt.Sprintf("image %s is for %s; the machines of the swarm are %s", u.imageName, strings.Join(want, ", "), strings.Join(has, ", "))
 }
 
 // unplaced says why no machine takes a task now, in words that do not name each.

@@ -49,11 +49,14 @@ func TestReasonsAreWordedForPeople(t *testing.T) {
 	}
 	foreigner := task("")
 	foreigner.Spec.Placement = &swarm.Placement{Platforms: []swarm.Platform{{OS: "linux", Architecture: "arm64"}}}
-	if got := foreign("octo/tools:1", foreigner, nodes); got != "image octo/tools:1 is for linux/arm64; the machines of the swarm are linux/amd64" {
+	if got := foreign(&unit{imageName: "octo/tools:1"}, foreigner, nodes); got != "image octo/tools:1 is for linux/arm64; the machines of the swarm are linux/amd64" {
+		t.Errorf("got %s", got)
+	}
+	if got := foreign(&unit{imageName: "octo/tools:1", platform: "linux/arm64"}, foreigner, nodes); got != "it asks for platform linux/arm64; the machines of the swarm are linux/amd64" {
 		t.Errorf("got %s", got)
 	}
 	foreigner.Spec.Placement.Platforms = append(foreigner.Spec.Placement.Platforms, swarm.Platform{OS: "linux", Architecture: "amd64"})
-	if got := foreign("octo/tools:1", foreigner, nodes); got != "" {
+	if got := foreign(&unit{imageName: "octo/tools:1"}, foreigner, nodes); got != "" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -34,7 +34,7 @@ func (e *Engine) startSidecar(ctx context.Context, build *unit, number int, netw
 		return err
 	}
 	if service == nil {
-		resolved, err := e.resolve(ctx, s.Image)
+		resolved, err := e.resolve(ctx, s.Image, "")
 		if err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type unit struct {
 	name        string // of the service
 	sidecar     *engine.Sidecar
 	imageName   string
+	platform    string   // that is asked for; "" is any that the image is for
 	constraints []string // people's
 	image       *image   // nil: its registry was not asked yet
 	waiting     *engine.Waiting
@@ -52,7 +53,7 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 		return err
 	}
 	u := &unit{
-		spec: spec, name: dockerapi.Name(spec.Attempt), imageName: spec.Image, constraints: e.constraints(spec), waiting: engine.NewWaiting(spec, nil),
+		spec: spec, name: dockerapi.Name(spec.Attempt), imageName: spec.Image, platform: spec.Platform, constraints: e.constraints(spec), waiting: engine.NewWaiting(spec, nil),
 	}
 	err := e.start(ctx, u)
 	if _, said := errors.AsType[*engine.WaitError](err); err != nil && ctx.Err() != nil && !said {
@@ -90,7 +91,7 @@ func check(spec engine.Spec) error {
 
 // makeJob makes all of an attempt, its job last.
 func (e *Engine) makeJob(ctx context.Context, u *unit) (*swarm.Service, error) {
-	resolved, err := e.resolve(ctx, u.imageName)
+	resolved, err := e.resolve(ctx, u.imageName, u.platform)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +256,7 @@ func (e *Engine) retry(ctx context.Context, u *unit, id string, task swarm.Task,
 // machines left out. Where somebody else has changed the service meanwhile, that
 // counts.
 func (e *Engine) update(ctx context.Context, u *unit, service swarm.Service, leftOut []string) error {
-	resolved, err := e.resolve(ctx, u.imageName)
+	resolved, err := e.resolve(ctx, u.imageName, u.platform)
 	if err != nil {
 		return err
 	}
