@@ -57,3 +57,40 @@ func TestMetricsSayWhatRunsWaitsAndEnded(t *testing.T) {
 		}
 	})
 }
+
+// Each try moves the time of the next one; the age counts from the first.
+func TestMetricsSayHowLongContainersAreStillToBeStopped(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		reader := sdkmetric.NewManualReader()
+		r.deps.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		r.start()
+		stops := func(name string) float64 { return kittest.Metric(t, reader, "forge.scheduler.stops"+name) }
+		if stops("") != 0 || stops(".age") != 0 {
+			t.Errorf("%v are to be stopped, for %v s", stops(""), stops(".age"))
+		}
+		r.engine.set(func(e *memoryEngine) { e.stopErr = errors.New("machine worker-2 is not heard of") })
+		r.pass(r.built(opened(1, "aaa")))
+		for hours := range 3 {
+			tries := kittest.Metric(t, reader, "forge.scheduler.engine.errors", "call=stop")
+			r.clock.Advance(time.Hour)
+			kittest.Eventually(t, patience, func() error {
+				if kittest.Metric(t, reader, "forge.scheduler.engine.errors", "call=stop") == tries {
+					return errors.New("it was not tried again")
+				}
+				return nil
+			})
+			age := time.Duration(stops(".age")) * time.Second
+			if least := time.Duration(hours+1) * time.Hour; stops("") != 1 || age < least || age > least+time.Hour/2 {
+				t.Errorf("%v are to be stopped, for %v; want 1, for %v", stops(""), age, least)
+			}
+		}
+		r.engine.set(func(e *memoryEngine) { e.stopErr = nil })
+		r.clock.Advance(time.Hour)
+		kittest.Eventually(t, patience, func() error {
+			if stops("") != 0 || stops(".age") != 0 {
+				return errors.New("it is still to be stopped")
+			}
+			return nil
+		})
+	})
+}

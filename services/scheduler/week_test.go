@@ -228,7 +228,8 @@ func weekCosts(r *rig) []kittest.Cost {
 		{Name: "metrics", Rows: page, Do: do(func(ctx context.Context, s *Service) error {
 			_, counts := s.store.CountUnfinished(ctx)
 			_, oldest := s.store.OldestQueued(ctx)
-			return errors.Join(counts, oldest)
+			_, _, stops := s.store.CountStops(ctx)
+			return errors.Join(counts, oldest, stops)
 		})},
 		{Name: "one build, from its event to its end", Rows: page, Do: do(func(ctx context.Context, s *Service) error {
 			one++

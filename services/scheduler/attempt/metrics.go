@@ -61,6 +61,16 @@ func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, err
 	if err != nil {
 		return nil, err
 	}
+	stops, err := meter.Int64ObservableGauge("forge.scheduler.stops",
+		metric.WithDescription("Containers that the engine is still to stop and remove."))
+	if err != nil {
+		return nil, err
+	}
+	stopsAge, err := meter.Float64ObservableGauge("forge.scheduler.stops.age", metric.WithUnit("s"),
+		metric.WithDescription("For how long the oldest of these has waited; 0: there is none."))
+	if err != nil {
+		return nil, err
+	}
 	places, err := meter.Int64ObservableGauge("forge.scheduler.capacity",
 		metric.WithDescription("How many builds run at once."))
 	if err != nil {
@@ -79,14 +89,24 @@ func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, err
 		if err != nil {
 			return err
 		}
-		waited := 0.0
-		if !oldest.IsZero() {
-			waited = s.Now().Sub(oldest).Seconds()
+		o.ObserveFloat64(age, secondsSince(s.Now(), oldest))
+		waiting, oldest, err := s.CountStops(ctx)
+		if err != nil {
+			return err
 		}
-		o.ObserveFloat64(age, waited)
+		o.ObserveInt64(stops, waiting)
+		o.ObserveFloat64(stopsAge, secondsSince(s.Now(), oldest))
 		return nil
-	}, builds, age, places)
+	}, builds, age, stops, stopsAge, places)
 	return m, err
+}
+
+// secondsSince is 0 for the zero time.
+func secondsSince(now, then time.Time) float64 {
+	if then.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(then).Seconds())
 }
 
 func action(b *store.Build) attribute.KeyValue {

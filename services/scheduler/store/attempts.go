@@ -157,14 +157,15 @@ func scanStop(row sqldb.Row) (Stop, error) {
 // StopSoon has the engine asked to remove an attempt's container.
 func (t *Tx) StopSoon(ctx context.Context, buildID string, number int32) error {
 	t.Wake(StopQueue)
-	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0 WHERE build_id = $1 AND attempt = $2`,
-		buildID, number, sqldb.Micros(t.Now))
+	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0,
+			stop_asked_time = CASE WHEN stop_time < $4 AND stop_asked_time > 0 THEN stop_asked_time ELSE $3 END
+		WHERE build_id = $1 AND attempt = $2`, buildID, number, sqldb.Micros(t.Now), int64(Never))
 }
 
 // StopLeftover is StopSoon of an attempt whose container is not being removed.
 func StopLeftover(ctx context.Context, t *Tx, buildID string, number int32) error {
 	t.Wake(StopQueue)
-	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0 WHERE build_id = $1 AND attempt = $2 AND stop_time = $4`,
+	return t.Exec(ctx, `UPDATE attempts SET stop_time = $3, stop_tries = 0, stop_asked_time = $3 WHERE build_id = $1 AND attempt = $2 AND stop_time = $4`,
 		buildID, number, sqldb.Micros(t.Now), int64(Never))
 }
 

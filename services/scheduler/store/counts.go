@@ -38,3 +38,12 @@ func (s *Store) OldestQueued(ctx context.Context) (time.Time, error) {
 		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(s.Now())).Scan(&due)
 	return sqldb.Time(due), sqldb.Kind(err)
 }
+
+// CountStops counts the attempts whose containers are still to be removed, and says
+// since when the oldest of them is; the zero time where there is none.
+func (s *Store) CountStops(ctx context.Context) (count int64, oldest time.Time, err error) {
+	var since int64
+	err = s.DB.Read().QueryRowContext(ctx, `SELECT count(*), COALESCE(min(CASE stop_asked_time WHEN 0 THEN stop_time ELSE stop_asked_time END), 0)
+		FROM attempts WHERE stop_time < 9223372036854775807`).Scan(&count, &since)
+	return count, sqldb.Time(since), sqldb.Kind(err)
+}
