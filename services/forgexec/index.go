@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"syscall"
+	"time"
 )
 
 // What stands where in git's index, version 2 (gitformat-index).
@@ -57,7 +58,7 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 	if sum := sha1.Sum(index[:end]); !bytes.Equal(sum[:], index[end:]) { //nolint:gosec // as above
 		return malformed
 	}
-	rest := index[indexHeader:end]
+	rest, now := index[indexHeader:end], time.Now()
 	for n := binary.BigEndian.Uint32(index[8:]); n > 0; n-- {
 		if len(rest) < entryName {
 			return malformed
@@ -72,7 +73,7 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 		}
 		name := string(rest[entryName : entryName+length])
 		if binary.BigEndian.Uint32(rest[entryMode:]) != gitlinkMode {
-			if err := fillEntry(root, path.Join(workTree, name), rest); err != nil {
+			if err := fillEntry(root, path.Join(workTree, name), now, rest); err != nil {
 				return fmt.Errorf("%s: %w", quoted(name), err)
 			}
 		}
@@ -83,10 +84,26 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 	return nil
 }
 
+// lookAt is what the file system says of a file, which it has be older than the
+// index: git reads each that was written in the same second as that, and takes one
+// that Git LFS keeps for changed. The clock of a file system may be late by some
+// milliseconds.
+func lookAt(root *os.Root, name string, now time.Time) (os.FileInfo, error) {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() || info.ModTime().Unix() < now.Unix()-1 {
+		return info, err
+	}
+	before := time.Unix(now.Unix()-2, 0)
+	if err := root.Chtimes(name, before, before); err != nil {
+		return nil, err
+	}
+	return root.Lstat(name)
+}
+
 // fillEntry writes what git compares: times, device, inode, owner and size, each as
 // its last 32 bits. The mode stays the commit's.
-func fillEntry(root *os.Root, name string, entry []byte) error {
-	info, err := root.Lstat(name)
+func fillEntry(root *os.Root, name string, now time.Time, entry []byte) error {
+	info, err := lookAt(root, name, now)
 	if err != nil {
 		return err
 	}
