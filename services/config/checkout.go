@@ -152,7 +152,10 @@ func (c checkouts) submodule(ctx context.Context, parent grant, address string, 
 	sum := sha256.Sum256([]byte(strings.ToLower(g.fullName())))
 	remote := c.remote(g)
 	remote.ID = -int64(binary.BigEndian.Uint64(sum[:]) >> 2)
-	remote.Noun = g.fullName() + ", which the App is not installed on, or which a fork's commit may not have where it is private,"
+	remote.Hidden = "it does not exist, or it is private and the App is not installed on it"
+	if fork {
+		remote.Hidden = "it does not exist, or it is private, and a fork's commit gets public ones alone"
+	}
 	remote.Token, remote.Rejected = func(context.Context) (string, error) { return "", nil }, func(string) {}
 	return remote, nil
 }

@@ -177,7 +177,11 @@ func (r *repository) fetchRefs(ctx context.Context, options []string, refs ...st
 		c := r.call()
 		c.environ = credentials(r.remote.URL, token)
 		err = r.mirrors.git.run(ctx, c, args...)
-		if err == nil || second || !says(err, "authentication failed", "returned error: 401", "could not read username") {
+		unknown := says(err, "authentication failed", "returned error: 401", "could not read username")
+		if token == "" && (unknown || says(err, "repository not found", "returned error: 404", "' not found")) {
+			return fault.New(fault.Denied, r.remote.Hidden)
+		}
+		if !unknown || second {
 			return err
 		}
 		r.remote.Rejected(token)

@@ -106,6 +106,8 @@ type Remote struct {
 	// told of one that the server did not take.
 	Token    func(context.Context) (string, error)
 	Rejected func(token string)
+	// Hidden is what errors say of one that is not there for somebody without a token.
+	Hidden string
 }
 
 // repository is a copy under its lock.
