@@ -44,7 +44,10 @@ func (c checkouts) wanted(g grant, req *configv1.GetSourceRequest) (mirror.Want,
 		want.History = mirror.All
 	}
 	if want.History != 0 {
-		want.Base = req.GetBase()
+		want.Base, want.Tag = req.GetBase(), req.GetTag()
+	}
+	if strings.ContainsFunc(want.Tag, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return want, fault.New(fault.Invalid, "git has no tags of such a name")
 	}
 	if want.Into != "" {
 		return want, checkSHA(want.Into)
@@ -85,11 +88,11 @@ func (c checkouts) possible(g grant) error {
 	return nil
 }
 
-// checkoutName is the name that a checkout is kept by. The base's tip in it is the one
-// there was when it was made. What a fork gets has a name of its own: it may lack
+// checkoutName is the name that a checkout is kept by. The base's tip and other tags
+// than the build's own are in it as they were when it was made. What a fork gets has a name of its own: it may lack
 // submodules, and nothing that it asked for is served to others.
 func checkoutName(of commitKey, want mirror.Want, fork bool) string {
-	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Into, want.Base))
+	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %s %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Into, want.Base, want.Tag))
 	return fmt.Sprintf("%s%d-%s-%x%s", sourcesFolder, of.repository, of.sha, kind[:8], checkoutSuffix)
 }
 

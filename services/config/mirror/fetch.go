@@ -27,6 +27,9 @@ type Want struct {
 	// History is how many commits there are of each line, the last included; 0 is the
 	// commit alone, without tags and without the base.
 	History int
+	// Tag is the name of one that names the commit, wherever it is by now, where there
+	// is history; "" for none.
+	Tag string
 	// PullRequest is where a fork's commit is found, should the server not give it by
 	// its name; 0 for none.
 	PullRequest int

@@ -94,6 +94,9 @@ func (c *checkout) shape(ctx context.Context) (*shape, error) {
 			s.refs[name] = tag
 		}
 	}
+	if own := "refs/tags/" + c.want.Tag; c.want.Tag != "" && s.refs[own].commit != c.want.SHA {
+		s.refs[own] = ref{c.want.SHA, c.want.SHA}
+	}
 	return s, nil
 }
 

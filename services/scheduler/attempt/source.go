@@ -68,6 +68,9 @@ func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
 	}
 	request.Checkout, request.PullRequest = b.ConfigJob().GetSource(), b.GetPullRequest()
 	request.Fork = b.GetFork()
+	if tag, isTag := strings.CutPrefix(b.GetRef(), "refs/tags/"); isTag {
+		request.Tag = tag
+	}
 	if request.GetCheckout() == nil {
 		request.Checkout = &configv1.Source{}
 	}

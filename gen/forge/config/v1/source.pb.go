@@ -45,7 +45,10 @@ type GetSourceRequest struct {
 	// Goes with checkout; empty for the commit as it is.
 	IntoSha string `protobuf:"bytes,8,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
 	// The commit comes from a fork: its submodules are public ones alone.
-	Fork          bool `protobuf:"varint,9,opt,name=fork,proto3" json:"fork,omitempty"`
+	Fork bool `protobuf:"varint,9,opt,name=fork,proto3" json:"fork,omitempty"`
+	// The name of the tag that a checkout with history has at the commit, wherever the
+	// tag is by now; empty for none.
+	Tag           string `protobuf:"bytes,20,opt,name=tag,proto3" json:"tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +144,13 @@ func (x *GetSourceRequest) GetFork() bool {
 		return x.Fork
 	}
 	return false
+}
+
+func (x *GetSourceRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
 }
 
 type MergeRequest struct {
@@ -337,7 +347,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x02\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -350,7 +360,8 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\x04base\x18\x06 \x01(\tR\x04base\x12!\n" +
 	"\fpull_request\x18\a \x01(\x05R\vpullRequest\x12\x19\n" +
 	"\binto_sha\x18\b \x01(\tR\aintoSha\x12\x12\n" +
-	"\x04fork\x18\t \x01(\bR\x04fork\"\xfe\x01\n" +
+	"\x04fork\x18\t \x01(\bR\x04fork\x12\x10\n" +
+	"\x03tag\x18\x14 \x01(\tR\x03tag\"\xfe\x01\n" +
 	"\fMergeRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
