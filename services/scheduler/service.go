@@ -41,6 +41,11 @@ func Migrations() fs.FS { return store.Migrations() }
 // replicas and for good: see store.Instance.
 func Instance(ctx context.Context, db *sqldb.DB) (string, error) { return store.Instance(ctx, db) }
 
+// RunnerCertificate is the same for all replicas: see secrets.RunnerCertificate.
+func RunnerCertificate(ctx context.Context, db *sqldb.DB, keys [][]byte, host string, fresh func() (cert, key []byte, err error)) (cert, key []byte, err error) {
+	return secrets.RunnerCertificate(ctx, db, keys, host, fresh)
+}
+
 // Deps is what the scheduler needs.
 type Deps struct {
 	DB *sqldb.DB

@@ -24,16 +24,33 @@ import (
 )
 
 // Admin returns the admin token. Where none is set, the one in the data
-// directory counts, which is made at first start and readable by its owner only.
+// directory counts, which is made at first start and readable by its owner only;
+// on PostgreSQL it must be set.
 func (c Common) Admin() (string, error) {
 	if c.AdminToken != "" {
 		return c.AdminToken, nil
+	}
+	if err := c.sharedWithout("FORGE_ADMIN_TOKEN", "admin-token"); err != nil {
+		return "", err
 	}
 	token, err := c.kept("admin-token", rand.Text)
 	if err != nil {
 		return "", fmt.Errorf("admin token: %w", err)
 	}
 	return token, nil
+}
+
+// sharedWithout refuses a setting that is missing where the database may have other
+// processes, which would make another value for themselves, and says how it is set.
+func (c Common) sharedWithout(variable, file string) error {
+	if scheme, _, _ := strings.Cut(c.DatabaseURL, ":"); scheme != "postgres" && scheme != "postgresql" {
+		return nil
+	}
+	path := filepath.Join(c.DataDir, file)
+	if _, err := os.Stat(path); err == nil {
+		return fmt.Errorf("%s is missing: all processes on one PostgreSQL must have the same; %s has what was used here before: set %s_FILE=%s", variable, path, variable, path)
+	}
+	return fmt.Errorf("%s is missing: all processes on one PostgreSQL must have the same; make it by forge secret new", variable)
 }
 
 // kept is what a file in the data directory holds. One that is not there is made,
@@ -74,13 +91,17 @@ func NewSecret() string {
 }
 
 // Keys returns the keys of secrets, the one that encrypts first. Where none is
-// set, those in the data directory count, the first of which is made at first start.
+// set, those in the data directory count, the first of which is made at first start;
+// on PostgreSQL they must be set.
 func (s Scheduler) Keys(c Common) ([][]byte, error) {
 	text, err := settings.FromFile(s.SecretsKey, s.SecretsKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("FORGE_SECRETS_KEY: %w", err)
 	}
 	if text == "" && s.SecretsKeyFile == "" {
+		if err := c.sharedWithout("FORGE_SECRETS_KEY", "secrets-key"); err != nil {
+			return nil, err
+		}
 		if text, err = c.kept("secrets-key", NewSecret); err != nil {
 			return nil, fmt.Errorf("key of secrets: %w", err)
 		}

@@ -22,13 +22,19 @@ type Runner struct {
 	net.Listener
 	URL string      // what forgexec is told to dial
 	CA  string      // PEM of the certificates it trusts there; "": the system's
-	TLS *tls.Config // nil at a socket
+	TLS *tls.Config // nil at a socket, and until Certify where no certificate is set
+
+	host string // that a certificate is still wanted for; "": none
 }
+
+// Keep returns the certificate that is kept for a host and its key, both PEM. Where
+// none is kept, fresh makes them.
+type Keep func(host string, fresh func() (cert, key []byte, err error)) (cert, key []byte, err error)
 
 // ListenRunner listens for forgexec. The default is a socket in a directory of
 // its own, so that a container can be given the directory and nothing else. What
-// other machines reach speaks TLS, with the certificate that is set or one that
-// is made here.
+// other machines reach speaks TLS, with the certificate that is set or, after
+// Certify, one that is made.
 func (s Scheduler) ListenRunner(dataDir string, own Certificate) (r Runner, err error) {
 	path, unix := strings.CutPrefix(s.RunnerAddress, "unix://")
 	switch {
@@ -37,7 +43,7 @@ func (s Scheduler) ListenRunner(dataDir string, own Certificate) (r Runner, err 
 	case unix:
 		r.Listener, r.URL, err = listenSocket(path)
 	default:
-		r, err = s.listenTLS(dataDir, own)
+		r, err = s.listenTLS(own)
 	}
 	r.URL = cmp.Or(s.RunnerURL, r.URL)
 	return r, err
@@ -56,7 +62,7 @@ func listenSocket(path string) (net.Listener, string, error) {
 	return lis, "unix://" + path, err
 }
 
-func (s Scheduler) listenTLS(dataDir string, own Certificate) (Runner, error) {
+func (s Scheduler) listenTLS(own Certificate) (Runner, error) {
 	host, _, err := net.SplitHostPort(s.RunnerAddress)
 	if err != nil {
 		return Runner{}, fmt.Errorf("%s is %q: use unix:///path/to/a/socket or host:port", runnerAddress, s.RunnerAddress)
@@ -70,14 +76,13 @@ func (s Scheduler) listenTLS(dataDir string, own Certificate) (Runner, error) {
 	}
 	var r Runner
 	if own == (Certificate{}) {
-		r.TLS, r.CA, err = madeCertificate(filepath.Join(dataDir, "runner-tls"), host)
+		r.host = host
 	} else {
 		var authority []byte
-		r.TLS, authority, err = own.load()
+		if r.TLS, authority, err = own.load(); err != nil {
+			return Runner{}, err
+		}
 		r.CA = string(authority)
-	}
-	if err != nil {
-		return Runner{}, err
 	}
 	if r.Listener, err = listen("tcp", s.RunnerAddress, runnerAddress); err != nil {
 		return Runner{}, err
@@ -93,37 +98,69 @@ func (s Scheduler) listenTLS(dataDir string, own Certificate) (Runner, error) {
 // restart knows the one it was started with, so it is kept.
 const madeFor = 10 * 365 * 24 * time.Hour
 
-// madeCertificate returns the certificate for host that is kept in dir, made
-// where there is none. It is its own authority.
-func madeCertificate(dir, host string) (*tls.Config, string, error) {
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("certificate of the runner address: %w; remove %s to have it made anew", err, dir)
+// Certify gives a runner address that needs a certificate the one that is kept for
+// it. That is its own authority.
+func (r *Runner) Certify(keep Keep) error {
+	if r.host == "" {
+		return nil
 	}
-	if err != nil || pair.Leaf.VerifyHostname(host) != nil {
-		if pair, err = makeCertificate(certFile, keyFile, host); err != nil {
-			return nil, "", fmt.Errorf("certificate of the runner address: %w", err)
-		}
-	}
-	authority, err := os.ReadFile(certFile)
+	cert, key, err := keep(r.host, func() (cert, key []byte, err error) {
+		return rpc.SelfSigned("Forge's runner address", []string{r.host}, time.Now(), madeFor)
+	})
 	if err != nil {
-		return nil, "", fmt.Errorf("certificate of the runner address: %w", err)
+		return fmt.Errorf("certificate of the runner address: %w", err)
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, string(authority), nil
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return fmt.Errorf("certificate of the runner address: %w", err)
+	}
+	r.TLS, r.CA, r.host = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, string(cert), ""
+	return nil
 }
 
-func makeCertificate(certFile, keyFile, host string) (pair tls.Certificate, err error) {
-	cert, key, err := rpc.SelfSigned("Forge's runner address", []string{host}, time.Now(), madeFor)
-	if err != nil {
-		return pair, err
+// RunnerFiles are where a certificate of the runner address is kept, for one process
+// alone.
+type RunnerFiles struct{ Dir string }
+
+// InDataDir are those of a data directory.
+func InDataDir(dataDir string) RunnerFiles { return RunnerFiles{filepath.Join(dataDir, "runner-tls")} }
+
+func (f RunnerFiles) cert() string { return filepath.Join(f.Dir, "cert.pem") }
+func (f RunnerFiles) key() string  { return filepath.Join(f.Dir, "key.pem") }
+
+// Find returns the certificate for a host; nil where there is none.
+func (f RunnerFiles) Find(host string) (cert, key []byte, err error) {
+	cert, err = os.ReadFile(f.cert())
+	if err == nil {
+		key, err = os.ReadFile(f.key())
 	}
-	if err := os.MkdirAll(filepath.Dir(certFile), 0o700); err != nil {
-		return pair, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	var pair tls.Certificate
+	if err == nil {
+		pair, err = tls.X509KeyPair(cert, key)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w; remove %s to have it made anew", err, f.Dir)
+	}
+	if named := pair.Leaf.VerifyHostname(host); named == nil {
+		return cert, key, nil
+	}
+	return nil, nil, nil
+}
+
+// Keep is a Keep.
+func (f RunnerFiles) Keep(host string, fresh func() (cert, key []byte, err error)) (cert, key []byte, err error) {
+	if cert, key, err = f.Find(host); cert != nil || err != nil {
+		return cert, key, err
+	}
+	if cert, key, err = fresh(); err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+		return nil, nil, err
 	}
 	// The certificate last: it is not there without its key.
-	if err := errors.Join(os.WriteFile(keyFile, key, 0o600), os.WriteFile(certFile, cert, 0o600)); err != nil {
-		return pair, err
-	}
-	return tls.X509KeyPair(cert, key)
+	return cert, key, errors.Join(os.WriteFile(f.key(), key, 0o600), os.WriteFile(f.cert(), cert, 0o600))
 }

@@ -21,6 +21,9 @@ func reached(t *testing.T, s settings.Scheduler, dataDir string, own settings.Ce
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if err := r.Certify(settings.InDataDir(dataDir).Keep); err != nil {
+		t.Fatal(err)
+	}
 	lis := tls.NewListener(r.Listener, r.TLS)
 	done := make(chan error, 1)
 	go func() {
@@ -80,6 +83,9 @@ func TestRunnerURLIsWhatBuildsDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	if err := r.Certify(settings.InDataDir(t.TempDir()).Keep); err != nil {
+		t.Fatal(err)
+	}
 	leaf := r.TLS.Certificates[0].Leaf
 	if r.URL != "forge.test:9094" || leaf.VerifyHostname("forge.test") != nil {
 		t.Errorf("forgexec is told %s, the certificate is for %v %v", r.URL, leaf.DNSNames, leaf.IPAddresses)
@@ -112,7 +118,12 @@ func TestRunnerAddressesThatCannotBe(t *testing.T) {
 		if dir == "" {
 			dir = t.TempDir()
 		}
-		if r, err := c.s.ListenRunner(dir, c.own); err == nil || !strings.Contains(err.Error(), want) {
+		r, err := c.s.ListenRunner(dir, c.own)
+		if err == nil {
+			err = r.Certify(settings.InDataDir(dir).Keep)
+			_ = r.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, %v; want %q", c.s, r.URL, err, want)
 		}
 	}

@@ -167,7 +167,7 @@ func (w *world) lay(t testing.TB, d deployment) {
 		if d.pooler {
 			url = kittest.PgBouncer(t, url)
 		}
-		w.env = append(w.env, "FORGE_DATABASE_URL="+url)
+		w.env = append(w.env, "FORGE_DATABASE_URL="+url, "FORGE_SECRETS_KEY="+secretsKey)
 	}
 	if d.replicas > 0 {
 		w.layReplicas(t, d.replicas)

@@ -45,7 +45,7 @@ func (w *world) layReplicas(t testing.TB, replicas int) {
 	}
 	w.grpc, w.http = w.apart["gateway"], balance(t, gateways)
 	w.env = append(w.env,
-		"FORGE_EXTERNAL_URL="+w.http, "FORGE_ENGINE=process", "FORGE_SECRETS_KEY="+hex.EncodeToString(make([]byte, 32)),
+		"FORGE_EXTERNAL_URL="+w.http, "FORGE_ENGINE=process",
 		"FORGE_CONFIG_URL="+w.apart["config"], "FORGE_SCHEDULER_URL="+w.apart["scheduler"], "FORGE_REPORTER_URL="+w.apart["reporter"])
 	proofs := w.proofs(t, deployment{}, rooms)
 	for n, host := range hosts {

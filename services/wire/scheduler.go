@@ -40,7 +40,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err := s.CheckEngine(); err != nil {
 		return nil, err
 	}
-	runners, err := s.ListenRunner(s.DataDir, s.Certificate)
+	runners, err := s.ListenRunner(s.DataDir, s.Certificate) // before the database is opened: another Forge may hold the address, and it
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	opened.add(db.Close)
+	if err := certify(ctx, s, &runners, db, keys); err != nil {
+		return nil, err
+	}
 	instance, err := scheduler.Instance(ctx, db)
 	if err != nil {
 		return nil, err
@@ -102,6 +105,24 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Close:  opened.close,
 		Engine: s.Engine,
 	}, nil
+}
+
+// certify gives the runner address the certificate that is kept: on PostgreSQL, which
+// several schedulers may share, in the database. What this process has used before is
+// handed on there, since builds trust it.
+func certify(ctx context.Context, s SchedulerSettings, runners *settings.Runner, db *sqldb.DB, keys [][]byte) error {
+	files := settings.InDataDir(s.DataDir)
+	if db.Dialect != sqldb.Postgres {
+		return runners.Certify(files.Keep)
+	}
+	return runners.Certify(func(host string, fresh func() (cert, key []byte, err error)) (cert, key []byte, err error) {
+		return scheduler.RunnerCertificate(ctx, db, keys, host, func() (cert, key []byte, err error) {
+			if cert, key, err = files.Find(host); cert != nil || err != nil {
+				return cert, key, err
+			}
+			return fresh()
+		})
+	})
 }
 
 // capacity is how many builds run at once: what is set, else one for each CPU, as

@@ -36,6 +36,7 @@ const (
 	appID         = 7
 	adminToken    = "the-admin-token"
 	webhookSecret = "the-webhook-secret"
+	secretsKey    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	patience      = 30 * time.Second
 )
 

@@ -30,6 +30,9 @@ type secretSlot struct {
 	environment, name string
 }
 
+// slot is where something encrypted has its place: no two are the same.
+type slot interface{ bytes() []byte }
+
 // bytes holds no two slots to be the same: neither text can hold a NUL.
 func (s secretSlot) bytes() []byte {
 	return fmt.Appendf(nil, "forge secret\x00%d\x00%s\x00%s", s.repositoryID, s.environment, s.name)
@@ -52,37 +55,37 @@ func newKeyring(keys [][]byte, random io.Reader) (*keyring, error) {
 }
 
 // seal encrypts with the first key, which it names.
-func (r *keyring) seal(slot secretSlot, value string) (keyID string, sealed []byte, err error) {
+func (r *keyring) seal(of slot, value string) (keyID string, sealed []byte, err error) {
 	first := r.keys[0]
 	nonce := make([]byte, first.aead.NonceSize(), first.aead.NonceSize()+len(value)+first.aead.Overhead())
 	if _, err := io.ReadFull(r.random, nonce); err != nil {
 		return "", nil, fmt.Errorf("random bits to encrypt with: %w", err)
 	}
-	return first.id, first.aead.Seal(nonce, nonce, []byte(value), slot.bytes()), nil
+	return first.id, first.aead.Seal(nonce, nonce, []byte(value), of.bytes()), nil
 }
 
-// unsealable is why a secret cannot be read, for people; it names none.
+// unsealable is why something encrypted cannot be read, for people; it names none.
 type unsealable string
 
 func (u unsealable) Error() string { return string(u) }
 
 // open decrypts what was sealed for the slot; its error is unsealable.
-func (r *keyring) open(slot secretSlot, keyID string, sealed []byte) (string, error) {
+func (r *keyring) open(of slot, keyID string, sealed []byte) (string, error) {
 	for _, key := range r.keys {
 		size := key.aead.NonceSize()
 		if key.id != keyID || len(sealed) < size {
 			continue
 		}
-		value, err := key.aead.Open(nil, sealed[:size], sealed[size:], slot.bytes())
+		value, err := key.aead.Open(nil, sealed[:size], sealed[size:], of.bytes())
 		if err != nil {
 			break
 		}
 		return string(value), nil
 	}
 	if !r.has(keyID) {
-		return "", unsealable(fmt.Sprintf("it was encrypted with key %s, which FORGE_SECRETS_KEY does not hold: add that key, or set it again", keyID))
+		return "", unsealable(fmt.Sprintf("it was encrypted with key %s, which FORGE_SECRETS_KEY does not hold: add that key", keyID))
 	}
-	return "", unsealable("what is stored is damaged, or is not what was stored for it: set it again")
+	return "", unsealable("what is stored is damaged, or is not what was stored for it")
 }
 
 func (r *keyring) has(keyID string) bool {

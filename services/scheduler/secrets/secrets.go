@@ -260,7 +260,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		switch {
 		case secret != nil:
 			if secrets[name], err = v.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
-				return nil, nil, UnavailableError(fmt.Sprintf("secret %s cannot be decrypted: %v", name, err))
+				return nil, nil, UnavailableError(fmt.Sprintf("secret %s cannot be decrypted: %v; or set it again", name, err))
 			}
 		case len(bound) > 0:
 			notices = append(notices, fmt.Sprintf("forge: secret %s is only for deploys to %s", name, strings.Join(bound, " and ")))
