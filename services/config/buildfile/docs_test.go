@@ -29,6 +29,31 @@ func TestDocsExplainEveryKey(t *testing.T) {
 	}
 }
 
+func TestDocsListTheVariablesOfKeys(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\n### cache\n")
+	section, _, _ := strings.Cut(after, "\n### ")
+	row := regexp.MustCompile(`(?m)^\| .\$\{FORGE_SHA\}.*$`).FindString(section)
+	listed := map[string]bool{}
+	for _, name := range regexp.MustCompile(`FORGE_[A-Z_]+`).FindAllString(row, -1) {
+		listed[name] = true
+		if !regexp.MustCompile(`(?m)^\| .*` + "`" + name + "`" + `.* \|`).MatchString(strings.Replace(string(text), row, "", 1)) {
+			t.Errorf("%s does not say what %s is", page, name)
+		}
+	}
+	for _, name := range keyVariables {
+		if !listed[name] {
+			t.Errorf("%s does not say that a key can name %s", page, name)
+		}
+	}
+	if len(listed) != len(keyVariables) {
+		t.Errorf("%s lists %v, not %v", page, listed, keyVariables)
+	}
+}
+
 // Examples may be parts: what every file needs is added.
 func TestDocsShowWhatTheParserTakes(t *testing.T) {
 	text, err := os.ReadFile(page)

@@ -43,6 +43,8 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 		f.defaults.services.unused(f)
 		f.defaults.timeout.unused(f)
 		f.defaults.workingDirectory.unused(f)
+		f.defaults.caches.unused(f)
+		f.defaults.artifacts.unused(f)
 	}
 }
 
@@ -58,6 +60,7 @@ func (d *draft) addTo(p *configv1.Pipeline, f *file, config *configv1.BuildConfi
 		}
 		p.Jobs = append(p.Jobs, job)
 	}
+	d.tellArtifactsApart(f, p)
 	return true
 }
 
@@ -95,6 +98,12 @@ func (d *fields) takeFor(f *file, config *configv1.BuildConfig, jobs bool) {
 	if wanted(d.workingDirectory.n) {
 		config.WorkingDirectory = d.workingDirectory.in(f, c, f.workingDirectory)
 	}
+	if wanted(d.caches.n) {
+		config.Caches = d.caches.in(f, c, caching{f}.all)
+	}
+	if wanted(d.artifacts.n) {
+		config.Artifacts = d.artifacts.in(f, c, keeping{f}.all)
+	}
 }
 
 // expand is a job as one of its cells has it.
@@ -113,6 +122,8 @@ func (d *draft) expand(f *file, c *cell) *configv1.Job {
 	job.Services = taken(f, c, &d.own.services, &f.defaults.services, f.services)
 	job.Timeout = taken[*durationpb.Duration](f, c, &d.own.timeout, &f.defaults.timeout, f.duration)
 	job.WorkingDirectory = taken(f, c, &d.own.workingDirectory, &f.defaults.workingDirectory, f.workingDirectory)
+	job.Caches = taken(f, c, &d.own.caches, &f.defaults.caches, caching{f}.all)
+	job.Artifacts = taken(f, c, &d.own.artifacts, &f.defaults.artifacts, keeping{f}.all)
 	job.Environment = merged(c, f.defaults.environment.in(f, c, f.environment), d.own.environment.in(f, c, f.environment))
 	return job
 }
@@ -157,6 +168,12 @@ func weight(job *configv1.Job) int {
 		for _, argument := range slices.Concat(s.GetCommand(), s.GetEntrypoint()) {
 			size += perField + len(argument)
 		}
+	}
+	for _, cache := range job.GetCaches() {
+		size += proto.Size(cache)
+	}
+	for _, artifact := range job.GetArtifacts() {
+		size += proto.Size(artifact)
 	}
 	return size
 }

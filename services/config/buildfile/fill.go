@@ -11,7 +11,8 @@ import (
 )
 
 // In a file with jobs, ${name} stands for what a cell of the matrix has under the
-// name, and $${ for the two characters ${.
+// name, and $${ for the two characters ${. Caches and artifacts know ${…} in every
+// file.
 const hole = "${"
 
 // fields are the values that ${…} is filled in. They are read once the whole file
@@ -23,6 +24,8 @@ type fields struct {
 	services         field[map[string]*configv1.Sidecar]
 	timeout          field[*durationpb.Duration]
 	workingDirectory field[string]
+	caches           field[[]*configv1.Cache]
+	artifacts        field[[]*configv1.Artifact]
 }
 
 // field is one of them; its zero value is that of a key that is left out.
@@ -133,7 +136,42 @@ func (r *reader) fill(path string, n *yaml.Node) (string, *yaml.Node, bool) {
 	return text, n, ok
 }
 
+// standing is what ${name} stands for, or else why it stands for nothing.
+type standing func(name string) (value, problem string)
+
+// ofCell is what the cell has under a name.
+func (r *reader) ofCell(name string) (value, problem string) {
+	value, known := r.cell.value(name)
+	if !known {
+		return "", r.unknownHole(name)
+	}
+	return value, ""
+}
+
+// filledText is text in which ${…} means something in files without jobs, too, and
+// for which a ${ of its own makes no sense.
+func (r *reader) filledText(path string, n *yaml.Node, stands standing) (string, *yaml.Node, bool) {
+	n, ok := r.plain(path, n)
+	if !ok || !r.noNUL(path, n) {
+		return "", n, false
+	}
+	text, ok := r.filledWith(path, n, n.Value, stands, "")
+	return text, n, ok
+}
+
 func (r *reader) filledIn(path string, n *yaml.Node, text string) (string, bool) {
+	stands := func(name string) (value, problem string) {
+		if value, problem = r.ofCell(name); problem != "" {
+			problem += "; write $${" + clip(name) + "} for the text itself"
+		}
+		return value, problem
+	}
+	return r.filledWith(path, n, text, stands, ": write $${ for the text itself")
+}
+
+// filledWith fills in what each ${…} stands for; open is what to do about one that
+// does not end.
+func (r *reader) filledWith(path string, n *yaml.Node, text string, stands standing, open string) (string, bool) {
 	var filled strings.Builder
 	for {
 		before, after, found := strings.Cut(text, hole)
@@ -147,13 +185,14 @@ func (r *reader) filledIn(path string, n *yaml.Node, text string) (string, bool)
 			continue
 		}
 		name, rest, ended := strings.Cut(after, "}")
-		value, known := r.cell.value(name)
-		switch {
-		case !ended:
-			r.complainf(n, "%s: a ${ that no } ends: write $${ for the text itself", path)
+		if !ended {
+			r.complainf(n, "%s: a ${ that no } ends%s", path, open)
 			return "", false
-		case !known:
-			r.complainf(n, "%s: %s", path, r.unknownHole(name))
+		}
+		value, problem := stands(name)
+		switch {
+		case problem != "":
+			r.complainf(n, "%s: %s", path, problem)
 			return "", false
 		case !r.affords(&r.filled, perHole+len(value), n):
 			return "", false
@@ -165,10 +204,7 @@ func (r *reader) filledIn(path string, n *yaml.Node, text string) (string, bool)
 
 // unknownHole says why a cell has no value of a name.
 func (r *reader) unknownHole(name string) string {
-	known := make([]string, len(r.cell.values))
-	for i, v := range r.cell.values {
-		known[i] = v.GetName()
-	}
+	known := r.cell.names()
 	what := "${" + clip(name) + "} is not known: "
 	switch meant := r.guess(name, known); {
 	case len(known) == 0:
@@ -178,5 +214,5 @@ func (r *reader) unknownHole(name string) string {
 	default:
 		what += "the matrix gives " + listed(known)
 	}
-	return what + "; write $${" + clip(name) + "} for the text itself"
+	return what
 }

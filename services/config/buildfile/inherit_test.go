@@ -25,6 +25,8 @@ platform: linux/arm64
 shell: bash
 retry: 1
 source: {history: 5}
+cache: {key: file, paths: file}
+artifacts: file
 `
 	ofTheJob = `image: job
 environment: {A: job}
@@ -40,6 +42,8 @@ platform: linux/amd64
 shell: sh
 retry: 2
 source: {history: none}
+cache: {key: job, paths: job}
+artifacts: job
 `
 )
 

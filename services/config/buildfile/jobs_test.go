@@ -56,6 +56,10 @@ func hostileJobs() map[string]string {
 		"wrong services": "jobs: {a: " + hundred + ", services: {" + list(1300, number("s%d: {image: '${b'}")) + "}}}",
 		"commands":       "jobs: {a: {matrix: {a: " + digits + ", b: " + digits + "}, execute: [" + list(500, number("make %d")) + "]}}",
 		"aliases":        "x-a: &a " + hundred + "}\njobs: {" + list(2000, number("j%d: *a")) + "}",
+		"caches":         "jobs: {a: " + hundred + ", cache: [" + list(10, func(int) string { return "{key: 'k${a}', paths: [" + list(50, number("p%d${a}")) + "]}" }) + "]}}",
+		"wrong caches":   "jobs: {a: " + hundred + ", cache: {key: '" + word("${hash:a/..}", 300) + "', paths: [" + list(1800, number("p%d${a}")) + "]}}}",
+		"hashes":         "jobs: {a: " + hundred + ", cache: {key: '" + word("${hash:a}", 3000) + "', paths: '${a}'}}}",
+		"artifacts":      "jobs: {a: " + hundred + ", artifacts: [" + list(2000, number("p%d${a}")) + "]}}",
 		"pipelines":      "x-a: &a {a: " + hundred + ", environment: {" + list(1000, number("A%d: '${a}'")) + "}}}\njobs: *a\nstaging: {jobs: *a}\npush: {branches: main, jobs: *a}",
 	}
 	for name, text := range files {

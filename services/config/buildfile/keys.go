@@ -74,8 +74,12 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "source", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Source = f.source(path, n)
 		}},
-		{name: "cache"},
-		{name: "artifacts"},
+		{name: "cache", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.caches.give(path, n)
+		}},
+		{name: "artifacts", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.artifacts.give(path, n)
+		}},
 		{name: "reports"},
 		{name: "schedule"},
 		{name: "concurrency"},
@@ -182,6 +186,8 @@ func Keys() []string {
 		within("retry.", names(retryKeys())),
 		within("pull_request.", names(pullRequestKeys())),
 		within("source.", names(sourceKeys())),
+		within("cache[].", names(cacheKeys())),
+		within("artifacts[].", names(artifactKeys())),
 		within("staging.", []string{"jobs", "fail_fast"}),
 		within("deploy.", names(deployKeys())),
 		within("deploy.*.", names(deployJobKeys())),

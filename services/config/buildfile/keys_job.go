@@ -72,8 +72,12 @@ func jobKeys() []key[*draft] {
 		{name: "source", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			d.job.Source = f.source(path, n)
 		}},
-		{name: "cache"},
-		{name: "artifacts"},
+		{name: "cache", read: func(_ *file, path string, n *yaml.Node, d *draft) {
+			d.own.caches.give(path, n)
+		}},
+		{name: "artifacts", read: func(_ *file, path string, n *yaml.Node, d *draft) {
+			d.own.artifacts.give(path, n)
+		}},
 		{name: "reports"},
 		{name: "schedule"},
 		{name: "concurrency"},

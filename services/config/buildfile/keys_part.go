@@ -107,6 +107,41 @@ func sourceKeys() []key[*configv1.Source] {
 	}
 }
 
+func cacheKeys() []key[*configv1.Cache] {
+	return []key[*configv1.Cache]{
+		{name: "key", missing: "the text by which later builds find it, such as go-${hash:go.sum}", read: func(f *file, path string, n *yaml.Node, c *configv1.Cache) {
+			c.Key = caching{f}.key(path, n)
+		}},
+		{name: "restore", read: func(f *file, path string, n *yaml.Node, c *configv1.Cache) {
+			c.Restore = caching{f}.restore(path, n)
+		}},
+		{name: "paths", missing: "the files and folders that it keeps, such as node_modules", read: func(f *file, path string, n *yaml.Node, c *configv1.Cache) {
+			c.Paths = caching{f}.paths(path, n)
+		}},
+		{name: "save", read: func(f *file, path string, n *yaml.Node, c *configv1.Cache) {
+			c.SaveAlways, _ = oneWord(f, path, n, saveWords(), "a time to save a cache")
+		}},
+	}
+}
+
+func saveWords() []word[bool] {
+	return []word[bool]{{"success", false}, {"always", true}}
+}
+
+func artifactKeys() []key[*configv1.Artifact] {
+	return []key[*configv1.Artifact]{
+		{name: "name", missing: "what people find it by, such as coverage", read: func(f *file, path string, n *yaml.Node, a *configv1.Artifact) {
+			a.Name = keeping{f}.name(path, n)
+		}},
+		{name: "paths", missing: "patterns of the files that it keeps, such as dist/**", read: func(f *file, path string, n *yaml.Node, a *configv1.Artifact) {
+			a.Paths = keeping{f}.paths(path, n)
+		}},
+		{name: "keep", read: func(f *file, path string, n *yaml.Node, a *configv1.Artifact) {
+			a.Keep = keeping{f}.keep(path, n)
+		}},
+	}
+}
+
 func pullRequestKeys() []key[*configv1.BuildConfig_PullRequest] {
 	return []key[*configv1.BuildConfig_PullRequest]{
 		{name: "test", read: func(f *file, path string, n *yaml.Node, p *configv1.BuildConfig_PullRequest) {

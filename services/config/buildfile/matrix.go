@@ -34,13 +34,28 @@ type cell struct {
 	title   string
 }
 
+// value is what a cell has under a name; no cell has anything.
 func (c *cell) value(name string) (string, bool) {
+	if c == nil {
+		return "", false
+	}
 	for _, v := range c.values {
 		if v.GetName() == name {
 			return v.GetValue(), true
 		}
 	}
 	return "", false
+}
+
+func (c *cell) names() []string {
+	if c == nil {
+		return nil
+	}
+	all := make([]string, len(c.values))
+	for i, v := range c.values {
+		all[i] = v.GetName()
+	}
+	return all
 }
 
 // axis is a key of a matrix with its values.

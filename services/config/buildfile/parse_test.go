@@ -89,7 +89,7 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 	known := strings.Join(Keys(), " ") + " "
 	for path, message := range map[string]proto.Message{
 		"": &configv1.BuildConfig{}, "jobs.*.": &configv1.Job{}, "jobs.*.if.": &configv1.Condition{}, "services.*.": &configv1.Sidecar{},
-		"execute[].": &configv1.Command{},
+		"execute[].": &configv1.Command{}, "cache[].": &configv1.Cache{}, "artifacts[].": &configv1.Artifact{},
 	} {
 		fields := message.ProtoReflect().Descriptor().Fields()
 		for i := range fields.Len() {
@@ -101,6 +101,10 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 				name = "jobs.*.if"
 			case "jobs.*.commands":
 				name = "jobs.*.execute"
+			case "caches", "jobs.*.caches":
+				name = strings.TrimSuffix(name, "s")
+			case "cache[].save_always":
+				name = "cache[].save"
 			}
 			if !strings.Contains(" "+known, " "+name+" ") {
 				t.Errorf("the contract has %s, the file has not", name)

@@ -168,15 +168,24 @@ func (r *reader) place(n *yaml.Node) *yaml.Node {
 // text is a value that YAML reads as text; bare is for those that may look like
 // a number or a truth as well.
 func (r *reader) text(path string, n *yaml.Node) (string, *yaml.Node, bool) {
-	n, ok := r.expect(path, n, yaml.ScalarNode, "text")
+	n, ok := r.plain(path, n)
 	if !ok {
 		return "", n, false
 	}
+	return r.fill(path, n)
+}
+
+// plain is a value that YAML reads as text, before ${…} is filled in.
+func (r *reader) plain(path string, n *yaml.Node) (*yaml.Node, bool) {
+	n, ok := r.expect(path, n, yaml.ScalarNode, "text")
+	if !ok {
+		return n, false
+	}
 	if n.ShortTag() != "!!str" {
 		r.complainf(n, "%s: expected text, found %s: put it in quotes", path, describe(n))
-		return "", n, false
+		return n, false
 	}
-	return r.fill(path, n)
+	return n, true
 }
 
 func (r *reader) bare(path string, n *yaml.Node) (string, *yaml.Node, bool) {

@@ -32,11 +32,14 @@ func beyondSchema() map[string]string {
 		"jobs_101": filled, "jobs_large": filled, "matrix_10000": filled, "matrix_101": filled, "matrix_exclude_all": filled,
 		"matrix_titles": filled,
 		"if_never":      apart, "if_tag": apart, "image_missing_with_jobs": apart, "job_image_missing": apart, "job_names_collide": apart,
+		"artifacts_21": exact, "artifacts_51": exact, "artifacts_twice": apart, "artifacts_job_name": filled, "artifacts_matrix": filled,
+		"cache_matrix": filled, "cache_unused": filled, "cache_of_the_file": filled, "cache_twice": apart, "cache_key_long": exact,
 		"needs_alone": apart, "needs_cycle": apart, "needs_cycle_long": apart, "needs_itself": apart, "outputs_collide": apart,
 	}
 }
 
-func compiled(t *testing.T) *jsonschema.Schema {
+// compiled is the schema, or the part of it that a fragment names.
+func compiled(t *testing.T, fragment string) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(Schema))
 	if err != nil {
@@ -46,7 +49,7 @@ func compiled(t *testing.T) *jsonschema.Schema {
 	if err := compiler.AddResource("forge.json", document); err != nil {
 		t.Fatal(err)
 	}
-	schema, err := compiler.Compile("forge.json")
+	schema, err := compiler.Compile("forge.json" + fragment)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +57,7 @@ func compiled(t *testing.T) *jsonschema.Schema {
 }
 
 func TestSchemaTakesWhatTheParserTakes(t *testing.T) {
-	schema := compiled(t)
+	schema := compiled(t, "")
 	paths, err := filepath.Glob("testdata/*/*.yml")
 	if err != nil || len(paths) < 60 {
 		t.Fatalf("%d files, error %v", len(paths), err)
@@ -87,6 +90,52 @@ func TestSchemaTakesWhatTheParserTakes(t *testing.T) {
 	}
 }
 
+// A file is refused for its first mistake, an editor shows all of them.
+func TestSchemaAndParserKnowPathsAndKeys(t *testing.T) {
+	for name, texts := range map[string]struct {
+		right, wrong []string
+		in           string // a job
+	}{
+		"cachePath": {
+			in:    "cache: {key: k, paths: %q}",
+			right: []string{"a", "./a/", "a b", ".github", ".git-cache", "~/.git", "/root/.cache", "a/${x}", "${x}", "/process", "a..b", "..a"},
+			wrong: []string{
+				"", " ", "/", "//", ".", "./", "././", "~", "~/", "~/.", "..", "../x", "a/../x", "~/..", ".git", "./.git/x", ".GIT", "a/.git", "/proc", "/sys/x", "/dev", "/forge/x",
+				"*.o", "a/**", "a?", "[ab]", "{a,b}", "$HOME/x", "$${x}", "${x", "~x", "a\nb", strings.Repeat("x", 1001),
+			},
+		},
+		"cacheKey": {
+			in:    "cache: {key: %q, paths: a}",
+			right: []string{"a", "go ${x}-${hash:go.sum}-", "${hash:**/go.sum,a b/*.[ch]}", "${FORGE_SHA}", "${hash:.github/x,a..b}"},
+			wrong: []string{
+				"", " ", "a\nb", "$x", "a$", "$${x}", "${x", "${}", "${hash:}", "${hash:a,}", "${hash:a, b}", "${hash:/a}", "${hash:~/a}", "${hash:../a}", "${hash:a/..}", "${hash:{a,b}}",
+				"${hash:./a}", "${hash:a//b}", "${hash:.git/HEAD}", "${hash:a,b/.git/x}", "${hash:${x}}",
+			},
+		},
+		"artifactPath": {
+			in:    "artifacts: %q",
+			right: []string{"dist/**", "./a/", "**", "{a,b}/*", "a/${x}", ".github/**", "a..b"},
+			wrong: []string{"", " ", "/a", "~/a", "!a", ".", "./", "..", "a/../b", "{a,..}/b", ".git/**", "**/.git", "{.git,a}", ".GIT", "a\nb", "${x", strings.Repeat("x", 1001)},
+		},
+	} {
+		schema := compiled(t, "#/$defs/"+name)
+		parse := func(text string) []*Problem {
+			_, problems := Parse([]byte("image: busybox\njobs: {a: {matrix: {x: v}, execute: make, " + fmt.Sprintf(texts.in, text) + "}}"))
+			return problems
+		}
+		for _, text := range texts.right {
+			if err, problems := schema.Validate(text), parse(text); err != nil || len(problems) > 0 {
+				t.Errorf("%s %q: %v, to the parser %v", name, text, err, problems)
+			}
+		}
+		for _, text := range texts.wrong {
+			if err, problems := schema.Validate(text), parse(text); err == nil || len(problems) != 1 {
+				t.Errorf("%s %q: %v, to the parser %v", name, text, err, problems)
+			}
+		}
+	}
+}
+
 // inJSON is YAML as an editor hands it to a schema: keys are text.
 func inJSON(value any) any {
 	switch value := value.(type) {
@@ -112,7 +161,7 @@ func inJSON(value any) any {
 
 func TestSchemaDescribesEveryKey(t *testing.T) {
 	described := map[string]bool{}
-	walk(compiled(t), "", described)
+	walk(compiled(t, ""), "", described)
 	var last []string
 	for _, key := range Keys() {
 		last = append(last, key[strings.LastIndex(key, ".")+1:])

@@ -1286,13 +1286,15 @@ func (x *Source) GetLfs() bool {
 // Cache is what a job leaves for those after it that ask for it by the same key.
 type Cache struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With ${hash:GLOB} in it for a hash of the files of the checkout that match;
-	// everything else is filled in.
+	// Two things in it are still to be filled in, in one pass: ${hash:GLOBS}, a hash of
+	// the files of the checkout that match one of the globs, which have commas between
+	// them; and ${FORGE_…}, a variable of the build. It has no $ besides.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Beginnings of keys, tried in this order where none is the key itself; of each the
-	// newest. As the key, with ${hash:GLOB}.
+	// newest. They are written as the key is.
 	Restore []string `protobuf:"bytes,2,rep,name=restore,proto3" json:"restore,omitempty"`
-	// Files and folders: absolute, below ~, or within the workspace.
+	// Files and folders: absolute, below ~, or within the workspace. Cleaned, and no
+	// globs.
 	Paths []string `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`
 	// Saved after a failure, too.
 	SaveAlways    bool `protobuf:"varint,4,opt,name=save_always,json=saveAlways,proto3" json:"save_always,omitempty"`
@@ -1363,7 +1365,7 @@ type Artifact struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the job's own, of the paths that stand for themselves.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Globs within the workspace.
+	// Globs within the workspace, cleaned; none names .git.
 	Paths []string `protobuf:"bytes,2,rep,name=paths,proto3" json:"paths,omitempty"`
 	// How long it is kept; absent: as the server has it.
 	Keep          *durationpb.Duration `protobuf:"bytes,3,opt,name=keep,proto3" json:"keep,omitempty"`
