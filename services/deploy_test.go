@@ -91,6 +91,12 @@ execute:
 	rooms := slices.Collect(maps.Keys(d.built()))
 	kittest.Eventually(t, happensWithin, func() error { return d.traces.through(rooms) })
 	for _, room := range rooms {
+		kittest.Eventually(t, happensWithin, func() error {
+			if health := d.must(t, "inspect", "--format", "{{.State.Health.Status}}", d.container(room)); health != "healthy" {
+				return fmt.Errorf("to Docker %s is %s", room, health)
+			}
+			return nil
+		})
 		// A warning is what one service says while another is still starting.
 		if log := d.log(t, room); strings.Contains(log, `"level":"ERROR"`) {
 			t.Errorf("%s complains", room)

@@ -17,9 +17,14 @@ import (
 // healthWithin bounds the question: whoever supervises a service asks again soon.
 const healthWithin = 3 * time.Second
 
+// HealthFlags are those of the verb that asks for health.
+type HealthFlags struct {
+	Ready bool `help:"With health: ask whether it has all that its calls need, too, such as its database."`
+}
+
 // Health asks the service of this machine that has these settings, and is nil where
-// it serves. With a certificate it must show that one.
-func (c Certificate) Health(ctx context.Context, address string) error {
+// it serves and, if that is asked, is ready. With a certificate it must show that one.
+func (c Certificate) Health(ctx context.Context, address string, ready bool) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Errorf("FORGE_GRPC_ADDRESS is %q: use host:port", address)
@@ -50,7 +55,11 @@ func (c Certificate) Health(ctx context.Context, address string) error {
 	defer conn.Close() //nolint:errcheck // nothing is left to be sent
 	ctx, cancel := context.WithTimeout(ctx, healthWithin)
 	defer cancel()
-	answer, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{})
+	asked := &healthv1.HealthCheckRequest{}
+	if ready {
+		asked.Service = rpc.Ready
+	}
+	answer, err := healthv1.NewHealthClient(conn).Check(ctx, asked)
 	if err != nil {
 		return fmt.Errorf("health of %s: %w", address, err)
 	}

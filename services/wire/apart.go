@@ -14,6 +14,7 @@ type Process struct {
 	settings.Common
 	settings.Rooms
 	settings.GRPC
+	settings.HealthFlags
 	Verb string `arg:"" optional:"" enum:"serve,health" default:"serve" help:"serve, or health: ask the one that runs here whether it serves, and exit with 0 or 1."`
 }
 
@@ -30,7 +31,7 @@ type alone interface {
 func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S]) error {
 	s := all.process()
 	if s.Verb == "health" {
-		return s.Health(ctx, s.GRPCAddress)
+		return s.Health(ctx, s.GRPCAddress, s.Ready)
 	}
 	return run(ctx, name, s.Debug, func(tel *telemetry.Telemetry, opened *closers) ([]daemon.Part, error) {
 		admin, err := s.Admin()
@@ -51,7 +52,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 			return nil, err
 		}
 		opened.add(room.Close)
-		serving.Access = room.Access
+		serving.Access, serving.Ready = room.Access, room.Ready
 		server := rpc.NewServer(serving)
 		room.Register(server)
 		public, err := s.Listen()

@@ -65,6 +65,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 			daemon.Background("HTTP", func(ctx context.Context) error { return service.Serve(ctx, web) }),
 		},
 		Close:       opened.close,
+		Ready:       answers("gateway", db),
 		CallsItself: true,
 		HTTP:        web.Addr(),
 	}, nil

@@ -44,5 +44,6 @@ func Reporter(ctx context.Context, s ReporterSettings, tel *telemetry.Telemetry,
 		Access:   reporter.Access(),
 		Parts:    []daemon.Part{daemon.Background("reporter", service.Run)},
 		Close:    opened.close,
+		Ready:    answers("reporter", db),
 	}, nil
 }

@@ -103,6 +103,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 			daemon.Background("scheduler", service.Run),
 		},
 		Close:  opened.close,
+		Ready:  answers("scheduler", db),
 		Engine: s.Engine,
 	}, nil
 }

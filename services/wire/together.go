@@ -82,7 +82,7 @@ func Together(ctx context.Context, s Settings) error {
 			maps.Copy(access, room.Access)
 			parts = append(parts, room.Parts...)
 		}
-		server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+		server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Ready: allReady(rooms), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
 		for _, room := range rooms {
 			room.Register(server)
 		}
@@ -92,6 +92,21 @@ func Together(ctx context.Context, s Settings) error {
 		parts = append([]daemon.Part{serve}, parts...)
 		return append(parts, daemon.Background("health", server.TurnAway)), nil
 	})
+}
+
+// allReady says what is missing that calls of any of the rooms need.
+func allReady(rooms []*Room) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, room := range rooms {
+			if room.Ready == nil {
+				continue
+			}
+			if err := room.Ready(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // missing is the first setting that has no default and was not made, told before

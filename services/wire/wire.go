@@ -24,6 +24,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/blobs"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/settings"
 )
@@ -42,9 +43,10 @@ type Room struct {
 	Parts    []daemon.Part               // what runs, in the order in which it starts
 	Close    func() error                // closes what the room has opened, once Parts have stopped
 
-	CallsItself bool     // Parts call the room's own services, which so are served first.
-	HTTP        net.Addr // where the room serves HTTP; nil: it does not
-	Engine      string   // what runs the room's builds; "": it has none
+	Ready       func(context.Context) error // what is missing that its calls need; nil: nothing ever is
+	CallsItself bool                        // Parts call the room's own services, which so are served first.
+	HTTP        net.Addr                    // where the room serves HTTP; nil: it does not
+	Engine      string                      // what runs the room's builds; "": it has none
 }
 
 // assemble is the function of a room whose settings are S. What it has opened
@@ -94,6 +96,16 @@ func openBlobs(ctx context.Context, s settings.Common, room string) (*blobs.Stor
 		return nil, fmt.Errorf("FORGE_BLOB_URL: %w", err)
 	}
 	return store, nil
+}
+
+// answers says that a room's database does not answer, in words for anybody.
+func answers(room string, db *sqldb.DB) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if db.Answers(ctx) != nil {
+			return fmt.Errorf("the database of %s does not answer", room)
+		}
+		return nil
+	}
 }
 
 // closers are closed last first. What its user has closed already is fine.

@@ -10,6 +10,9 @@ import (
 type health struct {
 	settings.GRPC
 	settings.Certificate
+	settings.HealthFlags
 }
 
-func (h health) Run() error { return h.Certificate.Health(context.Background(), h.GRPCAddress) }
+func (h health) Run() error {
+	return h.Certificate.Health(context.Background(), h.GRPCAddress, h.Ready)
+}

@@ -46,6 +46,10 @@ type Config struct {
 	// Bare leaves out health and reflection: for an address that strangers reach.
 	Bare bool
 
+	// Ready says what is missing that calls need, in words for anybody; nil: nothing
+	// ever is.
+	Ready func(ctx context.Context) error
+
 	Log    *slog.Logger         // nil: none
 	Tracer trace.TracerProvider // nil: none
 	Meter  metric.MeterProvider // nil: none
@@ -105,7 +109,7 @@ func NewServer(cfg Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	if !cfg.Bare {
-		healthv1.RegisterHealthServer(s.grpc, s.health)
+		healthv1.RegisterHealthServer(s.grpc, readiness{s.health, cfg.Ready})
 		reflection.Register(s.grpc)
 	}
 	return s

@@ -103,6 +103,16 @@ func (db *DB) Close() error {
 	return errors.Join(db.read.Close(), db.write.Close())
 }
 
+// Answers reports whether the database answers. Its error says no more to a caller.
+func (db *DB) Answers(ctx context.Context) error {
+	for _, pool := range []*sql.DB{db.read, db.write} {
+		if err := pool.PingContext(ctx); err != nil {
+			return Kind(err)
+		}
+	}
+	return nil
+}
+
 // Read is the pool for reads outside a transaction. On SQLite it refuses
 // writes, and sees what was committed before the statement began.
 func (db *DB) Read() *sql.DB { return db.read }
