@@ -36,7 +36,8 @@ const (
 // Links are links, whatever they point at. The repository names its origin by the URL
 // that people have, without any token. A submodule is an empty folder; where it is
 // wanted its files are there, its repository is below git/modules/, and gitfile/ has
-// the file that leads from one to the other.
+// the file that leads from one to the other. Of the same objects and refs it is the
+// same, byte by byte, so that who has begun with one can go on with another.
 func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.Writer) error {
 	defer func() {
 		if err := m.prune(context.WithoutCancel(ctx)); err != nil {
@@ -257,13 +258,13 @@ func (c *checkout) writeGit(ctx context.Context) error {
 			return err
 		}
 	}
-	for name, content := range map[string]string{
-		"HEAD": c.want.SHA + "\n", "config": c.config(), "packed-refs": shape.packedRefs(), "shallow": shape.shallowFile(),
+	for _, file := range [][2]string{
+		{"HEAD", c.want.SHA + "\n"}, {"config", c.config()}, {"packed-refs", shape.packedRefs()}, {"shallow", shape.shallowFile()},
 	} {
-		if content == "" {
+		if file[1] == "" {
 			continue
 		}
-		if err := c.text(c.gitDir()+name, content); err != nil {
+		if err := c.text(c.gitDir()+file[0], file[1]); err != nil {
 			return err
 		}
 	}
