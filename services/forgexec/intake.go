@@ -1,7 +1,10 @@
 package forgexec
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -9,19 +12,22 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
-// errInterrupted: the stream broke before the source was complete; it comes anew
-// with the next one.
+// errInterrupted: the source comes anew, or not at all.
 var errInterrupted = errors.New("the connection broke")
 
-// intake unpacks the source as one stream brings it.
+// intake unpacks the source as streams bring it. One that breaks leaves it waiting
+// for the rest.
 type intake struct {
 	chunks   *io.PipeWriter
 	unpacker sync.WaitGroup
+	whole    bool // nothing more comes
+	bytes    int64
+	sum      hash.Hash // of these
 }
 
 func (l *link) newIntake() *intake {
 	r, w := io.Pipe()
-	in := &intake{chunks: w}
+	in := &intake{chunks: w, sum: sha256.New()}
 	in.unpacker.Go(func() {
 		result := l.unpacked(r)
 		_ = r.Close() // nothing waits for a reader any more
@@ -32,15 +38,54 @@ func (l *link) newIntake() *intake {
 	return in
 }
 
+// begun is what the scheduler is told of the bytes that were taken, nil for none.
+func (in *intake) begun() *schedulerv1.SourceBegun {
+	if in == nil || in.bytes == 0 {
+		return nil
+	}
+	return &schedulerv1.SourceBegun{Bytes: in.bytes, Sha256: in.sum.Sum(nil)}
+}
+
+// takeSource takes a chunk. The first of a stream goes on with the intake that is
+// there, or begins anew: a scheduler that knows nothing of the former counts from 0.
+func (l *link) takeSource(chunk *schedulerv1.SourceChunk, first bool) error {
+	if l.hasSource.Load() {
+		return nil
+	}
+	if first && (l.intake == nil || l.intake.bytes > 0 && chunk.GetOffset() == 0) {
+		l.intake.interrupt()
+		l.intake = l.newIntake()
+	}
+	if offset := chunk.GetOffset(); offset != 0 && offset != l.intake.bytes {
+		l.intake.interrupt()
+		err := fmt.Errorf("the scheduler goes on with the source at byte %d, and the runner is at %d", offset, l.intake.bytes)
+		l.intake = nil
+		return err
+	}
+	l.intake.take(chunk)
+	return nil
+}
+
 // take hands a chunk on; an unpacker that has ended wants none.
 func (in *intake) take(chunk *schedulerv1.SourceChunk) {
 	if reason := chunk.GetError(); reason != "" {
+		in.whole = true
 		_ = in.chunks.CloseWithError(unavailable(reason))
 		return
 	}
-	_, _ = in.chunks.Write(chunk.GetData())
+	n, _ := in.chunks.Write(chunk.GetData())
+	in.bytes += int64(n)
+	_, _ = in.sum.Write(chunk.GetData()[:n])
 	if chunk.GetLast() {
+		in.whole = true
 		_ = in.chunks.Close()
+	}
+}
+
+// settle waits for the end of an intake that has all there is.
+func (in *intake) settle() {
+	if in != nil && in.whole {
+		in.unpacker.Wait()
 	}
 }
 
@@ -59,7 +104,7 @@ type unavailable string
 func (u unavailable) Error() string { return string(u) }
 
 // unpacked unpacks into the workspace and returns the report that is due, nil if
-// the stream broke.
+// it was interrupted.
 func (l *link) unpacked(r io.Reader) *schedulerv1.Report {
 	if err := l.Workspace.err; err != nil { // it may hold what is somebody's
 		return endReport(&schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()})

@@ -49,6 +49,8 @@ type link struct {
 
 	hasPlan, hasSource atomic.Bool
 	heartbeat          atomic.Int64 // a duration
+
+	intake *intake // of run alone
 }
 
 func newLink(config linkConfig) *link {
@@ -72,6 +74,7 @@ func (r *refused) Error() string {
 // its error, *refused where the scheduler said so.
 func (l *link) run(ctx context.Context, stop context.CancelCauseFunc) (err error) {
 	defer l.window.close()
+	defer func() { l.intake.interrupt() }()
 	defer func() {
 		if err != nil {
 			stop(&halt{message: err.Error(), atOnce: true})
@@ -145,14 +148,15 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 	}
 	if err := stream.Send(&schedulerv1.AttachRequest{Message: &schedulerv1.AttachRequest_Hello{Hello: &schedulerv1.Hello{
 		RunnerId: l.RunnerID, Version: l.Version, HasPlan: l.hasPlan.Load(), HasSource: l.hasSource.Load(), MasksSecrets: true, HeedsJobs: true, TakesCheckout: true,
+		SourceBegun: l.intake.begun(),
 	}}}); err != nil {
 		_, err = stream.Recv() // says why
 		return false, false, err
 	}
 	sending, stopSending := context.WithCancel(ctx)
 	defer stopSending()
-	var source *intake
-	defer func() { source.interrupt() }()
+	firstOfSource := true
+	defer func() { l.intake.settle() }()
 	defer l.window.bound(maxKept)
 	for {
 		message, err := stream.Recv()
@@ -176,12 +180,10 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 		case *schedulerv1.AttachResponse_Plan:
 			l.planned(m.Plan)
 		case *schedulerv1.AttachResponse_Source:
-			if !l.hasSource.Load() {
-				if source == nil {
-					source = l.newIntake()
-				}
-				source.take(m.Source)
+			if err := l.takeSource(m.Source, firstOfSource); err != nil {
+				return welcomed, false, err
 			}
+			firstOfSource = false
 		case *schedulerv1.AttachResponse_Cancel:
 			stop(&halt{cause: schedulerv1.Ended_CAUSE_CANCELLED, message: m.Cancel.GetMessage()})
 		}

@@ -59,6 +59,9 @@ type fakeScheduler struct {
 	sourceError string
 	// breakSource cuts the first stream in the middle of the source.
 	breakSource bool
+	// goOn is what comes after a source that broke off, and from where on; nil: all of
+	// the source anew, as from a scheduler that cannot go on.
+	goOn func(*schedulerv1.SourceBegun) (source []byte, offset int)
 	// cutEvery cuts a stream after so many reports, none of them acknowledged.
 	cutEvery int
 	// age is how old a connection gets before its caller is asked to make another; 0: any.
@@ -156,7 +159,11 @@ func (s *fakeScheduler) Attach(stream grpc.BidiStreamingServer[schedulerv1.Attac
 		}
 	}
 	if !hello.GetHasSource() {
-		if err := s.sendSource(stream, attached == 1 && s.breakSource); err != nil {
+		send := func() error { return s.sendSource(stream, attached == 1 && s.breakSource) }
+		if s.goOn != nil && attached > 1 {
+			send = func() error { return s.sendRest(stream, hello.GetSourceBegun()) }
+		}
+		if err := send(); err != nil {
 			return err
 		}
 	}

@@ -114,7 +114,7 @@ func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error
 	var noSource chan error
 	if !hello.GetHasSource() {
 		source, noSource = make(chan *schedulerv1.SourceChunk, 4), make(chan error, 1)
-		working.Go(func() { noSource <- at.service.fetchSource(ctx, at.build, hello.GetTakesCheckout(), source) })
+		working.Go(func() { noSource <- at.service.fetchSource(ctx, at.build, hello, source) })
 	}
 	incoming, gone := receive(ctx, at.stream)
 	steered, unsubscribe := at.service.store.Notifier.Subscribe(store.RunnerTopic(at.build.GetId()))

@@ -1,9 +1,12 @@
 package attempt
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -25,10 +28,10 @@ const (
 	sourceTries      = 20 // about a minute and a half
 )
 
-// fetchSource reads the source from config into chunks. What cannot be had is
-// told by the last chunk. An error ends the stream: the runner attaches again
-// and starts over, since a broken download cannot be continued.
-func (s *Service) fetchSource(ctx context.Context, b *store.Build, checkout bool, chunks chan<- *schedulerv1.SourceChunk) error {
+// fetchSource reads the source from config into chunks, without what the runner has
+// of it already. What cannot be had is told by the last chunk. An error ends the
+// stream: the runner attaches again and goes on where it is.
+func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedulerv1.Hello, chunks chan<- *schedulerv1.SourceChunk) error {
 	ctx, span := s.tracer.Start(ctx, "source")
 	defer span.End()
 	send := func(chunk *schedulerv1.SourceChunk) error {
@@ -39,14 +42,18 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, checkout bool
 			return ctx.Err()
 		}
 	}
+	request, begun := sourceRequest(b, hello.GetTakesCheckout()), hello.GetSourceBegun()
 	var sent int
 	err := retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
-		sent, err = s.streamSource(ctx, sourceRequest(b, checkout), send)
+		if sent, err = s.streamSource(ctx, request, begun, send); errors.Is(err, errOtherSource) {
+			begun = nil
+			sent, err = s.streamSource(ctx, request, begun, send)
+		}
 		return sent == 0 && temporary(err), err
 	})
 	switch {
 	case err == nil:
-		return send(&schedulerv1.SourceChunk{Last: true})
+		return nil
 	case ctx.Err() != nil || sent > 0:
 		span.SetStatus(codes.Error, err.Error())
 		return fault.Newf(fault.Unavailable, "the source broke off: attach again: %w", err)
@@ -114,25 +121,59 @@ func merge(ctx context.Context, sources configv1.SourceServiceClient, b *store.B
 	return merged.GetSha(), nil
 }
 
-// streamSource counts the chunks it has sent.
-func (s *Service) streamSource(ctx context.Context, request *configv1.GetSourceRequest, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
+// errOtherSource: what the runner has is no beginning of this source.
+var errOtherSource = errors.New("the source was made anew meanwhile")
+
+// streamSource sends what comes after begun, and counts the chunks.
+func (s *Service) streamSource(ctx context.Context, request *configv1.GetSourceRequest, begun *schedulerv1.SourceBegun, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	source, err := s.sources.GetSource(ctx, request)
 	if err != nil {
 		return 0, err
 	}
+	skipped := &skipped{begun: begun, sum: sha256.New()}
+	offset := begun.GetBytes()
 	for {
 		part, err := source.Recv()
-		if errors.Is(err, io.EOF) {
-			return sent, nil
+		if errors.Is(err, io.EOF) && skipped.bytes == begun.GetBytes() {
+			return sent, send(&schedulerv1.SourceChunk{Last: true, Offset: offset})
 		}
-		if err == nil {
-			err = send(&schedulerv1.SourceChunk{Data: part.GetData()})
+		if errors.Is(err, io.EOF) {
+			return sent, errOtherSource
 		}
 		if err != nil {
 			return sent, err
 		}
-		sent++
+		data, err := skipped.rest(part.GetData())
+		if err == nil && len(data) > 0 {
+			err = send(&schedulerv1.SourceChunk{Data: data, Offset: offset})
+			sent, offset = sent+1, offset+int64(len(data))
+		}
+		if err != nil {
+			return sent, err
+		}
 	}
+}
+
+// skipped is the beginning of a source that the runner has already.
+type skipped struct {
+	begun *schedulerv1.SourceBegun
+	bytes int64
+	sum   hash.Hash // of these
+}
+
+// rest is what the runner lacks of the next bytes.
+func (s *skipped) rest(data []byte) ([]byte, error) {
+	has := min(s.begun.GetBytes()-s.bytes, int64(len(data)))
+	if has <= 0 {
+		return data, nil
+	}
+	_, _ = s.sum.Write(data[:has])
+	if s.bytes += has; s.bytes == s.begun.GetBytes() && !bytes.Equal(s.sum.Sum(nil), s.begun.GetSha256()) {
+		return nil, errOtherSource
+	}
+	return data[has:], nil
 }
 
 // retry calls do until it wants no more, at most tries times, and returns its

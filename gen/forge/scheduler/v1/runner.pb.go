@@ -82,7 +82,7 @@ func (x Kept_Result) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Kept_Result.Descriptor instead.
 func (Kept_Result) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type Ended_Cause int32
@@ -159,7 +159,7 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24, 0}
 }
 
 type GetContentRequest struct {
@@ -904,6 +904,8 @@ type Hello struct {
 	HeedsJobs bool `protobuf:"varint,21,opt,name=heeds_jobs,json=heedsJobs,proto3" json:"heeds_jobs,omitempty"`
 	// The runner takes a checkout, not only a tarball: see SourceChunk.
 	TakesCheckout bool `protobuf:"varint,22,opt,name=takes_checkout,json=takesCheckout,proto3" json:"takes_checkout,omitempty"`
+	// What the runner has of a source whose stream broke; absent for nothing.
+	SourceBegun *SourceBegun `protobuf:"bytes,25,opt,name=source_begun,json=sourceBegun,proto3" json:"source_begun,omitempty"`
 	// The runner restores and saves the plan's caches, and keeps its artifacts. A build
 	// that has artifacts, or needs some, ends without this.
 	KeepsContent  bool `protobuf:"varint,23,opt,name=keeps_content,json=keepsContent,proto3" json:"keeps_content,omitempty"`
@@ -988,6 +990,13 @@ func (x *Hello) GetTakesCheckout() bool {
 		return x.TakesCheckout
 	}
 	return false
+}
+
+func (x *Hello) GetSourceBegun() *SourceBegun {
+	if x != nil {
+		return x.SourceBegun
+	}
+	return nil
 }
 
 func (x *Hello) GetKeepsContent() bool {
@@ -1304,7 +1313,10 @@ type SourceChunk struct {
 	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	Last  bool                   `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
 	// Why there is no (more) source; the runner ends with NOT_STARTED.
-	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// How many bytes of the source stand before data. The first chunk of a stream says
+	// whether the source goes on where the runner is, or begins anew.
+	Offset        int64 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1360,6 +1372,67 @@ func (x *SourceChunk) GetError() string {
 	return ""
 }
 
+func (x *SourceChunk) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// The beginning of a source. Who goes on with it holds its own against the digest, so
+// that two sources are never mixed.
+type SourceBegun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bytes         int64                  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceBegun) Reset() {
+	*x = SourceBegun{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceBegun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceBegun) ProtoMessage() {}
+
+func (x *SourceBegun) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceBegun.ProtoReflect.Descriptor instead.
+func (*SourceBegun) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SourceBegun) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SourceBegun) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // Ack: everything up to this report is stored.
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1370,7 +1443,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1455,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1468,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ack) GetSequence() int64 {
@@ -1416,7 +1489,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1501,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1514,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Cancel) GetMessage() string {
@@ -1476,7 +1549,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1561,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1574,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Report) GetSequence() int64 {
@@ -1658,7 +1731,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1743,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1756,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
 }
 
 // Kept is what a cache, or an artifact, came to, for counting.
@@ -1699,7 +1772,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1784,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1797,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Kept) GetResult() Kept_Result {
@@ -1761,7 +1834,7 @@ type SourceUnpacked struct {
 
 func (x *SourceUnpacked) Reset() {
 	*x = SourceUnpacked{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1846,7 @@ func (x *SourceUnpacked) String() string {
 func (*SourceUnpacked) ProtoMessage() {}
 
 func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1859,7 @@ func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceUnpacked.ProtoReflect.Descriptor instead.
 func (*SourceUnpacked) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SourceUnpacked) GetEntries() int64 {
@@ -1815,7 +1888,7 @@ type Outputs struct {
 
 func (x *Outputs) Reset() {
 	*x = Outputs{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1900,7 @@ func (x *Outputs) String() string {
 func (*Outputs) ProtoMessage() {}
 
 func (x *Outputs) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1913,7 @@ func (x *Outputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
 func (*Outputs) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Outputs) GetValues() map[string]string {
@@ -1859,7 +1932,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1944,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1957,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -1906,7 +1979,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +1991,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2004,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -1963,7 +2036,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2048,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2061,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -2032,7 +2105,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2117,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2130,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -2091,7 +2164,7 @@ type GetContentResponse_Found struct {
 
 func (x *GetContentResponse_Found) Reset() {
 	*x = GetContentResponse_Found{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2176,7 @@ func (x *GetContentResponse_Found) String() string {
 func (*GetContentResponse_Found) ProtoMessage() {}
 
 func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2247,7 @@ type PutContentRequest_Begin struct {
 
 func (x *PutContentRequest_Begin) Reset() {
 	*x = PutContentRequest_Begin{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2259,7 @@ func (x *PutContentRequest_Begin) String() string {
 func (*PutContentRequest_Begin) ProtoMessage() {}
 
 func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2353,7 @@ type PutContentRequest_Commit struct {
 
 func (x *PutContentRequest_Commit) Reset() {
 	*x = PutContentRequest_Commit{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2365,7 @@ func (x *PutContentRequest_Commit) String() string {
 func (*PutContentRequest_Commit) ProtoMessage() {}
 
 func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2391,7 @@ type PutContentResponse_Lacking struct {
 
 func (x *PutContentResponse_Lacking) Reset() {
 	*x = PutContentResponse_Lacking{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2403,7 @@ func (x *PutContentResponse_Lacking) String() string {
 func (*PutContentResponse_Lacking) ProtoMessage() {}
 
 func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2443,7 @@ type PutContentResponse_Kept struct {
 
 func (x *PutContentResponse_Kept) Reset() {
 	*x = PutContentResponse_Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2455,7 @@ func (x *PutContentResponse_Kept) String() string {
 func (*PutContentResponse_Kept) ProtoMessage() {}
 
 func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2492,7 @@ type Plan_Artifacts struct {
 
 func (x *Plan_Artifacts) Reset() {
 	*x = Plan_Artifacts{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2504,7 @@ func (x *Plan_Artifacts) String() string {
 func (*Plan_Artifacts) ProtoMessage() {}
 
 func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2603,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\x88\x02\n" +
+	"\amessage\"\xcc\x02\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -2540,7 +2613,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\rmasks_secrets\x18\x14 \x01(\bR\fmasksSecrets\x12\x1d\n" +
 	"\n" +
 	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\x12%\n" +
-	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\x12#\n" +
+	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\x12B\n" +
+	"\fsource_begun\x18\x19 \x01(\v2\x1f.forge.scheduler.v1.SourceBegunR\vsourceBegun\x12#\n" +
 	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\"2\n" +
 	"\aWelcome\x12'\n" +
 	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\x9a\b\n" +
@@ -2575,11 +2649,15 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x03 \x01(\tR\x03run\x121\n" +
-	"\x04when\x18\x04 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"K\n" +
+	"\x04when\x18\x04 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"c\n" +
 	"\vSourceChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"!\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\";\n" +
+	"\vSourceBegun\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"!\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
@@ -2664,7 +2742,7 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
 	(Ended_Cause)(0),                   // 1: forge.scheduler.v1.Ended.Cause
@@ -2681,90 +2759,92 @@ var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(*Plan)(nil),                       // 12: forge.scheduler.v1.Plan
 	(*PlannedStep)(nil),                // 13: forge.scheduler.v1.PlannedStep
 	(*SourceChunk)(nil),                // 14: forge.scheduler.v1.SourceChunk
-	(*Ack)(nil),                        // 15: forge.scheduler.v1.Ack
-	(*Cancel)(nil),                     // 16: forge.scheduler.v1.Cancel
-	(*Report)(nil),                     // 17: forge.scheduler.v1.Report
-	(*Heartbeat)(nil),                  // 18: forge.scheduler.v1.Heartbeat
-	(*Kept)(nil),                       // 19: forge.scheduler.v1.Kept
-	(*SourceUnpacked)(nil),             // 20: forge.scheduler.v1.SourceUnpacked
-	(*Outputs)(nil),                    // 21: forge.scheduler.v1.Outputs
-	(*StepStarted)(nil),                // 22: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                     // 23: forge.scheduler.v1.Output
-	(*StepEnded)(nil),                  // 24: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                      // 25: forge.scheduler.v1.Ended
-	(*GetContentResponse_Found)(nil),   // 26: forge.scheduler.v1.GetContentResponse.Found
-	(*PutContentRequest_Begin)(nil),    // 27: forge.scheduler.v1.PutContentRequest.Begin
-	(*PutContentRequest_Commit)(nil),   // 28: forge.scheduler.v1.PutContentRequest.Commit
-	(*PutContentResponse_Lacking)(nil), // 29: forge.scheduler.v1.PutContentResponse.Lacking
-	(*PutContentResponse_Kept)(nil),    // 30: forge.scheduler.v1.PutContentResponse.Kept
-	nil,                                // 31: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                                // 32: forge.scheduler.v1.Plan.SecretsEntry
-	(*Plan_Artifacts)(nil),             // 33: forge.scheduler.v1.Plan.Artifacts
-	nil,                                // 34: forge.scheduler.v1.Outputs.ValuesEntry
-	(*Manifest)(nil),                   // 35: forge.scheduler.v1.Manifest
-	(*durationpb.Duration)(nil),        // 36: google.protobuf.Duration
-	(v1.Shell)(0),                      // 37: forge.config.v1.Shell
-	(*v1.Cache)(nil),                   // 38: forge.config.v1.Cache
-	(v1.Command_When)(0),               // 39: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil),      // 40: google.protobuf.Timestamp
-	(*v1.Artifact)(nil),                // 41: forge.config.v1.Artifact
+	(*SourceBegun)(nil),                // 15: forge.scheduler.v1.SourceBegun
+	(*Ack)(nil),                        // 16: forge.scheduler.v1.Ack
+	(*Cancel)(nil),                     // 17: forge.scheduler.v1.Cancel
+	(*Report)(nil),                     // 18: forge.scheduler.v1.Report
+	(*Heartbeat)(nil),                  // 19: forge.scheduler.v1.Heartbeat
+	(*Kept)(nil),                       // 20: forge.scheduler.v1.Kept
+	(*SourceUnpacked)(nil),             // 21: forge.scheduler.v1.SourceUnpacked
+	(*Outputs)(nil),                    // 22: forge.scheduler.v1.Outputs
+	(*StepStarted)(nil),                // 23: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 24: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 25: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 26: forge.scheduler.v1.Ended
+	(*GetContentResponse_Found)(nil),   // 27: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 28: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 29: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 30: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 31: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 32: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 33: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 34: forge.scheduler.v1.Plan.Artifacts
+	nil,                                // 35: forge.scheduler.v1.Outputs.ValuesEntry
+	(*Manifest)(nil),                   // 36: forge.scheduler.v1.Manifest
+	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
+	(v1.Shell)(0),                      // 38: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 39: forge.config.v1.Cache
+	(v1.Command_When)(0),               // 40: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 41: google.protobuf.Timestamp
+	(*v1.Artifact)(nil),                // 42: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
 	4,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
-	26, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
-	35, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
-	27, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
-	35, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
-	28, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
-	29, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
-	30, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	27, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	36, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	28, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	36, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	29, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	30, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	31, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
 	10, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
-	17, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
+	18, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
 	11, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
 	12, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
 	14, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
-	15, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
-	16, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
-	13, // 16: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	31, // 17: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	36, // 18: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	36, // 19: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	36, // 20: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	32, // 21: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	37, // 22: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	36, // 23: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	38, // 24: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
-	33, // 25: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
-	39, // 26: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	40, // 27: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	18, // 28: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	22, // 29: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	23, // 30: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	24, // 31: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	25, // 32: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	20, // 33: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	21, // 34: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	19, // 35: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
-	0,  // 36: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
-	36, // 37: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
-	34, // 38: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	1,  // 39: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	3,  // 40: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 41: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
-	41, // 42: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
-	36, // 43: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
-	8,  // 44: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 45: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
-	6,  // 46: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
-	9,  // 47: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	5,  // 48: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
-	7,  // 49: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
-	47, // [47:50] is the sub-list for method output_type
-	44, // [44:47] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	16, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
+	17, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
+	15, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
+	13, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
+	32, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	37, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	37, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	37, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	33, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	38, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	37, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	39, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	34, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	40, // 27: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	41, // 28: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	19, // 29: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	23, // 30: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	24, // 31: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	25, // 32: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	26, // 33: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	21, // 34: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	22, // 35: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	20, // 36: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	0,  // 37: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	37, // 38: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	35, // 39: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	1,  // 40: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	3,  // 41: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	4,  // 42: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	42, // 43: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	37, // 44: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	8,  // 45: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 46: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	6,  // 47: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	9,  // 48: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	5,  // 49: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	7,  // 50: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	48, // [48:51] is the sub-list for method output_type
+	45, // [45:48] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -2803,7 +2883,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*AttachResponse_Ack)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[15].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[16].OneofWrappers = []any{
 		(*Report_Heartbeat)(nil),
 		(*Report_StepStarted)(nil),
 		(*Report_Output)(nil),
@@ -2813,7 +2893,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_Outputs)(nil),
 		(*Report_Kept)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[25].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[26].OneofWrappers = []any{
 		(*PutContentRequest_Begin_Cache)(nil),
 		(*PutContentRequest_Begin_Artifact)(nil),
 	}
@@ -2823,7 +2903,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
