@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 
 	"google.golang.org/protobuf/proto"
@@ -44,6 +45,9 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	if err != nil {
 		return nil, err
 	}
+	if req.GetBranch() != "" {
+		return s.branchConfig(ctx, g, req)
+	}
 	if err := checkSHA(req.GetSha()); err != nil {
 		return nil, err
 	}
@@ -68,6 +72,39 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 		}
 	}
 	return answer, nil
+}
+
+// branchConfig reads the file at the newest commit of a branch.
+func (s *Service) branchConfig(ctx context.Context, g grant, req *configv1.GetBuildConfigRequest) (*configv1.GetBuildConfigResponse, error) {
+	if req.GetSha() != "" || req.GetChange() != nil {
+		return nil, fault.New(fault.Invalid, "a branch stands in place of a commit and of what it changes")
+	}
+	tip, err := s.tipOf(ctx, g, req.GetBranch())
+	switch {
+	case refused(err):
+		return forbidden(err.Error()), nil
+	case err != nil:
+		return nil, fmt.Errorf("branch %s of %s: %w", req.GetBranch(), g.fullName(), notYet(err, s.recent(req.GetEventTime())))
+	}
+	return s.buildConfig(ctx, g, tip, false)
+}
+
+// refused reports whether GitHub does not open a repository to the App.
+func refused(err error) bool {
+	return fault.Is(err, fault.Denied) || fault.Is(err, fault.Conflict)
+}
+
+// tipOf is the newest commit of a branch.
+func (s *Service) tipOf(ctx context.Context, g grant, branch string) (string, error) {
+	client, err := s.clients.client(ctx, g)
+	if err != nil {
+		return "", err
+	}
+	ref, _, err := client.Git.GetRef(ctx, g.owner, g.name, "refs/heads/"+branch)
+	if err != nil {
+		return "", githubFault(err)
+	}
+	return ref.GetObject().GetSHA(), nil
 }
 
 // buildConfig returns what a commit wants built, whatever it changes.

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/githubsim"
@@ -31,6 +33,34 @@ func TestBuildConfigIsReadOnceAndKept(t *testing.T) {
 	w.front.answers("/", 500, "down")
 	if _, err := w.config(sha); err != nil {
 		t.Errorf("kept, and yet: %v", err)
+	}
+}
+
+// What may be built of a pull request is asked of its base branch, which moves.
+func TestBuildConfigOfABranchIsThatOfItsTip(t *testing.T) {
+	w := newWorld(t)
+	client := configv1.NewBuildConfigServiceClient(w.as("scheduler"))
+	read := func(req *configv1.GetBuildConfigRequest) (*configv1.GetBuildConfigResponse, error) {
+		req.Repository = w.repo
+		return client.GetBuildConfig(t.Context(), req)
+	}
+	for _, image := range []string{"busybox", "alpine"} {
+		w.commit(githubsim.Commit{Files: map[string]string{".forge.yml": "image: " + image + "\nexecute: make\n"}})
+		answer, err := read(&configv1.GetBuildConfigRequest{Branch: "main"})
+		if err != nil || answer.GetConfig().GetImage() != image {
+			t.Errorf("%s: got %v, error %v", image, answer, err)
+		}
+	}
+	_, err := read(&configv1.GetBuildConfigRequest{Branch: "mai"})
+	w.wantFault(err, fault.NotFound, "branch mai of acme/app")
+	_, err = read(&configv1.GetBuildConfigRequest{Branch: "mai", EventTime: timestamppb.New(w.clock.Now())})
+	w.wantFault(err, fault.Unavailable, "branch mai of acme/app")
+	_, err = read(&configv1.GetBuildConfigRequest{Branch: "main", Sha: w.head()})
+	w.wantFault(err, fault.Invalid, "a branch stands in place of a commit")
+	w.hasToken()
+	w.front.answers("/git/ref/", 403, "Resource not accessible by integration")
+	if answer, err := read(&configv1.GetBuildConfigRequest{Branch: "main"}); err != nil || answer.GetForbidden() == nil {
+		t.Errorf("refused: got %v, error %v", answer, err)
 	}
 }
 

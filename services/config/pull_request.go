@@ -27,13 +27,17 @@ func (s *Service) GetPullRequest(ctx context.Context, req *configv1.GetPullReque
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", noun, notYet(githubFault(err), recent))
 	}
+	var labels []string
+	for _, label := range p.Labels {
+		labels = append(labels, label.GetName())
+	}
 	return &configv1.GetPullRequestResponse{PullRequest: &eventv1.PullRequest{
 		Number: req.GetNumber(), Title: p.GetTitle(), HtmlUrl: p.GetHTMLURL(), Open: p.GetState() == "open",
 		Merged: p.GetMerged(), Draft: p.GetDraft(), MergeCommitSha: p.GetMergeCommitSHA(),
 		Author:      authorOf(p.GetUser()),
 		CommitCount: int32(p.GetCommits()), //nolint:gosec // GitHub lists 250 at most
 		Head:        pullBranch(p.GetHead()), Base: pullBranch(p.GetBase()),
-		UpdateTime: timestamppb.New(p.GetUpdatedAt().Time),
+		UpdateTime: timestamppb.New(p.GetUpdatedAt().Time), Labels: labels,
 	}}, nil
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"testing"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -26,11 +27,14 @@ func TestPullRequestIsShownAsItIs(t *testing.T) {
 	get := func(number int32) (*configv1.GetPullRequestResponse, error) {
 		return pulls.GetPullRequest(t.Context(), &configv1.GetPullRequestRequest{Repository: w.repo, Number: number})
 	}
+	if err := w.sim.Label("acme", "app", number, "needs tests"); err != nil {
+		t.Fatal(err)
+	}
 	answer, err := get(int32(number))
 	p := answer.GetPullRequest()
 	if err != nil || p.GetNumber() != int32(number) || p.GetTitle() != "A patch" || !p.GetOpen() || p.GetCommitCount() != 1 || p.GetHead().GetSha() != sha ||
 		p.GetAuthor().GetLogin() != "eve" || p.GetBase().GetRef() != "main" || p.GetBase().GetRepository().GetId() != w.repo.GetId() ||
-		p.GetHead().GetRepository().GetOwner() != "eve" || !p.GetUpdateTime().IsValid() {
+		p.GetHead().GetRepository().GetOwner() != "eve" || !slices.Equal(p.GetLabels(), []string{"needs tests"}) || !p.GetUpdateTime().IsValid() {
 		t.Errorf("%v, %v", answer, err)
 	}
 	if err := w.sim.CreateBranch("acme", "app", "renovate/go", "main"); err != nil {

@@ -34,6 +34,7 @@ func decodePullRequest(payload []byte) (*eventv1.Event, error) {
 		Before:          p.GetBefore(),
 		After:           p.GetAfter(),
 		PreviousBaseRef: p.GetChanges().GetBase().GetRef().GetFrom(),
+		Label:           p.GetLabel().GetName(),
 	}}
 	return e, nil
 }

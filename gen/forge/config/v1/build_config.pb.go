@@ -241,8 +241,8 @@ func (Condition_On) EnumDescriptor() ([]byte, []int) {
 	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 0}
 }
 
-// What events are called here: a pull request's, also in a merge queue; a
-// branch's push, a tag's, and a deploy.
+// What events are called here: a pull request's, also in a merge queue and once
+// it is closed; a branch's push, a tag's, and a deploy.
 type Condition_Event int32
 
 const (
@@ -252,6 +252,8 @@ const (
 	Condition_EVENT_PUSH         Condition_Event = 3
 	Condition_EVENT_TAG          Condition_Event = 4
 	Condition_EVENT_DEPLOY       Condition_Event = 5
+	// A pull request was closed.
+	Condition_EVENT_CLOSED Condition_Event = 6
 )
 
 // Enum value maps for Condition_Event.
@@ -263,6 +265,7 @@ var (
 		3: "EVENT_PUSH",
 		4: "EVENT_TAG",
 		5: "EVENT_DEPLOY",
+		6: "EVENT_CLOSED",
 	}
 	Condition_Event_value = map[string]int32{
 		"EVENT_UNSPECIFIED":  0,
@@ -271,6 +274,7 @@ var (
 		"EVENT_PUSH":         3,
 		"EVENT_TAG":          4,
 		"EVENT_DEPLOY":       5,
+		"EVENT_CLOSED":       6,
 	}
 )
 
@@ -579,7 +583,7 @@ type GetBuildConfigRequest struct {
 	Repository *v1.Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
 	// The installation, where the caller knows it; 0 looks it up by owner.
 	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
-	// The full sha of the commit.
+	// The full sha of the commit; empty where branch is set.
 	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
 	// What changed, for `paths` to be held against. Without it they do not count.
 	//
@@ -594,7 +598,10 @@ type GetBuildConfigRequest struct {
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	// What is to be run, whose jobs are held against the change. Unspecified: a job
 	// is named where that of no part that has one of the name matches.
-	Part          GetBuildConfigRequest_Part `protobuf:"varint,7,opt,name=part,proto3,enum=forge.config.v1.GetBuildConfigRequest_Part" json:"part,omitempty"`
+	Part GetBuildConfigRequest_Part `protobuf:"varint,7,opt,name=part,proto3,enum=forge.config.v1.GetBuildConfigRequest_Part" json:"part,omitempty"`
+	// The branch whose newest commit is read in place of sha, without refs/heads/.
+	// NOT_FOUND: there is no such branch.
+	Branch        string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -687,6 +694,13 @@ func (x *GetBuildConfigRequest) GetPart() GetBuildConfigRequest_Part {
 		return x.Part
 	}
 	return GetBuildConfigRequest_PART_UNSPECIFIED
+}
+
+func (x *GetBuildConfigRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
 }
 
 type isGetBuildConfigRequest_Change interface {
@@ -2477,8 +2491,17 @@ func (x *ConfigInvalid_Problem) GetFile() string {
 
 // PullRequest says how pull requests are built.
 type BuildConfig_PullRequest struct {
-	state         protoimpl.MessageState       `protogen:"open.v1"`
-	Test          BuildConfig_PullRequest_Test `protobuf:"varint,1,opt,name=test,proto3,enum=forge.config.v1.BuildConfig_PullRequest_Test" json:"test,omitempty"`
+	state protoimpl.MessageState       `protogen:"open.v1"`
+	Test  BuildConfig_PullRequest_Test `protobuf:"varint,1,opt,name=test,proto3,enum=forge.config.v1.BuildConfig_PullRequest_Test" json:"test,omitempty"`
+	// Globs of base branches. None means those that the server is set up for. These,
+	// labels and drafts are read from the file of the base branch.
+	Branches []string `protobuf:"bytes,2,rep,name=branches,proto3" json:"branches,omitempty"`
+	// Labels of which the pull request must have one; none means that none is needed.
+	Labels []string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty"`
+	// Whether drafts are built; absent means that they are.
+	Drafts *bool `protobuf:"varint,4,opt,name=drafts,proto3,oneof" json:"drafts,omitempty"`
+	// What runs once the pull request is closed, merged or not.
+	Closed        *Pipeline `protobuf:"bytes,5,opt,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2520,6 +2543,34 @@ func (x *BuildConfig_PullRequest) GetTest() BuildConfig_PullRequest_Test {
 	return BuildConfig_PullRequest_TEST_UNSPECIFIED
 }
 
+func (x *BuildConfig_PullRequest) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *BuildConfig_PullRequest) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *BuildConfig_PullRequest) GetDrafts() bool {
+	if x != nil && x.Drafts != nil {
+		return *x.Drafts
+	}
+	return false
+}
+
+func (x *BuildConfig_PullRequest) GetClosed() *Pipeline {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
 var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
@@ -2534,7 +2585,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
 	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
-	"\aoutcome\"\xa7\x03\n" +
+	"\aoutcome\"\xbf\x03\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -2545,7 +2596,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bbase_sha\x18\x05 \x01(\tH\x00R\abaseSha\x129\n" +
 	"\n" +
 	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12?\n" +
-	"\x04part\x18\a \x01(\x0e2+.forge.config.v1.GetBuildConfigRequest.PartR\x04part\"O\n" +
+	"\x04part\x18\a \x01(\x0e2+.forge.config.v1.GetBuildConfigRequest.PartR\x04part\x12\x16\n" +
+	"\x06branch\x18\b \x01(\tR\x06branch\"O\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPART_EXECUTE\x10\x01\x12\x10\n" +
@@ -2570,7 +2622,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\x93\f\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xa2\r\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2606,14 +2658,19 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x8d\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a\x9c\x02\n" +
 	"\vPullRequest\x12A\n" +
-	"\x04test\x18\x01 \x01(\x0e2-.forge.config.v1.BuildConfig.PullRequest.TestR\x04test\";\n" +
+	"\x04test\x18\x01 \x01(\x0e2-.forge.config.v1.BuildConfig.PullRequest.TestR\x04test\x12\x1a\n" +
+	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x16\n" +
+	"\x06labels\x18\x03 \x03(\tR\x06labels\x12\x1b\n" +
+	"\x06drafts\x18\x04 \x01(\bH\x00R\x06drafts\x88\x01\x01\x121\n" +
+	"\x06closed\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\x06closed\";\n" +
 	"\x04Test\x12\x14\n" +
 	"\x10TEST_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tTEST_HEAD\x10\x01\x12\x0e\n" +
 	"\n" +
-	"TEST_MERGE\x10\x02\"w\n" +
+	"TEST_MERGE\x10\x02B\t\n" +
+	"\a_drafts\"w\n" +
 	"\x06Source\x12\x18\n" +
 	"\ahistory\x18\x01 \x01(\x05R\ahistory\x12!\n" +
 	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\x12\x1e\n" +
@@ -2675,7 +2732,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
 	"\vMatrixValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x87\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x9a\x03\n" +
 	"\tCondition\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1a\n" +
 	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x16\n" +
@@ -2688,7 +2745,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"ON_SUCCESS\x10\x01\x12\x0e\n" +
 	"\n" +
 	"ON_FAILURE\x10\x02\x12\r\n" +
-	"\tON_ALWAYS\x10\x03\"~\n" +
+	"\tON_ALWAYS\x10\x03\"\x90\x01\n" +
 	"\x05Event\x12\x15\n" +
 	"\x11EVENT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_PULL_REQUEST\x10\x01\x12\x15\n" +
@@ -2696,7 +2753,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"EVENT_PUSH\x10\x03\x12\r\n" +
 	"\tEVENT_TAG\x10\x04\x12\x10\n" +
-	"\fEVENT_DEPLOY\x10\x05\"t\n" +
+	"\fEVENT_DEPLOY\x10\x05\x12\x10\n" +
+	"\fEVENT_CLOSED\x10\x06\"t\n" +
 	"\x05Retry\x12\x14\n" +
 	"\x05times\x18\x01 \x01(\x05R\x05times\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
@@ -2870,18 +2928,19 @@ var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	43, // 52: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
 	27, // 53: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
 	2,  // 54: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	27, // 55: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 56: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 57: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 58: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 59: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 60: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 61: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	59, // [59:62] is the sub-list for method output_type
-	56, // [56:59] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	19, // 55: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	27, // 56: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 57: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 58: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 59: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 60: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 61: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 62: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	60, // [60:63] is the sub-list for method output_type
+	57, // [57:60] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2903,6 +2962,7 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
+	file_forge_config_v1_build_config_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

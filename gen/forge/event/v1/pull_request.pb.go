@@ -274,8 +274,10 @@ type PullRequestEvent struct {
 	After  string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
 	// The base branch before an edit that changed it; empty otherwise.
 	PreviousBaseRef string `protobuf:"bytes,4,opt,name=previous_base_ref,json=previousBaseRef,proto3" json:"previous_base_ref,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The label that was put on or taken off; empty otherwise.
+	Label         string `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PullRequestEvent) Reset() {
@@ -336,6 +338,13 @@ func (x *PullRequestEvent) GetPreviousBaseRef() string {
 	return ""
 }
 
+func (x *PullRequestEvent) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
 var File_forge_event_v1_pull_request_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_pull_request_proto_rawDesc = "" +
@@ -368,12 +377,13 @@ const file_forge_event_v1_pull_request_proto_rawDesc = "" +
 	"\x03sha\x18\x02 \x01(\tR\x03sha\x12:\n" +
 	"\n" +
 	"repository\x18\x03 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
-	"repository\"\xac\x01\n" +
+	"repository\"\xc2\x01\n" +
 	"\x10PullRequestEvent\x12>\n" +
 	"\fpull_request\x18\x01 \x01(\v2\x1b.forge.event.v1.PullRequestR\vpullRequest\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\tR\x05after\x12*\n" +
-	"\x11previous_base_ref\x18\x04 \x01(\tR\x0fpreviousBaseRefB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"\x11previous_base_ref\x18\x04 \x01(\tR\x0fpreviousBaseRef\x12\x14\n" +
+	"\x05label\x18\x05 \x01(\tR\x05labelB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_pull_request_proto_rawDescOnce sync.Once

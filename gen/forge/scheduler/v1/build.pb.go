@@ -121,6 +121,8 @@ const (
 	Build_ACTION_DEPLOY_PRODUCTION Build_Action = 4
 	// `push.execute`: context forge/push for a branch, forge/tag for a tag.
 	Build_ACTION_PUSH Build_Action = 5
+	// `pull_request.closed` for a pull request that was closed: context forge/closed.
+	Build_ACTION_CLOSED Build_Action = 6
 )
 
 // Enum value maps for Build_Action.
@@ -132,6 +134,7 @@ var (
 		3: "ACTION_DEPLOY_STAGING",
 		4: "ACTION_DEPLOY_PRODUCTION",
 		5: "ACTION_PUSH",
+		6: "ACTION_CLOSED",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -140,6 +143,7 @@ var (
 		"ACTION_DEPLOY_STAGING":    3,
 		"ACTION_DEPLOY_PRODUCTION": 4,
 		"ACTION_PUSH":              5,
+		"ACTION_CLOSED":            6,
 	}
 )
 
@@ -243,6 +247,9 @@ const (
 	Build_REASON_OUT_OF_DISK Build_Reason = 30
 	// Failed: the pull request is to be tested merged, and conflicts with its base.
 	Build_REASON_MERGE_CONFLICT Build_Reason = 32
+	// Cancelled: the pull request lost the label that it is built for, or became a
+	// draft.
+	Build_REASON_UNWANTED Build_Reason = 40
 )
 
 // Enum value maps for Build_Reason.
@@ -280,6 +287,7 @@ var (
 		29: "REASON_CONFIG_ABSENT",
 		30: "REASON_OUT_OF_DISK",
 		32: "REASON_MERGE_CONFLICT",
+		40: "REASON_UNWANTED",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -314,6 +322,7 @@ var (
 		"REASON_CONFIG_ABSENT":         29,
 		"REASON_OUT_OF_DISK":           30,
 		"REASON_MERGE_CONFLICT":        32,
+		"REASON_UNWANTED":              40,
 	}
 )
 
@@ -2008,7 +2017,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x15\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x16\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2078,14 +2087,15 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\x8f\x01\n" +
+	"\"\xa2\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
 	"\x0eACTION_STAGING\x10\x02\x12\x19\n" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
-	"\vACTION_PUSH\x10\x05\"\xbb\x06\n" +
+	"\vACTION_PUSH\x10\x05\x12\x11\n" +
+	"\rACTION_CLOSED\x10\x06\"\xd0\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2119,7 +2129,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\vREASON_JOBS\x10\x1c\x12\x18\n" +
 	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
-	"\x15REASON_MERGE_CONFLICT\x10 \"\x99\x03\n" +
+	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
+	"\x0fREASON_UNWANTED\x10(\"\x99\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
