@@ -185,6 +185,7 @@ func Keys() []string {
 		within("jobs.*.if.", names(conditionKeys())),
 		within("retry.", names(retryKeys())),
 		within("pull_request.", names(pullRequestKeys())),
+		within("pull_request.closed.", names(partKeys("", closed))),
 		within("source.", names(sourceKeys())),
 		within("cache[].", names(cacheKeys())),
 		within("artifacts[].", names(artifactKeys())),

@@ -142,22 +142,6 @@ func artifactKeys() []key[*configv1.Artifact] {
 	}
 }
 
-func pullRequestKeys() []key[*configv1.BuildConfig_PullRequest] {
-	return []key[*configv1.BuildConfig_PullRequest]{
-		{name: "test", read: func(f *file, path string, n *yaml.Node, p *configv1.BuildConfig_PullRequest) {
-			p.Test, _ = oneWord(f, path, n, testWords(), "what can be tested")
-		}},
-		{name: "branches"},
-	}
-}
-
-func testWords() []word[configv1.BuildConfig_PullRequest_Test] {
-	return []word[configv1.BuildConfig_PullRequest_Test]{
-		{"head", configv1.BuildConfig_PullRequest_TEST_HEAD},
-		{"merge", configv1.BuildConfig_PullRequest_TEST_MERGE},
-	}
-}
-
 func conditionKeys() []key[*condition] {
 	return []key[*condition]{
 		{name: "paths", read: func(f *file, path string, n *yaml.Node, c *condition) {
