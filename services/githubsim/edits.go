@@ -3,6 +3,7 @@ package githubsim
 import (
 	"fmt"
 	"net/url"
+	"slices"
 )
 
 // ChangeBase changes the branch that a pull request goes into.
@@ -22,15 +23,41 @@ func (s *Sim) ChangeBase(owner, repo string, number int, base string) error {
 
 // Label puts a label on a pull request.
 func (s *Sim) Label(owner, repo string, number int, label string) error {
+	return s.mark(owner, repo, number, "labeled", label, func(p *pull) { p.labels = append(p.labels, label) })
+}
+
+// Unlabel takes a label off a pull request.
+func (s *Sim) Unlabel(owner, repo string, number int, label string) error {
+	return s.mark(owner, repo, number, "unlabeled", label, func(p *pull) {
+		p.labels = slices.DeleteFunc(slices.Clone(p.labels), func(has string) bool { return has == label })
+	})
+}
+
+// SetDraft makes a draft of a pull request, or has it ready for review.
+func (s *Sim) SetDraft(owner, repo string, number int, draft bool) error {
+	action := "ready_for_review"
+	if draft {
+		action = "converted_to_draft"
+	}
+	return s.mark(owner, repo, number, action, "", func(p *pull) { p.draft = draft })
+}
+
+// mark changes what a pull request is marked with and sends the event of it.
+func (s *changes) mark(owner, repo string, number int, action, label string, change func(*pull)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.findPull(owner, repo, number)
 	if err != nil {
 		return err
 	}
-	p.labels, p.updated = append(p.labels, label), s.now()
-	s.emit(event{name: "pull_request", action: "labeled", repo: p.base.repo, payload: func(l links) object {
-		return object{"number": p.number, "pull_request": l.wholePull(p), "label": l.label(p.base.repo, label)}
+	change(p)
+	p.updated = s.now()
+	s.emit(event{name: "pull_request", action: action, repo: p.base.repo, payload: func(l links) object {
+		body := object{"number": p.number, "pull_request": l.wholePull(p)}
+		if label != "" {
+			body["label"] = l.label(p.base.repo, label)
+		}
+		return body
 	}})
 	return nil
 }
