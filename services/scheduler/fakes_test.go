@@ -152,8 +152,9 @@ func (c *fakeConfig) set(sha string, answer *configv1.GetBuildConfigResponse) {
 func (c *fakeConfig) GetBuildConfig(_ context.Context, req *configv1.GetBuildConfigRequest) (*configv1.GetBuildConfigResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked = append(c.asked, req.GetSha())
-	if answer := c.answers[req.GetSha()]; answer != nil {
+	at := cmp.Or(req.GetSha(), req.GetBranch())
+	c.asked = append(c.asked, at)
+	if answer := c.answers[at]; answer != nil {
 		return &configv1.GetBuildConfigResponse{
 			Outcome: answer.GetOutcome(), NoMatchingPaths: answer.GetNoMatchingPaths() && req.GetChange() != nil,
 			JobsWithoutMatchingPaths: answer.GetJobsWithoutMatchingPaths(),

@@ -53,6 +53,11 @@ func (m *model) work() {
 		m.heads[number]++
 		e = synchronize(before, fmt.Sprintf("head%d-%d", number, m.heads[number]), at)
 		switch kind {
+		case 6:
+			if m.random.IntN(2) == 0 {
+				m.heads[number]--
+				e = m.mark(number, before, at)
+			}
 		case 7:
 			e.Action, e.DeliveryId = "closed", "closed-"+before
 			pull(e).Open = false
@@ -70,7 +75,7 @@ func (m *model) work() {
 		}
 		pull(e).Number = int32(number)
 	}
-	pull(e).UpdateTime = timestamppb.New(at)
+	pull(e).UpdateTime, pull(e).Labels = timestamppb.New(at), m.labels[pull(e).GetNumber()]
 	e = of(repositoryID, e)
 	if pull(e).GetNumber()%3 == 0 && !pull(e).GetMerged() { // a stranger's fork
 		e = fromFork("eve", e)
@@ -114,6 +119,7 @@ func (m *model) receive(e *eventv1.Event) {
 	if e.GetCheckRun() != nil || e.GetCheckSuite() != nil || e.GetAction() == "reopened" || e.GetAction() == "edited" {
 		modelChecker{m}.checkPress(e, answer.GetDecision())
 	}
+	modelChecker{m}.checkMark(e, answer.GetDecision())
 }
 
 // press presses a button at some build's check run, or at all checks of its

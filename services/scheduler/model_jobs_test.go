@@ -46,6 +46,8 @@ func (m *model) pipelineOf(sha string) *configv1.Pipeline {
 			job.Condition.On = []configv1.Condition_On{configv1.Condition_ON_ALWAYS}
 		case one(8):
 			job.Condition.Branches = []string{"nobody's"}
+		case one(6):
+			job.Condition.Labels = []string{modelLabel}
 		}
 		if one(5) {
 			job.Retry = &configv1.Retry{Times: 1, AnyExitCode: true, Lost: true}
@@ -103,7 +105,7 @@ func (m modelChecker) checkJob(whole, job *store.Build, jobs []*store.Build) {
 		on = all[0]
 	}
 	holds := map[configv1.Condition_On]bool{configv1.Condition_ON_SUCCESS: !failed, configv1.Condition_ON_FAILURE: failed, configv1.Condition_ON_ALWAYS: true}[on]
-	left := len(job.ConfigJob().GetCondition().GetBranches()) > 0
+	left := len(job.ConfigJob().GetCondition().GetBranches()) > 0 || strings.HasPrefix(job.GetMessage(), "not run: the pull request has no label")
 	carried := job.GetReason() == schedulerv1.Build_REASON_CARRIED
 	begun := job.GetAttempt() > 0 || slices.Contains([]schedulerv1.Build_State{
 		schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_STARTING, schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_STATE_FAILED,

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
@@ -17,13 +18,14 @@ type modelSiblings struct {
 	configv1.BuildConfigServiceClient
 	configv1.CommitServiceClient
 	configv1.CollaboratorServiceClient
+	configv1.PullRequestServiceClient
 	reporterv1.ReportServiceClient
 }
 
 // GetBuildConfig, GetCommit and CompareCommits are config's.
 func (m modelSiblings) GetBuildConfig(_ context.Context, req *configv1.GetBuildConfigRequest, _ ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
 	job := m.pipelineOf(req.GetSha())
-	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job}), nil
+	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job, PullRequest: proto.CloneOf(m.said)}), nil
 }
 
 func (m modelSiblings) GetCommit(context.Context, *configv1.GetCommitRequest, ...grpc.CallOption) (*configv1.GetCommitResponse, error) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -127,8 +128,11 @@ type model struct {
 	stopping     []store.Stop
 	unsure       bool // GitHub does not compare
 	ended        map[string]schedulerv1.Build_State
-	graphs       uint64         // what the jobs of commits are made of; 0: there are none
-	frontier     map[string]int // the newest merge deployed, by repository and environment
+	labels       map[int32][]string                // of pull requests, by number
+	markedAt     map[int32]time.Time               // when these changed
+	said         *configv1.BuildConfig_PullRequest // by each file
+	graphs       uint64                            // what the jobs of commits are made of; 0: there are none
+	frontier     map[string]int                    // the newest merge deployed, by repository and environment
 }
 
 func newModel(t *testing.T, open func() *sqldb.DB) *model {
@@ -164,7 +168,7 @@ func (m *model) restart(reopen bool) {
 	}
 	siblings := modelSiblings{model: m}
 	service.commits, service.environments.Commits, service.outbox.Reporter = siblings, siblings, siblings
-	service.plan.Configs, service.plan.Collaborators, service.plan.Commits = siblings, siblings, siblings
+	service.plan.Configs, service.plan.Collaborators, service.plan.Commits, service.plan.Pulls = siblings, siblings, siblings, siblings
 	m.service, m.claimed, m.stopping = service, nil, nil
 }
 
@@ -175,6 +179,7 @@ func (m *model) play(seed uint64) {
 	m.repositories, m.merges, m.pulls, m.heads = 1+m.random.Int64N(2), 0, 0, map[int]int{}
 	m.groups, m.told, m.away, m.asked = 0, map[string]*reporterv1.ReportRequest{}, false, map[string]bool{}
 	m.pressed, m.presses = nil, map[string]string{}
+	m.labels, m.markedAt, m.said = map[int32][]string{}, map[int32]time.Time{}, rulesOf(m.random)
 	m.delay = []int{1, 3, 100}[m.random.IntN(3)]
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
 		m.repositories = 1

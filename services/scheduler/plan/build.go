@@ -120,7 +120,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 		// What repeats it knows no author, and may read other names of secrets.
 		b.SecretsWithheld = b.GetSecretsWithheld() || (distrusted && !b.GetFork())
 	}
-	if proposed := b.GetPullRequest() != 0 && b.GetEnvironment() == ""; proposed && b.Config.GetPullRequest().GetTest() == configv1.BuildConfig_PullRequest_TEST_MERGE {
+	if proposed := b.GetPullRequest() != 0 && b.GetEnvironment() == "" && b.GetAction() != schedulerv1.Build_ACTION_CLOSED; proposed && b.Config.GetPullRequest().GetTest() == configv1.BuildConfig_PullRequest_TEST_MERGE {
 		b.IntoSha = b.GetBaseSha()
 	}
 	b.EnvironmentUrl = b.Pipeline().GetUrl()

@@ -10,10 +10,10 @@ import (
 )
 
 // WithChange adds to a request what an event changes, so that `paths` count. A
-// deploy takes along whatever was merged before, and what a person asks for is
-// built: there they do not.
+// deploy takes along whatever was merged before, what is torn down was built by any
+// of its commits, and what a person asks for is built: there they do not.
 func WithChange(i trigger.Intent, req *configv1.GetBuildConfigRequest) *configv1.GetBuildConfigRequest {
-	if trigger.ActionOf(i.Action).Environment != "" {
+	if partOf(i.Action) == configv1.GetBuildConfigRequest_PART_UNSPECIFIED {
 		return req
 	}
 	switch payload := i.Event.GetPayload().(type) {

@@ -177,8 +177,17 @@ func (s *Service) readRetest(ctx context.Context, event *eventv1.Event, which st
 	if which != "" && which != "failed" {
 		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "write /forge retest for all jobs, or /forge retest failed for those that did not pass"), nil
 	}
-	i, decided := s.policy.Resolve(trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked, Again: trigger.Again{Failed: which == "failed"}})
-	return i, decided, nil
+	return s.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked, Again: trigger.Again{Failed: which == "failed"}})
+}
+
+// resolve says what a person who asks for the tests of a pull request has built.
+func (s *Service) resolve(ctx context.Context, i trigger.Intent) (trigger.Intent, *eventv1.Decision, error) {
+	i, decided := s.policy.Resolve(i)
+	if decided != nil {
+		return i, decided, nil
+	}
+	i, _, decided, err := s.aim(ctx, i)
+	return i, decided, err
 }
 
 // readApproval holds the sha against the head: what is approved is what whoever
@@ -191,11 +200,11 @@ func (s *Service) readApproval(ctx context.Context, event *eventv1.Event, sha st
 	if decided != nil || err != nil {
 		return trigger.Intent{}, decided, err
 	}
-	i, decided := s.policy.Resolve(trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked})
+	i, decided, err := s.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked})
 	i.Kind = trigger.ApprovalGiven
 	switch {
-	case decided != nil:
-		return i, decided, nil
+	case decided != nil || err != nil:
+		return i, decided, err
 	case !strings.HasPrefix(i.Sha, sha):
 		return i, wording.Ignored(eventv1.Reason_REASON_STALE, "the head of #%d is %s, not %s", pull.GetNumber(), wording.Short(i.Sha), sha), nil
 	}

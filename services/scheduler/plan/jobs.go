@@ -18,6 +18,12 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
+// What is said of a job that was left out.
+const (
+	notRun  = "not run: "
+	noLabel = "the pull request has no label "
+)
+
 // addWithJobs stores a new build with the jobs it has. Where it may begin, so do
 // they; where none of them is to run, it has ended.
 func (p prepared) addWithJobs(ctx context.Context, t *store.Tx, attempts *attempt.Service, b *store.Build) error {
@@ -27,7 +33,7 @@ func (p prepared) addWithJobs(ctx context.Context, t *store.Tx, attempts *attemp
 	}
 	for _, job := range jobs {
 		if why := p.leftOut(job.ConfigJob()); why != "" {
-			job.State, job.Reason, job.Message = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_CONDITION, "not run: "+why
+			job.State, job.Reason, job.Message = schedulerv1.Build_STATE_CANCELLED, schedulerv1.Build_REASON_CONDITION, notRun+why
 			job.EndTime = b.GetCreateTime()
 		}
 	}
@@ -89,7 +95,7 @@ func (p prepared) leftOut(job *configv1.Job) string {
 		}
 		return "the branch is " + branch
 	case len(c.GetLabels()) > 0 && !slices.ContainsFunc(c.GetLabels(), func(label string) bool { return slices.Contains(labels, label) }):
-		return "the pull request has no label " + strings.Join(c.GetLabels(), " or ")
+		return noLabel + strings.Join(c.GetLabels(), " or ")
 	case len(c.GetEvents()) > 0 && !slices.Contains(c.GetEvents(), p.event()):
 		return "it is not for this event"
 	}
@@ -110,6 +116,8 @@ func (p prepared) event() configv1.Condition_Event {
 	switch {
 	case trigger.ActionOf(p.Action).Environment != "":
 		return configv1.Condition_EVENT_DEPLOY
+	case p.Action == schedulerv1.Build_ACTION_CLOSED:
+		return configv1.Condition_EVENT_CLOSED
 	case !isBranch:
 		return configv1.Condition_EVENT_TAG
 	case p.Action == schedulerv1.Build_ACTION_PUSH:

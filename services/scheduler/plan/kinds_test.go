@@ -17,11 +17,12 @@ func TestTheTablesCoverTheSameKinds(t *testing.T) {
 	for _, kind := range trigger.Kinds() {
 		switch {
 		case kind == trigger.InstallationChanged: // decided where it comes in
+		case kind == trigger.PullRequestMarked: // applied as one that was offered
 		case asking[kind] == nil:
 			wanted = append(wanted, kind)
 		}
 	}
-	wanted = append(wanted, trigger.RebuildAsked, trigger.CancelAsked, trigger.ApprovalGiven)
+	wanted = append(wanted, trigger.PullRequestEnded, trigger.RebuildAsked, trigger.CancelAsked, trigger.ApprovalGiven)
 	slices.Sort(wanted)
 	if got := slices.Sorted(maps.Keys(applied)); !slices.Equal(got, wanted) {
 		t.Errorf("applied are the kinds %v, wanted %v", got, wanted)

@@ -28,7 +28,7 @@ func (s *Service) mayWrite(ctx context.Context, event *eventv1.Event, who *event
 
 // pullRequest is a pull request of the event's repository as it is now.
 func (s *Service) pullRequest(ctx context.Context, event *eventv1.Event, number int32) (*eventv1.PullRequest, error) {
-	answer, err := s.pulls.GetPullRequest(ctx, &configv1.GetPullRequestRequest{
+	answer, err := s.Pulls.GetPullRequest(ctx, &configv1.GetPullRequestRequest{
 		Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Number: number, EventTime: event.GetReceiveTime(),
 	})
 	if err != nil {

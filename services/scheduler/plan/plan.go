@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"encoding/base32"
 	"fmt"
@@ -47,7 +48,7 @@ type Service struct {
 	environments  *environment.Service
 	attempts      *attempt.Service
 	Configs       configv1.BuildConfigServiceClient
-	pulls         configv1.PullRequestServiceClient
+	Pulls         configv1.PullRequestServiceClient
 	Commits       configv1.CommitServiceClient
 	Collaborators configv1.CollaboratorServiceClient
 	externalURL   string
@@ -62,7 +63,7 @@ func New(d Deps) *Service {
 	return &Service{
 		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts,
 		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
-		pulls:         configv1.NewPullRequestServiceClient(d.Config),
+		Pulls:         configv1.NewPullRequestServiceClient(d.Config),
 		Commits:       configv1.NewCommitServiceClient(d.Config),
 		Collaborators: configv1.NewCollaboratorServiceClient(d.Config),
 		externalURL:   strings.TrimSuffix(d.ExternalURL, "/"), remembered: d.Remembered,
@@ -87,10 +88,15 @@ func (s *Service) Decide(ctx context.Context, event *eventv1.Event) (*eventv1.De
 		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NOTED, Text: "noted: config keeps the installations"}, nil
 	case row.Read != nil:
 		i, decided := row.Read(s.policy, event)
-		if decided != nil {
+		intents := s.policy.Ended(row.Kind, event)
+		if decided == nil {
+			intents = append([]trigger.Intent{i}, intents...)
+		}
+		if len(intents) == 0 {
 			return decided, nil
 		}
-		return noted(span)(s.Apply(ctx, event, []trigger.Intent{i}))
+		done, err := s.Apply(ctx, event, intents)
+		return noted(span)(cmp.Or(done, decided), err)
 	default:
 		return noted(span)(s.askingDeciders()[row.Kind](ctx, event))
 	}
@@ -124,6 +130,8 @@ type prepared struct {
 	// containedIn is the build that brought this commit, or a newer one, to where
 	// it is to be deployed; empty where none did.
 	containedIn string
+	// unwanted: nothing is built of the pull request as it is; nil where something is.
+	unwanted *unwanted
 }
 
 // Apply does what an event, or a call, asks for, and decides about it.
@@ -158,9 +166,13 @@ func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []tri
 			if err != nil {
 				return err
 			}
-			decided = join(decided, of)
+			if p.Kind == trigger.PullRequestEnded {
+				decided = alongside(decided, of)
+			} else {
+				decided = join(decided, of)
+			}
 		}
-		if event.GetDeliveryId() == "" {
+		if event.GetDeliveryId() == "" || decided == nil {
 			return nil
 		}
 		return t.AddDecision(ctx, event, decided, nil)
@@ -180,17 +192,25 @@ func join(a, b *eventv1.Decision) *eventv1.Decision {
 	return a
 }
 
+// alongside adds what was decided besides, which may be nothing.
+func alongside(decided, besides *eventv1.Decision) *eventv1.Decision {
+	if decided == nil || besides == nil {
+		return cmp.Or(decided, besides)
+	}
+	return joinCommands([]*eventv1.Decision{decided, besides})
+}
+
 // prepare asks for what a plan needs, before the transaction: GitHub may take its
 // time.
 func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, decided *eventv1.Decision, err error) {
 	p = prepared{Intent: i}
-	if !i.Builds() {
-		return p, nil, nil
-	}
-	if i.Kind == trigger.PullRequestOffered && i.Fork && s.policy.Forks == trigger.ForkApprove {
-		if p.Voucher, err = s.voucher(ctx, i); err != nil {
-			return p, nil, err
+	if i.Aimed() {
+		if p, decided, err = s.aimed(ctx, p); decided != nil || err != nil {
+			return p, decided, err
 		}
+	}
+	if i = p.Intent; !i.Builds() {
+		return p, nil, nil
 	}
 	p.config, err = s.Configs.GetBuildConfig(ctx, WithChange(i, &configv1.GetBuildConfigRequest{
 		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
@@ -238,7 +258,8 @@ type apply func(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRe
 func (s *Service) appliers() map[trigger.Kind]apply {
 	return map[trigger.Kind]apply{
 		trigger.PullRequestOffered: s.applyPullRequest, trigger.PullRequestMerged: s.applyPullRequest, trigger.PullRequestClosed: s.applyPullRequest,
-		trigger.GroupRequested: s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
+		trigger.PullRequestEnded: s.applyEnded,
+		trigger.GroupRequested:   s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
 		trigger.Pushed:       s.applyOnce,
 		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,
 	}

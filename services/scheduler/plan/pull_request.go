@@ -55,9 +55,12 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 		})
 	}
 	if p.Kind == trigger.PullRequestOffered && !p.Builds() {
-		return s.leaveBase(ctx, t, p)
+		return s.leave(ctx, t, p)
 	}
-	if p.retryOf, err = wantedAgain(ctx, t, p.Intent, repeated); err != nil {
+	if decided, err := takesNothing(ctx, t, p.Intent); decided != nil || err != nil {
+		return decided, err
+	}
+	if p, err = wantedAgain(ctx, t, p, repeated); err != nil {
 		return nil, err
 	}
 	build := s.applyOnce
@@ -73,34 +76,94 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 	return decided, err
 }
 
-// wantedAgain names the build of the same content that is to be repeated: one that
-// did not pass, of a pull request that was opened again, and one that was held
-// against another base. A person who does either wants to see what comes of it.
-func wantedAgain(ctx context.Context, t *store.Tx, i trigger.Intent, repeated bool) (id string, err error) {
-	if i.Kind != trigger.PullRequestOffered || repeated {
-		return "", nil
+// takesNothing decides about a label that was taken off, or a pull request that became
+// a draft, where it is built nevertheless: what was built of it stays.
+func takesNothing(ctx context.Context, t *store.Tx, i trigger.Intent) (*eventv1.Decision, error) {
+	if action := i.Event.GetAction(); action != "unlabeled" && action != "converted_to_draft" {
+		return nil, nil //nolint:nilnil // nothing is an answer
 	}
 	prior, err := t.NewestContent(ctx, i)
-	if err != nil || prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED {
-		return "", err
+	if prior == nil || err != nil {
+		return nil, err
 	}
-	switch state := prior.GetState(); {
-	case i.Event.GetAction() == "reopened" && store.Ended(state) && state != schedulerv1.Build_STATE_PASSED,
-		i.Event.GetAction() == "edited" && prior.GetBaseRef() != i.Pull.GetBase().GetRef():
-		return prior.GetId(), nil
-	}
-	return "", nil
+	return duplicate(prior), nil
 }
 
-// leaveBase cancels the tests of a pull request whose base is one that nothing is
-// built for.
-func (s *Service) leaveBase(ctx context.Context, t *store.Tx, p prepared) (*eventv1.Decision, error) {
-	why := "base branch is " + p.Pull.GetBase().GetRef()
-	decided, err := s.cancelTests(ctx, t, p, cancellation{reason: schedulerv1.Build_REASON_BASE_CHANGED, message: why, because: why})
+// wantedAgain names the build of the same content that is to be repeated: one that
+// did not pass, of a pull request that was opened again, one that was held
+// against another base, and one that left out a job for want of a label that is there
+// now. A person who does any of these wants to see what comes of it.
+func wantedAgain(ctx context.Context, t *store.Tx, p prepared, repeated bool) (prepared, error) {
+	if p.Kind != trigger.PullRequestOffered || repeated {
+		return p, nil
+	}
+	prior, err := t.NewestContent(ctx, p.Intent)
+	if err != nil || prior == nil || prior.GetState() == schedulerv1.Build_STATE_CANCELLED {
+		return p, err
+	}
+	switch state := prior.GetState(); {
+	case p.Event.GetAction() == "reopened" && store.Ended(state) && state != schedulerv1.Build_STATE_PASSED,
+		p.Event.GetAction() == "edited" && prior.GetBaseRef() != p.Pull.GetBase().GetRef():
+		p.retryOf = prior.GetId()
+		return p, nil
+	}
+	gains, err := p.gainsJob(ctx, t, prior)
+	if gains {
+		p.retryOf, p.Again.Failed = prior.GetId(), true
+	}
+	return p, err
+}
+
+// leave cancels the tests of a pull request that nothing is built of as it is now. Who
+// stands for a fork's commit is kept for when something is.
+func (s *Service) leave(ctx context.Context, t *store.Tx, p prepared) (*eventv1.Decision, error) {
+	why := p.unwanted
+	if p.Fork && s.policy.Forks == trigger.ForkApprove && why.build == schedulerv1.Build_REASON_UNWANTED {
+		if _, err := t.RecordForkHead(ctx, p.Intent, p.Voucher, p.Event.GetAction() == "synchronize"); err != nil {
+			return nil, err
+		}
+	}
+	decided, err := s.cancelTests(ctx, t, p, cancellation{reason: why.build, message: why.text, because: why.text})
 	if len(decided.GetBuildIds()) > 0 || err != nil {
 		return decided, err
 	}
-	return wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s", why), nil
+	return wording.Ignored(why.decision, "%s", why.text), nil
+}
+
+// applyEnded runs what the file has for a pull request that was closed: of a fork only
+// where somebody stands for that commit.
+func (s *Service) applyEnded(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	late := s.remembered > 0 && pull.Forgotten(p.Intent, t.Now.Add(-s.remembered))
+	if !p.Builds() || late || (pull.Stale(p.Intent) && !p.Pull.GetMerged()) {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	if pull.Ends(p.Intent) { // heard of before
+		prior, err := t.NewestContent(ctx, p.Intent)
+		if err != nil {
+			return nil, err
+		}
+		if prior != nil {
+			return duplicate(prior), nil
+		}
+	}
+	if pull.Update(p.Intent); p.Pull.GetMerged() {
+		if err := t.SavePullRequest(ctx, pull); err != nil {
+			return nil, err
+		}
+		if err := store.ShowAgain(ctx, t, p.Event.GetRepository().GetId(), pull.Number); err != nil {
+			return nil, err
+		}
+	}
+	if p.Fork && s.policy.Forks == trigger.ForkApprove {
+		by, err := t.RecordForkHead(ctx, p.Intent, "", false)
+		if err != nil {
+			return nil, err
+		}
+		if by == "" {
+			return wording.Ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull_request.closed is not run, since nobody approved %s", wording.Short(p.Sha)), nil
+		}
+	}
+	return s.addBuild(ctx, t, p)
 }
 
 // supersede cancels the tests of the pull request that the new head, or the new
@@ -119,8 +182,11 @@ func (s *Service) supersede(ctx context.Context, t *store.Tx, i trigger.Intent, 
 		}
 		b.SupersededBy = kept
 		by := "Superseded by " + wording.Short(i.Sha)
-		if b.GetSha() == i.Sha { // and only the base is another
+		if b.GetSha() == i.Sha { // and only the base, or a label, is another
 			by = "Superseded: base branch is " + i.Pull.GetBase().GetRef()
+			if i.Event.GetPullRequest().GetLabel() != "" {
+				by = "Superseded: the labels changed"
+			}
 		}
 		if err := s.attempts.Cancel(ctx, t, b, schedulerv1.Build_REASON_SUPERSEDED, by); err != nil {
 			return err

@@ -55,12 +55,22 @@ func (p *PullRequest) Repeats(i trigger.Intent) bool {
 	return i.Pull.GetUpdateTime().AsTime().Equal(p.Updated) && slices.Contains(p.headMoves, moveOf(i))
 }
 
-// moveOf is what an event moves: the head, or the base below it, whose name is
-// escaped as the column needs it.
+// Ends reports whether what an event tells is the end of a pull request that was heard
+// of before, and nothing since.
+func (p *PullRequest) Ends(i trigger.Intent) bool {
+	return p.closed && i.Pull.GetUpdateTime().AsTime().Equal(p.Updated)
+}
+
+// moveOf is what an event moves: the head, the base below it, or a label, whose names
+// are escaped as the column needs it.
 func moveOf(i trigger.Intent) headMove {
 	event := i.Event.GetPullRequest()
 	if from := event.GetPreviousBaseRef(); from != "" {
 		return headMove{"base:" + url.QueryEscape(from) + ":" + url.QueryEscape(i.Pull.GetBase().GetRef()), i.Sha}
+	}
+	switch action := i.Event.GetAction(); action {
+	case "labeled", "unlabeled", "ready_for_review", "converted_to_draft":
+		return headMove{action + ":" + url.QueryEscape(event.GetLabel()), i.Sha}
 	}
 	return headMove{event.GetBefore(), i.Sha}
 }

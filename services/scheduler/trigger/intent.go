@@ -88,23 +88,40 @@ func (i Intent) BeforeSha() string {
 
 // Builds reports whether something may be built, and .forge.yml is to be read.
 func (i Intent) Builds() bool {
-	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{PullRequestOffered, PullRequestMerged, GroupRequested, Pushed, RebuildAsked}, i.Kind)
+	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{
+		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, RebuildAsked,
+	}, i.Kind)
 }
 
-// Resolve fills in what is built of a pull request.
+// Aimed reports whether the file of the base branch says what is built. A person
+// names what is to be built again.
+func (i Intent) Aimed() bool {
+	return slices.Contains([]Kind{PullRequestOffered, PullRequestMarked, PullRequestEnded, GroupRequested}, i.Kind)
+}
+
+// Resolve fills in where what is built of a pull request is found, and what is built
+// of a merge. What is built of others, the file of their base branch has a say in.
 func (p Policy) Resolve(i Intent) (Intent, *eventv1.Decision) {
 	i.Sha, i.Ref = i.Pull.GetHead().GetSha(), fmt.Sprintf("refs/pull/%d/head", i.Pull.GetNumber())
-	if i.Kind == PullRequestClosed {
+	switch i.Kind {
+	case PullRequestClosed:
 		return i, nil
-	}
-	if i.Kind == PullRequestMerged {
+	case PullRequestMerged:
 		i.Sha, i.Ref = i.Pull.GetMergeCommitSha(), "refs/heads/"+i.Pull.GetBase().GetRef()
-	} else {
+		return p.LookUp(i, nil)
+	default:
 		i.Fork = i.Pull.GetHead().GetRepository().GetId() != i.Event.GetRepository().GetId()
 	}
-	aimed, decided := p.LookUp(i)
-	if i.Kind == PullRequestOffered && decided.GetReason() == eventv1.Reason_REASON_BRANCH_IGNORED {
-		return i, nil // it may have had another base, with tests that are over now
+	return p.orLater(i)
+}
+
+// orLater looks up what is built by the server's branches alone. Where these name no
+// such base branch, its file may yet; or the pull request may have had another base,
+// with tests that are over now.
+func (p Policy) orLater(i Intent) (Intent, *eventv1.Decision) {
+	aimed, decided := p.LookUp(i, nil)
+	if decided.GetReason() == eventv1.Reason_REASON_BRANCH_IGNORED {
+		return i, nil
 	}
 	return aimed, decided
 }

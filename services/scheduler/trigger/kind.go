@@ -15,6 +15,8 @@ const (
 	PullRequestOffered Kind = iota + 1 // it has a head, or a base, that it did not have before
 	PullRequestMerged
 	PullRequestClosed // without a merge
+	PullRequestMarked // its labels changed, or that it is a draft
+	PullRequestEnded  // merged or not; beside the two kinds that tell these apart
 	GroupRequested    // the merge queue asks for checks of a group
 	GroupDestroyed    // it gives the group up
 	Pushed            // a branch or a tag has a commit that it did not have before
@@ -46,6 +48,7 @@ func kinds() []Row {
 	always := func(*eventv1.Event) bool { return true }
 	wasMerged := func(e *eventv1.Event) bool { return e.GetPullRequest().GetPullRequest().GetMerged() }
 	unmerged := func(e *eventv1.Event) bool { return !wasMerged(e) }
+	isOpen := func(e *eventv1.Event) bool { return e.GetPullRequest().GetPullRequest().GetOpen() }
 	newBase := func(e *eventv1.Event) bool {
 		return e.GetPullRequest().GetPreviousBaseRef() != "" && e.GetPullRequest().GetPullRequest().GetOpen()
 	}
@@ -56,6 +59,10 @@ func kinds() []Row {
 		{"pull_request", "edited", newBase, PullRequestOffered, Policy.readOffered},
 		{"pull_request", "closed", wasMerged, PullRequestMerged, Policy.readMerged},
 		{"pull_request", "closed", unmerged, PullRequestClosed, Policy.readClosed},
+		{"pull_request", "labeled", isOpen, PullRequestMarked, Policy.readMarked},
+		{"pull_request", "unlabeled", isOpen, PullRequestMarked, Policy.readMarked},
+		{"pull_request", "ready_for_review", isOpen, PullRequestMarked, Policy.readMarked},
+		{"pull_request", "converted_to_draft", isOpen, PullRequestMarked, Policy.readMarked},
 		{"merge_group", "checks_requested", always, GroupRequested, Policy.readGroupRequested},
 		{"merge_group", "destroyed", always, GroupDestroyed, Policy.readGroupDestroyed},
 		{"push", "", always, Pushed, Policy.readPush},

@@ -9,7 +9,7 @@ func (p Policy) readGroupRequested(event *eventv1.Event) (Intent, *eventv1.Decis
 	if decided != nil {
 		return i, decided
 	}
-	return p.LookUp(i)
+	return p.orLater(i)
 }
 
 func (p Policy) readGroupDestroyed(event *eventv1.Event) (Intent, *eventv1.Decision) {

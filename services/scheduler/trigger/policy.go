@@ -96,6 +96,10 @@ func Triggers() []Trigger {
 		{PullRequestOffered, production, schedulerv1.Build_ACTION_STAGING},
 		{PullRequestMerged, integration, schedulerv1.Build_ACTION_DEPLOY_STAGING},
 		{PullRequestMerged, production, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION},
+		{PullRequestMarked, integration, schedulerv1.Build_ACTION_TEST},
+		{PullRequestMarked, production, schedulerv1.Build_ACTION_STAGING},
+		{PullRequestEnded, integration, schedulerv1.Build_ACTION_CLOSED},
+		{PullRequestEnded, production, schedulerv1.Build_ACTION_CLOSED},
 		{GroupRequested, integration, schedulerv1.Build_ACTION_TEST},
 		{GroupRequested, production, schedulerv1.Build_ACTION_STAGING},
 		{RebuildAsked, integration, schedulerv1.Build_ACTION_TEST},
@@ -103,17 +107,28 @@ func Triggers() []Trigger {
 	}
 }
 
-// LookUp looks up what is built, by kind and base branch.
-func (p Policy) LookUp(i Intent) (Intent, *eventv1.Decision) {
+// LookUp looks up what is built, by kind and base branch. Patterns of a .forge.yml, if
+// there are any, say in place of the server's settings which base branches count;
+// these then only say which of them are for production.
+func (p Policy) LookUp(i Intent, named []string) (Intent, *eventv1.Decision) {
 	base := i.Pull.GetBase().GetRef()
 	into := p.BranchOf(i.Event.GetRepository(), base)
+	why := "base branch is " + base
+	switch {
+	case len(named) == 0:
+	case !MatchAny(named, base):
+		into, why = 0, fmt.Sprintf("pull_request.branches in .forge.yml of %s does not name it", base)
+	case into == 0:
+		into = integration
+	}
+	i.Action = schedulerv1.Build_ACTION_UNSPECIFIED
 	for _, row := range Triggers() {
 		if row.Kind == i.Kind && row.Into == into {
 			i.Action = row.Action
 		}
 	}
 	if i.Action == schedulerv1.Build_ACTION_UNSPECIFIED {
-		return Intent{}, wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "base branch is %s", base)
+		return Intent{}, wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s", why)
 	}
 	return i, p.ForkDecision(i.Fork)
 }

@@ -62,6 +62,12 @@ func TestWhatAnEventAsksFor(t *testing.T) {
 		{name: "a fork that is gone", event: pullRequest("opened", "main", gone), action: test, sha: "head", ref: "refs/pull/7/head", fork: true},
 		{name: "a fork where none are built", event: pullRequest("opened", "main", fork), forks: ForkNever, text: "ignored: pull requests from forks are not built here"},
 		{name: "a fork's, merged where none are built", event: pullRequest("closed", "main", func(p *eventv1.PullRequest) { merged(p); fork(p) }), forks: ForkNever, action: toStaging, sha: "merge", ref: "refs/heads/main"},
+		{name: "labeled", event: pullRequest("labeled", "main", nil), action: test, sha: "head", ref: "refs/pull/7/head"},
+		{name: "unlabeled, into production", event: pullRequest("unlabeled", "production", nil), action: staging, sha: "head", ref: "refs/pull/7/head"},
+		{name: "a draft no more", event: pullRequest("ready_for_review", "main", nil), action: test, sha: "head", ref: "refs/pull/7/head"},
+		{name: "a draft from now on", event: pullRequest("converted_to_draft", "main", draft), action: test, sha: "head", ref: "refs/pull/7/head"},
+		{name: "labeled, into another", event: pullRequest("labeled", "feature", nil), action: nothing, sha: "head", ref: "refs/pull/7/head"},
+		{name: "labeled, of a fork where none are built", event: pullRequest("labeled", "main", fork), forks: ForkNever, text: "ignored: pull requests from forks are not built here"},
 		{name: "no head", event: pullRequest("opened", "main", func(p *eventv1.PullRequest) { p.Head.Sha = "" }), text: "malformed: a pull_request event without a repository, a number or a head"},
 		{name: "merged without a commit", event: pullRequest("closed", "main", func(p *eventv1.PullRequest) { merged(p); p.MergeCommitSha = "" }), text: "malformed: merged without a merge commit"},
 	} {
@@ -79,6 +85,41 @@ func TestWhatAnEventAsksFor(t *testing.T) {
 		}
 		if decided == nil && (i.Action != c.action || i.Sha != c.sha || i.Ref != c.ref || i.Fork != c.fork) {
 			t.Errorf("%s asks for %v of %s at %s, fork %v; want %v of %s at %s, fork %v", c.name, i.Action, i.Sha, i.Ref, i.Fork, c.action, c.sha, c.ref, c.fork)
+		}
+	}
+}
+
+// What runs once a pull request is closed stands beside what its end asks for.
+func TestWhatAnEndAsksForBesides(t *testing.T) {
+	policy := Policy{IntegrationBranches: Branches{"main"}, ProductionBranches: Branches{"production"}, Forks: ForkNever}
+	for _, c := range []struct {
+		kind   Kind
+		base   string
+		head   int64 // the repository it is in
+		action schedulerv1.Build_Action
+		none   bool
+	}{
+		{kind: PullRequestClosed, base: "main", head: 1, action: schedulerv1.Build_ACTION_CLOSED},
+		{kind: PullRequestMerged, base: "main", head: 1, action: schedulerv1.Build_ACTION_CLOSED},
+		{kind: PullRequestMerged, base: "production", head: 1, action: schedulerv1.Build_ACTION_CLOSED},
+		{kind: PullRequestMerged, base: "feature", head: 1}, // its file may say so
+		{kind: PullRequestClosed, base: "main", head: 2, none: true},
+		{kind: PullRequestOffered, base: "main", head: 1, none: true},
+		{kind: PullRequestMarked, base: "main", head: 1, none: true},
+	} {
+		event := &eventv1.Event{
+			Repository: &eventv1.Repository{Id: 1}, Payload: &eventv1.Event_PullRequest{PullRequest: &eventv1.PullRequestEvent{PullRequest: &eventv1.PullRequest{
+				Number: 7, Base: &eventv1.PullRequestBranch{Ref: c.base}, Head: &eventv1.PullRequestBranch{Sha: "head", Repository: &eventv1.Repository{Id: c.head}}, MergeCommitSha: "merge",
+			}}},
+		}
+		all := policy.Ended(c.kind, event)
+		if len(all) == 0 != c.none {
+			t.Errorf("%+v: %v", c, all)
+		}
+		for _, i := range all {
+			if i.Kind != PullRequestEnded || i.Action != c.action || i.Sha != "head" || i.Ref != "refs/pull/7/head" {
+				t.Errorf("%+v: %v", c, i)
+			}
 		}
 	}
 }

@@ -16,6 +16,23 @@ func (p Policy) readClosed(event *eventv1.Event) (Intent, *eventv1.Decision) {
 	return p.readPull(event, PullRequestClosed)
 }
 
+func (p Policy) readMarked(event *eventv1.Event) (Intent, *eventv1.Decision) {
+	return p.readPull(event, PullRequestMarked)
+}
+
+// Ended is the intent of what runs once a pull request is closed, beside what else
+// its kind asks for; none where that is another.
+func (p Policy) Ended(kind Kind, event *eventv1.Event) []Intent {
+	if kind != PullRequestMerged && kind != PullRequestClosed {
+		return nil
+	}
+	ended, decided := p.readPull(event, PullRequestEnded)
+	if decided != nil {
+		return nil
+	}
+	return []Intent{ended}
+}
+
 func (p Policy) readPull(event *eventv1.Event, m Kind) (Intent, *eventv1.Decision) {
 	pull := event.GetPullRequest().GetPullRequest()
 	if event.GetRepository().GetId() == 0 || pull.GetNumber() == 0 || pull.GetHead().GetSha() == "" {

@@ -51,8 +51,13 @@ func Unwanted(push *configv1.Push, ref string) *eventv1.Decision {
 	if !isBranch {
 		patterns, key, name = push.GetTags(), "tags", strings.TrimPrefix(ref, tagRef)
 	}
-	if slices.ContainsFunc(patterns, func(pattern string) bool { return doublestar.MatchUnvalidated(pattern, name) }) {
+	if MatchAny(patterns, name) {
 		return nil
 	}
 	return wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "push.%s in .forge.yml does not name %s", key, name)
+}
+
+// MatchAny reports whether one of the patterns of a .forge.yml matches a name.
+func MatchAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return doublestar.MatchUnvalidated(pattern, name) })
 }

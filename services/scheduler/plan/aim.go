@@ -1,0 +1,188 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// rules is what a .forge.yml says of pull requests.
+type rules = configv1.BuildConfig_PullRequest
+
+// unwanted is why nothing is built of a pull request as it is now, and tests of it
+// that have not ended are over.
+type unwanted struct {
+	decision eventv1.Reason
+	build    schedulerv1.Build_Reason
+	text     string
+}
+
+// aim looks up what is built by what the file at the tip of the base branch says, so
+// that no pull request switches its own checks off. Where that branch has no file, or
+// a broken one, the file of what is built can name further base branches, and take
+// none away.
+func (s *Service) aim(ctx context.Context, i trigger.Intent) (trigger.Intent, *rules, *eventv1.Decision, error) {
+	branch := i.Pull.GetBase().GetRef()
+	base, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Branch: branch, EventTime: i.Event.GetReceiveTime(),
+	})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return i, nil, nil, fmt.Errorf("read .forge.yml of branch %s: %w", branch, err)
+	}
+	said := base.GetConfig().GetPullRequest()
+	aimed, decided := s.policy.LookUp(i, said.GetBranches())
+	if decided.GetReason() != eventv1.Reason_REASON_BRANCH_IGNORED || base.GetConfig() != nil {
+		return aimed, said, decided, nil
+	}
+	head, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
+	})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return i, nil, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	if named := head.GetConfig().GetPullRequest().GetBranches(); trigger.MatchAny(named, branch) {
+		aimed, decided = s.policy.LookUp(i, named)
+	}
+	return aimed, nil, decided, nil
+}
+
+// aimed says what is built of a pull request or a merge group; a decision in its place
+// says why nothing is done.
+func (s *Service) aimed(ctx context.Context, p prepared) (prepared, *eventv1.Decision, error) {
+	if p.Kind == trigger.PullRequestEnded {
+		if runs, err := s.runsOnceClosed(ctx, p.Intent); !runs || err != nil {
+			p.Action = schedulerv1.Build_ACTION_UNSPECIFIED
+			return p, nil, err
+		}
+	}
+	found, said, decided, err := s.aim(ctx, p.Intent)
+	if err != nil {
+		return p, nil, err
+	}
+	ignored := decided.GetReason() == eventv1.Reason_REASON_BRANCH_IGNORED
+	switch {
+	case decided != nil && p.Kind == trigger.PullRequestEnded:
+		p.Action = schedulerv1.Build_ACTION_UNSPECIFIED
+		return p, nil, nil
+	case ignored && p.Kind == trigger.PullRequestOffered:
+		p.Action = schedulerv1.Build_ACTION_UNSPECIFIED
+		p.unwanted = &unwanted{decided.GetReason(), schedulerv1.Build_REASON_BASE_CHANGED, strings.TrimPrefix(decided.GetText(), "ignored: ")}
+		return p, nil, nil
+	case decided != nil:
+		return p, decided, nil
+	}
+	p.Intent = found
+	if p.Kind != trigger.PullRequestOffered && p.Kind != trigger.PullRequestMarked {
+		return p, nil, nil
+	}
+	return s.conditioned(ctx, p, said)
+}
+
+// runsOnceClosed reports whether the head of a closed pull request has anything for that.
+func (s *Service) runsOnceClosed(ctx context.Context, i trigger.Intent) (bool, error) {
+	head, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
+	})
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	return trigger.Runs(head.GetConfig().GetPullRequest().GetClosed()), nil
+}
+
+// conditioned holds a pull request against the labels that it needs, and against
+// whether drafts are built. Events of one second come in any order, so GitHub is asked
+// where that makes a difference.
+func (s *Service) conditioned(ctx context.Context, p prepared, said *rules) (prepared, *eventv1.Decision, error) {
+	marked := p.Kind == trigger.PullRequestMarked
+	if marked {
+		if counts, err := s.markCounts(ctx, p.Intent, said); !counts || err != nil {
+			return p, wording.Ignored(eventv1.Reason_REASON_ACTION_IGNORED, "action %s", p.Event.GetAction()), err
+		}
+		p.Kind = trigger.PullRequestOffered
+	}
+	why := unmet(said, p.Pull)
+	if marked || why != "" {
+		now, err := s.pullRequest(ctx, p.Event, p.Pull.GetNumber())
+		switch {
+		case fault.Is(err, fault.NotFound):
+			return p, wording.Ignored(eventv1.Reason_REASON_GONE, "#%d is gone from GitHub", p.Pull.GetNumber()), nil
+		case err != nil:
+			return p, nil, err
+		case !now.GetUpdateTime().AsTime().Before(p.Pull.GetUpdateTime().AsTime()):
+			p.Pull = proto.CloneOf(p.Pull)
+			p.Pull.Labels, p.Pull.Draft = now.GetLabels(), now.GetDraft()
+			why = unmet(said, p.Pull)
+		}
+	}
+	var err error
+	if p.Fork && s.policy.Forks == trigger.ForkApprove && !marked { // who put a label on it has not pushed it
+		p.Voucher, err = s.voucher(ctx, p.Intent)
+	}
+	if why != "" {
+		p.Action = schedulerv1.Build_ACTION_UNSPECIFIED
+		p.unwanted = &unwanted{eventv1.Reason_REASON_NOT_ADDRESSED, schedulerv1.Build_REASON_UNWANTED, why}
+	}
+	return p, nil, err
+}
+
+// unmet says which condition a pull request does not meet; "" where it meets all.
+func unmet(said *rules, pull *eventv1.PullRequest) string {
+	switch labels := said.GetLabels(); {
+	case pull.GetDraft() && skipsDrafts(said):
+		return fmt.Sprintf("#%d is a draft", pull.GetNumber())
+	case len(labels) > 0 && !slices.ContainsFunc(labels, func(label string) bool { return slices.Contains(pull.GetLabels(), label) }):
+		return fmt.Sprintf("#%d has no label %s", pull.GetNumber(), strings.Join(labels, " or "))
+	}
+	return ""
+}
+
+func skipsDrafts(said *rules) bool { return said != nil && said.Drafts != nil && !said.GetDrafts() }
+
+// markCounts reports whether a file asks for what changed: the label, or that it is a
+// draft.
+func (s *Service) markCounts(ctx context.Context, i trigger.Intent, said *rules) (bool, error) {
+	if action := i.Event.GetAction(); action == "ready_for_review" || action == "converted_to_draft" {
+		return skipsDrafts(said), nil
+	}
+	label := i.Event.GetPullRequest().GetLabel()
+	if slices.Contains(said.GetLabels(), label) {
+		return true, nil
+	}
+	head, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
+	})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return false, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	jobs := store.PipelineOf(i.Action, head.GetConfig()).GetJobs()
+	return slices.ContainsFunc(jobs, func(job *configv1.Job) bool { return slices.Contains(job.GetCondition().GetLabels(), label) }), nil
+}
+
+// gainsJob reports whether a job that a build left out for its labels is to run by
+// those that the pull request has now.
+func (p prepared) gainsJob(ctx context.Context, t *store.Tx, prior *store.Build) (bool, error) {
+	pipeline := store.PipelineOf(p.Action, p.config.GetConfig())
+	if !wantsLabels(pipeline) {
+		return false, nil
+	}
+	before, err := store.JobsOf(ctx, t, prior.GetId(), "")
+	return slices.ContainsFunc(pipeline.GetJobs(), func(job *configv1.Job) bool {
+		return p.leftOut(job) == "" && slices.ContainsFunc(before, func(old *store.Build) bool {
+			return old.GetJob() == job.GetTitle() && old.GetReason() == schedulerv1.Build_REASON_CONDITION && strings.HasPrefix(old.GetMessage(), notRun+noLabel)
+		})
+	}), err
+}
