@@ -79,7 +79,7 @@ func (s *Service) branchConfig(ctx context.Context, g grant, req *configv1.GetBu
 	if req.GetSha() != "" || req.GetChange() != nil {
 		return nil, fault.New(fault.Invalid, "a branch stands in place of a commit and of what it changes")
 	}
-	tip, err := s.tipOf(ctx, g, req.GetBranch())
+	tip, err := tipOf(ctx, s.clients, g, req.GetBranch())
 	switch {
 	case refused(err):
 		return forbidden(err.Error()), nil
@@ -95,8 +95,8 @@ func refused(err error) bool {
 }
 
 // tipOf is the newest commit of a branch.
-func (s *Service) tipOf(ctx context.Context, g grant, branch string) (string, error) {
-	client, err := s.clients.client(ctx, g)
+func tipOf(ctx context.Context, clients *clients, g grant, branch string) (string, error) {
+	client, err := clients.client(ctx, g)
 	if err != nil {
 		return "", err
 	}

@@ -27,7 +27,7 @@ func TestPullRequestIsShownAsItIs(t *testing.T) {
 	get := func(number int32) (*configv1.GetPullRequestResponse, error) {
 		return pulls.GetPullRequest(t.Context(), &configv1.GetPullRequestRequest{Repository: w.repo, Number: number})
 	}
-	if err := w.sim.Label("acme", "app", number, "needs tests"); err != nil {
+	if err := w.sim.Label("acme", "app", number, "needs tests", true); err != nil {
 		t.Fatal(err)
 	}
 	answer, err := get(int32(number))

@@ -57,7 +57,7 @@ func TestBaseAndLabelsChange(t *testing.T) {
 	w.settle()
 	w.hooks.take(t)
 	w.must(w.sim.ChangeBase("acme", "shop", number, "production"))
-	w.must(w.sim.Label("acme", "shop", number, "urgent"))
+	w.must(w.sim.Label("acme", "shop", number, "urgent", true))
 	w.settle()
 	events := w.hooks.take(t)
 	edited, labeled := events[0].(*github.PullRequestEvent), events[1].(*github.PullRequestEvent)

@@ -21,13 +21,11 @@ func (s *Sim) ChangeBase(owner, repo string, number int, base string) error {
 	return nil
 }
 
-// Label puts a label on a pull request.
-func (s *Sim) Label(owner, repo string, number int, label string) error {
-	return s.mark(owner, repo, number, "labeled", label, func(p *pull) { p.labels = append(p.labels, label) })
-}
-
-// Unlabel takes a label off a pull request.
-func (s *Sim) Unlabel(owner, repo string, number int, label string) error {
+// Label puts a label on a pull request, or takes it off.
+func (s *Sim) Label(owner, repo string, number int, label string, on bool) error {
+	if on {
+		return s.mark(owner, repo, number, "labeled", label, func(p *pull) { p.labels = append(p.labels, label) })
+	}
 	return s.mark(owner, repo, number, "unlabeled", label, func(p *pull) {
 		p.labels = slices.DeleteFunc(slices.Clone(p.labels), func(has string) bool { return has == label })
 	})

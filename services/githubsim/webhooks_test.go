@@ -161,7 +161,7 @@ func (w *world) eventful() {
 	w.t.Helper()
 	number := w.pull("feature")
 	head := w.commit("feature", map[string]string{"more": "more\n"})
-	w.must(w.sim.Label("acme", "shop", number, "bug"))
+	w.must(w.sim.Label("acme", "shop", number, "bug", true))
 	_, err := w.sim.Comment("acme", "shop", number, "mona", "/forge retest")
 	w.must(err)
 	run, _, err := w.shop().Checks.CreateCheckRun(w.t.Context(), "acme", "shop", github.CreateCheckRunOptions{

@@ -56,7 +56,7 @@ func (m *model) work() {
 		case 6:
 			if m.random.IntN(2) == 0 {
 				m.heads[number]--
-				e = m.mark(number, before, at)
+				e = mark(m, number, before, at)
 			}
 		case 7:
 			e.Action, e.DeliveryId = "closed", "closed-"+before

@@ -19,7 +19,7 @@ import (
 const modelLabel = "slow"
 
 // mark puts the label on a pull request, or takes it off.
-func (m *model) mark(number int, sha string, at time.Time) *eventv1.Event {
+func mark(m *model, number int, sha string, at time.Time) *eventv1.Event {
 	e := opened(int32(number), sha)
 	if m.labels[int32(number)] == nil {
 		e.Action, m.labels[int32(number)] = "labeled", []string{modelLabel}

@@ -78,7 +78,7 @@ func TestAPreviewIsBuiltRebuiltAndTornDown(t *testing.T) {
 		if status := w.shows(t, first, "forge/test/preview", "success"); !strings.Contains(status.Description, "no label preview") {
 			t.Errorf("without the label: %+v", status)
 		}
-		must(t, w.sim.Label(owner, repo, number, "preview"))
+		must(t, w.sim.Label(owner, repo, number, "preview", true))
 		up := func(sha string) {
 			t.Helper()
 			kittest.Eventually(t, patience, func() error {
@@ -94,7 +94,7 @@ func TestAPreviewIsBuiltRebuiltAndTornDown(t *testing.T) {
 		up(first)
 		second := w.push(t, "shop", files("a", "y"))
 		up(second)
-		must(t, w.sim.Unlabel(owner, repo, number, "preview"))
+		must(t, w.sim.Label(owner, repo, number, "preview", false))
 		must(t, w.sim.ClosePullRequest(owner, repo, number))
 		down := w.shows(t, second, "forge/closed", "success")
 		if log := w.log(t, down.TargetURL); !strings.Contains(log, fmt.Sprintf("down %s of %d", second, number)) {

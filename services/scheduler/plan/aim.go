@@ -17,6 +17,9 @@ import (
 	"github.com/forge-ci/forge/services/wording"
 )
 
+// aiming says which pull requests and merge groups are built.
+type aiming struct{ *Service }
+
 // rules is what a .forge.yml says of pull requests.
 type rules = configv1.BuildConfig_PullRequest
 
@@ -32,7 +35,7 @@ type unwanted struct {
 // that no pull request switches its own checks off. Where that branch has no file, or
 // a broken one, the file of what is built can name further base branches, and take
 // none away.
-func (s *Service) aim(ctx context.Context, i trigger.Intent) (trigger.Intent, *rules, *eventv1.Decision, error) {
+func (s aiming) aim(ctx context.Context, i trigger.Intent) (trigger.Intent, *rules, *eventv1.Decision, error) {
 	branch := i.Pull.GetBase().GetRef()
 	base, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
 		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Branch: branch, EventTime: i.Event.GetReceiveTime(),
@@ -59,7 +62,7 @@ func (s *Service) aim(ctx context.Context, i trigger.Intent) (trigger.Intent, *r
 
 // aimed says what is built of a pull request or a merge group; a decision in its place
 // says why nothing is done.
-func (s *Service) aimed(ctx context.Context, p prepared) (prepared, *eventv1.Decision, error) {
+func (s aiming) aimed(ctx context.Context, p prepared) (prepared, *eventv1.Decision, error) {
 	if p.Kind == trigger.PullRequestEnded {
 		if runs, err := s.runsOnceClosed(ctx, p.Intent); !runs || err != nil {
 			p.Action = schedulerv1.Build_ACTION_UNSPECIFIED
@@ -89,8 +92,18 @@ func (s *Service) aimed(ctx context.Context, p prepared) (prepared, *eventv1.Dec
 	return s.conditioned(ctx, p, said)
 }
 
+// resolve says what a person who asks for the tests of a pull request has built.
+func (s aiming) resolve(ctx context.Context, i trigger.Intent) (trigger.Intent, *eventv1.Decision, error) {
+	i, decided := s.policy.Resolve(i)
+	if decided != nil {
+		return i, decided, nil
+	}
+	i, _, decided, err := s.aim(ctx, i)
+	return i, decided, err
+}
+
 // runsOnceClosed reports whether the head of a closed pull request has anything for that.
-func (s *Service) runsOnceClosed(ctx context.Context, i trigger.Intent) (bool, error) {
+func (s aiming) runsOnceClosed(ctx context.Context, i trigger.Intent) (bool, error) {
 	head, err := s.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{
 		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
 	})
@@ -103,10 +116,46 @@ func (s *Service) runsOnceClosed(ctx context.Context, i trigger.Intent) (bool, e
 	return trigger.Runs(head.GetConfig().GetPullRequest().GetClosed()), nil
 }
 
+// applyEnded runs what the file has for a pull request that was closed: of a fork only
+// where somebody stands for that commit.
+func (s aiming) applyEnded(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	late := s.remembered > 0 && pull.Forgotten(p.Intent, t.Now.Add(-s.remembered))
+	if !p.Builds() || late || (pull.Stale(p.Intent) && !p.Pull.GetMerged()) {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	if pull.Ends(p.Intent) { // heard of before
+		prior, err := t.NewestContent(ctx, p.Intent)
+		if err != nil {
+			return nil, err
+		}
+		if prior != nil {
+			return duplicate(prior), nil
+		}
+	}
+	if pull.Update(p.Intent); p.Pull.GetMerged() {
+		if err := t.SavePullRequest(ctx, pull); err != nil {
+			return nil, err
+		}
+		if err := store.ShowAgain(ctx, t, p.Event.GetRepository().GetId(), pull.Number); err != nil {
+			return nil, err
+		}
+	}
+	if p.Fork && s.policy.Forks == trigger.ForkApprove {
+		by, err := t.RecordForkHead(ctx, p.Intent, "", false)
+		if err != nil {
+			return nil, err
+		}
+		if by == "" {
+			return wording.Ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull_request.closed is not run, since nobody approved %s", wording.Short(p.Sha)), nil
+		}
+	}
+	return s.addBuild(ctx, t, p)
+}
+
 // conditioned holds a pull request against the labels that it needs, and against
 // whether drafts are built. Events of one second come in any order, so GitHub is asked
 // where that makes a difference.
-func (s *Service) conditioned(ctx context.Context, p prepared, said *rules) (prepared, *eventv1.Decision, error) {
+func (s aiming) conditioned(ctx context.Context, p prepared, said *rules) (prepared, *eventv1.Decision, error) {
 	marked := p.Kind == trigger.PullRequestMarked
 	if marked {
 		if counts, err := s.markCounts(ctx, p.Intent, said); !counts || err != nil {
@@ -154,7 +203,7 @@ func skipsDrafts(said *rules) bool { return said != nil && said.Drafts != nil &&
 
 // markCounts reports whether a file asks for what changed: the label, or that it is a
 // draft.
-func (s *Service) markCounts(ctx context.Context, i trigger.Intent, said *rules) (bool, error) {
+func (s aiming) markCounts(ctx context.Context, i trigger.Intent, said *rules) (bool, error) {
 	if action := i.Event.GetAction(); action == "ready_for_review" || action == "converted_to_draft" {
 		return skipsDrafts(said), nil
 	}

@@ -177,17 +177,7 @@ func (s *Service) readRetest(ctx context.Context, event *eventv1.Event, which st
 	if which != "" && which != "failed" {
 		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "write /forge retest for all jobs, or /forge retest failed for those that did not pass"), nil
 	}
-	return s.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked, Again: trigger.Again{Failed: which == "failed"}})
-}
-
-// resolve says what a person who asks for the tests of a pull request has built.
-func (s *Service) resolve(ctx context.Context, i trigger.Intent) (trigger.Intent, *eventv1.Decision, error) {
-	i, decided := s.policy.Resolve(i)
-	if decided != nil {
-		return i, decided, nil
-	}
-	i, _, decided, err := s.aim(ctx, i)
-	return i, decided, err
+	return aiming{s}.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked, Again: trigger.Again{Failed: which == "failed"}})
 }
 
 // readApproval holds the sha against the head: what is approved is what whoever
@@ -200,7 +190,7 @@ func (s *Service) readApproval(ctx context.Context, event *eventv1.Event, sha st
 	if decided != nil || err != nil {
 		return trigger.Intent{}, decided, err
 	}
-	i, decided, err := s.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked})
+	i, decided, err := aiming{s}.resolve(ctx, trigger.Intent{Event: event, Pull: pull, Kind: trigger.RebuildAsked})
 	i.Kind = trigger.ApprovalGiven
 	switch {
 	case decided != nil || err != nil:

@@ -205,7 +205,7 @@ func alongside(decided, besides *eventv1.Decision) *eventv1.Decision {
 func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, decided *eventv1.Decision, err error) {
 	p = prepared{Intent: i}
 	if i.Aimed() {
-		if p, decided, err = s.aimed(ctx, p); decided != nil || err != nil {
+		if p, decided, err = (aiming{s}).aimed(ctx, p); decided != nil || err != nil {
 			return p, decided, err
 		}
 	}
@@ -258,7 +258,7 @@ type apply func(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRe
 func (s *Service) appliers() map[trigger.Kind]apply {
 	return map[trigger.Kind]apply{
 		trigger.PullRequestOffered: s.applyPullRequest, trigger.PullRequestMerged: s.applyPullRequest, trigger.PullRequestClosed: s.applyPullRequest,
-		trigger.PullRequestEnded: s.applyEnded,
+		trigger.PullRequestEnded: aiming{s}.applyEnded,
 		trigger.GroupRequested:   s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
 		trigger.Pushed:       s.applyOnce,
 		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,

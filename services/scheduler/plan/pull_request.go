@@ -130,42 +130,6 @@ func (s *Service) leave(ctx context.Context, t *store.Tx, p prepared) (*eventv1.
 	return wording.Ignored(why.decision, "%s", why.text), nil
 }
 
-// applyEnded runs what the file has for a pull request that was closed: of a fork only
-// where somebody stands for that commit.
-func (s *Service) applyEnded(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
-	late := s.remembered > 0 && pull.Forgotten(p.Intent, t.Now.Add(-s.remembered))
-	if !p.Builds() || late || (pull.Stale(p.Intent) && !p.Pull.GetMerged()) {
-		return nil, nil //nolint:nilnil // nothing is an answer
-	}
-	if pull.Ends(p.Intent) { // heard of before
-		prior, err := t.NewestContent(ctx, p.Intent)
-		if err != nil {
-			return nil, err
-		}
-		if prior != nil {
-			return duplicate(prior), nil
-		}
-	}
-	if pull.Update(p.Intent); p.Pull.GetMerged() {
-		if err := t.SavePullRequest(ctx, pull); err != nil {
-			return nil, err
-		}
-		if err := store.ShowAgain(ctx, t, p.Event.GetRepository().GetId(), pull.Number); err != nil {
-			return nil, err
-		}
-	}
-	if p.Fork && s.policy.Forks == trigger.ForkApprove {
-		by, err := t.RecordForkHead(ctx, p.Intent, "", false)
-		if err != nil {
-			return nil, err
-		}
-		if by == "" {
-			return wording.Ignored(eventv1.Reason_REASON_FORK_IGNORED, "pull_request.closed is not run, since nobody approved %s", wording.Short(p.Sha)), nil
-		}
-	}
-	return s.addBuild(ctx, t, p)
-}
-
 // supersede cancels the tests of the pull request that the new head, or the new
 // base, makes pointless. Within one second only the direct predecessor is known
 // to be older.
