@@ -145,6 +145,7 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 		Dial: dial, Token: env[tokenEnv], RunnerID: fmt.Sprintf("%x", randomID()), Version: version(),
 		Workspace: workspace, Log: log,
 	})
+	run.store = &store{dial: dial, token: link.Token, runnerID: link.RunnerID}
 	run.report = link.window.add
 	return attend(ctx, run, link)
 }

@@ -37,6 +37,7 @@ type runner struct {
 	planned   bool      // the plan has come
 	masker    *mask.Masker
 	budget    *budget // of the log
+	store     *store  // of what builds keep; nil: plans have none of that
 	// report may block while too much output waits to be sent.
 	report func(*schedulerv1.Report)
 }
@@ -75,6 +76,12 @@ func (r *runner) steps(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1
 
 func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.Ended {
 	defer r.processes.killRest()
+	whole := ctx
+	if ended := r.bring(ctx, plan); ended != nil {
+		return ended
+	}
+	caches := r.caches(plan)
+	r.restore(ctx, caches)
 	if timeout := plan.GetTimeout().AsDuration(); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
@@ -96,7 +103,7 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 	s := sequence{runner: r, plan: plan, file: file, ctx: ctx}
 	ended := s.run()
 	s.handOn()
-	return ended
+	return s.keep(whole, ended, caches)
 }
 
 // step runs one. An error says, for people, why it could not be started.

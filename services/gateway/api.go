@@ -78,6 +78,8 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(s.deps.Receivers["config"])),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(s.deps.Receivers["scheduler"])),
+		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(s.deps.Receivers["scheduler"])),
+		schedulerv1.RegisterArtifactServiceHandlerClient(ctx, mux, schedulerv1.NewArtifactServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterSecretServiceHandlerClient(ctx, mux, schedulerv1.NewSecretServiceClient(s.deps.Receivers["scheduler"])),
 		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(s.deps.Receivers["reporter"])),
 	)

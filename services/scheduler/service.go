@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -24,6 +25,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/logs"
@@ -63,6 +65,7 @@ type Deps struct {
 
 	Policy    trigger.Policy
 	Limits    attempt.Limits
+	Contents  content.Limits
 	Runners   attempt.Runners
 	Trust     attempt.Trust
 	Retention Retention
@@ -89,6 +92,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	contents     *content.Service
 	environments *environment.Service
 	outbox       *outbox.Service
 	attempts     *attempt.Service
@@ -133,10 +137,14 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
+	s.contents = content.New(content.Deps{
+		Store: s.store, Blobs: deps.Blobs, Config: deps.Config, Limits: deps.Contents, Log: deps.Log, Random: deps.Random,
+		Trusted: content.Trusted{Branches: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)},
+	})
 	s.environments = &environment.Service{Store: s.store, Policy: deps.Policy, Commits: s.commits}
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Reporter: deps.Reporter, Log: deps.Log})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Contents: s.contents, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
@@ -157,6 +165,8 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterBuildServiceServer(reg, s)
 	schedulerv1.RegisterEnvironmentServiceServer(reg, s)
 	schedulerv1.RegisterSecretServiceServer(reg, s.secrets)
+	schedulerv1.RegisterCacheServiceServer(reg, s.contents)
+	schedulerv1.RegisterArtifactServiceServer(reg, s.contents)
 	schedulerv1.RegisterEngineServiceServer(reg, s)
 }
 
@@ -178,6 +188,8 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_RetryBuild_FullMethodName:   {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName: {},
 		schedulerv1.RunnerService_Attach_FullMethodName:      {Public: true},
+		schedulerv1.RunnerService_GetContent_FullMethodName:  {Public: true},
+		schedulerv1.RunnerService_PutContent_FullMethodName:  {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:   {Rooms: []string{"gateway"}},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
@@ -186,6 +198,13 @@ func Access() map[string]rpc.Access {
 		schedulerv1.EnvironmentService_UnfreezeEnvironment_FullMethodName: {},
 		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {},
 		schedulerv1.EnvironmentService_ReleaseEnvironment_FullMethodName:  {},
+
+		schedulerv1.CacheService_ListCaches_FullMethodName:   {},
+		schedulerv1.CacheService_DeleteCaches_FullMethodName: {},
+
+		schedulerv1.ArtifactService_ListArtifacts_FullMethodName:     {Public: true},
+		schedulerv1.ArtifactService_ListArtifactFiles_FullMethodName: {Public: true},
+		schedulerv1.ArtifactService_DownloadArtifact_FullMethodName:  {Public: true},
 
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},
@@ -203,7 +222,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
-	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.pruneOften} {
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.contents.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

@@ -118,6 +118,10 @@ type Scheduler struct {
 	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
 	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
 	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
+	CacheLimit          Size              `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
+	CacheRetention      time.Duration     `env:"FORGE_CACHE_RETENTION" default:"336h" help:"How long a cache is kept that no build restores."`
+	ArtifactLimit       Size              `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
+	ArtifactRetention   time.Duration     `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
 	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
 	ForgexecImage       string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Build               Build             `embed:"" prefix:"build-"`

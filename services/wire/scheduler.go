@@ -9,6 +9,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
@@ -82,6 +83,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
 			Log: int64(s.LogLimit), Disk: s.Build.Disk, PortAllowed: s.PortAllowed,
+		},
+		Contents: content.Limits{
+			Cache: int64(s.CacheLimit), CacheAge: s.CacheRetention, Artifact: int64(s.ArtifactLimit), ArtifactAge: s.ArtifactRetention,
 		},
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},

@@ -16,6 +16,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/logs"
@@ -62,6 +63,7 @@ type Deps struct {
 	Store        *store.Store
 	Logs         *logs.Service
 	Secrets      *secrets.Service
+	Contents     *content.Service
 	Environments *environment.Service
 	Engine       engine.Engine
 	// Config brings the source.
@@ -82,6 +84,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	contents     *content.Service
 	environments *environment.Service
 	engine       engine.Engine
 	sources      configv1.SourceServiceClient
@@ -105,7 +108,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, environments: d.Environments, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, contents: d.Contents, environments: d.Environments, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

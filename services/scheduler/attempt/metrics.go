@@ -20,6 +20,7 @@ import (
 type metrics struct {
 	wait, duration, starts metric.Float64Histogram
 	failures, losses       metric.Int64Counter
+	caches                 metric.Int64Counter
 }
 
 // seconds are bounds that fit a container's start as well as a build of hours.
@@ -48,6 +49,11 @@ func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, err
 	}
 	m.losses, err = meter.Int64Counter("forge.scheduler.lost",
 		metric.WithDescription("Attempts that were ended without a word of their runner, by engine and ending."))
+	if err != nil {
+		return nil, err
+	}
+	m.caches, err = meter.Int64Counter("forge.scheduler.caches",
+		metric.WithDescription("Caches that builds asked for or saved, by result: hit, partial_hit, miss, saved, broken."))
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +117,14 @@ func secondsSince(now, then time.Time) float64 {
 
 func action(b *store.Build) attribute.KeyValue {
 	return attribute.String("action", trigger.ActionOf(b.GetAction()).Name)
+}
+
+// kept records what a cache has come to. A runner's container may be anybody's: what
+// is no word of the contract is not counted.
+func (m *metrics) kept(ctx context.Context, kept *schedulerv1.Kept) {
+	if _, known := schedulerv1.Kept_Result_name[int32(kept.GetResult())]; known {
+		m.caches.Add(ctx, 1, metric.WithAttributes(attribute.String("result", wording.Value(kept.GetResult()))))
+	}
 }
 
 // waited records that a build has left the queue.

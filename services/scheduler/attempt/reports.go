@@ -122,6 +122,8 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		return b.stepEnded(ctx, event.StepEnded, at)
 	case *schedulerv1.Report_Outputs:
 		return b.storeOutputs(ctx, event.Outputs.GetValues())
+	case *schedulerv1.Report_Kept:
+		b.tx.OnCommit(func() { b.service.metrics.kept(ctx, event.Kept) })
 	case *schedulerv1.Report_Ended:
 		b.end = event.Ended
 	}
@@ -289,6 +291,7 @@ func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Ca
 		schedulerv1.Ended_CAUSE_SOURCE_REFUSED:    {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_SOURCE_REFUSED, cmp.Or(end.GetMessage(), "the source holds what must not be unpacked")},
 		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
 		schedulerv1.Ended_CAUSE_STOPPED:           {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
+		schedulerv1.Ended_CAUSE_ARTIFACT:          {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_ARTIFACT, cmp.Or(end.GetMessage(), "an artifact could not be kept")},
 		schedulerv1.Ended_CAUSE_SERVICE_NOT_READY: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, cmp.Or(end.GetMessage(), "a service was not ready in time")},
 	}
 	if o, ok := table[end.GetCause()]; ok {

@@ -33,12 +33,7 @@ type runnerService struct {
 // Attach serves one stream of one attempt.
 func (r runnerService) Attach(stream schedulerv1.RunnerService_AttachServer) error {
 	s, ctx := r.service, stream.Context()
-	md, _ := metadata.FromIncomingContext(ctx)
-	tokens := md.Get(TokenHeader)
-	if len(tokens) != 1 {
-		return fault.Newf(fault.Unauthenticated, "send the attempt's token as %s", TokenHeader)
-	}
-	buildID, number, err := s.store.AttemptByToken(ctx, TokenHash(tokens[0]))
+	buildID, number, err := r.attemptOf(ctx)
 	if err != nil {
 		return err
 	}
@@ -58,6 +53,16 @@ func (r runnerService) Attach(stream schedulerv1.RunnerService_AttachServer) err
 	s.log.DebugContext(ctx, "runner attached", "attempt", a.Name(), "version", hello.GetVersion(), "stored", a.Sequence)
 	at := &attachment{service: s, stream: stream, build: b, attempt: a}
 	return at.serve(ctx, hello)
+}
+
+// attemptOf is the attempt whose token a call shows.
+func (r runnerService) attemptOf(ctx context.Context) (buildID string, number int32, err error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	tokens := md.Get(TokenHeader)
+	if len(tokens) != 1 {
+		return "", 0, fault.Newf(fault.Unauthenticated, "send the attempt's token as %s", TokenHeader)
+	}
+	return r.service.store.AttemptByToken(ctx, TokenHash(tokens[0]))
 }
 
 // Bind gives an attempt to the first runner that says hello, and to that one
@@ -169,7 +174,7 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 	}
 	if err == nil && !heedsPlan(plan, hello) {
 		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
-			"this build uses when, shell, working_directory or outputs, and its forgexec is too old for them: replace it by the one that came with Forge")
+			"this build uses when, shell, working_directory, outputs or artifacts, and its forgexec is too old for them: replace it by the one that came with Forge")
 	}
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -124,7 +125,14 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
 		LogLimit: s.Limits.Log, Cleanup: durationpb.New(cleanup),
 		WorkingDirectory: b.ConfigJob().GetWorkingDirectory(), Shell: b.ConfigJob().GetShell(), Outputs: b.ConfigJob().GetOutputs(),
-		Secrets: secrets, Notices: notices,
+		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(),
+	}
+	needed, err := s.contents.Needed(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	if kept := content.Artifacts(b); len(needed)+len(kept)+len(plan.GetCaches()) > 0 {
+		plan.Artifacts = &schedulerv1.Plan_Artifacts{Needed: needed, Kept: kept, Within: durationpb.New(keepTime(b))}
 	}
 	for _, step := range b.PlannedSteps() {
 		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun(), When: step.GetWhen()})
@@ -154,17 +162,26 @@ func lateTime(b *store.Build) time.Duration {
 	return 0
 }
 
+// keepTime is how long saving caches and keeping artifacts may take.
+func keepTime(b *store.Build) time.Duration {
+	if len(b.ConfigJob().GetCaches())+len(b.ConfigJob().GetArtifacts()) == 0 {
+		return 0
+	}
+	return 10 * time.Minute
+}
+
 // heedsPlan reports whether a runner does all that a plan asks for.
 func heedsPlan(plan *schedulerv1.Plan, hello *schedulerv1.Hello) bool {
 	conditional := slices.ContainsFunc(plan.GetSteps(), func(step *schedulerv1.PlannedStep) bool {
 		return step.GetWhen() > configv1.Command_WHEN_SUCCESS
 	})
 	asks := conditional || plan.GetWorkingDirectory() != "" || plan.GetShell() > configv1.Shell_SHELL_SH || len(plan.GetOutputs()) > 0
-	return !asks || hello.GetHeedsJobs()
+	artifacts := len(plan.GetArtifacts().GetNeeded())+len(plan.GetArtifacts().GetKept()) > 0
+	return (!asks || hello.GetHeedsJobs()) && (!artifacts || hello.GetKeepsContent())
 }
 
 // overtime is what the scheduler grants beyond the timeout, which the runner
 // keeps, before it ends the attempt itself.
 func (s *Service) overtime(b *store.Build) time.Duration {
-	return s.timeout(b) + s.Runners.Grace + time.Minute + lateTime(b)
+	return s.timeout(b) + s.Runners.Grace + time.Minute + lateTime(b) + keepTime(b)
 }

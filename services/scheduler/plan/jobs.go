@@ -75,6 +75,9 @@ func (p prepared) carry(ctx context.Context, t *store.Tx, b *store.Build, jobs [
 		if err := store.CopyOutputs(ctx, t, before[at].GetId(), job.GetId()); err != nil {
 			return err
 		}
+		if err := store.CopyArtifacts(ctx, t, before[at].GetId(), job.GetId()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -247,6 +247,8 @@ const (
 	Build_REASON_OUT_OF_DISK Build_Reason = 30
 	// Failed: the pull request is to be tested merged, and conflicts with its base.
 	Build_REASON_MERGE_CONFLICT Build_Reason = 32
+	// Errored: an artifact could not be kept, or one that is needed could not be had.
+	Build_REASON_ARTIFACT Build_Reason = 33
 	// Cancelled: the pull request lost the label that it is built for, or became a
 	// draft.
 	Build_REASON_UNWANTED Build_Reason = 40
@@ -287,6 +289,7 @@ var (
 		29: "REASON_CONFIG_ABSENT",
 		30: "REASON_OUT_OF_DISK",
 		32: "REASON_MERGE_CONFLICT",
+		33: "REASON_ARTIFACT",
 		40: "REASON_UNWANTED",
 	}
 	Build_Reason_value = map[string]int32{
@@ -322,6 +325,7 @@ var (
 		"REASON_CONFIG_ABSENT":         29,
 		"REASON_OUT_OF_DISK":           30,
 		"REASON_MERGE_CONFLICT":        32,
+		"REASON_ARTIFACT":              33,
 		"REASON_UNWANTED":              40,
 	}
 )
@@ -2017,7 +2021,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x16\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x16\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2095,7 +2099,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
 	"\vACTION_PUSH\x10\x05\x12\x11\n" +
-	"\rACTION_CLOSED\x10\x06\"\xd0\x06\n" +
+	"\rACTION_CLOSED\x10\x06\"\xe5\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2130,6 +2134,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
+	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
 	"\x0fREASON_UNWANTED\x10(\"\x99\x03\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +

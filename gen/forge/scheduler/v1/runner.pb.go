@@ -170,7 +170,9 @@ type GetContentRequest struct {
 	//
 	//	*GetContentRequest_Cache
 	//	*GetContentRequest_Artifact
-	Content       isGetContentRequest_Content `protobuf_oneof:"content"`
+	Content isGetContentRequest_Content `protobuf_oneof:"content"`
+	// The runner found a chunk broken: have each looked at, and what is broken removed.
+	Verify        bool `protobuf:"varint,4,opt,name=verify,proto3" json:"verify,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -235,6 +237,13 @@ func (x *GetContentRequest) GetArtifact() *NeededArtifact {
 		}
 	}
 	return nil
+}
+
+func (x *GetContentRequest) GetVerify() bool {
+	if x != nil {
+		return x.Verify
+	}
+	return false
 }
 
 type isGetContentRequest_Content interface {
@@ -2545,11 +2554,12 @@ var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
 	"\x11GetContentRequest\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
 	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12@\n" +
-	"\bartifact\x18\x03 \x01(\v2\".forge.scheduler.v1.NeededArtifactH\x00R\bartifactB\t\n" +
+	"\bartifact\x18\x03 \x01(\v2\".forge.scheduler.v1.NeededArtifactH\x00R\bartifact\x12\x16\n" +
+	"\x06verify\x18\x04 \x01(\bR\x06verifyB\t\n" +
 	"\acontent\"P\n" +
 	"\bCacheKey\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +

@@ -49,15 +49,15 @@ type RunnerServiceClient interface {
 	// chunks, then their data in that order, as it is stored. Each chunk's digest is the
 	// runner's to check.
 	//
-	// NOT_FOUND: there is none that this attempt may have. Errors besides are those
-	// of Attach.
+	// NOT_FOUND: there is none that this attempt may have, or it was broken and is
+	// removed. Errors besides are those of Attach.
 	GetContent(ctx context.Context, in *GetContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetContentResponse], error)
 	// PutContent keeps a cache or an artifact: Begin, the chunks it consists of; the
 	// server says which of them it lacks; their data in that order; Commit. Nothing is
 	// kept before that.
 	//
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
-	// larger than may be. ABORTED: begin anew. Errors besides are those of Attach.
+	// larger than may be. Errors besides are those of Attach.
 	PutContent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutContentRequest, PutContentResponse], error)
 }
 
@@ -139,15 +139,15 @@ type RunnerServiceServer interface {
 	// chunks, then their data in that order, as it is stored. Each chunk's digest is the
 	// runner's to check.
 	//
-	// NOT_FOUND: there is none that this attempt may have. Errors besides are those
-	// of Attach.
+	// NOT_FOUND: there is none that this attempt may have, or it was broken and is
+	// removed. Errors besides are those of Attach.
 	GetContent(*GetContentRequest, grpc.ServerStreamingServer[GetContentResponse]) error
 	// PutContent keeps a cache or an artifact: Begin, the chunks it consists of; the
 	// server says which of them it lacks; their data in that order; Commit. Nothing is
 	// kept before that.
 	//
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
-	// larger than may be. ABORTED: begin anew. Errors besides are those of Attach.
+	// larger than may be. Errors besides are those of Attach.
 	PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error
 	mustEmbedUnimplementedRunnerServiceServer()
 }
