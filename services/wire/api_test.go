@@ -105,7 +105,7 @@ func accesses() map[string]rpc.Access {
 
 func who(method string) string {
 	switch may := accesses()[method]; {
-	case method == schedulerv1.RunnerService_Attach_FullMethodName:
+	case strings.HasPrefix(method, "/"+schedulerv1.RunnerService_ServiceDesc.ServiceName+"/"):
 		return "forgexec"
 	case may.Public:
 		return "anyone"
