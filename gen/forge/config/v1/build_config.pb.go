@@ -238,7 +238,7 @@ func (x Condition_On) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_On.Descriptor instead.
 func (Condition_On) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // What events are called here: a pull request's, also in a merge queue and once
@@ -302,7 +302,7 @@ func (x Condition_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_Event.Descriptor instead.
 func (Condition_Event) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16, 1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17, 1}
 }
 
 // When a step runs. Unspecified means that no step before it has failed.
@@ -357,7 +357,7 @@ func (x Command_When) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Command_When.Descriptor instead.
 func (Command_When) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 0}
 }
 
 type GetSchemaRequest struct {
@@ -1028,6 +1028,7 @@ type BuildConfig struct {
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	Reports       *Reports    `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1220,13 @@ func (x *BuildConfig) GetCaches() []*Cache {
 func (x *BuildConfig) GetArtifacts() []*Artifact {
 	if x != nil {
 		return x.Artifacts
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetReports() *Reports {
+	if x != nil {
+		return x.Reports
 	}
 	return nil
 }
@@ -1547,9 +1555,11 @@ type Job struct {
 	// As the file's.
 	Platform string `protobuf:"bytes,21,opt,name=platform,proto3" json:"platform,omitempty"`
 	// Absent: the files and the commit alone.
-	Source        *Source     `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
-	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
-	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	Source    *Source     `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
+	Caches    []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
+	Artifacts []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
+	// Absent: no file is read.
+	Reports       *Reports `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1752,6 +1762,78 @@ func (x *Job) GetArtifacts() []*Artifact {
 	return nil
 }
 
+func (x *Job) GetReports() *Reports {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// Reports are patterns of the files that say how tests went: paths within the
+// workspace, from its top.
+type Reports struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JUnit XML.
+	Junit []string `protobuf:"bytes,1,rep,name=junit,proto3" json:"junit,omitempty"`
+	// What `go test -json` prints.
+	Go []string `protobuf:"bytes,2,rep,name=go,proto3" json:"go,omitempty"`
+	// SARIF 2.1.
+	Sarif         []string `protobuf:"bytes,3,rep,name=sarif,proto3" json:"sarif,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reports) Reset() {
+	*x = Reports{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reports) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reports) ProtoMessage() {}
+
+func (x *Reports) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reports.ProtoReflect.Descriptor instead.
+func (*Reports) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Reports) GetJunit() []string {
+	if x != nil {
+		return x.Junit
+	}
+	return nil
+}
+
+func (x *Reports) GetGo() []string {
+	if x != nil {
+		return x.Go
+	}
+	return nil
+}
+
+func (x *Reports) GetSarif() []string {
+	if x != nil {
+		return x.Sarif
+	}
+	return nil
+}
+
 // MatrixValue is what one key of a matrix is in a cell.
 type MatrixValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1763,7 +1845,7 @@ type MatrixValue struct {
 
 func (x *MatrixValue) Reset() {
 	*x = MatrixValue{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1857,7 @@ func (x *MatrixValue) String() string {
 func (*MatrixValue) ProtoMessage() {}
 
 func (x *MatrixValue) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1870,7 @@ func (x *MatrixValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
 func (*MatrixValue) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MatrixValue) GetName() string {
@@ -1822,7 +1904,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +1916,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +1929,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Condition) GetPaths() []string {
@@ -1902,7 +1984,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +1996,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2009,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Retry) GetTimes() int32 {
@@ -1972,7 +2054,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2066,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2079,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Command) GetName() string {
@@ -2033,7 +2115,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2127,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2140,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -2088,7 +2170,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2182,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2195,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Push) GetBranches() []string {
@@ -2154,7 +2236,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2248,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2261,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2240,7 +2322,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2334,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2347,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ready) GetRun() string {
@@ -2300,7 +2382,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2394,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2407,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2357,7 +2439,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2451,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2464,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2426,7 +2508,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2520,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2590,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2602,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2704,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xa2\r\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xd6\r\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2649,7 +2731,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
 	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
-	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x1a>\n" +
+	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
+	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2692,7 +2775,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xe4\t\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\x98\n" +
+	"\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x06matrix\x18\x02 \x03(\v2\x1c.forge.config.v1.MatrixValueR\x06matrix\x12\x14\n" +
@@ -2720,7 +2804,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
-	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x1a>\n" +
+	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
+	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -2729,7 +2814,11 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x18.forge.config.v1.SidecarR\x05value:\x028\x01\x1a:\n" +
 	"\fVolumesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"7\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\aReports\x12\x14\n" +
+	"\x05junit\x18\x01 \x03(\tR\x05junit\x12\x0e\n" +
+	"\x02go\x18\x02 \x03(\tR\x02go\x12\x14\n" +
+	"\x05sarif\x18\x03 \x03(\tR\x05sarif\"7\n" +
 	"\vMatrixValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\x9a\x03\n" +
@@ -2825,7 +2914,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -2848,99 +2937,102 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Artifact)(nil),                    // 18: forge.config.v1.Artifact
 	(*Pipeline)(nil),                    // 19: forge.config.v1.Pipeline
 	(*Job)(nil),                         // 20: forge.config.v1.Job
-	(*MatrixValue)(nil),                 // 21: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 22: forge.config.v1.Condition
-	(*Retry)(nil),                       // 23: forge.config.v1.Retry
-	(*Command)(nil),                     // 24: forge.config.v1.Command
-	(*Port)(nil),                        // 25: forge.config.v1.Port
-	(*Push)(nil),                        // 26: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 27: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 28: forge.config.v1.Ready
-	(*Paths)(nil),                       // 29: forge.config.v1.Paths
-	(*Resources)(nil),                   // 30: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 31: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 32: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 33: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 34: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 35: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 36: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 37: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 38: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 39: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 40: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 41: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 43: google.protobuf.Duration
+	(*Reports)(nil),                     // 21: forge.config.v1.Reports
+	(*MatrixValue)(nil),                 // 22: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 23: forge.config.v1.Condition
+	(*Retry)(nil),                       // 24: forge.config.v1.Retry
+	(*Command)(nil),                     // 25: forge.config.v1.Command
+	(*Port)(nil),                        // 26: forge.config.v1.Port
+	(*Push)(nil),                        // 27: forge.config.v1.Push
+	(*Sidecar)(nil),                     // 28: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 29: forge.config.v1.Ready
+	(*Paths)(nil),                       // 30: forge.config.v1.Paths
+	(*Resources)(nil),                   // 31: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 32: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 33: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 34: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 35: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 36: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 37: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 38: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 39: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 40: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 41: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 42: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	40, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	41, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	41, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	42, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	42, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	43, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	31, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	32, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	32, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	25, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	26, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	33, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	29, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	43, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	30, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	34, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	33, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	26, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	27, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	34, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	30, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	44, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	31, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	35, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	23, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	24, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	35, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	36, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
 	17, // 27: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
 	18, // 28: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	43, // 29: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	24, // 30: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	20, // 31: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	21, // 32: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	22, // 33: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	23, // 34: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	24, // 35: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	36, // 36: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	37, // 37: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	43, // 38: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	30, // 39: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	25, // 40: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	38, // 41: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 42: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 43: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	17, // 44: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	18, // 45: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	4,  // 46: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 47: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 48: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	19, // 49: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	39, // 50: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	28, // 51: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	43, // 52: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	27, // 53: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 54: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	19, // 55: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	27, // 56: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 57: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 58: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 59: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 60: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 61: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 62: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	60, // [60:63] is the sub-list for method output_type
-	57, // [57:60] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	21, // 29: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	44, // 30: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	25, // 31: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	20, // 32: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	22, // 33: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	23, // 34: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	24, // 35: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	25, // 36: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	37, // 37: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	38, // 38: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	44, // 39: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	31, // 40: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	26, // 41: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	39, // 42: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 43: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 44: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	17, // 45: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	18, // 46: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 47: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 48: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 49: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 50: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	19, // 51: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	40, // 52: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	29, // 53: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	44, // 54: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	28, // 55: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 56: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	19, // 57: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	28, // 58: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 59: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 60: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 61: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 62: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 63: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 64: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	62, // [62:65] is the sub-list for method output_type
+	59, // [59:62] is the sub-list for method input_type
+	59, // [59:59] is the sub-list for extension type_name
+	59, // [59:59] is the sub-list for extension extendee
+	0,  // [0:59] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -2962,14 +3054,14 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[29].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -146,8 +146,11 @@ type ReportRequest struct {
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Of a build that did not pass: the last that the step at fault printed, as
 	// it printed it; at most 64 KiB, from a line's beginning.
-	Output        []byte                 `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
-	Standing      ReportRequest_Standing `protobuf:"varint,4,opt,name=standing,proto3,enum=forge.reporter.v1.ReportRequest_Standing" json:"standing,omitempty"`
+	Output   []byte                 `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	Standing ReportRequest_Standing `protobuf:"varint,4,opt,name=standing,proto3,enum=forge.reporter.v1.ReportRequest_Standing" json:"standing,omitempty"`
+	// Of a build that has ended: what it reported of its tests; absent where it reported
+	// nothing.
+	Tests         *ReportRequest_Tests `protobuf:"bytes,5,opt,name=tests,proto3" json:"tests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +211,13 @@ func (x *ReportRequest) GetStanding() ReportRequest_Standing {
 		return x.Standing
 	}
 	return ReportRequest_STANDING_UNSPECIFIED
+}
+
+func (x *ReportRequest) GetTests() *ReportRequest_Tests {
+	if x != nil {
+		return x.Tests
+	}
+	return nil
 }
 
 type ReportResponse struct {
@@ -496,16 +506,84 @@ func (*AnswerResponse) Descriptor() ([]byte, []int) {
 	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{5}
 }
 
+type ReportRequest_Tests struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Summary *v1.TestSummary        `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
+	// Those that did not pass, or are flaky; at most 50, and of the message 1,000
+	// bytes.
+	Failed []*v1.Test `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
+	// The gravest, at most 50, and of the message 1,000 bytes.
+	Findings      []*v1.Finding `protobuf:"bytes,3,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest_Tests) Reset() {
+	*x = ReportRequest_Tests{}
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest_Tests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest_Tests) ProtoMessage() {}
+
+func (x *ReportRequest_Tests) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_reporter_v1_report_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest_Tests.ProtoReflect.Descriptor instead.
+func (*ReportRequest_Tests) Descriptor() ([]byte, []int) {
+	return file_forge_reporter_v1_report_proto_rawDescGZIP(), []int{0, 0}
+}
+
+func (x *ReportRequest_Tests) GetSummary() *v1.TestSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+func (x *ReportRequest_Tests) GetFailed() []*v1.Test {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *ReportRequest_Tests) GetFindings() []*v1.Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
 var File_forge_reporter_v1_report_proto protoreflect.FileDescriptor
 
 const file_forge_reporter_v1_report_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\"\x8e\x02\n" +
+	"\x1eforge/reporter/v1/report.proto\x12\x11forge.reporter.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1dforge/scheduler/v1/test.proto\"\xfc\x03\n" +
 	"\rReportRequest\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x16\n" +
 	"\x06output\x18\x03 \x01(\fR\x06output\x12E\n" +
-	"\bstanding\x18\x04 \x01(\x0e2).forge.reporter.v1.ReportRequest.StandingR\bstanding\"S\n" +
+	"\bstanding\x18\x04 \x01(\x0e2).forge.reporter.v1.ReportRequest.StandingR\bstanding\x12<\n" +
+	"\x05tests\x18\x05 \x01(\v2&.forge.reporter.v1.ReportRequest.TestsR\x05tests\x1a\xad\x01\n" +
+	"\x05Tests\x129\n" +
+	"\asummary\x18\x01 \x01(\v2\x1f.forge.scheduler.v1.TestSummaryR\asummary\x120\n" +
+	"\x06failed\x18\x02 \x03(\v2\x18.forge.scheduler.v1.TestR\x06failed\x127\n" +
+	"\bfindings\x18\x03 \x03(\v2\x1b.forge.scheduler.v1.FindingR\bfindings\"S\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11STANDING_REPLACED\x10\x01\x12\x16\n" +
@@ -556,7 +634,7 @@ func file_forge_reporter_v1_report_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_reporter_v1_report_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_reporter_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_forge_reporter_v1_report_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_forge_reporter_v1_report_proto_goTypes = []any{
 	(ReportRequest_Standing)(0), // 0: forge.reporter.v1.ReportRequest.Standing
 	(AnswerRequest_Reaction)(0), // 1: forge.reporter.v1.AnswerRequest.Reaction
@@ -566,26 +644,34 @@ var file_forge_reporter_v1_report_proto_goTypes = []any{
 	(*PromoteResponse)(nil),     // 5: forge.reporter.v1.PromoteResponse
 	(*AnswerRequest)(nil),       // 6: forge.reporter.v1.AnswerRequest
 	(*AnswerResponse)(nil),      // 7: forge.reporter.v1.AnswerResponse
-	(*v1.Build)(nil),            // 8: forge.scheduler.v1.Build
-	(*v11.Repository)(nil),      // 9: forge.event.v1.Repository
+	(*ReportRequest_Tests)(nil), // 8: forge.reporter.v1.ReportRequest.Tests
+	(*v1.Build)(nil),            // 9: forge.scheduler.v1.Build
+	(*v11.Repository)(nil),      // 10: forge.event.v1.Repository
+	(*v1.TestSummary)(nil),      // 11: forge.scheduler.v1.TestSummary
+	(*v1.Test)(nil),             // 12: forge.scheduler.v1.Test
+	(*v1.Finding)(nil),          // 13: forge.scheduler.v1.Finding
 }
 var file_forge_reporter_v1_report_proto_depIdxs = []int32{
-	8, // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
-	0, // 1: forge.reporter.v1.ReportRequest.standing:type_name -> forge.reporter.v1.ReportRequest.Standing
-	9, // 2: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
-	9, // 3: forge.reporter.v1.AnswerRequest.repository:type_name -> forge.event.v1.Repository
-	1, // 4: forge.reporter.v1.AnswerRequest.reaction:type_name -> forge.reporter.v1.AnswerRequest.Reaction
-	2, // 5: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
-	4, // 6: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
-	6, // 7: forge.reporter.v1.ReportService.Answer:input_type -> forge.reporter.v1.AnswerRequest
-	3, // 8: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
-	5, // 9: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
-	7, // 10: forge.reporter.v1.ReportService.Answer:output_type -> forge.reporter.v1.AnswerResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	9,  // 0: forge.reporter.v1.ReportRequest.build:type_name -> forge.scheduler.v1.Build
+	0,  // 1: forge.reporter.v1.ReportRequest.standing:type_name -> forge.reporter.v1.ReportRequest.Standing
+	8,  // 2: forge.reporter.v1.ReportRequest.tests:type_name -> forge.reporter.v1.ReportRequest.Tests
+	10, // 3: forge.reporter.v1.PromoteRequest.repository:type_name -> forge.event.v1.Repository
+	10, // 4: forge.reporter.v1.AnswerRequest.repository:type_name -> forge.event.v1.Repository
+	1,  // 5: forge.reporter.v1.AnswerRequest.reaction:type_name -> forge.reporter.v1.AnswerRequest.Reaction
+	11, // 6: forge.reporter.v1.ReportRequest.Tests.summary:type_name -> forge.scheduler.v1.TestSummary
+	12, // 7: forge.reporter.v1.ReportRequest.Tests.failed:type_name -> forge.scheduler.v1.Test
+	13, // 8: forge.reporter.v1.ReportRequest.Tests.findings:type_name -> forge.scheduler.v1.Finding
+	2,  // 9: forge.reporter.v1.ReportService.Report:input_type -> forge.reporter.v1.ReportRequest
+	4,  // 10: forge.reporter.v1.ReportService.Promote:input_type -> forge.reporter.v1.PromoteRequest
+	6,  // 11: forge.reporter.v1.ReportService.Answer:input_type -> forge.reporter.v1.AnswerRequest
+	3,  // 12: forge.reporter.v1.ReportService.Report:output_type -> forge.reporter.v1.ReportResponse
+	5,  // 13: forge.reporter.v1.ReportService.Promote:output_type -> forge.reporter.v1.PromoteResponse
+	7,  // 14: forge.reporter.v1.ReportService.Answer:output_type -> forge.reporter.v1.AnswerResponse
+	12, // [12:15] is the sub-list for method output_type
+	9,  // [9:12] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_forge_reporter_v1_report_proto_init() }
@@ -599,7 +685,7 @@ func file_forge_reporter_v1_report_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_reporter_v1_report_proto_rawDesc), len(file_forge_reporter_v1_report_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

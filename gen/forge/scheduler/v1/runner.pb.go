@@ -159,7 +159,7 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type GetContentRequest struct {
@@ -917,7 +917,10 @@ type Hello struct {
 	SourceBegun *SourceBegun `protobuf:"bytes,25,opt,name=source_begun,json=sourceBegun,proto3" json:"source_begun,omitempty"`
 	// The runner restores and saves the plan's caches, and keeps its artifacts. A build
 	// that has artifacts, or needs some, ends without this.
-	KeepsContent  bool `protobuf:"varint,23,opt,name=keeps_content,json=keepsContent,proto3" json:"keeps_content,omitempty"`
+	KeepsContent bool `protobuf:"varint,23,opt,name=keeps_content,json=keepsContent,proto3" json:"keeps_content,omitempty"`
+	// The runner reads the reports of its plan. Without this it is asked for none, and
+	// the log says so.
+	ReadsReports  bool `protobuf:"varint,24,opt,name=reads_reports,json=readsReports,proto3" json:"reads_reports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1015,6 +1018,13 @@ func (x *Hello) GetKeepsContent() bool {
 	return false
 }
 
+func (x *Hello) GetReadsReports() bool {
+	if x != nil {
+		return x.ReadsReports
+	}
+	return false
+}
+
 // Welcome answers a Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1094,8 +1104,11 @@ type Plan struct {
 	// timeout; then SIGTERM.
 	Cleanup *durationpb.Duration `protobuf:"bytes,25,opt,name=cleanup,proto3" json:"cleanup,omitempty"`
 	// What is restored before the first step and saved after the last.
-	Caches        []*v1.Cache     `protobuf:"bytes,26,rep,name=caches,proto3" json:"caches,omitempty"`
-	Artifacts     *Plan_Artifacts `protobuf:"bytes,27,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
+	Caches    []*v1.Cache     `protobuf:"bytes,26,rep,name=caches,proto3" json:"caches,omitempty"`
+	Artifacts *Plan_Artifacts `protobuf:"bytes,27,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
+	// Files that are read once the last step has ended, and told of as TestReport.
+	// Absent: none.
+	Reports       *v1.Reports `protobuf:"bytes,28,opt,name=reports,proto3" json:"reports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1238,6 +1251,13 @@ func (x *Plan) GetCaches() []*v1.Cache {
 func (x *Plan) GetArtifacts() *Plan_Artifacts {
 	if x != nil {
 		return x.Artifacts
+	}
+	return nil
+}
+
+func (x *Plan) GetReports() *v1.Reports {
+	if x != nil {
+		return x.Reports
 	}
 	return nil
 }
@@ -1551,6 +1571,7 @@ type Report struct {
 	//	*Report_SourceUnpacked
 	//	*Report_Outputs
 	//	*Report_Kept
+	//	*Report_Tests
 	Event         isReport_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1679,6 +1700,15 @@ func (x *Report) GetKept() *Kept {
 	return nil
 }
 
+func (x *Report) GetTests() *TestReport {
+	if x != nil {
+		if x, ok := x.Event.(*Report_Tests); ok {
+			return x.Tests
+		}
+	}
+	return nil
+}
+
 type isReport_Event interface {
 	isReport_Event()
 }
@@ -1716,6 +1746,10 @@ type Report_Kept struct {
 	Kept *Kept `protobuf:"bytes,19,opt,name=kept,proto3,oneof"`
 }
 
+type Report_Tests struct {
+	Tests *TestReport `protobuf:"bytes,17,opt,name=tests,proto3,oneof"`
+}
+
 func (*Report_Heartbeat) isReport_Event() {}
 
 func (*Report_StepStarted) isReport_Event() {}
@@ -1731,6 +1765,8 @@ func (*Report_SourceUnpacked) isReport_Event() {}
 func (*Report_Outputs) isReport_Event() {}
 
 func (*Report_Kept) isReport_Event() {}
+
+func (*Report_Tests) isReport_Event() {}
 
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1932,6 +1968,74 @@ func (x *Outputs) GetValues() map[string]string {
 	return nil
 }
 
+// TestReport is some of what the files say that the plan names as reports. All texts
+// are UTF-8, without control characters but for the line ends of a message, and
+// secrets in them are masked. What is longer than allowed is cut, and what is more is
+// left out.
+type TestReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 200,000 of an attempt; about 64 KiB in one report. Of one test that is
+	// told of several times the worst result counts.
+	Tests []*Test `protobuf:"bytes,1,rep,name=tests,proto3" json:"tests,omitempty"`
+	// At most 5,000 of an attempt.
+	Findings []*Finding `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	// How many of both were read and are not told, for they are too many.
+	LeftOut       int64 `protobuf:"varint,3,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestReport) Reset() {
+	*x = TestReport{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestReport) ProtoMessage() {}
+
+func (x *TestReport) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestReport.ProtoReflect.Descriptor instead.
+func (*TestReport) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TestReport) GetTests() []*Test {
+	if x != nil {
+		return x.Tests
+	}
+	return nil
+}
+
+func (x *TestReport) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *TestReport) GetLeftOut() int64 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
 type StepStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -1941,7 +2045,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2057,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2070,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -1988,7 +2092,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2104,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2117,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -2045,7 +2149,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2057,7 +2161,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2070,7 +2174,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -2114,7 +2218,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2230,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2243,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -2173,7 +2277,7 @@ type GetContentResponse_Found struct {
 
 func (x *GetContentResponse_Found) Reset() {
 	*x = GetContentResponse_Found{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2289,7 @@ func (x *GetContentResponse_Found) String() string {
 func (*GetContentResponse_Found) ProtoMessage() {}
 
 func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2360,7 @@ type PutContentRequest_Begin struct {
 
 func (x *PutContentRequest_Begin) Reset() {
 	*x = PutContentRequest_Begin{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2372,7 @@ func (x *PutContentRequest_Begin) String() string {
 func (*PutContentRequest_Begin) ProtoMessage() {}
 
 func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2466,7 @@ type PutContentRequest_Commit struct {
 
 func (x *PutContentRequest_Commit) Reset() {
 	*x = PutContentRequest_Commit{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2478,7 @@ func (x *PutContentRequest_Commit) String() string {
 func (*PutContentRequest_Commit) ProtoMessage() {}
 
 func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2504,7 @@ type PutContentResponse_Lacking struct {
 
 func (x *PutContentResponse_Lacking) Reset() {
 	*x = PutContentResponse_Lacking{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2516,7 @@ func (x *PutContentResponse_Lacking) String() string {
 func (*PutContentResponse_Lacking) ProtoMessage() {}
 
 func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2556,7 @@ type PutContentResponse_Kept struct {
 
 func (x *PutContentResponse_Kept) Reset() {
 	*x = PutContentResponse_Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2568,7 @@ func (x *PutContentResponse_Kept) String() string {
 func (*PutContentResponse_Kept) ProtoMessage() {}
 
 func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2501,7 +2605,7 @@ type Plan_Artifacts struct {
 
 func (x *Plan_Artifacts) Reset() {
 	*x = Plan_Artifacts{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2617,7 @@ func (x *Plan_Artifacts) String() string {
 func (*Plan_Artifacts) ProtoMessage() {}
 
 func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2658,7 @@ var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1dforge/scheduler/v1/test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
 	"\x11GetContentRequest\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
 	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12@\n" +
@@ -2613,7 +2717,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xcc\x02\n" +
+	"\amessage\"\xf1\x02\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -2625,9 +2729,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"heeds_jobs\x18\x15 \x01(\bR\theedsJobs\x12%\n" +
 	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\x12B\n" +
 	"\fsource_begun\x18\x19 \x01(\v2\x1f.forge.scheduler.v1.SourceBegunR\vsourceBegun\x12#\n" +
-	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\"2\n" +
+	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\x12#\n" +
+	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\x9a\b\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xce\b\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -2644,7 +2749,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\aoutputs\x18\x18 \x03(\tR\aoutputs\x123\n" +
 	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x12.\n" +
 	"\x06caches\x18\x1a \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x12@\n" +
-	"\tartifacts\x18\x1b \x01(\v2\".forge.scheduler.v1.Plan.ArtifactsR\tartifacts\x1a>\n" +
+	"\tartifacts\x18\x1b \x01(\v2\".forge.scheduler.v1.Plan.ArtifactsR\tartifacts\x122\n" +
+	"\areports\x18\x1c \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2671,7 +2777,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xc3\x04\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xfb\x04\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12=\n" +
@@ -2684,7 +2790,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x05ended\x18\x0e \x01(\v2\x19.forge.scheduler.v1.EndedH\x00R\x05ended\x12M\n" +
 	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpacked\x127\n" +
 	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputs\x12.\n" +
-	"\x04kept\x18\x13 \x01(\v2\x18.forge.scheduler.v1.KeptH\x00R\x04keptB\a\n" +
+	"\x04kept\x18\x13 \x01(\v2\x18.forge.scheduler.v1.KeptH\x00R\x04kept\x126\n" +
+	"\x05tests\x18\x11 \x01(\v2\x1e.forge.scheduler.v1.TestReportH\x00R\x05testsB\a\n" +
 	"\x05event\"\v\n" +
 	"\tHeartbeat\"\x82\x02\n" +
 	"\x04Kept\x127\n" +
@@ -2706,7 +2813,12 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v2'.forge.scheduler.v1.Outputs.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"%\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x90\x01\n" +
+	"\n" +
+	"TestReport\x12.\n" +
+	"\x05tests\x18\x01 \x03(\v2\x18.forge.scheduler.v1.TestR\x05tests\x127\n" +
+	"\bfindings\x18\x02 \x03(\v2\x1b.forge.scheduler.v1.FindingR\bfindings\x12\x19\n" +
+	"\bleft_out\x18\x03 \x01(\x03R\aleftOut\"%\n" +
 	"\vStepStarted\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\"4\n" +
 	"\x06Output\x12\x16\n" +
@@ -2752,7 +2864,7 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
 	(Ended_Cause)(0),                   // 1: forge.scheduler.v1.Ended.Cause
@@ -2777,37 +2889,41 @@ var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(*Kept)(nil),                       // 20: forge.scheduler.v1.Kept
 	(*SourceUnpacked)(nil),             // 21: forge.scheduler.v1.SourceUnpacked
 	(*Outputs)(nil),                    // 22: forge.scheduler.v1.Outputs
-	(*StepStarted)(nil),                // 23: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                     // 24: forge.scheduler.v1.Output
-	(*StepEnded)(nil),                  // 25: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                      // 26: forge.scheduler.v1.Ended
-	(*GetContentResponse_Found)(nil),   // 27: forge.scheduler.v1.GetContentResponse.Found
-	(*PutContentRequest_Begin)(nil),    // 28: forge.scheduler.v1.PutContentRequest.Begin
-	(*PutContentRequest_Commit)(nil),   // 29: forge.scheduler.v1.PutContentRequest.Commit
-	(*PutContentResponse_Lacking)(nil), // 30: forge.scheduler.v1.PutContentResponse.Lacking
-	(*PutContentResponse_Kept)(nil),    // 31: forge.scheduler.v1.PutContentResponse.Kept
-	nil,                                // 32: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                                // 33: forge.scheduler.v1.Plan.SecretsEntry
-	(*Plan_Artifacts)(nil),             // 34: forge.scheduler.v1.Plan.Artifacts
-	nil,                                // 35: forge.scheduler.v1.Outputs.ValuesEntry
-	(*Manifest)(nil),                   // 36: forge.scheduler.v1.Manifest
-	(*durationpb.Duration)(nil),        // 37: google.protobuf.Duration
-	(v1.Shell)(0),                      // 38: forge.config.v1.Shell
-	(*v1.Cache)(nil),                   // 39: forge.config.v1.Cache
-	(v1.Command_When)(0),               // 40: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil),      // 41: google.protobuf.Timestamp
-	(*v1.Artifact)(nil),                // 42: forge.config.v1.Artifact
+	(*TestReport)(nil),                 // 23: forge.scheduler.v1.TestReport
+	(*StepStarted)(nil),                // 24: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 25: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 26: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 27: forge.scheduler.v1.Ended
+	(*GetContentResponse_Found)(nil),   // 28: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 29: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 30: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 31: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 32: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 33: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 34: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 35: forge.scheduler.v1.Plan.Artifacts
+	nil,                                // 36: forge.scheduler.v1.Outputs.ValuesEntry
+	(*Manifest)(nil),                   // 37: forge.scheduler.v1.Manifest
+	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
+	(v1.Shell)(0),                      // 39: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 40: forge.config.v1.Cache
+	(*v1.Reports)(nil),                 // 41: forge.config.v1.Reports
+	(v1.Command_When)(0),               // 42: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
+	(*Test)(nil),                       // 44: forge.scheduler.v1.Test
+	(*Finding)(nil),                    // 45: forge.scheduler.v1.Finding
+	(*v1.Artifact)(nil),                // 46: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	3,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
 	4,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
-	27, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
-	36, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
-	28, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
-	36, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
-	29, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
-	30, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
-	31, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	28, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	37, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	29, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	37, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	30, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	31, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	32, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
 	10, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
 	18, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
 	11, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
@@ -2817,44 +2933,48 @@ var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
 	17, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
 	15, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
 	13, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	32, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	37, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	37, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	37, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	33, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	38, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	37, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	39, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
-	34, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
-	40, // 27: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	41, // 28: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	19, // 29: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	23, // 30: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	24, // 31: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	25, // 32: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	26, // 33: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	21, // 34: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	22, // 35: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	20, // 36: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
-	0,  // 37: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
-	37, // 38: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
-	35, // 39: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	1,  // 40: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	3,  // 41: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 42: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
-	42, // 43: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
-	37, // 44: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
-	8,  // 45: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 46: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
-	6,  // 47: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
-	9,  // 48: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	5,  // 49: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
-	7,  // 50: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
-	48, // [48:51] is the sub-list for method output_type
-	45, // [45:48] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	33, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	38, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	38, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	38, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	34, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	39, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	38, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	40, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	35, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	41, // 27: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
+	42, // 28: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	43, // 29: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	19, // 30: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	24, // 31: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	25, // 32: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	26, // 33: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	27, // 34: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	21, // 35: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	22, // 36: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	20, // 37: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	23, // 38: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
+	0,  // 39: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	38, // 40: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	36, // 41: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	44, // 42: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
+	45, // 43: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
+	1,  // 44: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	3,  // 45: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	4,  // 46: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	46, // 47: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	38, // 48: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	8,  // 49: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	2,  // 50: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	6,  // 51: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	9,  // 52: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	5,  // 53: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	7,  // 54: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	52, // [52:55] is the sub-list for method output_type
+	49, // [49:52] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -2863,6 +2983,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		return
 	}
 	file_forge_scheduler_v1_content_proto_init()
+	file_forge_scheduler_v1_test_proto_init()
 	file_forge_scheduler_v1_runner_proto_msgTypes[0].OneofWrappers = []any{
 		(*GetContentRequest_Cache)(nil),
 		(*GetContentRequest_Artifact)(nil),
@@ -2902,8 +3023,9 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_SourceUnpacked)(nil),
 		(*Report_Outputs)(nil),
 		(*Report_Kept)(nil),
+		(*Report_Tests)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[26].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[27].OneofWrappers = []any{
 		(*PutContentRequest_Begin_Cache)(nil),
 		(*PutContentRequest_Begin_Artifact)(nil),
 	}
@@ -2913,7 +3035,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
