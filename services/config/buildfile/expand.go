@@ -45,6 +45,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 		f.defaults.workingDirectory.unused(f)
 		f.defaults.caches.unused(f)
 		f.defaults.artifacts.unused(f)
+		f.defaults.reports.unused(f)
 	}
 }
 
@@ -104,6 +105,9 @@ func (d *fields) takeFor(f *file, config *configv1.BuildConfig, jobs bool) {
 	if wanted(d.artifacts.n) {
 		config.Artifacts = d.artifacts.in(f, c, keeping{f}.all)
 	}
+	if wanted(d.reports.n) {
+		config.Reports = d.reports.in(f, c, reporting{f}.all)
+	}
 }
 
 // expand is a job as one of its cells has it.
@@ -124,6 +128,7 @@ func (d *draft) expand(f *file, c *cell) *configv1.Job {
 	job.WorkingDirectory = taken(f, c, &d.own.workingDirectory, &f.defaults.workingDirectory, f.workingDirectory)
 	job.Caches = taken(f, c, &d.own.caches, &f.defaults.caches, caching{f}.all)
 	job.Artifacts = taken(f, c, &d.own.artifacts, &f.defaults.artifacts, keeping{f}.all)
+	job.Reports = taken[*configv1.Reports](f, c, &d.own.reports, &f.defaults.reports, reporting{f}.all)
 	job.Environment = merged(c, f.defaults.environment.in(f, c, f.environment), d.own.environment.in(f, c, f.environment))
 	return job
 }
@@ -162,6 +167,9 @@ func weight(job *configv1.Job) int {
 	size := len(job.GetTitle()) + len(job.GetImage()) + len(job.GetPlatform()) + len(job.GetWorkingDirectory()) + weightOf(job.GetEnvironment())
 	for _, v := range job.GetMatrix() {
 		size += perField + len(v.GetName()) + len(v.GetValue())
+	}
+	for _, glob := range slices.Concat(job.GetReports().GetJunit(), job.GetReports().GetGo(), job.GetReports().GetSarif()) {
+		size += perField + len(glob)
 	}
 	for name, s := range job.GetServices() {
 		size += perField + len(name) + len(s.GetImage()) + len(s.GetReady().GetRun()) + weightOf(s.GetEnvironment())

@@ -26,6 +26,7 @@ type fields struct {
 	workingDirectory field[string]
 	caches           field[[]*configv1.Cache]
 	artifacts        field[[]*configv1.Artifact]
+	reports          field[*configv1.Reports]
 }
 
 // field is one of them; its zero value is that of a key that is left out.

@@ -27,6 +27,7 @@ retry: 1
 source: {history: 5}
 cache: {key: file, paths: file}
 artifacts: file
+reports: {junit: file.xml}
 `
 	ofTheJob = `image: job
 environment: {A: job}
@@ -44,6 +45,7 @@ retry: 2
 source: {history: none}
 cache: {key: job, paths: job}
 artifacts: job
+reports: {go: job.json}
 `
 )
 

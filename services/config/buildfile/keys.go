@@ -80,7 +80,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "artifacts", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
 			f.defaults.artifacts.give(path, n)
 		}},
-		{name: "reports"},
+		{name: "reports", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
+			f.defaults.reports.give(path, n)
+		}},
 		{name: "schedule"},
 		{name: "concurrency"},
 		{name: "manual"},
@@ -189,6 +191,7 @@ func Keys() []string {
 		within("source.", names(sourceKeys())),
 		within("cache[].", names(cacheKeys())),
 		within("artifacts[].", names(artifactKeys())),
+		within("reports.", names(reportsKeys())),
 		within("staging.", []string{"jobs", "fail_fast"}),
 		within("deploy.", names(deployKeys())),
 		within("deploy.*.", names(deployJobKeys())),

@@ -78,7 +78,9 @@ func jobKeys() []key[*draft] {
 		{name: "artifacts", read: func(_ *file, path string, n *yaml.Node, d *draft) {
 			d.own.artifacts.give(path, n)
 		}},
-		{name: "reports"},
+		{name: "reports", read: func(_ *file, path string, n *yaml.Node, d *draft) {
+			d.own.reports.give(path, n)
+		}},
 		{name: "schedule"},
 		{name: "concurrency"},
 		{name: "manual"},
