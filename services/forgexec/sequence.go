@@ -21,6 +21,7 @@ type sequence struct {
 
 	failed  bool               // a step has
 	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
+	late    context.Context    //nolint:containedctx // that of the halt; nil: nothing may follow it
 	last    int32              // the number of the last that ran
 }
 
@@ -70,7 +71,7 @@ func (s *sequence) run() *schedulerv1.Ended {
 // of their own.
 func (s *sequence) stop() (forget context.CancelFunc) {
 	why := halted(s.ctx)
-	s.stopped = why.ended()
+	s.stopped, s.late = why.ended(), why.late
 	if why.late == nil {
 		return func() {}
 	}

@@ -103,6 +103,7 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 	s := sequence{runner: r, plan: plan, file: file, ctx: ctx}
 	ended := s.run()
 	s.handOn()
+	s.readReports()
 	return s.keep(whole, ended, caches)
 }
 

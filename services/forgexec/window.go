@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -25,7 +26,7 @@ type window struct {
 	mu     sync.Mutex
 	room   *sync.Cond
 	kept   []*schedulerv1.Report
-	bytes  int   // of output in kept
+	bytes  int   // of what is large in kept
 	most   int   // of bytes
 	stored int64 // all up to this one are acknowledged
 	ended  bool  // the last report was added
@@ -38,12 +39,20 @@ func newWindow() *window {
 	return w
 }
 
-// add numbers the report and keeps it. While too much output waits, more of it
-// blocks; anything else is small and few.
+// bulk is how many bytes count of a report: of output, and of what tests have said.
+func bulk(report *schedulerv1.Report) int {
+	if tests := report.GetTests(); tests != nil {
+		return proto.Size(tests)
+	}
+	return len(report.GetOutput().GetData())
+}
+
+// add numbers the report and keeps it. While too much waits of what is large, more of
+// it blocks; anything else is small and few.
 func (w *window) add(report *schedulerv1.Report) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	size := len(report.GetOutput().GetData())
+	size := bulk(report)
 	for size > 0 && w.bytes+size > w.most && !w.closed {
 		w.room.Wait()
 	}
@@ -79,7 +88,7 @@ func (w *window) ack(sequence int64) (done bool, err error) {
 			sequence, w.stored, w.stored+int64(len(w.kept)))
 	}
 	for _, report := range w.kept[:acked] {
-		w.bytes -= len(report.GetOutput().GetData())
+		w.bytes -= bulk(report)
 	}
 	w.kept = slices.Delete(w.kept, 0, int(acked))
 	w.stored = sequence
