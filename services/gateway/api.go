@@ -81,6 +81,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterArtifactServiceHandlerClient(ctx, mux, schedulerv1.NewArtifactServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterSecretServiceHandlerClient(ctx, mux, schedulerv1.NewSecretServiceClient(s.deps.Receivers["scheduler"])),
+		schedulerv1.RegisterTestServiceHandlerClient(ctx, mux, schedulerv1.NewTestServiceClient(s.deps.Receivers["scheduler"])),
 		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(s.deps.Receivers["reporter"])),
 	)
 	if err != nil {

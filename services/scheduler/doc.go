@@ -19,5 +19,5 @@
 //
 // This package is the contract, the loops and the wiring; the work is done in the
 // packages below it, of which each imports only those before it: trigger and
-// engine, store, logs, secrets and environment, outbox, attempt, plan.
+// engine, store, logs, tests, secrets and environment, outbox, attempt, plan.
 package scheduler

@@ -8,6 +8,7 @@ import (
 
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/tests"
 )
 
 const (
@@ -52,6 +53,7 @@ func (s *Service) prune(ctx context.Context) error {
 		{"builds", s.deps.Retention.Builds, s.removeEach(s.store.OldBuilds, removeBuild)},
 		{"decisions", s.deps.Retention.Builds, s.removeEach(s.store.OldDecisions, removeDecision)},
 		{"answers", s.deps.Retention.Builds, s.removeEach(s.store.OldAnswers, removeAnswer)},
+		{"tests", s.deps.Retention.Builds, s.removeSome(tests.Prune)},
 		{"pull requests", s.deps.Retention.Builds, s.removeSome(store.RemovePullRequests)},
 		{"merge groups", s.deps.Retention.Builds, s.removeSome(store.RemoveMergeGroups)},
 	} {

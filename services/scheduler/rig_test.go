@@ -58,6 +58,7 @@ type rig struct {
 	runner  *grpc.ClientConn                     // of runners
 	places  schedulerv1.EnvironmentServiceClient // as the admin
 	secrets schedulerv1.SecretServiceClient      // as the admin
+	tests   schedulerv1.TestServiceClient        // as the admin
 	halt    func()
 }
 
@@ -188,6 +189,7 @@ func (r *rig) start() {
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners, r.runner = schedulerv1.NewRunnerServiceClient(runner), runner
 	r.halt = func() {
 		for _, conn := range []*grpc.ClientConn{gateway, admin, runner} {

@@ -33,6 +33,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/plan"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/tests"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
@@ -93,6 +94,7 @@ type Service struct {
 	logs         *logs.Service
 	secrets      *secrets.Service
 	contents     *content.Service
+	tests        *tests.Service
 	environments *environment.Service
 	outbox       *outbox.Service
 	attempts     *attempt.Service
@@ -142,7 +144,8 @@ func New(deps Deps) (*Service, error) {
 		Trusted: content.Trusted{Branches: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)},
 	})
 	s.environments = &environment.Service{Store: s.store, Policy: deps.Policy, Commits: s.commits}
-	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Reporter: deps.Reporter, Log: deps.Log})
+	s.tests = tests.New(s.store)
+	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
 	s.attempts, err = attempt.New(attempt.Deps{
 		Store: s.store, Logs: s.logs, Secrets: s.secrets, Contents: s.contents, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
@@ -168,6 +171,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterCacheServiceServer(reg, s.contents)
 	schedulerv1.RegisterArtifactServiceServer(reg, s.contents)
 	schedulerv1.RegisterEngineServiceServer(reg, s)
+	schedulerv1.RegisterTestServiceServer(reg, s.tests)
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -205,6 +209,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.ArtifactService_ListArtifacts_FullMethodName:     {Public: true},
 		schedulerv1.ArtifactService_ListArtifactFiles_FullMethodName: {Public: true},
 		schedulerv1.ArtifactService_DownloadArtifact_FullMethodName:  {Public: true},
+		schedulerv1.TestService_ListTests_FullMethodName:             {Public: true},
+		schedulerv1.TestService_ListFindings_FullMethodName:          {Public: true},
+		schedulerv1.TestService_ListFlakyTests_FullMethodName:        {},
+		schedulerv1.TestService_ListTestHistory_FullMethodName:       {},
 
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},

@@ -11,6 +11,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/tests"
 )
 
 // Finish ends a build, or a job and what follows from that for its build.
@@ -58,6 +59,9 @@ func endAttempt(ctx context.Context, t *store.Tx, b *store.Build) error {
 	}
 	a.Ended = true
 	if err := t.SaveAttempt(ctx, a); err != nil {
+		return err
+	}
+	if err := tests.Settle(ctx, t, b); err != nil {
 		return err
 	}
 	t.Notify(store.RunnerTopic(b.GetId()), store.LogTopic(b.GetId()))
@@ -131,6 +135,9 @@ func again(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.
 		return err
 	}
 	if err := t.SaveOutputs(ctx, b.GetId(), nil); err != nil {
+		return err
+	}
+	if err := tests.Supersede(ctx, t, b.GetId()); err != nil {
 		return err
 	}
 	b.State, b.Reason, b.Message, b.StartTime = schedulerv1.Build_STATE_QUEUED, reason, message, nil

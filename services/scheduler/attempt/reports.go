@@ -15,6 +15,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/tests"
 )
 
 // StoredReports is what became of a batch of reports.
@@ -90,6 +91,7 @@ type batch struct {
 	steps  map[int32]*schedulerv1.Step // loaded when first needed
 	dirty  []*schedulerv1.Step
 	output []byte // not stored yet; its end is the end of the log
+	tests  tests.Batch
 	end    *schedulerv1.Ended
 	spans  []func()
 }
@@ -124,6 +126,8 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		return b.storeOutputs(ctx, event.Outputs.GetValues())
 	case *schedulerv1.Report_Kept:
 		b.tx.OnCommit(func() { b.service.metrics.kept(ctx, event.Kept) })
+	case *schedulerv1.Report_Tests:
+		b.tests.Add(event.Tests)
 	case *schedulerv1.Report_Ended:
 		b.end = event.Ended
 	}
@@ -223,6 +227,21 @@ func (b *batch) storeOutput(ctx context.Context) error {
 	return err
 }
 
+// storeTests keeps what tests have reported, before an end settles it.
+func (b *batch) storeTests(ctx context.Context) error {
+	if b.tests.Empty() {
+		return nil
+	}
+	of := b.build
+	if of == nil {
+		var err error
+		if of, err = store.ReadBuild(ctx, b.tx, b.attempt.BuildID, ""); err != nil {
+			return err
+		}
+	}
+	return b.tests.Store(ctx, b.tx, b.service.environments.Policy, of, b.attempt.Number)
+}
+
 // maxOutputs bounds what one job hands on, names and values, in bytes.
 const maxOutputs = 64 << 10
 
@@ -242,6 +261,9 @@ func (b *batch) storeOutputs(ctx context.Context, values map[string]string) erro
 // store writes what the batch changed; an end ends the build too.
 func (b *batch) store(ctx context.Context) error {
 	if err := b.storeOutput(ctx); err != nil {
+		return err
+	}
+	if err := b.storeTests(ctx); err != nil {
 		return err
 	}
 	for _, step := range b.dirty {

@@ -22,6 +22,8 @@ const (
 	TokenHeader = "forge-runner-token"
 	// What a runner sends while a transaction is under way goes into the next.
 	batchReports = 128
+	// batchTests is about how many results one transaction stores.
+	batchTests = 2000
 )
 
 // runnerService is apart from Service because both serve on listeners of their own.
@@ -179,6 +181,7 @@ func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) err
 	if err != nil {
 		return err
 	}
+	readsPlan(plan, hello)
 	return at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Plan{Plan: plan}})
 }
 
@@ -222,13 +225,15 @@ func receive(ctx context.Context, stream schedulerv1.RunnerService_AttachServer)
 	return incoming, gone
 }
 
-// drain takes what has arrived besides.
+// drain takes what has arrived besides. What tests have reported is many rows, and
+// whoever else writes waits for them.
 func drain(first *schedulerv1.Report, incoming <-chan *schedulerv1.Report) []*schedulerv1.Report {
-	batch := []*schedulerv1.Report{first}
-	for len(batch) < batchReports {
+	batch, tests := []*schedulerv1.Report{first}, len(first.GetTests().GetTests())
+	for len(batch) < batchReports && tests < batchTests {
 		select {
 		case next := <-incoming:
 			batch = append(batch, next)
+			tests += len(next.GetTests().GetTests())
 		default:
 			return batch
 		}

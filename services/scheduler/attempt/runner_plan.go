@@ -125,6 +125,7 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
 		LogLimit: s.Limits.Log, Cleanup: durationpb.New(cleanup),
 		WorkingDirectory: b.ConfigJob().GetWorkingDirectory(), Shell: b.ConfigJob().GetShell(), Outputs: b.ConfigJob().GetOutputs(),
+		Reports: b.ConfigJob().GetReports(),
 		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(),
 	}
 	needed, err := s.contents.Needed(ctx, b)
@@ -178,6 +179,15 @@ func heedsPlan(plan *schedulerv1.Plan, hello *schedulerv1.Hello) bool {
 	asks := conditional || plan.GetWorkingDirectory() != "" || plan.GetShell() > configv1.Shell_SHELL_SH || len(plan.GetOutputs()) > 0
 	artifacts := len(plan.GetArtifacts().GetNeeded())+len(plan.GetArtifacts().GetKept()) > 0
 	return (!asks || hello.GetHeedsJobs()) && (!artifacts || hello.GetKeepsContent())
+}
+
+// readsPlan has a runner that reads no reports be asked for none, which the log says.
+func readsPlan(plan *schedulerv1.Plan, hello *schedulerv1.Hello) {
+	if plan.GetReports() == nil || hello.GetReadsReports() {
+		return
+	}
+	plan.Reports = nil
+	plan.Notices = append(plan.Notices, "forge: no reports are read: this build's forgexec is too old for that; replace it by the one that came with Forge")
 }
 
 // overtime is what the scheduler grants beyond the timeout, which the runner

@@ -17,6 +17,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/tests"
 )
 
 const (
@@ -31,6 +32,7 @@ const (
 type Service struct {
 	store    *store.Store
 	logs     *logs.Service
+	tests    *tests.Service
 	Reporter reporterv1.ReportServiceClient
 	now      func() time.Time
 	log      *slog.Logger
@@ -44,13 +46,14 @@ type Service struct {
 type Deps struct {
 	Store    *store.Store
 	Logs     *logs.Service
+	Tests    *tests.Service
 	Reporter grpc.ClientConnInterface
 	Log      *slog.Logger
 }
 
 // New returns the outbox; Run makes it tell the reporter.
 func New(d Deps) *Service {
-	s := &Service{store: d.Store, logs: d.Logs, Reporter: reporterv1.NewReportServiceClient(d.Reporter), now: d.Store.Now, log: d.Log}
+	s := &Service{store: d.Store, logs: d.Logs, tests: d.Tests, Reporter: reporterv1.NewReportServiceClient(d.Reporter), now: d.Store.Now, log: d.Log}
 	s.Reports = &due.Loop[store.Target]{Name: "reports", Workers: 8, Log: d.Log, Claim: d.Store.ClaimTargets, Work: s.Report}
 	s.Promotions = &due.Loop[store.Promotion]{Name: "promotions", Workers: 2, Log: d.Log, Claim: d.Store.ClaimPromotions, Work: s.promote}
 	s.Answers = &due.Loop[store.Answer]{Name: "answers", Workers: 2, Log: d.Log, Claim: d.Store.ClaimAnswers, Work: s.answer}
@@ -94,7 +97,11 @@ func (s *Service) tellReporter(ctx context.Context, c store.Target) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.Version, Standing: c.Standing, Output: printed})
+	told, err := s.tests.ForReport(ctx, b)
+	if err != nil {
+		return err
+	}
+	_, err = s.Reporter.Report(ctx, &reporterv1.ReportRequest{Build: b, Version: c.Version, Standing: c.Standing, Output: printed, Tests: told})
 	return err
 }
 

@@ -43,7 +43,7 @@ func (b *Build) ConfigJob() *configv1.Job {
 		Secrets: c.GetSecrets(), Timeout: c.GetTimeout(), Resources: c.GetResources(), Ports: c.GetPorts(),
 		Privileged: c.GetPrivileged(), Volumes: c.GetVolumes(),
 		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(),
-		Caches: c.GetCaches(), Artifacts: c.GetArtifacts(),
+		Caches: c.GetCaches(), Artifacts: c.GetArtifacts(), Reports: c.GetReports(),
 	}
 }
 
