@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,10 @@ func needs(t testing.TB) map[string]need {
 			},
 			"run as root where dockerd, unshare, nsenter, ip and iptables are: Docker engines are started, each in a network of its own",
 		},
+		"disk": {
+			func() bool { return os.Geteuid() == 0 && runtime.GOOS == "linux" && installed("mount", "umount") },
+			"run as root on Linux: a small disk is mounted, and filled",
+		},
 		"browser": {
 			func() bool { return Browser() != "" },
 			"install chromium",
@@ -61,7 +66,7 @@ func needs(t testing.TB) map[string]need {
 }
 
 // Require skips the test when the named thing ("postgres", "pgbouncer", "docker",
-// "dockerd", "swarm", "browser", "soak") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// "dockerd", "swarm", "disk", "browser", "soak") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()
