@@ -97,8 +97,7 @@ func (m *Mirrors) fetch(ctx context.Context, remote Remote, want Want) error {
 	ctx, span := m.tracer.Start(ctx, "GitHub: fetch "+remote.Noun, trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
 	err = r.bring(ctx, want)
-	if says(err, "corrupt", "bad object", "unable to read", "not a git repository", "object file", "missing blob", "missing tree", "missing commit",
-		"does not match index", "bad revision", "inflate", "packfile", "invalid index", "unresolved deltas", "could not parse") && !says(err, "fsck error") {
+	if broken(err) {
 		m.log.WarnContext(ctx, "mirror is broken and made anew", "repository", remote.Noun, "error", err)
 		if err := r.remove(); err != nil {
 			return err

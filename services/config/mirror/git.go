@@ -9,11 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/forge-ci/forge/services/kit/fault"
 )
 
 const (
@@ -29,15 +28,16 @@ const (
 type git struct {
 	path    string
 	environ []string
+	slow    string // the seconds that a server may send next to nothing
 }
 
 // findGit says at once where there is no git, or one that is too old.
-func findGit(ctx context.Context) (*git, error) {
+func findGit(ctx context.Context, patience time.Duration) (*git, error) {
 	path, err := exec.LookPath("git")
 	if err != nil {
 		return nil, errors.New("there is no git program: install git 2.39 or newer")
 	}
-	g := &git{path: path, environ: environment(os.Environ())}
+	g := &git{path: path, environ: environment(os.Environ()), slow: strconv.Itoa(int(patience.Seconds()))}
 	text, err := g.output(ctx, call{}, "version")
 	if err != nil {
 		return nil, fmt.Errorf("git version: %w", err)
@@ -77,7 +77,7 @@ func settings() []string {
 		"core.hooksPath=" + os.DevNull, "core.fsmonitor=false", "core.bare=true", "core.compression=1", "core.alternateRefsCommand=true",
 		"fetch.fsckObjects=true", "transfer.fsckObjects=true", "fetch.recurseSubmodules=false", "fetch.writeCommitGraph=false",
 		"gc.auto=0", "maintenance.auto=false", "pack.threads=2", "pack.writeReverseIndex=false", "index.threads=1", "index.version=2",
-		"protocol.version=2", "http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "credential.helper=", "submodule.recurse=false",
+		"protocol.version=2", "http.lowSpeedLimit=1000", "credential.helper=", "submodule.recurse=false",
 	}
 	for _, harmless := range []string{
 		"badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "missingAuthor", "missingCommitter", "missingEmail",
@@ -99,7 +99,7 @@ type call struct {
 
 // command is git with its arguments. Its group is killed with ctx.
 func (g *git) command(ctx context.Context, c call, args ...string) (*exec.Cmd, *words) {
-	var all []string
+	all := []string{"-c", "http.lowSpeedTime=" + g.slow}
 	for _, setting := range settings() {
 		all = append(all, "-c", setting)
 	}
@@ -192,24 +192,4 @@ func says(err error, texts ...string) bool {
 		}
 	}
 	return false
-}
-
-// fetchFault is a failed fetch as the callers of config know it.
-func fetchFault(noun string, err error) error {
-	switch {
-	case says(err, "not our ref", "couldn't find remote ref", "no such remote ref", "unadvertised object"):
-		return fault.Newf(fault.NotFound, "%s: GitHub has no such commit", noun)
-	case says(err, "repository not found", "returned error: 404"), says(err, "' not found"):
-		return fault.Newf(fault.NotFound, "%s: GitHub has no such repository, or the App does not see it", noun)
-	case says(err, "authentication failed", "returned error: 401", "could not read username", "invalid username or"):
-		return fault.Newf(fault.Unavailable, "%s: GitHub does not take the token: %w", noun, err)
-	case says(err, "returned error: 403"):
-		return fault.Newf(fault.Denied, "%s: GitHub refuses it: %w", noun, err)
-	case says(err, "fsck error"):
-		return fault.Newf(fault.Invalid, "%s: git refuses what it holds: %w", noun, err)
-	case says(err, "no space left on device", "disk quota exceeded"):
-		return fault.Newf(fault.Unavailable, "%s: the disk of Forge's data directory is full: %w", noun, err)
-	default:
-		return fault.Newf(fault.Unavailable, "%s: %w", noun, err)
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -194,10 +195,47 @@ func (o *lfsObject) trouble() string {
 	return o.Error.Message
 }
 
+// errSlow ends a call that brings nothing for too long.
+var errSlow = errors.New("it sends nothing for too long")
+
+// patient is the body of an answer, for as long as it brings something.
+type patient struct {
+	io.ReadCloser
+	ctx    context.Context //nolint:containedctx // of the call
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	most   time.Duration
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	p.timer.Reset(p.most)
+	if err != nil && errors.Is(context.Cause(p.ctx), errSlow) {
+		err = errSlow
+	}
+	return n, err
+}
+
+func (p *patient) Close() error {
+	p.timer.Stop()
+	p.cancel(nil)
+	return p.ReadCloser.Close()
+}
+
 // lfsCall is an answer of 200; any other is an error.
 func (c *checkout) lfsCall(req *http.Request) (*http.Response, error) {
-	answer, err := c.repository.mirrors.http.Do(req)
-	if err != nil {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	most := c.repository.mirrors.patience
+	timer := time.AfterFunc(most, func() { cancel(errSlow) })
+	answer, err := c.repository.mirrors.http.Do(req.WithContext(ctx))
+	if err == nil {
+		answer.Body = &patient{answer.Body, ctx, cancel, timer, most}
+	} else {
+		timer.Stop()
+		cancel(err)
+		if errors.Is(context.Cause(ctx), errSlow) {
+			err = errSlow
+		}
 		if trouble, ok := errors.AsType[*url.Error](err); ok {
 			err = trouble.Err // without the address, which may be a credential
 		}

@@ -29,6 +29,9 @@ type Config struct {
 	MaxBytes int64
 	// HTTP fetches what Git LFS keeps. Default: http.DefaultClient.
 	HTTP *http.Client
+	// Patience is how long a server may send next to nothing before a fetch is broken
+	// off, in whole seconds. Default: a minute.
+	Patience time.Duration
 	// Tracer and Log may be nil.
 	Tracer trace.TracerProvider
 	Log    *slog.Logger
@@ -41,6 +44,7 @@ type Mirrors struct {
 	log      *slog.Logger
 	git      *git
 	http     *http.Client
+	patience time.Duration
 	tracer   trace.Tracer
 
 	mu    sync.Mutex
@@ -57,7 +61,8 @@ const (
 
 // New says at once where git is missing, and removes what killed processes left.
 func New(ctx context.Context, c Config) (*Mirrors, error) {
-	program, err := findGit(ctx)
+	patience := cmp.Or(c.Patience, time.Minute)
+	program, err := findGit(ctx, patience)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +87,7 @@ func New(ctx context.Context, c Config) (*Mirrors, error) {
 	}
 	return &Mirrors{
 		dir: dir, maxBytes: c.MaxBytes, git: program, sizes: map[string]int64{},
-		http: cmp.Or(c.HTTP, http.DefaultClient), tracer: tracer(c.Tracer),
+		http: cmp.Or(c.HTTP, http.DefaultClient), patience: patience, tracer: tracer(c.Tracer),
 		log: cmp.Or(c.Log, slog.New(slog.DiscardHandler)),
 	}, nil
 }

@@ -36,6 +36,7 @@ type rig struct {
 	refuse  atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 	token   atomic.Value // that the server takes
 	given   atomic.Value // that config has
+	wrap    atomic.Pointer[func(http.ResponseWriter, *http.Request) http.ResponseWriter]
 }
 
 func newRig(t *testing.T) *rig {
@@ -51,6 +52,9 @@ func newRig(t *testing.T) *rig {
 	backend := strings.TrimSpace(run(t, "", "git", "--exec-path")) + "/git-http-backend"
 	handler := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(r.bare), "GIT_HTTP_EXPORT_ALL=1"}, InheritEnv: []string{"PATH"}}
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if wrap := r.wrap.Load(); wrap != nil {
+			w = (*wrap)(w, request)
+		}
 		if refuse := r.refuse.Load(); refuse != nil && (*refuse)(w, request) {
 			return
 		}
@@ -84,8 +88,13 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) open(maxBytes int64) {
+	r.openWith(mirror.Config{MaxBytes: maxBytes, Log: kittest.Log(r.t)})
+}
+
+func (r *rig) openWith(c mirror.Config) {
 	r.t.Helper()
-	mirrors, err := mirror.New(r.t.Context(), mirror.Config{Dir: r.dir, MaxBytes: maxBytes, Log: kittest.Log(r.t)})
+	c.Dir = r.dir
+	mirrors, err := mirror.New(r.t.Context(), c)
 	if err != nil {
 		r.t.Fatal(err)
 	}
