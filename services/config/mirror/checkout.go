@@ -38,10 +38,13 @@ const (
 // wanted its files are there, its repository is below git/modules/, and gitfile/ has
 // the file that leads from one to the other. Of the same objects and refs it is the
 // same, byte by byte, so that who has begun with one can go on with another.
-func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.Writer) error {
+func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.Writer) (err error) {
 	defer func() {
-		if err := m.prune(context.WithoutCancel(ctx)); err != nil {
+		if err := m.prune(context.WithoutCancel(ctx), remote.name(), full(err)); err != nil {
 			m.log.WarnContext(ctx, "mirrors are not pruned; they are after the next use", "error", err)
+		}
+		if full(err) && fault.Is(err, fault.Internal) {
+			err = fullFault(remote.Noun, err)
 		}
 	}()
 	modules, err := m.gather(ctx, remote, &want)
@@ -101,7 +104,7 @@ func (s *stream) writeModule(ctx context.Context, of *module) error {
 	c := &checkout{stream: s, repository: r, module: of, scratch: scratch}
 	for _, part := range []func(context.Context) error{c.writeTree, c.writeGit} {
 		if err := part(ctx); err != nil {
-			if _, isGit := errors.AsType[*Error](err); isGit {
+			if _, isGit := errors.AsType[*Error](err); isGit && !full(err) {
 				s.mirrors.suspect(ctx, of.remote)
 				err = fault.Newf(fault.Unavailable, "mirror of %s: %w", of.remote.Noun, err)
 			}

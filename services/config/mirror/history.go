@@ -196,7 +196,13 @@ func (c *checkout) pack(ctx context.Context, s *shape) (string, error) {
 		}
 		args = append(args, "--shallow-file", file)
 	}
+	// What git writes meanwhile is of this checkout, and goes with it.
+	objects := filepath.Join(c.scratch, "objects")
+	if err := os.MkdirAll(filepath.Join(objects, "pack"), 0o700); err != nil {
+		return "", err
+	}
 	call := c.call()
+	call.environ = []string{"GIT_OBJECT_DIRECTORY=" + objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + quoted(filepath.Join(c.repository.path, "objects"))}
 	call.stdin = strings.NewReader(strings.Join(s.tips(c.want.SHA), "\n") + "\n")
 	args = append(args, "pack-objects", "--quiet", "--revs", "--delta-base-offset", "--window=0", filepath.Join(c.scratch, "pack"))
 	hash, err := c.git(ctx, call, args...)

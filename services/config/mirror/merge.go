@@ -54,6 +54,9 @@ func (m *Mirrors) acquireMerge(ctx context.Context, remote Remote, want *Want) (
 	merged, err := r.merge(ctx, want.Into, want.SHA)
 	if err != nil {
 		r.lock.free()
+		if full(err) {
+			return nil, fullFault(remote.Noun, err)
+		}
 		if _, isGit := errors.AsType[*Error](err); isGit {
 			m.suspect(ctx, remote)
 			return nil, fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)

@@ -253,8 +253,9 @@ type copied struct {
 }
 
 // prune removes the least recently used copies until the others fit; none that is in
-// use.
-func (m *Mirrors) prune(ctx context.Context) error {
+// use. Where the disk is full, half of what there is has to do, without the one that
+// needed it.
+func (m *Mirrors) prune(ctx context.Context, own string, full bool) error {
 	entries, err := os.ReadDir(m.dir)
 	if err != nil {
 		return fmt.Errorf("mirrors: %w", err)
@@ -272,10 +273,17 @@ func (m *Mirrors) prune(ctx context.Context) error {
 		}
 		all, total = append(all, one), total+one.size
 	}
+	most := m.maxBytes
+	if full {
+		most = min(most, total/2)
+	}
 	slices.SortFunc(all, func(a, b copied) int { return a.used.Compare(b.used) })
 	for _, one := range all {
-		if total <= m.maxBytes {
+		if total <= most {
 			return nil
+		}
+		if full && one.name == own && total <= m.maxBytes {
+			continue
 		}
 		gone, err := m.removeUnused(ctx, one.name)
 		if err != nil {
