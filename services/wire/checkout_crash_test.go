@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,4 +181,35 @@ func TestSIGKILLInTheMiddleOfATransfer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// GitHub breaks off in the middle of a fetch, and then is not there at all.
+func TestGitHubFailsInTheMiddleOfAFetch(t *testing.T) {
+	const size = 4 << 20
+	w := sourced(t, size)
+	w.up(t)
+	fetches := func() (n int) {
+		for _, c := range w.sim.Calls() {
+			if strings.Contains(c.Path, "git-upload-pack") {
+				n++
+			}
+		}
+		return n
+	}
+	behave := w.sim.Misbehave(githubsim.Misbehaviour{Route: "git-upload-pack", CutAfter: size / 2})
+	_, sha := w.propose(t, "change", githubsim.Commit{Message: "A change", Files: map[string]string{"b": "x"}})
+	for _, next := range []githubsim.Misbehaviour{{Route: "git-upload-pack", Status: http.StatusBadGateway}, {}} {
+		before := fetches()
+		kittest.Eventually(t, patience, func() error {
+			if fetches() < before+3 { // each asks for refs first
+				return errors.New("it is not asked again")
+			}
+			return nil
+		})
+		behave()
+		if next.Route != "" {
+			behave = w.sim.Misbehave(next)
+		}
+	}
+	w.isRight(t, sha)
 }
