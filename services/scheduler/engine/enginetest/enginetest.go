@@ -31,6 +31,9 @@ type Config struct {
 	Image string
 	// Stranger is the same, run as a user without an entry in /etc/passwd.
 	Stranger string
+	// Bare: there are no containers, so services are refused, and there is nothing that
+	// a build could be given besides.
+	Bare bool
 	// Kill ends the forgexec of an attempt with SIGKILL, past the engine. By default a
 	// command does it, which does not work on a forgexec that is process 1.
 	Kill func(t *testing.T, engine engine.Engine, attempt string)
@@ -62,6 +65,10 @@ func Run(t *testing.T, config Config) {
 		{"AKilledForgexecIsNotRunning", aKilledForgexecIsNotRunning},
 		{"TailSaysWhyItDidNotAttach", tailSaysWhyItDidNotAttach},
 		{"WhatCannotBeStartedIsInvalid", whatCannotBeStartedIsInvalid},
+		{"StartCanBeBrokenOff", startCanBeBrokenOff},
+		{"ServicesAreReadyFirst", servicesAreReadyFirst},
+		{"AServiceThatDiesIsSaid", aServiceThatDiesIsSaid},
+		{"ForksGetNothingBesides", forksGetNothingBesides},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fixture{

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestEngine(t *testing.T) {
 	t.Setenv("FORGE_ADMIN_TOKEN", "not for builds")
 	enginetest.Run(t, enginetest.Config{
-		Image: "golang:1.26",
+		Image: "golang:1.26", Bare: true,
 		New: func(t *testing.T, forgexec, dir string) engine.Engine {
 			return newEngine(t, dir, forgexec)
 		},
