@@ -34,6 +34,11 @@ func TestSoakThreeReplicasOfEachAreKilledUnderLoad(t *testing.T) {
 	replicasAreKilled(t, lasts, rate)
 }
 
+// The same, as short as it means something: 300 deliveries and five kills.
+func TestThreeReplicasOfEachAreKilledUnderLoad(t *testing.T) {
+	replicasAreKilled(t, 10*time.Second, 30)
+}
+
 func replicasAreKilled(t *testing.T, lasts time.Duration, rate int) {
 	t.Helper()
 	kittest.Require(t, "postgres")
