@@ -1,0 +1,2 @@
+// Exports the primes that install.sh found.
+module.exports = require("./table.js");

@@ -1,0 +1,2 @@
+#!/bin/sh
+echo "$1, there are $(ls "$(dirname "$0")/../of" | wc -l) words"
