@@ -159,22 +159,30 @@ func (f keeping) keep(at string, n *yaml.Node) *durationpb.Duration {
 	return durationpb.New(days + more)
 }
 
+// withoutJobs is what the artifact without a name is called where there are no jobs.
+const withoutJobs = "files"
+
 // tellArtifactsApart complains of an artifact whose name is that of the job, where
 // the job has patterns that go by it.
 func (d *draft) tellArtifactsApart(f *file, p *configv1.Pipeline) {
-	for _, job := range p.GetJobs()[len(p.GetJobs())-len(d.cells):] {
-		names := map[string]bool{}
-		for _, a := range job.GetArtifacts() {
-			names[a.GetName()] = true
-		}
-		if !names[""] || !names[d.name] {
-			continue
-		}
-		n := d.own.artifacts.n
-		if n == nil {
-			n = f.defaults.artifacts.n
-		}
-		f.complainf(f.place(n), "%s.artifacts: the patterns without a name are the artifact %q, as the job is called, and another has that name: give it a different one", d.path, clip(d.name))
-		return
+	n := d.own.artifacts.n
+	if n == nil {
+		n = f.defaults.artifacts.n
 	}
+	for _, job := range p.GetJobs()[len(p.GetJobs())-len(d.cells):] {
+		if alikeCalled(job.GetArtifacts(), d.name) {
+			f.complainf(f.place(n), "%s.artifacts: the patterns without a name are the artifact %q, as the job is called, and another has that name: give it a different one", d.path, clip(d.name))
+			return
+		}
+	}
+}
+
+// alikeCalled reports whether there is an artifact without a name, and another that
+// has the name which it goes by.
+func alikeCalled(artifacts []*configv1.Artifact, name string) bool {
+	names := map[string]bool{}
+	for _, a := range artifacts {
+		names[a.GetName()] = true
+	}
+	return names[""] && names[name]
 }

@@ -21,7 +21,7 @@ const (
 	maxCachePaths = 50
 	maxPath       = 1000 // bytes
 	maxHashed     = 20   // patterns of one ${hash:…}
-	hashSize      = 64   // bytes that ${hash:…} comes to
+	hashSize      = 32   // bytes that ${hash:…} comes to
 	hashWord      = "hash:"
 )
 

@@ -104,6 +104,9 @@ func (d *fields) takeFor(f *file, config *configv1.BuildConfig, jobs bool) {
 	}
 	if wanted(d.artifacts.n) {
 		config.Artifacts = d.artifacts.in(f, c, keeping{f}.all)
+		if commands && alikeCalled(config.GetArtifacts(), withoutJobs) {
+			f.complainf(f.place(d.artifacts.n), "%s: the patterns without a name are the artifact %q, and another has that name: give it a different one", d.artifacts.path, withoutJobs)
+		}
 	}
 	if wanted(d.reports.n) {
 		config.Reports = d.reports.in(f, c, reporting{f}.all)
