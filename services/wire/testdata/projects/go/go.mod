@@ -1,5 +1,5 @@
-module example.test/shop
+module example.org/shop
 
 go 1.25
 
-require example.test/till v1.2.3
+require example.org/till v1.2.3

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"example.test/till"
+	"example.org/till"
 )
 
 var receipt = template.Must(template.New("").Parse("{{range .Items}}<p>{{.Name}}: {{.Price}}\n{{end}}{{.Greeting}} {{.Sum}}\n"))
