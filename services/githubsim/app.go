@@ -10,7 +10,7 @@ import (
 
 // subscriptions are the events the App asked for; those about installations come unasked.
 func subscriptions() []string {
-	return []string{"check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "repository"}
+	return []string{"check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "release", "repository"}
 }
 
 func (l links) installation(s *state, i *installation) object {

@@ -259,3 +259,26 @@ func lacking(path string, theirs, ours any) []string {
 	}
 	return nil
 }
+
+func TestReleaseSendsWhatGitHubSends(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.sim.CreateTag("acme", "shop", "v1", "main"))
+	w.settle()
+	w.hooks.take(t)
+	w.must(w.sim.PublishRelease("acme", "shop", githubsim.Release{Tag: "v1", Name: "The first", Prerelease: true}))
+	w.settle()
+	var actions []string
+	for _, e := range w.hooks.take(t) {
+		release := e.(*github.ReleaseEvent)
+		actions = append(actions, release.GetAction())
+		if r := release.GetRelease(); r.GetTagName() != "v1" || r.GetName() != "The first" || !r.GetPrerelease() || r.GetDraft() {
+			t.Errorf("got %.300v", release)
+		}
+	}
+	if want := []string{"created", "published", "prereleased"}; !slices.Equal(actions, want) {
+		t.Errorf("sent %v, want %v", actions, want)
+	}
+	if err := w.sim.PublishRelease("acme", "shop", githubsim.Release{Tag: "v2"}); err == nil || err.Error() != "publish a release of acme/shop: there is no tag v2" {
+		t.Errorf("got error %v", err)
+	}
+}
