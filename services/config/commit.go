@@ -89,20 +89,41 @@ func (s *Service) GetCommit(ctx context.Context, req *configv1.GetCommitRequest)
 	return &configv1.GetCommitResponse{Sha: req.GetSha(), Message: commit.GetCommit().GetMessage()}, nil
 }
 
+// commitOfTag finds the commit that a tag leads to, through an annotated one too.
+func commitOfTag(ctx context.Context, client *github.Client, g grant, tag string) (*configv1.FindCommitResponse, error) {
+	commit, _, err := client.Repositories.GetCommit(ctx, g.owner, g.name, "tags/"+tag, &github.ListOptions{PerPage: 1})
+	switch {
+	case statusOf(err) == http.StatusUnprocessableEntity: // how GitHub says that it has no such ref
+		err = fault.Newf(fault.NotFound, "%s has no tag %s", g.fullName(), tag)
+	case err != nil:
+		err = fmt.Errorf("tag %s: %w", tag, githubFault(err))
+	}
+	title, _, _ := strings.Cut(commit.GetCommit().GetMessage(), "\n")
+	return &configv1.FindCommitResponse{Sha: commit.GetSHA(), Title: strings.TrimSpace(title)}, err
+}
+
 // FindCommit implements configv1.CommitServiceServer.
 func (s *Service) FindCommit(ctx context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {
 	g, err := grantFor(req.GetRepository(), 0, roomConfig)
 	if err != nil {
 		return nil, err
 	}
-	if req.GetSha() != "" {
+	switch {
+	case req.GetTag() != "" && (req.GetSha() != "" || req.GetBranch() != ""):
+		return nil, fault.New(fault.Invalid, "a tag stands in place of a branch and a commit")
+	case req.GetSha() != "":
 		if err := checkSHA(req.GetSha()); err != nil {
 			return nil, err
 		}
 	}
 	client, repository, err := s.repository(ctx, g)
 	if err != nil {
-		return nil, err
+		return nil, notYet(err, s.recent(req.GetEventTime()))
+	}
+	if req.GetTag() != "" {
+		found, err := commitOfTag(ctx, client, g, req.GetTag())
+		found.Repository = repository
+		return found, notYet(err, s.recent(req.GetEventTime()))
 	}
 	found := &configv1.FindCommitResponse{
 		Repository: repository, Branch: cmp.Or(req.GetBranch(), repository.GetDefaultBranch()), Sha: req.GetSha(),

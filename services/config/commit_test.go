@@ -169,3 +169,24 @@ func TestCommitIsFoundOnItsBranchAlone(t *testing.T) {
 		t.Errorf("GitHub is down: %v", err)
 	}
 }
+
+func TestCommitIsFoundByItsTag(t *testing.T) {
+	w := newWorld(t)
+	commits := configv1.NewCommitServiceClient(w.as("scheduler"))
+	sha := w.commit(githubsim.Commit{Message: "Second\n\nAt length", Files: map[string]string{"a": "x"}})
+	for _, tag := range []string{"v1", "cli/v1"} {
+		if err := w.sim.CreateTag("acme", "app", tag, "main"); err != nil {
+			t.Fatal(err)
+		}
+		found, err := commits.FindCommit(t.Context(), &configv1.FindCommitRequest{Repository: w.repo, Tag: tag})
+		if err != nil || found.GetSha() != sha || found.GetTitle() != "Second" || found.GetRepository().GetId() != w.repo.GetId() {
+			t.Errorf("%s: %v, %v", tag, found, err)
+		}
+	}
+	_, err := commits.FindCommit(t.Context(), &configv1.FindCommitRequest{Repository: w.repo, Tag: "main"})
+	w.wantFault(err, fault.NotFound, "acme/app has no tag main")
+	_, err = commits.FindCommit(t.Context(), &configv1.FindCommitRequest{Repository: w.repo, Tag: "gone", EventTime: timestamppb.New(w.clock.Now())})
+	w.wantFault(err, fault.Unavailable, "acme/app has no tag gone")
+	_, err = commits.FindCommit(t.Context(), &configv1.FindCommitRequest{Repository: w.repo, Tag: "v1", Branch: "main"})
+	w.wantFault(err, fault.Invalid, "a tag stands in place of a branch")
+}

@@ -38,6 +38,7 @@ func small() map[string]string {
 		"installation":              `{"action":"created","installation":{"id":7,"account":{"id":3,"login":"acme","type":"Organization"},"repository_selection":"selected","permissions":{"contents":"read","a_new_one":"write"}},"repositories":[{"id":11,"name":"web","full_name":"acme/web"}],"sender":{"id":9,"login":"ann","type":"User"}}`,
 		"installation_repositories": `{"action":"removed","installation":{"id":7,"account":{"id":3,"login":"acme","type":"Organization"}},"repository_selection":"selected","repositories_added":[],"repositories_removed":[{"id":11,"name":"web","full_name":"acme/web"}],"sender":{"id":9,"login":"ann","type":"User"}}`,
 		"repository":                `{"action":"transferred","changes":{"owner":{"from":{"organization":{"login":"old"}}},"repository":{"name":{"from":"site"}}}` + more,
+		"release":                   `{"action":"published","release":{"id":8,"tag_name":"v1.2","name":"A till","draft":false,"prerelease":true}` + more,
 		"ping":                      `{"zen":"Keep it logically awesome.","hook_id":3,"hook":{"events":["*"]}}`,
 	}
 }

@@ -19,6 +19,7 @@ type route struct {
 var routes = map[string]route{
 	"pull_request":              {[]string{"scheduler"}, decodePullRequest},
 	"push":                      {[]string{"config", "scheduler"}, decodePush},
+	"release":                   {[]string{"scheduler"}, decodeRelease},
 	"merge_group":               {[]string{"scheduler"}, decodeMergeGroup},
 	"check_run":                 {[]string{"scheduler"}, decodeCheckRun},
 	"check_suite":               {[]string{"scheduler"}, decodeCheckSuite},

@@ -123,6 +123,7 @@ type fakeConfig struct {
 	asked     []string
 	history   []string            // commits on one line, the oldest first
 	branches  map[string][]string // their commits, the newest first
+	tags      map[string]string   // their commits
 	compare   error
 	messages  map[string]string // of commits, by sha
 	commitErr error
@@ -213,6 +214,13 @@ func (c *fakeConfig) GetCommit(_ context.Context, req *configv1.GetCommitRequest
 func (c *fakeConfig) FindCommit(_ context.Context, req *configv1.FindCommitRequest) (*configv1.FindCommitResponse, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if req.GetTag() != "" {
+		sha := c.tags[req.GetTag()]
+		if sha == "" {
+			return nil, fault.New(fault.NotFound, "GitHub does not have it")
+		}
+		return &configv1.FindCommitResponse{Repository: repository(), Sha: sha, Title: "Commit of " + req.GetTag()}, c.commitErr
+	}
 	found := &configv1.FindCommitResponse{Repository: repository(), Branch: cmp.Or(req.GetBranch(), "main")}
 	commits := c.branches[found.GetBranch()]
 	if of := req.GetRepository(); wording.FullName(of) != wording.FullName(found.GetRepository()) || len(commits) == 0 {

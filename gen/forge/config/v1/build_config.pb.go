@@ -242,7 +242,7 @@ func (Condition_On) EnumDescriptor() ([]byte, []int) {
 }
 
 // What events are called here: a pull request's, also in a merge queue and once
-// it is closed; a branch's push, a tag's, and a deploy.
+// it is closed; a branch's push, a tag's, a release, a time, and a deploy.
 type Condition_Event int32
 
 const (
@@ -254,6 +254,10 @@ const (
 	Condition_EVENT_DEPLOY       Condition_Event = 5
 	// A pull request was closed.
 	Condition_EVENT_CLOSED Condition_Event = 6
+	// A release was published.
+	Condition_EVENT_RELEASE Condition_Event = 7
+	// A time of a schedule came.
+	Condition_EVENT_SCHEDULE Condition_Event = 8
 )
 
 // Enum value maps for Condition_Event.
@@ -266,6 +270,8 @@ var (
 		4: "EVENT_TAG",
 		5: "EVENT_DEPLOY",
 		6: "EVENT_CLOSED",
+		7: "EVENT_RELEASE",
+		8: "EVENT_SCHEDULE",
 	}
 	Condition_Event_value = map[string]int32{
 		"EVENT_UNSPECIFIED":  0,
@@ -275,6 +281,8 @@ var (
 		"EVENT_TAG":          4,
 		"EVENT_DEPLOY":       5,
 		"EVENT_CLOSED":       6,
+		"EVENT_RELEASE":      7,
+		"EVENT_SCHEDULE":     8,
 	}
 )
 
@@ -1025,6 +1033,7 @@ type BuildConfig struct {
 	Platform    string                   `protobuf:"bytes,21,opt,name=platform,proto3" json:"platform,omitempty"`
 	Source      *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	PullRequest *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	Release     *Release                 `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1206,6 +1215,13 @@ func (x *BuildConfig) GetSource() *Source {
 func (x *BuildConfig) GetPullRequest() *BuildConfig_PullRequest {
 	if x != nil {
 		return x.PullRequest
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetRelease() *Release {
+	if x != nil {
+		return x.Release
 	}
 	return nil
 }
@@ -2219,6 +2235,69 @@ func (x *Push) GetExecute() *Pipeline {
 	return nil
 }
 
+// Release is what a release runs once it is published.
+type Release struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Globs of its tag; none means any.
+	Tags []string `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Whether prereleases count; absent means that they do.
+	Prereleases   *bool     `protobuf:"varint,2,opt,name=prereleases,proto3,oneof" json:"prereleases,omitempty"`
+	Execute       *Pipeline `protobuf:"bytes,3,opt,name=execute,proto3" json:"execute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Release) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Release) GetPrereleases() bool {
+	if x != nil && x.Prereleases != nil {
+		return *x.Prereleases
+	}
+	return false
+}
+
+func (x *Release) GetExecute() *Pipeline {
+	if x != nil {
+		return x.Execute
+	}
+	return nil
+}
+
 // Sidecar is a container that runs beside the build.
 type Sidecar struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2236,7 +2315,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2327,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2340,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2322,7 +2401,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2413,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2426,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ready) GetRun() string {
@@ -2382,7 +2461,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2394,7 +2473,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2407,7 +2486,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2439,7 +2518,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2530,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2543,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2508,7 +2587,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2599,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2669,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2681,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2783,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xd6\r\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x8a\x0e\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2729,7 +2808,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12\x1a\n" +
 	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
-	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x12.\n" +
+	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x122\n" +
+	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
 	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
@@ -2821,7 +2901,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05sarif\x18\x03 \x03(\tR\x05sarif\"7\n" +
 	"\vMatrixValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x9a\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xc1\x03\n" +
 	"\tCondition\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1a\n" +
 	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x16\n" +
@@ -2834,7 +2914,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"ON_SUCCESS\x10\x01\x12\x0e\n" +
 	"\n" +
 	"ON_FAILURE\x10\x02\x12\r\n" +
-	"\tON_ALWAYS\x10\x03\"\x90\x01\n" +
+	"\tON_ALWAYS\x10\x03\"\xb7\x01\n" +
 	"\x05Event\x12\x15\n" +
 	"\x11EVENT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_PULL_REQUEST\x10\x01\x12\x15\n" +
@@ -2843,7 +2923,9 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"EVENT_PUSH\x10\x03\x12\r\n" +
 	"\tEVENT_TAG\x10\x04\x12\x10\n" +
 	"\fEVENT_DEPLOY\x10\x05\x12\x10\n" +
-	"\fEVENT_CLOSED\x10\x06\"t\n" +
+	"\fEVENT_CLOSED\x10\x06\x12\x11\n" +
+	"\rEVENT_RELEASE\x10\a\x12\x12\n" +
+	"\x0eEVENT_SCHEDULE\x10\b\"t\n" +
 	"\x05Retry\x12\x14\n" +
 	"\x05times\x18\x01 \x01(\x05R\x05times\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
@@ -2865,7 +2947,12 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04Push\x12\x1a\n" +
 	"\bbranches\x18\x01 \x03(\tR\bbranches\x12\x12\n" +
 	"\x04tags\x18\x02 \x03(\tR\x04tags\x123\n" +
-	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\xb4\x02\n" +
+	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
+	"\aRelease\x12\x12\n" +
+	"\x04tags\x18\x01 \x03(\tR\x04tags\x12%\n" +
+	"\vprereleases\x18\x02 \x01(\bH\x00R\vprereleases\x88\x01\x01\x123\n" +
+	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecuteB\x0e\n" +
+	"\f_prereleases\"\xb4\x02\n" +
 	"\aSidecar\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12K\n" +
 	"\venvironment\x18\x02 \x03(\v2).forge.config.v1.Sidecar.EnvironmentEntryR\venvironment\x12\x18\n" +
@@ -2914,7 +3001,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -2944,95 +3031,98 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Command)(nil),                     // 25: forge.config.v1.Command
 	(*Port)(nil),                        // 26: forge.config.v1.Port
 	(*Push)(nil),                        // 27: forge.config.v1.Push
-	(*Sidecar)(nil),                     // 28: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 29: forge.config.v1.Ready
-	(*Paths)(nil),                       // 30: forge.config.v1.Paths
-	(*Resources)(nil),                   // 31: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 32: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 33: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 34: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 35: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 36: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 37: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 38: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 39: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 40: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 41: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 42: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 44: google.protobuf.Duration
+	(*Release)(nil),                     // 28: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 29: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 30: forge.config.v1.Ready
+	(*Paths)(nil),                       // 31: forge.config.v1.Paths
+	(*Resources)(nil),                   // 32: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 33: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 34: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 35: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 36: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 37: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 38: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 39: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 40: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 41: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 42: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 43: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 45: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	41, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	42, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	42, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	43, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	43, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	44, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	32, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	33, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	33, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	34, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	26, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	27, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	34, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	30, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	44, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	31, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	35, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	35, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	31, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	45, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	32, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	36, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	24, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	36, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	17, // 27: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	18, // 28: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 29: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	44, // 30: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	25, // 31: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	20, // 32: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	22, // 33: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	23, // 34: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	24, // 35: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	25, // 36: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	37, // 37: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	38, // 38: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	44, // 39: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	31, // 40: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	26, // 41: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	39, // 42: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 43: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 44: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	17, // 45: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	18, // 46: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 47: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 48: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 49: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 50: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	19, // 51: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	40, // 52: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	29, // 53: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	44, // 54: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	28, // 55: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 56: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	19, // 57: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	28, // 58: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 59: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 60: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 61: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 62: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 63: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 64: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	62, // [62:65] is the sub-list for method output_type
-	59, // [59:62] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	37, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	28, // 27: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	17, // 28: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	18, // 29: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 30: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	45, // 31: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	25, // 32: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	20, // 33: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	22, // 34: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	23, // 35: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	24, // 36: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	25, // 37: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	38, // 38: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	39, // 39: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	45, // 40: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	32, // 41: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	26, // 42: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	40, // 43: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 44: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 45: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	17, // 46: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	18, // 47: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 48: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 49: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 50: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 51: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	19, // 52: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	19, // 53: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	41, // 54: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	30, // 55: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	45, // 56: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	29, // 57: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 58: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	19, // 59: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	29, // 60: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 61: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 62: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 63: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 64: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 65: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 66: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	64, // [64:67] is the sub-list for method output_type
+	61, // [61:64] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3054,14 +3144,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[30].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[22].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

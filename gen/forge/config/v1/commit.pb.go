@@ -337,7 +337,12 @@ type FindCommitRequest struct {
 	// Without refs/heads/; empty means the default branch.
 	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
 	// The full sha; empty means the branch's newest.
-	Sha           string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The tag whose commit is meant, without refs/tags/; then branch and sha are
+	// empty, and the answer names no branch.
+	Tag string `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
+	// When an event told of the tag, as in CompareCommitsRequest.
+	EventTime     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -391,6 +396,20 @@ func (x *FindCommitRequest) GetSha() string {
 		return x.Sha
 	}
 	return ""
+}
+
+func (x *FindCommitRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *FindCommitRequest) GetEventTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EventTime
+	}
+	return nil
 }
 
 type FindCommitResponse struct {
@@ -504,13 +523,16 @@ const file_forge_config_v1_commit_proto_rawDesc = "" +
 	"\x12RELATION_IDENTICAL\x10\x01\x12\x12\n" +
 	"\x0eRELATION_AHEAD\x10\x02\x12\x13\n" +
 	"\x0fRELATION_BEHIND\x10\x03\x12\x15\n" +
-	"\x11RELATION_DIVERGED\x10\x04\"y\n" +
+	"\x11RELATION_DIVERGED\x10\x04\"\xc6\x01\n" +
 	"\x11FindCommitRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
 	"repository\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
-	"\x03sha\x18\x03 \x01(\tR\x03sha\"\xa8\x01\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x10\n" +
+	"\x03tag\x18\x04 \x01(\tR\x03tag\x129\n" +
+	"\n" +
+	"event_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"\xa8\x01\n" +
 	"\x12FindCommitResponse\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -557,18 +579,19 @@ var file_forge_config_v1_commit_proto_depIdxs = []int32{
 	8,  // 3: forge.config.v1.CompareCommitsRequest.event_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: forge.config.v1.CompareCommitsResponse.relation:type_name -> forge.config.v1.CompareCommitsResponse.Relation
 	7,  // 5: forge.config.v1.FindCommitRequest.repository:type_name -> forge.event.v1.Repository
-	7,  // 6: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
-	3,  // 7: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
-	5,  // 8: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
-	1,  // 9: forge.config.v1.CommitService.GetCommit:input_type -> forge.config.v1.GetCommitRequest
-	4,  // 10: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
-	6,  // 11: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
-	2,  // 12: forge.config.v1.CommitService.GetCommit:output_type -> forge.config.v1.GetCommitResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	8,  // 6: forge.config.v1.FindCommitRequest.event_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: forge.config.v1.FindCommitResponse.repository:type_name -> forge.event.v1.Repository
+	3,  // 8: forge.config.v1.CommitService.CompareCommits:input_type -> forge.config.v1.CompareCommitsRequest
+	5,  // 9: forge.config.v1.CommitService.FindCommit:input_type -> forge.config.v1.FindCommitRequest
+	1,  // 10: forge.config.v1.CommitService.GetCommit:input_type -> forge.config.v1.GetCommitRequest
+	4,  // 11: forge.config.v1.CommitService.CompareCommits:output_type -> forge.config.v1.CompareCommitsResponse
+	6,  // 12: forge.config.v1.CommitService.FindCommit:output_type -> forge.config.v1.FindCommitResponse
+	2,  // 13: forge.config.v1.CommitService.GetCommit:output_type -> forge.config.v1.GetCommitResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_commit_proto_init() }

@@ -35,7 +35,7 @@ type CommitServiceClient interface {
 	// NOT_FOUND: one of the two is gone, or they share no history. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	CompareCommits(ctx context.Context, in *CompareCommitsRequest, opts ...grpc.CallOption) (*CompareCommitsResponse, error)
-	// FindCommit finds a commit of a branch. NOT_FOUND: no such repository or
+	// FindCommit finds a commit of a branch, or that of a tag. NOT_FOUND: no such repository or
 	// branch, or the branch does not hold that commit, even where GitHub has it:
 	// through a repository all commits of its forks can be read. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
@@ -95,7 +95,7 @@ type CommitServiceServer interface {
 	// NOT_FOUND: one of the two is gone, or they share no history. UNAVAILABLE:
 	// GitHub could not be asked; ask again.
 	CompareCommits(context.Context, *CompareCommitsRequest) (*CompareCommitsResponse, error)
-	// FindCommit finds a commit of a branch. NOT_FOUND: no such repository or
+	// FindCommit finds a commit of a branch, or that of a tag. NOT_FOUND: no such repository or
 	// branch, or the branch does not hold that commit, even where GitHub has it:
 	// through a repository all commits of its forks can be read. UNAVAILABLE:
 	// GitHub could not be asked; ask again.

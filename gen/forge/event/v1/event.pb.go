@@ -55,6 +55,7 @@ type Event struct {
 	//	*Event_RepositoryChanged
 	//	*Event_Ping
 	//	*Event_Other
+	//	*Event_Release
 	Payload       isEvent_Payload `protobuf_oneof:"payload"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -245,6 +246,15 @@ func (x *Event) GetOther() *OtherEvent {
 	return nil
 }
 
+func (x *Event) GetRelease() *ReleaseEvent {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_Release); ok {
+			return x.Release
+		}
+	}
+	return nil
+}
+
 type isEvent_Payload interface {
 	isEvent_Payload()
 }
@@ -293,6 +303,10 @@ type Event_Other struct {
 	Other *OtherEvent `protobuf:"bytes,20,opt,name=other,proto3,oneof"`
 }
 
+type Event_Release struct {
+	Release *ReleaseEvent `protobuf:"bytes,21,opt,name=release,proto3,oneof"`
+}
+
 func (*Event_PullRequest) isEvent_Payload() {}
 
 func (*Event_Push) isEvent_Payload() {}
@@ -314,6 +328,8 @@ func (*Event_RepositoryChanged) isEvent_Payload() {}
 func (*Event_Ping) isEvent_Payload() {}
 
 func (*Event_Other) isEvent_Payload() {}
+
+func (*Event_Release) isEvent_Payload() {}
 
 // PingEvent is sent once when a webhook is set up.
 type PingEvent struct {
@@ -428,7 +444,7 @@ var File_forge_event_v1_event_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_event_proto_rawDesc = "" +
 	"\n" +
-	"\x1aforge/event/v1/event.proto\x12\x0eforge.event.v1\x1a\x1aforge/event/v1/check.proto\x1a!forge/event/v1/installation.proto\x1a\"forge/event/v1/issue_comment.proto\x1a forge/event/v1/merge_group.proto\x1a!forge/event/v1/pull_request.proto\x1a\x19forge/event/v1/push.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\b\n" +
+	"\x1aforge/event/v1/event.proto\x12\x0eforge.event.v1\x1a\x1aforge/event/v1/check.proto\x1a!forge/event/v1/installation.proto\x1a\"forge/event/v1/issue_comment.proto\x1a forge/event/v1/merge_group.proto\x1a!forge/event/v1/pull_request.proto\x1a\x19forge/event/v1/push.proto\x1a\x1cforge/event/v1/release.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\b\n" +
 	"\x05Event\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12\x12\n" +
@@ -453,7 +469,8 @@ const file_forge_event_v1_event_proto_rawDesc = "" +
 	"\x19installation_repositories\x18\x11 \x01(\v2-.forge.event.v1.InstallationRepositoriesEventH\x00R\x18installationRepositories\x12P\n" +
 	"\x12repository_changed\x18\x12 \x01(\v2\x1f.forge.event.v1.RepositoryEventH\x00R\x11repositoryChanged\x12/\n" +
 	"\x04ping\x18\x13 \x01(\v2\x19.forge.event.v1.PingEventH\x00R\x04ping\x122\n" +
-	"\x05other\x18\x14 \x01(\v2\x1a.forge.event.v1.OtherEventH\x00R\x05otherB\t\n" +
+	"\x05other\x18\x14 \x01(\v2\x1a.forge.event.v1.OtherEventH\x00R\x05other\x128\n" +
+	"\arelease\x18\x15 \x01(\v2\x1c.forge.event.v1.ReleaseEventH\x00R\areleaseB\t\n" +
 	"\apayload\"N\n" +
 	"\tPingEvent\x12\x10\n" +
 	"\x03zen\x18\x01 \x01(\tR\x03zen\x12\x17\n" +
@@ -492,6 +509,7 @@ var file_forge_event_v1_event_proto_goTypes = []any{
 	(*InstallationEvent)(nil),             // 12: forge.event.v1.InstallationEvent
 	(*InstallationRepositoriesEvent)(nil), // 13: forge.event.v1.InstallationRepositoriesEvent
 	(*RepositoryEvent)(nil),               // 14: forge.event.v1.RepositoryEvent
+	(*ReleaseEvent)(nil),                  // 15: forge.event.v1.ReleaseEvent
 }
 var file_forge_event_v1_event_proto_depIdxs = []int32{
 	3,  // 0: forge.event.v1.Event.receive_time:type_name -> google.protobuf.Timestamp
@@ -508,11 +526,12 @@ var file_forge_event_v1_event_proto_depIdxs = []int32{
 	14, // 11: forge.event.v1.Event.repository_changed:type_name -> forge.event.v1.RepositoryEvent
 	1,  // 12: forge.event.v1.Event.ping:type_name -> forge.event.v1.PingEvent
 	2,  // 13: forge.event.v1.Event.other:type_name -> forge.event.v1.OtherEvent
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	15, // 14: forge.event.v1.Event.release:type_name -> forge.event.v1.ReleaseEvent
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_forge_event_v1_event_proto_init() }
@@ -526,6 +545,7 @@ func file_forge_event_v1_event_proto_init() {
 	file_forge_event_v1_merge_group_proto_init()
 	file_forge_event_v1_pull_request_proto_init()
 	file_forge_event_v1_push_proto_init()
+	file_forge_event_v1_release_proto_init()
 	file_forge_event_v1_repository_proto_init()
 	file_forge_event_v1_event_proto_msgTypes[0].OneofWrappers = []any{
 		(*Event_PullRequest)(nil),
@@ -539,6 +559,7 @@ func file_forge_event_v1_event_proto_init() {
 		(*Event_RepositoryChanged)(nil),
 		(*Event_Ping)(nil),
 		(*Event_Other)(nil),
+		(*Event_Release)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -123,6 +123,8 @@ const (
 	Build_ACTION_PUSH Build_Action = 5
 	// `pull_request.closed` for a pull request that was closed: context forge/closed.
 	Build_ACTION_CLOSED Build_Action = 6
+	// `release` for a release that was published: context forge/release.
+	Build_ACTION_RELEASE Build_Action = 7
 )
 
 // Enum value maps for Build_Action.
@@ -135,6 +137,7 @@ var (
 		4: "ACTION_DEPLOY_PRODUCTION",
 		5: "ACTION_PUSH",
 		6: "ACTION_CLOSED",
+		7: "ACTION_RELEASE",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -144,6 +147,7 @@ var (
 		"ACTION_DEPLOY_PRODUCTION": 4,
 		"ACTION_PUSH":              5,
 		"ACTION_CLOSED":            6,
+		"ACTION_RELEASE":           7,
 	}
 )
 
@@ -2021,7 +2025,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xab\x16\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x16\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2091,7 +2095,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\xa2\x01\n" +
+	"\"\xb6\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
@@ -2099,7 +2103,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x15ACTION_DEPLOY_STAGING\x10\x03\x12\x1c\n" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
 	"\vACTION_PUSH\x10\x05\x12\x11\n" +
-	"\rACTION_CLOSED\x10\x06\"\xe5\x06\n" +
+	"\rACTION_CLOSED\x10\x06\x12\x12\n" +
+	"\x0eACTION_RELEASE\x10\a\"\xe5\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
