@@ -109,6 +109,8 @@ func happened(name, action string, payload any) *eventv1.Event {
 	switch p := payload.(type) {
 	case *eventv1.PushEvent:
 		e.Payload = &eventv1.Event_Push{Push: p}
+	case *eventv1.ReleaseEvent:
+		e.Payload = &eventv1.Event_Release{Release: p}
 	case *eventv1.MergeGroupEvent:
 		e.Payload = &eventv1.Event_MergeGroup{MergeGroup: p}
 	case *eventv1.CheckRunEvent:

@@ -26,6 +26,7 @@ func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 		{"deploy to staging", c.GetDeployStaging()},
 		{"deploy to production", c.GetDeployProduction()},
 		{"push of " + strings.Join(slices.Concat(c.GetPush().GetBranches(), c.GetPush().GetTags()), ", "), c.GetPush().GetExecute()},
+		{"release", c.GetRelease().GetExecute()},
 		{"closed pull request", c.GetPullRequest().GetClosed()},
 	} {
 		switch {

@@ -14,6 +14,7 @@ var (
 	proposed = []configv1.Condition_Event{configv1.Condition_EVENT_PULL_REQUEST, configv1.Condition_EVENT_MERGE_GROUP}
 	pushed   = []configv1.Condition_Event{configv1.Condition_EVENT_PUSH, configv1.Condition_EVENT_TAG}
 	deployed = []configv1.Condition_Event{configv1.Condition_EVENT_DEPLOY}
+	released = []configv1.Condition_Event{configv1.Condition_EVENT_RELEASE}
 	closed   = []configv1.Condition_Event{configv1.Condition_EVENT_CLOSED}
 )
 
@@ -31,6 +32,7 @@ func eventWords() []word[configv1.Condition_Event] {
 		{"tag", configv1.Condition_EVENT_TAG},
 		{"deploy", configv1.Condition_EVENT_DEPLOY},
 		{"closed", configv1.Condition_EVENT_CLOSED},
+		{"release", configv1.Condition_EVENT_RELEASE},
 	}
 }
 
@@ -128,7 +130,7 @@ func (d *draft) possible(f *file, p *pipeline) {
 		f.complainf(f.place(c.events), "%s.events: the events here are %s alone, so this job would never run", c.path, eventNames(p.events))
 	case c.labels != nil && !slices.Contains(seen, configv1.Condition_EVENT_PULL_REQUEST) && !slices.Contains(seen, configv1.Condition_EVENT_CLOSED):
 		f.complainf(f.place(c.labels), "%s.labels: a pull request has labels, and here is none, so this job would never run", c.path)
-	case c.branches != nil && len(without(configv1.Condition_EVENT_TAG)) == 0:
+	case c.branches != nil && len(without(configv1.Condition_EVENT_TAG, configv1.Condition_EVENT_RELEASE)) == 0:
 		f.complainf(f.place(c.branches), "%s.branches: a tag is on no branch, so this job would never run", c.path)
 	case c.branches != nil && outside(c.GetBranches(), p.branches):
 		f.complainf(f.place(c.branches), "%s.branches: %s is for pushes to %s alone, so this job would never run", c.path, p.path, listed(p.branches))

@@ -40,6 +40,10 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "push", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Push = f.push(path, n)
 		}},
+		{name: "release", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Release = &configv1.Release{}
+			readMapping(f, path, n, c.GetRelease(), releaseKeys())
+		}},
 		{name: "services", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
 			f.defaults.services.give(path, n)
 		}},
@@ -196,6 +200,7 @@ func Keys() []string {
 		within("deploy.", names(deployKeys())),
 		within("deploy.*.", names(deployJobKeys())),
 		within("push.", names(pushKeys())),
+		within("release.", names(releaseKeys())),
 		within("services.*.", names(serviceKeys())),
 		within("services.*.ready.", names(readyKeys())),
 		within("paths.", names(pathsKeys())),

@@ -34,6 +34,29 @@ func testWords() []word[configv1.BuildConfig_PullRequest_Test] {
 	}
 }
 
+func releaseKeys() []key[*configv1.Release] {
+	return append([]key[*configv1.Release]{
+		{name: "tags", read: func(f *file, path string, n *yaml.Node, r *configv1.Release) {
+			r.Tags = f.globs(path, n)
+		}},
+		{name: "prereleases", read: func(f *file, path string, n *yaml.Node, r *configv1.Release) {
+			prereleases := f.truth(path, n)
+			r.Prereleases = &prereleases
+		}},
+	}, lent(partKeys("the commands that a release runs", released), func(r *configv1.Release) *configv1.Pipeline { return made(&r.Execute) })...)
+}
+
+// lent are the keys of a part that is read into one of another's.
+func lent[T, P any](keys []key[P], part func(T) P) []key[T] {
+	all := make([]key[T], len(keys))
+	for i, k := range keys {
+		all[i] = key[T]{name: k.name, missing: k.missing, or: k.or, with: k.with, read: func(f *file, path string, n *yaml.Node, into T) {
+			k.read(f, path, n, part(into))
+		}}
+	}
+	return all
+}
+
 // part is a pipeline that is a mapping of its own.
 func (f *file) part(path string, n *yaml.Node, what string, events []configv1.Condition_Event) *configv1.Pipeline {
 	p := &configv1.Pipeline{}

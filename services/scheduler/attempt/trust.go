@@ -37,7 +37,7 @@ func (t Trust) covers(b *store.Build) bool {
 	switch b.GetAction() {
 	case schedulerv1.Build_ACTION_DEPLOY_STAGING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION:
 		return true
-	case schedulerv1.Build_ACTION_PUSH: // a push that an admin's call imagines is none
+	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE: // a push that an admin's call imagines is none
 		return b.GetPullRequest() == 0 && (b.GetDeliveryId() != "" || b.GetRetryOf() != "")
 	default:
 		return false

@@ -47,6 +47,11 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 				return decided, nil
 			}
 		}
+		if p.Kind == trigger.ReleasePublished {
+			if decided := trigger.UnwantedRelease(b.Config.GetRelease(), p.Event.GetRelease()); decided != nil {
+				return decided, nil
+			}
+		}
 		if why := p.SkipAsked(); why != "" {
 			return skip(b, schedulerv1.Build_REASON_SKIP_ASKED, eventv1.Reason_REASON_SKIP_ASKED, why), t.AddBuild(ctx, b)
 		}

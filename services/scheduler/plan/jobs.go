@@ -107,7 +107,7 @@ func (p prepared) leftOut(job *configv1.Job) string {
 
 // branch is the branch that is merged into, or was pushed to; false for a tag.
 func (p prepared) branch() (string, bool) {
-	if p.Action == schedulerv1.Build_ACTION_PUSH {
+	if p.Action == schedulerv1.Build_ACTION_PUSH || p.Action == schedulerv1.Build_ACTION_RELEASE {
 		return strings.CutPrefix(p.Ref, trigger.BranchRef)
 	}
 	return p.Pull.GetBase().GetRef(), true
@@ -121,6 +121,8 @@ func (p prepared) event() configv1.Condition_Event {
 		return configv1.Condition_EVENT_DEPLOY
 	case p.Action == schedulerv1.Build_ACTION_CLOSED:
 		return configv1.Condition_EVENT_CLOSED
+	case p.Action == schedulerv1.Build_ACTION_RELEASE:
+		return configv1.Condition_EVENT_RELEASE
 	case !isBranch:
 		return configv1.Condition_EVENT_TAG
 	case p.Action == schedulerv1.Build_ACTION_PUSH:

@@ -212,6 +212,12 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if i = p.Intent; !i.Builds() {
 		return p, nil, nil
 	}
+	if i.Kind == trigger.ReleasePublished {
+		if p, decided, err = (releasing{s}).located(ctx, p); decided != nil || err != nil {
+			return p, decided, err
+		}
+		i = p.Intent
+	}
 	p.config, err = s.Configs.GetBuildConfig(ctx, WithChange(i, &configv1.GetBuildConfigRequest{
 		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
 	}))
@@ -260,7 +266,7 @@ func (s *Service) appliers() map[trigger.Kind]apply {
 		trigger.PullRequestOffered: s.applyPullRequest, trigger.PullRequestMerged: s.applyPullRequest, trigger.PullRequestClosed: s.applyPullRequest,
 		trigger.PullRequestEnded: aiming{s}.applyEnded,
 		trigger.GroupRequested:   s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
-		trigger.Pushed:       s.applyOnce,
+		trigger.Pushed: s.applyOnce, trigger.ReleasePublished: s.applyOnce,
 		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,
 	}
 }

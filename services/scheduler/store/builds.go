@@ -198,7 +198,7 @@ func (t *Tx) SameContent(ctx context.Context, i trigger.Intent) (*Build, error) 
 }
 
 // NewestContent is the newest build of what an intent wants built, whatever
-// became of it; nil when there is none. A push is of its ref too: a tag is built
+// became of it; nil when there is none. A push, and a release, is of its ref too: a tag is built
 // though the branch it lies on was.
 func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error) {
 	all, err := t.BuildsOf(ctx, i.Event.GetRepository().GetId(), i.Pull.GetNumber(), i.Sha, "")
@@ -206,7 +206,8 @@ func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error
 		return nil, err
 	}
 	at := slices.IndexFunc(all, func(b *Build) bool {
-		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && (i.Action != schedulerv1.Build_ACTION_PUSH || b.GetRef() == i.Ref)
+		ofRef := i.Action == schedulerv1.Build_ACTION_PUSH || i.Action == schedulerv1.Build_ACTION_RELEASE
+		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && (!ofRef || b.GetRef() == i.Ref)
 	})
 	if at < 0 {
 		return nil, nil //nolint:nilnil // none is an answer

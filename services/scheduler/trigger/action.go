@@ -27,11 +27,14 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Pipeline: (*configv1.BuildConfig).GetDeployStaging, Environment: "staging", Promotes: true},
 		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Pipeline: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
 		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Pipeline: pushExecute},
+		schedulerv1.Build_ACTION_RELEASE:           {Name: "release", Pipeline: releaseExecute},
 		schedulerv1.Build_ACTION_CLOSED:            {Name: "closed", Pipeline: closedPart},
 	}[action]
 }
 
 func pushExecute(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPush().GetExecute() }
+
+func releaseExecute(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetRelease().GetExecute() }
 
 func closedPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPullRequest().GetClosed() }
 

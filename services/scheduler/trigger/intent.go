@@ -89,7 +89,7 @@ func (i Intent) BeforeSha() string {
 // Builds reports whether something may be built, and .forge.yml is to be read.
 func (i Intent) Builds() bool {
 	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{
-		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, RebuildAsked,
+		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, ReleasePublished, RebuildAsked,
 	}, i.Kind)
 }
 

@@ -20,7 +20,8 @@ const (
 	GroupRequested    // the merge queue asks for checks of a group
 	GroupDestroyed    // it gives the group up
 	Pushed            // a branch or a tag has a commit that it did not have before
-	ButtonPressed     // at a check
+	ReleasePublished
+	ButtonPressed // at a check
 	Commented
 	InstallationChanged // the App was installed, removed or changed
 
@@ -66,6 +67,7 @@ func kinds() []Row {
 		{"merge_group", "checks_requested", always, GroupRequested, Policy.readGroupRequested},
 		{"merge_group", "destroyed", always, GroupDestroyed, Policy.readGroupDestroyed},
 		{"push", "", always, Pushed, Policy.readPush},
+		{"release", "published", always, ReleasePublished, Policy.readRelease},
 		{"check_run", "rerequested", always, ButtonPressed, nil},
 		{"check_run", "requested_action", always, ButtonPressed, nil},
 		{"check_suite", "rerequested", always, ButtonPressed, nil},

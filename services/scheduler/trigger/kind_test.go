@@ -122,7 +122,12 @@ func TestWhatAnEventIs(t *testing.T) {
 		{name: "issue_comment", action: "created", kind: Commented},
 		{name: "issue_comment", action: "edited", ignored: "ignored: action edited"},
 		{name: "installation", action: "suspend", kind: InstallationChanged},
-		{name: "release", action: "published", ignored: "ignored: nothing is built for release"},
+		{name: "release", action: "published", kind: ReleasePublished},
+		{name: "release", action: "released", ignored: "ignored: action released"},
+		{name: "release", action: "prereleased", ignored: "ignored: action prereleased"},
+		{name: "release", action: "created", ignored: "ignored: action created"},
+		{name: "release", action: "deleted", ignored: "ignored: action deleted"},
+		{name: "create", ignored: "ignored: nothing is built for create"},
 	} {
 		row, decided := Find(&eventv1.Event{Name: c.name, Action: c.action, Payload: &eventv1.Event_PullRequest{
 			PullRequest: &eventv1.PullRequestEvent{
