@@ -52,7 +52,7 @@ func newCheckRun(r *reporterv1.ReportRequest, desired display) checkRun {
 // plainReport has nothing that people or commands have written.
 func plainReport(r *reporterv1.ReportRequest) *reporterv1.ReportRequest {
 	plain := proto.CloneOf(r)
-	plain.Output, plain.Build.Message, plain.Build.Steps, plain.Build.ConfigProblems = nil, "", nil, nil
+	plain.Output, plain.Tests, plain.Build.Message, plain.Build.Steps, plain.Build.ConfigProblems = nil, nil, "", nil, nil
 	return plain
 }
 

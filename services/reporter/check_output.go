@@ -35,7 +35,7 @@ const (
 
 // output is the page of a check run.
 func output(r *reporterv1.ReportRequest, title string) *github.CheckRunOutput {
-	o := &github.CheckRunOutput{Title: &title, Summary: new(summary(r.GetBuild()))}
+	o := &github.CheckRunOutput{Title: &title, Summary: new(summary(r))}
 	if views[r.GetBuild().GetState()].status == statePending {
 		return o
 	}
@@ -47,10 +47,12 @@ func output(r *reporterv1.ReportRequest, title string) *github.CheckRunOutput {
 }
 
 // summary is a build's steps with their times, and where to read on.
-func summary(b *schedulerv1.Build) string {
+func summary(r *reporterv1.ReportRequest) string {
+	b := r.GetBuild()
 	var text strings.Builder
+	message := ""
 	if b.GetMessage() != "" {
-		fmt.Fprintf(&text, "%s\n\n", markdown(b.GetMessage(), maxMessage))
+		message = markdown(b.GetMessage(), maxMessage) + "\n\n"
 	}
 	for i, job := range b.GetJobs() {
 		if i == 0 {
@@ -77,7 +79,14 @@ func summary(b *schedulerv1.Build) string {
 		more = "All jobs and their output"
 	}
 	fmt.Fprintf(&text, "\n[%s](%s)", more, b.GetUrl())
-	return strings.TrimSpace(text.String())
+	tests := testSummary(r.GetTests())
+	if tests != "" {
+		tests += "\n\n"
+	}
+	if utf8.RuneCountInString(message)+utf8.RuneCountInString(tests)+utf8.RuneCountInString(text.String()) > maxText {
+		tests = ""
+	}
+	return strings.TrimSpace(message + tests + text.String())
 }
 
 // marksOf show at a glance how a step ended.
@@ -141,8 +150,8 @@ func fenced(lead string, lines []string) string {
 	return lead + "\n\n" + fence + "\n" + body + "\n" + fence
 }
 
-// annotations are errors of .forge.yml, and what the output says of files at
-// line and column.
+// annotations are tests that failed and findings, errors of .forge.yml, and what the
+// output says of other lines of files.
 func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
 	lines := lastLines(r.GetOutput(), maxReported)
 	if r.GetBuild().GetReason() == schedulerv1.Build_REASON_CONFIG_INVALID {
@@ -151,17 +160,21 @@ func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
 		}
 		lines = append(lines, r.GetBuild().GetMessage()) // the first of them
 	}
-	var found []*github.CheckRunAnnotation
-	seen := map[string]bool{}
+	found := testAnnotations(r)
+	seen, told := map[string]bool{}, map[string]bool{}
+	for _, one := range found {
+		told[fmt.Sprint(one.GetPath(), ":", one.GetStartLine())] = true
+	}
 	for _, line := range lines {
 		one := annotation(line)
-		if one == nil || seen[line] {
+		if one == nil || seen[line] || told[fmt.Sprint(one.GetPath(), ":", one.GetStartLine())] {
 			continue
 		}
 		seen[line] = true
-		if found = append(found, one); len(found) == maxAnnotations {
+		if len(found) >= maxAnnotations {
 			break
 		}
+		found = append(found, one)
 	}
 	return found
 }
@@ -169,8 +182,14 @@ func annotations(r *reporterv1.ReportRequest) []*github.CheckRunAnnotation {
 // file:line:col: message, as compilers and linters write it.
 var complaint = regexp.MustCompile(`^\s*([^\s:"'()<>|*?]+):(\d{1,7}):(\d{1,7}):\s*(\S.*)$`)
 
+// annotatable reports whether a clean path may be one of the repository. One that leads
+// out of it is none of GitHub's business.
+func annotatable(file string) bool {
+	return !path.IsAbs(file) && file != "." && file != ".." && !strings.HasPrefix(file, "../") && !strings.Contains(file, "\\") && len(file) <= maxPath
+}
+
 // annotation is what a line says of a file of the repository; nil if it says
-// nothing. A path that leads out of the repository is none of GitHub's business.
+// nothing.
 func annotation(line string) *github.CheckRunAnnotation {
 	m := complaint.FindStringSubmatch(line)
 	if m == nil {
@@ -182,7 +201,7 @@ func annotation(line string) *github.CheckRunAnnotation {
 	switch {
 	case err != nil, columnErr != nil, at < 1, at > maxLine, column < 1:
 		return nil
-	case path.IsAbs(file), file == ".", file == "..", strings.HasPrefix(file, "../"), strings.Contains(file, "\\"), len(file) > maxPath:
+	case !annotatable(file):
 		return nil
 	case !strings.Contains(path.Base(file), "."): // a time, an address and its port
 		return nil

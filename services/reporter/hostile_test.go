@@ -70,7 +70,7 @@ func TestHostileTextIsHarmlessWhereverItIsShown(t *testing.T) {
 		if found := live.FindString(shown); found != "" {
 			t.Errorf("%q is left alive in %q", found, shown)
 		}
-		for line := range strings.SplitSeq(summary(b), "\n") {
+		for line := range strings.SplitSeq(summary(reportOf(b)), "\n") {
 			harmless(t, "summary", line)
 			if strings.HasPrefix(line, "| ") && strings.Count(strings.ReplaceAll(line, `\|`, ""), "|") != 4 {
 				t.Errorf("a row of another table: %q", line)
@@ -187,7 +187,7 @@ func TestTextsAtTheirBounds(t *testing.T) {
 		b := failedAt(text)
 		b.Context, b.Title, b.Message, b.Url = "forge/deploy-staging", text, text, "http://forge.example/builds/b1"
 		message := &schedulerv1.Build{State: schedulerv1.Build_STATE_ERRORED, Message: text}
-		rows := strings.Split(summary(b), "\n")
+		rows := strings.Split(summary(reportOf(b)), "\n")
 		for _, bound := range []struct {
 			what, text string
 			most       int

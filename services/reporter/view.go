@@ -97,7 +97,7 @@ func (d display) unfinished() bool {
 func displayOf(kind reporterv1.Target_Kind, r *reporterv1.ReportRequest) display {
 	b := r.GetBuild()
 	v, c := viewOf(b), channelOf(kind)
-	text := v.text(b)
+	text := withTests(v.text(b), r)
 	if r.GetStanding() == outranked && kind == reporterv1.Target_KIND_CHECK_RUN {
 		text = origin(b) + ": " + text
 	}
