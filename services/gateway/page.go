@@ -37,6 +37,7 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 type pages struct {
 	templates *template.Template
 	builds    schedulerv1.BuildServiceClient
+	tests     schedulerv1.TestServiceClient
 	deps      Deps
 	prefix    prefix
 }
@@ -47,6 +48,8 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 		"ended":    ended,
 		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },
 		"duration": func(s *schedulerv1.Step) string { return duration(s.GetStartTime(), s.GetEndTime(), deps.Now()) },
+		"test":     func(t *schedulerv1.Test) string { return wording.Value(t.GetState()) },
+		"level":    func(f *schedulerv1.Finding) string { return wording.Value(f.GetLevel()) },
 		"job":      func(j *schedulerv1.Job) string { return wording.Value(j.GetState()) },
 		"jobTook":  func(j *schedulerv1.Job) string { return duration(j.GetStartTime(), j.GetEndTime(), deps.Now()) },
 		"took": func(b *schedulerv1.Build) string {
@@ -64,7 +67,8 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: pages: %w", err)
 	}
-	return &pages{templates, schedulerv1.NewBuildServiceClient(deps.Receivers["scheduler"]), deps, prefix}, nil
+	scheduler := deps.Receivers["scheduler"]
+	return &pages{templates, schedulerv1.NewBuildServiceClient(scheduler), schedulerv1.NewTestServiceClient(scheduler), deps, prefix}, nil
 }
 
 func (p *pages) register(mux *http.ServeMux) {
@@ -151,6 +155,7 @@ func (p *pages) showError(w http.ResponseWriter, r *http.Request, err error) {
 // buildPage is what the page of a build shows.
 type buildPage struct {
 	Build *schedulerv1.Build
+	Tests reported
 	Log   string
 	Start int64 // offset of the log shown, in bytes
 }
@@ -161,7 +166,7 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 		p.showError(w, r, err)
 		return
 	}
-	shown := buildPage{Build: resp.GetBuild()}
+	shown := buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
 		var text bytes.Buffer

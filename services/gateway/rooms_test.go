@@ -24,6 +24,27 @@ type rooms struct {
 
 	builds
 	engine fakeEngine
+	tests  fakeTests
+}
+
+// fakeTests is what the scheduler says of the tests of a build.
+type fakeTests struct {
+	schedulerv1.UnimplementedTestServiceServer
+	tests    []*schedulerv1.Test
+	summary  *schedulerv1.TestSummary
+	findings []*schedulerv1.Finding
+	err      error
+}
+
+func (f *fakeTests) ListTests(_ context.Context, req *schedulerv1.ListTestsRequest) (*schedulerv1.ListTestsResponse, error) {
+	if len(req.GetStates()) != 2 {
+		return nil, fault.New(fault.Invalid, "the page asks for what failed and errored")
+	}
+	return &schedulerv1.ListTestsResponse{Tests: f.tests, Summary: f.summary}, f.err
+}
+
+func (f *fakeTests) ListFindings(context.Context, *schedulerv1.ListFindingsRequest) (*schedulerv1.ListFindingsResponse, error) {
+	return &schedulerv1.ListFindingsResponse{Findings: f.findings}, f.err
 }
 
 // fakeEngine is what the scheduler says of its engine.

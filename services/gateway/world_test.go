@@ -88,6 +88,8 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
 		schedulerv1.BuildService_ListBuilds_FullMethodName:                 {},
+		schedulerv1.TestService_ListTests_FullMethodName:                   {Public: true},
+		schedulerv1.TestService_ListFindings_FullMethodName:                {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:                {},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:                 {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
@@ -103,6 +105,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
 	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
+	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 
 	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
 	ctx, cancel := context.WithCancel(t.Context())
