@@ -2,7 +2,6 @@ package content
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -33,7 +32,7 @@ const merged = "merged"
 
 // Trusted are the branches that others are built upon, besides the default branch of
 // each repository.
-type Trusted struct{ Branches []string }
+type Trusted struct{ Branches trigger.Branches }
 
 // scopeOf is where a build writes. It is of the build alone, never of what the build
 // says.
@@ -41,8 +40,9 @@ func (s *Service) scopeOf(b *store.Build) scope {
 	environment := trigger.ActionOf(b.GetAction()).Environment
 	branch, isBranch := strings.CutPrefix(b.GetRef(), "refs/heads/")
 	tag := strings.HasPrefix(b.GetRef(), "refs/tags/")
-	told := b.GetDeliveryId() != "" // by GitHub, not by somebody's call
-	built := branch == b.GetRepository().GetDefaultBranch() || slices.Contains(s.trusted.Branches, branch)
+	told := b.GetDeliveryId() != ""                  // by GitHub, not by somebody's call
+	standard := b.GetRepository().GetDefaultBranch() // "" where it is not known
+	built := branch != "" && branch == standard || s.trusted.Branches.Match(branch, standard)
 	switch {
 	case b.GetFork():
 		return scope{tierFork, fmt.Sprintf("fork/%d", b.GetPullRequest())}
