@@ -27,7 +27,7 @@ func (s *Service) pruneOften(ctx context.Context) error {
 		err := s.prune(ctx)
 		if now := s.deps.Now(); now.Sub(looked) >= logs.StrayAfter {
 			looked = now
-			err = errors.Join(err, s.logs.RemoveStrays(ctx))
+			err = errors.Join(err, s.logs.RemoveStrays(ctx), s.contents.RemoveStrays(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			s.deps.Log.WarnContext(ctx, "pruning broke off", "error", err)

@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -23,11 +24,11 @@ import (
 // Limits bound what is kept.
 type Limits struct {
 	// Cache is how many bytes the caches of a repository may take as they are stored;
-	// CacheAge is how long one stays that nobody restores.
+	// CacheAge is how long one stays that nobody restores. Default: 10 GiB and 14 days.
 	Cache    int64
 	CacheAge time.Duration
 	// Artifact is how many bytes one may have; ArtifactAge is how long it is kept
-	// where .forge.yml says nothing.
+	// where .forge.yml says nothing. Default: 2 GiB and 30 days.
 	Artifact    int64
 	ArtifactAge time.Duration
 }
@@ -63,6 +64,11 @@ const mostWriting = 8
 
 // New returns what keeps contents.
 func New(d Deps) *Service {
+	const day = 24 * time.Hour
+	d.Limits.Cache = cmp.Or(d.Limits.Cache, 10<<30)
+	d.Limits.CacheAge = cmp.Or(d.Limits.CacheAge, 14*day)
+	d.Limits.Artifact = cmp.Or(d.Limits.Artifact, 2<<30)
+	d.Limits.ArtifactAge = cmp.Or(d.Limits.ArtifactAge, 30*day)
 	return &Service{
 		store: d.Store, blobs: d.Blobs, repositories: configv1.NewRepositoryServiceClient(d.Config), limits: d.Limits, trusted: d.Trusted,
 		log: d.Log, random: d.Random, writing: make(chan struct{}, mostWriting),

@@ -20,6 +20,8 @@ import (
 const (
 	// packSize is from where on a pack gets no more chunks, in bytes.
 	packSize = 32 << 20
+	// mostFiles is how many an artifact has: people see them all listed.
+	mostFiles = 100_000
 	// mostBases is how many contents of before a new one shares chunks with.
 	mostBases = 3
 	// leastShared is the part of a pack that must be of use for it to be used further: what
@@ -105,6 +107,9 @@ func (p *put) prepare(ctx context.Context) (err error) {
 		}
 	default:
 		return fault.New(fault.Invalid, "keep a cache or an artifact")
+	}
+	if p.content.kind == kindArtifact && p.begin.GetFiles() > mostFiles {
+		return fault.Newf(fault.Exhausted, "it has %d files, and an artifact has at most %d", p.begin.GetFiles(), mostFiles)
 	}
 	if p.begin.GetSize() < 0 || p.begin.GetFiles() < 0 || p.begin.GetChunks() < 0 {
 		return fault.New(fault.Invalid, "sizes are not negative")

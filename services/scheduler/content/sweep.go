@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -133,4 +134,37 @@ func (s *Service) removePacks(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// StrayAfter is the age of a blob that no row knows and nobody is still writing.
+const StrayAfter = 24 * time.Hour
+
+// RemoveStrays removes blobs that no row knows: a process that was killed leaves the
+// part it had written.
+func (s *Service) RemoveStrays(ctx context.Context) error {
+	removed := 0
+	for found, err := range s.blobs.List(ctx, folder) {
+		if err != nil {
+			return err
+		}
+		if s.store.Now().Sub(found.Time) < StrayAfter {
+			continue
+		}
+		var known int
+		err := s.store.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM packs WHERE id = $1`, strings.TrimPrefix(found.Key, folder)).Scan(&known)
+		if err != nil {
+			return sqldb.Kind(err)
+		}
+		if known > 0 {
+			continue
+		}
+		if err := s.blobs.Remove(ctx, found.Key); err != nil {
+			return err
+		}
+		removed++
+	}
+	if removed > 0 {
+		s.log.InfoContext(ctx, "blobs of no content removed", "count", removed)
+	}
+	return nil
 }
