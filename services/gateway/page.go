@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -38,6 +39,7 @@ type pages struct {
 	templates *template.Template
 	builds    schedulerv1.BuildServiceClient
 	tests     schedulerv1.TestServiceClient
+	artifacts *artifacts
 	deps      Deps
 	prefix    prefix
 }
@@ -61,6 +63,18 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 		"github": func(b *schedulerv1.Build, parts ...any) string {
 			return address(deps.GitHub.URL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
 		},
+		"artifact": func(a *schedulerv1.Artifact, file ...string) string {
+			return artifactAddress(prefix.link(), a, file...)
+		},
+		"size":  func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
+		"count": func(n int64, noun string) string { return wording.Count(int(n), noun) },
+		"until": func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
+		"target": func(f *schedulerv1.FileEntry) string { // of a symbolic link
+			if f.GetType() != schedulerv1.FileEntry_TYPE_SYMBOLIC_LINK {
+				return ""
+			}
+			return "→ " + f.GetTarget()
+		},
 		"base": prefix.link,
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
 	}).ParseFS(pageFiles, "page/*.html")
@@ -68,7 +82,12 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 		return nil, fmt.Errorf("gateway: pages: %w", err)
 	}
 	scheduler := deps.Receivers["scheduler"]
-	return &pages{templates, schedulerv1.NewBuildServiceClient(scheduler), schedulerv1.NewTestServiceClient(scheduler), deps, prefix}, nil
+	p := &pages{
+		templates: templates, builds: schedulerv1.NewBuildServiceClient(scheduler), tests: schedulerv1.NewTestServiceClient(scheduler),
+		deps: deps, prefix: prefix,
+	}
+	p.artifacts = newArtifacts(p)
+	return p, nil
 }
 
 func (p *pages) register(mux *http.ServeMux) {
@@ -77,6 +96,7 @@ func (p *pages) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
 	mux.HandleFunc("GET /builds/{id}/log", p.log)
+	p.artifacts.register(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
 		"forge.css": "text/css; charset=utf-8", "forge.js": script, "steer.js": script,
@@ -136,7 +156,7 @@ func address(base string, parts ...any) string {
 // errorPage is a page that says why there is no other.
 type errorPage struct{ Title, Text string }
 
-func (p *pages) showError(w http.ResponseWriter, r *http.Request, err error) {
+func (p *pages) showError(w http.ResponseWriter, r *http.Request, call string, err error) {
 	code, shown := http.StatusServiceUnavailable, errorPage{
 		"Builds cannot be shown right now",
 		"The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
@@ -147,7 +167,7 @@ func (p *pages) showError(w http.ResponseWriter, r *http.Request, err error) {
 			"The address may be incomplete, or the build was removed because it was old.",
 		}
 	} else if !errors.Is(err, context.Canceled) {
-		p.deps.Log.WarnContext(r.Context(), "GetBuild failed; the page of the build is not shown", "error", err)
+		p.deps.Log.WarnContext(r.Context(), "a call failed; the page is not shown", "call", call, "error", err)
 	}
 	p.render(w, r, code, "error.html", shown)
 }
@@ -158,12 +178,15 @@ type buildPage struct {
 	Tests reported
 	Log   string
 	Start int64 // offset of the log shown, in bytes
+	Left  []group
+	// Unlisted is that what is left could not be asked for.
+	Unlisted bool
 }
 
 func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
-		p.showError(w, r, err)
+		p.showError(w, r, "GetBuild", err)
 		return
 	}
 	shown := buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
@@ -176,6 +199,10 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 		}
 		shown.Log = terminal.Text(text.Bytes())
 	}
+	if shown.Left, err = p.artifacts.of(r.Context(), shown.Build); err != nil {
+		p.deps.Log.WarnContext(r.Context(), "ListArtifacts failed; the page of the build shows no artifacts", "build", shown.Build.GetId(), "error", err)
+		shown.Unlisted = true
+	}
 	p.render(w, r, http.StatusOK, "build.html", shown)
 }
 
@@ -184,7 +211,7 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
-		p.showError(w, r, err)
+		p.showError(w, r, "GetBuild", err)
 		return
 	}
 	if resp.GetBuild().GetJobCount() > 0 { // each job has a log of its own, which that page leads to

@@ -81,6 +81,11 @@ func TestPageOfABuildWithJobsLeadsToEach(t *testing.T) {
 		{Id: "b1-4", Title: "package", State: schedulerv1.Build_STATE_WAITING, Needs: []string{"lint", "test"}},
 	}
 	w.rooms.builds.build, w.rooms.builds.log = whole, "nobody asks for this"
+	w.rooms.left.listed = []*schedulerv1.Artifact{
+		{BuildId: "b1-2", Name: "coverage", Files: 1, Size: 12_345_678, ExpireTime: at(86400)},
+		{BuildId: "b1-1", Name: "lint", Files: 2, Size: 12, ExpireTime: at(86400)},
+		{BuildId: "b1-2", Name: "test", Files: 3, Size: 2048, ExpireTime: at(86400)},
+	}
 	_, body := w.get("/builds/b1")
 	kittest.Golden(t, "jobs.html", []byte(body+"\n"))
 
@@ -184,13 +189,14 @@ func TestNothingInABuildBecomesMarkup(t *testing.T) {
 	b.EnvironmentUrl = "javascript:alert(1)"
 	b.Repository.Owner, b.Steps[0].Name, b.Steps[2].Run = evil, evil, evil
 	w.rooms.builds.build, w.rooms.builds.log = b, evil
+	w.rooms.left.listed = []*schedulerv1.Artifact{{BuildId: "b1", Name: evil}}
 	_, body := w.get("/builds/b1")
 	for _, bad := range []string{"<script>", "<img", "onerror=alert(1)>", `href="javascript:`} {
 		if strings.Contains(body, bad) {
 			t.Errorf("%s got through:\n%s", bad, body)
 		}
 	}
-	if strings.Count(body, "&lt;script&gt;") < 9 {
+	if strings.Count(body, "&lt;script&gt;") < 10 {
 		t.Errorf("something is not shown:\n%s", body)
 	}
 }

@@ -23,6 +23,7 @@ type rooms struct {
 	answer map[string]func(*eventv1.Event) (*eventv1.Decision, error) // nil: noted
 
 	builds
+	left   leftovers
 	engine fakeEngine
 	tests  fakeTests
 }

@@ -87,6 +87,9 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
+		schedulerv1.ArtifactService_ListArtifacts_FullMethodName:           {Public: true},
+		schedulerv1.ArtifactService_ListArtifactFiles_FullMethodName:       {Public: true},
+		schedulerv1.ArtifactService_DownloadArtifact_FullMethodName:        {Public: true},
 		schedulerv1.BuildService_ListBuilds_FullMethodName:                 {},
 		schedulerv1.TestService_ListTests_FullMethodName:                   {Public: true},
 		schedulerv1.TestService_ListFindings_FullMethodName:                {Public: true},
@@ -104,6 +107,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
 	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
+	schedulerv1.RegisterArtifactServiceServer(server, &w.rooms.left)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 

@@ -45,7 +45,7 @@ async function showState() {
   const answer = await fetch(`${base}/builds/${id}?log=0`);
   if (!answer.ok) throw new Error(answer.status);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of ["header", "dl", "#steer", "#jobs", "#steps", "#tests"]) {
+  for (const part of ["header", "dl", "#steer", "#jobs", "#steps", "#tests", "#artifacts"]) {
     const now = page.querySelector(`#build ${part}`), shown = build.querySelector(part);
     now.hidden = shown.hidden;
     if (now.outerHTML !== shown.outerHTML) shown.replaceWith(now);
