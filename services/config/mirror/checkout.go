@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 )
@@ -94,22 +95,20 @@ func (s *stream) writeModule(ctx context.Context, of *module) error {
 		return err
 	}
 	defer r.lock.free()
-	if err := r.present(ctx, of.want.SHA); err != nil {
-		return err
-	}
 	scratch, err := os.MkdirTemp(s.scratch, "of-")
 	if err != nil {
 		return fmt.Errorf("mirrors: %w", err)
 	}
 	c := &checkout{stream: s, repository: r, module: of, scratch: scratch}
-	for _, part := range []func(context.Context) error{c.writeTree, c.writeGit} {
-		if err := part(ctx); err != nil {
-			if _, isGit := errors.AsType[*Error](err); isGit && !full(err) {
-				s.mirrors.suspect(ctx, of.remote)
-				err = fault.Newf(fault.Unavailable, "mirror of %s: %w", of.remote.Noun, err)
+	if err := c.write(ctx); err != nil {
+		if _, isGit := errors.AsType[*Error](err); isGit && !full(err) {
+			if !r.has(ctx, of.want.SHA) {
+				return r.gone()
 			}
-			return err
+			s.mirrors.suspect(ctx, of.remote)
+			err = fault.Newf(fault.Unavailable, "mirror of %s: %w", of.remote.Noun, err)
 		}
+		return err
 	}
 	if err := os.RemoveAll(scratch); err != nil {
 		return fmt.Errorf("mirrors: %w", err)
@@ -128,6 +127,21 @@ type checkout struct {
 	*repository
 	*module
 	scratch string
+}
+
+// write writes the files, while git makes the pack that comes after them.
+func (c *checkout) write(ctx context.Context) error {
+	var made packed
+	working, ctx := errgroup.WithContext(ctx)
+	working.Go(func() error { return c.writeTree(ctx) })
+	working.Go(func() (err error) {
+		made, err = c.pack(ctx)
+		return err
+	})
+	if err := working.Wait(); err != nil {
+		return err
+	}
+	return c.writeGit(made)
 }
 
 // git runs git on the repository, with what it is given.
@@ -181,13 +195,15 @@ func (c *checkout) file(name, from string, mode int64) error {
 
 // writeTree writes the files of the commit.
 func (c *checkout) writeTree(ctx context.Context) error {
-	entries, err := c.repository.tree(ctx, c.want.SHA)
-	if err != nil {
+	var index errgroup.Group
+	index.Go(func() error {
+		call := c.call()
+		call.environ = c.environ()
+		_, err := c.git(ctx, call, "read-tree", c.want.SHA)
 		return err
-	}
-	call := c.call()
-	call.environ = c.environ()
-	if _, err := c.git(ctx, call, "read-tree", c.want.SHA); err != nil {
+	})
+	entries, err := c.repository.tree(ctx, c.want.SHA)
+	if err := errors.Join(index.Wait(), err); err != nil {
 		return err
 	}
 	replaced, err := c.replace(ctx, entries)
@@ -247,22 +263,14 @@ func (c *checkout) entry(e entry, blobs *objects, replaced map[string]string) er
 }
 
 // writeGit writes the repository that the work tree is of.
-func (c *checkout) writeGit(ctx context.Context) error {
-	shape, err := c.shape(ctx)
-	if err != nil {
-		return err
-	}
-	pack, err := c.pack(ctx, shape)
-	if err != nil {
-		return err
-	}
+func (c *checkout) writeGit(made packed) error {
 	for _, folder := range []string{"objects/info/", "objects/pack/", "refs/heads/", "refs/tags/", "info/"} {
 		if err := c.header(c.gitDir()+folder, tar.TypeDir, 0o755, 0, ""); err != nil {
 			return err
 		}
 	}
 	for _, file := range [][2]string{
-		{"HEAD", c.want.SHA + "\n"}, {"config", c.config()}, {"packed-refs", shape.packedRefs()}, {"shallow", shape.shallowFile()},
+		{"HEAD", c.want.SHA + "\n"}, {"config", c.config()}, {"packed-refs", made.shape.packedRefs()}, {"shallow", made.shape.shallowFile()},
 	} {
 		if file[1] == "" {
 			continue
@@ -272,7 +280,7 @@ func (c *checkout) writeGit(ctx context.Context) error {
 		}
 	}
 	for _, suffix := range []string{".pack", ".idx"} {
-		if err := c.file(c.gitDir()+path.Join("objects/pack", filepath.Base(pack)+suffix), pack+suffix, plainMode); err != nil {
+		if err := c.file(c.gitDir()+path.Join("objects/pack", filepath.Base(made.path)+suffix), made.path+suffix, plainMode); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,19 +71,16 @@ func (m *Mirrors) acquire(ctx context.Context, remote Remote, want Want) (*repos
 	if r, err = m.open(ctx, remote, false); err != nil {
 		return nil, err
 	}
-	if err := r.present(ctx, want.SHA); err != nil {
+	if !r.there() {
 		r.lock.free()
-		return nil, err
+		return nil, r.gone()
 	}
 	r.used()
 	return r, nil
 }
 
-// present is nil where a commit that was there is there still.
-func (r *repository) present(ctx context.Context, sha string) error {
-	if r.has(ctx, sha) {
-		return nil
-	}
+// gone is why a commit that was there is not there any more.
+func (r *repository) gone() error {
 	return fault.Newf(fault.Unavailable, "%s: its mirror was removed to make place for others", r.remote.Noun)
 }
 
@@ -122,11 +120,13 @@ func (r *repository) bring(ctx context.Context, want Want) error {
 	if err := r.make(ctx); err != nil {
 		return err
 	}
-	known := r.has(ctx, want.SHA)
+	empty, err := r.empty()
 	switch {
-	case known && want.History == 0:
+	case err != nil:
+		return err
+	case want.History == 0 && r.lock.waited && r.has(ctx, want.SHA): // somebody has fetched it meanwhile
 		return nil
-	case want.History == 0 && (r.shallow() || r.empty(ctx)):
+	case want.History == 0 && (r.shallow() || empty):
 		return r.fetchCommit(ctx, want, "--depth=1")
 	case want.History == 0:
 		return r.fetchCommit(ctx, want)
@@ -144,10 +144,15 @@ func (r *repository) bring(ctx context.Context, want Want) error {
 	return r.fetchCommit(ctx, want)
 }
 
-// empty reports whether nothing was ever fetched.
-func (r *repository) empty(ctx context.Context) bool {
-	first, err := r.output(ctx, "for-each-ref", "--count=1", "--format=x")
-	return err == nil && first == ""
+// empty reports whether nothing was ever fetched: there are no folders of objects, and
+// nothing in that of packs.
+func (r *repository) empty() (bool, error) {
+	folders, err := os.ReadDir(filepath.Join(r.path, "objects"))
+	if err != nil {
+		return false, err
+	}
+	packs, err := r.packs()
+	return len(folders) == 2 && packs == 0, err // info and pack
 }
 
 // fetchCommit fetches one commit by its name, or else by that of its pull request.
@@ -193,6 +198,14 @@ func (r *repository) fetchRefs(ctx context.Context, options []string, refs ...st
 // tidy keeps a copy that is fetched often as quick as one that was just made.
 // Nothing is lost by it: commits that no ref has any more stay.
 func (r *repository) tidy(ctx context.Context) error {
+	packs, err := r.packs()
+	if err != nil {
+		return err
+	}
+	loose, err := os.ReadDir(filepath.Join(r.path, filepath.FromSlash(keptRefs)))
+	if ignoreGone(err) != nil || packs < manyPacks && len(loose) < maxKeptRefs/2 {
+		return ignoreGone(err)
+	}
 	refs, err := r.output(ctx, "for-each-ref", "--sort=-committerdate", "--format=%(refname)", keptRefs)
 	if err != nil {
 		return err
@@ -209,12 +222,11 @@ func (r *repository) tidy(ctx context.Context) error {
 			return err
 		}
 	}
-	packs, err := r.packs()
-	if err != nil || packs < manyPacks {
-		return err
-	}
 	if err := r.run(ctx, "pack-refs", "--all"); err != nil {
 		return err
+	}
+	if packs < manyPacks {
+		return nil
 	}
 	return r.run(ctx, "repack", "--quiet", "-d", "--geometric=2")
 }

@@ -185,21 +185,30 @@ func (o *objects) parents(commit string) (parents []string, err error) {
 	return parents, nil
 }
 
-// pack makes a pack of all that the checkout has, and its index, and returns their
-// path without suffix. What lies packed already is copied as it is.
-func (c *checkout) pack(ctx context.Context, s *shape) (string, error) {
+// packed is a pack of all that a checkout has, and its index: their path without suffix.
+type packed struct {
+	shape *shape
+	path  string
+}
+
+// pack makes a pack. What lies packed already is copied as it is.
+func (c *checkout) pack(ctx context.Context) (packed, error) {
+	s, err := c.shape(ctx)
+	if err != nil {
+		return packed{}, err
+	}
 	var args []string
 	if len(s.shallow) > 0 {
 		file := filepath.Join(c.scratch, "shallow")
 		if err := os.WriteFile(file, []byte(s.shallowFile()), 0o600); err != nil {
-			return "", err
+			return packed{}, err
 		}
 		args = append(args, "--shallow-file", file)
 	}
 	// What git writes meanwhile is of this checkout, and goes with it.
 	objects := filepath.Join(c.scratch, "objects")
 	if err := os.MkdirAll(filepath.Join(objects, "pack"), 0o700); err != nil {
-		return "", err
+		return packed{}, err
 	}
 	call := c.call()
 	call.environ = []string{"GIT_OBJECT_DIRECTORY=" + objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + quoted(filepath.Join(c.repository.path, "objects"))}
@@ -207,15 +216,15 @@ func (c *checkout) pack(ctx context.Context, s *shape) (string, error) {
 	args = append(args, "pack-objects", "--quiet", "--revs", "--delta-base-offset", "--window=0", filepath.Join(c.scratch, "pack"))
 	hash, err := c.git(ctx, call, args...)
 	if err != nil {
-		return "", err
+		return packed{}, err
 	}
 	pack := filepath.Join(c.scratch, "pack-"+strings.TrimSpace(hash))
 	info, err := os.Stat(pack + ".pack")
 	if err != nil {
-		return "", errors.Join(err, errors.New("git pack-objects: there is no pack"))
+		return packed{}, errors.Join(err, errors.New("git pack-objects: there is no pack"))
 	}
 	if info.Size() > maxHistory {
-		return "", fault.Newf(fault.Exhausted, "the history of %s has more than %d MiB: ask for fewer commits", c.module.remote.Noun, maxHistory>>20)
+		return packed{}, fault.Newf(fault.Exhausted, "the history of %s has more than %d MiB: ask for fewer commits", c.module.remote.Noun, maxHistory>>20)
 	}
-	return pack, nil
+	return packed{s, pack}, nil
 }

@@ -11,7 +11,10 @@ import (
 
 // lock is a repository's, shared or held alone. Each git that is started under it
 // holds it, too.
-type lock struct{ file *os.File }
+type lock struct {
+	file   *os.File
+	waited bool // for somebody who had it
+}
 
 // take waits for the lock.
 func take(ctx context.Context, path string, alone bool) (*lock, error) {
@@ -27,7 +30,7 @@ func take(ctx context.Context, path string, alone bool) (*lock, error) {
 	for pause := first; ; pause = min(2*pause, most) {
 		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
 		if err == nil {
-			return &lock{file}, nil
+			return &lock{file, pause > first}, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			return nil, fmt.Errorf("lock: %w", errors.Join(err, file.Close()))
