@@ -49,7 +49,7 @@ verify: fresh ## prove that the contract is kept, generated code is fresh and bo
 		GOWORK=$$work $(SHIP) go build -C $$module ./...; done; GOWORK=off go mod tidy -C $$module -diff; done
 
 bench: need ## run all benchmarks (BENCHFLAGS="-bench Ingest"); compare what one run prints, not runs
-	@.ci/services go test -run '^$$' -bench . $(BENCHFLAGS) ./services/...
+	@.ci/services go test -timeout=2h -run '^$$' -bench . $(BENCHFLAGS) ./services/...
 
 build: need
 	@$(SHIP) go build -C services -ldflags '-s -w -X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
