@@ -17,10 +17,11 @@ import (
 // begins before those it needs of the levels above have ended.
 func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 	var text strings.Builder
-	for _, part := range []struct {
+	type part struct {
 		name string
 		*configv1.Pipeline
-	}{
+	}
+	parts := []part{
 		{"pull request", c.GetExecute()},
 		{"pull request into production", c.GetStaging()},
 		{"deploy to staging", c.GetDeployStaging()},
@@ -28,7 +29,11 @@ func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 		{"push of " + strings.Join(slices.Concat(c.GetPush().GetBranches(), c.GetPush().GetTags()), ", "), c.GetPush().GetExecute()},
 		{"release", c.GetRelease().GetExecute()},
 		{"closed pull request", c.GetPullRequest().GetClosed()},
-	} {
+	}
+	for _, schedule := range c.GetSchedules() {
+		parts = append(parts, part{"schedule " + schedule.GetName(), schedule.GetExecute()})
+	}
+	for _, part := range parts {
 		switch {
 		case len(part.GetJobs()) > 0:
 			fmt.Fprintf(&text, "%s: %s", part.name, wording.Count(len(part.GetJobs()), "job"))

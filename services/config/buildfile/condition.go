@@ -15,6 +15,7 @@ var (
 	pushed   = []configv1.Condition_Event{configv1.Condition_EVENT_PUSH, configv1.Condition_EVENT_TAG}
 	deployed = []configv1.Condition_Event{configv1.Condition_EVENT_DEPLOY}
 	released = []configv1.Condition_Event{configv1.Condition_EVENT_RELEASE}
+	timed    = []configv1.Condition_Event{configv1.Condition_EVENT_SCHEDULE}
 	closed   = []configv1.Condition_Event{configv1.Condition_EVENT_CLOSED}
 )
 
@@ -33,6 +34,7 @@ func eventWords() []word[configv1.Condition_Event] {
 		{"deploy", configv1.Condition_EVENT_DEPLOY},
 		{"closed", configv1.Condition_EVENT_CLOSED},
 		{"release", configv1.Condition_EVENT_RELEASE},
+		{"schedule", configv1.Condition_EVENT_SCHEDULE},
 	}
 }
 

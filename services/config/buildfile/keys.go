@@ -87,7 +87,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "reports", read: func(f *file, path string, n *yaml.Node, _ *configv1.BuildConfig) {
 			f.defaults.reports.give(path, n)
 		}},
-		{name: "schedule"},
+		{name: "schedule", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Schedules = timing{f}.all(path, n)
+		}},
 		{name: "concurrency"},
 		{name: "manual"},
 		{name: "pull_request", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
@@ -201,6 +203,7 @@ func Keys() []string {
 		within("deploy.*.", names(deployJobKeys())),
 		within("push.", names(pushKeys())),
 		within("release.", names(releaseKeys())),
+		within("schedule[].", names(scheduleKeys())),
 		within("services.*.", names(serviceKeys())),
 		within("services.*.ready.", names(readyKeys())),
 		within("paths.", names(pathsKeys())),

@@ -101,7 +101,7 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 				name = "jobs.*.if"
 			case "jobs.*.commands":
 				name = "jobs.*.execute"
-			case "caches", "jobs.*.caches":
+			case "caches", "jobs.*.caches", "schedules":
 				name = strings.TrimSuffix(name, "s")
 			case "cache[].save_always":
 				name = "cache[].save"

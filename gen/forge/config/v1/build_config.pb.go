@@ -1033,7 +1033,9 @@ type BuildConfig struct {
 	Platform    string                   `protobuf:"bytes,21,opt,name=platform,proto3" json:"platform,omitempty"`
 	Source      *Source                  `protobuf:"bytes,25,opt,name=source,proto3" json:"source,omitempty"`
 	PullRequest *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
-	Release     *Release                 `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
+	// What runs at times; at most 20, no two of a name.
+	Schedules []*Schedule `protobuf:"bytes,30,rep,name=schedules,proto3" json:"schedules,omitempty"`
+	Release   *Release    `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1215,6 +1217,13 @@ func (x *BuildConfig) GetSource() *Source {
 func (x *BuildConfig) GetPullRequest() *BuildConfig_PullRequest {
 	if x != nil {
 		return x.PullRequest
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetSchedules() []*Schedule {
+	if x != nil {
+		return x.Schedules
 	}
 	return nil
 }
@@ -2235,6 +2244,87 @@ func (x *Push) GetExecute() *Pipeline {
 	return nil
 }
 
+// Schedule is what runs again and again, where the default branch's file has it.
+type Schedule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the file names it, or else its cron.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The five fields of a crontab, or a name for them such as @daily.
+	Cron string `protobuf:"bytes,2,opt,name=cron,proto3" json:"cron,omitempty"`
+	// Of the IANA database; empty means UTC.
+	Zone string `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	// The branch whose newest commit it runs at; empty means the default branch.
+	Branch        string    `protobuf:"bytes,4,opt,name=branch,proto3" json:"branch,omitempty"`
+	Execute       *Pipeline `protobuf:"bytes,5,opt,name=execute,proto3" json:"execute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Schedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Schedule) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *Schedule) GetExecute() *Pipeline {
+	if x != nil {
+		return x.Execute
+	}
+	return nil
+}
+
 // Release is what a release runs once it is published.
 type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2249,7 +2339,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2351,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2364,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Release) GetTags() []string {
@@ -2315,7 +2405,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2417,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2430,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2401,7 +2491,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2503,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2516,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ready) GetRun() string {
@@ -2461,7 +2551,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2563,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2576,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2518,7 +2608,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2620,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2633,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2587,7 +2677,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2689,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2759,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2771,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +2873,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\x8a\x0e\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xc3\x0e\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2808,7 +2898,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05retry\x18\x12 \x01(\v2\x16.forge.config.v1.RetryR\x05retry\x12\x1a\n" +
 	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
-	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x122\n" +
+	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x127\n" +
+	"\tschedules\x18\x1e \x03(\v2\x19.forge.config.v1.ScheduleR\tschedules\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
@@ -2947,7 +3038,13 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04Push\x12\x1a\n" +
 	"\bbranches\x18\x01 \x03(\tR\bbranches\x12\x12\n" +
 	"\x04tags\x18\x02 \x03(\tR\x04tags\x123\n" +
-	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
+	"\aexecute\x18\x03 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x93\x01\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06branch\x18\x04 \x01(\tR\x06branch\x123\n" +
+	"\aexecute\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12%\n" +
 	"\vprereleases\x18\x02 \x01(\bH\x00R\vprereleases\x88\x01\x01\x123\n" +
@@ -3001,7 +3098,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3031,98 +3128,101 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Command)(nil),                     // 25: forge.config.v1.Command
 	(*Port)(nil),                        // 26: forge.config.v1.Port
 	(*Push)(nil),                        // 27: forge.config.v1.Push
-	(*Release)(nil),                     // 28: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 29: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 30: forge.config.v1.Ready
-	(*Paths)(nil),                       // 31: forge.config.v1.Paths
-	(*Resources)(nil),                   // 32: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 33: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 34: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 35: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 36: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 37: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 38: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 39: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 40: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 41: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 42: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 43: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 45: google.protobuf.Duration
+	(*Schedule)(nil),                    // 28: forge.config.v1.Schedule
+	(*Release)(nil),                     // 29: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 30: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 31: forge.config.v1.Ready
+	(*Paths)(nil),                       // 32: forge.config.v1.Paths
+	(*Resources)(nil),                   // 33: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 34: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 35: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 36: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 37: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 38: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 39: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 40: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 41: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 42: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 43: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 44: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 46: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	42, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	43, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	43, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	44, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	44, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	45, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	33, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	34, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	34, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	35, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	26, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	27, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	35, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	31, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	45, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	32, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	36, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	36, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	32, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	46, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	33, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	37, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	24, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	37, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	28, // 27: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	17, // 28: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	18, // 29: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 30: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	45, // 31: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	25, // 32: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	20, // 33: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	22, // 34: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	23, // 35: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	24, // 36: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	25, // 37: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	38, // 38: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	39, // 39: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	45, // 40: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	32, // 41: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	26, // 42: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	40, // 43: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 44: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 45: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	17, // 46: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	18, // 47: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 48: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 49: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 50: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 51: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	19, // 52: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	19, // 53: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	41, // 54: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	30, // 55: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	45, // 56: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	29, // 57: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 58: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	19, // 59: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	29, // 60: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 61: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 62: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 63: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 64: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 65: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 66: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	64, // [64:67] is the sub-list for method output_type
-	61, // [61:64] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	38, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	28, // 27: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	29, // 28: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	17, // 29: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	18, // 30: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 31: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	46, // 32: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	25, // 33: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	20, // 34: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	22, // 35: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	23, // 36: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	24, // 37: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	25, // 38: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	39, // 39: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	40, // 40: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	46, // 41: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	33, // 42: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	26, // 43: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	41, // 44: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 45: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 46: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	17, // 47: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	18, // 48: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 49: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 50: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 51: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 52: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	19, // 53: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	19, // 54: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	19, // 55: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	42, // 56: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	31, // 57: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	46, // 58: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	30, // 59: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 60: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	19, // 61: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	30, // 62: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 63: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 64: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 65: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 66: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 67: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 68: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	66, // [66:69] is the sub-list for method output_type
+	63, // [63:66] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3144,15 +3244,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[22].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[31].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[23].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[32].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -125,6 +125,8 @@ const (
 	Build_ACTION_CLOSED Build_Action = 6
 	// `release` for a release that was published: context forge/release.
 	Build_ACTION_RELEASE Build_Action = 7
+	// `schedule` at one of its times: context forge/schedule and its name.
+	Build_ACTION_SCHEDULE Build_Action = 8
 )
 
 // Enum value maps for Build_Action.
@@ -138,6 +140,7 @@ var (
 		5: "ACTION_PUSH",
 		6: "ACTION_CLOSED",
 		7: "ACTION_RELEASE",
+		8: "ACTION_SCHEDULE",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -148,6 +151,7 @@ var (
 		"ACTION_PUSH":              5,
 		"ACTION_CLOSED":            6,
 		"ACTION_RELEASE":           7,
+		"ACTION_SCHEDULE":          8,
 	}
 )
 
@@ -523,7 +527,12 @@ type Build struct {
 	CommitMessage string `protobuf:"bytes,84,opt,name=commit_message,json=commitMessage,proto3" json:"commit_message,omitempty"`
 	// The commit that its own is merged into before it is tested; empty where it is
 	// tested as it is.
-	IntoSha       string `protobuf:"bytes,85,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
+	IntoSha string `protobuf:"bytes,85,opt,name=into_sha,json=intoSha,proto3" json:"into_sha,omitempty"`
+	// Of what a schedule runs: its name, and the time it was due at.
+	Schedule     string                 `protobuf:"bytes,95,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,96,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
+	// What people would not expect of it, such as that it is late; empty for nothing.
+	ScheduleNote  string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -876,6 +885,27 @@ func (x *Build) GetCommitMessage() string {
 func (x *Build) GetIntoSha() string {
 	if x != nil {
 		return x.IntoSha
+	}
+	return ""
+}
+
+func (x *Build) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *Build) GetScheduleTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ScheduleTime
+	}
+	return nil
+}
+
+func (x *Build) GetScheduleNote() string {
+	if x != nil {
+		return x.ScheduleNote
 	}
 	return ""
 }
@@ -2025,7 +2055,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x16\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x17\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2082,7 +2112,10 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
 	"before_sha\x18S \x01(\tR\tbeforeSha\x12%\n" +
 	"\x0ecommit_message\x18T \x01(\tR\rcommitMessage\x12\x19\n" +
-	"\binto_sha\x18U \x01(\tR\aintoSha\"\xde\x01\n" +
+	"\binto_sha\x18U \x01(\tR\aintoSha\x12\x1a\n" +
+	"\bschedule\x18_ \x01(\tR\bschedule\x12?\n" +
+	"\rschedule_time\x18` \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12#\n" +
+	"\rschedule_note\x18a \x01(\tR\fscheduleNote\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2095,7 +2128,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\xb6\x01\n" +
+	"\"\xcb\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
@@ -2104,7 +2137,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x18ACTION_DEPLOY_PRODUCTION\x10\x04\x12\x0f\n" +
 	"\vACTION_PUSH\x10\x05\x12\x11\n" +
 	"\rACTION_CLOSED\x10\x06\x12\x12\n" +
-	"\x0eACTION_RELEASE\x10\a\"\xe5\x06\n" +
+	"\x0eACTION_RELEASE\x10\a\x12\x13\n" +
+	"\x0fACTION_SCHEDULE\x10\b\"\xe5\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2307,45 +2341,46 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	6,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
 	25, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	5,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	0,  // 10: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 11: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	24, // 12: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	24, // 13: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 14: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	24, // 15: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	24, // 16: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	26, // 17: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 18: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 19: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 20: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 21: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 22: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 23: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 24: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 25: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 26: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 27: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	7,  // 28: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	9,  // 29: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	11, // 30: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	13, // 31: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	15, // 32: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	17, // 33: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	19, // 34: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	21, // 35: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	8,  // 36: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	10, // 37: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	12, // 38: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	14, // 39: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	16, // 40: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	18, // 41: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	20, // 42: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	22, // 43: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	24, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 12: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	24, // 13: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	24, // 14: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 15: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	24, // 16: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	24, // 17: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	26, // 18: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 19: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 20: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 21: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	4,  // 22: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 23: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 24: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 25: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 26: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 27: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 28: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	7,  // 29: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	9,  // 30: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	11, // 31: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	13, // 32: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	15, // 33: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	17, // 34: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	19, // 35: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	21, // 36: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	8,  // 37: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	10, // 38: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	12, // 39: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	14, // 40: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	16, // 41: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	18, // 42: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	20, // 43: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	22, // 44: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
