@@ -60,6 +60,7 @@ func rules() []rule {
 		{folder: "services/scheduler/outbox", may: below("store", "logs", "tests")},
 		{folder: "services/scheduler/attempt", may: below("trigger", "engine", "store", "graph", "logs", "tests", "secrets", "content", "environment"), not: engines()},
 		{folder: "services/scheduler/plan", may: below("trigger", "store", "graph", "environment", "attempt")},
+		{folder: "services/scheduler/schedule", may: below("trigger", "store", "plan")},
 		{folder: "services/scheduler/engines", may: []string{"services/scheduler/engine", "services/kit"}},
 		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
 		{

@@ -58,6 +58,7 @@ type rig struct {
 	runner  *grpc.ClientConn                     // of runners
 	places  schedulerv1.EnvironmentServiceClient // as the admin
 	secrets schedulerv1.SecretServiceClient      // as the admin
+	times   schedulerv1.ScheduleServiceClient    // as the admin
 	tests   schedulerv1.TestServiceClient        // as the admin
 	halt    func()
 }
@@ -188,6 +189,7 @@ func (r *rig) start() {
 	r.events = schedulerv1.NewEventServiceClient(gateway)
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners, r.runner = schedulerv1.NewRunnerServiceClient(runner), runner
@@ -237,6 +239,8 @@ func (r *rig) wake() {
 	r.service.outbox.Promotions.Wake()
 	r.service.logs.Archives.Wake()
 	r.service.outbox.Answers.Wake()
+	r.service.schedules.Files.Wake()
+	r.service.schedules.Runs.Wake()
 }
 
 func (r *rig) sweep() {

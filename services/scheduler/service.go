@@ -31,6 +31,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/outbox"
 	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/schedule"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
@@ -99,6 +100,7 @@ type Service struct {
 	outbox       *outbox.Service
 	attempts     *attempt.Service
 	plan         *plan.Service
+	schedules    *schedule.Service
 	// wakes have the loop of a queue look at its rows.
 	wakes map[store.Queue]func()
 }
@@ -157,7 +159,9 @@ func New(deps Deps) (*Service, error) {
 		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Config: deps.Config,
 		ExternalURL: deps.ExternalURL, Remembered: deps.Retention.Builds, Tracer: tracer, Random: deps.Random,
 	})
+	s.schedules = schedule.New(schedule.Deps{Store: s.store, Plan: s.plan, Config: deps.Config, Log: deps.Log})
 	s.wakes = map[store.Queue]func(){store.StartQueue: s.attempts.WakeStarts, store.StopQueue: s.attempts.WakeStops, store.ArchiveQueue: s.logs.Wake}
+	s.wakes[store.ScheduleFileQueue] = s.schedules.Files.Wake
 	maps.Copy(s.wakes, s.outbox.Wakes())
 	return s, nil
 }
@@ -171,6 +175,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterCacheServiceServer(reg, s.contents)
 	schedulerv1.RegisterArtifactServiceServer(reg, s.contents)
 	schedulerv1.RegisterEngineServiceServer(reg, s)
+	schedulerv1.RegisterScheduleServiceServer(reg, s.schedules)
 	schedulerv1.RegisterTestServiceServer(reg, s.tests)
 }
 
@@ -195,6 +200,8 @@ func Access() map[string]rpc.Access {
 		schedulerv1.RunnerService_GetContent_FullMethodName:  {Public: true},
 		schedulerv1.RunnerService_PutContent_FullMethodName:  {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:   {Rooms: []string{"gateway"}},
+
+		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},
@@ -230,7 +237,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
-	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.contents.Run, s.pruneOften} {
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.schedules.Run, s.contents.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

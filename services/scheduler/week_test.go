@@ -69,7 +69,7 @@ func recordLife(r *rig, event *eventv1.Event, after ...*eventv1.Event) weekLife 
 		r.settled()
 		r.moved()
 		r.settled() // the clock was moved, and with it what was just being told
-	}).Without("changes", "sweeps") // news for other replicas, and whose turn it is
+	}).Without("changes", "sweeps", "schedule_files") // news for other replicas, whose turn it is, and a row a repository
 	return life
 }
 

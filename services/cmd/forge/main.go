@@ -21,6 +21,7 @@ type commands struct {
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
+	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
 	Environments environments `cmd:"" help:"What is deployed where; freeze, unfreeze, roll back."`
 	Reports      reports      `cmd:"" help:"What GitHub was told, or could not be told."`
 	Recover      recovery     `cmd:"" help:"Have a running Forge look for webhooks that it missed."`

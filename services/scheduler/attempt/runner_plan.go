@@ -40,6 +40,7 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 		"FORGE_BASE_SHA":       b.GetBaseSha(),
 		"FORGE_BEFORE_SHA":     b.GetBeforeSha(),
 		"FORGE_TAG":            "",
+		"FORGE_SCHEDULE":       b.GetSchedule(),
 		"FORGE_DEFAULT_BRANCH": b.GetRepository().GetDefaultBranch(),
 		"FORGE_COMMIT_MESSAGE": b.GetCommitMessage(),
 		"FORGE_BUILD_ID":       store.WholeID(b.GetId()),

@@ -30,6 +30,9 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 		Memory:   s.memory(b), SharedMemory: b.ConfigJob().GetResources().GetShm(),
 		Say: func(line string) { s.say(ctx, b, line) },
 	}
+	if note := b.GetScheduleNote(); note != "" {
+		spec.Sayf("schedule %s: %s", b.GetSchedule(), note)
+	}
 	s.privilege(b, &spec)
 	for _, port := range b.ConfigJob().GetPorts() {
 		if s.Limits.PortAllowed == nil || !s.Limits.PortAllowed(port.GetHost()) {

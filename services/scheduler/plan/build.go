@@ -35,7 +35,7 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 		return &eventv1.Decision{Reason: eventv1.Reason_REASON_NO_CONFIG, Text: "no .forge.yml at " + wording.Short(p.Sha)}, nil
 	case *configv1.GetBuildConfigResponse_Invalid:
 		b.ConfigProblems = outcome.Invalid.GetProblems()
-		refuse(schedulerv1.Build_REASON_CONFIG_INVALID, eventv1.Reason_REASON_INVALID_CONFIG, firstProblem(outcome.Invalid))
+		refuse(schedulerv1.Build_REASON_CONFIG_INVALID, eventv1.Reason_REASON_INVALID_CONFIG, FirstProblem(outcome.Invalid))
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
 	case *configv1.GetBuildConfigResponse_Config:
@@ -80,7 +80,8 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	return decided, p.addWithJobs(ctx, t, s.attempts, b)
 }
 
-func firstProblem(invalid *configv1.ConfigInvalid) string {
+// FirstProblem says what is wrong with a file.
+func FirstProblem(invalid *configv1.ConfigInvalid) string {
 	if len(invalid.GetProblems()) == 0 {
 		return ".forge.yml has errors"
 	}
@@ -116,6 +117,9 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 			CreateTime: timestamppb.New(t.Now), DeliveryId: p.Event.GetDeliveryId(), TraceId: telemetry.TraceID(ctx),
 		},
 		Config: &configv1.BuildConfig{}, Due: t.Now, Traceparent: telemetry.Traceparent(ctx),
+	}
+	if b.Schedule = p.Schedule; !p.Time.IsZero() {
+		b.ScheduleTime, b.ScheduleNote = timestamppb.New(p.Time), p.Note
 	}
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config

@@ -172,12 +172,22 @@ func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []tri
 				decided = join(decided, of)
 			}
 		}
-		if event.GetDeliveryId() == "" || decided == nil {
-			return nil
-		}
-		return t.AddDecision(ctx, event, decided, nil)
+		return remember(ctx, t, event, decided)
 	})
 	return decided, err
+}
+
+// remember stores what was decided about an event, and that its repository may have
+// schedules. A call has neither.
+func remember(ctx context.Context, t *store.Tx, event *eventv1.Event, decided *eventv1.Decision) error {
+	if event.GetDeliveryId() == "" {
+		return nil
+	}
+	err := (store.Timetable{Tx: t}).NoticeRepository(ctx, event)
+	if decided == nil || err != nil {
+		return err
+	}
+	return t.AddDecision(ctx, event, decided, nil)
 }
 
 // join makes one decision of several. What was done counts before what was not.
@@ -218,14 +228,15 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 		}
 		i = p.Intent
 	}
-	p.config, err = s.Configs.GetBuildConfig(ctx, WithChange(i, &configv1.GetBuildConfigRequest{
-		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
-	}))
+	p.config, err = s.Configs.GetBuildConfig(ctx, WithChange(i, fileOf(i)))
 	if fault.Is(err, fault.NotFound) {
 		return p, wording.Ignored(eventv1.Reason_REASON_GONE, "%s is gone from GitHub", wording.Short(i.Sha)), nil
 	}
 	if err != nil {
 		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
+	}
+	if i.Action == schedulerv1.Build_ACTION_SCHEDULE {
+		ofSchedule(p.config.GetConfig(), i.Schedule)
 	}
 	if p.config.GetAbsent() != nil {
 		if p.baseHasConfig, err = baseHasConfig(ctx, s.Configs, i); err != nil {
@@ -243,6 +254,18 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	}
 	p.id, err = s.NewID()
 	return p, nil, err
+}
+
+// fileOf is the file that says what is built: that of the commit, but of a schedule
+// that of the default branch.
+func fileOf(i trigger.Intent) *configv1.GetBuildConfigRequest {
+	req := &configv1.GetBuildConfigRequest{
+		Repository: i.Event.GetRepository(), InstallationId: i.Event.GetInstallationId(), Sha: i.Sha, EventTime: i.Event.GetReceiveTime(),
+	}
+	if i.Action == schedulerv1.Build_ACTION_SCHEDULE {
+		req.Sha, req.Branch = "", i.Event.GetRepository().GetDefaultBranch()
+	}
+	return req
 }
 
 // BuildURL is where people see a build.
@@ -293,6 +316,12 @@ func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *
 		}
 		if newer != "" {
 			return wording.Ignored(eventv1.Reason_REASON_STALE, "build %s is the newer deploy of the same environment: roll back instead", newer), nil
+		}
+	}
+	if p.Schedule != "" {
+		unfinished, err := store.Timetable{Tx: t}.UnfinishedOf(ctx, p.Event.GetRepository().GetId(), p.Schedule)
+		if unfinished != "" || err != nil {
+			return wording.Ignored(eventv1.Reason_REASON_DUPLICATE, "build %s of the same schedule has not ended", unfinished), err
 		}
 	}
 	prior, err := t.NewestContent(ctx, p.Intent)

@@ -207,7 +207,7 @@ func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error
 	}
 	at := slices.IndexFunc(all, func(b *Build) bool {
 		ofRef := i.Action == schedulerv1.Build_ACTION_PUSH || i.Action == schedulerv1.Build_ACTION_RELEASE
-		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && (!ofRef || b.GetRef() == i.Ref)
+		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && b.GetSchedule() == i.Schedule && (!ofRef || b.GetRef() == i.Ref)
 	})
 	if at < 0 {
 		return nil, nil //nolint:nilnil // none is an answer

@@ -68,7 +68,11 @@ func JobsOf(ctx context.Context, q sqldb.Querier, buildID, locked string) ([]*Bu
 // begin. The config of each holds it alone, and that of the build none of them.
 func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 	c := whole.Config
-	for _, p := range []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute(), c.GetPullRequest().GetClosed(), c.GetRelease().GetExecute()} {
+	parts := []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute(), c.GetPullRequest().GetClosed(), c.GetRelease().GetExecute()}
+	for _, schedule := range c.GetSchedules() {
+		parts = append(parts, schedule.GetExecute())
+	}
+	for _, p := range parts {
 		if p != nil {
 			p.Jobs = nil
 		}

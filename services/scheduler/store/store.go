@@ -69,6 +69,7 @@ const (
 	PromotionQueue
 	AnswerQueue
 	ArchiveQueue
+	ScheduleFileQueue
 )
 
 // Tx is one change. It runs statements that are literal texts. Its methods return the database's errors as they are; they

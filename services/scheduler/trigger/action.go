@@ -28,6 +28,7 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Pipeline: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
 		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Pipeline: pushExecute},
 		schedulerv1.Build_ACTION_RELEASE:           {Name: "release", Pipeline: releaseExecute},
+		schedulerv1.Build_ACTION_SCHEDULE:          {Name: "schedule", Pipeline: scheduled},
 		schedulerv1.Build_ACTION_CLOSED:            {Name: "closed", Pipeline: closedPart},
 	}[action]
 }
@@ -35,6 +36,14 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 func pushExecute(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPush().GetExecute() }
 
 func releaseExecute(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetRelease().GetExecute() }
+
+// scheduled is what a schedule runs, in a file that holds it alone.
+func scheduled(c *configv1.BuildConfig) *configv1.Pipeline {
+	if len(c.GetSchedules()) != 1 {
+		return nil
+	}
+	return c.GetSchedules()[0].GetExecute()
+}
 
 func closedPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPullRequest().GetClosed() }
 

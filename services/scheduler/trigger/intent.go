@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
@@ -31,6 +32,10 @@ type Intent struct {
 	Voucher string
 	// Build is what a button was pressed for; "": the whole pull request.
 	Build string
+	// Schedule is what is run at a time, by its name, and Time the time it was due; Note
+	// is for its log.
+	Schedule, Note string
+	Time           time.Time
 	// Again says what is run of the build that is asked for once more.
 	Again Again
 }
@@ -50,6 +55,9 @@ func (a Again) Some() bool { return a.Failed || a.Job != "" }
 func (i Intent) Context() string {
 	if i.Action == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(i.Ref, tagRef) {
 		return "forge/tag"
+	}
+	if i.Schedule != "" {
+		return "forge/schedule/" + i.Schedule
 	}
 	return "forge/" + ActionOf(i.Action).Name
 }

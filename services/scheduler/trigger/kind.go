@@ -28,6 +28,8 @@ const (
 	RebuildAsked  // somebody wants it built, though it may have been built before
 	CancelAsked   // somebody wants it stopped
 	ApprovalGiven // somebody lets a fork's commit run
+
+	TimeCame // that a schedule has; no event tells of it
 )
 
 // Reader reads an event that needs nothing else to be understood. Where nothing is
