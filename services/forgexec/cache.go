@@ -141,7 +141,19 @@ func (w *workspace) files(globs []string) ([]string, error) {
 		}
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	links := map[string]bool{".": false}
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return w.behindLink(links, filepath.Dir(name)) }), nil
+}
+
+// behindLink reports whether a folder of the workspace is a link, or reached through
+// one. What was found before is in known.
+func (w *workspace) behindLink(known map[string]bool, folder string) bool {
+	if is, ok := known[folder]; ok {
+		return is
+	}
+	info, err := os.Lstat(filepath.Join(w.path, folder))
+	known[folder] = err != nil || !info.IsDir() || w.behindLink(known, filepath.Dir(folder))
+	return known[folder]
 }
 
 // kept is where a path of a cache lies. An error says, for people, why nothing there

@@ -67,6 +67,8 @@ type fakeScheduler struct {
 	// age is how old a connection gets before its caller is asked to make another; 0: any.
 	age time.Duration
 
+	contents fakeContents
+
 	socket string
 	mu     sync.Mutex
 	server *grpc.Server
