@@ -29,7 +29,7 @@ const (
 	// largestIndex bounds the list of them, in bytes.
 	largestIndex = 256 << 20
 	// cachePatience is for how long a cache waits for a scheduler that is away.
-	cachePatience = time.Minute
+	cachePatience = 20 * time.Second
 	// ahead is how many chunks wait between those that make and those that use them.
 	ahead = 8
 )

@@ -48,29 +48,43 @@ func (s *store) put(ctx context.Context, patience time.Duration, begin *schedule
 }
 
 // digests cuts what is listed into chunks: the index apart, so that files which stay
-// as they are stay the same chunks.
+// as they are stay the same chunks. It reads while what it has read is hashed.
 func digests(ctx context.Context, listing *tree.Listing) (*schedulerv1.Manifest, error) {
-	manifest := &schedulerv1.Manifest{}
-	add := func(chunk []byte) error {
-		digest := sha256.Sum256(chunk)
-		manifest.Chunks = append(manifest.Chunks, &schedulerv1.Chunk{Digest: digest[:], Size: int32(len(chunk))}) //nolint:gosec // see chunks.Most
-		return ctx.Err()
-	}
 	index, err := listing.Index.Reader()
 	if err != nil {
 		return nil, err
 	}
 	defer index.Close() //nolint:errcheck // it is only read
-	if err := chunks.Split(index, add); err != nil {
-		return nil, err
-	}
-	manifest.IndexChunks = int32(len(manifest.GetChunks())) //nolint:gosec // see largestIndex
 	content, err := listing.Content()
 	if err != nil {
 		return nil, err
 	}
 	defer content.Close()
-	return manifest, chunks.Split(content, add)
+	group, ctx := errgroup.WithContext(ctx)
+	read := &pieces{ctx: ctx, full: make(chan []byte, ahead), empty: make(chan []byte, ahead+2)}
+	manifest := &schedulerv1.Manifest{}
+	group.Go(func() error {
+		defer close(read.full)
+		count := int32(0)
+		add := func(chunk []byte) error {
+			count++
+			return read.add(append(read.room()[:0], chunk...))
+		}
+		if err := chunks.Split(index, add); err != nil {
+			return err
+		}
+		manifest.IndexChunks = count
+		return chunks.Split(content, add)
+	})
+	group.Go(func() error {
+		for piece := range read.full {
+			digest := sha256.Sum256(piece)
+			manifest.Chunks = append(manifest.Chunks, &schedulerv1.Chunk{Digest: digest[:], Size: int32(len(piece))}) //nolint:gosec // see chunks.Most
+			read.free(piece)
+		}
+		return nil
+	})
+	return manifest, group.Wait()
 }
 
 type putStream = grpc.BidiStreamingClient[schedulerv1.PutContentRequest, schedulerv1.PutContentResponse]

@@ -68,11 +68,10 @@ type fakeScheduler struct {
 	age time.Duration
 
 	contents fakeContents
-
-	socket string
-	mu     sync.Mutex
-	server *grpc.Server
-	served sync.WaitGroup
+	socket   string
+	mu       sync.Mutex
+	server   *grpc.Server
+	served   sync.WaitGroup
 
 	hellos     []*schedulerv1.Hello
 	reports    []*schedulerv1.Report

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/chunks"
 	"github.com/forge-ci/forge/services/scheduler/content"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 func eachKeeping(t *testing.T, test func(t *testing.T, r keeping)) {
@@ -329,4 +331,54 @@ func (k *keeper) breaksOff(key string) error {
 		return errors.New("a save that was broken off was committed")
 	}
 	return nil
+}
+
+// Of two that save one key at once, one does, and what is found is whole.
+func TestOneKeyIsSavedByOne(t *testing.T) {
+	eachKeeping(t, func(t *testing.T, r keeping) {
+		savers := []*keeper{r.pushed("refs/heads/main", "aaa"), r.pushed("refs/heads/main", "bbb")}
+		data := [][]byte{noise(1, 300_000), noise(2, 300_000)}
+		errs := make([]error, len(savers))
+		var saving sync.WaitGroup
+		for n, k := range savers {
+			saving.Go(func() { _, errs[n] = k.saves("key", data[n]) })
+		}
+		saving.Wait()
+		winner := 0
+		if errs[0] != nil {
+			winner = 1
+		}
+		wantCode(t, errs[winner], codes.OK)
+		wantCode(t, errs[1-winner], codes.AlreadyExists)
+		if _, got, err := savers[0].restores("key"); err != nil || !bytes.Equal(got, data[winner]) {
+			t.Errorf("%d bytes, error %v", len(got), err)
+		}
+	})
+}
+
+// A sweep that was killed between its steps takes nothing that is in use, and what it
+// has begun to remove nobody begins to use.
+func TestASweepThatWasKilledGoesOn(t *testing.T) {
+	eachKeeping(t, func(t *testing.T, r keeping) {
+		main, data := r.pushed("refs/heads/main", "aaa"), noise(1, 200_000)
+		if _, err := main.saves("one", data); err != nil {
+			t.Fatal(err)
+		}
+		// Its first step is done: the blobs are marked.
+		wantNil(t, r.service.store.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			return errors.Join(tx.Exec(ctx, `DELETE FROM pack_uses`), tx.Exec(ctx, `UPDATE packs SET dying = $1, free_time = 1`, true))
+		}))
+		if sent, err := main.saves("two", data); err != nil || sent != len(data) {
+			t.Errorf("%d of %d bytes were sent, error %v", sent, len(data), err)
+		}
+		wantNil(t, r.service.contents.Sweep(t.Context()))
+		if n := r.count(`SELECT count(*) FROM packs WHERE dying`); n > 0 {
+			t.Errorf("%d marked blobs are left", n)
+		}
+		if _, got, err := main.restores("two"); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes, error %v", len(got), err)
+		}
+		_, _, err := main.restores("one")
+		wantCode(t, err, codes.NotFound)
+	})
 }
