@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -30,22 +31,27 @@ const (
 	slow = 50_000
 	// seenEvery is how seldom it is noted that a test still is.
 	seenEvery = 7 * 24 * time.Hour
-	// rowsOnce is how many rows one statement has.
-	rowsOnce = 250
+	// rowsOnce is how many rows one statement has. SQLite takes longer for each
+	// parameter the more there are.
+	rowsOnce = 50
 )
 
-// hash names a test in its repository.
+// hash names a test, its repository included: one unique column finds it, by whatever
+// statistics a database plans.
 type hash [16]byte
 
-func hashOf(t *schedulerv1.Test) hash {
-	sum := sha256.Sum256([]byte(t.GetSuite() + "\x00" + t.GetClass() + "\x00" + t.GetName()))
+// key names a test in its repository.
+type key struct{ suite, class, name string }
+
+func (k key) hash(repositoryID int64) hash {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s\x00%s\x00%s", repositoryID, k.suite, k.class, k.name))
 	return hash(sum[:16])
 }
 
 // Batch is what several reports of one attempt say.
 type Batch struct {
-	tests    map[hash]*schedulerv1.Test
-	order    []hash // as they came, so that lists have them in the order of the files
+	tests    map[key]*schedulerv1.Test
+	order    []key // as they came, so that lists have them in the order of the files
 	reported int64
 	findings []*schedulerv1.Finding
 	leftOut  int64
@@ -54,18 +60,18 @@ type Batch struct {
 // Add takes a report. The text of it is cleaned, in place.
 func (b *Batch) Add(r *schedulerv1.TestReport) {
 	if b.tests == nil {
-		b.tests = map[hash]*schedulerv1.Test{}
+		b.tests = map[key]*schedulerv1.Test{}
 	}
 	for _, t := range r.GetTests() {
 		clean(t)
-		key := hashOf(t)
+		of := key{t.GetSuite(), t.GetClass(), t.GetName()}
 		b.reported++
-		if before := b.tests[key]; before != nil {
+		if before := b.tests[of]; before != nil {
 			t = worse(before, t)
 		} else {
-			b.order = append(b.order, key)
+			b.order = append(b.order, of)
 		}
-		b.tests[key] = t
+		b.tests[of] = t
 	}
 	for _, f := range r.GetFindings() {
 		f.Tool, f.Rule, f.File = line(f.GetTool()), line(f.GetRule()), line(f.GetFile())
@@ -192,22 +198,20 @@ func runOf(ctx context.Context, t *store.Tx, policy trigger.Policy, b *store.Bui
 }
 
 // name finds the rows of tests, and makes those of new ones.
-func (b *Batch) name(ctx context.Context, t *store.Tx, repositoryID int64) (map[hash]int64, error) {
-	ids := make(map[hash]int64, len(b.order))
+func (b *Batch) name(ctx context.Context, t *store.Tx, repositoryID int64) (map[key]int64, error) {
+	ids := make(map[key]int64, len(b.order))
 	var old []int64
-	look := func(some []hash) error {
-		args := []any{repositoryID}
+	look := func(some []key) error {
+		of := make(map[hash]key, len(some))
+		args := make([]any, 0, len(some))
 		for _, one := range some {
-			args = append(args, one[:])
+			hashed := one.hash(repositoryID)
+			of[hashed] = one
+			args = append(args, hashed[:])
 		}
-		type named struct {
-			id, seen int64
-			hash     []byte
-		}
-		scan := func(row sqldb.Row) (n named, err error) { return n, row.Scan(&n.id, &n.hash, &n.seen) }
-		found, err := sqldb.Collect(ctx, t.Tx.Tx, scan, `SELECT id, hash, seen_time FROM test_names WHERE repository_id = $1 AND hash IN (`+sqldb.Marks(2, len(some))+`)`, args...)
+		found, err := namesOf(ctx, t, args)
 		for _, n := range found {
-			ids[hash(n.hash)] = n.id
+			ids[of[hash(n.hash)]] = n.id
 			if sqldb.Micros(t.Now.Add(-seenEvery)) > n.seen {
 				old = append(old, n.id)
 			}
@@ -218,18 +222,19 @@ func (b *Batch) name(ctx context.Context, t *store.Tx, repositoryID int64) (map[
 		if err := look(some); err != nil {
 			return nil, err
 		}
-		fresh := slices.DeleteFunc(slices.Clone(some), func(one hash) bool { return ids[one] != 0 })
+		fresh := slices.DeleteFunc(slices.Clone(some), func(one key) bool { return ids[one] != 0 })
 		if len(fresh) == 0 {
 			continue
 		}
 		const columns = 8
 		var args []any
 		for _, one := range fresh {
-			test := b.tests[one]
-			args = append(args, repositoryID, one[:], test.GetSuite(), test.GetClass(), test.GetName(), test.GetFile(), test.GetLine(), sqldb.Micros(t.Now))
+			test, hashed := b.tests[one], one.hash(repositoryID)
+			args = append(args, repositoryID, hashed[:], one.suite, one.class, one.name, test.GetFile(), test.GetLine(), sqldb.Micros(t.Now))
 		}
 		rows := sqldb.RowMarks(len(fresh), columns)
-		if err := insert(ctx, t, `test_names (repository_id, hash, suite, class, name, file, line, seen_time) VALUES `+rows+` ON CONFLICT DO NOTHING`, args); err != nil {
+		err := insert(ctx, t, len(fresh), `test_names (repository_id, hash, suite, class, name, file, line, seen_time) VALUES `+rows+` ON CONFLICT DO NOTHING`, args)
+		if err != nil {
 			return nil, err
 		}
 		if err := look(fresh); err != nil {
@@ -245,7 +250,23 @@ func (b *Batch) name(ctx context.Context, t *store.Tx, repositoryID int64) (map[
 	return ids, nil
 }
 
-func (b *Batch) storeResults(ctx context.Context, t *store.Tx, r *run, ids map[hash]int64) error {
+// named is a test as it is stored.
+type named struct {
+	id, seen int64
+	hash     []byte
+}
+
+// namesOf finds tests by their hashes.
+func namesOf(ctx context.Context, t *store.Tx, hashes []any) ([]named, error) {
+	scan := func(row sqldb.Row) (n named, err error) { return n, row.Scan(&n.id, &n.hash, &n.seen) }
+	query := `SELECT id, hash, seen_time FROM test_names WHERE hash IN (` + sqldb.Marks(1, len(hashes)) + `)`
+	if len(hashes) == rowsOnce { // the text of most is kept compiled
+		return sqldb.Collect(ctx, t, scan, query, hashes...)
+	}
+	return sqldb.Collect(ctx, t.Tx.Tx, scan, query, hashes...)
+}
+
+func (b *Batch) storeResults(ctx context.Context, t *store.Tx, r *run, ids map[key]int64) error {
 	for some := range slices.Chunk(b.order, rowsOnce) {
 		const columns = 5
 		var args, failures []any
@@ -258,7 +279,7 @@ func (b *Batch) storeResults(ctx context.Context, t *store.Tx, r *run, ids map[h
 				failures = append(failures, r.id, ids[one], test.GetFile(), test.GetLine(), test.GetMessage())
 			}
 		}
-		err := insert(ctx, t, `test_results (test_id, run_id, state, flaky, duration) VALUES `+sqldb.RowMarks(len(some), columns)+`
+		err := insert(ctx, t, len(some), `test_results (test_id, run_id, state, flaky, duration) VALUES `+sqldb.RowMarks(len(some), columns)+`
 			ON CONFLICT (test_id, run_id) DO UPDATE SET
 				flaky = test_results.flaky OR excluded.flaky
 					OR test_results.state = 1 AND excluded.state >= 3 OR test_results.state >= 3 AND excluded.state = 1,
@@ -271,7 +292,7 @@ func (b *Batch) storeResults(ctx context.Context, t *store.Tx, r *run, ids map[h
 			continue
 		}
 		rows := sqldb.RowMarks(len(failures)/columns, columns)
-		if err := insert(ctx, t, `test_failures (run_id, test_id, file, line, message) VALUES `+rows+` ON CONFLICT DO NOTHING`, failures); err != nil {
+		if err := insert(ctx, t, len(failures)/columns, `test_failures (run_id, test_id, file, line, message) VALUES `+rows+` ON CONFLICT DO NOTHING`, failures); err != nil {
 			return err
 		}
 	}
@@ -287,7 +308,7 @@ func (b *Batch) storeFindings(ctx context.Context, t *store.Tx, r *run) error {
 			number++
 			args = append(args, r.id, number, int32(f.GetLevel()), f.GetTool(), f.GetRule(), f.GetFile(), f.GetLine(), f.GetEndLine(), f.GetMessage())
 		}
-		err := insert(ctx, t, `test_findings (run_id, number, level, tool, rule, file, line, end_line, message) VALUES `+sqldb.RowMarks(len(some), columns), args)
+		err := insert(ctx, t, len(some), `test_findings (run_id, number, level, tool, rule, file, line, end_line, message) VALUES `+sqldb.RowMarks(len(some), columns), args)
 		if err != nil {
 			return err
 		}
@@ -295,9 +316,12 @@ func (b *Batch) storeFindings(ctx context.Context, t *store.Tx, r *run) error {
 	return nil
 }
 
-// insert adds several rows. The text differs with their number, so that it is not kept
+// insert adds several rows. The text differs with their number: that of most is kept
 // compiled.
-func insert(ctx context.Context, t *store.Tx, rows string, args []any) error {
+func insert(ctx context.Context, t *store.Tx, count int, rows string, args []any) error {
+	if count == rowsOnce {
+		return t.Exec(ctx, "INSERT INTO "+rows, args...)
+	}
 	_, err := t.Tx.Tx.ExecContext(ctx, "INSERT INTO "+rows, args...) //nolint:gosec // literals of this file, and marks
 	return err
 }

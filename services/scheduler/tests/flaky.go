@@ -46,11 +46,12 @@ func (s *Service) ListFlakyTests(ctx context.Context, req *schedulerv1.ListFlaky
 	}
 	found, err := sqldb.Collect(ctx, s.store.DB.Read(), scan, `SELECT g.test_id, g.commits, g.seen, n.suite, n.class, n.name, k.sha, k.failed_build_id, k.passed_build_id
 		FROM (SELECT test_id, count(*) AS commits, max(seen_time) AS seen FROM test_flakes
-			WHERE repository_id = $1 AND scope = $2 AND seen_time > $3 GROUP BY test_id) AS g
+			WHERE repository_id = $1 AND scope = $2 AND seen_time > $3 GROUP BY test_id
+			HAVING count(*) < $4 OR count(*) = $4 AND test_id > $5 ORDER BY count(*) DESC, test_id LIMIT $6) AS g
 		JOIN test_names n ON n.id = g.test_id
 		JOIN test_flakes k ON k.repository_id = $1 AND k.scope = $2 AND k.test_id = g.test_id
 			AND k.tested = (SELECT max(tested) FROM test_flakes WHERE repository_id = $1 AND scope = $2 AND test_id = g.test_id AND seen_time = g.seen)
-		WHERE g.commits < $4 OR g.commits = $4 AND g.test_id > $5 ORDER BY g.commits DESC, g.test_id LIMIT $6`,
+		ORDER BY g.commits DESC, g.test_id`,
 		repositoryID, scope, sqldb.Micros(s.store.Now().Add(-flakyFor)), commits, after, size+1)
 	if err != nil {
 		return nil, fmt.Errorf("flaky tests of %s: %w", req.GetRepository(), sqldb.Kind(err))

@@ -8,7 +8,7 @@
 CREATE TABLE test_names (
   id {{ID}},
   repository_id BIGINT NOT NULL,
-  hash {{BYTES}} NOT NULL, -- of suite, class and name
+  hash {{BYTES}} NOT NULL UNIQUE, -- of repository, suite, class and name
   suite TEXT NOT NULL,
   class TEXT NOT NULL,
   name TEXT NOT NULL,
@@ -16,7 +16,6 @@ CREATE TABLE test_names (
   line BIGINT NOT NULL,
   seen_time BIGINT NOT NULL -- when a result came, give or take a week
 );
-CREATE UNIQUE INDEX test_names_hash ON test_names (repository_id, hash);
 CREATE INDEX test_names_name ON test_names (repository_id, name);
 CREATE INDEX test_names_seen ON test_names (seen_time);
 
