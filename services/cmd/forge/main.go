@@ -22,6 +22,8 @@ type commands struct {
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
 	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
+	Artifacts    artifacts    `cmd:"" help:"What builds have left: list and fetch it."`
+	Caches       caches       `cmd:"" help:"What builds have cached: list and delete it."`
 	Environments environments `cmd:"" help:"What is deployed where; freeze, unfreeze, roll back."`
 	Reports      reports      `cmd:"" help:"What GitHub was told, or could not be told."`
 	Recover      recovery     `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
