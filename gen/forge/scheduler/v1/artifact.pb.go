@@ -490,7 +490,7 @@ var File_forge_scheduler_v1_artifact_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_artifact_proto_rawDesc = "" +
 	"\n" +
-	"!forge/scheduler/v1/artifact.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a forge/scheduler/v1/content.proto\"\xdd\x01\n" +
+	"!forge/scheduler/v1/artifact.proto\x12\x12forge.scheduler.v1\x1a forge/scheduler/v1/content.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\bArtifact\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
