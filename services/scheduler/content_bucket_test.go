@@ -39,7 +39,7 @@ func TestConnectionThatBreaksCostsNoContent(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := sqliteRig(t)
-			cut := r.cuttable()
+			cut := cuttable(r)
 			leaves := func(j *configv1.Job) { j.Artifacts = []*configv1.Artifact{{Name: "dist", Paths: []string{"dist/**"}}} }
 			r.config.set("aaa", ofJobs(job("make", leaves), job("use", needs("make"))))
 			k := startKeeping(r)
@@ -73,7 +73,7 @@ func TestConnectionThatBreaksCostsNoContent(t *testing.T) {
 
 // cuttable has the rig keep blobs in a bucket. Answers from there that have cut bytes
 // or more end in the middle, unless cut is 0.
-func (r *rig) cuttable() (cut *atomic.Int64) {
+func cuttable(r *rig) (cut *atomic.Int64) {
 	cut = &atomic.Int64{}
 	bucket, address := kittest.S3(r.t)
 	to, err := url.Parse(bucket.URL)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -57,6 +58,9 @@ type Service struct {
 	log          *slog.Logger
 	random       io.Reader
 	writing      chan struct{}
+
+	mu      sync.Mutex
+	keeping map[string]int // how many contents each build is keeping
 }
 
 // mostWriting is how many contents are written at once: each holds memory.
@@ -71,7 +75,7 @@ func New(d Deps) *Service {
 	d.Limits.ArtifactAge = cmp.Or(d.Limits.ArtifactAge, 30*day)
 	return &Service{
 		store: d.Store, blobs: d.Blobs, repositories: configv1.NewRepositoryServiceClient(d.Config), limits: d.Limits, trusted: d.Trusted,
-		log: d.Log, random: d.Random, writing: make(chan struct{}, mostWriting),
+		log: d.Log, random: d.Random, writing: make(chan struct{}, mostWriting), keeping: map[string]int{},
 	}
 }
 

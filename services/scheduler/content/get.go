@@ -3,6 +3,8 @@ package content
 import (
 	"context"
 	"errors"
+	"strings"
+	"unicode"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -86,8 +88,8 @@ func checkKey(key *schedulerv1.CacheKey) error {
 		return fault.Newf(fault.Invalid, "a cache has a key, a version, and at most %d keys to restore from", mostKeys)
 	}
 	for _, text := range all {
-		if len(text) > longestKey {
-			return fault.Newf(fault.Invalid, "a key of a cache has at most %d bytes", longestKey)
+		if len(text) > longestKey || strings.ContainsFunc(text, unicode.IsControl) {
+			return fault.Newf(fault.Invalid, "a key of a cache is one line of at most %d bytes", longestKey)
 		}
 	}
 	return nil

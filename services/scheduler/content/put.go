@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"maps"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -20,13 +20,12 @@ import (
 const (
 	// packSize is from where on a pack gets no more chunks, in bytes.
 	packSize = 32 << 20
+	// largestIndex bounds the list of files, in bytes.
+	largestIndex = 256 << 20
+	// discardWithin bounds what follows a save that broke off.
+	discardWithin = time.Minute
 	// mostFiles is how many an artifact has: people see them all listed.
 	mostFiles = 100_000
-	// mostBases is how many contents of before a new one shares chunks with.
-	mostBases = 3
-	// leastShared is the part of a pack that must be of use for it to be used further: what
-	// else is in it would be kept for nothing.
-	leastShared = 0.25
 )
 
 // PutStream is the stream of one content that is being kept.
@@ -37,6 +36,10 @@ type PutStream interface {
 
 // Put keeps what an attempt brings, whole or not at all. begin was received already.
 func (s *Service) Put(ctx context.Context, b *store.Build, begin *schedulerv1.PutContentRequest_Begin, stream PutStream) error {
+	if !s.takes(b.GetId()) {
+		return fault.Newf(fault.Unavailable, "this build is keeping %d contents already", mostOfBuild)
+	}
+	defer s.gives(b.GetId())
 	select {
 	case s.writing <- struct{}{}:
 		defer func() { <-s.writing }()
@@ -47,13 +50,33 @@ func (s *Service) Put(ctx context.Context, b *store.Build, begin *schedulerv1.Pu
 	if err := p.prepare(ctx); err != nil {
 		return err
 	}
-	if err := p.list(ctx); err != nil {
-		return err
-	}
-	if err := p.write(ctx); err != nil {
+	if err := p.receive(ctx); err != nil {
+		p.discard(ctx)
 		return err
 	}
 	return p.commit(ctx)
+}
+
+// mostOfBuild is how many contents a build keeps at once: one, and one whose
+// connection broke without a word. So no build has all places.
+const mostOfBuild = 2
+
+func (s *Service) takes(buildID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keeping[buildID] >= mostOfBuild {
+		return false
+	}
+	s.keeping[buildID]++
+	return true
+}
+
+func (s *Service) gives(buildID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keeping[buildID]--; s.keeping[buildID] == 0 {
+		delete(s.keeping, buildID)
+	}
 }
 
 type put struct {
@@ -68,6 +91,33 @@ type put struct {
 	lacking  []int32
 	same     map[chunks.Digest]int32 // where a chunk comes more than once, the first
 	written  map[string]int64        // the sizes of new packs
+	begun    []string                // new packs, whole or not
+	most     int64                   // bytes it may have
+}
+
+func (p *put) receive(ctx context.Context) error {
+	if err := p.list(ctx); err != nil {
+		return err
+	}
+	return p.write(ctx)
+}
+
+// discard removes what was written for nothing, which counts for no limit. What it
+// cannot remove is left to the sweep.
+func (p *put) discard(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardWithin)
+	defer cancel()
+	for _, id := range p.begun {
+		err := p.blobs.Remove(ctx, blobOf(id))
+		if err == nil {
+			err = p.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+				return t.Exec(ctx, `DELETE FROM packs WHERE id = $1`, id)
+			})
+		}
+		if err != nil {
+			p.log.WarnContext(ctx, "what was not kept is not removed; the sweep tries again", "blob", blobOf(id), "error", err)
+		}
+	}
 }
 
 func (p *put) prepare(ctx context.Context) (err error) {
@@ -79,14 +129,14 @@ func (p *put) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	now := p.store.Now()
-	most := p.limits.Artifact
+	p.most = p.limits.Artifact
 	switch asked := p.begin.GetContent().(type) {
 	case *schedulerv1.PutContentRequest_Begin_Cache:
 		if err := checkKey(asked.Cache); err != nil {
 			return err
 		}
 		p.content.kind, p.content.version, p.content.name = kindCache, asked.Cache.GetVersion(), asked.Cache.GetKey()
-		p.content.expires, most = now.Add(p.limits.CacheAge), p.limits.Cache
+		p.content.expires, p.most = now.Add(p.limits.CacheAge), p.limits.Cache
 		there, err := p.one(ctx, `repository_id = $1 AND kind = 1 AND scope = $2 AND version = $3 AND name = $4`,
 			p.content.repositoryID, p.content.scope.name, p.content.version, p.content.name)
 		if err != nil {
@@ -114,10 +164,14 @@ func (p *put) prepare(ctx context.Context) (err error) {
 	if p.begin.GetSize() < 0 || p.begin.GetFiles() < 0 || p.begin.GetChunks() < 0 {
 		return fault.New(fault.Invalid, "sizes are not negative")
 	}
-	if p.begin.GetSize() > most || p.begin.GetChunks() > most/chunks.Least+2*mostListed {
-		return fault.Newf(fault.Exhausted, "it has %d MiB, and at most %d MiB are kept", p.begin.GetSize()>>20, most>>20)
+	if p.begin.GetSize() > p.most || p.begin.GetChunks() > p.most/chunks.Least+2*mostListed {
+		return p.tooLarge(p.begin.GetSize())
 	}
 	return nil
+}
+
+func (p *put) tooLarge(size int64) error {
+	return fault.Newf(fault.Exhausted, "it has %d MiB, and at most %d MiB are kept", size>>20, p.most>>20)
 }
 
 // list receives what the content consists of, and asks for what there is not yet.
@@ -156,106 +210,24 @@ func (p *put) check() error {
 	if int64(len(all)) != p.begin.GetChunks() || index < 0 || index > len(all) {
 		return fault.New(fault.Invalid, "the list of chunks is not as long as was said")
 	}
-	var size int64
+	var size, ofIndex int64
 	for n, chunk := range all {
 		if len(chunk.GetDigest()) != sha256.Size || chunk.GetSize() < 1 || chunk.GetSize() > chunks.Most {
 			return fault.Newf(fault.Invalid, "chunk %d: expected a digest of %d bytes and a size of 1 to %d", n, sha256.Size, chunks.Most)
 		}
 		if n >= index {
 			size += int64(chunk.GetSize())
+		} else {
+			ofIndex += int64(chunk.GetSize())
 		}
+	}
+	if ofIndex > largestIndex || size+ofIndex > p.most {
+		return p.tooLarge(size + ofIndex)
 	}
 	if size != p.begin.GetSize() {
 		return fault.New(fault.Invalid, "the chunks do not add up to the size")
 	}
 	return nil
-}
-
-// place is where a chunk lies.
-type place struct {
-	pack   string
-	offset int64
-	stored int32
-}
-
-// share finds chunks that are there already: in contents that the build could read.
-// So nobody learns by it what others have, or gets it by naming it.
-func (p *put) share(ctx context.Context) error {
-	known := map[chunks.Digest]place{}
-	sizes := map[string]int64{}
-	bases, err := p.bases(ctx)
-	if err != nil {
-		return err
-	}
-	for _, base := range bases {
-		manifest, err := p.Service.manifest(ctx, base)
-		if err != nil { // then it is none
-			p.log.WarnContext(ctx, "nothing is shared with a content that cannot be read", "repository", base.repository, "name", base.name, "error", err)
-			continue
-		}
-		alive, err := p.sizes(ctx, base.id)
-		if err != nil {
-			return err
-		}
-		maps.Copy(sizes, alive)
-		for _, chunk := range manifest.GetChunks() {
-			pack := manifest.GetPacks()[chunk.GetPack()]
-			if _, ok := alive[pack]; ok {
-				known[chunks.Digest(chunk.GetDigest())] = place{pack, chunk.GetOffset(), chunk.GetStored()}
-			}
-		}
-	}
-	used := map[string]int64{}
-	seen := map[chunks.Digest]bool{}
-	for _, chunk := range p.manifest.GetChunks() {
-		digest := chunks.Digest(chunk.GetDigest())
-		if at, ok := known[digest]; ok && !seen[digest] {
-			used[at.pack] += int64(at.stored)
-			seen[digest] = true
-		}
-	}
-	p.packs, p.same, p.written = map[string]int32{}, map[chunks.Digest]int32{}, map[string]int64{}
-	for n, chunk := range p.manifest.GetChunks() {
-		digest := chunks.Digest(chunk.GetDigest())
-		at, ok := known[digest]
-		if ok && float64(used[at.pack]) >= leastShared*float64(sizes[at.pack]) {
-			chunk.Pack, chunk.Offset, chunk.Stored = p.packNumber(at.pack), at.offset, at.stored
-			continue
-		}
-		if _, twice := p.same[digest]; !twice {
-			p.same[digest] = int32(n)
-			p.lacking = append(p.lacking, int32(n))
-		}
-	}
-	return nil
-}
-
-func (p *put) packNumber(id string) int32 {
-	n, ok := p.packs[id]
-	if !ok {
-		n = int32(len(p.packs)) //nolint:gosec // there are fewer packs than chunks
-		p.packs[id] = n
-		p.manifest.Packs = append(p.manifest.Packs, id)
-	}
-	return n
-}
-
-// bases are the newest of the same kind that the build could read.
-func (p *put) bases(ctx context.Context) ([]*stored, error) {
-	var all []*stored
-	for _, scope := range readable(p.content.scope) {
-		where, value := `version = $4`, p.content.version
-		if p.content.kind == kindArtifact {
-			where, value = `name = $4`, p.content.name
-		}
-		found, err := p.all(ctx, `repository_id = $1 AND kind = $2 AND scope = $3 AND `+where+` ORDER BY create_time DESC LIMIT $5`,
-			p.content.repositoryID, int32(p.content.kind), scope, value, mostBases)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
-	}
-	return all, nil
 }
 
 // write receives the chunks that were asked for into packs.
@@ -265,6 +237,7 @@ func (p *put) write(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		p.begun = append(p.begun, id)
 		number := p.packNumber(id)
 		var size int64
 		err = p.blobs.Put(ctx, blobOf(id), func(w io.Writer) error {
@@ -273,14 +246,13 @@ func (p *put) write(ctx context.Context) error {
 				if err != nil {
 					return err
 				}
-				data := message.GetData()
-				if len(data) == 0 || len(data) > chunks.MostPacked {
-					return fault.Newf(fault.Invalid, "expected chunk %d, packed, of at most %d bytes", rest[0], chunks.MostPacked)
+				data, chunk := message.GetData(), p.manifest.GetChunks()[rest[0]]
+				if most := int(chunk.GetSize()) + chunks.MostPacked - chunks.Most; len(data) == 0 || len(data) > most {
+					return fault.Newf(fault.Invalid, "expected chunk %d, packed, of at most %d bytes", rest[0], most)
 				}
 				if _, err := w.Write(data); err != nil {
 					return err
 				}
-				chunk := p.manifest.GetChunks()[rest[0]]
 				chunk.Pack, chunk.Offset, chunk.Stored = number, size, int32(len(data)) //nolint:gosec // see above
 				size += int64(len(data))
 				rest = rest[1:]
