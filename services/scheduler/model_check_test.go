@@ -73,6 +73,7 @@ func (m modelChecker) check() {
 		}
 	}
 	m.checkJobs(builds)
+	m.checkTimes(builds)
 	for _, b := range builds {
 		m.checkNotForgotten(b, byID, attempts)
 	}
@@ -94,7 +95,7 @@ func (m modelChecker) check() {
 
 // checkContent: no event is built twice, and what somebody wants again not at once.
 func (m modelChecker) checkContent(seen map[string]string, b *store.Build) {
-	if b.GetState() == schedulerv1.Build_STATE_CANCELLED || b.GetRollBackOf() != "" {
+	if b.GetState() == schedulerv1.Build_STATE_CANCELLED || b.GetRollBackOf() != "" || b.GetSchedule() != "" {
 		return
 	}
 	what := contentOf(b)

@@ -131,6 +131,8 @@ type model struct {
 	labels       map[int32][]string                // of pull requests, by number
 	markedAt     map[int32]time.Time               // when these changed
 	said         *configv1.BuildConfig_PullRequest // by each file
+	timed        bool                              // files have schedules
+	times        []*store.Schedule                 // by loops that have not come further
 	graphs       uint64                            // what the jobs of commits are made of; 0: there are none
 	frontier     map[string]int                    // the newest merge deployed, by repository and environment
 }
@@ -169,7 +171,8 @@ func (m *model) restart(reopen bool) {
 	siblings := modelSiblings{model: m}
 	service.commits, service.environments.Commits, service.outbox.Reporter = siblings, siblings, siblings
 	service.plan.Configs, service.plan.Collaborators, service.plan.Commits, service.plan.Pulls = siblings, siblings, siblings, siblings
-	m.service, m.claimed, m.stopping = service, nil, nil
+	service.schedules.Configs, service.schedules.Commits = siblings, siblings
+	m.service, m.claimed, m.stopping, m.times = service, nil, nil, nil
 }
 
 // play plays one story.
@@ -179,6 +182,7 @@ func (m *model) play(seed uint64) {
 	m.repositories, m.merges, m.pulls, m.heads = 1+m.random.Int64N(2), 0, 0, map[int]int{}
 	m.groups, m.told, m.away, m.asked = 0, map[string]*reporterv1.ReportRequest{}, false, map[string]bool{}
 	m.pressed, m.presses = nil, map[string]string{}
+	m.timed, m.times = m.random.IntN(3) == 0, nil
 	m.labels, m.markedAt, m.said = map[int32][]string{}, map[int32]time.Time{}, rulesOf(m.random)
 	m.delay = []int{1, 3, 100}[m.random.IntN(3)]
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
@@ -228,7 +232,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage", "schedules", "schedule_files"} {
 			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
@@ -275,6 +279,7 @@ func modelActions() []modelAction {
 		{"an environment is unfrozen", 2, (*model).unfreeze},
 		{"a roll back", 2, (*model).rollBack},
 		{"an environment is released", 3, releaseHeld},
+		{"times are looked at", 6, look},
 		{"time passes", 8, (*model).wait},
 		{"a crash", 2, func(m *model) { m.restart(m.random.IntN(20) == 0) }},
 	}

@@ -154,6 +154,35 @@ func TestAScheduleRunsEachTimeOnce(t *testing.T) {
 	})
 }
 
+// All replicas look at each time, and one of them runs it.
+func TestReplicasRunEachTimeOnce(t *testing.T) {
+	eachTwice(t, func(t *testing.T, here, there *rig) {
+		r := timed{here}
+		r.hasTips()
+		var all []*configv1.Schedule
+		for n := range 8 {
+			all = append(all, nightly(func(c *configv1.Schedule) { c.Name = fmt.Sprint("s", n) }))
+		}
+		r.config.set(mainTip, withSchedules(all...))
+		r.pushesMain()
+		for night := range 3 {
+			next := time.Date(2026, 11, 24+night, 2, 30, 0, 0, time.UTC)
+			r.lists(func(all []*schedulerv1.Schedule) bool {
+				there.wake()
+				return len(all) == 8 && !slices.ContainsFunc(all, func(c *schedulerv1.Schedule) bool { return !c.GetNextTime().AsTime().Equal(next) })
+			})
+			if built := r.ofSchedules(); len(built) != 8*night {
+				t.Fatalf("%d builds after %d nights", len(built), night)
+			}
+			for _, b := range r.ofSchedules() {
+				_, _ = r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: b.GetId()})
+				r.becomes(b.GetId(), schedulerv1.Build_STATE_CANCELLED)
+			}
+			r.clock.Advance(next.Sub(r.clock.Now()))
+		}
+	})
+}
+
 func (r timed) log(id string) (text string) {
 	r.t.Helper()
 	stream, err := r.builds.WatchLog(r.t.Context(), &schedulerv1.WatchLogRequest{BuildId: id})

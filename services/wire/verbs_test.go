@@ -111,6 +111,7 @@ func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
 	good := w.deploys(t, "good")
 	w.shows(t, good, "forge/deploy-staging", "success")
 	deploy := w.runs(t, func(b *schedulerv1.Build) bool { return b.GetSha() == good }).GetId()
+	w.says(t, "no file asks for a schedule", "schedules")
 	w.says(t, good[:7]+" by "+deploy, "environments", "--repository="+name)
 	w.says(t, ": the fair is on", "environments", "freeze", name, "staging", "the fair is on")
 	w.says(t, "deploy-staging #2", "environments", "roll-back", name, "staging", deploy)
