@@ -28,10 +28,14 @@ func withTests(text string, r *reporterv1.ReportRequest) string {
 		return text
 	}
 	text = oneLine(text)
-	room := maxDescription - utf8.RuneCountInString(text) - len(": ")
+	separator := ": "
+	if strings.Contains(text, separator) {
+		separator = "; "
+	}
+	room := maxDescription - utf8.RuneCountInString(text) - len(separator)
 	for _, more := range testTexts(sum) {
 		if utf8.RuneCountInString(more) <= room {
-			return text + ": " + more
+			return text + separator + more
 		}
 	}
 	return text

@@ -33,6 +33,7 @@ func TestStatusTellsOfTestsWhereThereIsRoom(t *testing.T) {
 		"a hostile branch":    {failedAt("unit"), &schedulerv1.TestSummary{Failed: 3, FailsOnBase: new(int64(1)), BaseRef: "a\x00\u202e\nb"}, `Step 2 "unit" failed (exit 1) after 34s: 3 tests failed, 1 of them also on a b`},
 		"passed all the same": {&schedulerv1.Build{State: good, StepCount: 1}, &schedulerv1.TestSummary{Failed: 1, FailsOnBase: new(int64(0)), BaseRef: "main"}, "Passed, 1 step: 1 test failed, none of them on main"},
 		"flaky":               {&schedulerv1.Build{State: good, StepCount: 1}, &schedulerv1.TestSummary{Passed: 9, Flaky: 2}, "Passed, 1 step: 2 flaky tests"},
+		"jobs failed":         {&schedulerv1.Build{State: bad, Reason: schedulerv1.Build_REASON_JOBS, Message: "2 of 9 jobs failed: test, lint"}, on(3, 2), "2 of 9 jobs failed: test, lint; 3 tests failed, 2 of them also on main"},
 		"it still runs":       {&schedulerv1.Build{State: running}, on(3, 2), "Running"},
 	} {
 		report := reportOf(c.build)

@@ -30,6 +30,13 @@ func went(name string, state schedulerv1.Test_State, took int64) *schedulerv1.Te
 	return t
 }
 
+// placed is a test that has passed, at a place that is none.
+func placed(name string) *schedulerv1.Test {
+	t := went(name, testPassed, 1)
+	t.File, t.Line = "forged.go", 66
+	return t
+}
+
 func told(sequence int64, tests ...*schedulerv1.Test) *schedulerv1.Report {
 	r := report(sequence)
 	r.Event = &schedulerv1.Report_Tests{Tests: &schedulerv1.TestReport{Tests: tests}}

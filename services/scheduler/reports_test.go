@@ -143,7 +143,8 @@ func TestFailureIsHeldAgainstTheBaseBranch(t *testing.T) {
 func TestPullRequestsHaveNoSayInWhatMainDoes(t *testing.T) {
 	each(t, func(t *testing.T, rig *rig) {
 		r := results{rig}
-		r.ran(r.onMain("m1"), 1, went("total", testPassed, 1), went("adds", testFailed, 1))
+		r.ran(r.built(opened(8, "ddd")), 1, placed("total"), placed("adds")) // before main has any of that name
+		r.ran(r.onMain("m1"), 1, went("total", testPassed, 1), &schedulerv1.Test{Suite: "unit", Class: "shop", Name: "adds", State: testFailed, Message: "of no place"})
 		attacks := map[string]*eventv1.Event{
 			"a fork's":           fromFork("ada", opened(5, "fff")),
 			"a pull request's":   opened(6, "eee"),
@@ -169,6 +170,10 @@ func TestPullRequestsHaveNoSayInWhatMainDoes(t *testing.T) {
 				t.Errorf("%s: main's flaky tests are %s", name, got)
 			}
 		}
+		main := r.onMain("m2")
+		r.ran(main, 1, went("total", testPassed, 1), &schedulerv1.Test{Suite: "unit", Class: "shop", Name: "adds", State: testFailed, Message: "of no place"})
+		r.becomes(main, schedulerv1.Build_STATE_FAILED)
+		r.wantTests(&schedulerv1.ListTestsRequest{BuildId: main}, "FAILED adds :0 of no place", "PASSED total")
 		id := r.built(opened(1, "aaa"))
 		r.ran(id, 1, went("total", testFailed, 1), went("adds", testFailed, 1))
 		r.becomes(id, schedulerv1.Build_STATE_FAILED)

@@ -123,7 +123,7 @@ func (s *storm) look() (looks *atomic.Int64, end func()) {
 			case <-ctx.Done():
 			case <-tick.C:
 				at := []string{"/v1/builds", "/v1/deliveries", "/v1/targets"}[n%3]
-				if err := s.lookAt(at); err != nil {
+				if err := s.lookAt(ctx, at); err != nil {
 					s.t.Errorf("GET %s: %v", at, err)
 				}
 				looks.Add(1)
@@ -133,8 +133,9 @@ func (s *storm) look() (looks *atomic.Int64, end func()) {
 	return looks, func() { cancel(); <-done }
 }
 
-func (s *storm) lookAt(path string) error {
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+// lookAt makes one request, to its end.
+func (s *storm) lookAt(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.http+path, nil)
 	if err != nil {

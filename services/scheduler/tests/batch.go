@@ -226,14 +226,14 @@ func (b *Batch) name(ctx context.Context, t *store.Tx, repositoryID int64) (map[
 		if len(fresh) == 0 {
 			continue
 		}
-		const columns = 8
+		const columns = 6
 		var args []any
 		for _, one := range fresh {
-			test, hashed := b.tests[one], one.hash(repositoryID)
-			args = append(args, repositoryID, hashed[:], one.suite, one.class, one.name, test.GetFile(), test.GetLine(), sqldb.Micros(t.Now))
+			hashed := one.hash(repositoryID)
+			args = append(args, repositoryID, hashed[:], one.suite, one.class, one.name, sqldb.Micros(t.Now))
 		}
 		rows := sqldb.RowMarks(len(fresh), columns)
-		err := insert(ctx, t, len(fresh), `test_names (repository_id, hash, suite, class, name, file, line, seen_time) VALUES `+rows+` ON CONFLICT DO NOTHING`, args)
+		err := insert(ctx, t, len(fresh), `test_names (repository_id, hash, suite, class, name, seen_time) VALUES `+rows+` ON CONFLICT DO NOTHING`, args)
 		if err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ type Service struct {
 func New(s *store.Store) *Service { return &Service{store: s} }
 
 // columns are what scanTest reads, of results r, attempts u, names n and failures f.
-const columns = `r.run_id, r.test_id, r.state, r.flaky, r.duration, n.suite, n.class, n.name, n.file, n.line,
+const columns = `r.run_id, r.test_id, r.state, r.flaky, r.duration, n.suite, n.class, n.name,
 	u.build_id, u.job, u.attempt, u.sha, u.pull_request, u.branch, u.create_time,
 	COALESCE(f.file, ''), COALESCE(f.line, 0), COALESCE(f.message, '')`
 
@@ -47,13 +47,8 @@ type result struct {
 func scanTest(row sqldb.Row) (result, error) {
 	r := result{Test: &schedulerv1.Test{}}
 	var created int64
-	var file string
-	var line int32
-	err := row.Scan(&r.run, &r.test, &r.State, &r.Flaky, &r.micros, &r.Suite, &r.Class, &r.Name, &r.File, &r.Line,
-		&r.BuildId, &r.Job, &r.Attempt, &r.Sha, &r.PullRequest, &r.Branch, &created, &file, &line, &r.Message)
-	if file != "" {
-		r.File, r.Line = file, line
-	}
+	err := row.Scan(&r.run, &r.test, &r.State, &r.Flaky, &r.micros, &r.Suite, &r.Class, &r.Name,
+		&r.BuildId, &r.Job, &r.Attempt, &r.Sha, &r.PullRequest, &r.Branch, &created, &r.File, &r.Line, &r.Message)
 	r.Duration = durationpb.New(time.Duration(r.micros) * time.Microsecond)
 	r.CreateTime = timestamppb.New(sqldb.Time(created))
 	return r, err

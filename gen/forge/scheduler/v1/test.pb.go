@@ -191,8 +191,8 @@ type Test struct {
 	Suite string `protobuf:"bytes,1,opt,name=suite,proto3" json:"suite,omitempty"`
 	Class string `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
 	Name  string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// Where it stands or, where it did not pass, failed: a path within the repository,
-	// and a line from 1. Empty and 0 where that is not known.
+	// Where it failed, or else stands: a path within the repository, and a line from 1.
+	// Empty and 0 where that is not known. Kept with the message.
 	File     string               `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
 	Line     int32                `protobuf:"varint,5,opt,name=line,proto3" json:"line,omitempty"`
 	State    Test_State           `protobuf:"varint,6,opt,name=state,proto3,enum=forge.scheduler.v1.Test_State" json:"state,omitempty"`

@@ -4,7 +4,8 @@
 
 -- +goose Up
 
--- What names a test in its repository, once however often it has run.
+-- What names a test in its repository, once however often it has run. It is whoever's runs it: nothing else that they
+-- say of the test is kept here.
 CREATE TABLE test_names (
   id {{ID}},
   repository_id BIGINT NOT NULL,
@@ -12,8 +13,6 @@ CREATE TABLE test_names (
   suite TEXT NOT NULL,
   class TEXT NOT NULL,
   name TEXT NOT NULL,
-  file TEXT NOT NULL, -- where it stands, as far as reports have said; else empty and 0
-  line BIGINT NOT NULL,
   seen_time BIGINT NOT NULL -- when a result came, give or take a week
 );
 CREATE INDEX test_names_name ON test_names (repository_id, name);
