@@ -75,7 +75,7 @@ func (w checkoutWorld) gits(t *testing.T) map[int]string {
 func (w checkoutWorld) halted(t *testing.T) (first uint64, goOn func()) {
 	t.Helper()
 	var workspace string
-	for deadline := time.Now().Add(patience); workspace == ""; {
+	for deadline := time.Now().Add(w.patience); workspace == ""; {
 		if time.Now().After(deadline) {
 			t.Fatal("no forgexec unpacks a source")
 		}
@@ -83,6 +83,9 @@ func (w checkoutWorld) halted(t *testing.T) (first uint64, goOn func()) {
 			if err == nil && entry.Name() == "large" {
 				workspace = filepath.Dir(path)
 				return fs.SkipAll
+			}
+			if err == nil && entry.Name() == "mirrors" {
+				return fs.SkipDir
 			}
 			return nil // what is gone meanwhile
 		})

@@ -347,7 +347,6 @@ func TestNothingIsWrittenOutsideOfTheFolder(t *testing.T) {
 }
 
 func TestArtifactsArePrintedForPeople(t *testing.T) {
-	inUTC(t)
 	l := leaves()
 	var out strings.Builder
 	printArtifacts(&out, l.listed, map[string]string{"b2-1": "lint", "b2-2": "test (1.25)", "b2-3": "test (1.26)"})

@@ -14,7 +14,6 @@ import (
 )
 
 func TestBuildsEnvironmentsAndReportsArePrintedForPeople(t *testing.T) {
-	inUTC(t)
 	at := func(minute int) *timestamppb.Timestamp {
 		return timestamppb.New(time.Date(2026, 11, 23, 18, minute, 0, 0, time.UTC))
 	}

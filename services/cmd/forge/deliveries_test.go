@@ -11,16 +11,7 @@ import (
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 )
 
-// inUTC has moments printed as if the machine stood in Greenwich.
-func inUTC(t *testing.T) {
-	t.Helper()
-	local := time.Local                      //nolint:gosmopolitan // moment's own
-	t.Cleanup(func() { time.Local = local }) //nolint:gosmopolitan // as above
-	time.Local = time.UTC                    //nolint:gosmopolitan // as above
-}
-
 func TestDeliveriesArePrintedForPeople(t *testing.T) {
-	inUTC(t)
 	at := func(minute int) *timestamppb.Timestamp {
 		return timestamppb.New(time.Date(2026, 11, 23, 18, minute, 0, 0, time.UTC))
 	}

@@ -85,7 +85,6 @@ func TestLogOfABuildIsThatOfTheJobWhichFailed(t *testing.T) {
 }
 
 func TestJobsArePrintedForPeople(t *testing.T) {
-	inUTC(t)
 	b := builtOf(good, bad)
 	b.Url, b.Context = "http://forge.example/builds/b2", "forge/test"
 	b.Jobs[0].StartTime, b.Jobs[0].EndTime = timestamppb.New(time.Unix(0, 0)), timestamppb.New(time.Unix(72, 0))

@@ -3,7 +3,6 @@ package buildfile
 import (
 	"cmp"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -30,8 +29,6 @@ const (
 var keyVariables = []string{
 	"FORGE_ACTION", "FORGE_BASE_REF", "FORGE_BASE_SHA", "FORGE_BUILD_ID", "FORGE_JOB", "FORGE_REF", "FORGE_SHA", "FORGE_TAG",
 }
-
-var keyHoles = regexp.MustCompile(`\$\{[^}]*\}`)
 
 // caching reads caches.
 type caching struct{ *file }
@@ -74,16 +71,12 @@ func (f caching) key(at string, n *yaml.Node) string {
 	if !ok {
 		return ""
 	}
-	size := len(text)
-	for _, hole := range keyHoles.FindAllString(text, -1) {
-		if strings.HasPrefix(hole, "${"+hashWord) {
-			size += hashSize - len(hole)
-		}
-	}
+	_, size := aroundHoles(text)
+	written, _ := aroundHoles(n.Value)
 	switch {
 	case strings.TrimSpace(text) == "":
 		f.complainf(n, "%s is empty: expected text such as go-${hash:go.sum}", at)
-	case strings.Contains(keyHoles.ReplaceAllString(n.Value, ""), "$"):
+	case strings.Contains(written, "$"):
 		f.complainf(n, "%s: a key can hold $ as the beginning of ${…} alone", at)
 	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
 		f.complainf(n, "%s: expected one line of text that can be seen", at)
@@ -91,6 +84,26 @@ func (f caching) key(at string, n *yaml.Node) string {
 		f.complainf(n, "%s has more than %d bytes, of which a hash is %d", at, maxKey, hashSize)
 	}
 	return text
+}
+
+// aroundHoles returns what stands around ${…}, and how long the text is once each hash has
+// been filled in.
+func aroundHoles(text string) (around string, size int) {
+	var kept strings.Builder
+	size = len(text)
+	for {
+		before, rest, found := strings.Cut(text, hole)
+		name, after, closed := strings.Cut(rest, "}")
+		if !found || !closed {
+			kept.WriteString(text)
+			return kept.String(), size
+		}
+		kept.WriteString(before)
+		if strings.HasPrefix(name, hashWord) {
+			size += hashSize - len(hole+name+"}")
+		}
+		text = after
+	}
 }
 
 // inKey is what ${…} stands for in a key; what forgexec fills in stands for itself.
