@@ -162,8 +162,8 @@ func (z *zipper) contained(name string) bool {
 	if !filepath.IsLocal(name) || path.Clean(name) != name || name == "." || strings.ContainsRune(name, 0) {
 		return false
 	}
-	for folder := path.Dir(name); folder != "."; folder = path.Dir(folder) {
-		if z.links[folder] {
+	for end := strings.LastIndexByte(name, '/'); end > 0; end = strings.LastIndexByte(name[:end], '/') {
+		if z.links[name[:end]] {
 			return false
 		}
 	}
