@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
@@ -20,10 +21,20 @@ func (r *rig) needing(names ...string) {
 	r.config.secrets = names
 }
 
+// usesIn is every build where there is no environment.
+func usesIn(environment string) []schedulerv1.Secret_Use {
+	if environment != "" {
+		return nil
+	}
+	return []schedulerv1.Secret_Use{
+		schedulerv1.Secret_USE_PULL_REQUESTS, schedulerv1.Secret_USE_PUSHES, schedulerv1.Secret_USE_TAGS, schedulerv1.Secret_USE_DEPLOYS,
+	}
+}
+
 func (r *rig) setSecret(environment, name, value string) *schedulerv1.SetSecretResponse {
 	r.t.Helper()
 	answer, err := r.secrets.SetSecret(r.t.Context(), &schedulerv1.SetSecretRequest{
-		Repository: "Acme/shop", Environment: environment, Name: name, Value: value,
+		Repository: "Acme/shop", Environment: environment, Name: name, Value: value, Uses: usesIn(environment),
 	})
 	if err != nil {
 		r.t.Fatalf("set %s: %v", name, err)
@@ -276,4 +287,102 @@ func TestAStartEncryptsWithTheFirstKey(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each build that names a secret gets it, or is told before anything runs how it would.
+func TestSecretsByUseAndBranch(t *testing.T) {
+	const (
+		pulls, pushes = schedulerv1.Secret_USE_PULL_REQUESTS, schedulerv1.Secret_USE_PUSHES
+		tags, deploys = schedulerv1.Secret_USE_TAGS, schedulerv1.Secret_USE_DEPLOYS
+	)
+	pushed := func(ref string) func(*rig) string {
+		return func(r *rig) string {
+			config := usual()
+			config.Secrets = []string{"TOKEN"}
+			config.Push = &configv1.Push{Branches: []string{"**"}, Tags: []string{"**"}, Execute: config.GetExecute()}
+			r.config.set("ppp", valid(config))
+			return r.built(pushedTo(ref, "ppp"))
+		}
+	}
+	pulled := func(r *rig) string { return r.built(opened(1, "aaa")) }
+	merged := func(r *rig) string { return r.built(mergedInto(2, "main", "mmm")) }
+	released := func(r *rig) string { return r.built(mergedInto(3, "production", "rrr")) }
+	queued := func(r *rig) string { return r.built(group("checks_requested", "main", "qqq")) }
+	for name, c := range map[string]struct {
+		set      *schedulerv1.SetSecretRequest
+		build    func(*rig) string
+		says     string // "" where the build gets it
+		withheld bool   // it runs without, and says so
+	}{
+		"a new one, pull request":  {set: &schedulerv1.SetSecretRequest{}, build: pulled, says: "secret TOKEN is not for pull requests: forge secrets set TOKEN --repo Acme/shop --for pull-requests,pushes,tags,deploys"},
+		"a new one, merge queue":   {set: &schedulerv1.SetSecretRequest{}, build: queued, says: "secret TOKEN is not for pull requests: "},
+		"a new one, push":          {set: &schedulerv1.SetSecretRequest{}, build: pushed("refs/heads/main")},
+		"a new one, tag":           {set: &schedulerv1.SetSecretRequest{}, build: pushed("refs/tags/v1")},
+		"a new one, deploy":        {set: &schedulerv1.SetSecretRequest{}, build: merged},
+		"pull requests alone":      {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{pulls}}, build: pulled},
+		"pull requests, a push":    {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{pulls}}, build: pushed("refs/heads/main"), says: "secret TOKEN is not for pushes: forge secrets set TOKEN --repo Acme/shop --for pull-requests,pushes"},
+		"tags alone, pull request": {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{tags}}, build: pulled, says: "secret TOKEN is not for pull requests: "},
+		"tags alone, branch":       {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{tags}}, build: pushed("refs/heads/refs/tags/v1"), says: "secret TOKEN is not for pushes: "},
+		"deploys alone":            {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{deploys}}, build: released},
+		"deploys alone, a tag":     {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{deploys}}, build: pushed("refs/tags/v1"), says: "secret TOKEN is not for tags: "},
+		"a branch":                 {set: &schedulerv1.SetSecretRequest{Branches: []string{"main", "release/*"}}, build: pushed("refs/heads/release/1")},
+		"another branch":           {set: &schedulerv1.SetSecretRequest{Branches: []string{"main"}}, build: pushed("refs/heads/main2"), says: "secret TOKEN is only for branches main: forge secrets set TOKEN --repo Acme/shop --for pushes,tags,deploys --branches main,main2"},
+		"a branch of odd name":     {set: &schedulerv1.SetSecretRequest{Branches: []string{"main"}}, build: pushed("refs/heads/$(reboot)"), says: "--branches main,BRANCH"},
+		"a branch, a tag":          {set: &schedulerv1.SetSecretRequest{Branches: []string{"main"}}, build: pushed("refs/tags/main"), says: "and a tag is of none"},
+		"a branch, merged into":    {set: &schedulerv1.SetSecretRequest{Branches: []string{"main"}}, build: merged},
+		"a branch, pull request":   {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{pulls, pushes}, Branches: []string{"main"}}, build: pulled},
+		"another, pull request":    {set: &schedulerv1.SetSecretRequest{Uses: []schedulerv1.Secret_Use{pulls}, Branches: []string{"till"}}, build: pulled, says: "secret TOKEN is only for branches till: "},
+		"an environment's branch":  {set: &schedulerv1.SetSecretRequest{Environment: "staging", Branches: []string{"release/*"}}, build: merged, says: "secret TOKEN is only for branches release/*: forge secrets set TOKEN --repo Acme/shop --environment staging --branches release/*,main"},
+		"an environment, a pull":   {set: &schedulerv1.SetSecretRequest{Environment: "staging"}, build: pulled, withheld: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := sqliteRig(t)
+			r.start()
+			r.needing("TOKEN")
+			c.set.Repository, c.set.Name, c.set.Value = "Acme/shop", "TOKEN", "hunter2"
+			if _, err := r.secrets.SetSecret(t.Context(), c.set); err != nil {
+				t.Fatal(err)
+			}
+			id := c.build(r)
+			if c.says != "" {
+				if b := r.becomes(id, schedulerv1.Build_STATE_ERRORED); !strings.Contains(b.GetMessage(), c.says) || len(r.engine.attempts()) > 0 {
+					t.Errorf("it says %q after %d starts, want %q", b.GetMessage(), len(r.engine.attempts()), c.says)
+				}
+				return
+			}
+			if got := r.given(id); strings.Contains(got, "TOKEN:hunter2") == c.withheld {
+				t.Errorf("it gets %q", got)
+			}
+		})
+	}
+}
+
+// A secret of before keeps its reach.
+func TestSecretsOfBeforeAreForEveryBuild(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.setSecret("", "TOKEN", "hunter2")
+		var uses int64
+		if err := r.service.store.DB.Read().QueryRowContext(t.Context(), `SELECT uses FROM secrets`).Scan(&uses); err != nil || uses != 30 {
+			t.Errorf("every build is %d, error %v: the migration's default must be the same", uses, err)
+		}
+	})
+}
+
+func TestReachesThatNobodyCanMean(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	for _, req := range []*schedulerv1.SetSecretRequest{
+		{Uses: []schedulerv1.Secret_Use{9}},
+		{Uses: []schedulerv1.Secret_Use{0}},
+		{Uses: []schedulerv1.Secret_Use{1}, Environment: "staging"},
+		{Branches: []string{"["}},
+		{Branches: []string{""}},
+		{Branches: []string{"a\nb"}},
+		{Branches: make([]string, 21)},
+	} {
+		req.Repository, req.Name, req.Value = "Acme/shop", "TOKEN", "hunter2"
+		if _, err := r.secrets.SetSecret(t.Context(), req); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%v: %v", req, err)
+		}
+	}
 }

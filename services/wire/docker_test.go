@@ -233,7 +233,7 @@ func TestSecretsAreInNothingThatDockerKnows(t *testing.T) {
 			`execute: ['test ${#TOKEN} = 28; echo begun; echo "$TOKEN"; until [ -e /tmp/go ]; do sleep 0.1; done']`,
 		)}
 	})
-	if out, err := w.fed(t, secret, "secrets", "set", "--grpc-address="+w.grpc, "--repo="+owner+"/"+repo, "TOKEN"); err != nil {
+	if out, err := w.fed(t, secret, "secrets", "set", "--grpc-address="+w.grpc, "--repo="+owner+"/"+repo, "TOKEN", "--for=pull-requests"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	_, head := w.propose(t, "change", files("file", "x"))

@@ -74,13 +74,13 @@ func keepSecrets(t *testing.T, d deployment) {
 	if d.apart {
 		address = w.apart["scheduler"]
 	}
-	for _, set := range [][]string{{token + "\n", "TOKEN"}, {live, "LIVE", "--environment=production"}} {
+	for _, set := range [][]string{{token + "\n", "TOKEN", "--for=pull-requests,pushes,tags,deploys"}, {live, "LIVE", "--environment=production"}} {
 		out, err := w.fed(t, set[0], append([]string{"secrets", "set", "--grpc-address=" + address, "--repo=" + owner + "/" + repo}, set[1:]...)...)
 		if quiet("forge secrets set", []byte(out)); err != nil {
 			t.Fatalf("forge secrets set: %v\n%s", err, out)
 		}
 	}
-	body, err := json.Marshal(map[string]string{"value": key})
+	body, err := json.Marshal(map[string]any{"value": key, "uses": []string{"USE_PULL_REQUESTS", "USE_DEPLOYS"}})
 	if err != nil {
 		t.Fatal(err)
 	}

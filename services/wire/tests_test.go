@@ -68,7 +68,7 @@ func TestTestsThatFailAreShownWhereTheyDo(t *testing.T) {
 				}
 				return out
 			}
-			verb(token, "secrets", "set", "TOKEN", "--repo="+owner+"/"+repo)
+			verb(token, "secrets", "set", "TOKEN", "--for=pull-requests,pushes,tags,deploys", "--repo="+owner+"/"+repo)
 
 			onMain := w.push(t, "main", files("notes", "one"))
 			if shown := w.shows(t, onMain, "forge/push", "failure"); !strings.HasSuffix(shown.Description, ": 1 test failed") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 type secrets struct {
@@ -28,7 +30,7 @@ const secretsWithin = time.Minute
 type secretOf struct {
 	Name        string `arg:"" help:"The variable that builds have it in."`
 	Repo        string `required:"" aliases:"repository" placeholder:"OWNER/NAME" help:"The repository it belongs to."`
-	Environment string `enum:",staging,production" default:"" placeholder:"NAME" help:"Only for deploys to staging, or production. Default: every build."`
+	Environment string `enum:",staging,production" default:"" placeholder:"NAME" help:"Only for deploys to staging, or production."`
 }
 
 func (s secretOf) String() string {
@@ -41,6 +43,8 @@ func (s secretOf) String() string {
 type setSecret struct {
 	remote
 	secretOf
+	For      []string `sep:"," placeholder:"USE" help:"Which builds get it: pull-requests, pushes, tags, deploys, or staging and production, for deploys there alone. Default: pushes, tags and deploys, so not pull requests."`
+	Branches []string `sep:"," placeholder:"GLOB" help:"Only builds of these branches, or of what is merged into them, such as main or release/*."`
 }
 
 // Run sets a secret. Its value is never an argument, which others on the machine
@@ -53,21 +57,79 @@ func (s setSecret) Run() error {
 	return s.set(os.Stdout, value)
 }
 
+// set sets the secret once for the builds that have no environment of their own in
+// --for, and once for each environment.
 func (s setSecret) set(out io.Writer, value string) error {
+	requests, err := s.requests(value)
+	if err != nil {
+		return err
+	}
 	return s.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		answer, err := schedulerv1.NewSecretServiceClient(conn).SetSecret(ctx, &schedulerv1.SetSecretRequest{
-			Repository: s.Repo, Environment: s.Environment, Name: s.Name, Value: value,
-		})
-		if err != nil {
-			return err
+		warning := ""
+		for _, request := range requests {
+			answer, err := schedulerv1.NewSecretServiceClient(conn).SetSecret(ctx, request)
+			if err != nil {
+				return err
+			}
+			warning = answer.GetWarning()
+			if _, err := fmt.Fprintf(out, "secret %s of %s is set for %s\n", s.Name, s.Repo, reachOf(answer.GetSecret())); err != nil {
+				return err
+			}
 		}
-		said := s.secretOf.String() + " is set\n"
-		if warning := answer.GetWarning(); warning != "" {
-			said += "mind: " + warning + "\n"
+		if warning == "" {
+			return nil
 		}
-		_, err = io.WriteString(out, said)
+		_, err := io.WriteString(out, "mind: "+warning+"\n")
 		return err
 	})
+}
+
+func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, error) {
+	request := func(environment string, uses []schedulerv1.Secret_Use) *schedulerv1.SetSecretRequest {
+		return &schedulerv1.SetSecretRequest{Repository: s.Repo, Environment: environment, Name: s.Name, Value: value, Uses: uses, Branches: s.Branches}
+	}
+	if s.Environment != "" {
+		if len(s.For) > 0 {
+			return nil, errors.New("--environment and --for say the same: use --for")
+		}
+		return []*schedulerv1.SetSecretRequest{request(s.Environment, nil)}, nil
+	}
+	var uses []schedulerv1.Secret_Use
+	var all []*schedulerv1.SetSecretRequest
+	for _, word := range s.For {
+		use, isUse := schedulerv1.Secret_Use_value["USE_"+strings.ToUpper(strings.ReplaceAll(word, "-", "_"))]
+		switch {
+		case isUse && use != 0:
+			uses = append(uses, schedulerv1.Secret_Use(use))
+		case word == "staging", word == "production":
+			all = append(all, request(word, nil))
+		default:
+			return nil, fmt.Errorf("--for %s: expected pull-requests, pushes, tags, deploys, staging or production", word)
+		}
+	}
+	if len(uses) > 0 || len(all) == 0 {
+		all = append(all, request("", uses))
+	}
+	return all, nil
+}
+
+// reachOf says which builds get a secret.
+func reachOf(secret *schedulerv1.Secret) string {
+	where := "deploys to " + secret.GetEnvironment()
+	if secret.GetEnvironment() == "" {
+		var uses []string
+		for _, use := range secret.GetUses() {
+			uses = append(uses, wording.Value(use))
+		}
+		where = strings.Join(uses, ", ")
+		if len(uses) == len(schedulerv1.Secret_Use_name)-1 {
+			where = "every build"
+		}
+	}
+	if len(secret.GetBranches()) > 0 {
+		where += " of " + strings.Join(secret.GetBranches(), ", ")
+	}
+	return where
 }
 
 // readSecret asks a person without showing what is typed, and reads from anything
@@ -125,11 +187,7 @@ func printSecrets(out io.Writer, all *schedulerv1.ListSecretsResponse) {
 	}
 	rows := [][]string{{"REPOSITORY", "NAME", "FOR", "SET"}}
 	for _, secret := range all.GetSecrets() {
-		where := "every build"
-		if secret.GetEnvironment() != "" {
-			where = "deploys to " + secret.GetEnvironment()
-		}
-		rows = append(rows, []string{secret.GetRepository(), secret.GetName(), where, secret.GetUpdateTime().AsTime().Format(time.DateTime)})
+		rows = append(rows, []string{secret.GetRepository(), secret.GetName(), reachOf(secret), secret.GetUpdateTime().AsTime().Format(time.DateTime)})
 	}
 	printTable(out, rows)
 }

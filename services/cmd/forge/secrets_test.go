@@ -29,16 +29,17 @@ type keeper struct {
 
 func (k *keeper) SetSecret(_ context.Context, req *schedulerv1.SetSecretRequest) (*schedulerv1.SetSecretResponse, error) {
 	k.kept[req.GetRepository()+"/"+req.GetEnvironment()+"/"+req.GetName()] = req.GetValue()
+	secret := &schedulerv1.Secret{Environment: req.GetEnvironment(), Uses: req.GetUses(), Branches: req.GetBranches()}
 	if len(req.GetValue()) < 4 {
-		return &schedulerv1.SetSecretResponse{Warning: "it is short"}, nil
+		return &schedulerv1.SetSecretResponse{Secret: secret, Warning: "it is short"}, nil
 	}
-	return &schedulerv1.SetSecretResponse{}, nil
+	return &schedulerv1.SetSecretResponse{Secret: secret}, nil
 }
 
 func (k *keeper) ListSecrets(_ context.Context, req *schedulerv1.ListSecretsRequest) (*schedulerv1.ListSecretsResponse, error) {
 	at := timestamppb.New(time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC))
 	if req.GetPageToken() == "" {
-		return &schedulerv1.ListSecretsResponse{NextPageToken: "more", Secrets: []*schedulerv1.Secret{{Repository: "acme/shop", Name: "TOKEN", UpdateTime: at}}}, nil
+		return &schedulerv1.ListSecretsResponse{NextPageToken: "more", Secrets: []*schedulerv1.Secret{{Repository: "acme/shop", Name: "TOKEN", UpdateTime: at, Uses: []schedulerv1.Secret_Use{schedulerv1.Secret_USE_TAGS}, Branches: []string{"main"}}}}, nil
 	}
 	return &schedulerv1.ListSecretsResponse{Secrets: []*schedulerv1.Secret{{Repository: "acme/shop", Environment: "staging", Name: "KEY", UpdateTime: at}}}, nil
 }
@@ -84,8 +85,8 @@ func TestSecretsAreSetListedAndDeleted(t *testing.T) {
 	token := secretOf{Name: "TOKEN", Repo: "acme/shop"}
 	key := secretOf{Name: "KEY", Repo: "acme/shop", Environment: "staging"}
 	for _, err := range []error{
-		setSecret{forge, token}.set(&out, "hunter2"),
-		setSecret{forge, key}.set(&out, "no"),
+		setSecret{remote: forge, secretOf: token, For: []string{"tags", "production", "pull-requests"}}.set(&out, "hunter2"),
+		setSecret{remote: forge, secretOf: key, Branches: []string{"main"}}.set(&out, "no"),
 		deleteSecret{forge, token}.delete(&out),
 	} {
 		if err != nil {
@@ -97,22 +98,29 @@ func TestSecretsAreSetListedAndDeleted(t *testing.T) {
 		t.Error(err)
 	}
 	printSecrets(&out, all)
-	const want = `secret TOKEN of acme/shop is set
-secret KEY of acme/shop for staging is set
+	const want = `secret TOKEN of acme/shop is set for deploys to production
+secret TOKEN of acme/shop is set for tags, pull requests
+secret KEY of acme/shop is set for deploys to staging of main
 mind: it is short
 secret TOKEN of acme/shop is deleted
 REPOSITORY  NAME   FOR                 SET
-acme/shop   TOKEN  every build         2026-11-25 12:00:00
+acme/shop   TOKEN  tags of main        2026-11-25 12:00:00
 acme/shop   KEY    deploys to staging  2026-11-25 12:00:00
 `
 	if out.String() != want {
 		t.Errorf("it says\n%s\nwant\n%s", &out, want)
 	}
-	if got := fmt.Sprint(k.kept); got != "map[acme/shop/staging/KEY:no]" {
+	if got := fmt.Sprint(k.kept); got != "map[acme/shop/production/TOKEN:hunter2 acme/shop/staging/KEY:no]" {
 		t.Errorf("kept is %s", got)
 	}
 	if err := (deleteSecret{forge, token}).delete(&out); err == nil || !strings.Contains(err.Error(), "(FORGE_GRPC_ADDRESS): there is none") {
 		t.Errorf("deleted again: %v", err)
+	}
+	if err := (setSecret{remote: forge, secretOf: token, For: []string{"pulls"}}).set(&out, "x"); err == nil || !strings.Contains(err.Error(), "--for pulls: expected pull-requests, pushes, tags, deploys, staging or production") {
+		t.Errorf("for nothing there is: %v", err)
+	}
+	if err := (setSecret{remote: forge, secretOf: key, For: []string{"tags"}}).set(&out, "x"); err == nil {
+		t.Error("--environment and --for were both taken")
 	}
 	stranger := remote{Common: settings.Common{DataDir: t.TempDir() + "/none"}, GRPC: forge.GRPC}
 	if _, err := (listSecrets{query: query{remote: stranger}}).fetch(); err == nil || !strings.Contains(err.Error(), "no admin token: set FORGE_ADMIN_TOKEN") {

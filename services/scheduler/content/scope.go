@@ -48,7 +48,9 @@ func (s *Service) scopeOf(b *store.Build) scope {
 		return scope{tierFork, fmt.Sprintf("fork/%d", b.GetPullRequest())}
 	case environment != "":
 		return scope{tierEnvironment, "environment/" + environment}
-	case b.GetAction() == schedulerv1.Build_ACTION_PUSH && told && (tag || isBranch && built):
+	case b.GetAction() == schedulerv1.Build_ACTION_PUSH && told && (tag || isBranch && built),
+		b.GetAction() == schedulerv1.Build_ACTION_RELEASE && told && tag,
+		b.GetAction() == schedulerv1.Build_ACTION_SCHEDULE && b.GetSchedule() != "" && isBranch && built:
 		return scope{tierMerged, merged}
 	case b.GetPullRequest() != 0:
 		return scope{tierUnmerged, fmt.Sprintf("pull/%d", b.GetPullRequest())}

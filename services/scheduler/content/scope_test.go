@@ -26,6 +26,9 @@ func builds() map[string]*store.Build {
 	byHand := func(ref string) func(*schedulerv1.Build) {
 		return func(b *schedulerv1.Build) { b.Ref, b.DeliveryId = ref, "" }
 	}
+	nightly := func(ref string) func(*schedulerv1.Build) {
+		return func(b *schedulerv1.Build) { b.Ref, b.DeliveryId, b.Schedule = ref, "", "nightly" }
+	}
 	merge := func(b *schedulerv1.Build) { b.PullRequest, b.Ref = 7, "refs/heads/main" }
 	const (
 		test, staging, push = schedulerv1.Build_ACTION_TEST, schedulerv1.Build_ACTION_STAGING, schedulerv1.Build_ACTION_PUSH
@@ -40,6 +43,10 @@ func builds() map[string]*store.Build {
 		"other branch": built(push, at("refs/heads/fix")), "branch like a tag": built(push, at("refs/heads/refs/tags/v1")),
 		"main by hand": built(push, byHand("refs/heads/main")), "tag by hand": built(push, byHand("refs/tags/v1")), "test by hand": built(test, byHand("refs/heads/main")),
 		"staging": built(toStaging, merge), "production": built(toProduction, merge),
+		"release": built(schedulerv1.Build_ACTION_RELEASE, at("refs/tags/v1")), "release by hand": built(schedulerv1.Build_ACTION_RELEASE, byHand("refs/tags/v1")),
+		"nightly":                 built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/main")),
+		"nightly of a branch":     built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/fix")),
+		"closed":                  built(schedulerv1.Build_ACTION_CLOSED, pull(7, false)),
 		"fork's merge to staging": built(toStaging, func(b *schedulerv1.Build) { merge(b); b.Fork = true }),
 	}
 }
@@ -55,6 +62,8 @@ func TestScopesOfBuilds(t *testing.T) {
 		"other branch": "push/refs/heads/fix merged", "branch like a tag": "push/refs/heads/refs/tags/v1 merged",
 		"main by hand": "ref/refs/heads/main merged", "tag by hand": "ref/refs/tags/v1 merged", "test by hand": "ref/refs/heads/main merged",
 		"staging": "environment/staging", "production": "environment/production",
+		"release": "merged", "release by hand": "ref/refs/tags/v1 merged", "nightly": "merged", "nightly of a branch": "ref/refs/heads/fix merged",
+		"closed":                  "pull/7 merged",
 		"fork's merge to staging": "fork/7 merged",
 	}
 	all := builds()

@@ -86,6 +86,10 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	if err := checkSecret(req); err != nil {
 		return nil, err
 	}
+	reach, err := reachOf(req)
+	if err != nil {
+		return nil, err
+	}
 	owner, name, err := store.SplitRepository(req.GetRepository())
 	if err != nil {
 		return nil, err
@@ -98,7 +102,7 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 		return nil, err
 	}
 	secret := storedSecret{
-		secretSlot: secretSlot{repository.GetId(), req.GetEnvironment(), req.GetName()}, repository: wording.FullName(repository), updated: v.now(),
+		secretSlot: secretSlot{repository.GetId(), req.GetEnvironment(), req.GetName()}, reach: reach, repository: wording.FullName(repository), updated: v.now(),
 	}
 	if secret.keyID, secret.sealed, err = v.keyring.seal(secret.secretSlot, req.GetValue()); err != nil {
 		return nil, err
@@ -226,7 +230,13 @@ func (v *Service) secretsOwner(ctx context.Context, repository string) (int64, e
 }
 
 func (s storedSecret) shown() *schedulerv1.Secret {
-	return &schedulerv1.Secret{Repository: s.repository, Environment: s.environment, Name: s.name, UpdateTime: timestamppb.New(s.updated)}
+	shown := &schedulerv1.Secret{
+		Repository: s.repository, Environment: s.environment, Name: s.name, UpdateTime: timestamppb.New(s.updated), Branches: s.branches,
+	}
+	if s.environment == "" {
+		shown.Uses = s.uses.list()
+	}
+	return shown
 }
 
 // UnavailableError is why a build does not get what it needs, for people.
@@ -254,10 +264,16 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		return nil, nil, fmt.Errorf("secrets of %s: %w", wording.FullName(b.GetRepository()), err)
 	}
 	secrets = map[string]string{}
-	var missing []string
+	var missing, barred []string
 	for _, name := range names {
 		secret, bound := pick(all, name, b.GetEnvironment())
+		why := ""
+		if secret != nil {
+			why = secret.barred(b)
+		}
 		switch {
+		case why != "":
+			barred = append(barred, why)
 		case secret != nil:
 			if secrets[name], err = v.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
 				return nil, nil, UnavailableError(fmt.Sprintf("secret %s cannot be decrypted: %v; or set it again", name, err))
@@ -269,8 +285,15 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		}
 	}
 	if len(missing) > 0 {
-		return nil, nil, UnavailableError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s",
-			strings.Join(missing, ", "), missing[0], wording.FullName(b.GetRepository())))
+		reach := ""
+		if use := useOf(b); !unasked().has(use) {
+			reach = " --for " + (unasked() | 1<<use).words()
+		}
+		return nil, nil, UnavailableError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s%s",
+			strings.Join(missing, ", "), missing[0], wording.FullName(b.GetRepository()), reach))
+	}
+	if len(barred) > 0 {
+		return nil, nil, UnavailableError(barred[0])
 	}
 	return secrets, notices, nil
 }

@@ -13,19 +13,24 @@ import (
 // storedSecret is a secret as it is kept.
 type storedSecret struct {
 	secretSlot
+	reach
 	repository string // owner/name when it was set
 	keyID      string
 	sealed     []byte
 	updated    time.Time
 }
 
-const secretColumns = `repository_id, environment, name, repository, key_id, sealed, update_time`
+const secretColumns = `repository_id, environment, name, repository, key_id, sealed, update_time, uses, branches`
 
 func scanSecret(row sqldb.Row) (storedSecret, error) {
 	var s storedSecret
 	var updated int64
-	err := row.Scan(&s.repositoryID, &s.environment, &s.name, &s.repository, &s.keyID, &s.sealed, &updated)
+	var branches string
+	err := row.Scan(&s.repositoryID, &s.environment, &s.name, &s.repository, &s.keyID, &s.sealed, &updated, &s.uses, &branches)
 	s.updated = sqldb.Time(updated)
+	if branches != "" {
+		s.branches = strings.Split(branches, "\n")
+	}
 	return s, err
 }
 
@@ -41,10 +46,11 @@ func saveSecret(ctx context.Context, t *store.Tx, s storedSecret) error {
 	if others >= MostSecrets {
 		return fault.Newf(fault.Exhausted, "%s has %d secrets already, which is the most", s.repository, others)
 	}
-	return t.Exec(ctx, `INSERT INTO secrets (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
+	return t.Exec(ctx, `INSERT INTO secrets (`+secretColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (repository_id, environment, name) DO UPDATE SET repository = excluded.repository,
-			key_id = excluded.key_id, sealed = excluded.sealed, update_time = excluded.update_time`,
-		s.repositoryID, s.environment, s.name, s.repository, s.keyID, s.sealed, sqldb.Micros(t.Now))
+			key_id = excluded.key_id, sealed = excluded.sealed, update_time = excluded.update_time,
+			uses = excluded.uses, branches = excluded.branches`,
+		s.repositoryID, s.environment, s.name, s.repository, s.keyID, s.sealed, sqldb.Micros(t.Now), int64(s.uses), strings.Join(s.branches, "\n"))
 }
 
 func deleteSecret(ctx context.Context, t *store.Tx, slot secretSlot) (found bool, err error) {

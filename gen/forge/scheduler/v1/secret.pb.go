@@ -23,6 +23,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Which builds get a secret that is for no environment alone. A fork's get none.
+type Secret_Use int32
+
+const (
+	Secret_USE_UNSPECIFIED Secret_Use = 0
+	// Those of pull requests and merge groups: of what nobody has merged.
+	Secret_USE_PULL_REQUESTS Secret_Use = 1
+	// Those of branches that were pushed to, and what a schedule runs on one.
+	Secret_USE_PUSHES Secret_Use = 2
+	// Those of tags and releases.
+	Secret_USE_TAGS Secret_Use = 3
+	// Deploys, to whatever environment.
+	Secret_USE_DEPLOYS Secret_Use = 4
+)
+
+// Enum value maps for Secret_Use.
+var (
+	Secret_Use_name = map[int32]string{
+		0: "USE_UNSPECIFIED",
+		1: "USE_PULL_REQUESTS",
+		2: "USE_PUSHES",
+		3: "USE_TAGS",
+		4: "USE_DEPLOYS",
+	}
+	Secret_Use_value = map[string]int32{
+		"USE_UNSPECIFIED":   0,
+		"USE_PULL_REQUESTS": 1,
+		"USE_PUSHES":        2,
+		"USE_TAGS":          3,
+		"USE_DEPLOYS":       4,
+	}
+)
+
+func (x Secret_Use) Enum() *Secret_Use {
+	p := new(Secret_Use)
+	*p = x
+	return p
+}
+
+func (x Secret_Use) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Secret_Use) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_scheduler_v1_secret_proto_enumTypes[0].Descriptor()
+}
+
+func (Secret_Use) Type() protoreflect.EnumType {
+	return &file_forge_scheduler_v1_secret_proto_enumTypes[0]
+}
+
+func (x Secret_Use) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Secret_Use.Descriptor instead.
+func (Secret_Use) EnumDescriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{0, 0}
+}
+
 // Secret is one that is kept, without its value.
 type Secret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -30,12 +90,17 @@ type Secret struct {
 	// belongs to the repository whatever it is called.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
 	// staging or production: only deploys to it get the secret, in place of the
-	// repository's of that name. Empty: every build of the repository.
+	// repository's of that name. Empty: the builds that uses names.
 	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	// The variable that holds it in a build.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// When it was set last.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Without an environment: which builds get it.
+	Uses []Secret_Use `protobuf:"varint,5,rep,packed,name=uses,proto3,enum=forge.scheduler.v1.Secret_Use" json:"uses,omitempty"`
+	// Globs: only builds of these branches get it, or of what is merged into them.
+	// None: any. A build of a tag is of no branch.
+	Branches      []string `protobuf:"bytes,6,rep,name=branches,proto3" json:"branches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -98,6 +163,20 @@ func (x *Secret) GetUpdateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Secret) GetUses() []Secret_Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *Secret) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
 type SetSecretRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
@@ -108,7 +187,12 @@ type SetSecretRequest struct {
 	// Forge or the shell set: FORGE_…, CI, TRACEPARENT, PATH, HOME and the like.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// At most 48 KiB, without NUL. Several lines are fine.
-	Value         string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// Without an environment: which builds get it. None: pushes, tags and deploys, so
+	// what was pushed or merged; not pull requests.
+	Uses []Secret_Use `protobuf:"varint,5,rep,packed,name=uses,proto3,enum=forge.scheduler.v1.Secret_Use" json:"uses,omitempty"`
+	// At most 20 globs of branches.
+	Branches      []string `protobuf:"bytes,6,rep,name=branches,proto3" json:"branches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,6 +253,20 @@ func (x *SetSecretRequest) GetValue() string {
 		return x.Value
 	}
 	return ""
+}
+
+func (x *SetSecretRequest) GetUses() []Secret_Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *SetSecretRequest) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
 }
 
 type SetSecretResponse struct {
@@ -444,7 +542,7 @@ var File_forge_scheduler_v1_secret_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/secret.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x01\n" +
+	"\x1fforge/scheduler/v1/secret.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x02\n" +
 	"\x06Secret\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -452,14 +550,25 @@ const file_forge_scheduler_v1_secret_proto_rawDesc = "" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12;\n" +
 	"\vupdate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"updateTime\"~\n" +
+	"updateTime\x122\n" +
+	"\x04uses\x18\x05 \x03(\x0e2\x1e.forge.scheduler.v1.Secret.UseR\x04uses\x12\x1a\n" +
+	"\bbranches\x18\x06 \x03(\tR\bbranches\"`\n" +
+	"\x03Use\x12\x13\n" +
+	"\x0fUSE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11USE_PULL_REQUESTS\x10\x01\x12\x0e\n" +
+	"\n" +
+	"USE_PUSHES\x10\x02\x12\f\n" +
+	"\bUSE_TAGS\x10\x03\x12\x0f\n" +
+	"\vUSE_DEPLOYS\x10\x04\"\xce\x01\n" +
 	"\x10SetSecretRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\tR\x05value\"a\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\x122\n" +
+	"\x04uses\x18\x05 \x03(\x0e2\x1e.forge.scheduler.v1.Secret.UseR\x04uses\x12\x1a\n" +
+	"\bbranches\x18\x06 \x03(\tR\bbranches\"a\n" +
 	"\x11SetSecretResponse\x122\n" +
 	"\x06secret\x18\x01 \x01(\v2\x1a.forge.scheduler.v1.SecretR\x06secret\x12\x18\n" +
 	"\awarning\x18\x02 \x01(\tR\awarning\"p\n" +
@@ -497,32 +606,36 @@ func file_forge_scheduler_v1_secret_proto_rawDescGZIP() []byte {
 	return file_forge_scheduler_v1_secret_proto_rawDescData
 }
 
+var file_forge_scheduler_v1_secret_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_forge_scheduler_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_forge_scheduler_v1_secret_proto_goTypes = []any{
-	(*Secret)(nil),                // 0: forge.scheduler.v1.Secret
-	(*SetSecretRequest)(nil),      // 1: forge.scheduler.v1.SetSecretRequest
-	(*SetSecretResponse)(nil),     // 2: forge.scheduler.v1.SetSecretResponse
-	(*ListSecretsRequest)(nil),    // 3: forge.scheduler.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),   // 4: forge.scheduler.v1.ListSecretsResponse
-	(*DeleteSecretRequest)(nil),   // 5: forge.scheduler.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),  // 6: forge.scheduler.v1.DeleteSecretResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(Secret_Use)(0),               // 0: forge.scheduler.v1.Secret.Use
+	(*Secret)(nil),                // 1: forge.scheduler.v1.Secret
+	(*SetSecretRequest)(nil),      // 2: forge.scheduler.v1.SetSecretRequest
+	(*SetSecretResponse)(nil),     // 3: forge.scheduler.v1.SetSecretResponse
+	(*ListSecretsRequest)(nil),    // 4: forge.scheduler.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),   // 5: forge.scheduler.v1.ListSecretsResponse
+	(*DeleteSecretRequest)(nil),   // 6: forge.scheduler.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),  // 7: forge.scheduler.v1.DeleteSecretResponse
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_secret_proto_depIdxs = []int32{
-	7, // 0: forge.scheduler.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
-	0, // 1: forge.scheduler.v1.SetSecretResponse.secret:type_name -> forge.scheduler.v1.Secret
-	0, // 2: forge.scheduler.v1.ListSecretsResponse.secrets:type_name -> forge.scheduler.v1.Secret
-	1, // 3: forge.scheduler.v1.SecretService.SetSecret:input_type -> forge.scheduler.v1.SetSecretRequest
-	3, // 4: forge.scheduler.v1.SecretService.ListSecrets:input_type -> forge.scheduler.v1.ListSecretsRequest
-	5, // 5: forge.scheduler.v1.SecretService.DeleteSecret:input_type -> forge.scheduler.v1.DeleteSecretRequest
-	2, // 6: forge.scheduler.v1.SecretService.SetSecret:output_type -> forge.scheduler.v1.SetSecretResponse
-	4, // 7: forge.scheduler.v1.SecretService.ListSecrets:output_type -> forge.scheduler.v1.ListSecretsResponse
-	6, // 8: forge.scheduler.v1.SecretService.DeleteSecret:output_type -> forge.scheduler.v1.DeleteSecretResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8, // 0: forge.scheduler.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
+	0, // 1: forge.scheduler.v1.Secret.uses:type_name -> forge.scheduler.v1.Secret.Use
+	0, // 2: forge.scheduler.v1.SetSecretRequest.uses:type_name -> forge.scheduler.v1.Secret.Use
+	1, // 3: forge.scheduler.v1.SetSecretResponse.secret:type_name -> forge.scheduler.v1.Secret
+	1, // 4: forge.scheduler.v1.ListSecretsResponse.secrets:type_name -> forge.scheduler.v1.Secret
+	2, // 5: forge.scheduler.v1.SecretService.SetSecret:input_type -> forge.scheduler.v1.SetSecretRequest
+	4, // 6: forge.scheduler.v1.SecretService.ListSecrets:input_type -> forge.scheduler.v1.ListSecretsRequest
+	6, // 7: forge.scheduler.v1.SecretService.DeleteSecret:input_type -> forge.scheduler.v1.DeleteSecretRequest
+	3, // 8: forge.scheduler.v1.SecretService.SetSecret:output_type -> forge.scheduler.v1.SetSecretResponse
+	5, // 9: forge.scheduler.v1.SecretService.ListSecrets:output_type -> forge.scheduler.v1.ListSecretsResponse
+	7, // 10: forge.scheduler.v1.SecretService.DeleteSecret:output_type -> forge.scheduler.v1.DeleteSecretResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_secret_proto_init() }
@@ -535,13 +648,14 @@ func file_forge_scheduler_v1_secret_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_secret_proto_rawDesc), len(file_forge_scheduler_v1_secret_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_forge_scheduler_v1_secret_proto_goTypes,
 		DependencyIndexes: file_forge_scheduler_v1_secret_proto_depIdxs,
+		EnumInfos:         file_forge_scheduler_v1_secret_proto_enumTypes,
 		MessageInfos:      file_forge_scheduler_v1_secret_proto_msgTypes,
 	}.Build()
 	File_forge_scheduler_v1_secret_proto = out.File

@@ -1,0 +1,149 @@
+package secrets
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+const (
+	mostBranches  = 20
+	longestBranch = 200 // bytes of a glob
+)
+
+// plainBranch is a name that a shell takes as it is.
+var plainBranch = regexp.MustCompile(`^[A-Za-z0-9._/-]+$`)
+
+// reach says which builds get a secret.
+type reach struct {
+	uses     uses
+	branches []string
+}
+
+// uses are bits of 1 << Secret.Use.
+type uses int64
+
+func usesOf(all []schedulerv1.Secret_Use) uses {
+	var set uses
+	for _, use := range all {
+		set |= 1 << use
+	}
+	return set
+}
+
+// of what was pushed or merged.
+func unasked() uses {
+	return usesOf([]schedulerv1.Secret_Use{schedulerv1.Secret_USE_PUSHES, schedulerv1.Secret_USE_TAGS, schedulerv1.Secret_USE_DEPLOYS})
+}
+
+func (u uses) has(use schedulerv1.Secret_Use) bool { return u&(1<<use) != 0 }
+
+func (u uses) list() []schedulerv1.Secret_Use {
+	var all []schedulerv1.Secret_Use
+	for use := schedulerv1.Secret_USE_PULL_REQUESTS; use <= schedulerv1.Secret_USE_DEPLOYS; use++ {
+		if u.has(use) {
+			all = append(all, use)
+		}
+	}
+	return all
+}
+
+// words are the uses as forge secrets set --for takes them.
+func (u uses) words() string {
+	var all []string
+	for _, use := range u.list() {
+		all = append(all, word(use))
+	}
+	return strings.Join(all, ",")
+}
+
+func word(use schedulerv1.Secret_Use) string { return strings.ReplaceAll(wording.Value(use), " ", "-") }
+
+// useOf is what a build uses a secret for. What nobody knows to be pushed or merged
+// counts as a pull request.
+func useOf(b *store.Build) schedulerv1.Secret_Use {
+	switch {
+	case trigger.ActionOf(b.GetAction()).Environment != "":
+		return schedulerv1.Secret_USE_DEPLOYS
+	case b.GetAction() == schedulerv1.Build_ACTION_RELEASE, b.GetAction() == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(b.GetRef(), "refs/tags/"):
+		return schedulerv1.Secret_USE_TAGS
+	case b.GetAction() == schedulerv1.Build_ACTION_PUSH, b.GetAction() == schedulerv1.Build_ACTION_SCHEDULE:
+		return schedulerv1.Secret_USE_PUSHES
+	default:
+		return schedulerv1.Secret_USE_PULL_REQUESTS
+	}
+}
+
+// branchOf is the branch that a build is of, or that it is or was merged into.
+func branchOf(b *store.Build) string {
+	branch, isBranch := strings.CutPrefix(b.GetRef(), "refs/heads/")
+	switch useOf(b) {
+	case schedulerv1.Secret_USE_TAGS:
+		return ""
+	case schedulerv1.Secret_USE_PUSHES:
+		if isBranch {
+			return branch
+		}
+		return ""
+	default:
+		return strings.TrimPrefix(b.GetBaseRef(), "refs/heads/")
+	}
+}
+
+// barred says why a build does not get the secret, and how it would; "" where it does.
+func (s storedSecret) barred(b *store.Build) string {
+	use, command := useOf(b), fmt.Sprintf("forge secrets set %s --repo %s", s.name, wording.FullName(b.GetRepository()))
+	if s.environment == "" && !s.uses.has(use) {
+		return fmt.Sprintf("secret %s is not for %s: %s --for %s", s.name, wording.Value(use), command, (s.uses | 1<<use).words())
+	}
+	branch := branchOf(b)
+	if len(s.branches) == 0 || branch != "" && slices.ContainsFunc(s.branches, func(glob string) bool { return doublestar.MatchUnvalidated(glob, branch) }) {
+		return ""
+	}
+	if !plainBranch.MatchString(branch) { // the command is for a shell
+		branch = "BRANCH"
+	}
+	widened := slices.Concat(s.branches, []string{branch})
+	if branchOf(b) == "" {
+		return fmt.Sprintf("secret %s is only for branches %s, and a tag is of none: set it once more without --branches", s.name, strings.Join(s.branches, ", "))
+	}
+	reach := " --for " + s.uses.words()
+	if s.environment != "" {
+		reach = " --environment " + s.environment
+	}
+	return fmt.Sprintf("secret %s is only for branches %s: %s%s --branches %s", s.name, strings.Join(s.branches, ", "), command, reach, strings.Join(widened, ","))
+}
+
+// reachOf is what a request asks for.
+func reachOf(req *schedulerv1.SetSecretRequest) (reach, error) {
+	for _, use := range req.GetUses() {
+		if use < schedulerv1.Secret_USE_PULL_REQUESTS || use > schedulerv1.Secret_USE_DEPLOYS {
+			return reach{}, fault.New(fault.Invalid, "uses: expected pull requests, pushes, tags or deploys")
+		}
+	}
+	if req.GetEnvironment() != "" && len(req.GetUses()) > 0 {
+		return reach{}, fault.New(fault.Invalid, "uses: a secret of an environment is for deploys there alone; set another for the rest")
+	}
+	if len(req.GetBranches()) > mostBranches {
+		return reach{}, fault.Newf(fault.Invalid, "branches: at most %d", mostBranches)
+	}
+	for _, glob := range req.GetBranches() {
+		if glob == "" || len(glob) > longestBranch || strings.ContainsAny(glob, "\n\x00") || !doublestar.ValidatePattern(glob) {
+			return reach{}, fault.Newf(fault.Invalid, "branches: %q is not a pattern of branches, such as main or release/*", glob)
+		}
+	}
+	asked := reach{usesOf(req.GetUses()), req.GetBranches()}
+	if asked.uses == 0 && req.GetEnvironment() == "" {
+		asked.uses = unasked()
+	}
+	return asked, nil
+}
