@@ -40,20 +40,27 @@ func BenchmarkCache(b *testing.B) {
 	run(b, "tar", "-cf", archive, "-C", from, ".")
 	w.up(b)
 	logOf := func(change githubsim.Commit) string {
+		run(b, "sync") // else one pays for what was written before
 		return w.log(b, w.shows(b, w.push(b, "main", change), "forge/push", "success").TargetURL)
 	}
 	w.patience = 2 * time.Minute
-	b.ResetTimer()
-	for b.Loop() {
+	// Disks take their time as they are, so tar is measured before and after.
+	untarred := func() time.Duration {
 		into := filepath.Join(w.dir, "untarred")
 		must(b, os.MkdirAll(into, 0o755))
+		run(b, "sync")
 		begin := time.Now()
 		run(b, "tar", "-xf", archive, "-C", into)
-		tar := time.Since(begin)
+		took := time.Since(begin)
 		must(b, os.RemoveAll(into))
-
+		return took
+	}
+	b.ResetTimer()
+	for b.Loop() {
 		first := took(b, logOf(use("cp -a "+from+" .")), `saved, .* in (\S+),`)
+		before := untarred()
 		again := logOf(use("true # again"))
+		tar := (before + untarred()) / 2
 		restored := took(b, again, `restored from .* in (\S+)\n`)
 		unchanged := took(b, again, `saved, .* in (\S+),`)
 		changed := logOf(use("cp -a " + some + "/. deps"))
