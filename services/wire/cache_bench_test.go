@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"fmt"
 	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
@@ -113,4 +114,44 @@ func took(t testing.TB, log, pattern string) time.Duration {
 	d, err := time.ParseDuration(found(t, log, pattern))
 	must(t, err)
 	return d
+}
+
+// BenchmarkLogBesideCaches is the rate at which a log arrives while another build
+// restores and saves caches, in that of the log alone: at least 0.8.
+func BenchmarkLogBesideCaches(b *testing.B) {
+	const size, kept = 100 << 20, 256 << 20
+	w := newWorld(b, nil)
+	bulk, from := filepath.Join(w.dir, "bulk"), filepath.Join(w.dir, "deps")
+	must(b, os.WriteFile(bulk, bytes.Repeat([]byte("2026-11-23T12:00:00.000001Z  --- PASS: TestSomething (0.02s)\n"), size/60), 0o600))
+	plant(b, from, 0, 5000, kept/5000)
+	w.push(b, "main", files(".forge.yml", lines("image: busybox", "execute: [cat '"+bulk+"']")))
+	w.env = append(w.env, "FORGE_LOG_LIMIT=0")
+	w.deploy(b, deployment{apart: true})
+	w.patience = 2 * time.Minute
+	printed := func(name string) time.Duration {
+		_, sha := w.propose(b, name, files("notes", name))
+		var waits []time.Duration
+		_, took := w.follow(b, sha, nil, &waits)
+		return took
+	}
+	keep := func(name, does string) (sha string) {
+		sha = w.branch(b, name, files(".forge.yml", lines(
+			"image: busybox", "jobs:", "  keep:", "    matrix: {n: [1, 2, 3, 4, 5, 6]}",
+			`    cache: [{key: "deps-${FORGE_SHA}-${n}", restore: [deps-], paths: [deps]}]`, "    execute: ['test -e deps || "+does+"']",
+		)))
+		w.open(b, name)
+		return sha
+	}
+	var alone, beside time.Duration
+	for n := 0; b.Loop(); n++ {
+		alone += printed(fmt.Sprintf("alone-%d", n))
+		// Each job has a key of its own: it restores what another has saved, and saves.
+		w.shows(b, keep(fmt.Sprintf("fills-%d", n), "cp -a "+from+" ."), "forge/test", "success")
+		keeps := w.push(b, fmt.Sprintf("fills-%d", n), files("notes", "again"))
+		w.shows(b, keeps, "forge/test", "pending")
+		beside += printed(fmt.Sprintf("beside-%d", n))
+		w.shows(b, keeps, "forge/test", "success")
+	}
+	b.ReportMetric(float64(alone)/float64(beside), "ratio")
+	b.ReportMetric(0, "ns/op")
 }
