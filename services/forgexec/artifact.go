@@ -11,8 +11,12 @@ import (
 	"github.com/forge-ci/forge/services/forgexec/tree"
 )
 
-// keepWithin bounds what comes after the steps where the plan does not.
+// keepWithin bounds what is restored, and what is kept, where the plan does not.
 const keepWithin = 10 * time.Minute
+
+func withinOf(plan *schedulerv1.Plan) time.Duration {
+	return cmp.Or(plan.GetArtifacts().GetWithin().AsDuration(), keepWithin)
+}
 
 // bring puts the artifacts that are needed into the workspace. It returns nil, or how
 // the attempt ends without them.
@@ -44,7 +48,7 @@ func (s *sequence) keep(ctx context.Context, ended *schedulerv1.Ended, caches []
 		return ended
 	}
 	passed := done && !s.failed
-	within := cmp.Or(s.plan.GetArtifacts().GetWithin().AsDuration(), keepWithin)
+	within := withinOf(s.plan)
 	keeping, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("it took longer than %s: %w", short(within), context.DeadlineExceeded))
 	defer cancel()
 	problem := s.artifacts(keeping)

@@ -201,8 +201,8 @@ func resolved(path string) string {
 }
 
 // restore brings back what was saved.
-func (r *runner) restore(ctx context.Context, caches []*cache) {
-	ctx, cancel := context.WithTimeout(ctx, keepWithin)
+func (r *runner) restore(ctx context.Context, plan *schedulerv1.Plan, caches []*cache) {
+	ctx, cancel := context.WithTimeout(ctx, withinOf(plan))
 	defer cancel()
 	for _, one := range caches {
 		begin := time.Now()

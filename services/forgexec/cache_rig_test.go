@@ -16,6 +16,8 @@ type fakeContents struct {
 	kept map[string]*kept
 	// Each call takes the next of these in place of what is due, until there are no more.
 	getErrors, putErrors []error
+	// hangs has no call answered.
+	hangs bool
 	// harm changes what is sent.
 	harm func(packed []byte)
 	// asked are the keys that were asked for, put those that were kept.
@@ -48,6 +50,10 @@ func (s *fakeScheduler) GetContent(request *schedulerv1.GetContentRequest, strea
 	}
 	if err := c.next(&c.getErrors); err != nil {
 		return err
+	}
+	if c.hangs {
+		<-stream.Context().Done()
+		return stream.Context().Err()
 	}
 	c.mu.Lock()
 	c.asked = append(c.asked, name)
@@ -96,6 +102,10 @@ func (s *fakeScheduler) PutContent(stream grpc.BidiStreamingServer[schedulerv1.P
 	}
 	if err := c.next(&c.putErrors); err != nil {
 		return err
+	}
+	if c.hangs {
+		<-stream.Context().Done()
+		return stream.Context().Err()
 	}
 	one := &kept{begin: first.GetBegin(), manifest: &schedulerv1.Manifest{}}
 	lacking := &schedulerv1.PutContentResponse_Lacking{Last: true}

@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -116,6 +118,14 @@ func TestNoTroubleWithACacheFailsABuild(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a slow bucket costs a build is bounded.
+func TestACacheThatTakesTooLongIsDoneWithout(t *testing.T) {
+	s := caching(t, deps("go-1"), fills)
+	s.plan.Artifacts = &schedulerv1.Plan_Artifacts{Within: durationpb.New(300 * time.Millisecond)}
+	s.contents.hangs = true
+	s.wantLog(t, s.forgexec(t), "forge: cache go-1: not restored, the build goes on without: it took too long\n", "nothing\n", "forge: cache go-1: not saved: it took too long\n")
 }
 
 // A failed build saves nothing, but where it is told to.

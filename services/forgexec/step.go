@@ -81,7 +81,7 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 		return ended
 	}
 	caches := r.caches(plan)
-	r.restore(ctx, caches)
+	r.restore(ctx, plan, caches)
 	if timeout := plan.GetTimeout().AsDuration(); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout,

@@ -71,6 +71,33 @@ func TestConnectionThatBreaksCostsNoContent(t *testing.T) {
 	}
 }
 
+// A disk that is full keeps no cache, and harms none that is there; with room, all
+// goes on.
+func TestFullDiskCostsACache(t *testing.T) {
+	r := sqliteRig(t)
+	dir, resize := kittest.SmallDisk(t, "1m")
+	r.blobs = dir
+	r.deps.Blobs = blobsIn(t, dir)
+	k := startKeeping(r)
+	main, small, large := k.pushed("refs/heads/main", "aaa"), noise(1, 200_000), noise(2, 3<<20)
+	if _, err := main.saves("small", small); err != nil {
+		t.Fatal(err)
+	}
+	_, err := main.saves("large", large)
+	wantCode(t, err, codes.Unavailable)
+	for key, want := range map[string]codes.Code{"small": codes.OK, "large": codes.NotFound} {
+		_, _, err := main.restores(key)
+		wantCode(t, err, want)
+	}
+	resize("16m")
+	if _, err := main.saves("large", large); err != nil {
+		t.Error(err)
+	}
+	if _, got, err := main.restores("large"); err != nil || !bytes.Equal(got, large) {
+		t.Errorf("%d bytes, error %v", len(got), err)
+	}
+}
+
 // cuttable has the rig keep blobs in a bucket. Answers from there that have cut bytes
 // or more end in the middle, unless cut is 0.
 func cuttable(r *rig) (cut *atomic.Int64) {

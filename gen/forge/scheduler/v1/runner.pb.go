@@ -2597,7 +2597,7 @@ type Plan_Artifacts struct {
 	Needed []*NeededArtifact `protobuf:"bytes,1,rep,name=needed,proto3" json:"needed,omitempty"`
 	// What is kept after the last step.
 	Kept []*v1.Artifact `protobuf:"bytes,2,rep,name=kept,proto3" json:"kept,omitempty"`
-	// How long saving caches and keeping artifacts may take in all.
+	// How long restoring caches may take in all, and saving them and keeping artifacts.
 	Within        *durationpb.Duration `protobuf:"bytes,3,opt,name=within,proto3" json:"within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
