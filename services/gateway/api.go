@@ -20,6 +20,7 @@ import (
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/web"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
@@ -33,14 +34,17 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("FORGE_EXTERNAL_URL: %w", err)
 	}
-	pages, err := newPages(s.deps, prefix)
+	pages, err := web.New(web.Deps{
+		Scheduler: s.deps.Receivers["scheduler"], GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
+		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now,
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/listen", s.listen(api))
 	mux.Handle("/v1/", maxBody(api))
-	pages.register(mux)
+	pages.Register(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})

@@ -1,4 +1,4 @@
-package gateway
+package web
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -26,6 +28,17 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
+// Deps is what the pages work with.
+type Deps struct {
+	Scheduler   grpc.ClientConnInterface
+	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
+	ExternalURL string // how people reach this Forge
+	Base        string // the path that links begin with; "": the root
+	Version     string
+	Log         *slog.Logger
+	Now         func() time.Time
+}
+
 // shownLog is how much of a log's end a page holds, in bytes; the whole is one
 // link away.
 const shownLog = 512 << 10
@@ -34,17 +47,17 @@ const shownLog = 512 << 10
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// pages shows people what they follow links to.
-type pages struct {
+// Pages shows people what they follow links to.
+type Pages struct {
 	templates *template.Template
 	builds    schedulerv1.BuildServiceClient
 	tests     schedulerv1.TestServiceClient
 	artifacts *artifacts
 	deps      Deps
-	prefix    prefix
 }
 
-func newPages(deps Deps, prefix prefix) (*pages, error) {
+// New assembles the pages.
+func New(deps Deps) (*Pages, error) {
 	templates, err := template.New("").Funcs(template.FuncMap{
 		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
 		"ended":    ended,
@@ -61,10 +74,10 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 		"action":  actionName,
 		"confirm": confirmText,
 		"github": func(b *schedulerv1.Build, parts ...any) string {
-			return address(deps.GitHub.URL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
+			return address(deps.GitHubURL, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName()}, parts...)...)
 		},
 		"artifact": func(a *schedulerv1.Artifact, file ...string) string {
-			return artifactAddress(prefix.link(), a, file...)
+			return artifactAddress(deps.Base, a, file...)
 		},
 		"size":  func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
 		"count": func(n int64, noun string) string { return wording.Count(int(n), noun) },
@@ -75,22 +88,22 @@ func newPages(deps Deps, prefix prefix) (*pages, error) {
 			}
 			return "→ " + f.GetTarget()
 		},
-		"base": prefix.link,
+		"base": func() string { return deps.Base },
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
 	}).ParseFS(pageFiles, "page/*.html")
 	if err != nil {
-		return nil, fmt.Errorf("gateway: pages: %w", err)
+		return nil, fmt.Errorf("pages: %w", err)
 	}
-	scheduler := deps.Receivers["scheduler"]
-	p := &pages{
-		templates: templates, builds: schedulerv1.NewBuildServiceClient(scheduler), tests: schedulerv1.NewTestServiceClient(scheduler),
-		deps: deps, prefix: prefix,
+	p := &Pages{
+		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
+		deps: deps,
 	}
 	p.artifacts = newArtifacts(p)
 	return p, nil
 }
 
-func (p *pages) register(mux *http.ServeMux) {
+// Register adds the pages to a mux.
+func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
 	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
@@ -120,7 +133,7 @@ func secure(w http.ResponseWriter, kind string) {
 }
 
 // render writes a page whole or not at all.
-func (p *pages) render(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
+func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
 	var text bytes.Buffer
 	if err := p.templates.ExecuteTemplate(&text, name, data); err != nil {
 		p.deps.Log.ErrorContext(r.Context(), "page not shown", "page", name, "error", err)
@@ -132,12 +145,12 @@ func (p *pages) render(w http.ResponseWriter, r *http.Request, code int, name st
 	_, _ = text.WriteTo(w) // a reader who left is no error
 }
 
-func (p *pages) home(w http.ResponseWriter, r *http.Request) {
+func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
 }
 
 // apiPage is a page that asks the JSON API, with the token of whoever looks.
-func (p *pages) apiPage(name string) http.HandlerFunc {
+func (p *Pages) apiPage(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { p.render(w, r, http.StatusOK, name, nil) }
 }
 
@@ -156,7 +169,7 @@ func address(base string, parts ...any) string {
 // errorPage is a page that says why there is no other.
 type errorPage struct{ Title, Text string }
 
-func (p *pages) showError(w http.ResponseWriter, r *http.Request, call string, err error) {
+func (p *Pages) showError(w http.ResponseWriter, r *http.Request, call string, err error) {
 	code, shown := http.StatusServiceUnavailable, errorPage{
 		"Builds cannot be shown right now",
 		"The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
@@ -183,7 +196,7 @@ type buildPage struct {
 	Unlisted bool
 }
 
-func (p *pages) build(w http.ResponseWriter, r *http.Request) {
+func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
 		p.showError(w, r, "GetBuild", err)
@@ -208,14 +221,14 @@ func (p *pages) build(w http.ResponseWriter, r *http.Request) {
 
 // log is the whole log as the commands wrote it; with ?follow it goes on until
 // the build has ended.
-func (p *pages) log(w http.ResponseWriter, r *http.Request) {
+func (p *Pages) log(w http.ResponseWriter, r *http.Request) {
 	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
 	if err != nil {
 		p.showError(w, r, "GetBuild", err)
 		return
 	}
 	if resp.GetBuild().GetJobCount() > 0 { // each job has a log of its own, which that page leads to
-		http.Redirect(w, r, address(p.prefix.link()+"/builds", resp.GetBuild().GetId()), http.StatusSeeOther)
+		http.Redirect(w, r, address(p.deps.Base+"/builds", resp.GetBuild().GetId()), http.StatusSeeOther)
 		return
 	}
 	secure(w, "text/plain; charset=utf-8")
@@ -228,7 +241,7 @@ func (p *pages) log(w http.ResponseWriter, r *http.Request) {
 
 // copyLog writes the log of a build's latest attempt, as asked for, and returns
 // the offset at which it begins.
-func (p *pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, req *schedulerv1.WatchLogRequest) (start int64, err error) {
+func (p *Pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, req *schedulerv1.WatchLogRequest) (start int64, err error) {
 	if b.GetAttempt() == 0 && !req.GetFollow() {
 		return 0, nil
 	}

@@ -1,4 +1,4 @@
-package gateway
+package web
 
 import (
 	"context"
@@ -26,6 +26,8 @@ const (
 	// writeWithin is how long a reader may take for one piece of a download. Whoever
 	// reads nothing does not keep others out.
 	writeWithin = time.Minute
+	// retryAfter is how long whoever came too soon should wait, in seconds.
+	retryAfter = "5"
 )
 
 // sandboxed is the policy of what a build has left: it runs nothing, loads nothing,
@@ -35,14 +37,14 @@ const sandboxed = "sandbox; default-src 'none'"
 // artifacts sends people what builds have left, to whoever knows the build, as
 // with its log.
 type artifacts struct {
-	*pages
+	*Pages
 	client           schedulerv1.ArtifactServiceClient
 	sending, zipping chan struct{}
 }
 
-func newArtifacts(p *pages) *artifacts {
+func newArtifacts(p *Pages) *artifacts {
 	return &artifacts{
-		p, schedulerv1.NewArtifactServiceClient(p.deps.Receivers["scheduler"]),
+		p, schedulerv1.NewArtifactServiceClient(p.deps.Scheduler),
 		make(chan struct{}, mostSending), make(chan struct{}, mostZipping),
 	}
 }

@@ -1,4 +1,4 @@
-package gateway
+package web
 
 import (
 	"context"
@@ -19,7 +19,7 @@ type reported struct {
 }
 
 // reported asks what a build has reported. A page without it is better than none.
-func (p *pages) reported(ctx context.Context, b *schedulerv1.Build) (shown reported) {
+func (p *Pages) reported(ctx context.Context, b *schedulerv1.Build) (shown reported) {
 	if b.GetAttempt() == 0 && b.GetJobCount() == 0 {
 		return reported{}
 	}
