@@ -24,7 +24,7 @@ import (
 )
 
 // webPolicy is the policy of every page of Forge's own.
-const webPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; " +
+const webPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func at(second int64) *timestamppb.Timestamp {
@@ -224,7 +224,7 @@ func TestPagesRunNothingForeign(t *testing.T) {
 	w.rooms.builds.build = failedBuild()
 	for path, kind := range map[string]string{
 		"/": "text/html", "/builds/b1": "text/html", "/builds/b1/log": "text/plain", "/builds/no": "text/html",
-		"/forge.css": "text/css", "/forge.js": "text/javascript", "/deliveries": "text/html", "/deliveries.js": "text/javascript",
+		"/forge.css": "text/css", "/forge.js": "text/javascript", "/build.js": "text/javascript", "/icon.svg": "image/svg+xml", "/icon.svg?state=failed": "image/svg+xml", "/deliveries": "text/html", "/deliveries.js": "text/javascript",
 		"/builds": "text/html", "/builds.js": "text/javascript", "/list.js": "text/javascript", "/steer.js": "text/javascript",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+path, nil)

@@ -44,7 +44,7 @@ type Deps struct {
 const shownLog = 512 << 10
 
 // A page runs and shows nothing that is not Forge's own.
-const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; " +
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Pages shows people what they follow links to.
@@ -105,6 +105,7 @@ func New(deps Deps) (*Pages, error) {
 // Register adds the pages to a mux.
 func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
+	mux.HandleFunc("GET /icon.svg", icon)
 	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
@@ -112,7 +113,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	p.artifacts.register(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
-		"forge.css": "text/css; charset=utf-8", "forge.js": script, "steer.js": script,
+		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "steer.js": script,
 		"list.js": script, "deliveries.js": script, "builds.js": script,
 	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
@@ -130,19 +131,6 @@ func secure(w http.ResponseWriter, kind string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // a build's address is its key
 	h.Set("Cache-Control", "no-store")
-}
-
-// render writes a page whole or not at all.
-func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
-	var text bytes.Buffer
-	if err := p.templates.ExecuteTemplate(&text, name, data); err != nil {
-		p.deps.Log.ErrorContext(r.Context(), "page not shown", "page", name, "error", err)
-		http.Error(w, "this page is broken, see the log of gateway", http.StatusInternalServerError)
-		return
-	}
-	secure(w, "text/html; charset=utf-8")
-	w.WriteHeader(code)
-	_, _ = text.WriteTo(w) // a reader who left is no error
 }
 
 func (p *Pages) home(w http.ResponseWriter, r *http.Request) {

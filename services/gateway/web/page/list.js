@@ -2,9 +2,6 @@
 // only in calls to this Forge.
 "use strict";
 
-// base is the path that all of Forge is below; empty for the root.
-const { base } = document.documentElement.dataset;
-
 // element makes one; what is not an element becomes text, never markup.
 function element(name, className, ...content) {
   const made = document.createElement(name);
