@@ -15,10 +15,11 @@ import (
 // GitHub accepts no token of an App that lasts longer than this.
 const maxAppToken = 10 * time.Minute
 
-// A caller is who sent a request: the App, an installation, or nobody in particular, which is the zero caller.
+// A caller is who sent a request: the App, an installation, a person, or nobody in particular, which is the zero caller.
 type caller struct {
 	app   bool
 	grant *grant
+	user  *authorization
 }
 
 func (c caller) installationID() int64 {
@@ -34,6 +35,8 @@ func (c caller) name() string {
 		return "app"
 	case c.grant != nil:
 		return "installation " + strconv.FormatInt(c.grant.installation.id, 10)
+	case c.user != nil:
+		return "user " + c.user.who.login
 	}
 	return "nobody"
 }
@@ -74,12 +77,16 @@ func allows(permissions map[string]string, permission, level string) bool {
 
 // authenticate returns who calls. It refuses a bad token even where the route needs none.
 func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
-	if wanted == gitClient {
+	switch wanted {
+	case gitClient:
 		return s.authenticateGit(r)
+	case browser:
+		return caller{}, nil
+	case anyone, theApp, anInstallation, aPerson:
 	}
 	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
-	g := s.tokens[token]
+	g, user := s.tokens[token], s.people.tokens[token]
 	switch {
 	case strings.EqualFold(kind, "bearer") && strings.Count(token, ".") == 2:
 		if refusal := s.checkAppToken(token); refusal != nil {
@@ -88,8 +95,12 @@ func (s *front) authenticate(r *http.Request, wanted who) (caller, *response) {
 		return caller{app: true}, nil
 	case wanted == theApp:
 		return caller{}, refuse(http.StatusUnauthorized, "A JSON web token could not be decoded")
+	case kind == "" && wanted == aPerson:
+		return caller{}, refuse(http.StatusUnauthorized, "Requires authentication")
 	case kind == "":
 		return caller{}, nil
+	case user != nil && s.now().Before(user.ends):
+		return caller{user: user}, nil
 	case g != nil && s.now().Before(g.expires) && !g.installation.suspended.IsZero():
 		return caller{}, suspended()
 	case g != nil && s.now().Before(g.expires):
@@ -137,7 +148,12 @@ func claimTime(claim any) (time.Time, bool) {
 // repository that the caller may not see is not found; anybody may read a public one.
 func (s *front) admit(a access, c *call) *response {
 	switch a.who {
-	case anyone, theApp:
+	case anyone, theApp, browser:
+		return nil
+	case aPerson:
+		if c.caller.user == nil {
+			return refuse(http.StatusForbidden, "Resource not accessible by integration")
+		}
 		return nil
 	case gitClient:
 		return s.admitGit(a, c)
@@ -145,6 +161,9 @@ func (s *front) admit(a access, c *call) *response {
 	}
 	forbidden := refuse(http.StatusForbidden, "Resource not accessible by integration")
 	r, named := s.repositoryOf(c)
+	if c.caller.user != nil {
+		return s.admitUser(a, c, r, named)
+	}
 	switch {
 	case !named && c.caller.grant == nil, c.caller.app:
 		return forbidden

@@ -19,8 +19,12 @@
 // everything in a testing/synctest bubble. DropDeliveries and LoseDeliveries keep webhooks from arriving, and SetLag has them arrive
 // before the API shows what they tell.
 //
-// What it leaves out on purpose: pushes by git, users' tokens, rename detection, patches in lists of changed files, events
-// that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an App declines it.
+// People sign in through the App, see OAuth: the pages that ask for their leave, the device flow, tokens that expire and
+// are refreshed once, and what the API shows to a person.
+//
+// What it leaves out on purpose: pushes by git, users' tokens over git, rename detection, patches in lists of changed
+// files, events that no App of this kind subscribes to, and the check suite that GitHub opens for every push unless an App
+// declines it.
 //
 // For people, beside the API:
 //
@@ -36,6 +40,8 @@
 //	                                        latency, jitter, status, retry_after, cut, half, cut_after,
 //	                                        hang_after, carried_out
 //	POST /sim/behave                        ends all of that
+//	GET  /login/oauth/authorize             asks for leave to act for somebody, whose name is typed in
+//	GET  /login/device                      asks for the code that a device shows
 //
 // Inside, each type keeps one promise: state is what this GitHub knows, changes what happens to it, front where calls arrive,
 // appAPI, codeAPI, pullAPI and checkAPI the handlers of the REST API, gitAPI those of what git asks for, disk where git finds

@@ -232,7 +232,7 @@ func (s *state) usageOf(by caller) *usage {
 // nothing.
 func (s *front) limit(c *call, rt route) *response {
 	switch {
-	case rt.access.who == anyone:
+	case rt.access.who == anyone, rt.access.who == browser:
 		return nil
 	case rt.access.overGit():
 		return s.limitGit(c, rt)
@@ -319,6 +319,8 @@ func (c caller) whom() string {
 		return "app"
 	case c.grant != nil:
 		return fmt.Sprintf("installation ID %d", c.installationID())
+	case c.user != nil:
+		return fmt.Sprintf("user ID %d", c.user.who.id)
 	}
 	return "127.0.0.1"
 }

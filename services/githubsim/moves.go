@@ -106,7 +106,7 @@ func (s *front) redirectMoved(rt route, c *call) *response {
 	}
 	owner, name := c.PathValue("owner"), c.PathValue("repo")
 	r := s.moved[key(owner, name)]
-	if owner == "" || rt.access.who == anyone || r == nil || r.gone || !s.canSee(c.caller, r) {
+	if owner == "" || rt.access.who == anyone || rt.access.who == browser || r == nil || r.gone || !s.canSee(c.caller, r) {
 		return nil
 	}
 	to := fmt.Sprintf("%s/repositories/%d", c.links, r.id)
@@ -133,6 +133,9 @@ func (s *state) canSee(by caller, r *repository) bool {
 		return true
 	case by.app:
 		return s.installationOn(r) != nil
+	}
+	if by.user != nil {
+		return s.sees(by.user.who, r)
 	}
 	return by.grant != nil && by.grant.covers(r)
 }

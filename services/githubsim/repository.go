@@ -208,6 +208,9 @@ func (s *codeAPI) getRepository(c *call) *response {
 	if c.repo.parent != nil {
 		full["parent"], full["source"] = c.links.repository(c.repo.parent), c.links.repository(c.repo.root())
 	}
+	if c.caller.user != nil {
+		full["permissions"] = permissionsOf(c.repo, c.caller.user.who)
+	}
 	return ok(full)
 }
 

@@ -28,12 +28,17 @@ const (
 	theApp
 	anInstallation
 	gitClient
+	aPerson // with a token of their own
+	browser // or who asks the pages, not the API
 )
 
 func anybody() access                     { return access{who: anyone} }
 func asApp() access                       { return access{who: theApp} }
 func reads(permissions ...string) access  { return access{anInstallation, permissions, "read"} }
 func writes(permissions ...string) access { return access{anInstallation, permissions, "write"} }
+
+func asPerson() access  { return access{who: aPerson} }
+func asBrowser() access { return access{who: browser} }
 
 func clones() access { return access{gitClient, []string{"contents"}, "read"} }
 
@@ -60,12 +65,13 @@ type (
 	codeAPI  struct{ *changes } // repositories and what is in them
 	pullAPI  struct{ *changes } // pull requests and their comments
 	checkAPI struct{ *changes } // check runs, statuses, deployments
+	// userAPI, in a file of its own, is what is asked as a person.
 )
 
 // routes returns all routes that this GitHub has. A ref may hold slashes, see routed.
 func (s *front) routes() []route {
 	apps, code, pulls, checks := &appAPI{s.changes}, &codeAPI{s.changes}, &pullAPI{s.changes}, &checkAPI{s.changes}
-	git := &gitAPI{s.changes}
+	git, users, web := &gitAPI{s.changes}, &userAPI{s.changes}, newOAuthWeb(s.changes)
 	return []route{
 		{"GET /app", asApp(), apps.getApp, "apps/apps#get-the-authenticated-app"},
 		{"GET /app/installations", asApp(), apps.listInstallations, "apps/apps#list-installations-for-the-authenticated-app"},
@@ -132,6 +138,19 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/deployments/{id}", reads("deployments"), checks.getDeployment, "deployments/deployments#get-a-deployment"},
 		{"GET /repos/{owner}/{repo}/deployments/{id}/statuses", reads("deployments"), checks.listDeploymentStatuses, "deployments/statuses#list-deployment-statuses"},
 		{"POST /repos/{owner}/{repo}/deployments/{id}/statuses", writes("deployments"), checks.createDeploymentStatus, "deployments/statuses#create-a-deployment-status"},
+
+		{"GET /user", asPerson(), users.getUser, "users/users#get-the-authenticated-user"},
+		{"GET /user/installations", asPerson(), users.listInstallations, "apps/installations#list-app-installations-accessible-to-the-user-access-token"},
+		{"GET /user/installations/{id}/repositories", asPerson(), users.listRepositories, "apps/installations#list-repositories-accessible-to-the-user-access-token"},
+		{"GET /orgs/{org}/teams/{team}/memberships/{user}", asPerson(), users.getMembership, "teams/members#get-team-membership-for-a-user"},
+		{"DELETE /applications/{client}/token", asBrowser(), users.revoke(false), "apps/oauth-applications#delete-an-app-token"},
+		{"DELETE /applications/{client}/grant", asBrowser(), users.revoke(true), "apps/oauth-applications#delete-an-app-authorization"},
+		{"GET /login/oauth/authorize", asBrowser(), web.askLeave, ""},
+		{"POST /login/oauth/authorize", asBrowser(), web.giveLeave, ""},
+		{"POST /login/oauth/access_token", asBrowser(), web.giveToken, ""},
+		{"POST /login/device/code", asBrowser(), web.startDevice, ""},
+		{"GET /login/device", asBrowser(), web.askDeviceCode, ""},
+		{"POST /login/device", asBrowser(), web.enterCode, ""},
 
 		{"GET /{owner}/{repo}/info/refs", clones(), git.infoRefs, ""},
 		{"POST /{owner}/{repo}/git-upload-pack", clones(), git.uploadPack, ""},

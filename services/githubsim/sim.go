@@ -22,6 +22,7 @@ type Config struct {
 	URL           string         // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
 	TokenLife     time.Duration  // of an installation's token; 0: an hour, as GitHub's
 	TokenLag      time.Duration  // in which a token that was just made answers 403, as where GitHub has not copied its permissions yet; 0: none
+	OAuth         OAuth          // how people sign in through the App; see SetOAuth
 	Limits        Limits         // zero: calls are counted and never refused
 	Misbehaviours []Misbehaviour // from the start on; see Misbehave
 	Lag           time.Duration  // of the API behind its webhooks; see SetLag
@@ -56,6 +57,7 @@ type state struct {
 	repositories  map[string]*repository // by lower-case owner/name
 	moved         map[string]*repository // by such a name they had before
 	tokens        map[string]*grant
+	people        *people
 	usages        map[string]*usage // by the caller's name
 	misbehaviours []*activeMisbehaviour
 	chance        *rand.Rand
@@ -100,6 +102,7 @@ func New(config Config) *Sim {
 		repositories: map[string]*repository{},
 		moved:        map[string]*repository{},
 		tokens:       map[string]*grant{},
+		people:       newPeople(),
 		usages:       map[string]*usage{},
 		chance:       newChance(config.Seed),
 		lag:          config.Lag,
