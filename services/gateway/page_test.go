@@ -36,7 +36,7 @@ func failedBuild() *schedulerv1.Build {
 		Id: "b1", Repository: &eventv1.Repository{Owner: "acme", Name: "web"}, Action: schedulerv1.Build_ACTION_DEPLOY_STAGING, Environment: "staging",
 		Sha: "3f2a91c0ffee", BaseRef: "main", PullRequest: 7, Title: "Mend the door", Actor: "ann", Image: "golang:1.26",
 		State: schedulerv1.Build_STATE_FAILED, Message: "unit tests: exit code 3", Attempt: 2, Machine: "worker-2", EnvironmentUrl: "https://staging.example",
-		StartTime: at(0), EndTime: at(75), LogSize: 100,
+		CreateTime: at(-10), PlaceTime: at(-6), ContainerTime: at(-3), SourceTime: at(-1), StartTime: at(0), EndTime: at(75), LogSize: 100,
 		Steps: []*schedulerv1.Step{
 			{Number: 1, Name: "go vet ./...", State: schedulerv1.Step_STATE_PASSED, StartTime: at(0), EndTime: at(3), ExitCode: proto.Int32(0)},
 			{Number: 2, Name: "unit tests", State: schedulerv1.Step_STATE_FAILED, StartTime: at(3), EndTime: at(75), ExitCode: proto.Int32(3)},
@@ -79,10 +79,10 @@ func TestPageOfABuildWithJobsLeadsToEach(t *testing.T) {
 	whole.Steps, whole.Attempt, whole.LogSize, whole.JobCount = nil, 0, 0, 4
 	whole.Message, whole.Environment, whole.EnvironmentUrl = "1 of 4 jobs failed: test (1.26, postgres:17)", "", ""
 	whole.Jobs = []*schedulerv1.Job{
-		{Id: "b1-1", Title: "lint", State: schedulerv1.Build_STATE_PASSED, Attempt: 1, StartTime: at(0), EndTime: at(3)},
-		{Id: "b1-2", Title: "test (1.26, postgres:17)", State: schedulerv1.Build_STATE_FAILED, Attempt: 2, StartTime: at(3), EndTime: at(75), Message: `step 1 "go test" ended with exit code 1`},
-		{Id: "b1-3", Title: "test (1.27rc1)", State: schedulerv1.Build_STATE_RUNNING, Attempt: 1, StartTime: at(3), MayFail: true},
-		{Id: "b1-4", Title: "package", State: schedulerv1.Build_STATE_WAITING, Needs: []string{"lint", "test"}},
+		{Id: "b1-1", Name: "lint", Title: "lint", PlaceTime: at(-9), State: schedulerv1.Build_STATE_PASSED, Attempt: 1, StartTime: at(0), EndTime: at(3)},
+		{Id: "b1-2", Name: "test", Title: "test (1.26, postgres:17)", State: schedulerv1.Build_STATE_FAILED, Attempt: 2, StartTime: at(3), EndTime: at(75), Message: `step 1 "go test" ended with exit code 1`},
+		{Id: "b1-3", Name: "test", Title: "test (1.27rc1)", State: schedulerv1.Build_STATE_RUNNING, Attempt: 1, StartTime: at(3), MayFail: true},
+		{Id: "b1-4", Name: "package", Title: "package", State: schedulerv1.Build_STATE_WAITING, Needs: []string{"lint", "test"}},
 	}
 	w.rooms.builds.build, w.rooms.builds.log = whole, "nobody asks for this"
 	w.rooms.left.listed = []*schedulerv1.Artifact{

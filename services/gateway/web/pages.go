@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
@@ -21,7 +20,6 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/kit/terminal"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -79,9 +77,11 @@ func New(deps Deps) (*Pages, error) {
 		"artifact": func(a *schedulerv1.Artifact, file ...string) string {
 			return artifactAddress(deps.Base, a, file...)
 		},
-		"size":  func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
-		"count": func(n int64, noun string) string { return wording.Count(int(n), noun) },
-		"until": func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
+		"size":    func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
+		"count":   func(n int64, noun string) string { return wording.Count(int(n), noun) },
+		"until":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
+		"stamp":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format(time.RFC3339) },
+		"failing": func(state string) bool { return state == "failed" || state == "errored" || state == "timed out" },
 		"target": func(f *schedulerv1.FileEntry) string { // of a symbolic link
 			if f.GetType() != schedulerv1.FileEntry_TYPE_SYMBOLIC_LINK {
 				return ""
@@ -173,40 +173,6 @@ func (p *Pages) showError(w http.ResponseWriter, r *http.Request, call string, e
 	p.render(w, r, code, "error.html", shown)
 }
 
-// buildPage is what the page of a build shows.
-type buildPage struct {
-	Build *schedulerv1.Build
-	Tests reported
-	Log   string
-	Start int64 // offset of the log shown, in bytes
-	Left  []group
-	// Unlisted is that what is left could not be asked for.
-	Unlisted bool
-}
-
-func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
-	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
-	if err != nil {
-		p.showError(w, r, "GetBuild", err)
-		return
-	}
-	shown := buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
-	// The script asks for ?log=0 when only the state has changed.
-	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
-		var text bytes.Buffer
-		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
-			p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the page of the build shows no log", "build", shown.Build.GetId(), "error", err)
-			text.WriteString("\n[the log cannot be read right now]\n")
-		}
-		shown.Log = terminal.Text(text.Bytes())
-	}
-	if shown.Left, err = p.artifacts.of(r.Context(), shown.Build); err != nil {
-		p.deps.Log.WarnContext(r.Context(), "ListArtifacts failed; the page of the build shows no artifacts", "build", shown.Build.GetId(), "error", err)
-		shown.Unlisted = true
-	}
-	p.render(w, r, http.StatusOK, "build.html", shown)
-}
-
 // log is the whole log as the commands wrote it; with ?follow it goes on until
 // the build has ended.
 func (p *Pages) log(w http.ResponseWriter, r *http.Request) {
@@ -290,12 +256,17 @@ func duration(start, end *timestamppb.Timestamp, now time.Time) string {
 	if end != nil {
 		now = end.AsTime()
 	}
-	took := max(0, now.Sub(start.AsTime()))
-	if took < time.Second {
-		return fmt.Sprintf("%d ms", took.Milliseconds())
+	return took(now.Sub(start.AsTime()))
+}
+
+// took is a time that something took, as people say it; 0 where a clock went back.
+func took(d time.Duration) string {
+	d = max(0, d)
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
-	if took < 10*time.Second {
-		return fmt.Sprintf("%.1f s", took.Seconds())
+	if d < 10*time.Second {
+		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
-	return took.Round(time.Second).String()
+	return d.Round(time.Second).String()
 }

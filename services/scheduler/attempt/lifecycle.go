@@ -141,6 +141,7 @@ func again(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.
 		return err
 	}
 	b.State, b.Reason, b.Message, b.StartTime = schedulerv1.Build_STATE_QUEUED, reason, message, nil
+	b.PlaceTime, b.ContainerTime, b.SourceTime = nil, nil, nil
 	b.Due, b.Tries = t.Now, 0
 	return t.SaveBuild(ctx, b)
 }

@@ -78,7 +78,7 @@ func attemptOver(a *store.Attempt) error {
 }
 
 func changesBuild(r *schedulerv1.Report) bool {
-	return r.GetStepStarted() != nil || r.GetEnded() != nil
+	return r.GetSourceUnpacked() != nil || r.GetStepStarted() != nil || r.GetEnded() != nil
 }
 
 // batch collects what several reports change.
@@ -105,6 +105,9 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		at = report.GetTime().AsTime()
 	}
 	switch event := report.GetEvent().(type) {
+	case *schedulerv1.Report_SourceUnpacked:
+		b.build.SourceTime = timestamppb.New(at)
+		return b.tx.SaveBuild(ctx, b.build)
 	case *schedulerv1.Report_StepStarted:
 		return b.stepStarted(ctx, event.StepStarted, at)
 	case *schedulerv1.Report_Output:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -87,6 +88,7 @@ func (s *Service) Bind(ctx context.Context, buildID string, number int32, runner
 		a.Deadline = t.Now.Add(s.overtime(b))
 		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_RUNNING, schedulerv1.Build_REASON_UNSPECIFIED, ""
 		b.Due, b.Tries = time.Time{}, 0
+		b.ContainerTime = timestamppb.New(t.Now)
 		if err := t.SaveAttempt(ctx, a); err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
@@ -117,6 +118,7 @@ func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (
 	}
 	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_STARTING, schedulerv1.Build_REASON_UNSPECIFIED, ""
 	b.Due = t.Now.Add(due.Lease)
+	b.PlaceTime = timestamppb.New(claimed.asked)
 	return claimed, t.SaveBuild(ctx, b)
 }
 

@@ -107,6 +107,7 @@ func ShowJob(b *Build) *schedulerv1.Job {
 		Id: b.GetId(), Title: b.GetJob(), Name: b.ConfigJob().GetName(), State: b.GetState(), Reason: b.GetReason(), Message: b.GetMessage(),
 		Needs: b.GetNeeds(), MayFail: b.GetMayFail(), Attempt: b.GetAttempt(),
 		StartTime: b.GetStartTime(), EndTime: b.GetEndTime(), Url: b.GetUrl(),
+		PlaceTime: b.GetPlaceTime(), ContainerTime: b.GetContainerTime(), SourceTime: b.GetSourceTime(),
 	}
 }
 

@@ -532,7 +532,15 @@ type Build struct {
 	Schedule     string                 `protobuf:"bytes,95,opt,name=schedule,proto3" json:"schedule,omitempty"`
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,96,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
 	// What people would not expect of it, such as that it is late; empty for nothing.
-	ScheduleNote  string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
+	ScheduleNote string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
+	// How the latest attempt got to its first command; each is unset until then. The
+	// engine was asked for a container.
+	PlaceTime *timestamppb.Timestamp `protobuf:"bytes,110,opt,name=place_time,json=placeTime,proto3" json:"place_time,omitempty"`
+	// Its container ran, and asked for its work.
+	ContainerTime *timestamppb.Timestamp `protobuf:"bytes,111,opt,name=container_time,json=containerTime,proto3" json:"container_time,omitempty"`
+	// The source was there whole, by the container's clock. After it come caches,
+	// artifacts of the jobs it needs, and the readiness of services.
+	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,112,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -910,6 +918,27 @@ func (x *Build) GetScheduleNote() string {
 	return ""
 }
 
+func (x *Build) GetPlaceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PlaceTime
+	}
+	return nil
+}
+
+func (x *Build) GetContainerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ContainerTime
+	}
+	return nil
+}
+
+func (x *Build) GetSourceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SourceTime
+	}
+	return nil
+}
+
 // Job is what a build's page shows of one of its jobs. GetBuild of its id shows
 // the rest, such as its steps.
 type Job struct {
@@ -933,7 +962,11 @@ type Job struct {
 	// Where its page is.
 	Url string `protobuf:"bytes,11,opt,name=url,proto3" json:"url,omitempty"`
 	// Without its matrix.
-	Name          string `protobuf:"bytes,12,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,12,opt,name=name,proto3" json:"name,omitempty"`
+	// As of a Build.
+	PlaceTime     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=place_time,json=placeTime,proto3" json:"place_time,omitempty"`
+	ContainerTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=container_time,json=containerTime,proto3" json:"container_time,omitempty"`
+	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1050,6 +1083,27 @@ func (x *Job) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *Job) GetPlaceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PlaceTime
+	}
+	return nil
+}
+
+func (x *Job) GetContainerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ContainerTime
+	}
+	return nil
+}
+
+func (x *Job) GetSourceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SourceTime
+	}
+	return nil
 }
 
 // Step is one command of a build.
@@ -2055,7 +2109,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x17\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x19\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2115,7 +2169,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\binto_sha\x18U \x01(\tR\aintoSha\x12\x1a\n" +
 	"\bschedule\x18_ \x01(\tR\bschedule\x12?\n" +
 	"\rschedule_time\x18` \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12#\n" +
-	"\rschedule_note\x18a \x01(\tR\fscheduleNote\"\xde\x01\n" +
+	"\rschedule_note\x18a \x01(\tR\fscheduleNote\x129\n" +
+	"\n" +
+	"place_time\x18n \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
+	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
+	"\vsource_time\x18p \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"sourceTime\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2174,7 +2233,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
 	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
-	"\x0fREASON_UNWANTED\x10(\"\x99\x03\n" +
+	"\x0fREASON_UNWANTED\x10(\"\xd4\x04\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
@@ -2189,7 +2248,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bend_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x10\n" +
 	"\x03url\x18\v \x01(\tR\x03url\x12\x12\n" +
-	"\x04name\x18\f \x01(\tR\x04name\"\xa3\x04\n" +
+	"\x04name\x18\f \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"place_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
+	"\x0econtainer_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
+	"\vsource_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"sourceTime\"\xa3\x04\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -2342,45 +2406,51 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	25, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	5,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
 	24, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
-	0,  // 11: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 12: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	24, // 13: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	24, // 14: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 15: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	24, // 16: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	24, // 17: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	26, // 18: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 19: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 20: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 21: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 22: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 23: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 24: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 25: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 26: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 27: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 28: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	7,  // 29: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	9,  // 30: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	11, // 31: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	13, // 32: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	15, // 33: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	17, // 34: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	19, // 35: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	21, // 36: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	8,  // 37: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	10, // 38: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	12, // 39: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	14, // 40: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	16, // 41: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	18, // 42: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	20, // 43: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	22, // 44: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	24, // 11: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	24, // 12: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	24, // 13: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	0,  // 14: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 15: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	24, // 16: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	24, // 17: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	24, // 18: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	24, // 19: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	24, // 20: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 21: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	24, // 22: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	24, // 23: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	26, // 24: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 25: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 26: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 27: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	4,  // 28: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 29: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 30: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 31: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 32: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 33: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 34: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	7,  // 35: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	9,  // 36: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	11, // 37: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	13, // 38: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	15, // 39: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	17, // 40: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	19, // 41: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	21, // 42: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	8,  // 43: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	10, // 44: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	12, // 45: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	14, // 46: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	16, // 47: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	18, // 48: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	20, // 49: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	22, // 50: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	43, // [43:51] is the sub-list for method output_type
+	35, // [35:43] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }

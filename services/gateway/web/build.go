@@ -1,0 +1,74 @@
+package web
+
+import (
+	"bytes"
+	"net/http"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/terminal"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// buildPage is what the page of a build shows.
+type buildPage struct {
+	Build *schedulerv1.Build
+	Tests reported
+	Log   string
+	Start int64 // offset of the log shown, in bytes
+	Left  []group
+	Graph *graph // nil: no job needs another
+	// Bars are the timelines of its jobs, or its own alone.
+	Bars []bar
+	Took string // how long the scale of the bars is
+	// Unlisted is that what is left could not be asked for.
+	Unlisted bool
+}
+
+func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
+	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
+	if err != nil {
+		p.showError(w, r, "GetBuild", err)
+		return
+	}
+	shown := &buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
+	// The script asks for ?log=0 when only the state has changed.
+	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
+		var text bytes.Buffer
+		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
+			p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the page of the build shows no log", "build", shown.Build.GetId(), "error", err)
+			text.WriteString("\n[the log cannot be read right now]\n")
+		}
+		shown.Log = terminal.Text(text.Bytes())
+	}
+	if shown.Left, err = p.artifacts.of(r.Context(), shown.Build); err != nil {
+		p.deps.Log.WarnContext(r.Context(), "ListArtifacts failed; the page of the build shows no artifacts", "build", shown.Build.GetId(), "error", err)
+		shown.Unlisted = true
+	}
+	shown.draw(p.deps.Now())
+	p.render(w, r, http.StatusOK, "build.html", shown)
+}
+
+// draw makes the pictures of a build: how long what took, and what waits for what.
+func (s *buildPage) draw(now time.Time) {
+	b := s.Build
+	if b.GetCreateTime() == nil {
+		return
+	}
+	scale := scaleOf(b, now)
+	s.Graph, s.Took = graphOf(b.GetJobs()), took(scale.end.Sub(scale.start))
+	for _, job := range b.GetJobs() {
+		s.Bars = append(s.Bars, scale.bar(job, wording.Value(job.GetState()), nil))
+	}
+	if b.GetJobCount() == 0 {
+		s.Bars = []bar{scale.bar(b, wording.Value(b.GetState()), b.GetSteps())}
+	}
+}
+
+// Bar is the timeline of one of its jobs; empty where there is none to draw.
+func (s *buildPage) Bar(job int) bar {
+	if job >= len(s.Bars) {
+		return nil
+	}
+	return s.Bars[job]
+}
