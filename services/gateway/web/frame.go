@@ -18,6 +18,7 @@ func sections(path string) []section {
 	all := []section{
 		{Path: "/builds", Name: "Builds"},
 		{Path: "/deliveries", Name: "Deliveries"},
+		{Path: "/health", Name: "Health"},
 	}
 	for n := range all {
 		all[n].Current = path == all[n].Path || strings.HasPrefix(path, all[n].Path+"/")

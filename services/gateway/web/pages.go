@@ -29,9 +29,10 @@ var pageFiles embed.FS
 // Deps is what the pages work with.
 type Deps struct {
 	Scheduler   grpc.ClientConnInterface
-	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
-	ExternalURL string // how people reach this Forge
-	Base        string // the path that links begin with; "": the root
+	Rooms       map[string]grpc.ClientConnInterface // config, scheduler and reporter
+	GitHubURL   string                              // of the pages of GitHub that people see, without a slash at the end
+	ExternalURL string                              // how people reach this Forge
+	Base        string                              // the path that links begin with; "": the root
 	Version     string
 	Log         *slog.Logger
 	Now         func() time.Time
@@ -51,6 +52,7 @@ type Pages struct {
 	builds    schedulerv1.BuildServiceClient
 	tests     schedulerv1.TestServiceClient
 	artifacts *artifacts
+	rooms     *health
 	deps      Deps
 }
 
@@ -96,7 +98,7 @@ func New(deps Deps) (*Pages, error) {
 	}
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
-		deps: deps,
+		deps: deps, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Scheduler), now: deps.Now},
 	}
 	p.artifacts = newArtifacts(p)
 	return p, nil
@@ -106,6 +108,7 @@ func New(deps Deps) (*Pages, error) {
 func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", p.home)
 	mux.HandleFunc("GET /icon.svg", icon)
+	mux.HandleFunc("GET /health", p.health)
 	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
