@@ -29,6 +29,7 @@ func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 		{"push of " + strings.Join(slices.Concat(c.GetPush().GetBranches(), c.GetPush().GetTags()), ", "), c.GetPush().GetExecute()},
 		{"release", c.GetRelease().GetExecute()},
 		{"closed pull request", c.GetPullRequest().GetClosed()},
+		{"by hand", c.GetManual().GetExecute()},
 	}
 	for _, schedule := range c.GetSchedules() {
 		parts = append(parts, part{"schedule " + schedule.GetName(), schedule.GetExecute()})

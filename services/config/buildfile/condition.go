@@ -16,6 +16,7 @@ var (
 	deployed = []configv1.Condition_Event{configv1.Condition_EVENT_DEPLOY}
 	released = []configv1.Condition_Event{configv1.Condition_EVENT_RELEASE}
 	timed    = []configv1.Condition_Event{configv1.Condition_EVENT_SCHEDULE}
+	byHand   = []configv1.Condition_Event{configv1.Condition_EVENT_MANUAL}
 	closed   = []configv1.Condition_Event{configv1.Condition_EVENT_CLOSED}
 )
 
@@ -35,6 +36,7 @@ func eventWords() []word[configv1.Condition_Event] {
 		{"closed", configv1.Condition_EVENT_CLOSED},
 		{"release", configv1.Condition_EVENT_RELEASE},
 		{"schedule", configv1.Condition_EVENT_SCHEDULE},
+		{"manual", configv1.Condition_EVENT_MANUAL},
 	}
 }
 

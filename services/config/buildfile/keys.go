@@ -91,7 +91,10 @@ func configKeys() []key[*configv1.BuildConfig] {
 			c.Schedules = timing{f}.all(path, n)
 		}},
 		{name: "concurrency"},
-		{name: "manual"},
+		{name: "manual", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Manual = &configv1.Manual{}
+			readMapping(f, path, n, c.GetManual(), manualKeys())
+		}},
 		{name: "pull_request", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.PullRequest = &configv1.BuildConfig_PullRequest{}
 			readMapping(f, path, n, c.GetPullRequest(), pullRequestKeys())
@@ -204,6 +207,8 @@ func Keys() []string {
 		within("push.", names(pushKeys())),
 		within("release.", names(releaseKeys())),
 		within("schedule[].", names(scheduleKeys())),
+		within("manual.", names(manualKeys())),
+		within("manual.inputs.*.", names(inputKeys())),
 		within("services.*.", names(serviceKeys())),
 		within("services.*.ready.", names(readyKeys())),
 		within("paths.", names(pathsKeys())),

@@ -33,7 +33,7 @@ func beyondSchema() map[string]string {
 		"matrix_titles": filled,
 		"if_never":      apart, "if_tag": apart, "image_missing_with_jobs": apart, "job_image_missing": apart, "job_names_collide": apart,
 		"artifacts_21": exact, "artifacts_51": exact, "artifacts_twice": apart, "artifacts_files": apart, "artifacts_job_name": filled, "artifacts_matrix": filled,
-		"release_never": apart, "schedule_twice": apart, "cache_matrix": filled, "cache_unused": filled, "cache_of_the_file": filled, "cache_twice": apart, "cache_key_long": exact,
+		"release_never": apart, "manual_never": apart, "schedule_twice": apart, "cache_matrix": filled, "cache_unused": filled, "cache_of_the_file": filled, "cache_twice": apart, "cache_key_long": exact,
 		"needs_alone": apart, "needs_cycle": apart, "needs_cycle_long": apart, "needs_itself": apart, "outputs_collide": apart,
 	}
 }

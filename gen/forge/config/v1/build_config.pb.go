@@ -242,7 +242,8 @@ func (Condition_On) EnumDescriptor() ([]byte, []int) {
 }
 
 // What events are called here: a pull request's, also in a merge queue and once
-// it is closed; a branch's push, a tag's, a release, a time, and a deploy.
+// it is closed; a branch's push, a tag's, a release, a time, a deploy, and what
+// somebody asks for by hand.
 type Condition_Event int32
 
 const (
@@ -258,6 +259,8 @@ const (
 	Condition_EVENT_RELEASE Condition_Event = 7
 	// A time of a schedule came.
 	Condition_EVENT_SCHEDULE Condition_Event = 8
+	// Somebody asked for a build by hand.
+	Condition_EVENT_MANUAL Condition_Event = 9
 )
 
 // Enum value maps for Condition_Event.
@@ -272,6 +275,7 @@ var (
 		6: "EVENT_CLOSED",
 		7: "EVENT_RELEASE",
 		8: "EVENT_SCHEDULE",
+		9: "EVENT_MANUAL",
 	}
 	Condition_Event_value = map[string]int32{
 		"EVENT_UNSPECIFIED":  0,
@@ -283,6 +287,7 @@ var (
 		"EVENT_CLOSED":       6,
 		"EVENT_RELEASE":      7,
 		"EVENT_SCHEDULE":     8,
+		"EVENT_MANUAL":       9,
 	}
 )
 
@@ -1035,7 +1040,9 @@ type BuildConfig struct {
 	PullRequest *BuildConfig_PullRequest `protobuf:"bytes,26,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	// What runs at times; at most 20, no two of a name.
 	Schedules []*Schedule `protobuf:"bytes,30,rep,name=schedules,proto3" json:"schedules,omitempty"`
-	Release   *Release    `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
+	// Absent: nothing can be asked for by hand but what events ask for.
+	Manual  *Manual  `protobuf:"bytes,31,opt,name=manual,proto3" json:"manual,omitempty"`
+	Release *Release `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1224,6 +1231,13 @@ func (x *BuildConfig) GetPullRequest() *BuildConfig_PullRequest {
 func (x *BuildConfig) GetSchedules() []*Schedule {
 	if x != nil {
 		return x.Schedules
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetManual() *Manual {
+	if x != nil {
+		return x.Manual
 	}
 	return nil
 }
@@ -2325,6 +2339,161 @@ func (x *Schedule) GetExecute() *Pipeline {
 	return nil
 }
 
+// Manual is what somebody can ask for by hand.
+type Manual struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the file; at most 20.
+	Inputs        []*Input  `protobuf:"bytes,1,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	Execute       *Pipeline `protobuf:"bytes,2,opt,name=execute,proto3" json:"execute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Manual) Reset() {
+	*x = Manual{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Manual) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Manual) ProtoMessage() {}
+
+func (x *Manual) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Manual.ProtoReflect.Descriptor instead.
+func (*Manual) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Manual) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *Manual) GetExecute() *Pipeline {
+	if x != nil {
+		return x.Execute
+	}
+	return nil
+}
+
+// Input is a value that whoever asks for a build gives. Commands see it as a variable;
+// it is filled into no text.
+type Input struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the file names it, such as version.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The variable that holds it, such as INPUT_VERSION. No two are the same.
+	Variable string `protobuf:"bytes,2,opt,name=variable,proto3" json:"variable,omitempty"`
+	// Where none is given.
+	Default string `protobuf:"bytes,3,opt,name=default,proto3" json:"default,omitempty"`
+	// What it can be; none means anything.
+	Options []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	// It is not empty.
+	Required bool `protobuf:"varint,5,opt,name=required,proto3" json:"required,omitempty"`
+	// For people.
+	Description string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	// It is masked in logs, shown nowhere, and gone once the build has ended.
+	Secret        bool `protobuf:"varint,7,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Input) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Input) GetVariable() string {
+	if x != nil {
+		return x.Variable
+	}
+	return ""
+}
+
+func (x *Input) GetDefault() string {
+	if x != nil {
+		return x.Default
+	}
+	return ""
+}
+
+func (x *Input) GetOptions() []string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Input) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *Input) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Input) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
 // Release is what a release runs once it is published.
 type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2339,7 +2508,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2520,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2533,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Release) GetTags() []string {
@@ -2405,7 +2574,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2586,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2599,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2491,7 +2660,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2672,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2685,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ready) GetRun() string {
@@ -2551,7 +2720,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2732,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2745,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2608,7 +2777,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2789,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2802,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2677,7 +2846,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2858,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2928,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2940,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3042,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xc3\x0e\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xf4\x0e\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -2899,7 +3068,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bplatform\x18\x15 \x01(\tR\bplatform\x12/\n" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
 	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x127\n" +
-	"\tschedules\x18\x1e \x03(\v2\x19.forge.config.v1.ScheduleR\tschedules\x122\n" +
+	"\tschedules\x18\x1e \x03(\v2\x19.forge.config.v1.ScheduleR\tschedules\x12/\n" +
+	"\x06manual\x18\x1f \x01(\v2\x17.forge.config.v1.ManualR\x06manual\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
@@ -2992,7 +3162,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05sarif\x18\x03 \x03(\tR\x05sarif\"7\n" +
 	"\vMatrixValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xc1\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xd3\x03\n" +
 	"\tCondition\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1a\n" +
 	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x16\n" +
@@ -3005,7 +3175,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"ON_SUCCESS\x10\x01\x12\x0e\n" +
 	"\n" +
 	"ON_FAILURE\x10\x02\x12\r\n" +
-	"\tON_ALWAYS\x10\x03\"\xb7\x01\n" +
+	"\tON_ALWAYS\x10\x03\"\xc9\x01\n" +
 	"\x05Event\x12\x15\n" +
 	"\x11EVENT_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12EVENT_PULL_REQUEST\x10\x01\x12\x15\n" +
@@ -3016,7 +3186,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\fEVENT_DEPLOY\x10\x05\x12\x10\n" +
 	"\fEVENT_CLOSED\x10\x06\x12\x11\n" +
 	"\rEVENT_RELEASE\x10\a\x12\x12\n" +
-	"\x0eEVENT_SCHEDULE\x10\b\"t\n" +
+	"\x0eEVENT_SCHEDULE\x10\b\x12\x10\n" +
+	"\fEVENT_MANUAL\x10\t\"t\n" +
 	"\x05Retry\x12\x14\n" +
 	"\x05times\x18\x01 \x01(\x05R\x05times\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
@@ -3044,7 +3215,18 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06branch\x18\x04 \x01(\tR\x06branch\x123\n" +
-	"\aexecute\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
+	"\aexecute\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"m\n" +
+	"\x06Manual\x12.\n" +
+	"\x06inputs\x18\x01 \x03(\v2\x16.forge.config.v1.InputR\x06inputs\x123\n" +
+	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\xc1\x01\n" +
+	"\x05Input\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bvariable\x18\x02 \x01(\tR\bvariable\x12\x18\n" +
+	"\adefault\x18\x03 \x01(\tR\adefault\x12\x18\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x1a\n" +
+	"\brequired\x18\x05 \x01(\bR\brequired\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\x12\x16\n" +
+	"\x06secret\x18\a \x01(\bR\x06secret\"\x89\x01\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12%\n" +
 	"\vprereleases\x18\x02 \x01(\bH\x00R\vprereleases\x88\x01\x01\x123\n" +
@@ -3098,7 +3280,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3129,100 +3311,105 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Port)(nil),                        // 26: forge.config.v1.Port
 	(*Push)(nil),                        // 27: forge.config.v1.Push
 	(*Schedule)(nil),                    // 28: forge.config.v1.Schedule
-	(*Release)(nil),                     // 29: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 30: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 31: forge.config.v1.Ready
-	(*Paths)(nil),                       // 32: forge.config.v1.Paths
-	(*Resources)(nil),                   // 33: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 34: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 35: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 36: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 37: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 38: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 39: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 40: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 41: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 42: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 43: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 44: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 46: google.protobuf.Duration
+	(*Manual)(nil),                      // 29: forge.config.v1.Manual
+	(*Input)(nil),                       // 30: forge.config.v1.Input
+	(*Release)(nil),                     // 31: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 32: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 33: forge.config.v1.Ready
+	(*Paths)(nil),                       // 34: forge.config.v1.Paths
+	(*Resources)(nil),                   // 35: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 36: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 37: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 38: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 39: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 40: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 41: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 42: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 43: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 44: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 45: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 46: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 47: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 48: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	43, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	45, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	44, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	45, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	46, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	47, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	34, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	36, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	35, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	37, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	26, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	27, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	36, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	32, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	46, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	33, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	37, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	38, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	34, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	48, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	35, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	39, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	24, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	38, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	40, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
 	28, // 27: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	29, // 28: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	17, // 29: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	18, // 30: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 31: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	46, // 32: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	25, // 33: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	20, // 34: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	22, // 35: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	23, // 36: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	24, // 37: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	25, // 38: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	39, // 39: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	40, // 40: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	46, // 41: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	33, // 42: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	26, // 43: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	41, // 44: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 45: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 46: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	17, // 47: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	18, // 48: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 49: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 50: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 51: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 52: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	19, // 53: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	19, // 54: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	19, // 55: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	42, // 56: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	31, // 57: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	46, // 58: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	30, // 59: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 60: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	19, // 61: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	30, // 62: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 63: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 64: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 65: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 66: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 67: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 68: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	66, // [66:69] is the sub-list for method output_type
-	63, // [63:66] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	29, // 28: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	31, // 29: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	17, // 30: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	18, // 31: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 32: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	48, // 33: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	25, // 34: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	20, // 35: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	22, // 36: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	23, // 37: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	24, // 38: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	25, // 39: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	41, // 40: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	42, // 41: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	48, // 42: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	35, // 43: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	26, // 44: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	43, // 45: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 46: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	16, // 47: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	17, // 48: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	18, // 49: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	21, // 50: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 51: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 52: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 53: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	19, // 54: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	19, // 55: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	30, // 56: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	19, // 57: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	19, // 58: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	44, // 59: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	33, // 60: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	48, // 61: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	32, // 62: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 63: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	19, // 64: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	32, // 65: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	10, // 66: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	8,  // 67: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	6,  // 68: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	11, // 69: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	9,  // 70: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	7,  // 71: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	69, // [69:72] is the sub-list for method output_type
+	66, // [66:69] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3244,15 +3431,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[23].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[32].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[25].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -127,6 +127,8 @@ const (
 	Build_ACTION_RELEASE Build_Action = 7
 	// `schedule` at one of its times: context forge/schedule and its name.
 	Build_ACTION_SCHEDULE Build_Action = 8
+	// `manual`, asked for by CreateBuild: context forge/manual.
+	Build_ACTION_MANUAL Build_Action = 9
 )
 
 // Enum value maps for Build_Action.
@@ -141,6 +143,7 @@ var (
 		6: "ACTION_CLOSED",
 		7: "ACTION_RELEASE",
 		8: "ACTION_SCHEDULE",
+		9: "ACTION_MANUAL",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -152,6 +155,7 @@ var (
 		"ACTION_CLOSED":            6,
 		"ACTION_RELEASE":           7,
 		"ACTION_SCHEDULE":          8,
+		"ACTION_MANUAL":            9,
 	}
 )
 
@@ -426,7 +430,7 @@ func (x Step_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_State.Descriptor instead.
 func (Step_State) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2, 0}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3, 0}
 }
 
 // Build is what an event wants run for one commit: commands in one container, or
@@ -533,6 +537,8 @@ type Build struct {
 	ScheduleTime *timestamppb.Timestamp `protobuf:"bytes,96,opt,name=schedule_time,json=scheduleTime,proto3" json:"schedule_time,omitempty"`
 	// What people would not expect of it, such as that it is late; empty for nothing.
 	ScheduleNote string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
+	// What it was asked for with, by hand, in the order of the file. Of a job: empty.
+	Inputs []*Input `protobuf:"bytes,98,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// How the latest attempt got to its first command; each is unset until then. The
 	// engine was asked for a container.
 	PlaceTime *timestamppb.Timestamp `protobuf:"bytes,110,opt,name=place_time,json=placeTime,proto3" json:"place_time,omitempty"`
@@ -918,6 +924,13 @@ func (x *Build) GetScheduleNote() string {
 	return ""
 }
 
+func (x *Build) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
 func (x *Build) GetPlaceTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.PlaceTime
@@ -937,6 +950,78 @@ func (x *Build) GetSourceTime() *timestamppb.Timestamp {
 		return x.SourceTime
 	}
 	return nil
+}
+
+// Input is a value that somebody gave for a build.
+type Input struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As .forge.yml names it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its first 200 characters. Empty where it is secret.
+	Value  string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Secret bool   `protobuf:"varint,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	// It is longer than what is shown.
+	Clipped       bool `protobuf:"varint,4,opt,name=clipped,proto3" json:"clipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Input) Reset() {
+	*x = Input{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Input) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Input) ProtoMessage() {}
+
+func (x *Input) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Input.ProtoReflect.Descriptor instead.
+func (*Input) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Input) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Input) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Input) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
+func (x *Input) GetClipped() bool {
+	if x != nil {
+		return x.Clipped
+	}
+	return false
 }
 
 // Job is what a build's page shows of one of its jobs. GetBuild of its id shows
@@ -973,7 +1058,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1070,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1083,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Job) GetId() string {
@@ -1131,7 +1216,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1228,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1241,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Step) GetNumber() int32 {
@@ -1252,7 +1337,7 @@ type ListBuildsRequest struct {
 
 func (x *ListBuildsRequest) Reset() {
 	*x = ListBuildsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1349,7 @@ func (x *ListBuildsRequest) String() string {
 func (*ListBuildsRequest) ProtoMessage() {}
 
 func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1362,7 @@ func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsRequest.ProtoReflect.Descriptor instead.
 func (*ListBuildsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListBuildsRequest) GetPageSize() int32 {
@@ -1340,7 +1425,7 @@ type ListBuildsResponse struct {
 
 func (x *ListBuildsResponse) Reset() {
 	*x = ListBuildsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1437,7 @@ func (x *ListBuildsResponse) String() string {
 func (*ListBuildsResponse) ProtoMessage() {}
 
 func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1450,7 @@ func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsResponse.ProtoReflect.Descriptor instead.
 func (*ListBuildsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListBuildsResponse) GetBuilds() []*Build {
@@ -1391,7 +1476,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1488,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1501,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -1435,7 +1520,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1532,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1545,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -1479,7 +1564,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1576,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1589,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -1523,7 +1608,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1535,7 +1620,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1548,7 +1633,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -1579,7 +1664,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1676,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1689,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -1662,7 +1747,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1759,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1772,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -1713,16 +1798,22 @@ type CreateBuildRequest struct {
 	// The full sha of a commit that the branch holds; empty means its newest. A
 	// deploy is made of the newest alone.
 	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
-	// What to run; unspecified means ACTION_TEST. A deploy is made from the
+	// What to run; unspecified means ACTION_MANUAL where inputs are given, else ACTION_TEST. A deploy is made from the
 	// branches that are set for it.
-	Action        Build_Action `protobuf:"varint,4,opt,name=action,proto3,enum=forge.scheduler.v1.Build_Action" json:"action,omitempty"`
+	Action Build_Action `protobuf:"varint,4,opt,name=action,proto3,enum=forge.scheduler.v1.Build_Action" json:"action,omitempty"`
+	// The tag whose commit is built, without refs/tags/; then branch and sha are empty.
+	// For ACTION_MANUAL alone.
+	Tag string `protobuf:"bytes,5,opt,name=tag,proto3" json:"tag,omitempty"`
+	// Values of the inputs that `manual` has, by their names, for ACTION_MANUAL alone: at most 64 KiB each and
+	// 256 KiB in all, without NUL. A secret one has at least 4 bytes.
+	Inputs        map[string]string `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1825,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1838,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -1778,6 +1869,20 @@ func (x *CreateBuildRequest) GetAction() Build_Action {
 	return Build_ACTION_UNSPECIFIED
 }
 
+func (x *CreateBuildRequest) GetTag() string {
+	if x != nil {
+		return x.Tag
+	}
+	return ""
+}
+
+func (x *CreateBuildRequest) GetInputs() map[string]string {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
 type CreateBuildResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
@@ -1787,7 +1892,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1904,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1917,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -1834,7 +1939,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +1951,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +1964,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -1885,7 +1990,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2002,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2015,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -1929,7 +2034,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2046,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2059,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -1973,7 +2078,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2090,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2103,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -2019,7 +2124,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2136,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2149,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -2070,7 +2175,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2187,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2200,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -2109,7 +2214,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x19\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x19\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2169,7 +2274,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\binto_sha\x18U \x01(\tR\aintoSha\x12\x1a\n" +
 	"\bschedule\x18_ \x01(\tR\bschedule\x12?\n" +
 	"\rschedule_time\x18` \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12#\n" +
-	"\rschedule_note\x18a \x01(\tR\fscheduleNote\x129\n" +
+	"\rschedule_note\x18a \x01(\tR\fscheduleNote\x121\n" +
+	"\x06inputs\x18b \x03(\v2\x19.forge.scheduler.v1.InputR\x06inputs\x129\n" +
 	"\n" +
 	"place_time\x18n \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
 	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
@@ -2187,7 +2293,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\xcb\x01\n" +
+	"\"\xde\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
@@ -2197,7 +2303,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\vACTION_PUSH\x10\x05\x12\x11\n" +
 	"\rACTION_CLOSED\x10\x06\x12\x12\n" +
 	"\x0eACTION_RELEASE\x10\a\x12\x13\n" +
-	"\x0fACTION_SCHEDULE\x10\b\"\xe5\x06\n" +
+	"\x0fACTION_SCHEDULE\x10\b\x12\x11\n" +
+	"\rACTION_MANUAL\x10\t\"\xe5\x06\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2233,7 +2340,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
 	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
-	"\x0fREASON_UNWANTED\x10(\"\xd4\x04\n" +
+	"\x0fREASON_UNWANTED\x10(\"c\n" +
+	"\x05Input\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x18\n" +
+	"\aclipped\x18\x04 \x01(\bR\aclipped\"\xd4\x04\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
@@ -2311,14 +2423,19 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"tail_lines\x18\x06 \x01(\x05R\ttailLines\">\n" +
 	"\x10WatchLogResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\x98\x01\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\xb1\x02\n" +
 	"\x12CreateBuildRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x128\n" +
-	"\x06action\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ActionR\x06action\"F\n" +
+	"\x06action\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ActionR\x06action\x12\x10\n" +
+	"\x03tag\x18\x05 \x01(\tR\x03tag\x12J\n" +
+	"\x06inputs\x18\x06 \x03(\v22.forge.scheduler.v1.CreateBuildRequest.InputsEntryR\x06inputs\x1a9\n" +
+	"\vInputsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"F\n" +
 	"\x13CreateBuildResponse\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"O\n" +
 	"\x11RetryBuildRequest\x12\x19\n" +
@@ -2364,93 +2481,97 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                  // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                 // 1: forge.scheduler.v1.Build.Action
 	(Build_Reason)(0),                 // 2: forge.scheduler.v1.Build.Reason
 	(Step_State)(0),                   // 3: forge.scheduler.v1.Step.State
 	(*Build)(nil),                     // 4: forge.scheduler.v1.Build
-	(*Job)(nil),                       // 5: forge.scheduler.v1.Job
-	(*Step)(nil),                      // 6: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),         // 7: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),        // 8: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildRequest)(nil),           // 9: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),          // 10: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),         // 11: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),        // 12: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),           // 13: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),          // 14: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),        // 15: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),       // 16: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),         // 17: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),        // 18: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),       // 19: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),      // 20: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),        // 21: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),       // 22: forge.scheduler.v1.CancelBuildResponse
-	(*v1.Repository)(nil),             // 23: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil), // 25: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),             // 26: forge.config.v1.Command.When
+	(*Input)(nil),                     // 5: forge.scheduler.v1.Input
+	(*Job)(nil),                       // 6: forge.scheduler.v1.Job
+	(*Step)(nil),                      // 7: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),         // 8: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),        // 9: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildRequest)(nil),           // 10: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),          // 11: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),         // 12: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),        // 13: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),           // 14: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),          // 15: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),        // 16: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),       // 17: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),         // 18: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),        // 19: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),       // 20: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),      // 21: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),        // 22: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),       // 23: forge.scheduler.v1.CancelBuildResponse
+	nil,                               // 24: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),             // 25: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil), // 27: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),             // 28: forge.config.v1.Command.When
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	23, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	25, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	24, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	24, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	24, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	25, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	5,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	24, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
-	24, // 11: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	24, // 12: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	24, // 13: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	0,  // 14: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 15: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	24, // 16: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	24, // 17: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	24, // 18: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	24, // 19: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	24, // 20: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 21: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	24, // 22: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	24, // 23: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	26, // 24: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 25: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 26: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 27: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 28: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 29: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 30: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 31: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 32: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 33: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 34: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	7,  // 35: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	9,  // 36: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	11, // 37: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	13, // 38: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	15, // 39: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	17, // 40: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	19, // 41: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	21, // 42: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	8,  // 43: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	10, // 44: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	12, // 45: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	14, // 46: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	16, // 47: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	18, // 48: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	20, // 49: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	22, // 50: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	43, // [43:51] is the sub-list for method output_type
-	35, // [35:43] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	26, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	26, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	26, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
+	27, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	6,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
+	26, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	5,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
+	26, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	26, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	26, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	0,  // 15: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 16: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	26, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	26, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	26, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	26, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	26, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 22: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	26, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	26, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	28, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 26: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 27: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 28: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	4,  // 29: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 30: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 31: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	24, // 32: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 33: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 34: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 35: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 36: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	8,  // 37: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	10, // 38: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	12, // 39: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	14, // 40: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	16, // 41: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	18, // 42: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	20, // 43: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	22, // 44: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	9,  // 45: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	11, // 46: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	13, // 47: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	15, // 48: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	17, // 49: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	19, // 50: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	21, // 51: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	23, // 52: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	45, // [45:53] is the sub-list for method output_type
+	37, // [37:45] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -2458,14 +2579,14 @@ func file_forge_scheduler_v1_build_proto_init() {
 	if File_forge_scheduler_v1_build_proto != nil {
 		return
 	}
-	file_forge_scheduler_v1_build_proto_msgTypes[2].OneofWrappers = []any{}
+	file_forge_scheduler_v1_build_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

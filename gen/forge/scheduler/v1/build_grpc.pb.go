@@ -53,11 +53,14 @@ type BuildServiceClient interface {
 	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
 	// was removed since it is old.
 	WatchLog(ctx context.Context, in *WatchLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLogResponse], error)
-	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
+	// CreateBuild builds a commit of a branch, or that of a tag, by hand. A commit that no branch of
 	// the repository holds, such as a fork's, is refused. A .forge.yml that is
-	// broken answers with an errored build. NOT_FOUND: no such repository, branch
-	// or commit. ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: nothing
-	// to build there, as the text says.
+	// broken answers with an errored build. NOT_FOUND: no such repository, branch, tag
+	// or commit. ALREADY_EXISTS: it is being built; but whatever `manual` runs, each call makes
+	// a build of its own. FAILED_PRECONDITION: nothing
+	// to build there, as the text says. INVALID_ARGUMENT: `manual` has no such input, one that
+	// it requires was not given, or a value is none that it can have.
+	// PERMISSION_DENIED: the token is bound to another repository, or asks for more than `manual`.
 	CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*CreateBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
 	// and a fork's commit that nobody has approved waits for that again. Of a job,
@@ -207,11 +210,14 @@ type BuildServiceServer interface {
 	// the end of what was printed. NOT_FOUND: no such build or attempt, or its log
 	// was removed since it is old.
 	WatchLog(*WatchLogRequest, grpc.ServerStreamingServer[WatchLogResponse]) error
-	// CreateBuild builds a commit of a branch by hand. A commit that no branch of
+	// CreateBuild builds a commit of a branch, or that of a tag, by hand. A commit that no branch of
 	// the repository holds, such as a fork's, is refused. A .forge.yml that is
-	// broken answers with an errored build. NOT_FOUND: no such repository, branch
-	// or commit. ALREADY_EXISTS: it is being built. FAILED_PRECONDITION: nothing
-	// to build there, as the text says.
+	// broken answers with an errored build. NOT_FOUND: no such repository, branch, tag
+	// or commit. ALREADY_EXISTS: it is being built; but whatever `manual` runs, each call makes
+	// a build of its own. FAILED_PRECONDITION: nothing
+	// to build there, as the text says. INVALID_ARGUMENT: `manual` has no such input, one that
+	// it requires was not given, or a value is none that it can have.
+	// PERMISSION_DENIED: the token is bound to another repository, or asks for more than `manual`.
 	CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
 	// and a fork's commit that nobody has approved waits for that again. Of a job,
