@@ -81,6 +81,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		configv1.RegisterInstallationServiceHandlerClient(ctx, mux, configv1.NewInstallationServiceClient(s.deps.Receivers["config"])),
 		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(s.deps.Receivers["config"])),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
+		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(s.deps.Receivers["scheduler"])),

@@ -29,10 +29,15 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 		return nil, err
 	}
 	action := req.GetAction()
-	if action == schedulerv1.Build_ACTION_UNSPECIFIED {
+	switch {
+	case action == schedulerv1.Build_ACTION_MANUAL, action == schedulerv1.Build_ACTION_UNSPECIFIED && len(req.GetInputs()) > 0:
+		return manual{service: s}.create(ctx, req)
+	case action == schedulerv1.Build_ACTION_UNSPECIFIED:
 		action = schedulerv1.Build_ACTION_TEST
 	}
 	switch {
+	case len(req.GetInputs()) > 0 || req.GetTag() != "":
+		return nil, fault.New(fault.Invalid, "inputs and tag: only what manual in .forge.yml runs takes them, which is the action manual")
 	case req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()):
 		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
 	case trigger.ActionOf(action).Name == "":

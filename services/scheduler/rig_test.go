@@ -60,6 +60,7 @@ type rig struct {
 	secrets schedulerv1.SecretServiceClient      // as the admin
 	times   schedulerv1.ScheduleServiceClient    // as the admin
 	tests   schedulerv1.TestServiceClient        // as the admin
+	manual  schedulerv1.ManualServiceClient      // as the admin
 	halt    func()
 }
 
@@ -191,6 +192,7 @@ func (r *rig) start() {
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.manual = schedulerv1.NewManualServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners, r.runner = schedulerv1.NewRunnerServiceClient(runner), runner
 	r.halt = func() {

@@ -28,6 +28,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/outbox"
 	"github.com/forge-ci/forge/services/scheduler/plan"
@@ -94,6 +95,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	inputs       *input.Service
 	contents     *content.Service
 	tests        *tests.Service
 	environments *environment.Service
@@ -141,6 +143,7 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
+	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}
 	s.contents = content.New(content.Deps{
 		Store: s.store, Blobs: deps.Blobs, Config: deps.Config, Limits: deps.Contents, Log: deps.Log, Random: deps.Random,
 		Trusted: content.Trusted{Branches: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)},
@@ -149,14 +152,14 @@ func New(deps Deps) (*Service, error) {
 	s.tests = tests.New(s.store)
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Contents: s.contents, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.plan = plan.New(plan.Deps{
-		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Config: deps.Config,
+		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Inputs: s.inputs, Config: deps.Config,
 		ExternalURL: deps.ExternalURL, Remembered: deps.Retention.Builds, Tracer: tracer, Random: deps.Random,
 	})
 	s.schedules = schedule.New(schedule.Deps{Store: s.store, Plan: s.plan, Config: deps.Config, Log: deps.Log})
@@ -177,6 +180,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterEngineServiceServer(reg, s)
 	schedulerv1.RegisterScheduleServiceServer(reg, s.schedules)
 	schedulerv1.RegisterTestServiceServer(reg, s.tests)
+	schedulerv1.RegisterManualServiceServer(reg, manual{service: s})
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -202,6 +206,8 @@ func Access() map[string]rpc.Access {
 		schedulerv1.EngineService_GetEngine_FullMethodName:   {Rooms: []string{"gateway"}},
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
+
+		schedulerv1.ManualService_GetManual_FullMethodName: {},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},

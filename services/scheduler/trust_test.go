@@ -60,6 +60,20 @@ func TestOnlyMergedAndPushedCommitsOfTrustedRepositoriesGetTheHost(t *testing.T)
 	}
 }
 
+func TestABuildByHandIsTrustedAsAPush(t *testing.T) {
+	for repositories, granted := range map[string]bool{"acme/shop": true, "shop/acme": false} {
+		r := publisher{sqliteRig(t)}
+		r.deps.Trust = attempt.Trust{Repositories: []string{repositories}, Volumes: map[string]string{"cache": "/srv/cache"}}
+		r.branches()
+		r.start()
+		config := greedy()
+		config.Manual = publishing().GetManual()
+		r.config.set(tip, valid(config))
+		id := r.asks(byHand(map[string]string{"version": "1"})).GetId()
+		wantPrivileges(t, r.rig, id, r.spec(id, 1), granted)
+	}
+}
+
 func wantPrivileges(t *testing.T, r *rig, id string, spec engine.Spec, granted bool) {
 	t.Helper()
 	if spec.Privileged != granted {

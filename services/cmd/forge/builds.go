@@ -17,7 +17,8 @@ import (
 type builds struct {
 	List    listBuilds   `cmd:"" default:"withargs" help:"List them, newest first."`
 	Show    showBuild    `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
-	Create  createBuild  `cmd:"" help:"Build a commit of a branch by hand."`
+	Create  createBuild  `cmd:"" help:"Build a commit of a branch by hand, or run what manual in .forge.yml has."`
+	Inputs  listInputs   `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
 	Cancel  cancelBuild  `cmd:"" help:"Stop one."`
 	Retry   retryBuild   `cmd:"" help:"Build the same again."`
 	Approve approveBuild `cmd:"" help:"Let a blocked build of a fork run."`
@@ -95,6 +96,9 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("state", stateLine(b))
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))
+	}
+	for _, i := range b.GetInputs() {
+		add("input "+i.GetName(), inputValue(i))
 	}
 	add("repeats", cmp.Or(b.GetRollBackOf(), b.GetRetryOf()))
 	add("superseded by", b.GetSupersededBy())
@@ -184,23 +188,5 @@ type approveBuild struct{ oneBuild }
 func (a approveBuild) Run() error {
 	return a.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
 		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: id})
-	})
-}
-
-type createBuild struct {
-	query
-	Repository string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
-	Branch     string `help:"The branch. Default: the default branch."`
-	SHA        commit `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
-	Action     string `enum:"test,staging,deploy_staging,deploy_production,push" default:"test" help:"What to run: test, staging, deploy_staging, deploy_production or push."`
-}
-
-// Run builds by hand.
-func (c createBuild) Run() error {
-	return oneBuild{query: c.query}.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, _ string) (answer, error) {
-		return client.CreateBuild(ctx, &schedulerv1.CreateBuildRequest{
-			Repository: c.Repository, Branch: c.Branch, Sha: string(c.SHA),
-			Action: schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)]),
-		})
 	})
 }

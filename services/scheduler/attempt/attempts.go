@@ -19,6 +19,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -63,6 +64,7 @@ type Deps struct {
 	Store        *store.Store
 	Logs         *logs.Service
 	Secrets      *secrets.Service
+	Inputs       *input.Service
 	Contents     *content.Service
 	Environments *environment.Service
 	Engine       engine.Engine
@@ -84,6 +86,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	inputs       *input.Service
 	contents     *content.Service
 	environments *environment.Service
 	engine       engine.Engine
@@ -108,7 +111,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, contents: d.Contents, environments: d.Environments, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

@@ -116,6 +116,15 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 	if err != nil {
 		return nil, err
 	}
+	given, secret, err := s.inputs.For(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(handed, given)
+	if secrets == nil {
+		secrets = secret
+	}
+	maps.Copy(secrets, secret) // a secret of the repository can be called as an input, and what was given counts
 	merged, err := merge(ctx, s.sources, b)
 	if err != nil {
 		return nil, err

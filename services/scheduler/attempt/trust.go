@@ -39,6 +39,8 @@ func (t Trust) covers(b *store.Build) bool {
 		return true
 	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE: // a push that an admin's call imagines is none
 		return b.GetPullRequest() == 0 && (b.GetDeliveryId() != "" || b.GetRetryOf() != "")
+	case schedulerv1.Build_ACTION_MANUAL: // what a branch or a tag of the repository holds
+		return b.GetPullRequest() == 0
 	case schedulerv1.Build_ACTION_SCHEDULE: // what a branch of the repository holds
 		return b.GetSchedule() != ""
 	default:

@@ -44,8 +44,9 @@ func builds() map[string]*store.Build {
 		"main by hand": built(push, byHand("refs/heads/main")), "tag by hand": built(push, byHand("refs/tags/v1")), "test by hand": built(test, byHand("refs/heads/main")),
 		"staging": built(toStaging, merge), "production": built(toProduction, merge),
 		"release": built(schedulerv1.Build_ACTION_RELEASE, at("refs/tags/v1")), "release by hand": built(schedulerv1.Build_ACTION_RELEASE, byHand("refs/tags/v1")),
-		"nightly":                 built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/main")),
-		"nightly of a branch":     built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/fix")),
+		"nightly":             built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/main")),
+		"nightly of a branch": built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/fix")),
+		"manual":              built(schedulerv1.Build_ACTION_MANUAL, byHand("refs/heads/main")), "manual of a tag": built(schedulerv1.Build_ACTION_MANUAL, byHand("refs/tags/v1")),
 		"closed":                  built(schedulerv1.Build_ACTION_CLOSED, pull(7, false)),
 		"fork's merge to staging": built(toStaging, func(b *schedulerv1.Build) { merge(b); b.Fork = true }),
 	}
@@ -63,6 +64,7 @@ func TestScopesOfBuilds(t *testing.T) {
 		"main by hand": "ref/refs/heads/main merged", "tag by hand": "ref/refs/tags/v1 merged", "test by hand": "ref/refs/heads/main merged",
 		"staging": "environment/staging", "production": "environment/production",
 		"release": "merged", "release by hand": "ref/refs/tags/v1 merged", "nightly": "merged", "nightly of a branch": "ref/refs/heads/fix merged",
+		"manual": "ref/refs/heads/main merged", "manual of a tag": "ref/refs/tags/v1 merged",
 		"closed":                  "pull/7 merged",
 		"fork's merge to staging": "fork/7 merged",
 	}

@@ -12,6 +12,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -121,6 +122,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	if b.Schedule = p.Schedule; !p.Time.IsZero() {
 		b.ScheduleTime, b.ScheduleNote = timestamppb.New(p.Time), p.Note
 	}
+	b.Inputs = input.Show(p.inputs)
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config
 	}

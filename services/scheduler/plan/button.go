@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -81,6 +82,8 @@ func (s *Service) pressedButton(ctx context.Context, event *eventv1.Event) (trig
 	pool, repository := s.store.DB.Read(), event.GetRepository().GetId()
 	if suite := event.GetCheckSuite(); suite != nil {
 		found, err := store.NewestBuilds(ctx, pool, repository, suite.GetHeadSha())
+		// What was asked for by hand is asked for again at its own check, or by hand.
+		found = slices.DeleteFunc(found, func(b *store.Build) bool { return b.GetAction() == schedulerv1.Build_ACTION_MANUAL })
 		if err == nil && len(found) == 0 {
 			return 0, nil, wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing was built of %s", wording.Short(suite.GetHeadSha())), nil
 		}

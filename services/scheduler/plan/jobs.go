@@ -108,7 +108,7 @@ func (p prepared) leftOut(job *configv1.Job) string {
 // branch is the branch that is merged into, or was pushed to; false for a tag.
 func (p prepared) branch() (string, bool) {
 	switch p.Action { //nolint:exhaustive // others merge into a branch
-	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE, schedulerv1.Build_ACTION_SCHEDULE:
+	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE, schedulerv1.Build_ACTION_SCHEDULE, schedulerv1.Build_ACTION_MANUAL:
 		return strings.CutPrefix(p.Ref, trigger.BranchRef)
 	}
 	return p.Pull.GetBase().GetRef(), true
@@ -126,6 +126,8 @@ func (p prepared) event() configv1.Condition_Event {
 		return configv1.Condition_EVENT_RELEASE
 	case p.Action == schedulerv1.Build_ACTION_SCHEDULE:
 		return configv1.Condition_EVENT_SCHEDULE
+	case p.Action == schedulerv1.Build_ACTION_MANUAL:
+		return configv1.Condition_EVENT_MANUAL
 	case !isBranch:
 		return configv1.Condition_EVENT_TAG
 	case p.Action == schedulerv1.Build_ACTION_PUSH:

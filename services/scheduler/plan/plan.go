@@ -20,6 +20,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -31,6 +32,7 @@ type Deps struct {
 	Policy       trigger.Policy
 	Environments *environment.Service
 	Attempts     *attempt.Service
+	Inputs       *input.Service
 	// Config is asked for what GitHub knows.
 	Config grpc.ClientConnInterface
 	// ExternalURL is where people reach Forge.
@@ -47,6 +49,7 @@ type Service struct {
 	policy        trigger.Policy
 	environments  *environment.Service
 	attempts      *attempt.Service
+	inputs        *input.Service
 	Configs       configv1.BuildConfigServiceClient
 	Pulls         configv1.PullRequestServiceClient
 	Commits       configv1.CommitServiceClient
@@ -61,7 +64,7 @@ type Service struct {
 // New returns what decides about events and calls.
 func New(d Deps) *Service {
 	return &Service{
-		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts,
+		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts, inputs: d.Inputs,
 		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
 		Pulls:         configv1.NewPullRequestServiceClient(d.Config),
 		Commits:       configv1.NewCommitServiceClient(d.Config),
@@ -130,6 +133,10 @@ type prepared struct {
 	// containedIn is the build that brought this commit, or a newer one, to where
 	// it is to be deployed; empty where none did.
 	containedIn string
+	// inputs are what an input of .forge.yml is in a build by hand, and sealed how that
+	// is stored.
+	inputs []input.Value
+	sealed []store.Input
 	// unwanted: nothing is built of the pull request as it is; nil where something is.
 	unwanted *unwanted
 }
@@ -252,8 +259,10 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if p.Pull, err = s.withLabels(ctx, p); err != nil {
 		return p, nil, err
 	}
-	p.id, err = s.NewID()
-	return p, nil, err
+	if p.id, err = s.NewID(); err != nil || i.Action != schedulerv1.Build_ACTION_MANUAL {
+		return p, nil, err
+	}
+	return asking{s}.checked(ctx, p)
 }
 
 // fileOf is the file that says what is built: that of the commit, but of a schedule
@@ -291,6 +300,7 @@ func (s *Service) appliers() map[trigger.Kind]apply {
 		trigger.GroupRequested:   s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
 		trigger.Pushed: s.applyOnce, trigger.ReleasePublished: s.applyOnce,
 		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,
+		trigger.ManualAsked: asking{s}.apply,
 	}
 }
 
@@ -308,7 +318,10 @@ func (s *Service) applyOnce(ctx context.Context, t *store.Tx, p prepared, _ *sto
 
 // applyRebuild builds what somebody wants built, unless that is under way. Nothing
 // is superseded: it may be an older commit.
-func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
+func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	if p.Action == schedulerv1.Build_ACTION_MANUAL {
+		return asking{s}.applyAgain(ctx, t, p, pull)
+	}
 	if trigger.ActionOf(p.Action).Environment != "" && p.Build != "" {
 		newer, err := t.NewerDeploy(ctx, p.Intent)
 		if err != nil {

@@ -74,13 +74,19 @@ func useOf(b *store.Build) schedulerv1.Secret_Use {
 	switch {
 	case trigger.ActionOf(b.GetAction()).Environment != "":
 		return schedulerv1.Secret_USE_DEPLOYS
-	case b.GetAction() == schedulerv1.Build_ACTION_RELEASE, b.GetAction() == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(b.GetRef(), "refs/tags/"):
+	case b.GetAction() == schedulerv1.Build_ACTION_RELEASE, ofRef(b) && strings.HasPrefix(b.GetRef(), "refs/tags/"):
 		return schedulerv1.Secret_USE_TAGS
-	case b.GetAction() == schedulerv1.Build_ACTION_PUSH, b.GetAction() == schedulerv1.Build_ACTION_SCHEDULE:
+	case ofRef(b), b.GetAction() == schedulerv1.Build_ACTION_SCHEDULE:
 		return schedulerv1.Secret_USE_PUSHES
 	default:
 		return schedulerv1.Secret_USE_PULL_REQUESTS
 	}
+}
+
+// ofRef reports whether a build is of a branch or a tag of the repository itself, where
+// only who has write access puts commits: it was pushed, or asked for by hand.
+func ofRef(b *store.Build) bool {
+	return b.GetAction() == schedulerv1.Build_ACTION_PUSH || b.GetAction() == schedulerv1.Build_ACTION_MANUAL
 }
 
 // branchOf is the branch that a build is of, or that it is or was merged into.

@@ -172,6 +172,11 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if !told {
 		return nil
 	}
+	if moved && Ended(b.GetState()) && b.GetAction() == schedulerv1.Build_ACTION_MANUAL && !b.IsJob() {
+		if err := t.Exec(ctx, forgetSecretInputs, b.GetId()); err != nil {
+			return err
+		}
+	}
 	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
 		t.OnCommit(func() { t.store.OnEnd(b) })
 	}
@@ -239,10 +244,10 @@ func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err 
 // left out.
 func (t *Tx) UnfinishedTests(ctx context.Context, repositoryID int64, pullRequest int32) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5) AND state < $6 AND part_of = ''
+		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5, $6) AND state < $7 AND part_of = ''
 		ORDER BY number`+t.Locked,
 		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
-		int32(schedulerv1.Build_ACTION_PUSH), int32(firstEnded))
+		int32(schedulerv1.Build_ACTION_PUSH), int32(schedulerv1.Build_ACTION_MANUAL), int32(firstEnded))
 }
 
 // Overdue names the builds whose attempt should have ended by now, and those

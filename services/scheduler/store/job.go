@@ -68,7 +68,7 @@ func JobsOf(ctx context.Context, q sqldb.Querier, buildID, locked string) ([]*Bu
 // begin. The config of each holds it alone, and that of the build none of them.
 func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 	c := whole.Config
-	parts := []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute(), c.GetPullRequest().GetClosed(), c.GetRelease().GetExecute()}
+	parts := []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute(), c.GetPullRequest().GetClosed(), c.GetRelease().GetExecute(), c.GetManual().GetExecute()}
 	for _, schedule := range c.GetSchedules() {
 		parts = append(parts, schedule.GetExecute())
 	}
@@ -89,7 +89,7 @@ func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 		b.Job, b.Needs, b.MayFail, b.Image = job.GetTitle(), job.GetNeeds(), job.GetMayFail(), job.GetImage()
 		b.Context += "/" + job.GetTitle()
 		b.StepCount = int32(len(job.GetCommands())) //nolint:gosec // config bounds it by 500
-		b.EnvironmentUrl, b.JobCount = "", 0
+		b.EnvironmentUrl, b.JobCount, b.Inputs = "", 0, nil
 		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_NEEDS, ""
 		jobs = append(jobs, b)
 	}

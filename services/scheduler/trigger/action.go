@@ -29,6 +29,7 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Pipeline: pushExecute},
 		schedulerv1.Build_ACTION_RELEASE:           {Name: "release", Pipeline: releaseExecute},
 		schedulerv1.Build_ACTION_SCHEDULE:          {Name: "schedule", Pipeline: scheduled},
+		schedulerv1.Build_ACTION_MANUAL:            {Name: "manual", Pipeline: manualPart},
 		schedulerv1.Build_ACTION_CLOSED:            {Name: "closed", Pipeline: closedPart},
 	}[action]
 }
@@ -44,6 +45,8 @@ func scheduled(c *configv1.BuildConfig) *configv1.Pipeline {
 	}
 	return c.GetSchedules()[0].GetExecute()
 }
+
+func manualPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetManual().GetExecute() }
 
 func closedPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPullRequest().GetClosed() }
 

@@ -36,6 +36,8 @@ type Intent struct {
 	// is for its log.
 	Schedule, Note string
 	Time           time.Time
+	// Inputs are what was given for a build by hand, by their names.
+	Inputs map[string]string
 	// Again says what is run of the build that is asked for once more.
 	Again Again
 }
@@ -53,7 +55,7 @@ func (a Again) Some() bool { return a.Failed || a.Job != "" }
 // Context is the commit status that a build is told as. A tag has one of its own:
 // pushed together with a branch, it would hide what became of the branch.
 func (i Intent) Context() string {
-	if i.Action == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(i.Ref, tagRef) {
+	if i.Action == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(i.Ref, TagRef) {
 		return "forge/tag"
 	}
 	if i.Schedule != "" {
@@ -97,7 +99,7 @@ func (i Intent) BeforeSha() string {
 // Builds reports whether something may be built, and .forge.yml is to be read.
 func (i Intent) Builds() bool {
 	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{
-		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, ReleasePublished, RebuildAsked,
+		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, ReleasePublished, RebuildAsked, ManualAsked,
 	}, i.Kind)
 }
 

@@ -29,7 +29,8 @@ const (
 	CancelAsked   // somebody wants it stopped
 	ApprovalGiven // somebody lets a fork's commit run
 
-	TimeCame // that a schedule has; no event tells of it
+	TimeCame    // that a schedule has; no event tells of it
+	ManualAsked // somebody wants what `manual` runs, with values of its inputs; by a call
 )
 
 // Reader reads an event that needs nothing else to be understood. Where nothing is

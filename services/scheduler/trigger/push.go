@@ -16,7 +16,7 @@ import (
 // How full refs begin.
 const (
 	BranchRef = "refs/heads/"
-	tagRef    = "refs/tags/"
+	TagRef    = "refs/tags/"
 	// QueueRef is where GitHub's merge queue keeps its groups, which come as
 	// merge_group.
 	QueueRef = BranchRef + "gh-readonly-queue/"
@@ -37,7 +37,7 @@ func (Policy) readPush(event *eventv1.Event) (Intent, *eventv1.Decision) {
 		return i, wording.Ignored(eventv1.Reason_REASON_ACTION_IGNORED, "%s was deleted", i.Ref)
 	case strings.HasPrefix(i.Ref, QueueRef):
 		return i, wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "the merge queue's own branches are built as merge groups")
-	case !strings.HasPrefix(i.Ref, BranchRef) && !strings.HasPrefix(i.Ref, tagRef):
+	case !strings.HasPrefix(i.Ref, BranchRef) && !strings.HasPrefix(i.Ref, TagRef):
 		return i, wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, "%s is neither a branch nor a tag", i.Ref)
 	}
 	return i, nil
@@ -49,7 +49,7 @@ func Unwanted(push *configv1.Push, ref string) *eventv1.Decision {
 	patterns, key := push.GetBranches(), "branches"
 	name, isBranch := strings.CutPrefix(ref, BranchRef)
 	if !isBranch {
-		patterns, key, name = push.GetTags(), "tags", strings.TrimPrefix(ref, tagRef)
+		patterns, key, name = push.GetTags(), "tags", strings.TrimPrefix(ref, TagRef)
 	}
 	if MatchAny(patterns, name) {
 		return nil

@@ -12,7 +12,7 @@ import (
 func (Policy) readRelease(event *eventv1.Event) (Intent, *eventv1.Decision) {
 	release := event.GetRelease()
 	i := Intent{
-		Event: event, Kind: ReleasePublished, Action: schedulerv1.Build_ACTION_RELEASE, Ref: tagRef + release.GetTag(),
+		Event: event, Kind: ReleasePublished, Action: schedulerv1.Build_ACTION_RELEASE, Ref: TagRef + release.GetTag(),
 		Pull: &eventv1.PullRequest{Title: firstLine(release.GetName())},
 	}
 	switch {

@@ -1,0 +1,81 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/scheduler/input"
+	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+)
+
+// manual builds what somebody asks for by hand, of a branch or a tag of the repository
+// itself, by the file there.
+type manual struct {
+	schedulerv1.UnimplementedManualServiceServer
+	service *Service
+}
+
+// create makes the build.
+func (m manual) create(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
+	if err := input.Bound(req.GetInputs()); err != nil {
+		return nil, err
+	}
+	if req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()) {
+		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
+	}
+	found, err := m.find(ctx, req.GetRepository(), req.GetBranch(), req.GetTag(), req.GetSha())
+	if err != nil {
+		return nil, err
+	}
+	ref := trigger.BranchRef + found.GetBranch()
+	if req.GetTag() != "" {
+		ref = trigger.TagRef + req.GetTag()
+	}
+	b, err := m.service.byHand(ctx, trigger.Intent{
+		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
+		Kind:  trigger.ManualAsked, Action: schedulerv1.Build_ACTION_MANUAL, Sha: found.GetSha(), Ref: ref,
+		Pull: &eventv1.PullRequest{Title: found.GetTitle()}, Inputs: req.GetInputs(),
+	})
+	return &schedulerv1.CreateBuildResponse{Build: b}, err
+}
+
+// find looks up what is to be built. What lies in the merge queue, nobody has merged.
+func (m manual) find(ctx context.Context, repository, branch, tag, sha string) (*configv1.FindCommitResponse, error) {
+	owner, name, err := store.SplitRepository(repository)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(trigger.BranchRef+branch, trigger.QueueRef) {
+		return nil, fault.New(fault.Invalid, "branch: the merge queue's own branches hold what nobody has merged, so nothing is run there by hand")
+	}
+	return m.service.commits.FindCommit(ctx, &configv1.FindCommitRequest{
+		Repository: &eventv1.Repository{Owner: owner, Name: name}, Branch: branch, Tag: tag, Sha: sha,
+	})
+}
+
+// GetManual tells what can be asked for.
+func (m manual) GetManual(ctx context.Context, req *schedulerv1.GetManualRequest) (*schedulerv1.GetManualResponse, error) {
+	found, err := m.find(ctx, req.GetRepository(), req.GetBranch(), req.GetTag(), "")
+	if err != nil {
+		return nil, err
+	}
+	read, err := m.service.plan.Configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{Repository: found.GetRepository(), Sha: found.GetSha()})
+	if err != nil {
+		return nil, fmt.Errorf("read .forge.yml at %s: %w", found.GetSha(), err)
+	}
+	switch outcome := read.GetOutcome().(type) {
+	case *configv1.GetBuildConfigResponse_Invalid:
+		return nil, fault.New(fault.Conflict, plan.FirstProblem(outcome.Invalid))
+	case *configv1.GetBuildConfigResponse_Forbidden:
+		return nil, fault.New(fault.Conflict, outcome.Forbidden.GetMessage())
+	}
+	asked := read.GetConfig().GetManual()
+	return &schedulerv1.GetManualResponse{Offered: asked != nil, Inputs: asked.GetInputs(), Sha: found.GetSha()}, nil
+}
