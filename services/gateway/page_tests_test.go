@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -43,5 +47,44 @@ func TestNothingInATestBecomesMarkup(t *testing.T) {
 	_, body := w.get("/builds/b1")
 	if strings.Contains(body, "<script>") || strings.Contains(body, "<img") || strings.Count(body, "&lt;script&gt;") < 11 {
 		t.Errorf("something got through, or is not shown:\n%s", body)
+	}
+}
+
+func TestPageOfTestsListsWhatIsAskedFor(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.builds.build = failedBuild()
+	w.rooms.tests.summary = &schedulerv1.TestSummary{Passed: 300, Failed: 1, Findings: 3, FailsOnBase: new(int64(0)), BaseRef: "main", LeftOut: 9}
+	w.rooms.tests.tests = []*schedulerv1.Test{{Class: "shop.Cart", Name: "total", File: "a/cart test.go", Line: 12, State: schedulerv1.Test_STATE_FAILED, Duration: durationpb.New(1234 * time.Millisecond)}}
+	for n := range 300 {
+		w.rooms.tests.tests = append(w.rooms.tests.tests, &schedulerv1.Test{Name: fmt.Sprintf("t%d", n), State: schedulerv1.Test_STATE_PASSED})
+	}
+	w.rooms.tests.findings = []*schedulerv1.Finding{{Rule: "errcheck", File: "../../evil", Line: 1}}
+	for path, want := range map[string][]string{
+		"/builds/b1/tests": {
+			"shop.Cart", ">t198<", `<a href="?from=more%3F">more</a>`, "9 results were too many", "1.2 s", `<span class="badge">new</span>`,
+			`<a href="https://github.com/acme/web/blob/3f2a91c0ffee/a/cart%20test.go#L12" rel="noreferrer"><code>a/cart test.go:12</code></a>`,
+		},
+		"/builds/b1/tests?state=failed":   {"shop.Cart", `<a href="/builds/b1/tests?state=failed" aria-current="true">`},
+		"/builds/b1/tests?state=skipped":  {"There are none."},
+		"/builds/b1/tests?order=slowest":  {`?from=more%3F&amp;order=slowest">`},
+		"/builds/b1/findings":             {"errcheck", "· <code>../../evil:1</code>"},
+		"/builds/b1/tests?state=<script>": {"shop.Cart"},
+	} {
+		code, body := w.get(path)
+		for _, text := range want {
+			if code != 200 || !strings.Contains(body, text) || strings.Contains(body, "<script>") {
+				t.Errorf("%s: %d, no %s in\n%s", path, code, text, body)
+			}
+		}
+		if strings.Contains(path, "state=failed") && strings.Contains(body, ">t0<") {
+			t.Errorf("%s shows what passed", path)
+		}
+	}
+	w.rooms.tests.summary, w.rooms.tests.tests = nil, nil
+	if _, body := w.get("/builds/b1/tests"); !strings.Contains(body, "this build has reported no tests") {
+		t.Error(body)
+	}
+	if code, _ := w.get("/builds/b2/tests"); code != 404 {
+		t.Errorf("of a build that is not there: %d", code)
 	}
 }

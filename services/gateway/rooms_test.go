@@ -38,10 +38,16 @@ type fakeTests struct {
 }
 
 func (f *fakeTests) ListTests(_ context.Context, req *schedulerv1.ListTestsRequest) (*schedulerv1.ListTestsResponse, error) {
-	if len(req.GetStates()) != 2 {
-		return nil, fault.New(fault.Invalid, "the page asks for what failed and errored")
+	answer := &schedulerv1.ListTestsResponse{Summary: f.summary}
+	for _, test := range f.tests {
+		if len(req.GetStates()) == 0 || slices.Contains(req.GetStates(), test.GetState()) {
+			answer.Tests = append(answer.Tests, test)
+		}
 	}
-	return &schedulerv1.ListTestsResponse{Tests: f.tests, Summary: f.summary}, f.err
+	if len(answer.GetTests()) > int(req.GetPageSize()) {
+		answer.Tests, answer.NextPageToken = answer.GetTests()[:req.GetPageSize()], "more?"
+	}
+	return answer, f.err
 }
 
 func (f *fakeTests) ListFindings(context.Context, *schedulerv1.ListFindingsRequest) (*schedulerv1.ListFindingsResponse, error) {

@@ -53,6 +53,7 @@ type Pages struct {
 	tests     schedulerv1.TestServiceClient
 	artifacts *artifacts
 	rooms     *health
+	links     links
 	deps      Deps
 }
 
@@ -98,7 +99,7 @@ func New(deps Deps) (*Pages, error) {
 	}
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
-		deps: deps, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Scheduler), now: deps.Now},
+		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Scheduler), now: deps.Now},
 	}
 	p.artifacts = newArtifacts(p)
 	return p, nil
@@ -113,6 +114,8 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
 	mux.HandleFunc("GET /builds/{id}/log", p.log)
+	mux.HandleFunc("GET /builds/{id}/tests", p.testsOf)
+	mux.HandleFunc("GET /builds/{id}/findings", p.findingsOf)
 	p.artifacts.register(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{

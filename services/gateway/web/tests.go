@@ -16,12 +16,14 @@ type reported struct {
 	Summary  *schedulerv1.TestSummary // nil: nothing
 	Failed   []*schedulerv1.Test
 	Findings []*schedulerv1.Finding
+	links    links
 }
 
 // reported asks what a build has reported. A page without it is better than none.
 func (p *Pages) reported(ctx context.Context, b *schedulerv1.Build) (shown reported) {
+	shown.links = p.links
 	if b.GetAttempt() == 0 && b.GetJobCount() == 0 {
-		return reported{}
+		return shown
 	}
 	told, err := p.tests.ListTests(ctx, &schedulerv1.ListTestsRequest{
 		BuildId: b.GetId(), PageSize: shownTests, States: []schedulerv1.Test_State{schedulerv1.Test_STATE_FAILED, schedulerv1.Test_STATE_ERRORED},
@@ -41,6 +43,16 @@ func (p *Pages) reported(ctx context.Context, b *schedulerv1.Build) (shown repor
 		p.deps.Log.WarnContext(ctx, "ListTests failed; the page of the build shows no tests", "build", b.GetId(), "error", err)
 	}
 	return shown
+}
+
+// Row is a failed test as the page shows it.
+func (r reported) Row(b *schedulerv1.Build, t *schedulerv1.Test) testRow {
+	return newTestRow(r.links, b, t, r.Summary)
+}
+
+// Found is a finding as the page shows it.
+func (r reported) Found(b *schedulerv1.Build, f *schedulerv1.Finding) findingRow {
+	return findingRow{f, r.links.file(b, f.GetFile(), f.GetLine())}
 }
 
 // More is how many failed tests are not shown.
