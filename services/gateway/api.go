@@ -82,6 +82,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(s.deps.Receivers["config"])),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(s.deps.Receivers["scheduler"])),
+		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(s.deps.Receivers["scheduler"])),
 		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(s.deps.Receivers["scheduler"])),
@@ -164,7 +165,7 @@ func maxBody(next http.Handler) http.Handler {
 // would wait for them else.
 func (s *Service) endStreams(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") {
+		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") && !strings.HasSuffix(r.URL.Path, "/log:lines") {
 			next.ServeHTTP(w, r)
 			return
 		}

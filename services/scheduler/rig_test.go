@@ -61,6 +61,7 @@ type rig struct {
 	times   schedulerv1.ScheduleServiceClient    // as the admin
 	tests   schedulerv1.TestServiceClient        // as the admin
 	manual  schedulerv1.ManualServiceClient      // as the admin
+	log     schedulerv1.LogServiceClient         // as anyone
 	halt    func()
 }
 
@@ -193,6 +194,7 @@ func (r *rig) start() {
 	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.manual = schedulerv1.NewManualServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.log = schedulerv1.NewLogServiceClient(admin)
 	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.runners, r.runner = schedulerv1.NewRunnerServiceClient(runner), runner
 	r.halt = func() {

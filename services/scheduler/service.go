@@ -173,6 +173,7 @@ func New(deps Deps) (*Service, error) {
 func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterEventServiceServer(reg, s)
 	schedulerv1.RegisterBuildServiceServer(reg, s)
+	schedulerv1.RegisterLogServiceServer(reg, &logService{service: s})
 	schedulerv1.RegisterEnvironmentServiceServer(reg, s)
 	schedulerv1.RegisterSecretServiceServer(reg, s.secrets)
 	schedulerv1.RegisterCacheServiceServer(reg, s.contents)
@@ -204,6 +205,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.RunnerService_GetContent_FullMethodName:  {Public: true},
 		schedulerv1.RunnerService_PutContent_FullMethodName:  {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:   {Rooms: []string{"gateway"}},
+
+		schedulerv1.LogService_GetLog_FullMethodName:    {Public: true},
+		schedulerv1.LogService_ReadLog_FullMethodName:   {Public: true},
+		schedulerv1.LogService_SearchLog_FullMethodName: {Public: true},
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
 

@@ -25,7 +25,7 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 	case fromEnd && req.GetOffset() > 0:
 		return fault.New(fault.Invalid, "begin at an offset or before the end, not both")
 	}
-	number, err := s.attemptToWatch(ctx, req)
+	number, err := s.attemptToWatch(ctx, req.GetBuildId(), req.GetAttempt(), req.GetFollow())
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 	offset := req.GetOffset()
 	switch {
 	case state.Size == 0 && s.pruned(ctx, req.GetBuildId()):
-		return fault.Newf(fault.NotFound, "the log is gone: logs are kept for %v after the end of a build", s.deps.Retention.Logs)
+		return s.logGone()
 	case offset > state.Size:
 		return status.Error(codes.OutOfRange, fmt.Sprintf("offset %d lies past the end of what was printed, %d bytes", offset, state.Size))
 	case fromEnd:
@@ -80,21 +80,21 @@ func (s *Service) WatchLog(req *schedulerv1.WatchLogRequest, stream schedulerv1.
 
 // attemptToWatch is the attempt asked for, or else the latest. Before the first
 // it waits for one, where the log is to be followed; 0: there is none.
-func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogRequest) (int32, error) {
-	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(req.GetBuildId()))
+func (s *Service) attemptToWatch(ctx context.Context, buildID string, attempt int32, follow bool) (int32, error) {
+	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(buildID))
 	defer leave()
 	anyway := store.LookAnyway()
 	defer anyway.Stop()
 	for {
-		b, err := store.ReadBuild(ctx, s.store.DB.Read(), req.GetBuildId(), "")
+		b, err := store.ReadBuild(ctx, s.store.DB.Read(), buildID, "")
 		if err != nil {
 			return 0, err
 		}
 		if b.HasJobs() {
 			return 0, fault.Newf(fault.Conflict, "build %s has jobs, each with a log of its own: ask for one of them, such as %s", b.GetId(), store.JobID(b.GetId(), 1))
 		}
-		number := cmp.Or(req.GetAttempt(), b.GetAttempt())
-		if number != 0 || store.Ended(b.GetState()) || !req.GetFollow() {
+		number := cmp.Or(attempt, b.GetAttempt())
+		if number != 0 || store.Ended(b.GetState()) || !follow {
 			return number, nil
 		}
 		select {
@@ -106,6 +106,10 @@ func (s *Service) attemptToWatch(ctx context.Context, req *schedulerv1.WatchLogR
 		case <-anyway.C:
 		}
 	}
+}
+
+func (s *Service) logGone() error {
+	return fault.Newf(fault.NotFound, "the log is gone: logs are kept for %v after the end of a build", s.deps.Retention.Logs)
 }
 
 // pruned reports whether a build is so old that its log was, or is being, removed.

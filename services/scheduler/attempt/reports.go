@@ -91,6 +91,7 @@ type batch struct {
 	steps  map[int32]*schedulerv1.Step // loaded when first needed
 	dirty  []*schedulerv1.Step
 	output []byte // not stored yet; its end is the end of the log
+	notes  logs.Notes
 	tests  tests.Batch
 	end    *schedulerv1.Ended
 	spans  []func()
@@ -119,6 +120,7 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 			b.output = make([]byte, 0, logs.ChunkSize+logs.MaxOutput)
 		}
 		b.output = append(b.output, data...)
+		b.notes.Times = append(b.notes.Times, logs.Stamp{Position: b.attempt.LogSize, Time: at})
 		b.attempt.LogSize += int64(len(data))
 		if len(b.output) >= logs.ChunkSize {
 			return b.storeOutput(ctx)
@@ -147,6 +149,7 @@ func (b *batch) stepStarted(ctx context.Context, started *schedulerv1.StepStarte
 		return fault.Newf(fault.Invalid, "step %d was started before", started.GetNumber())
 	}
 	step.State, step.StartTime, step.LogOffset = schedulerv1.Step_STATE_RUNNING, timestamppb.New(at), b.attempt.LogSize
+	b.notes.Steps = append(b.notes.Steps, b.attempt.LogSize)
 	if b.build.GetStartTime() == nil {
 		b.build.StartTime = timestamppb.New(at)
 		b.attempt.Deadline = b.tx.Now.Add(b.service.overtime(b.build))
@@ -225,8 +228,8 @@ func (b *batch) storeOutput(ctx context.Context) error {
 	if len(b.output) == 0 {
 		return nil
 	}
-	err := b.service.logs.Append(ctx, b.tx, b.attempt, b.attempt.LogSize-int64(len(b.output)), b.output)
-	b.output = nil
+	err := b.service.logs.Append(ctx, b.tx, b.attempt, b.attempt.LogSize-int64(len(b.output)), b.output, b.notes)
+	b.output, b.notes.Times = nil, nil
 	return err
 }
 

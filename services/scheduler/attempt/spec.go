@@ -11,6 +11,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -100,7 +101,7 @@ func (s *Service) say(ctx context.Context, b *store.Build, line string) {
 		begin := a.LogSize
 		text := []byte("forge: " + line + "\n")
 		a.LogSize += int64(len(text))
-		if err := s.logs.Append(ctx, t, a, begin, text); err != nil {
+		if err := s.logs.Append(ctx, t, a, begin, text, logs.Notes{Times: []logs.Stamp{{Position: begin, Time: t.Now}}}); err != nil {
 			return err
 		}
 		return t.SaveAttempt(ctx, a)

@@ -97,13 +97,18 @@ func (l *Service) removeLog(ctx context.Context, c Archive) error {
 }
 
 // WriteArchive writes a log as zstd frames, one after the other, which zstd and
-// its kin unpack as a whole, too.
+// its kin unpack as a whole, too. The index of its lines comes after them, in a frame
+// that those skip.
 func (l *Service) WriteArchive(ctx context.Context, c *Archive) error {
 	a, err := store.ReadAttempt(ctx, l.store.DB.Read(), c.BuildID, c.Attempt, "")
 	if err != nil {
 		return err
 	}
-	c.blob = fmt.Sprintf("%s%s-%016x.zst", logsFolder, store.AttemptName(c.BuildID, c.Attempt), rand.Uint64()) //nolint:gosec // it only tells tries apart
+	index, err := l.Index(ctx, c.BuildID, c.Attempt, a.LogSize)
+	if err != nil {
+		return err
+	}
+	c.blob = fmt.Sprintf("%s%s-%016x%s", logsFolder, store.AttemptName(c.BuildID, c.Attempt), rand.Uint64(), indexedBlob) //nolint:gosec // it only tells tries apart
 	c.frames = binary.AppendUvarint(nil, FrameSize)
 	return l.blobs.Put(ctx, c.blob, func(w io.Writer) error {
 		frame, packed := make([]byte, 0, FrameSize), []byte(nil)
@@ -128,10 +133,12 @@ func (l *Service) WriteArchive(ctx context.Context, c *Archive) error {
 				}
 			}
 		}
-		if len(frame) == 0 {
-			return nil
+		if len(frame) > 0 {
+			if err := flush(); err != nil {
+				return err
+			}
 		}
-		return flush()
+		return l.writeIndex(w, index)
 	})
 }
 

@@ -36,12 +36,14 @@ type Service struct {
 	blobs *blobs.Store
 	// Limit is how many bytes the log of an attempt may have, but for the runner's
 	// words; 0 is no limit.
-	Limit  int64
-	now    func() time.Time
-	log    *slog.Logger
-	Tails  *tails
-	pack   *zstd.Encoder
-	unpack *zstd.Decoder
+	Limit     int64
+	now       func() time.Time
+	log       *slog.Logger
+	Tails     *tails
+	indexes   *indexes
+	searching chan struct{} // holds one for each search that runs
+	pack      *zstd.Encoder
+	unpack    *zstd.Decoder
 	// Archives moves the logs of what has ended into blobs, and removes old ones.
 	Archives *due.Loop[Archive]
 }
@@ -57,9 +59,13 @@ type Deps struct {
 // New returns what keeps logs; Run makes it move those of what has ended.
 func New(d Deps) (*Service, error) {
 	l := &Service{store: d.Store, blobs: d.Blobs, Limit: d.Limit, now: d.Store.Now, log: d.Log}
+	l.searching = make(chan struct{}, searches)
 	l.Tails = &tails{notifier: d.Store.Notifier, Look: l.lookAtLog, lookAll: l.lookAtLogs, Pages: l.Read, Live: map[string]*Tail{}}
 	var err error
 	if l.pack, l.unpack, err = newPacker(); err != nil {
+		return nil, err
+	}
+	if l.indexes, err = newIndexes(); err != nil {
 		return nil, err
 	}
 	l.Archives = &due.Loop[Archive]{Name: "archives", Workers: 2, Poll: ArchiveAfter, Log: d.Log, Claim: l.claimArchives, Renew: l.renewArchive, Work: l.archiveLog}
@@ -81,7 +87,7 @@ func (l *Service) Run(ctx context.Context) error {
 func (l *Service) Wake() { l.Archives.Wake() }
 
 // Append stores a piece of the log that begins at the position, and keeps data.
-func (l *Service) Append(ctx context.Context, t *store.Tx, a *store.Attempt, position int64, data []byte) error {
+func (l *Service) Append(ctx context.Context, t *store.Tx, a *store.Attempt, position int64, data []byte, notes Notes) error {
 	stored, compressed := data, false
 	if len(data) >= CompressFrom {
 		if packed := s2.Encode(nil, data); len(packed) < len(data) {
@@ -89,8 +95,13 @@ func (l *Service) Append(ctx context.Context, t *store.Tx, a *store.Attempt, pos
 		}
 	}
 	t.OnCommit(func() { l.Tails.printed(addition{a.Name(), LogChunk{position, data}}) })
-	return t.Exec(ctx, `INSERT INTO log_chunks (build_id, attempt, position, size, compressed, data) VALUES ($1, $2, $3, $4, $5, $6)`,
+	err := t.Exec(ctx, `INSERT INTO log_chunks (build_id, attempt, position, size, compressed, data) VALUES ($1, $2, $3, $4, $5, $6)`,
 		a.BuildID, a.Number, position, len(data), compressed, stored)
+	if err != nil {
+		return err
+	}
+	return t.Exec(ctx, `INSERT INTO log_lines (build_id, attempt, position, pieces) VALUES ($1, $2, $3, $4)`,
+		a.BuildID, a.Number, position, encodePieces(summarize(position, data, notes)))
 }
 
 const (

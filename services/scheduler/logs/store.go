@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/due"
@@ -52,6 +53,7 @@ func ForgetLogs(ctx context.Context, t *store.Tx, buildID string) error {
 	t.Wake(store.ArchiveQueue)
 	return errors.Join(
 		t.Exec(ctx, `DELETE FROM log_chunks WHERE build_id = $1`, buildID),
+		t.Exec(ctx, `DELETE FROM log_lines WHERE build_id = $1`, buildID),
 		t.Exec(ctx, `UPDATE archives SET old = $2, due_time = $3, tries = 0 WHERE build_id = $1 AND NOT old`, buildID, true, sqldb.Micros(t.Now)),
 	)
 }
@@ -110,7 +112,11 @@ func removeChunks(ctx context.Context, t *store.Tx, buildID string, number int32
 		return false, err
 	}
 	n, err := removed.RowsAffected()
-	return n == chunksRemoved, err
+	if err != nil {
+		return false, err
+	}
+	return n == chunksRemoved, t.Exec(ctx, `DELETE FROM log_lines WHERE build_id = $1 AND attempt = $2
+		AND position < COALESCE((SELECT min(position) FROM log_chunks WHERE build_id = $1 AND attempt = $2), $3)`, buildID, number, int64(math.MaxInt64))
 }
 
 func removeArchive(ctx context.Context, t *store.Tx, c Archive) error {

@@ -207,8 +207,8 @@ func scanStep(row sqldb.Row) (*schedulerv1.Step, error) {
 	return step, proto.Unmarshal(raw, step)
 }
 
-// readSteps are the steps that a runner has told of, in order.
-func readSteps(ctx context.Context, q sqldb.Querier, buildID string, number int32) ([]*schedulerv1.Step, error) {
+// BegunSteps are the steps that a runner has told of, in order.
+func BegunSteps(ctx context.Context, q sqldb.Querier, buildID string, number int32) ([]*schedulerv1.Step, error) {
 	return sqldb.Collect(ctx, q, scanStep, `SELECT step FROM steps WHERE build_id = $1 AND attempt = $2 ORDER BY number`, buildID, number)
 }
 

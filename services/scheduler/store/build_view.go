@@ -39,7 +39,7 @@ func (s *Store) ReadWhole(ctx context.Context, id string) (*schedulerv1.Build, e
 // runner has told of them, and what the end of the build means for the rest.
 func Steps(ctx context.Context, q sqldb.Querier, b *Build) ([]*schedulerv1.Step, error) {
 	all := b.PlannedSteps()
-	told, err := readSteps(ctx, q, b.GetId(), b.GetAttempt())
+	told, err := BegunSteps(ctx, q, b.GetId(), b.GetAttempt())
 	if err != nil {
 		return nil, err
 	}
