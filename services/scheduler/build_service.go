@@ -11,6 +11,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // cancelMessage is what fits a commit status.
@@ -22,8 +23,18 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 	if err != nil {
 		return nil, err
 	}
-	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
-		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
+	for name, asked := range map[string]bool{
+		"pull_request": req.GetPullRequest() != 0, "branch": req.GetBranch() != "", "base_ref": req.GetBaseRef() != "", "job": req.GetJob() != "",
+		"environment": req.GetEnvironment() != "",
+	} {
+		if asked && req.GetRepository() == "" {
+			return nil, fault.Newf(fault.Invalid, "%s needs the repository, as owner/name", name)
+		}
+	}
+	if req.GetEnvironment() != "" {
+		if err := trigger.CheckEnvironment(req.GetEnvironment()); err != nil {
+			return nil, err
+		}
 	}
 	var before int64 // the number of the last build on the page before
 	if err := rpc.ParsePageToken(req.GetPageToken(), &before); err != nil {

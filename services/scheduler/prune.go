@@ -24,7 +24,7 @@ func (s *Service) pruneOften(ctx context.Context) error {
 	defer tick.Stop()
 	var looked time.Time // for strays: blobs are many, and strays few
 	for {
-		err := s.prune(ctx)
+		err := errors.Join(s.store.FillBuilds(ctx), s.prune(ctx))
 		if now := s.deps.Now(); now.Sub(looked) >= logs.StrayAfter {
 			looked = now
 			err = errors.Join(err, s.logs.RemoveStrays(ctx), s.contents.RemoveStrays(ctx))

@@ -122,7 +122,7 @@ func TestABuildPlayedBackIsABuild(t *testing.T) {
 		"decisions.delivery_id", "decisions.decision", "pull_requests.repository_id", "pull_requests.number", "pull_requests.moves",
 		"attempts.build_id", "tokens.build_id", "tokens.hash", "steps.build_id", "steps.step", "log_chunks.build_id", "log_chunks.data",
 		"targets.build_id", "targets.repository_id", "targets.sha", "archives.build_id", "archives.blob", "fork_heads.repository_id", "fork_heads.pull_request", "fork_heads.sha",
-		"builds.traceparent", "targets.traceparent",
+		"builds.traceparent", "targets.traceparent", "builds.end_day", "builds.duration",
 	}
 	kittest.Want(t, played.Like(hidden...), first.Like(hidden...))
 	kittest.Want(t, kittest.Left(played, hidden...), kittest.Left(second.Recording, hidden...))

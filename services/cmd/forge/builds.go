@@ -16,6 +16,7 @@ import (
 
 type builds struct {
 	List    listBuilds   `cmd:"" default:"withargs" help:"List them, newest first."`
+	Stats   buildStats   `cmd:"" help:"Count a repository's builds by the day they ended on."`
 	Show    showBuild    `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
 	Create  createBuild  `cmd:"" help:"Build a commit of a branch by hand, or run what manual in .forge.yml has."`
 	Inputs  listInputs   `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
@@ -26,16 +27,25 @@ type builds struct {
 
 type listBuilds struct {
 	query
-	Repository string   `placeholder:"OWNER/NAME" help:"Only this repository."`
-	Pull       int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
-	SHA        commit   `name:"sha" help:"Only this commit, in full."`
-	State      []string `enum:"queued,waiting,blocked,starting,running,passed,failed,errored,cancelled,timed_out" placeholder:"STATE" help:"Only in these states, such as queued,running."`
-	Limit      count    `default:"20" help:"At most this many."`
+	Repository  string   `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Pull        int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
+	SHA         commit   `name:"sha" help:"Only this commit, in full."`
+	Branch      string   `help:"Only this branch; of a fork OWNER:BRANCH; with --repository."`
+	Base        string   `placeholder:"BRANCH" help:"Only what merges into this branch; with --repository."`
+	Actor       string   `placeholder:"LOGIN" help:"Only what this person caused."`
+	Job         string   `placeholder:"TITLE" help:"The history of a job, by its title, such as 'test (1.26)'; with --repository."`
+	Environment string   `help:"Only deploys to this environment; with --repository."`
+	Action      []string `enum:"test,staging,deploy_staging,deploy_production,push,closed,release,schedule" placeholder:"ACTION" help:"Only these actions, such as test,push."`
+	State       []string `enum:"queued,waiting,blocked,starting,running,passed,failed,errored,cancelled,timed_out" placeholder:"STATE" help:"Only in these states, such as queued,running."`
+	Limit       count    `default:"20" help:"At most this many."`
 }
 
 // Run prints a line a build.
 func (l listBuilds) Run() error {
-	req := &schedulerv1.ListBuildsRequest{Repository: l.Repository, PullRequest: l.Pull, Sha: string(l.SHA)}
+	req := &schedulerv1.ListBuildsRequest{
+		Repository: l.Repository, PullRequest: l.Pull, Sha: string(l.SHA), Branch: l.Branch, BaseRef: l.Base, Actor: l.Actor, Job: l.Job, Environment: l.Environment,
+		Actions: actions(l.Action),
+	}
 	for _, state := range l.State {
 		req.States = append(req.States, schedulerv1.Build_State(schedulerv1.Build_State_value["STATE_"+strings.ToUpper(state)]))
 	}
@@ -49,6 +59,14 @@ func (l listBuilds) Run() error {
 		})
 		return all, err
 	}, func(out io.Writer, all *schedulerv1.ListBuildsResponse) { printBuilds(out, all.GetBuilds()) })
+}
+
+// actions are those of these names.
+func actions(names []string) (all []schedulerv1.Build_Action) {
+	for _, name := range names {
+		all = append(all, schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(name)]))
+	}
+	return all
 }
 
 func printBuilds(out io.Writer, all []*schedulerv1.Build) {

@@ -84,7 +84,7 @@ func repeat(ctx context.Context, t *store.Tx, of *store.Build, id, url string) *
 	return &store.Build{Config: of.Config, Traceparent: telemetry.Traceparent(ctx), Build: &schedulerv1.Build{
 		Id: id, Url: url, CreateTime: timestamppb.New(t.Now), TraceId: telemetry.TraceID(ctx),
 
-		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), BaseRef: of.GetBaseRef(), BaseSha: of.GetBaseSha(), CommitMessage: of.GetCommitMessage(),
+		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), Branch: of.GetBranch(), BaseRef: of.GetBaseRef(), BaseSha: of.GetBaseSha(), CommitMessage: of.GetCommitMessage(),
 		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(), Environment: of.GetEnvironment(), Job: of.GetJob(),
 		Image: of.GetImage(), EnvironmentUrl: of.GetEnvironmentUrl(), StepCount: of.GetStepCount(),
 	}}

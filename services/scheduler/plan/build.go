@@ -109,7 +109,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	b := &store.Build{
 		Build: &schedulerv1.Build{
 			Id: p.id, Repository: p.Event.GetRepository(), InstallationId: p.Event.GetInstallationId(),
-			Action: p.Action, Sha: p.Sha, Ref: p.Ref, BaseRef: p.Pull.GetBase().GetRef(),
+			Action: p.Action, Sha: p.Sha, Ref: p.Ref, Branch: p.HeadBranch(), BaseRef: p.Pull.GetBase().GetRef(),
 			PullRequest: p.Pull.GetNumber(), Title: p.Pull.GetTitle(), Actor: p.Event.GetSender().GetLogin(),
 			Environment: trigger.ActionOf(p.Action).Environment, Fork: p.Fork, CommitCount: p.Pull.GetCommitCount(), RetryOf: p.retryOf,
 			State: schedulerv1.Build_STATE_QUEUED, Context: p.Context(),

@@ -126,7 +126,7 @@ func replayed(ctx context.Context, t *store.Tx, event *eventv1.Event, of []prepa
 func Repeat(event *eventv1.Event, b *store.Build) trigger.Intent {
 	return trigger.Intent{
 		Event: event, Kind: trigger.RebuildAsked, Action: b.GetAction(), Sha: b.GetSha(), Ref: b.GetRef(), Fork: b.GetFork(),
-		Schedule: b.GetSchedule(), Withheld: b.GetSecretsWithheld(), Message: b.GetCommitMessage(), Before: b.GetBeforeSha(),
+		Schedule: b.GetSchedule(), Withheld: b.GetSecretsWithheld(), Message: b.GetCommitMessage(), Before: b.GetBeforeSha(), Branch: b.GetBranch(),
 		Pull: &eventv1.PullRequest{
 			Number: b.GetPullRequest(), Title: b.GetTitle(), CommitCount: b.GetCommitCount(),
 			Base: &eventv1.PullRequestBranch{Ref: b.GetBaseRef(), Sha: b.GetBaseSha()},

@@ -93,10 +93,10 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 		return err
 	}
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
-			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11) RETURNING number`,
+			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14) RETURNING number`,
 		b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount()).Scan(&b.Number)
+		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor())).Scan(&b.Number)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (b *Build) repositoryKey() string { return strings.ToLower(wording.FullName
 // AddJobs stores the new jobs of a build, in the order of the file. GitHub hears of
 // those that have ended already: of the others once they run.
 func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
-	const columns = 14
+	const columns = 18
 	var args []any
 	for _, b := range jobs {
 		seen, err := proto.Marshal(b.Build)
@@ -121,11 +121,12 @@ func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
 			return err
 		}
 		args = append(args, b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-			int32(b.GetState()), b.priority(), DueMicros(b.Due), b.Traceparent, seen, config, endMicros(b), b.GetPartOf())
+			int32(b.GetState()), b.priority(), DueMicros(b.Due), b.Traceparent, seen, config, endMicros(b), b.GetPartOf(),
+			b.GetJob(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()))
 	}
 	rows := strings.ReplaceAll(sqldb.RowMarks(len(jobs), columns), ")", ", 0, 0, 0, '')")
 	err := t.Exec(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority, due_time,
-			traceparent, build, config, end_time, part_of, tries, cancel_time, cancel_reason, cancel_message) VALUES `+rows, args...)
+			traceparent, build, config, end_time, part_of, job, branch, base_ref, actor, tries, cancel_time, cancel_reason, cancel_message) VALUES `+rows, args...)
 	if err != nil {
 		return err
 	}
@@ -148,10 +149,11 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if b.HasJobs() { // it is never placed itself
 		b.Due = time.Time{}
 	}
+	day, took := b.ended()
 	err = t.Exec(ctx, `UPDATE builds SET state = $2, due_time = $3, tries = $4,
-			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9 WHERE id = $1`,
+			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9, end_day = $10, duration = $11 WHERE id = $1`,
 		b.GetId(), int32(b.GetState()), DueMicros(b.Due), b.Tries,
-		sqldb.Micros(b.Cancel.Time), int32(b.Cancel.Reason), b.Cancel.Message, seen, endMicros(b))
+		sqldb.Micros(b.Cancel.Time), int32(b.Cancel.Reason), b.Cancel.Message, seen, endMicros(b), day, took)
 	if err != nil {
 		return err
 	}
@@ -190,6 +192,28 @@ func endMicros(b *Build) int64 {
 		return 0
 	}
 	return sqldb.Micros(b.GetEndTime().AsTime())
+}
+
+// perDay is how many microseconds a day has.
+const perDay = int64(24 * time.Hour / time.Microsecond)
+
+// ended says of a build that has ended on which day since 1970 that was, and how many
+// microseconds after its first command; 0 for none.
+func (b *Build) ended() (day, took int64) {
+	end := endMicros(b)
+	if end > 0 && b.GetStartTime() != nil {
+		took = max(0, end-sqldb.Micros(b.GetStartTime().AsTime()))
+	}
+	return end / perDay, took
+}
+
+// branch is what lists find a build by. One of an older Forge does not say it of the
+// head of a pull request.
+func (b *Build) branch() string {
+	if b.GetBranch() != "" {
+		return b.GetBranch()
+	}
+	return trigger.BranchOfRef(b.GetRef())
 }
 
 // SameContent finds the newest build of what an intent wants built; nil when

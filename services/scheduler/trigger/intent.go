@@ -26,6 +26,8 @@ type Intent struct {
 	Message string
 	// Withheld: it gets no secrets, since what it repeats got none.
 	Withheld bool
+	// Branch is that of what is repeated; "" where nothing is.
+	Branch string
 	// Before is the commit before the push that is repeated; "" for none.
 	Before string
 	// Voucher is who has write access and stands for a fork's commit; "": nobody.

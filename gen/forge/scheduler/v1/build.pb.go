@@ -12,6 +12,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -546,7 +547,11 @@ type Build struct {
 	ContainerTime *timestamppb.Timestamp `protobuf:"bytes,111,opt,name=container_time,json=containerTime,proto3" json:"container_time,omitempty"`
 	// The source was there whole, by the container's clock. After it come caches,
 	// artifacts of the jobs it needs, and the readiness of services.
-	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,112,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`
+	SourceTime *timestamppb.Timestamp `protobuf:"bytes,112,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`
+	// The branch that the commit is on, without refs/heads/; of a pull request, that of
+	// its head, behind the fork's owner and a colon where it is a fork's. Empty for tags,
+	// for merge groups and where it is not known.
+	Branch        string `protobuf:"bytes,120,opt,name=branch,proto3" json:"branch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -952,6 +957,13 @@ func (x *Build) GetSourceTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Build) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
 // Input is a value that somebody gave for a build.
 type Input struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1330,7 +1342,18 @@ type ListBuildsRequest struct {
 	// Only these states; none means all.
 	States []Build_State `protobuf:"varint,6,rep,packed,name=states,proto3,enum=forge.scheduler.v1.Build_State" json:"states,omitempty"`
 	// Only these actions; none means all.
-	Actions       []Build_Action `protobuf:"varint,7,rep,packed,name=actions,proto3,enum=forge.scheduler.v1.Build_Action" json:"actions,omitempty"`
+	Actions []Build_Action `protobuf:"varint,7,rep,packed,name=actions,proto3,enum=forge.scheduler.v1.Build_Action" json:"actions,omitempty"`
+	// Only this branch, as Build.branch has it; with repository.
+	Branch string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Only what merges, or was merged, into this branch; with repository.
+	BaseRef string `protobuf:"bytes,9,opt,name=base_ref,json=baseRef,proto3" json:"base_ref,omitempty"`
+	// Only what this login caused.
+	Actor string `protobuf:"bytes,10,opt,name=actor,proto3" json:"actor,omitempty"`
+	// The history of a job: only jobs of this title, such as test (1.26), in place of
+	// builds; with repository.
+	Job string `protobuf:"bytes,11,opt,name=job,proto3" json:"job,omitempty"`
+	// Only deploys to this environment; with repository.
+	Environment   string `protobuf:"bytes,12,opt,name=environment,proto3" json:"environment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,6 +1437,41 @@ func (x *ListBuildsRequest) GetActions() []Build_Action {
 	return nil
 }
 
+func (x *ListBuildsRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *ListBuildsRequest) GetBaseRef() string {
+	if x != nil {
+		return x.BaseRef
+	}
+	return ""
+}
+
+func (x *ListBuildsRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListBuildsRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *ListBuildsRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
 type ListBuildsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Builds []*Build               `protobuf:"bytes,1,rep,name=builds,proto3" json:"builds,omitempty"`
@@ -1467,6 +1525,203 @@ func (x *ListBuildsResponse) GetNextPageToken() string {
 	return ""
 }
 
+type GetBuildStatisticsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// How many days, up to today; 0 means 30, more than 90 means 90.
+	Days int32 `protobuf:"varint,2,opt,name=days,proto3" json:"days,omitempty"`
+	// Only these actions; none means all.
+	Actions       []Build_Action `protobuf:"varint,3,rep,packed,name=actions,proto3,enum=forge.scheduler.v1.Build_Action" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBuildStatisticsRequest) Reset() {
+	*x = GetBuildStatisticsRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBuildStatisticsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBuildStatisticsRequest) ProtoMessage() {}
+
+func (x *GetBuildStatisticsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBuildStatisticsRequest.ProtoReflect.Descriptor instead.
+func (*GetBuildStatisticsRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetBuildStatisticsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *GetBuildStatisticsRequest) GetDays() int32 {
+	if x != nil {
+		return x.Days
+	}
+	return 0
+}
+
+func (x *GetBuildStatisticsRequest) GetActions() []Build_Action {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+type GetBuildStatisticsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every day, the oldest first.
+	Days          []*BuildDay `protobuf:"bytes,1,rep,name=days,proto3" json:"days,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBuildStatisticsResponse) Reset() {
+	*x = GetBuildStatisticsResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBuildStatisticsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBuildStatisticsResponse) ProtoMessage() {}
+
+func (x *GetBuildStatisticsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBuildStatisticsResponse.ProtoReflect.Descriptor instead.
+func (*GetBuildStatisticsResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetBuildStatisticsResponse) GetDays() []*BuildDay {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+// BuildDay is what became of the builds that ended on one day.
+type BuildDay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In UTC, such as 2026-11-27.
+	Date   string `protobuf:"bytes,1,opt,name=date,proto3" json:"date,omitempty"`
+	Passed int32  `protobuf:"varint,2,opt,name=passed,proto3" json:"passed,omitempty"`
+	// A step failed, or the build ran for too long.
+	Failed    int32 `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	Errored   int32 `protobuf:"varint,4,opt,name=errored,proto3" json:"errored,omitempty"`
+	Cancelled int32 `protobuf:"varint,5,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	// From the first command to the end, of those that passed: as many took longer as
+	// took less. Absent where none passed.
+	MedianDuration *durationpb.Duration `protobuf:"bytes,6,opt,name=median_duration,json=medianDuration,proto3" json:"median_duration,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BuildDay) Reset() {
+	*x = BuildDay{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildDay) ProtoMessage() {}
+
+func (x *BuildDay) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildDay.ProtoReflect.Descriptor instead.
+func (*BuildDay) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BuildDay) GetDate() string {
+	if x != nil {
+		return x.Date
+	}
+	return ""
+}
+
+func (x *BuildDay) GetPassed() int32 {
+	if x != nil {
+		return x.Passed
+	}
+	return 0
+}
+
+func (x *BuildDay) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *BuildDay) GetErrored() int32 {
+	if x != nil {
+		return x.Errored
+	}
+	return 0
+}
+
+func (x *BuildDay) GetCancelled() int32 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+func (x *BuildDay) GetMedianDuration() *durationpb.Duration {
+	if x != nil {
+		return x.MedianDuration
+	}
+	return nil
+}
+
 type GetBuildRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -1476,7 +1731,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1743,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1756,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -1520,7 +1775,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1532,7 +1787,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1545,7 +1800,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -1564,7 +1819,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1576,7 +1831,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1589,7 +1844,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -1608,7 +1863,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1875,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1888,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -1664,7 +1919,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1931,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1944,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -1747,7 +2002,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +2014,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +2027,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -1813,7 +2068,7 @@ type CreateBuildRequest struct {
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +2080,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +2093,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -1892,7 +2147,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2159,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2172,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -1939,7 +2194,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2206,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2219,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -1990,7 +2245,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2257,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2270,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -2034,7 +2289,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2301,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2314,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -2078,7 +2333,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2345,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2358,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -2124,7 +2379,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2391,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2404,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -2175,7 +2430,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2442,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2455,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -2214,7 +2469,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x19\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x19\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2280,7 +2535,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"place_time\x18n \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
 	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
 	"\vsource_time\x18p \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"sourceTime\"\xde\x01\n" +
+	"sourceTime\x12\x16\n" +
+	"\x06branch\x18x \x01(\tR\x06branch\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2389,7 +2645,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_SKIPPED\x10\x05\x12\x11\n" +
 	"\rSTATE_STOPPED\x10\x06B\f\n" +
 	"\n" +
-	"_exit_code\"\x99\x02\n" +
+	"_exit_code\"\x96\x03\n" +
 	"\x11ListBuildsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2400,10 +2656,31 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\fpull_request\x18\x04 \x01(\x05R\vpullRequest\x12\x10\n" +
 	"\x03sha\x18\x05 \x01(\tR\x03sha\x127\n" +
 	"\x06states\x18\x06 \x03(\x0e2\x1f.forge.scheduler.v1.Build.StateR\x06states\x12:\n" +
-	"\aactions\x18\a \x03(\x0e2 .forge.scheduler.v1.Build.ActionR\aactions\"o\n" +
+	"\aactions\x18\a \x03(\x0e2 .forge.scheduler.v1.Build.ActionR\aactions\x12\x16\n" +
+	"\x06branch\x18\b \x01(\tR\x06branch\x12\x19\n" +
+	"\bbase_ref\x18\t \x01(\tR\abaseRef\x12\x14\n" +
+	"\x05actor\x18\n" +
+	" \x01(\tR\x05actor\x12\x10\n" +
+	"\x03job\x18\v \x01(\tR\x03job\x12 \n" +
+	"\venvironment\x18\f \x01(\tR\venvironment\"o\n" +
 	"\x12ListBuildsResponse\x121\n" +
 	"\x06builds\x18\x01 \x03(\v2\x19.forge.scheduler.v1.BuildR\x06builds\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\",\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8b\x01\n" +
+	"\x19GetBuildStatisticsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x12\n" +
+	"\x04days\x18\x02 \x01(\x05R\x04days\x12:\n" +
+	"\aactions\x18\x03 \x03(\x0e2 .forge.scheduler.v1.Build.ActionR\aactions\"N\n" +
+	"\x1aGetBuildStatisticsResponse\x120\n" +
+	"\x04days\x18\x01 \x03(\v2\x1c.forge.scheduler.v1.BuildDayR\x04days\"\xca\x01\n" +
+	"\bBuildDay\x12\x12\n" +
+	"\x04date\x18\x01 \x01(\tR\x04date\x12\x16\n" +
+	"\x06passed\x18\x02 \x01(\x05R\x06passed\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\x05R\x06failed\x12\x18\n" +
+	"\aerrored\x18\x04 \x01(\x05R\aerrored\x12\x1c\n" +
+	"\tcancelled\x18\x05 \x01(\x05R\tcancelled\x12B\n" +
+	"\x0fmedian_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0emedianDuration\",\n" +
 	"\x0fGetBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"C\n" +
 	"\x10GetBuildResponse\x12/\n" +
@@ -2452,11 +2729,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
 	"\x13CancelBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\x8b\b\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\x9f\t\n" +
 	"\fBuildService\x12o\n" +
 	"\n" +
 	"ListBuilds\x12%.forge.scheduler.v1.ListBuildsRequest\x1a&.forge.scheduler.v1.ListBuildsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/builds\x12t\n" +
+	"/v1/builds\x12\x91\x01\n" +
+	"\x12GetBuildStatistics\x12-.forge.scheduler.v1.GetBuildStatisticsRequest\x1a..forge.scheduler.v1.GetBuildStatisticsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/build-statistics\x12t\n" +
 	"\bGetBuild\x12#.forge.scheduler.v1.GetBuildRequest\x1a$.forge.scheduler.v1.GetBuildResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/builds/{build_id}\x12\x82\x01\n" +
 	"\n" +
 	"WatchBuild\x12%.forge.scheduler.v1.WatchBuildRequest\x1a&.forge.scheduler.v1.WatchBuildResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/builds/{build_id}:watch0\x01\x12z\n" +
@@ -2481,97 +2759,106 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
-	(Build_State)(0),                  // 0: forge.scheduler.v1.Build.State
-	(Build_Action)(0),                 // 1: forge.scheduler.v1.Build.Action
-	(Build_Reason)(0),                 // 2: forge.scheduler.v1.Build.Reason
-	(Step_State)(0),                   // 3: forge.scheduler.v1.Step.State
-	(*Build)(nil),                     // 4: forge.scheduler.v1.Build
-	(*Input)(nil),                     // 5: forge.scheduler.v1.Input
-	(*Job)(nil),                       // 6: forge.scheduler.v1.Job
-	(*Step)(nil),                      // 7: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),         // 8: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),        // 9: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildRequest)(nil),           // 10: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),          // 11: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),         // 12: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),        // 13: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),           // 14: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),          // 15: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),        // 16: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),       // 17: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),         // 18: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),        // 19: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),       // 20: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),      // 21: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),        // 22: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),       // 23: forge.scheduler.v1.CancelBuildResponse
-	nil,                               // 24: forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	(*v1.Repository)(nil),             // 25: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil), // 27: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),             // 28: forge.config.v1.Command.When
+	(Build_State)(0),                   // 0: forge.scheduler.v1.Build.State
+	(Build_Action)(0),                  // 1: forge.scheduler.v1.Build.Action
+	(Build_Reason)(0),                  // 2: forge.scheduler.v1.Build.Reason
+	(Step_State)(0),                    // 3: forge.scheduler.v1.Step.State
+	(*Build)(nil),                      // 4: forge.scheduler.v1.Build
+	(*Input)(nil),                      // 5: forge.scheduler.v1.Input
+	(*Job)(nil),                        // 6: forge.scheduler.v1.Job
+	(*Step)(nil),                       // 7: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),          // 8: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),         // 9: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildStatisticsRequest)(nil),  // 10: forge.scheduler.v1.GetBuildStatisticsRequest
+	(*GetBuildStatisticsResponse)(nil), // 11: forge.scheduler.v1.GetBuildStatisticsResponse
+	(*BuildDay)(nil),                   // 12: forge.scheduler.v1.BuildDay
+	(*GetBuildRequest)(nil),            // 13: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),           // 14: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),          // 15: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),         // 16: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),            // 17: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),           // 18: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),         // 19: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),        // 20: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),          // 21: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),         // 22: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),        // 23: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),       // 24: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),         // 25: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),        // 26: forge.scheduler.v1.CancelBuildResponse
+	nil,                                // 27: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),              // 28: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),      // 29: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil),  // 30: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),              // 31: forge.config.v1.Command.When
+	(*durationpb.Duration)(nil),        // 32: google.protobuf.Duration
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	25, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	28, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	26, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	26, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	26, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	29, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	29, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	29, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	27, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	30, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	6,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	26, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	29, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
 	5,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	26, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	26, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	26, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	29, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	29, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	29, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
 	0,  // 15: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 16: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	26, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	26, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	26, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	26, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	26, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	29, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	29, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	29, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	29, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	29, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
 	3,  // 22: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	26, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	26, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	28, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	29, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	29, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	31, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
 	0,  // 26: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
 	1,  // 27: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
 	4,  // 28: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	4,  // 29: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 30: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 31: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	24, // 32: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 33: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 34: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 35: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 36: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	8,  // 37: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	10, // 38: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	12, // 39: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	14, // 40: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	16, // 41: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	18, // 42: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	20, // 43: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	22, // 44: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	9,  // 45: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	11, // 46: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	13, // 47: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	15, // 48: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	17, // 49: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	19, // 50: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	21, // 51: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	23, // 52: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	45, // [45:53] is the sub-list for method output_type
-	37, // [37:45] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	1,  // 29: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	12, // 30: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	32, // 31: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	4,  // 32: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 33: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 34: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	27, // 35: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 36: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 37: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 38: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 39: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	8,  // 40: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	10, // 41: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	13, // 42: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	15, // 43: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	17, // 44: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	19, // 45: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	21, // 46: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	23, // 47: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	25, // 48: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	9,  // 49: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	11, // 50: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	14, // 51: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	16, // 52: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	18, // 53: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	20, // 54: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	22, // 55: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	24, // 56: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	26, // 57: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	49, // [49:58] is the sub-list for method output_type
+	40, // [40:49] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -2586,7 +2873,7 @@ func file_forge_scheduler_v1_build_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

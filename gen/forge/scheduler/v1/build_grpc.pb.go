@@ -19,14 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BuildService_ListBuilds_FullMethodName   = "/forge.scheduler.v1.BuildService/ListBuilds"
-	BuildService_GetBuild_FullMethodName     = "/forge.scheduler.v1.BuildService/GetBuild"
-	BuildService_WatchBuild_FullMethodName   = "/forge.scheduler.v1.BuildService/WatchBuild"
-	BuildService_WatchLog_FullMethodName     = "/forge.scheduler.v1.BuildService/WatchLog"
-	BuildService_CreateBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/CreateBuild"
-	BuildService_RetryBuild_FullMethodName   = "/forge.scheduler.v1.BuildService/RetryBuild"
-	BuildService_ApproveBuild_FullMethodName = "/forge.scheduler.v1.BuildService/ApproveBuild"
-	BuildService_CancelBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/CancelBuild"
+	BuildService_ListBuilds_FullMethodName         = "/forge.scheduler.v1.BuildService/ListBuilds"
+	BuildService_GetBuildStatistics_FullMethodName = "/forge.scheduler.v1.BuildService/GetBuildStatistics"
+	BuildService_GetBuild_FullMethodName           = "/forge.scheduler.v1.BuildService/GetBuild"
+	BuildService_WatchBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/WatchBuild"
+	BuildService_WatchLog_FullMethodName           = "/forge.scheduler.v1.BuildService/WatchLog"
+	BuildService_CreateBuild_FullMethodName        = "/forge.scheduler.v1.BuildService/CreateBuild"
+	BuildService_RetryBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/RetryBuild"
+	BuildService_ApproveBuild_FullMethodName       = "/forge.scheduler.v1.BuildService/ApproveBuild"
+	BuildService_CancelBuild_FullMethodName        = "/forge.scheduler.v1.BuildService/CancelBuild"
 )
 
 // BuildServiceClient is the client API for BuildService service.
@@ -39,6 +40,8 @@ const (
 type BuildServiceClient interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(ctx context.Context, in *ListBuildsRequest, opts ...grpc.CallOption) (*ListBuildsResponse, error)
+	// GetBuildStatistics counts a repository's builds by the day they ended on.
+	GetBuildStatistics(ctx context.Context, in *GetBuildStatisticsRequest, opts ...grpc.CallOption) (*GetBuildStatisticsResponse, error)
 	// GetBuild shows one build with its jobs, or else with the steps of its latest
 	// attempt; or one job, by an id such as that of its build with -3. NOT_FOUND:
 	// no build by that id, or pruned since.
@@ -92,6 +95,16 @@ func (c *buildServiceClient) ListBuilds(ctx context.Context, in *ListBuildsReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListBuildsResponse)
 	err := c.cc.Invoke(ctx, BuildService_ListBuilds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *buildServiceClient) GetBuildStatistics(ctx context.Context, in *GetBuildStatisticsRequest, opts ...grpc.CallOption) (*GetBuildStatisticsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBuildStatisticsResponse)
+	err := c.cc.Invoke(ctx, BuildService_GetBuildStatistics_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +209,8 @@ func (c *buildServiceClient) CancelBuild(ctx context.Context, in *CancelBuildReq
 type BuildServiceServer interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(context.Context, *ListBuildsRequest) (*ListBuildsResponse, error)
+	// GetBuildStatistics counts a repository's builds by the day they ended on.
+	GetBuildStatistics(context.Context, *GetBuildStatisticsRequest) (*GetBuildStatisticsResponse, error)
 	// GetBuild shows one build with its jobs, or else with the steps of its latest
 	// attempt; or one job, by an id such as that of its build with -3. NOT_FOUND:
 	// no build by that id, or pruned since.
@@ -247,6 +262,9 @@ type UnimplementedBuildServiceServer struct{}
 
 func (UnimplementedBuildServiceServer) ListBuilds(context.Context, *ListBuildsRequest) (*ListBuildsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBuilds not implemented")
+}
+func (UnimplementedBuildServiceServer) GetBuildStatistics(context.Context, *GetBuildStatisticsRequest) (*GetBuildStatisticsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBuildStatistics not implemented")
 }
 func (UnimplementedBuildServiceServer) GetBuild(context.Context, *GetBuildRequest) (*GetBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBuild not implemented")
@@ -304,6 +322,24 @@ func _BuildService_ListBuilds_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BuildServiceServer).ListBuilds(ctx, req.(*ListBuildsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BuildService_GetBuildStatistics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBuildStatisticsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).GetBuildStatistics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_GetBuildStatistics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).GetBuildStatistics(ctx, req.(*GetBuildStatisticsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -430,6 +466,10 @@ var BuildService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListBuilds",
 			Handler:    _BuildService_ListBuilds_Handler,
+		},
+		{
+			MethodName: "GetBuildStatistics",
+			Handler:    _BuildService_GetBuildStatistics_Handler,
 		},
 		{
 			MethodName: "GetBuild",
