@@ -82,6 +82,7 @@ func New(deps Deps) (*Pages, error) {
 		},
 		"size":    func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
 		"count":   func(n int64, noun string) string { return wording.Count(int(n), noun) },
+		"counted": func(n int32, noun string) string { return wording.Count(int(n), noun) },
 		"until":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
 		"stamp":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format(time.RFC3339) },
 		"failing": func(state string) bool { return state == "failed" || state == "errored" || state == "timed out" },
@@ -137,10 +138,6 @@ func secure(w http.ResponseWriter, kind string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // a build's address is its key
 	h.Set("Cache-Control", "no-store")
-}
-
-func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
-	p.render(w, r, http.StatusOK, "home.html", struct{ Version, URL string }{p.deps.Version, strings.TrimSuffix(p.deps.ExternalURL, "/")})
 }
 
 // apiPage is a page that asks the JSON API, with the token of whoever looks.
