@@ -55,6 +55,7 @@ func rules() []rule {
 		{folder: "services/scheduler/tests", may: below("trigger", "store")},
 		{folder: "services/scheduler/secrets", may: below("trigger", "store")},
 		{folder: "services/scheduler/input", may: below("store", "secrets")},
+		{folder: "services/scheduler/token", may: below("store")},
 		{folder: "services/scheduler/content", may: below("trigger", "store")},
 		{folder: "services/scheduler/graph", may: below("store")},
 		{folder: "services/scheduler/environment", may: below("trigger", "store", "graph")},

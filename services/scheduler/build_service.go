@@ -40,6 +40,9 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 	if err := rpc.ParsePageToken(req.GetPageToken(), &before); err != nil {
 		return nil, err
 	}
+	if req, err = s.boundList(ctx, req); err != nil {
+		return nil, err
+	}
 	found, err := s.store.ListBuilds(ctx, req, before, size+1)
 	if err != nil {
 		return nil, fmt.Errorf("list builds: %w", err)
@@ -49,8 +52,11 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 		found = found[:size]
 		answer.NextPageToken = rpc.PageToken(found[size-1].Number)
 	}
+	bound := rpc.Caller(ctx).Bound
 	for _, b := range found {
-		answer.Builds = append(answer.Builds, b.Build)
+		if bound.Name == "" || bound.RepositoryID == b.GetRepository().GetId() { // a name may have been another's before
+			answer.Builds = append(answer.Builds, b.Build)
+		}
 	}
 	return answer, nil
 }

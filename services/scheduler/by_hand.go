@@ -11,6 +11,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/plan"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
@@ -30,6 +31,8 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	}
 	action := req.GetAction()
 	switch {
+	case rpc.Caller(ctx).Bound.Name != "":
+		return manual{service: s}.createBound(ctx, req)
 	case action == schedulerv1.Build_ACTION_MANUAL, action == schedulerv1.Build_ACTION_UNSPECIFIED && len(req.GetInputs()) > 0:
 		return manual{service: s}.create(ctx, req)
 	case action == schedulerv1.Build_ACTION_UNSPECIFIED:

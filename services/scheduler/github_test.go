@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -29,6 +30,8 @@ type fakeGitHub struct {
 	may   map[string]configv1.GetPermissionResponse_Permission // by login
 	pulls map[int32]*eventv1.PullRequest                       // by number
 	asked []string                                             // whose permission
+
+	successor int64 // the id of another repository that has its name now
 }
 
 func newGitHub() *fakeGitHub {
@@ -79,7 +82,9 @@ func (g *fakeGitHub) GetRepository(_ context.Context, req *configv1.GetRepositor
 	if g.gone || !strings.EqualFold(req.GetOwner()+"/"+req.GetName(), wording.FullName(repository())) {
 		return nil, fault.New(fault.NotFound, "GitHub does not have it")
 	}
-	return &configv1.GetRepositoryResponse{Repository: repository()}, g.up()
+	shown := repository()
+	shown.Id = cmp.Or(g.successor, shown.GetId())
+	return &configv1.GetRepositoryResponse{Repository: shown}, g.up()
 }
 
 // shows makes an event's pull request what GitHub shows, too.

@@ -1,14 +1,18 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/plan"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -38,12 +42,36 @@ func (m manual) create(ctx context.Context, req *schedulerv1.CreateBuildRequest)
 	if req.GetTag() != "" {
 		ref = trigger.TagRef + req.GetTag()
 	}
+	by, bound := administrator, rpc.Caller(ctx).Bound
+	if bound.Name != "" {
+		by = "token " + bound.Name // no login has a blank
+	}
 	b, err := m.service.byHand(ctx, trigger.Intent{
-		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
+		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: by}},
 		Kind:  trigger.ManualAsked, Action: schedulerv1.Build_ACTION_MANUAL, Sha: found.GetSha(), Ref: ref,
 		Pull: &eventv1.PullRequest{Title: found.GetTitle()}, Inputs: req.GetInputs(),
 	})
 	return &schedulerv1.CreateBuildResponse{Build: b}, err
+}
+
+// createBound makes the build for who has a token that is bound to a repository.
+func (m manual) createBound(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
+	if action := req.GetAction(); action != schedulerv1.Build_ACTION_UNSPECIFIED && action != schedulerv1.Build_ACTION_MANUAL {
+		return nil, fault.New(fault.Denied, "action: this token is bound to a repository, and runs what manual in .forge.yml has alone")
+	}
+	return m.create(ctx, req)
+}
+
+// boundList is a request for builds as a token that is bound to a repository may make it:
+// those by hand, there.
+func (s *Service) boundList(ctx context.Context, req *schedulerv1.ListBuildsRequest) (*schedulerv1.ListBuildsRequest, error) {
+	bound := rpc.Caller(ctx).Bound
+	if bound.Name == "" {
+		return req, nil
+	}
+	req = proto.CloneOf(req)
+	req.Repository, req.Actions = cmp.Or(req.GetRepository(), bound.Repository), []schedulerv1.Build_Action{schedulerv1.Build_ACTION_MANUAL}
+	return req, s.tokens.Covers(ctx, bound, req.GetRepository())
 }
 
 // find looks up what is to be built. What lies in the merge queue, nobody has merged.
@@ -52,12 +80,22 @@ func (m manual) find(ctx context.Context, repository, branch, tag, sha string) (
 	if err != nil {
 		return nil, err
 	}
+	bound := rpc.Caller(ctx).Bound
+	if bound.Name != "" {
+		if err := m.service.tokens.Covers(ctx, bound, repository); err != nil {
+			return nil, err
+		}
+	}
 	if strings.HasPrefix(trigger.BranchRef+branch, trigger.QueueRef) {
 		return nil, fault.New(fault.Invalid, "branch: the merge queue's own branches hold what nobody has merged, so nothing is run there by hand")
 	}
-	return m.service.commits.FindCommit(ctx, &configv1.FindCommitRequest{
+	found, err := m.service.commits.FindCommit(ctx, &configv1.FindCommitRequest{
 		Repository: &eventv1.Repository{Owner: owner, Name: name}, Branch: branch, Tag: tag, Sha: sha,
 	})
+	if err == nil && bound.Name != "" && found.GetRepository().GetId() != bound.RepositoryID { // renamed in between
+		return nil, fault.New(fault.Denied, "this token is bound to another repository")
+	}
+	return found, err
 }
 
 // GetManual tells what can be asked for.

@@ -62,6 +62,7 @@ type rig struct {
 	tests   schedulerv1.TestServiceClient        // as the admin
 	manual  schedulerv1.ManualServiceClient      // as the admin
 	log     schedulerv1.LogServiceClient         // as anyone
+	nobody  grpc.ClientConnInterface             // for calls with whatever a test shows
 	halt    func()
 }
 
@@ -178,7 +179,7 @@ func (r *rig) start() {
 	r.service = service
 	const token = "admin-token"
 	pipe, runnerPipe := rpc.NewPipe(), rpc.NewPipe()
-	server := rpc.NewServer(rpc.Config{Name: "scheduler", Access: Access(), AdminToken: token, Log: r.deps.Log})
+	server := rpc.NewServer(rpc.Config{Name: "scheduler", Access: Access(), AdminToken: token, Bound: service.Bound, Log: r.deps.Log})
 	service.Register(server)
 	runnerServer := rpc.NewServer(rpc.Config{Name: "runners", Access: Access(), Log: r.deps.Log})
 	service.RegisterRunner(runnerServer)
@@ -193,6 +194,7 @@ func (r *rig) start() {
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.nobody = admin
 	r.manual = schedulerv1.NewManualServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.log = schedulerv1.NewLogServiceClient(admin)
 	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})

@@ -36,6 +36,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
+	"github.com/forge-ci/forge/services/scheduler/token"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
@@ -96,6 +97,7 @@ type Service struct {
 	logs         *logs.Service
 	secrets      *secrets.Service
 	inputs       *input.Service
+	tokens       *token.Service
 	contents     *content.Service
 	tests        *tests.Service
 	environments *environment.Service
@@ -143,6 +145,7 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
+	s.tokens = token.New(token.Deps{Store: s.store, Config: deps.Config, Random: deps.Random, Log: deps.Log})
 	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}
 	s.contents = content.New(content.Deps{
 		Store: s.store, Blobs: deps.Blobs, Config: deps.Config, Limits: deps.Contents, Log: deps.Log, Random: deps.Random,
@@ -182,6 +185,13 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterScheduleServiceServer(reg, s.schedules)
 	schedulerv1.RegisterTestServiceServer(reg, s.tests)
 	schedulerv1.RegisterManualServiceServer(reg, manual{service: s})
+	schedulerv1.RegisterRepositoryTokenServiceServer(reg, s.tokens)
+}
+
+// Bound finds a token that is bound to a repository, for the server that serves the
+// scheduler.
+func (s *Service) Bound(ctx context.Context, secret string) (rpc.Bound, error) {
+	return s.tokens.Bound(ctx, secret)
 }
 
 // RegisterRunner serves what runners call; on their listener, with nothing else.
@@ -193,13 +203,13 @@ func (s *Service) RegisterRunner(reg grpc.ServiceRegistrar) {
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
 		schedulerv1.EventService_ReceiveEvent_FullMethodName:       {Rooms: []string{"gateway"}},
-		schedulerv1.BuildService_ListBuilds_FullMethodName:         {},
+		schedulerv1.BuildService_ListBuilds_FullMethodName:         {Bound: true},
 		schedulerv1.BuildService_GetBuild_FullMethodName:           {Public: true},
 		schedulerv1.BuildService_GetBuildStatistics_FullMethodName: {},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:         {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:           {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {},
-		schedulerv1.BuildService_CreateBuild_FullMethodName:        {},
+		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Bound: true},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {},
 		schedulerv1.RunnerService_Attach_FullMethodName:            {Public: true},
@@ -213,7 +223,11 @@ func Access() map[string]rpc.Access {
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
 
-		schedulerv1.ManualService_GetManual_FullMethodName: {},
+		schedulerv1.ManualService_GetManual_FullMethodName: {Bound: true},
+
+		schedulerv1.RepositoryTokenService_CreateRepositoryToken_FullMethodName: {},
+		schedulerv1.RepositoryTokenService_ListRepositoryTokens_FullMethodName:  {},
+		schedulerv1.RepositoryTokenService_DeleteRepositoryToken_FullMethodName: {},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},

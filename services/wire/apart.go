@@ -52,7 +52,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 			return nil, err
 		}
 		opened.add(room.Close)
-		serving.Access, serving.Ready = room.Access, room.Ready
+		serving.Access, serving.Bound, serving.Ready = room.Access, room.Bound, room.Ready
 		server := rpc.NewServer(serving)
 		room.Register(server)
 		public, err := s.Listen()

@@ -89,13 +89,13 @@ func TestABuildIsAskedForByHandWithInputs(t *testing.T) {
 			t.Errorf("run again: %v, %s", err, out)
 		}
 		w.says(t, "input version", "builds", "retry", second.GetId())
-		w.holdsNowhere(t, token)
+		holdsNowhere(t, w, token)
 	})
 }
 
 // holdsNowhere stops Forge and looks for a text in what it has stored and said, and in
 // what GitHub was told.
-func (w *world) holdsNowhere(t *testing.T, secret string) {
+func holdsNowhere(t *testing.T, w *world, secret string) {
 	t.Helper()
 	for _, p := range w.processes {
 		p.stop(t)
@@ -104,7 +104,7 @@ func (w *world) holdsNowhere(t *testing.T, secret string) {
 		}
 	}
 	for _, call := range w.sim.Calls() {
-		if strings.Contains(string(call.Body), secret) {
+		if strings.Contains(call.Body, secret) {
 			t.Errorf("GitHub was told by %s %s", call.Method, call.Path)
 		}
 	}

@@ -102,6 +102,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	return &Room{
 		Register: service.Register,
 		Access:   scheduler.Access(),
+		Bound:    service.Bound,
 		Parts: []daemon.Part{
 			daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runners) }),
 			daemon.Background("scheduler", service.Run),

@@ -82,7 +82,7 @@ func Together(ctx context.Context, s Settings) error {
 			maps.Copy(access, room.Access)
 			parts = append(parts, room.Parts...)
 		}
-		server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Ready: allReady(rooms), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+		server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Ready: allReady(rooms), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
 		for _, room := range rooms {
 			room.Register(server)
 		}
@@ -92,6 +92,16 @@ func Together(ctx context.Context, s Settings) error {
 		parts = append([]daemon.Part{serve}, parts...)
 		return append(parts, daemon.Background("health", server.TurnAway)), nil
 	})
+}
+
+// bound is how tokens are found that are bound to a repository: one of the rooms has them.
+func bound(rooms []*Room) func(ctx context.Context, token string) (rpc.Bound, error) {
+	for _, room := range rooms {
+		if room.Bound != nil {
+			return room.Bound
+		}
+	}
+	return nil
 }
 
 // allReady says what is missing that calls of any of the rooms need.

@@ -43,10 +43,11 @@ type Room struct {
 	Parts    []daemon.Part               // what runs, in the order in which it starts
 	Close    func() error                // closes what the room has opened, once Parts have stopped
 
-	Ready       func(context.Context) error // what is missing that its calls need; nil: nothing ever is
-	CallsItself bool                        // Parts call the room's own services, which so are served first.
-	HTTP        net.Addr                    // where the room serves HTTP; nil: it does not
-	Engine      string                      // what runs the room's builds; "": it has none
+	Bound       func(ctx context.Context, token string) (rpc.Bound, error) // finds tokens that are bound to a repository; nil: it has none
+	Ready       func(context.Context) error                                // what is missing that its calls need; nil: nothing ever is
+	CallsItself bool                                                       // Parts call the room's own services, which so are served first.
+	HTTP        net.Addr                                                   // where the room serves HTTP; nil: it does not
+	Engine      string                                                     // what runs the room's builds; "": it has none
 }
 
 // assemble is the function of a room whose settings are S. What it has opened

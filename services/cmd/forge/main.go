@@ -28,6 +28,7 @@ type commands struct {
 	Reports      reports      `cmd:"" help:"What GitHub was told, or could not be told."`
 	Recover      recovery     `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
 	Secrets      secrets      `cmd:"" help:"Set, list and delete the secrets that builds get."`
+	Tokens       tokens       `cmd:"" help:"Make, list and delete tokens by which others ask for builds by hand."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`

@@ -27,12 +27,14 @@ type Access struct {
 	Public  bool     // anyone
 	Rooms   []string // these rooms too
 	NoAdmin bool     // the admin token does not open it
+	Bound   bool     // so does a token that is bound to a repository, as far as the method sees to that
 }
 
 // Identity is who calls, as proven to the server. The zero value is a stranger.
 type Identity struct {
 	Room  string
 	Admin bool
+	Bound Bound // where neither of these opens the call
 }
 
 type identityKey struct{}
@@ -62,6 +64,8 @@ func (s *Server) admit(ctx context.Context, method string) (Identity, error) {
 		return id, nil
 	case id.Room != "" && slices.Contains(access.Rooms, id.Room):
 		return id, nil
+	case boundToken(md) != "":
+		return s.admitBound(ctx, id, access, boundToken(md))
 	case roomErr != nil && len(access.Rooms) > 0:
 		return id, roomErr
 	case access.NoAdmin:

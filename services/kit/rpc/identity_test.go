@@ -50,6 +50,7 @@ func TestAccess(t *testing.T) {
 		trusted = rpc.Config{Name: "config", AdminToken: "adm", TrustLoopback: true}
 		closed  = rpc.Config{Name: "config"}
 		both    = tokens
+		bound   = tokens
 
 		rooms   = rpc.Access{Rooms: []string{"scheduler", "reporter"}}
 		noAdmin = rpc.Access{Rooms: []string{"scheduler", "reporter"}, NoAdmin: true}
@@ -57,6 +58,14 @@ func TestAccess(t *testing.T) {
 		unproven = "the room scheduler has not proven itself to config: its FORGE_ROOM_TOKEN must be"
 	)
 	both.TrustLoopback = true
+	shop := rpc.Bound{RepositoryID: 7, Repository: "acme/shop", Name: "bot"}
+	bound.Bound = func(_ context.Context, token string) (rpc.Bound, error) {
+		if token != "forge_repo_good" {
+			return rpc.Bound{}, fault.New(fault.Unauthenticated, "there is no such token")
+		}
+		return shop, nil
+	}
+	const refusesBound = "this token is bound to a repository: it makes builds by hand there and lists them, and opens no other call"
 	for name, c := range map[string]struct {
 		cfg    rpc.Config
 		access rpc.Access
@@ -96,6 +105,18 @@ func TestAccess(t *testing.T) {
 		"trusted loopback, admin's":          {cfg: trusted, over: tcp, peer: rpc.Peer{Room: "scheduler"}, kind: fault.Unauthenticated, refuse: needsAdmin},
 		"no trust unless asked for":          {cfg: closed, access: rooms, over: tcp, peer: rpc.Peer{Room: "scheduler"}, kind: fault.Unauthenticated, refuse: unproven},
 		"unproven room is a stranger":        {cfg: tokens, access: rpc.Access{Public: true}, over: tcp, peer: rpc.Peer{Room: "scheduler"}},
+		"bound":                              {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer forge_repo_good", want: rpc.Identity{Bound: shop}},
+		"bound, scheme in lower case":        {cfg: bound, access: rpc.Access{Bound: true}, over: unix, bearer: "bearer forge_repo_good", want: rpc.Identity{Bound: shop}},
+		"bound, none that is known":          {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer forge_repo_goo", kind: fault.Unauthenticated, refuse: "there is no such token"},
+		"bound, admin's":                     {cfg: bound, over: tcp, bearer: "Bearer forge_repo_good", kind: fault.Denied, refuse: refusesBound},
+		"bound, rooms'":                      {cfg: bound, access: rooms, over: tcp, bearer: "Bearer forge_repo_good", kind: fault.Denied, refuse: refusesBound},
+		"bound, rooms' alone":                {cfg: bound, access: noAdmin, over: tcp, bearer: "Bearer forge_repo_good", kind: fault.Denied, refuse: refusesBound},
+		"bound, where none are kept":         {cfg: tokens, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer forge_repo_good", kind: fault.Denied, refuse: refusesBound},
+		"bound, public":                      {cfg: bound, access: rpc.Access{Public: true, Bound: true}, over: tcp, bearer: "Bearer forge_repo_good"},
+		"bound, with a room's name":          {cfg: bound, access: rpc.Access{Bound: true, Rooms: []string{"reporter"}}, over: tcp, peer: rpc.Peer{Room: "scheduler", Token: "s1"}, bearer: "Bearer forge_repo_good", want: rpc.Identity{Room: "scheduler", Bound: shop}},
+		"stranger, bound":                    {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, kind: fault.Unauthenticated, refuse: needsAdmin},
+		"admin, bound":                       {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer adm", want: rpc.Identity{Admin: true}},
+		"another token, bound":               {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer good", kind: fault.Unauthenticated, refuse: "the admin token is wrong"},
 		"admin with an unproven room's name": {cfg: tokens, access: rooms, over: tcp, peer: rpc.Peer{Room: "scheduler"}, bearer: "Bearer adm", want: rpc.Identity{Admin: true}},
 	} {
 		t.Run(name, func(t *testing.T) {

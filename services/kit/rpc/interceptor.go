@@ -78,7 +78,7 @@ func (s *Server) handle(ctx context.Context, method string, call func(context.Co
 		code, err = st.Code(), st.Err()
 	}
 	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "call", slog.String("method", method), slog.String("code", code.String()),
-		slog.Duration("took", time.Since(start)), slog.String("room", id.Room), slog.Bool("admin", id.Admin))
+		slog.Duration("took", time.Since(start)), slog.String("room", id.Room), slog.Bool("admin", id.Admin), slog.String("token", id.Bound.Name))
 	return err
 }
 

@@ -43,6 +43,9 @@ type Config struct {
 	// certificates it is ignored. A server on a socket that builds can reach
 	// must not set it.
 	TrustLoopback bool
+	// Bound finds the token that is bound to a repository, for methods that take one; nil:
+	// there are none here. fault.Unauthenticated: it is none, or none any more.
+	Bound func(ctx context.Context, token string) (Bound, error)
 	// Bare leaves out health and reflection: for an address that strangers reach.
 	Bare bool
 
