@@ -15,6 +15,9 @@ import (
 
 // ListDeliveries lists deliveries, newest first.
 func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliveriesRequest) (*gatewayv1.ListDeliveriesResponse, error) {
+	if req.GetPullRequest() != 0 && req.GetRepository() == "" {
+		return nil, fault.New(fault.Invalid, "pull_request needs the repository, as owner/name")
+	}
 	var before int64
 	if err := rpc.ParsePageToken(req.GetPageToken(), &before); err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 	// One more than asked for tells whether there is a next page.
 	ids, err := s.store.list(ctx, deliveryFilter{
 		before: before, event: req.GetEvent(), repository: req.GetRepository(), state: int64(req.GetState()),
-		from: from, until: until, limit: size + 1,
+		pullRequest: req.GetPullRequest(), sha: req.GetSha(), from: from, until: until, limit: size + 1,
 	})
 	if err != nil {
 		return nil, err
@@ -116,6 +119,7 @@ func show(d delivery, forwards []forward) *gatewayv1.Delivery {
 	shown := &gatewayv1.Delivery{
 		Id: d.guid, Event: d.event, Action: d.action, Repository: d.repository, InstallationId: d.installationID,
 		ReceiveTime: timestamppb.New(d.received), State: stateOf(forwards), TraceId: traceID(d.traceparent), PayloadSize: d.size,
+		PullRequest: d.pullRequest, Sha: d.sha,
 	}
 	for _, f := range forwards {
 		way := &gatewayv1.Forward{

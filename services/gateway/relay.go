@@ -186,6 +186,7 @@ func malformed(err error) *eventv1.Decision {
 
 func summarize(e *eventv1.Event) summary {
 	f := summary{action: e.GetAction(), installationID: e.GetInstallationId(), pull: pullStateOf(e)}
+	f.pullRequest, f.sha = subjectOf(e)
 	if repo := e.GetRepository(); repo != nil {
 		f.repository = wording.FullName(repo)
 	}

@@ -26,6 +26,18 @@ type rooms struct {
 	left   leftovers
 	engine fakeEngine
 	tests  fakeTests
+
+	installed installed
+}
+
+// installed is where config says that the App is installed.
+type installed struct {
+	configv1.UnimplementedInstallationServiceServer
+	all []*configv1.Installation
+}
+
+func (i *installed) ListInstallations(context.Context, *configv1.ListInstallationsRequest) (*configv1.ListInstallationsResponse, error) {
+	return &configv1.ListInstallationsResponse{Installations: i.all}, nil
 }
 
 // fakeTests is what the scheduler says of the tests of a build.
@@ -157,6 +169,7 @@ func (b *builds) ListBuilds(_ context.Context, req *schedulerv1.ListBuildsReques
 	fits := slices.DeleteFunc(slices.Clone(b.listed), func(one *schedulerv1.Build) bool {
 		return (req.GetRepository() != "" && req.GetRepository() != one.GetRepository().GetOwner()+"/"+one.GetRepository().GetName()) ||
 			(req.GetPullRequest() != 0 && req.GetPullRequest() != one.GetPullRequest()) ||
+			(req.GetSha() != "" && req.GetSha() != one.GetSha()) ||
 			(len(req.GetStates()) > 0 && !slices.Contains(req.GetStates(), one.GetState()))
 	})
 	from, _ := strconv.Atoi(req.GetPageToken())

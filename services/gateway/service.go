@@ -46,6 +46,7 @@ func Access() map[string]rpc.Access {
 		gatewayv1.StatusService_GetStatus_FullMethodName:           {Public: true},
 		gatewayv1.DeliveryService_ListDeliveries_FullMethodName:    {},
 		gatewayv1.DeliveryService_GetDelivery_FullMethodName:       {},
+		gatewayv1.DeliveryService_ExplainAddress_FullMethodName:    {},
 		gatewayv1.DeliveryService_RedeliverDelivery_FullMethodName: {},
 		gatewayv1.DeliveryService_RecoverDeliveries_FullMethodName: {},
 	}

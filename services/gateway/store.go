@@ -45,6 +45,8 @@ type summary struct {
 	repository     string
 	installationID int64
 	pull           string // see pullState
+	pullRequest    int32  // see subjectOf, as sha
+	sha            string
 }
 
 // insert stores the batch and a pending forward for each receiver, in one
@@ -105,6 +107,8 @@ type deliveryFilter struct {
 	before      int64
 	event       string
 	repository  string
+	pullRequest int32
+	sha         string
 	state       int64
 	from, until int64 // microseconds; 0 for no bound
 	limit       int
@@ -116,6 +120,7 @@ func (s *store) list(ctx context.Context, f deliveryFilter) ([]int64, error) {
 		where []string
 		args  []any
 	)
+	few := f.pullRequest > 0 || f.sha != ""
 	for _, c := range []struct {
 		wanted    bool
 		condition string // $ is the argument
@@ -123,13 +128,17 @@ func (s *store) list(ctx context.Context, f deliveryFilter) ([]int64, error) {
 	}{
 		{f.before > 0, "id < $", f.before},
 		{f.event != "", "event = $", f.event},
-		{f.repository != "", "repository = $", f.repository},
+		// A pull request, and a commit, lead to a few deliveries, of which people may write the repository as they like.
+		{f.repository != "" && !few, "repository = $", f.repository},
+		{f.repository != "" && few, "lower(repository) = $", strings.ToLower(f.repository)},
+		{f.pullRequest > 0, "pull_request > 0 AND pull_request = $", f.pullRequest},
+		{f.sha != "", "sha <> '' AND sha = $", f.sha},
 		{f.from > 0, "received >= $", f.from},
 		{f.from > 0, "id >= COALESCE((SELECT id FROM deliveries WHERE received < $ ORDER BY received DESC LIMIT 1), 0)", f.from - inversion},
 		{f.until > 0, "received < $", f.until},
 		{f.until > 0, "id <= COALESCE((SELECT id FROM deliveries WHERE received > $ ORDER BY received LIMIT 1), 9223372036854775807)", f.until + inversion},
-		{f.state == pending, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
-		{f.state == kept, "EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", kept},
+		{f.state == pending, "id IN (SELECT delivery FROM forwards WHERE state = $ AND state <> 2)", pending}, // as an index of what is open has it
+		{f.state == kept, "id IN (SELECT delivery FROM forwards WHERE state = $ AND state <> 2)", kept},
 		{f.state == kept, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state = $)", pending},
 		{f.state == decided, "NOT EXISTS (SELECT 1 FROM forwards WHERE delivery = id AND state <> $)", decided},
 	} {
@@ -168,7 +177,7 @@ func (s *store) byIDs(ctx context.Context, ids []int64) ([]delivery, error) {
 	return found, nil
 }
 
-const deliveryColumns = "id, guid, event, headers, size, traceparent, received, action, repository, installation_id"
+const deliveryColumns = "id, guid, event, headers, size, traceparent, received, action, repository, installation_id, pull_request, sha"
 
 func scanDelivery(row sqldb.Row) (delivery, error) {
 	var (
@@ -176,7 +185,7 @@ func scanDelivery(row sqldb.Row) (delivery, error) {
 		headers  string
 		received int64
 	)
-	err := row.Scan(&d.id, &d.guid, &d.event, &headers, &d.size, &d.traceparent, &received, &d.action, &d.repository, &d.installationID)
+	err := row.Scan(&d.id, &d.guid, &d.event, &headers, &d.size, &d.traceparent, &received, &d.action, &d.repository, &d.installationID, &d.pullRequest, &d.sha)
 	if err != nil {
 		return delivery{}, err
 	}
@@ -246,4 +255,18 @@ func (s *store) hasPullState(ctx context.Context, pull string) (there bool, err 
 		return false, sqldb.Kind(fmt.Errorf("look for pull request %s: %w", pull, err))
 	}
 	return there, nil
+}
+
+// wholeSHA is the newest commit of a repository that a delivery tells of and whose sha
+// begins so; what is given where there is none.
+func (s *store) wholeSHA(ctx context.Context, repository, begin string) (sha string, err error) {
+	err = s.db.Read().QueryRowContext(ctx, `SELECT sha FROM deliveries WHERE sha <> '' AND sha >= $1 AND sha < $2 AND lower(repository) = $3
+		ORDER BY id DESC LIMIT 1`, begin, begin+"g", strings.ToLower(repository)).Scan(&sha) // no digit comes after f
+	if errors.Is(err, sql.ErrNoRows) {
+		return begin, nil
+	}
+	if err != nil {
+		return "", sqldb.Kind(fmt.Errorf("look for commit %s: %w", begin, err))
+	}
+	return sha, nil
 }

@@ -101,8 +101,9 @@ func settleOne(ctx context.Context, tx *sqldb.Tx, s settlement) error {
 		sqldb.Micros(s.decided), s.delivery, s.receiver)
 	if err == nil && s.summary != (summary{}) {
 		_, err = tx.ExecContext(ctx,
-			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4
-			 WHERE id = $5 AND action = '' AND repository = '' AND installation_id = 0`, storable(s.action), storable(s.repository), s.installationID, s.pull, s.delivery)
+			`UPDATE deliveries SET action = $1, repository = $2, installation_id = $3, pull = $4, pull_request = $5, sha = $6
+			 WHERE id = $7 AND action = '' AND repository = '' AND installation_id = 0`,
+			storable(s.action), storable(s.repository), s.installationID, s.pull, s.pullRequest, storable(s.sha), s.delivery)
 	}
 	return err
 }

@@ -94,7 +94,7 @@ func TestADeliveryPlayedBackIsADelivery(t *testing.T) {
 	})
 	second := weekDelivery(t, db, otherGUID, "pull_request")
 	hidden := []string{
-		"deliveries.id", "payloads.delivery", "forwards.delivery", "deliveries.guid", "deliveries.headers", "deliveries.repository", "deliveries.pull",
+		"deliveries.id", "payloads.delivery", "forwards.delivery", "deliveries.guid", "deliveries.headers", "deliveries.repository", "deliveries.pull", "deliveries.sha",
 	}
 	kittest.Want(t, played.Like(hidden...), second.Like(hidden...))
 }

@@ -91,6 +91,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.ArtifactService_ListArtifactFiles_FullMethodName:       {Public: true},
 		schedulerv1.ArtifactService_DownloadArtifact_FullMethodName:        {Public: true},
 		schedulerv1.BuildService_ListBuilds_FullMethodName:                 {},
+		configv1.InstallationService_ListInstallations_FullMethodName:      {},
 		schedulerv1.TestService_ListTests_FullMethodName:                   {Public: true},
 		schedulerv1.TestService_ListFindings_FullMethodName:                {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:                {},
@@ -102,6 +103,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
 	configv1.RegisterPullRequestServiceServer(server, shown)
 	configv1.RegisterRefServiceServer(server, shown)
+	configv1.RegisterInstallationServiceServer(server, &w.rooms.installed)
 	configv1.RegisterCommitServiceServer(server, shown)
 	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})

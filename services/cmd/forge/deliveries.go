@@ -24,6 +24,8 @@ type listDeliveries struct {
 	query
 	Event      string `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
 	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Pull       int32  `placeholder:"NUMBER" help:"Only what tells of this pull request; with --repository."`
+	SHA        commit `name:"sha" help:"Only what tells of this commit, in full."`
 	State      string `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`
 	Since      ago    `placeholder:"DURATION" help:"Only those received within this time, such as 2h."`
 	Limit      count  `default:"20" help:"At most this many."`
@@ -31,7 +33,7 @@ type listDeliveries struct {
 
 // Run prints a line a delivery.
 func (l listDeliveries) Run() error {
-	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository, ReceiveTimeFrom: l.Since.timestamp()}
+	req := &gatewayv1.ListDeliveriesRequest{Event: l.Event, Repository: l.Repository, PullRequest: l.Pull, Sha: string(l.SHA), ReceiveTimeFrom: l.Since.timestamp()}
 	if l.State != "" {
 		req.State = gatewayv1.Delivery_State(gatewayv1.Delivery_State_value["STATE_"+strings.ToUpper(l.State)])
 	}

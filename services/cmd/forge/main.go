@@ -18,6 +18,7 @@ type commands struct {
 	Demo         demo         `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
 	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
+	Why          why          `cmd:"" help:"What was built of a pull request or a commit, by its address; and if nothing was, why."`
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`

@@ -8,6 +8,7 @@ package gatewayv1
 
 import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	v11 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -100,6 +101,10 @@ type Delivery struct {
 	TraceId string `protobuf:"bytes,9,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	// Bytes in the payload as GitHub sent it.
 	PayloadSize int64 `protobuf:"varint,10,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
+	// The pull request that it tells of; 0 for none.
+	PullRequest int32 `protobuf:"varint,11,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// The commit that it tells of; empty for none.
+	Sha string `protobuf:"bytes,12,opt,name=sha,proto3" json:"sha,omitempty"`
 	// The headers, with lower-case names and without signatures. Only from
 	// GetDelivery.
 	Headers map[string]string `protobuf:"bytes,20,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -207,6 +212,20 @@ func (x *Delivery) GetPayloadSize() int64 {
 		return x.PayloadSize
 	}
 	return 0
+}
+
+func (x *Delivery) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
+func (x *Delivery) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
 }
 
 func (x *Delivery) GetHeaders() map[string]string {
@@ -330,8 +349,13 @@ type ListDeliveriesRequest struct {
 	ReceiveTimeFrom *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=receive_time_from,json=receiveTimeFrom,proto3" json:"receive_time_from,omitempty"`
 	// Only deliveries received before this moment.
 	ReceiveTimeBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=receive_time_before,json=receiveTimeBefore,proto3" json:"receive_time_before,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Only what tells of this pull request, comments and checks included; with
+	// repository.
+	PullRequest int32 `protobuf:"varint,8,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// Only what tells of this commit, in full.
+	Sha           string `protobuf:"bytes,9,opt,name=sha,proto3" json:"sha,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDeliveriesRequest) Reset() {
@@ -413,6 +437,20 @@ func (x *ListDeliveriesRequest) GetReceiveTimeBefore() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ListDeliveriesRequest) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
+func (x *ListDeliveriesRequest) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
 type ListDeliveriesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Without headers and payload.
@@ -467,6 +505,152 @@ func (x *ListDeliveriesResponse) GetNextPageToken() string {
 	return ""
 }
 
+type ExplainAddressRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Such as https://github.com/acme/shop/pull/7 or
+	// https://github.com/acme/shop/commit/3f2a91c…; acme/shop#7 and acme/shop@3f2a91c…
+	// mean the same. A sha may be cut short to 7 digits or more where GitHub told of it.
+	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAddressRequest) Reset() {
+	*x = ExplainAddressRequest{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAddressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAddressRequest) ProtoMessage() {}
+
+func (x *ExplainAddressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAddressRequest.ProtoReflect.Descriptor instead.
+func (*ExplainAddressRequest) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExplainAddressRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type ExplainAddressResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// 0 for a commit.
+	PullRequest int32 `protobuf:"varint,2,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
+	// Of a commit, as in the address.
+	Sha string `protobuf:"bytes,3,opt,name=sha,proto3" json:"sha,omitempty"`
+	// In a sentence or two: what was built of it, or why nothing was.
+	Answer string `protobuf:"bytes,4,opt,name=answer,proto3" json:"answer,omitempty"`
+	// What to do about that; empty where nothing is.
+	Advice string `protobuf:"bytes,5,opt,name=advice,proto3" json:"advice,omitempty"`
+	// What was built of it, the newest first, 20 at most.
+	Builds []*v11.Build `protobuf:"bytes,6,rep,name=builds,proto3" json:"builds,omitempty"`
+	// What GitHub told of it, the newest first, 20 at most.
+	Deliveries    []*Delivery `protobuf:"bytes,7,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainAddressResponse) Reset() {
+	*x = ExplainAddressResponse{}
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainAddressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainAddressResponse) ProtoMessage() {}
+
+func (x *ExplainAddressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainAddressResponse.ProtoReflect.Descriptor instead.
+func (*ExplainAddressResponse) Descriptor() ([]byte, []int) {
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ExplainAddressResponse) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ExplainAddressResponse) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
+}
+
+func (x *ExplainAddressResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *ExplainAddressResponse) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *ExplainAddressResponse) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+func (x *ExplainAddressResponse) GetBuilds() []*v11.Build {
+	if x != nil {
+		return x.Builds
+	}
+	return nil
+}
+
+func (x *ExplainAddressResponse) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
 type GetDeliveryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// X-GitHub-Delivery.
@@ -477,7 +661,7 @@ type GetDeliveryRequest struct {
 
 func (x *GetDeliveryRequest) Reset() {
 	*x = GetDeliveryRequest{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[4]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +673,7 @@ func (x *GetDeliveryRequest) String() string {
 func (*GetDeliveryRequest) ProtoMessage() {}
 
 func (x *GetDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[4]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +686,7 @@ func (x *GetDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*GetDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{4}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetDeliveryRequest) GetDeliveryId() string {
@@ -521,7 +705,7 @@ type GetDeliveryResponse struct {
 
 func (x *GetDeliveryResponse) Reset() {
 	*x = GetDeliveryResponse{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[5]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +717,7 @@ func (x *GetDeliveryResponse) String() string {
 func (*GetDeliveryResponse) ProtoMessage() {}
 
 func (x *GetDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[5]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +730,7 @@ func (x *GetDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*GetDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{5}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetDeliveryResponse) GetDelivery() *Delivery {
@@ -566,7 +750,7 @@ type RedeliverDeliveryRequest struct {
 
 func (x *RedeliverDeliveryRequest) Reset() {
 	*x = RedeliverDeliveryRequest{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +762,7 @@ func (x *RedeliverDeliveryRequest) String() string {
 func (*RedeliverDeliveryRequest) ProtoMessage() {}
 
 func (x *RedeliverDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[6]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +775,7 @@ func (x *RedeliverDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeliverDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*RedeliverDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{6}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RedeliverDeliveryRequest) GetDeliveryId() string {
@@ -610,7 +794,7 @@ type RedeliverDeliveryResponse struct {
 
 func (x *RedeliverDeliveryResponse) Reset() {
 	*x = RedeliverDeliveryResponse{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +806,7 @@ func (x *RedeliverDeliveryResponse) String() string {
 func (*RedeliverDeliveryResponse) ProtoMessage() {}
 
 func (x *RedeliverDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[7]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +819,7 @@ func (x *RedeliverDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeliverDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*RedeliverDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{7}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RedeliverDeliveryResponse) GetDelivery() *Delivery {
@@ -656,7 +840,7 @@ type RecoverDeliveriesRequest struct {
 
 func (x *RecoverDeliveriesRequest) Reset() {
 	*x = RecoverDeliveriesRequest{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +852,7 @@ func (x *RecoverDeliveriesRequest) String() string {
 func (*RecoverDeliveriesRequest) ProtoMessage() {}
 
 func (x *RecoverDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[8]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +865,7 @@ func (x *RecoverDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{8}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RecoverDeliveriesRequest) GetSince() *timestamppb.Timestamp {
@@ -710,7 +894,7 @@ type RecoverDeliveriesResponse struct {
 
 func (x *RecoverDeliveriesResponse) Reset() {
 	*x = RecoverDeliveriesResponse{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +906,7 @@ func (x *RecoverDeliveriesResponse) String() string {
 func (*RecoverDeliveriesResponse) ProtoMessage() {}
 
 func (x *RecoverDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[9]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +919,7 @@ func (x *RecoverDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*RecoverDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{9}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecoverDeliveriesResponse) GetSince() *timestamppb.Timestamp {
@@ -789,7 +973,7 @@ type RecoveredDelivery struct {
 
 func (x *RecoveredDelivery) Reset() {
 	*x = RecoveredDelivery{}
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +985,7 @@ func (x *RecoveredDelivery) String() string {
 func (*RecoveredDelivery) ProtoMessage() {}
 
 func (x *RecoveredDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[10]
+	mi := &file_forge_gateway_v1_delivery_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +998,7 @@ func (x *RecoveredDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveredDelivery.ProtoReflect.Descriptor instead.
 func (*RecoveredDelivery) Descriptor() ([]byte, []int) {
-	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{10}
+	return file_forge_gateway_v1_delivery_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RecoveredDelivery) GetDeliveryId() string {
@@ -856,7 +1040,7 @@ var File_forge_gateway_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/gateway/v1/delivery.proto\x12\x10forge.gateway.v1\x1a\x1dforge/event/v1/decision.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x04\n" +
+	"\x1fforge/gateway/v1/delivery.proto\x12\x10forge.gateway.v1\x1a\x1dforge/event/v1/decision.proto\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x16\n" +
@@ -870,7 +1054,9 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\bforwards\x18\b \x03(\v2\x19.forge.gateway.v1.ForwardR\bforwards\x12\x19\n" +
 	"\btrace_id\x18\t \x01(\tR\atraceId\x12!\n" +
 	"\fpayload_size\x18\n" +
-	" \x01(\x03R\vpayloadSize\x12A\n" +
+	" \x01(\x03R\vpayloadSize\x12!\n" +
+	"\fpull_request\x18\v \x01(\x05R\vpullRequest\x12\x10\n" +
+	"\x03sha\x18\f \x01(\tR\x03sha\x12A\n" +
 	"\aheaders\x18\x14 \x03(\v2'.forge.gateway.v1.Delivery.HeadersEntryR\aheaders\x12\x18\n" +
 	"\apayload\x18\x15 \x01(\fR\apayload\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
@@ -889,7 +1075,7 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\rnext_try_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextTryTime\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12;\n" +
 	"\vdecide_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"decideTime\"\xd5\x02\n" +
+	"decideTime\"\x8a\x03\n" +
 	"\x15ListDeliveriesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -900,12 +1086,28 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"repository\x126\n" +
 	"\x05state\x18\x05 \x01(\x0e2 .forge.gateway.v1.Delivery.StateR\x05state\x12F\n" +
 	"\x11receive_time_from\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0freceiveTimeFrom\x12J\n" +
-	"\x13receive_time_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x11receiveTimeBefore\"|\n" +
+	"\x13receive_time_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x11receiveTimeBefore\x12!\n" +
+	"\fpull_request\x18\b \x01(\x05R\vpullRequest\x12\x10\n" +
+	"\x03sha\x18\t \x01(\tR\x03sha\"|\n" +
 	"\x16ListDeliveriesResponse\x12:\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x1a.forge.gateway.v1.DeliveryR\n" +
 	"deliveries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"1\n" +
+	"\x15ExplainAddressRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x8c\x02\n" +
+	"\x16ExplainAddressResponse\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12!\n" +
+	"\fpull_request\x18\x02 \x01(\x05R\vpullRequest\x12\x10\n" +
+	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x16\n" +
+	"\x06answer\x18\x04 \x01(\tR\x06answer\x12\x16\n" +
+	"\x06advice\x18\x05 \x01(\tR\x06advice\x121\n" +
+	"\x06builds\x18\x06 \x03(\v2\x19.forge.scheduler.v1.BuildR\x06builds\x12:\n" +
+	"\n" +
+	"deliveries\x18\a \x03(\v2\x1a.forge.gateway.v1.DeliveryR\n" +
+	"deliveries\"5\n" +
 	"\x12GetDeliveryRequest\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\"M\n" +
@@ -930,9 +1132,10 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12\x16\n" +
 	"\x06status\x18\x04 \x01(\tR\x06status\x12=\n" +
-	"\fdeliver_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdeliverTime2\xbf\x04\n" +
+	"\fdeliver_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdeliverTime2\xc5\x05\n" +
 	"\x0fDeliveryService\x12{\n" +
-	"\x0eListDeliveries\x12'.forge.gateway.v1.ListDeliveriesRequest\x1a(.forge.gateway.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\x80\x01\n" +
+	"\x0eListDeliveries\x12'.forge.gateway.v1.ListDeliveriesRequest\x1a(.forge.gateway.v1.ListDeliveriesResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/deliveries\x12\x83\x01\n" +
+	"\x0eExplainAddress\x12'.forge.gateway.v1.ExplainAddressRequest\x1a(.forge.gateway.v1.ExplainAddressResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/deliveries:explain\x12\x80\x01\n" +
 	"\vGetDelivery\x12$.forge.gateway.v1.GetDeliveryRequest\x1a%.forge.gateway.v1.GetDeliveryResponse\"$\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/deliveries/{delivery_id}\x12\x9c\x01\n" +
 	"\x11RedeliverDelivery\x12*.forge.gateway.v1.RedeliverDeliveryRequest\x1a+.forge.gateway.v1.RedeliverDeliveryResponse\".\x82\xd3\xe4\x93\x02(\"&/v1/deliveries/{delivery_id}:redeliver\x12\x8c\x01\n" +
 	"\x11RecoverDeliveries\x12*.forge.gateway.v1.RecoverDeliveriesRequest\x1a+.forge.gateway.v1.RecoverDeliveriesResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x16/v1/deliveries:recoverB:Z8github.com/forge-ci/forge/gen/forge/gateway/v1;gatewayv1b\x06proto3"
@@ -950,56 +1153,63 @@ func file_forge_gateway_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_gateway_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_gateway_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_forge_gateway_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_forge_gateway_v1_delivery_proto_goTypes = []any{
 	(Delivery_State)(0),               // 0: forge.gateway.v1.Delivery.State
 	(*Delivery)(nil),                  // 1: forge.gateway.v1.Delivery
 	(*Forward)(nil),                   // 2: forge.gateway.v1.Forward
 	(*ListDeliveriesRequest)(nil),     // 3: forge.gateway.v1.ListDeliveriesRequest
 	(*ListDeliveriesResponse)(nil),    // 4: forge.gateway.v1.ListDeliveriesResponse
-	(*GetDeliveryRequest)(nil),        // 5: forge.gateway.v1.GetDeliveryRequest
-	(*GetDeliveryResponse)(nil),       // 6: forge.gateway.v1.GetDeliveryResponse
-	(*RedeliverDeliveryRequest)(nil),  // 7: forge.gateway.v1.RedeliverDeliveryRequest
-	(*RedeliverDeliveryResponse)(nil), // 8: forge.gateway.v1.RedeliverDeliveryResponse
-	(*RecoverDeliveriesRequest)(nil),  // 9: forge.gateway.v1.RecoverDeliveriesRequest
-	(*RecoverDeliveriesResponse)(nil), // 10: forge.gateway.v1.RecoverDeliveriesResponse
-	(*RecoveredDelivery)(nil),         // 11: forge.gateway.v1.RecoveredDelivery
-	nil,                               // 12: forge.gateway.v1.Delivery.HeadersEntry
-	(*timestamppb.Timestamp)(nil),     // 13: google.protobuf.Timestamp
-	(*v1.Decision)(nil),               // 14: forge.event.v1.Decision
+	(*ExplainAddressRequest)(nil),     // 5: forge.gateway.v1.ExplainAddressRequest
+	(*ExplainAddressResponse)(nil),    // 6: forge.gateway.v1.ExplainAddressResponse
+	(*GetDeliveryRequest)(nil),        // 7: forge.gateway.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),       // 8: forge.gateway.v1.GetDeliveryResponse
+	(*RedeliverDeliveryRequest)(nil),  // 9: forge.gateway.v1.RedeliverDeliveryRequest
+	(*RedeliverDeliveryResponse)(nil), // 10: forge.gateway.v1.RedeliverDeliveryResponse
+	(*RecoverDeliveriesRequest)(nil),  // 11: forge.gateway.v1.RecoverDeliveriesRequest
+	(*RecoverDeliveriesResponse)(nil), // 12: forge.gateway.v1.RecoverDeliveriesResponse
+	(*RecoveredDelivery)(nil),         // 13: forge.gateway.v1.RecoveredDelivery
+	nil,                               // 14: forge.gateway.v1.Delivery.HeadersEntry
+	(*timestamppb.Timestamp)(nil),     // 15: google.protobuf.Timestamp
+	(*v1.Decision)(nil),               // 16: forge.event.v1.Decision
+	(*v11.Build)(nil),                 // 17: forge.scheduler.v1.Build
 }
 var file_forge_gateway_v1_delivery_proto_depIdxs = []int32{
-	13, // 0: forge.gateway.v1.Delivery.receive_time:type_name -> google.protobuf.Timestamp
+	15, // 0: forge.gateway.v1.Delivery.receive_time:type_name -> google.protobuf.Timestamp
 	0,  // 1: forge.gateway.v1.Delivery.state:type_name -> forge.gateway.v1.Delivery.State
 	2,  // 2: forge.gateway.v1.Delivery.forwards:type_name -> forge.gateway.v1.Forward
-	12, // 3: forge.gateway.v1.Delivery.headers:type_name -> forge.gateway.v1.Delivery.HeadersEntry
-	14, // 4: forge.gateway.v1.Forward.decision:type_name -> forge.event.v1.Decision
-	13, // 5: forge.gateway.v1.Forward.next_try_time:type_name -> google.protobuf.Timestamp
-	13, // 6: forge.gateway.v1.Forward.decide_time:type_name -> google.protobuf.Timestamp
+	14, // 3: forge.gateway.v1.Delivery.headers:type_name -> forge.gateway.v1.Delivery.HeadersEntry
+	16, // 4: forge.gateway.v1.Forward.decision:type_name -> forge.event.v1.Decision
+	15, // 5: forge.gateway.v1.Forward.next_try_time:type_name -> google.protobuf.Timestamp
+	15, // 6: forge.gateway.v1.Forward.decide_time:type_name -> google.protobuf.Timestamp
 	0,  // 7: forge.gateway.v1.ListDeliveriesRequest.state:type_name -> forge.gateway.v1.Delivery.State
-	13, // 8: forge.gateway.v1.ListDeliveriesRequest.receive_time_from:type_name -> google.protobuf.Timestamp
-	13, // 9: forge.gateway.v1.ListDeliveriesRequest.receive_time_before:type_name -> google.protobuf.Timestamp
+	15, // 8: forge.gateway.v1.ListDeliveriesRequest.receive_time_from:type_name -> google.protobuf.Timestamp
+	15, // 9: forge.gateway.v1.ListDeliveriesRequest.receive_time_before:type_name -> google.protobuf.Timestamp
 	1,  // 10: forge.gateway.v1.ListDeliveriesResponse.deliveries:type_name -> forge.gateway.v1.Delivery
-	1,  // 11: forge.gateway.v1.GetDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
-	1,  // 12: forge.gateway.v1.RedeliverDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
-	13, // 13: forge.gateway.v1.RecoverDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
-	13, // 14: forge.gateway.v1.RecoverDeliveriesResponse.since:type_name -> google.protobuf.Timestamp
-	11, // 15: forge.gateway.v1.RecoverDeliveriesResponse.redelivered:type_name -> forge.gateway.v1.RecoveredDelivery
-	11, // 16: forge.gateway.v1.RecoverDeliveriesResponse.given_up:type_name -> forge.gateway.v1.RecoveredDelivery
-	13, // 17: forge.gateway.v1.RecoveredDelivery.deliver_time:type_name -> google.protobuf.Timestamp
-	3,  // 18: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
-	5,  // 19: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
-	7,  // 20: forge.gateway.v1.DeliveryService.RedeliverDelivery:input_type -> forge.gateway.v1.RedeliverDeliveryRequest
-	9,  // 21: forge.gateway.v1.DeliveryService.RecoverDeliveries:input_type -> forge.gateway.v1.RecoverDeliveriesRequest
-	4,  // 22: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
-	6,  // 23: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
-	8,  // 24: forge.gateway.v1.DeliveryService.RedeliverDelivery:output_type -> forge.gateway.v1.RedeliverDeliveryResponse
-	10, // 25: forge.gateway.v1.DeliveryService.RecoverDeliveries:output_type -> forge.gateway.v1.RecoverDeliveriesResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	17, // 11: forge.gateway.v1.ExplainAddressResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 12: forge.gateway.v1.ExplainAddressResponse.deliveries:type_name -> forge.gateway.v1.Delivery
+	1,  // 13: forge.gateway.v1.GetDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
+	1,  // 14: forge.gateway.v1.RedeliverDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
+	15, // 15: forge.gateway.v1.RecoverDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	15, // 16: forge.gateway.v1.RecoverDeliveriesResponse.since:type_name -> google.protobuf.Timestamp
+	13, // 17: forge.gateway.v1.RecoverDeliveriesResponse.redelivered:type_name -> forge.gateway.v1.RecoveredDelivery
+	13, // 18: forge.gateway.v1.RecoverDeliveriesResponse.given_up:type_name -> forge.gateway.v1.RecoveredDelivery
+	15, // 19: forge.gateway.v1.RecoveredDelivery.deliver_time:type_name -> google.protobuf.Timestamp
+	3,  // 20: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
+	5,  // 21: forge.gateway.v1.DeliveryService.ExplainAddress:input_type -> forge.gateway.v1.ExplainAddressRequest
+	7,  // 22: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
+	9,  // 23: forge.gateway.v1.DeliveryService.RedeliverDelivery:input_type -> forge.gateway.v1.RedeliverDeliveryRequest
+	11, // 24: forge.gateway.v1.DeliveryService.RecoverDeliveries:input_type -> forge.gateway.v1.RecoverDeliveriesRequest
+	4,  // 25: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
+	6,  // 26: forge.gateway.v1.DeliveryService.ExplainAddress:output_type -> forge.gateway.v1.ExplainAddressResponse
+	8,  // 27: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
+	10, // 28: forge.gateway.v1.DeliveryService.RedeliverDelivery:output_type -> forge.gateway.v1.RedeliverDeliveryResponse
+	12, // 29: forge.gateway.v1.DeliveryService.RecoverDeliveries:output_type -> forge.gateway.v1.RecoverDeliveriesResponse
+	25, // [25:30] is the sub-list for method output_type
+	20, // [20:25] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_forge_gateway_v1_delivery_proto_init() }
@@ -1013,7 +1223,7 @@ func file_forge_gateway_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_gateway_v1_delivery_proto_rawDesc), len(file_forge_gateway_v1_delivery_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	DeliveryService_ListDeliveries_FullMethodName    = "/forge.gateway.v1.DeliveryService/ListDeliveries"
+	DeliveryService_ExplainAddress_FullMethodName    = "/forge.gateway.v1.DeliveryService/ExplainAddress"
 	DeliveryService_GetDelivery_FullMethodName       = "/forge.gateway.v1.DeliveryService/GetDelivery"
 	DeliveryService_RedeliverDelivery_FullMethodName = "/forge.gateway.v1.DeliveryService/RedeliverDelivery"
 	DeliveryService_RecoverDeliveries_FullMethodName = "/forge.gateway.v1.DeliveryService/RecoverDeliveries"
@@ -34,6 +35,10 @@ const (
 type DeliveryServiceClient interface {
 	// ListDeliveries lists deliveries, newest first.
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (*ListDeliveriesResponse, error)
+	// ExplainAddress says what Forge knows of a pull request or a commit, given by the
+	// address of its page on GitHub: what GitHub told of it, what was built, and if
+	// nothing was, why. INVALID_ARGUMENT: the address is of neither.
+	ExplainAddress(ctx context.Context, in *ExplainAddressRequest, opts ...grpc.CallOption) (*ExplainAddressResponse, error)
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
 	GetDelivery(ctx context.Context, in *GetDeliveryRequest, opts ...grpc.CallOption) (*GetDeliveryResponse, error)
@@ -61,6 +66,16 @@ func (c *deliveryServiceClient) ListDeliveries(ctx context.Context, in *ListDeli
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListDeliveriesResponse)
 	err := c.cc.Invoke(ctx, DeliveryService_ListDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deliveryServiceClient) ExplainAddress(ctx context.Context, in *ExplainAddressRequest, opts ...grpc.CallOption) (*ExplainAddressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainAddressResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_ExplainAddress_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +121,10 @@ func (c *deliveryServiceClient) RecoverDeliveries(ctx context.Context, in *Recov
 type DeliveryServiceServer interface {
 	// ListDeliveries lists deliveries, newest first.
 	ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error)
+	// ExplainAddress says what Forge knows of a pull request or a commit, given by the
+	// address of its page on GitHub: what GitHub told of it, what was built, and if
+	// nothing was, why. INVALID_ARGUMENT: the address is of neither.
+	ExplainAddress(context.Context, *ExplainAddressRequest) (*ExplainAddressResponse, error)
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
 	GetDelivery(context.Context, *GetDeliveryRequest) (*GetDeliveryResponse, error)
@@ -131,6 +150,9 @@ type UnimplementedDeliveryServiceServer struct{}
 
 func (UnimplementedDeliveryServiceServer) ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeliveries not implemented")
+}
+func (UnimplementedDeliveryServiceServer) ExplainAddress(context.Context, *ExplainAddressRequest) (*ExplainAddressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExplainAddress not implemented")
 }
 func (UnimplementedDeliveryServiceServer) GetDelivery(context.Context, *GetDeliveryRequest) (*GetDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDelivery not implemented")
@@ -176,6 +198,24 @@ func _DeliveryService_ListDeliveries_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DeliveryServiceServer).ListDeliveries(ctx, req.(*ListDeliveriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeliveryService_ExplainAddress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainAddressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).ExplainAddress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_ExplainAddress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).ExplainAddress(ctx, req.(*ExplainAddressRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -244,6 +284,10 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeliveries",
 			Handler:    _DeliveryService_ListDeliveries_Handler,
+		},
+		{
+			MethodName: "ExplainAddress",
+			Handler:    _DeliveryService_ExplainAddress_Handler,
 		},
 		{
 			MethodName: "GetDelivery",

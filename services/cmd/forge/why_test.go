@@ -1,0 +1,33 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+)
+
+func TestAnExplanationIsPrintedWithWhatItRestsOn(t *testing.T) {
+	var out strings.Builder
+	printExplanation(&out, &gatewayv1.ExplainAddressResponse{
+		Answer: "Nothing was built: no .forge.yml at 3f2a91c.", Advice: "Add a .forge.yml to the branch.",
+		Deliveries: []*gatewayv1.Delivery{{
+			Id: "d1", Event: "push", Repository: "acme/shop", ReceiveTime: timestamppb.New(time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)),
+			Forwards: []*gatewayv1.Forward{{Receiver: "scheduler", Decision: &eventv1.Decision{Text: "no .forge.yml at 3f2a91c"}}},
+		}},
+	})
+	want := `Nothing was built: no .forge.yml at 3f2a91c.
+Add a .forge.yml to the branch.
+
+Deliveries:
+RECEIVED             ID  EVENT  REPOSITORY  WHAT BECAME OF IT
+2026-11-23 18:00:00  d1  push   acme/shop   no .forge.yml at 3f2a91c
+`
+	if out.String() != want {
+		t.Errorf("printed\n%swant\n%s", out.String(), want)
+	}
+}
