@@ -63,6 +63,7 @@ type Service struct {
 
 	configs *lru.Cache[commitKey, *configv1.GetBuildConfigResponse]
 	reading singleflight[configRead, *configv1.GetBuildConfigResponse]
+	people  *buildConfigs // the same, for people
 }
 
 // cachedConfigs is how many responses are cached; each is maxCachedConfig bytes at
@@ -87,7 +88,12 @@ func New(deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of build configs: %w", err)
 	}
+	shown, err := lru.New[shownKey, shown](cachedShown)
+	if err != nil {
+		return nil, fmt.Errorf("cache of what is shown: %w", err)
+	}
 	s := &Service{log: deps.Log, now: deps.Now, configs: configs}
+	s.people = &buildConfigs{Service: s, shown: shown}
 	s.installations = &installations{app: app.Apps, pages: pages, now: deps.Now, known: map[int64]*configv1.Installation{}}
 	s.tokens = &tokens{app: app.Apps, installations: s.installations, now: deps.Now, cached: map[tokenKey]token{}}
 	s.checkouts = checkouts{mirrors: deps.Mirrors, tokens: s.tokens, pages: strings.TrimSuffix(pages, "/"), repository: s.repository}
@@ -106,7 +112,7 @@ func New(deps Deps) (*Service, error) {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterInstallationServiceServer(r, s)
 	configv1.RegisterTokenServiceServer(r, s)
-	configv1.RegisterBuildConfigServiceServer(r, s)
+	configv1.RegisterBuildConfigServiceServer(r, s.people)
 	configv1.RegisterSourceServiceServer(r, s)
 	configv1.RegisterHookDeliveryServiceServer(r, s)
 	configv1.RegisterPullRequestServiceServer(r, s)
@@ -127,6 +133,7 @@ func Access() map[string]rpc.Access {
 		configv1.EventService_ReceiveEvent_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.BuildConfigService_ValidateBuildConfig_FullMethodName:     {},
+		configv1.BuildConfigService_ShowBuildConfig_FullMethodName:         {},
 		configv1.BuildConfigService_GetSchema_FullMethodName:               {Public: true},
 		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
 		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},

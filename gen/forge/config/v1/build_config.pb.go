@@ -129,7 +129,7 @@ func (x GetBuildConfigRequest_Part) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GetBuildConfigRequest_Part.Descriptor instead.
 func (GetBuildConfigRequest_Part) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // Test says what of a pull request is tested.
@@ -181,7 +181,7 @@ func (x BuildConfig_PullRequest_Test) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BuildConfig_PullRequest_Test.Descriptor instead.
 func (BuildConfig_PullRequest_Test) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9, 3, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11, 3, 0}
 }
 
 // What the needs have come to. None means success. A job that a condition
@@ -238,7 +238,7 @@ func (x Condition_On) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_On.Descriptor instead.
 func (Condition_On) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // What events are called here: a pull request's, also in a merge queue and once
@@ -315,7 +315,7 @@ func (x Condition_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_Event.Descriptor instead.
 func (Condition_Event) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17, 1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 1}
 }
 
 // When a step runs. Unspecified means that no step before it has failed.
@@ -370,7 +370,7 @@ func (x Command_When) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Command_When.Descriptor instead.
 func (Command_When) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type GetSchemaRequest struct {
@@ -454,6 +454,211 @@ func (x *GetSchemaResponse) GetSchema() *structpb.Struct {
 	return nil
 }
 
+type ShowBuildConfigRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// A branch, without refs/heads/, or the full sha of a commit; empty means the default
+	// branch.
+	Ref           string `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowBuildConfigRequest) Reset() {
+	*x = ShowBuildConfigRequest{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowBuildConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowBuildConfigRequest) ProtoMessage() {}
+
+func (x *ShowBuildConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowBuildConfigRequest.ProtoReflect.Descriptor instead.
+func (*ShowBuildConfigRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ShowBuildConfigRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ShowBuildConfigRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+type ShowBuildConfigResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The commit that was read.
+	Sha string `protobuf:"bytes,1,opt,name=sha,proto3" json:"sha,omitempty"`
+	// The branch that was read; empty where a commit was asked for.
+	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Its name, .forge.yml or .forge.yaml, and its text; empty where there is none that
+	// could be read.
+	File    string `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	Content string `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*ShowBuildConfigResponse_Config
+	//	*ShowBuildConfigResponse_Absent
+	//	*ShowBuildConfigResponse_Invalid
+	//	*ShowBuildConfigResponse_Forbidden
+	Outcome       isShowBuildConfigResponse_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowBuildConfigResponse) Reset() {
+	*x = ShowBuildConfigResponse{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowBuildConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowBuildConfigResponse) ProtoMessage() {}
+
+func (x *ShowBuildConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowBuildConfigResponse.ProtoReflect.Descriptor instead.
+func (*ShowBuildConfigResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ShowBuildConfigResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
+}
+
+func (x *ShowBuildConfigResponse) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *ShowBuildConfigResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ShowBuildConfigResponse) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+func (x *ShowBuildConfigResponse) GetOutcome() isShowBuildConfigResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *ShowBuildConfigResponse) GetConfig() *BuildConfig {
+	if x != nil {
+		if x, ok := x.Outcome.(*ShowBuildConfigResponse_Config); ok {
+			return x.Config
+		}
+	}
+	return nil
+}
+
+func (x *ShowBuildConfigResponse) GetAbsent() *ConfigAbsent {
+	if x != nil {
+		if x, ok := x.Outcome.(*ShowBuildConfigResponse_Absent); ok {
+			return x.Absent
+		}
+	}
+	return nil
+}
+
+func (x *ShowBuildConfigResponse) GetInvalid() *ConfigInvalid {
+	if x != nil {
+		if x, ok := x.Outcome.(*ShowBuildConfigResponse_Invalid); ok {
+			return x.Invalid
+		}
+	}
+	return nil
+}
+
+func (x *ShowBuildConfigResponse) GetForbidden() *ConfigForbidden {
+	if x != nil {
+		if x, ok := x.Outcome.(*ShowBuildConfigResponse_Forbidden); ok {
+			return x.Forbidden
+		}
+	}
+	return nil
+}
+
+type isShowBuildConfigResponse_Outcome interface {
+	isShowBuildConfigResponse_Outcome()
+}
+
+type ShowBuildConfigResponse_Config struct {
+	Config *BuildConfig `protobuf:"bytes,5,opt,name=config,proto3,oneof"`
+}
+
+type ShowBuildConfigResponse_Absent struct {
+	Absent *ConfigAbsent `protobuf:"bytes,6,opt,name=absent,proto3,oneof"`
+}
+
+type ShowBuildConfigResponse_Invalid struct {
+	Invalid *ConfigInvalid `protobuf:"bytes,7,opt,name=invalid,proto3,oneof"`
+}
+
+type ShowBuildConfigResponse_Forbidden struct {
+	Forbidden *ConfigForbidden `protobuf:"bytes,8,opt,name=forbidden,proto3,oneof"`
+}
+
+func (*ShowBuildConfigResponse_Config) isShowBuildConfigResponse_Outcome() {}
+
+func (*ShowBuildConfigResponse_Absent) isShowBuildConfigResponse_Outcome() {}
+
+func (*ShowBuildConfigResponse_Invalid) isShowBuildConfigResponse_Outcome() {}
+
+func (*ShowBuildConfigResponse_Forbidden) isShowBuildConfigResponse_Outcome() {}
+
 type ValidateBuildConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The text of the file.
@@ -464,7 +669,7 @@ type ValidateBuildConfigRequest struct {
 
 func (x *ValidateBuildConfigRequest) Reset() {
 	*x = ValidateBuildConfigRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +681,7 @@ func (x *ValidateBuildConfigRequest) String() string {
 func (*ValidateBuildConfigRequest) ProtoMessage() {}
 
 func (x *ValidateBuildConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[2]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +694,7 @@ func (x *ValidateBuildConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateBuildConfigRequest.ProtoReflect.Descriptor instead.
 func (*ValidateBuildConfigRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{2}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ValidateBuildConfigRequest) GetContent() string {
@@ -514,7 +719,7 @@ type ValidateBuildConfigResponse struct {
 
 func (x *ValidateBuildConfigResponse) Reset() {
 	*x = ValidateBuildConfigResponse{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +731,7 @@ func (x *ValidateBuildConfigResponse) String() string {
 func (*ValidateBuildConfigResponse) ProtoMessage() {}
 
 func (x *ValidateBuildConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[3]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +744,7 @@ func (x *ValidateBuildConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateBuildConfigResponse.ProtoReflect.Descriptor instead.
 func (*ValidateBuildConfigResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{3}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ValidateBuildConfigResponse) GetOutcome() isValidateBuildConfigResponse_Outcome {
@@ -621,7 +826,7 @@ type GetBuildConfigRequest struct {
 
 func (x *GetBuildConfigRequest) Reset() {
 	*x = GetBuildConfigRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +838,7 @@ func (x *GetBuildConfigRequest) String() string {
 func (*GetBuildConfigRequest) ProtoMessage() {}
 
 func (x *GetBuildConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[4]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +851,7 @@ func (x *GetBuildConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildConfigRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{4}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetBuildConfigRequest) GetRepository() *v1.Repository {
@@ -755,7 +960,7 @@ type GetBuildConfigResponse struct {
 
 func (x *GetBuildConfigResponse) Reset() {
 	*x = GetBuildConfigResponse{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +972,7 @@ func (x *GetBuildConfigResponse) String() string {
 func (*GetBuildConfigResponse) ProtoMessage() {}
 
 func (x *GetBuildConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[5]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +985,7 @@ func (x *GetBuildConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildConfigResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{5}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetBuildConfigResponse) GetOutcome() isGetBuildConfigResponse_Outcome {
@@ -880,7 +1085,7 @@ type ConfigAbsent struct {
 
 func (x *ConfigAbsent) Reset() {
 	*x = ConfigAbsent{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1097,7 @@ func (x *ConfigAbsent) String() string {
 func (*ConfigAbsent) ProtoMessage() {}
 
 func (x *ConfigAbsent) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[6]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1110,7 @@ func (x *ConfigAbsent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigAbsent.ProtoReflect.Descriptor instead.
 func (*ConfigAbsent) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{6}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{8}
 }
 
 type ConfigInvalid struct {
@@ -918,7 +1123,7 @@ type ConfigInvalid struct {
 
 func (x *ConfigInvalid) Reset() {
 	*x = ConfigInvalid{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1135,7 @@ func (x *ConfigInvalid) String() string {
 func (*ConfigInvalid) ProtoMessage() {}
 
 func (x *ConfigInvalid) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[7]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1148,7 @@ func (x *ConfigInvalid) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigInvalid.ProtoReflect.Descriptor instead.
 func (*ConfigInvalid) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConfigInvalid) GetProblems() []*ConfigInvalid_Problem {
@@ -963,7 +1168,7 @@ type ConfigForbidden struct {
 
 func (x *ConfigForbidden) Reset() {
 	*x = ConfigForbidden{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1180,7 @@ func (x *ConfigForbidden) String() string {
 func (*ConfigForbidden) ProtoMessage() {}
 
 func (x *ConfigForbidden) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[8]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1193,7 @@ func (x *ConfigForbidden) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigForbidden.ProtoReflect.Descriptor instead.
 func (*ConfigForbidden) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{8}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfigForbidden) GetMessage() string {
@@ -1053,7 +1258,7 @@ type BuildConfig struct {
 
 func (x *BuildConfig) Reset() {
 	*x = BuildConfig{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1270,7 @@ func (x *BuildConfig) String() string {
 func (*BuildConfig) ProtoMessage() {}
 
 func (x *BuildConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[9]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1283,7 @@ func (x *BuildConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildConfig.ProtoReflect.Descriptor instead.
 func (*BuildConfig) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BuildConfig) GetImage() string {
@@ -1288,7 +1493,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1505,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[10]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1518,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{10}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Source) GetHistory() int32 {
@@ -1365,7 +1570,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1582,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[11]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1595,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Cache) GetKey() string {
@@ -1436,7 +1641,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1653,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1666,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Artifact) GetName() string {
@@ -1502,7 +1707,7 @@ type Pipeline struct {
 
 func (x *Pipeline) Reset() {
 	*x = Pipeline{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1719,7 @@ func (x *Pipeline) String() string {
 func (*Pipeline) ProtoMessage() {}
 
 func (x *Pipeline) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1732,7 @@ func (x *Pipeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipeline.ProtoReflect.Descriptor instead.
 func (*Pipeline) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pipeline) GetCommands() []*Command {
@@ -1605,7 +1810,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1822,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1835,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Job) GetName() string {
@@ -1824,7 +2029,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2041,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2054,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Reports) GetJunit() []string {
@@ -1884,7 +2089,7 @@ type MatrixValue struct {
 
 func (x *MatrixValue) Reset() {
 	*x = MatrixValue{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2101,7 @@ func (x *MatrixValue) String() string {
 func (*MatrixValue) ProtoMessage() {}
 
 func (x *MatrixValue) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2114,7 @@ func (x *MatrixValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
 func (*MatrixValue) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MatrixValue) GetName() string {
@@ -1943,7 +2148,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2160,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2173,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Condition) GetPaths() []string {
@@ -2023,7 +2228,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2240,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2253,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Retry) GetTimes() int32 {
@@ -2093,7 +2298,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2310,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2323,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Command) GetName() string {
@@ -2154,7 +2359,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2371,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2384,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -2209,7 +2414,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2426,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2439,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Push) GetBranches() []string {
@@ -2276,7 +2481,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2493,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2506,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Schedule) GetName() string {
@@ -2351,7 +2556,7 @@ type Manual struct {
 
 func (x *Manual) Reset() {
 	*x = Manual{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2568,7 @@ func (x *Manual) String() string {
 func (*Manual) ProtoMessage() {}
 
 func (x *Manual) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2581,7 @@ func (x *Manual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manual.ProtoReflect.Descriptor instead.
 func (*Manual) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Manual) GetInputs() []*Input {
@@ -2417,7 +2622,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2634,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2647,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Input) GetName() string {
@@ -2508,7 +2713,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2725,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2738,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Release) GetTags() []string {
@@ -2574,7 +2779,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2791,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2804,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2660,7 +2865,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2877,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +2890,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Ready) GetRun() string {
@@ -2720,7 +2925,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2937,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2950,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2777,7 +2982,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2994,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +3007,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -2846,7 +3051,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3063,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3076,7 @@ func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigInvalid_Problem.ProtoReflect.Descriptor instead.
 func (*ConfigInvalid_Problem) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{7, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *ConfigInvalid_Problem) GetLine() int32 {
@@ -2928,7 +3133,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3145,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3158,7 @@ func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildConfig_PullRequest.ProtoReflect.Descriptor instead.
 func (*BuildConfig_PullRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{9, 3}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11, 3}
 }
 
 func (x *BuildConfig_PullRequest) GetTest() BuildConfig_PullRequest_Test {
@@ -2998,7 +3203,22 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10GetSchemaRequest\"D\n" +
 	"\x11GetSchemaResponse\x12/\n" +
-	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"6\n" +
+	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"J\n" +
+	"\x16ShowBuildConfigRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x10\n" +
+	"\x03ref\x18\x02 \x01(\tR\x03ref\"\xeb\x02\n" +
+	"\x17ShowBuildConfigResponse\x12\x10\n" +
+	"\x03sha\x18\x01 \x01(\tR\x03sha\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\x12\x18\n" +
+	"\acontent\x18\x04 \x01(\tR\acontent\x126\n" +
+	"\x06config\x18\x05 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
+	"\x06absent\x18\x06 \x01(\v2\x1d.forge.config.v1.ConfigAbsentH\x00R\x06absent\x12:\n" +
+	"\ainvalid\x18\a \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12@\n" +
+	"\tforbidden\x18\b \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbiddenB\t\n" +
+	"\aoutcome\"6\n" +
 	"\x1aValidateBuildConfigRequest\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\tR\acontent\"\xb0\x01\n" +
 	"\x1bValidateBuildConfigResponse\x126\n" +
@@ -3261,10 +3481,11 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x11SHELL_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bSHELL_SH\x10\x01\x12\x0e\n" +
 	"\n" +
-	"SHELL_BASH\x10\x022\x8b\x03\n" +
+	"SHELL_BASH\x10\x022\x8b\x04\n" +
 	"\x12BuildConfigService\x12a\n" +
 	"\x0eGetBuildConfig\x12&.forge.config.v1.GetBuildConfigRequest\x1a'.forge.config.v1.GetBuildConfigResponse\x12\x96\x01\n" +
-	"\x13ValidateBuildConfig\x12+.forge.config.v1.ValidateBuildConfigRequest\x1a,.forge.config.v1.ValidateBuildConfigResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/build-config:validate\x12y\n" +
+	"\x13ValidateBuildConfig\x12+.forge.config.v1.ValidateBuildConfigRequest\x1a,.forge.config.v1.ValidateBuildConfigResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/build-config:validate\x12~\n" +
+	"\x0fShowBuildConfig\x12'.forge.config.v1.ShowBuildConfigRequest\x1a(.forge.config.v1.ShowBuildConfigResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/build-config\x12y\n" +
 	"\tGetSchema\x12!.forge.config.v1.GetSchemaRequest\x1a\".forge.config.v1.GetSchemaResponse\"%\x82\xd3\xe4\x93\x02\x1fb\x06schema\x12\x15/v1/schema/forge.jsonB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
@@ -3280,7 +3501,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3290,126 +3511,134 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Command_When)(0),                   // 5: forge.config.v1.Command.When
 	(*GetSchemaRequest)(nil),            // 6: forge.config.v1.GetSchemaRequest
 	(*GetSchemaResponse)(nil),           // 7: forge.config.v1.GetSchemaResponse
-	(*ValidateBuildConfigRequest)(nil),  // 8: forge.config.v1.ValidateBuildConfigRequest
-	(*ValidateBuildConfigResponse)(nil), // 9: forge.config.v1.ValidateBuildConfigResponse
-	(*GetBuildConfigRequest)(nil),       // 10: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil),      // 11: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),                // 12: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),               // 13: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),             // 14: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),                 // 15: forge.config.v1.BuildConfig
-	(*Source)(nil),                      // 16: forge.config.v1.Source
-	(*Cache)(nil),                       // 17: forge.config.v1.Cache
-	(*Artifact)(nil),                    // 18: forge.config.v1.Artifact
-	(*Pipeline)(nil),                    // 19: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 20: forge.config.v1.Job
-	(*Reports)(nil),                     // 21: forge.config.v1.Reports
-	(*MatrixValue)(nil),                 // 22: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 23: forge.config.v1.Condition
-	(*Retry)(nil),                       // 24: forge.config.v1.Retry
-	(*Command)(nil),                     // 25: forge.config.v1.Command
-	(*Port)(nil),                        // 26: forge.config.v1.Port
-	(*Push)(nil),                        // 27: forge.config.v1.Push
-	(*Schedule)(nil),                    // 28: forge.config.v1.Schedule
-	(*Manual)(nil),                      // 29: forge.config.v1.Manual
-	(*Input)(nil),                       // 30: forge.config.v1.Input
-	(*Release)(nil),                     // 31: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 32: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 33: forge.config.v1.Ready
-	(*Paths)(nil),                       // 34: forge.config.v1.Paths
-	(*Resources)(nil),                   // 35: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 36: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 37: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 38: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 39: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 40: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 41: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 42: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 43: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 44: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 45: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 46: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 47: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 48: google.protobuf.Duration
+	(*ShowBuildConfigRequest)(nil),      // 8: forge.config.v1.ShowBuildConfigRequest
+	(*ShowBuildConfigResponse)(nil),     // 9: forge.config.v1.ShowBuildConfigResponse
+	(*ValidateBuildConfigRequest)(nil),  // 10: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 11: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 12: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 13: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 14: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 15: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 16: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 17: forge.config.v1.BuildConfig
+	(*Source)(nil),                      // 18: forge.config.v1.Source
+	(*Cache)(nil),                       // 19: forge.config.v1.Cache
+	(*Artifact)(nil),                    // 20: forge.config.v1.Artifact
+	(*Pipeline)(nil),                    // 21: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 22: forge.config.v1.Job
+	(*Reports)(nil),                     // 23: forge.config.v1.Reports
+	(*MatrixValue)(nil),                 // 24: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 25: forge.config.v1.Condition
+	(*Retry)(nil),                       // 26: forge.config.v1.Retry
+	(*Command)(nil),                     // 27: forge.config.v1.Command
+	(*Port)(nil),                        // 28: forge.config.v1.Port
+	(*Push)(nil),                        // 29: forge.config.v1.Push
+	(*Schedule)(nil),                    // 30: forge.config.v1.Schedule
+	(*Manual)(nil),                      // 31: forge.config.v1.Manual
+	(*Input)(nil),                       // 32: forge.config.v1.Input
+	(*Release)(nil),                     // 33: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 34: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 35: forge.config.v1.Ready
+	(*Paths)(nil),                       // 36: forge.config.v1.Paths
+	(*Resources)(nil),                   // 37: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 38: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 39: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 40: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 41: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 42: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 43: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 44: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 45: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 46: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 47: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 48: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 50: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	45, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
-	15, // 1: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	13, // 2: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	46, // 3: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	47, // 4: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
-	1,  // 5: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
-	15, // 6: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	12, // 7: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	13, // 8: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	14, // 9: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	36, // 10: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	19, // 11: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	19, // 12: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	19, // 13: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	19, // 14: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	37, // 15: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	26, // 16: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	27, // 17: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	38, // 18: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	34, // 19: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	48, // 20: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	35, // 21: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	39, // 22: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
-	0,  // 23: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	24, // 24: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	16, // 25: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	40, // 26: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	28, // 27: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	29, // 28: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	31, // 29: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	17, // 30: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	18, // 31: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 32: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	48, // 33: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	25, // 34: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	20, // 35: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	22, // 36: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	23, // 37: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	24, // 38: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	25, // 39: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	41, // 40: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	42, // 41: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	48, // 42: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	35, // 43: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	26, // 44: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	43, // 45: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 46: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	16, // 47: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	17, // 48: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	18, // 49: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	21, // 50: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 51: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 52: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 53: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	19, // 54: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	19, // 55: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	30, // 56: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	19, // 57: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	19, // 58: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	44, // 59: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	33, // 60: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	48, // 61: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	32, // 62: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 63: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	19, // 64: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	32, // 65: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	10, // 66: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	8,  // 67: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	6,  // 68: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	11, // 69: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	9,  // 70: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	7,  // 71: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	69, // [69:72] is the sub-list for method output_type
-	66, // [66:69] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	47, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	17, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	14, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	15, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	16, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	17, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	15, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	48, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	49, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
+	17, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	14, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	15, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	16, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	38, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	21, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	21, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	21, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	21, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	39, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	28, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	29, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	40, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	36, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	50, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	37, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	41, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
+	26, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	18, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	42, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	30, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	31, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	33, // 33: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	19, // 34: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	20, // 35: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 36: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	50, // 37: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	27, // 38: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	22, // 39: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	24, // 40: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	25, // 41: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	26, // 42: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	27, // 43: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	43, // 44: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	44, // 45: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	50, // 46: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	37, // 47: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	28, // 48: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	45, // 49: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 50: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	18, // 51: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	19, // 52: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	20, // 53: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 54: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 55: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 56: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 57: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	21, // 58: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	21, // 59: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	32, // 60: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	21, // 61: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	21, // 62: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	46, // 63: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	35, // 64: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	50, // 65: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	34, // 66: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 67: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	21, // 68: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	34, // 69: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	12, // 70: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	10, // 71: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	8,  // 72: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	6,  // 73: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	13, // 74: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	11, // 75: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	9,  // 76: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	7,  // 77: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	74, // [74:78] is the sub-list for method output_type
+	70, // [70:74] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3418,28 +3647,34 @@ func file_forge_config_v1_build_config_proto_init() {
 		return
 	}
 	file_forge_config_v1_build_config_proto_msgTypes[3].OneofWrappers = []any{
+		(*ShowBuildConfigResponse_Config)(nil),
+		(*ShowBuildConfigResponse_Absent)(nil),
+		(*ShowBuildConfigResponse_Invalid)(nil),
+		(*ShowBuildConfigResponse_Forbidden)(nil),
+	}
+	file_forge_config_v1_build_config_proto_msgTypes[5].OneofWrappers = []any{
 		(*ValidateBuildConfigResponse_Config)(nil),
 		(*ValidateBuildConfigResponse_Invalid)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[4].OneofWrappers = []any{
+	file_forge_config_v1_build_config_proto_msgTypes[6].OneofWrappers = []any{
 		(*GetBuildConfigRequest_PullRequest)(nil),
 		(*GetBuildConfigRequest_BaseSha)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[5].OneofWrappers = []any{
+	file_forge_config_v1_build_config_proto_msgTypes[7].OneofWrappers = []any{
 		(*GetBuildConfigResponse_Config)(nil),
 		(*GetBuildConfigResponse_Absent)(nil),
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[25].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[34].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[27].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

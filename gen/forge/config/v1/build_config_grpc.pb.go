@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	BuildConfigService_GetBuildConfig_FullMethodName      = "/forge.config.v1.BuildConfigService/GetBuildConfig"
 	BuildConfigService_ValidateBuildConfig_FullMethodName = "/forge.config.v1.BuildConfigService/ValidateBuildConfig"
+	BuildConfigService_ShowBuildConfig_FullMethodName     = "/forge.config.v1.BuildConfigService/ShowBuildConfig"
 	BuildConfigService_GetSchema_FullMethodName           = "/forge.config.v1.BuildConfigService/GetSchema"
 )
 
@@ -38,6 +39,14 @@ type BuildConfigServiceClient interface {
 	// ValidateBuildConfig reads a .forge.yml that is sent along, as GetBuildConfig
 	// would.
 	ValidateBuildConfig(ctx context.Context, in *ValidateBuildConfigRequest, opts ...grpc.CallOption) (*ValidateBuildConfigResponse, error)
+	// ShowBuildConfig reads .forge.yml at a branch or a commit for people: its text, and
+	// what Forge makes of it. That it is absent, invalid or forbidden is an answer, not an
+	// error. An answer may be half a minute old. NOT_FOUND: no such repository, branch or
+	// commit. UNAVAILABLE: GitHub could not be asked; ask again.
+	//
+	//	grpcurl -plaintext -H "authorization: Bearer $FORGE_ADMIN_TOKEN" -d '{"repository": "acme/shop"}' \
+	//	  127.0.0.1:9090 forge.config.v1.BuildConfigService/ShowBuildConfig
+	ShowBuildConfig(ctx context.Context, in *ShowBuildConfigRequest, opts ...grpc.CallOption) (*ShowBuildConfigResponse, error)
 	// GetSchema answers with the JSON Schema of .forge.yml, for editors.
 	GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*GetSchemaResponse, error)
 }
@@ -70,6 +79,16 @@ func (c *buildConfigServiceClient) ValidateBuildConfig(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *buildConfigServiceClient) ShowBuildConfig(ctx context.Context, in *ShowBuildConfigRequest, opts ...grpc.CallOption) (*ShowBuildConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowBuildConfigResponse)
+	err := c.cc.Invoke(ctx, BuildConfigService_ShowBuildConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *buildConfigServiceClient) GetSchema(ctx context.Context, in *GetSchemaRequest, opts ...grpc.CallOption) (*GetSchemaResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetSchemaResponse)
@@ -94,6 +113,14 @@ type BuildConfigServiceServer interface {
 	// ValidateBuildConfig reads a .forge.yml that is sent along, as GetBuildConfig
 	// would.
 	ValidateBuildConfig(context.Context, *ValidateBuildConfigRequest) (*ValidateBuildConfigResponse, error)
+	// ShowBuildConfig reads .forge.yml at a branch or a commit for people: its text, and
+	// what Forge makes of it. That it is absent, invalid or forbidden is an answer, not an
+	// error. An answer may be half a minute old. NOT_FOUND: no such repository, branch or
+	// commit. UNAVAILABLE: GitHub could not be asked; ask again.
+	//
+	//	grpcurl -plaintext -H "authorization: Bearer $FORGE_ADMIN_TOKEN" -d '{"repository": "acme/shop"}' \
+	//	  127.0.0.1:9090 forge.config.v1.BuildConfigService/ShowBuildConfig
+	ShowBuildConfig(context.Context, *ShowBuildConfigRequest) (*ShowBuildConfigResponse, error)
 	// GetSchema answers with the JSON Schema of .forge.yml, for editors.
 	GetSchema(context.Context, *GetSchemaRequest) (*GetSchemaResponse, error)
 	mustEmbedUnimplementedBuildConfigServiceServer()
@@ -111,6 +138,9 @@ func (UnimplementedBuildConfigServiceServer) GetBuildConfig(context.Context, *Ge
 }
 func (UnimplementedBuildConfigServiceServer) ValidateBuildConfig(context.Context, *ValidateBuildConfigRequest) (*ValidateBuildConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ValidateBuildConfig not implemented")
+}
+func (UnimplementedBuildConfigServiceServer) ShowBuildConfig(context.Context, *ShowBuildConfigRequest) (*ShowBuildConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowBuildConfig not implemented")
 }
 func (UnimplementedBuildConfigServiceServer) GetSchema(context.Context, *GetSchemaRequest) (*GetSchemaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSchema not implemented")
@@ -172,6 +202,24 @@ func _BuildConfigService_ValidateBuildConfig_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BuildConfigService_ShowBuildConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowBuildConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildConfigServiceServer).ShowBuildConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildConfigService_ShowBuildConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildConfigServiceServer).ShowBuildConfig(ctx, req.(*ShowBuildConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BuildConfigService_GetSchema_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetSchemaRequest)
 	if err := dec(in); err != nil {
@@ -204,6 +252,10 @@ var BuildConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ValidateBuildConfig",
 			Handler:    _BuildConfigService_ValidateBuildConfig_Handler,
+		},
+		{
+			MethodName: "ShowBuildConfig",
+			Handler:    _BuildConfigService_ShowBuildConfig_Handler,
 		},
 		{
 			MethodName: "GetSchema",
