@@ -61,6 +61,31 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 	return answer, nil
 }
 
+// ListRepositories lists those in which something was built.
+func (s *Service) ListRepositories(ctx context.Context, req *schedulerv1.ListRepositoriesRequest) (*schedulerv1.ListRepositoriesResponse, error) {
+	size, err := rpc.PageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	var after string
+	if err := rpc.ParsePageToken(req.GetPageToken(), &after); err != nil {
+		return nil, err
+	}
+	found, err := s.store.NewestBuilds(ctx, after, size+1)
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	answer := &schedulerv1.ListRepositoriesResponse{}
+	if len(found) > size {
+		found = found[:size]
+		answer.NextPageToken = rpc.PageToken(found[size-1].RepositoryKey())
+	}
+	for _, b := range found {
+		answer.Repositories = append(answer.Repositories, &schedulerv1.BuiltRepository{Repository: b.GetRepository(), NewestBuild: b.Build})
+	}
+	return answer, nil
+}
+
 // GetBuild shows one build.
 func (s *Service) GetBuild(ctx context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
 	b, err := s.store.ReadWhole(ctx, req.GetBuildId())

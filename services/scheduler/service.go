@@ -203,6 +203,7 @@ func (s *Service) RegisterRunner(reg grpc.ServiceRegistrar) {
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
 		schedulerv1.EventService_ReceiveEvent_FullMethodName:       {Rooms: []string{"gateway"}},
+		schedulerv1.BuildService_ListRepositories_FullMethodName:   {},
 		schedulerv1.BuildService_ListBuilds_FullMethodName:         {Bound: true},
 		schedulerv1.BuildService_GetBuild_FullMethodName:           {Public: true},
 		schedulerv1.BuildService_GetBuildStatistics_FullMethodName: {},

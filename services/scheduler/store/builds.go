@@ -95,7 +95,7 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
 			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor)
 		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14) RETURNING number`,
-		b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
+		b.GetId(), b.GetRepository().GetId(), b.RepositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
 		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor())).Scan(&b.Number)
 	if err != nil {
 		return err
@@ -103,8 +103,8 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 	return t.SaveBuild(ctx, b)
 }
 
-// repositoryKey is what builds are found by.
-func (b *Build) repositoryKey() string { return strings.ToLower(wording.FullName(b.GetRepository())) }
+// RepositoryKey is what builds are found by.
+func (b *Build) RepositoryKey() string { return strings.ToLower(wording.FullName(b.GetRepository())) }
 
 // AddJobs stores the new jobs of a build, in the order of the file. GitHub hears of
 // those that have ended already: of the others once they run.
@@ -120,7 +120,7 @@ func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
 		if err != nil {
 			return err
 		}
-		args = append(args, b.GetId(), b.GetRepository().GetId(), b.repositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
+		args = append(args, b.GetId(), b.GetRepository().GetId(), b.RepositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
 			int32(b.GetState()), b.priority(), DueMicros(b.Due), b.Traceparent, seen, config, endMicros(b), b.GetPartOf(),
 			b.GetJob(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()))
 	}

@@ -1722,6 +1722,168 @@ func (x *BuildDay) GetMedianDuration() *durationpb.Duration {
 	return nil
 }
 
+type ListRepositoriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many; 0 means 50, more than 500 means 500.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRepositoriesRequest) Reset() {
+	*x = ListRepositoriesRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRepositoriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRepositoriesRequest) ProtoMessage() {}
+
+func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRepositoriesRequest.ProtoReflect.Descriptor instead.
+func (*ListRepositoriesRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListRepositoriesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRepositoriesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListRepositoriesResponse struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Repositories []*BuiltRepository     `protobuf:"bytes,1,rep,name=repositories,proto3" json:"repositories,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRepositoriesResponse) Reset() {
+	*x = ListRepositoriesResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRepositoriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRepositoriesResponse) ProtoMessage() {}
+
+func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRepositoriesResponse.ProtoReflect.Descriptor instead.
+func (*ListRepositoriesResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListRepositoriesResponse) GetRepositories() []*BuiltRepository {
+	if x != nil {
+		return x.Repositories
+	}
+	return nil
+}
+
+func (x *ListRepositoriesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// BuiltRepository is a repository in which something was built.
+type BuiltRepository struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As its newest build has it.
+	Repository *v1.Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Without steps and jobs.
+	NewestBuild   *Build `protobuf:"bytes,2,opt,name=newest_build,json=newestBuild,proto3" json:"newest_build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuiltRepository) Reset() {
+	*x = BuiltRepository{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuiltRepository) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuiltRepository) ProtoMessage() {}
+
+func (x *BuiltRepository) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuiltRepository.ProtoReflect.Descriptor instead.
+func (*BuiltRepository) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BuiltRepository) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *BuiltRepository) GetNewestBuild() *Build {
+	if x != nil {
+		return x.NewestBuild
+	}
+	return nil
+}
+
 type GetBuildRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -1731,7 +1893,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1905,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1918,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -1775,7 +1937,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1949,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1962,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -1819,7 +1981,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1831,7 +1993,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1844,7 +2006,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -1863,7 +2025,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2037,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2050,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -1919,7 +2081,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2093,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2106,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -2002,7 +2164,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2176,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2189,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -2068,7 +2230,7 @@ type CreateBuildRequest struct {
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2242,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2255,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -2147,7 +2309,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2321,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2334,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -2194,7 +2356,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2368,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2381,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -2245,7 +2407,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2419,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2432,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -2289,7 +2451,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2463,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2476,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -2333,7 +2495,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2507,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2520,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -2379,7 +2541,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2553,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2566,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -2430,7 +2592,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2604,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2617,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -2680,7 +2842,19 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x05R\x06failed\x12\x18\n" +
 	"\aerrored\x18\x04 \x01(\x05R\aerrored\x12\x1c\n" +
 	"\tcancelled\x18\x05 \x01(\x05R\tcancelled\x12B\n" +
-	"\x0fmedian_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0emedianDuration\",\n" +
+	"\x0fmedian_duration\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0emedianDuration\"U\n" +
+	"\x17ListRepositoriesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8b\x01\n" +
+	"\x18ListRepositoriesResponse\x12G\n" +
+	"\frepositories\x18\x01 \x03(\v2#.forge.scheduler.v1.BuiltRepositoryR\frepositories\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8b\x01\n" +
+	"\x0fBuiltRepository\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12<\n" +
+	"\fnewest_build\x18\x02 \x01(\v2\x19.forge.scheduler.v1.BuildR\vnewestBuild\",\n" +
 	"\x0fGetBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"C\n" +
 	"\x10GetBuildResponse\x12/\n" +
@@ -2729,11 +2903,13 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
 	"\x13CancelBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\x9f\t\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xa9\n" +
+	"\n" +
 	"\fBuildService\x12o\n" +
 	"\n" +
 	"ListBuilds\x12%.forge.scheduler.v1.ListBuildsRequest\x1a&.forge.scheduler.v1.ListBuildsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/builds\x12\x91\x01\n" +
+	"/v1/builds\x12\x87\x01\n" +
+	"\x10ListRepositories\x12+.forge.scheduler.v1.ListRepositoriesRequest\x1a,.forge.scheduler.v1.ListRepositoriesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/repositories\x12\x91\x01\n" +
 	"\x12GetBuildStatistics\x12-.forge.scheduler.v1.GetBuildStatisticsRequest\x1a..forge.scheduler.v1.GetBuildStatisticsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/build-statistics\x12t\n" +
 	"\bGetBuild\x12#.forge.scheduler.v1.GetBuildRequest\x1a$.forge.scheduler.v1.GetBuildResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/builds/{build_id}\x12\x82\x01\n" +
 	"\n" +
@@ -2759,7 +2935,7 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                   // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                  // 1: forge.scheduler.v1.Build.Action
@@ -2774,91 +2950,99 @@ var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(*GetBuildStatisticsRequest)(nil),  // 10: forge.scheduler.v1.GetBuildStatisticsRequest
 	(*GetBuildStatisticsResponse)(nil), // 11: forge.scheduler.v1.GetBuildStatisticsResponse
 	(*BuildDay)(nil),                   // 12: forge.scheduler.v1.BuildDay
-	(*GetBuildRequest)(nil),            // 13: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),           // 14: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),          // 15: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),         // 16: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),            // 17: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),           // 18: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),         // 19: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),        // 20: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),          // 21: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),         // 22: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),        // 23: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),       // 24: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),         // 25: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),        // 26: forge.scheduler.v1.CancelBuildResponse
-	nil,                                // 27: forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	(*v1.Repository)(nil),              // 28: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),      // 29: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil),  // 30: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),              // 31: forge.config.v1.Command.When
-	(*durationpb.Duration)(nil),        // 32: google.protobuf.Duration
+	(*ListRepositoriesRequest)(nil),    // 13: forge.scheduler.v1.ListRepositoriesRequest
+	(*ListRepositoriesResponse)(nil),   // 14: forge.scheduler.v1.ListRepositoriesResponse
+	(*BuiltRepository)(nil),            // 15: forge.scheduler.v1.BuiltRepository
+	(*GetBuildRequest)(nil),            // 16: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),           // 17: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),          // 18: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),         // 19: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),            // 20: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),           // 21: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),         // 22: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),        // 23: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),          // 24: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),         // 25: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),        // 26: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),       // 27: forge.scheduler.v1.ApproveBuildResponse
+	(*CancelBuildRequest)(nil),         // 28: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),        // 29: forge.scheduler.v1.CancelBuildResponse
+	nil,                                // 30: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),              // 31: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil),  // 33: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),              // 34: forge.config.v1.Command.When
+	(*durationpb.Duration)(nil),        // 35: google.protobuf.Duration
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	28, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	31, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	29, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	29, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	29, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	32, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	32, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	32, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	30, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	33, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	6,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	29, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	32, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
 	5,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	29, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	29, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	29, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	32, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	32, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	32, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
 	0,  // 15: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 16: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	29, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	29, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	29, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	29, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	29, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	32, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	32, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	32, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	32, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	32, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
 	3,  // 22: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	29, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	29, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	31, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	32, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	32, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	34, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
 	0,  // 26: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
 	1,  // 27: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
 	4,  // 28: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
 	1,  // 29: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
 	12, // 30: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	32, // 31: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	4,  // 32: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 33: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 34: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	27, // 35: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 36: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 37: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 38: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 39: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	8,  // 40: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	10, // 41: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	13, // 42: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	15, // 43: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	17, // 44: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	19, // 45: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	21, // 46: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	23, // 47: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	25, // 48: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	9,  // 49: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	11, // 50: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	14, // 51: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	16, // 52: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	18, // 53: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	20, // 54: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	22, // 55: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	24, // 56: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	26, // 57: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	49, // [49:58] is the sub-list for method output_type
-	40, // [40:49] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	35, // 31: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	15, // 32: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	31, // 33: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 34: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 35: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 36: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 37: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	30, // 38: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 39: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 40: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 41: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 42: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	8,  // 43: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	13, // 44: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	10, // 45: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	16, // 46: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	18, // 47: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	20, // 48: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	22, // 49: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	24, // 50: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	26, // 51: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	28, // 52: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	9,  // 53: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	14, // 54: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	11, // 55: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	17, // 56: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	19, // 57: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	21, // 58: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	23, // 59: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	25, // 60: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	27, // 61: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	29, // 62: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	53, // [53:63] is the sub-list for method output_type
+	43, // [43:53] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -2873,7 +3057,7 @@ func file_forge_scheduler_v1_build_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

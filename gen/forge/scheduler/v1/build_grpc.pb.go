@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	BuildService_ListBuilds_FullMethodName         = "/forge.scheduler.v1.BuildService/ListBuilds"
+	BuildService_ListRepositories_FullMethodName   = "/forge.scheduler.v1.BuildService/ListRepositories"
 	BuildService_GetBuildStatistics_FullMethodName = "/forge.scheduler.v1.BuildService/GetBuildStatistics"
 	BuildService_GetBuild_FullMethodName           = "/forge.scheduler.v1.BuildService/GetBuild"
 	BuildService_WatchBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/WatchBuild"
@@ -40,6 +41,8 @@ const (
 type BuildServiceClient interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(ctx context.Context, in *ListBuildsRequest, opts ...grpc.CallOption) (*ListBuildsResponse, error)
+	// ListRepositories lists the repositories in which something was built, by their names.
+	ListRepositories(ctx context.Context, in *ListRepositoriesRequest, opts ...grpc.CallOption) (*ListRepositoriesResponse, error)
 	// GetBuildStatistics counts a repository's builds by the day they ended on.
 	GetBuildStatistics(ctx context.Context, in *GetBuildStatisticsRequest, opts ...grpc.CallOption) (*GetBuildStatisticsResponse, error)
 	// GetBuild shows one build with its jobs, or else with the steps of its latest
@@ -95,6 +98,16 @@ func (c *buildServiceClient) ListBuilds(ctx context.Context, in *ListBuildsReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListBuildsResponse)
 	err := c.cc.Invoke(ctx, BuildService_ListBuilds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *buildServiceClient) ListRepositories(ctx context.Context, in *ListRepositoriesRequest, opts ...grpc.CallOption) (*ListRepositoriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRepositoriesResponse)
+	err := c.cc.Invoke(ctx, BuildService_ListRepositories_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +222,8 @@ func (c *buildServiceClient) CancelBuild(ctx context.Context, in *CancelBuildReq
 type BuildServiceServer interface {
 	// ListBuilds lists builds, newest first. Steps are left out.
 	ListBuilds(context.Context, *ListBuildsRequest) (*ListBuildsResponse, error)
+	// ListRepositories lists the repositories in which something was built, by their names.
+	ListRepositories(context.Context, *ListRepositoriesRequest) (*ListRepositoriesResponse, error)
 	// GetBuildStatistics counts a repository's builds by the day they ended on.
 	GetBuildStatistics(context.Context, *GetBuildStatisticsRequest) (*GetBuildStatisticsResponse, error)
 	// GetBuild shows one build with its jobs, or else with the steps of its latest
@@ -262,6 +277,9 @@ type UnimplementedBuildServiceServer struct{}
 
 func (UnimplementedBuildServiceServer) ListBuilds(context.Context, *ListBuildsRequest) (*ListBuildsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListBuilds not implemented")
+}
+func (UnimplementedBuildServiceServer) ListRepositories(context.Context, *ListRepositoriesRequest) (*ListRepositoriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRepositories not implemented")
 }
 func (UnimplementedBuildServiceServer) GetBuildStatistics(context.Context, *GetBuildStatisticsRequest) (*GetBuildStatisticsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBuildStatistics not implemented")
@@ -322,6 +340,24 @@ func _BuildService_ListBuilds_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BuildServiceServer).ListBuilds(ctx, req.(*ListBuildsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BuildService_ListRepositories_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRepositoriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).ListRepositories(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_ListRepositories_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).ListRepositories(ctx, req.(*ListRepositoriesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -466,6 +502,10 @@ var BuildService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListBuilds",
 			Handler:    _BuildService_ListBuilds_Handler,
+		},
+		{
+			MethodName: "ListRepositories",
+			Handler:    _BuildService_ListRepositories_Handler,
 		},
 		{
 			MethodName: "GetBuildStatistics",
