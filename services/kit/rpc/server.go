@@ -23,6 +23,7 @@ const (
 	defaultMaxMessage = 32 << 20 // GitHub's largest payload is 25 MiB
 	defaultDeadline   = 30 * time.Second
 	stopGrace         = 5 * time.Second
+	readBuffer        = 512
 	defaultAge        = 5 * time.Minute
 )
 
@@ -105,6 +106,9 @@ func NewServer(cfg Config) *Server {
 		grpc.StreamInterceptor(s.stream),
 		grpc.MaxRecvMsgSize(cfg.MaxMessage),
 		grpc.WaitForHandlers(true),
+		// Thousands of runners are silent: a connection holds a small buffer for reading,
+		// past which is read what is larger, and while it writes nothing none for writing.
+		grpc.ReadBufferSize(readBuffer),
 		// A connection that is too old is pinged no more. TCP's own keepalive, which
 		// Timeout bounds, finds out when the peer of a stream on it is gone.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: cfg.Age}),

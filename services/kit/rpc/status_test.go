@@ -74,11 +74,17 @@ func TestInternalTextStaysInTheLog(t *testing.T) {
 func TestPanicEndsOneCallOnly(t *testing.T) {
 	var log logbook
 	panicking := func(context.Context) error { panic("index out of range") }
-	eachCall(t, rpc.Config{Name: "config", Log: log.logger(slog.LevelInfo)}, panicking, func(t *testing.T, err error) {
-		if !fault.Is(err, fault.Internal) || err.Error() != "internal error, see the log of config" {
-			t.Errorf("got %v", err)
-		}
-	})
+	aside := func(ctx context.Context) error { return rpc.Aside(ctx, panicking) }
+	for _, call := range []func(context.Context) error{panicking, aside} {
+		eachCall(t, rpc.Config{Name: "config", Log: log.logger(slog.LevelInfo)}, call, func(t *testing.T, err error) {
+			if !fault.Is(err, fault.Internal) || err.Error() != "internal error, see the log of config" {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if got := strings.Count(log.String(), "panic: index out of range"); got != 2*len(calls) {
+		t.Errorf("told %d times for %d calls: %s", got, 2*len(calls), log.String())
+	}
 	if text := log.String(); !strings.Contains(text, "index out of range") || !strings.Contains(text, "status_test.go") {
 		t.Errorf("the log has no panic with its stack: %s", text)
 	}

@@ -33,29 +33,53 @@ type runnerService struct {
 	service *Service
 }
 
-// Attach serves one stream of one attempt.
+// Attach serves one stream of one attempt. Thousands of them are silent for hours, so
+// that what is needed at the beginning alone is kept out of the way: neither on the
+// stack nor in the attachment.
 func (r runnerService) Attach(stream schedulerv1.RunnerService_AttachServer) error {
-	s, ctx := r.service, stream.Context()
+	var begun *beginning
+	err := rpc.Aside(stream.Context(), func(ctx context.Context) (err error) {
+		begun, err = r.begin(ctx, stream)
+		return err
+	})
+	if err != nil || begun == nil {
+		return err
+	}
+	return begun.serve()
+}
+
+// begin hears who has come, and tells him what he lacks; nil where the stream ends
+// before.
+func (r runnerService) begin(ctx context.Context, stream schedulerv1.RunnerService_AttachServer) (*beginning, error) {
+	s := r.service
 	buildID, number, err := r.attemptOf(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	first, err := stream.Recv()
 	if err != nil {
-		return endOfStream(err)
+		return nil, endOfStream(err)
 	}
 	hello := first.GetHello()
 	if hello.GetRunnerId() == "" {
-		return fault.New(fault.Invalid, "the first message is a Hello with a runner id")
+		return nil, fault.New(fault.Invalid, "the first message is a Hello with a runner id")
 	}
 	b, a, err := s.Bind(ctx, buildID, number, hello.GetRunnerId())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx = telemetry.WithTraceparent(ctx, b.Traceparent)
 	s.log.DebugContext(ctx, "runner attached", "attempt", a.Name(), "version", hello.GetVersion(), "stored", a.Sequence)
-	at := &attachment{service: s, stream: stream, build: b, attempt: a}
-	return at.serve(ctx, hello)
+	begun := &beginning{attachment: &attachment{service: s, stream: stream, attempt: a}, ctx: ctx, build: b, hello: hello}
+	begun.steered, begun.unsubscribe = s.store.Notifier.Subscribe(store.RunnerTopic(a.BuildID))
+	if err = begun.welcome(); err == nil {
+		err = begun.checkCancel(ctx)
+	}
+	if err != nil {
+		begun.unsubscribe()
+		return nil, err
+	}
+	return begun, nil
 }
 
 // attemptOf is the attempt whose token a call shows.
@@ -104,16 +128,24 @@ func (s *Service) Bind(ctx context.Context, buildID string, number int32, runner
 type attachment struct {
 	service *Service
 	stream  schedulerv1.RunnerService_AttachServer
-	build   *store.Build
 	attempt *store.Attempt
 
-	toldCancel bool
+	steered     <-chan struct{} // there may be news for the runner
+	unsubscribe func()
+	toldCancel  bool
 }
 
-func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error {
-	if err := at.welcome(ctx, hello); err != nil {
-		return err
-	}
+// beginning is an attachment with what it needs until it has all that it asks for.
+type beginning struct {
+	*attachment
+	ctx   context.Context //nolint:containedctx // of the one call that it begins
+	build *store.Build
+	hello *schedulerv1.Hello
+}
+
+func (begun *beginning) serve() error {
+	defer begun.unsubscribe()
+	at, ctx := begun.attachment, begun.ctx
 	var working sync.WaitGroup
 	defer working.Wait()
 	ctx, leave := context.WithCancel(ctx)
@@ -121,16 +153,11 @@ func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error
 
 	var source chan *schedulerv1.SourceChunk // nil: never ready
 	var noSource chan error
-	if !hello.GetHasSource() {
+	if b, hello := begun.build, begun.hello; !hello.GetHasSource() {
 		source, noSource = make(chan *schedulerv1.SourceChunk, 4), make(chan error, 1)
-		working.Go(func() { noSource <- at.service.fetchSource(ctx, at.build, hello, source) })
+		working.Go(func() { noSource <- at.service.fetchSource(ctx, b, hello, source) })
 	}
 	incoming, gone := receive(ctx, at.stream)
-	steered, unsubscribe := at.service.store.Notifier.Subscribe(store.RunnerTopic(at.build.GetId()))
-	defer unsubscribe()
-	if err := at.checkCancel(ctx); err != nil {
-		return err
-	}
 	for {
 		var err error
 		var over bool
@@ -145,7 +172,7 @@ func (at *attachment) serve(ctx context.Context, hello *schedulerv1.Hello) error
 			err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Source{Source: chunk}})
 		case err = <-noSource:
 			noSource = nil
-		case <-steered:
+		case <-at.steered:
 			err = at.checkCancel(ctx)
 		}
 		if over || err != nil {
@@ -162,14 +189,15 @@ func endOfStream(err error) error {
 	return err
 }
 
-func (at *attachment) welcome(ctx context.Context, hello *schedulerv1.Hello) error {
+func (begun *beginning) welcome() error {
+	at, ctx, hello := begun.attachment, begun.ctx, begun.hello
 	err := at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Welcome{
 		Welcome: &schedulerv1.Welcome{StoredSequence: at.attempt.Sequence},
 	}})
 	if err != nil || hello.GetHasPlan() {
 		return err
 	}
-	plan, err := at.service.runnerPlan(ctx, at.build)
+	plan, err := at.service.runnerPlan(ctx, begun.build)
 	if err == nil && len(plan.GetSecrets()) > 0 && !hello.GetMasksSecrets() {
 		err = secrets.UnavailableError("this build needs secrets, and its forgexec is too old to mask them in the log: replace it by the one that came with Forge")
 	}
