@@ -106,6 +106,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Parts: []daemon.Part{
 			daemon.Background("runner", func(ctx context.Context) error { return runner.Serve(ctx, runners) }),
 			daemon.Background("scheduler", service.Run),
+			daemon.Background("garbage", daemon.BoundGarbage), // of thousands of runners
 		},
 		Close:  opened.close,
 		Ready:  answers("scheduler", db),
