@@ -3,7 +3,9 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,24 +76,28 @@ func benchService(b *testing.B, cfg sqldb.Config, queued int) *Service {
 // and says how long it took. Its place is given back afterwards.
 func (s *Service) place(b *testing.B) time.Duration {
 	b.Helper()
-	begin := time.Now()
-	claimed, err := s.attempts.ClaimStarts(b.Context(), 1)
-	if err != nil || len(claimed) != 1 {
-		b.Fatalf("claimed %v, %v", claimed, err)
+	took, err := s.placeOne(b.Context())
+	if err != nil {
+		b.Fatal(err)
 	}
-	s.attempts.Start(b.Context(), claimed[0])
+	return took
+}
+
+func (s *Service) placeOne(ctx context.Context) (time.Duration, error) {
+	begin := time.Now()
+	claimed, err := s.attempts.ClaimStarts(ctx, 1)
+	if err != nil || len(claimed) != 1 {
+		return 0, fmt.Errorf("claimed %d: %w", len(claimed), err)
+	}
+	s.attempts.Start(ctx, claimed[0])
 	took := time.Since(begin)
-	err = s.store.Write(b.Context(), func(ctx context.Context, t *store.Tx) error {
+	return took, s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		placed, err := t.Build(ctx, claimed[0].Build.GetId())
 		if err != nil {
 			return err
 		}
 		return s.attempts.Finish(ctx, t, placed, schedulerv1.Build_STATE_PASSED, schedulerv1.Build_REASON_UNSPECIFIED, "")
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return took
 }
 
 // commit makes one row durable and says how long it took.
@@ -139,6 +145,42 @@ func BenchmarkPlaceFromALongQueue(b *testing.B) {
 		kittest.Require(b, "postgres")
 		compare(b, benchService(b, sqldb.Config{URL: kittest.PostgresURL(b)}, 1000), benchService(b, sqldb.Config{URL: kittest.PostgresURL(b)}, 100000))
 	})
+}
+
+// What three replicas place in a time, in what one does, in the middle: at least 0.9.
+func BenchmarkPlaceByReplicas(b *testing.B) {
+	const placements, workers = 120, 2
+	kittest.Require(b, "postgres")
+	cfg := sqldb.Config{URL: kittest.PostgresURL(b)}
+	replicas := []*Service{benchService(b, cfg, 20000), benchService(b, cfg, 0), benchService(b, cfg, 0)}
+	place := func(by []*Service) time.Duration {
+		begin := time.Now()
+		var all sync.WaitGroup
+		for _, s := range by {
+			for range workers {
+				all.Go(func() {
+					for range placements / workers / len(by) {
+						if _, err := s.placeOne(b.Context()); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+		}
+		all.Wait()
+		return time.Since(begin)
+	}
+	var rates, ratios []float64
+	for n := 0; n < 60 && b.Loop(); n++ {
+		one, three := place(replicas[:1]), place(replicas)
+		rates = append(rates, placements/one.Seconds())
+		ratios = append(ratios, float64(one)/float64(three))
+	}
+	slices.Sort(rates)
+	slices.Sort(ratios)
+	b.ReportMetric(rates[len(rates)/2], "placements/s-by-one")
+	b.ReportMetric(ratios[len(ratios)/2], "ratio")
+	b.ReportMetric(0, "ns/op")
 }
 
 // planningSiblings answer what planning asks of config.
