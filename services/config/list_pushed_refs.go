@@ -38,7 +38,7 @@ func (s *Service) ListPushedRefs(req *configv1.ListPushedRefsRequest, stream grp
 	})
 }
 
-// pushOf is what the default branch's file wants built of pushes; nil where there is
+// pushOf is of which pushes the default branch's file wants something; nil where there is
 // none, or it has errors.
 func pushOf(ctx context.Context, client *github.Client, in *github.Repository) (push *configv1.Push, calls int, err error) {
 	for _, name := range []string{buildfile.Name, buildfile.OtherName} {
@@ -60,9 +60,22 @@ func pushOf(ctx context.Context, client *github.Client, in *github.Repository) (
 		if len(problems) > 0 {
 			return nil, calls, nil
 		}
-		return config.GetPush(), calls, nil
+		return pushed(config), calls, nil
 	}
 	return nil, calls, nil
+}
+
+// pushed are the refs that a file has something for, to build or to deploy; nil for
+// none.
+func pushed(config *configv1.BuildConfig) *configv1.Push {
+	all := &configv1.Push{Branches: slices.Clone(config.GetPush().GetBranches()), Tags: slices.Clone(config.GetPush().GetTags())}
+	for _, e := range config.GetEnvironments() {
+		all.Branches, all.Tags = append(all.Branches, e.GetBranches()...), append(all.Tags, e.GetTags()...)
+	}
+	if len(all.GetBranches())+len(all.GetTags()) == 0 {
+		return nil
+	}
+	return all
 }
 
 // namedRefs are the branches and tags that a file names.

@@ -72,7 +72,7 @@ func checkName(r *reporterv1.ReportRequest) string {
 }
 
 // buttons are those that make sense at a build. Only administrators act on a
-// deploy.
+// deploy, besides letting it go.
 // https://docs.github.com/rest/guides/using-the-rest-api-to-interact-with-checks
 func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	rerun := button(eventv1.Button_BUTTON_RERUN, "Run again", "Build the same commit once more")
@@ -83,6 +83,8 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	cancel := button(eventv1.Button_BUTTON_CANCEL, "Cancel", "Stop this build")
 	approve := button(eventv1.Button_BUTTON_APPROVE, "Approve", "Let this commit of a fork run")
 	switch state := b.GetState(); {
+	case b.GetReason() == schedulerv1.Build_REASON_DEPLOY_NEEDS_APPROVAL && state == schedulerv1.Build_STATE_BLOCKED:
+		return []*github.CheckRunAction{button(eventv1.Button_BUTTON_APPROVE, "Deploy", "Let this commit be deployed")}
 	case b.GetEnvironment() != "":
 		return []*github.CheckRunAction{}
 	case state == schedulerv1.Build_STATE_BLOCKED:

@@ -32,6 +32,9 @@ func saying(otherwise string) func(*schedulerv1.Build) string {
 }
 
 func needsApproval(b *schedulerv1.Build) string {
+	if b.GetEnvironment() != "" {
+		return capital(cmp.Or(b.GetMessage(), "needs approval"))
+	}
 	return "Needs approval: comes from a fork, comment " + wording.Approve(b.GetSha())
 }
 

@@ -34,7 +34,7 @@ type view struct {
 var views = map[schedulerv1.Build_State]view{
 	schedulerv1.Build_STATE_QUEUED:    {statePending, stateQueued, stateQueued, because("Queued")},
 	schedulerv1.Build_STATE_WAITING:   {statePending, stateQueued, stateQueued, because("Waiting")},
-	schedulerv1.Build_STATE_BLOCKED:   {statePending, stateActionRequired, stateQueued, needsApproval},
+	schedulerv1.Build_STATE_BLOCKED:   {statePending, stateActionRequired, statePending, needsApproval},
 	schedulerv1.Build_STATE_STARTING:  {statePending, stateInProgress, stateInProgress, always("Running")},
 	schedulerv1.Build_STATE_RUNNING:   {statePending, stateInProgress, stateInProgress, always("Running")},
 	schedulerv1.Build_STATE_PASSED:    {"success", "success", "success", passed},

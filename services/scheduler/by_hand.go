@@ -1,10 +1,10 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -21,7 +21,10 @@ import (
 // administrator is who calls, where GitHub's logins are shown. No login has a blank.
 const administrator = "an administrator"
 
-var wholeSha = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+var (
+	login    = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?$`)
+	wholeSha = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+)
 
 // CreateBuild builds a commit of a branch.
 func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
@@ -29,14 +32,16 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	if err != nil {
 		return nil, err
 	}
-	action := req.GetAction()
-	switch {
+	switch action := req.GetAction(); {
 	case rpc.Caller(ctx).Bound.Name != "":
 		return manual{service: s}.createBound(ctx, req)
-	case action == schedulerv1.Build_ACTION_MANUAL, action == schedulerv1.Build_ACTION_UNSPECIFIED && len(req.GetInputs()) > 0:
+	case action == schedulerv1.Build_ACTION_MANUAL,
+		action == schedulerv1.Build_ACTION_UNSPECIFIED && len(req.GetInputs()) > 0 && req.GetEnvironment() == "":
 		return manual{service: s}.create(ctx, req)
-	case action == schedulerv1.Build_ACTION_UNSPECIFIED:
-		action = schedulerv1.Build_ACTION_TEST
+	}
+	action, err := actionByHand(req)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case len(req.GetInputs()) > 0 || req.GetTag() != "":
@@ -52,33 +57,33 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayDeploy(action, found); err != nil {
-		return nil, err
+	if trigger.ActionOf(action).Deploys && !found.GetNewest() {
+		return nil, fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", found.GetBranch())
 	}
 	b, err := s.byHand(ctx, trigger.Intent{
 		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
-		Kind:  trigger.RebuildAsked, Action: action, Sha: found.GetSha(), Ref: trigger.BranchRef + found.GetBranch(),
+		Kind:  trigger.RebuildAsked, Action: action, Environment: req.GetEnvironment(), Sha: found.GetSha(), Ref: trigger.BranchRef + found.GetBranch(),
 		Pull: &eventv1.PullRequest{Title: found.GetTitle(), Base: &eventv1.PullRequestBranch{Ref: found.GetBranch()}},
 	})
 	return &schedulerv1.CreateBuildResponse{Build: b}, err
 }
 
-// mayDeploy is an error for a deploy of what only a merge, or a roll back, may
-// deploy.
-func (s *Service) mayDeploy(action schedulerv1.Build_Action, of *configv1.FindCommitResponse) error {
-	if trigger.ActionOf(action).Environment == "" {
-		return nil
+// actionByHand is what a call asks to be run.
+func actionByHand(req *schedulerv1.CreateBuildRequest) (schedulerv1.Build_Action, error) {
+	action, to := req.GetAction(), req.GetEnvironment()
+	if to == "" {
+		if action == schedulerv1.Build_ACTION_DEPLOY {
+			return 0, fault.New(fault.Invalid, "environment: say where to deploy")
+		}
+		return cmp.Or(action, schedulerv1.Build_ACTION_TEST), nil
 	}
-	fits := slices.ContainsFunc(trigger.Triggers(), func(row trigger.Trigger) bool {
-		return row.Kind == trigger.PullRequestMerged && row.Action == action && row.Into == s.deps.Policy.BranchOf(of.GetRepository(), of.GetBranch())
-	})
-	switch {
-	case !fits:
-		return fault.Newf(fault.Conflict, "%s is not deployed from branch %s", trigger.ActionOf(action).Environment, of.GetBranch())
-	case !of.GetNewest():
-		return fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", of.GetBranch())
+	if err := trigger.CheckEnvironment(to); err != nil {
+		return 0, err
 	}
-	return nil
+	if action != schedulerv1.Build_ACTION_UNSPECIFIED && action != trigger.DeployTo(to) {
+		return 0, fault.New(fault.Invalid, "environment: leave out the action, which is to deploy")
+	}
+	return trigger.DeployTo(to), nil
 }
 
 // RetryBuild builds the same again.
@@ -108,6 +113,12 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 	if err != nil {
 		return nil, err
 	}
+	if blocked.GetEnvironment() != "" {
+		return s.letGo(ctx, req, blocked)
+	}
+	if req.GetBy() != "" {
+		return nil, fault.New(fault.Invalid, "by: only deploys are approved in somebody's name")
+	}
 	if blocked.GetState() != schedulerv1.Build_STATE_BLOCKED {
 		return nil, fault.Newf(fault.Conflict, "build %s does not wait for approval", req.GetBuildId())
 	}
@@ -122,6 +133,29 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 	}
 	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
 	return &schedulerv1.ApproveBuildResponse{Build: b}, err
+}
+
+// letGo lets a deploy go.
+func (s *Service) letGo(ctx context.Context, req *schedulerv1.ApproveBuildRequest, b *store.Build) (*schedulerv1.ApproveBuildResponse, error) {
+	event := asAdmin(b)
+	if req.GetBy() != "" {
+		if !login.MatchString(req.GetBy()) {
+			return nil, fault.New(fault.Invalid, "by: expected a login of GitHub")
+		}
+		event.Sender = &eventv1.Account{Login: req.GetBy()}
+	}
+	i, decided, err := plan.LetGo(ctx, s.plan, event, b, req.GetBy() == "")
+	if err == nil && decided == nil {
+		decided, err = s.plan.Apply(ctx, event, []trigger.Intent{i})
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("approve build %s: %w", b.GetId(), err)
+	case decided.GetReason() != eventv1.Reason_REASON_APPROVED:
+		return nil, undone(decided)
+	}
+	shown, err := s.store.ReadWhole(ctx, b.GetId())
+	return &schedulerv1.ApproveBuildResponse{Build: shown}, err
 }
 
 // asAdmin is an admin call about a build, in the place of an event.
@@ -147,8 +181,12 @@ func (s *Service) byHand(ctx context.Context, i trigger.Intent) (*schedulerv1.Bu
 // undone is the error of a call that was decided against.
 func undone(decided *eventv1.Decision) error {
 	kind := fault.Conflict
-	if decided.GetReason() == eventv1.Reason_REASON_DUPLICATE {
+	switch decided.GetReason() {
+	case eventv1.Reason_REASON_DUPLICATE:
 		kind = fault.Exists
+	case eventv1.Reason_REASON_NOT_ALLOWED:
+		kind = fault.Denied
+	default:
 	}
 	return fault.New(kind, strings.TrimPrefix(decided.GetText(), "ignored: "))
 }

@@ -335,7 +335,8 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			code codes.Code
 			says string
 		}{
-			"another environment":  {get("acme/shop", "moon"), codes.InvalidArgument, `environment "moon": use staging or production`},
+			"another environment":  {get("acme/shop", "Moon"), codes.InvalidArgument, `environment "Moon": expected a name such as staging or production: small letters, digits and -, 50 at most`},
+			"one never heard of":   {get("acme/shop", "moon"), codes.NotFound, "nothing was ever to be deployed to moon of acme/shop"},
 			"nothing deployed":     {get("acme/shop", "production"), codes.NotFound, "nothing was ever to be deployed to production of acme/shop"},
 			"unknown repository":   {freeze("acme/none", "why"), codes.NotFound, "nothing of acme/none was ever built here"},
 			"no reason":            {freeze("acme/shop", ""), codes.InvalidArgument, "message: say why, for those who wait"},

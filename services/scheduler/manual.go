@@ -31,6 +31,9 @@ func (m manual) create(ctx context.Context, req *schedulerv1.CreateBuildRequest)
 	if err := input.Bound(req.GetInputs()); err != nil {
 		return nil, err
 	}
+	if req.GetEnvironment() != "" {
+		return nil, fault.New(fault.Invalid, "environment: leave out the action, which is to deploy")
+	}
 	if req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()) {
 		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
 	}
@@ -56,7 +59,7 @@ func (m manual) create(ctx context.Context, req *schedulerv1.CreateBuildRequest)
 
 // createBound makes the build for who has a token that is bound to a repository.
 func (m manual) createBound(ctx context.Context, req *schedulerv1.CreateBuildRequest) (*schedulerv1.CreateBuildResponse, error) {
-	if action := req.GetAction(); action != schedulerv1.Build_ACTION_UNSPECIFIED && action != schedulerv1.Build_ACTION_MANUAL {
+	if action := req.GetAction(); req.GetEnvironment() != "" || action != schedulerv1.Build_ACTION_UNSPECIFIED && action != schedulerv1.Build_ACTION_MANUAL {
 		return nil, fault.New(fault.Denied, "action: this token is bound to a repository, and runs what manual in .forge.yml has alone")
 	}
 	return m.create(ctx, req)

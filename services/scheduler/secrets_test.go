@@ -246,7 +246,7 @@ func TestBadSecretsAreRefused(t *testing.T) {
 		"value: it is empty":                     {Repository: "Acme/shop", Name: "A"},
 		"value: at most 48 KiB":                  {Repository: "Acme/shop", Name: "A", Value: strings.Repeat("hunter2", 8<<10)},
 		"cannot hold a NUL":                      {Repository: "Acme/shop", Name: "A", Value: "hunter2\x00"},
-		`environment "live": use staging`:        {Repository: "Acme/shop", Environment: "live", Name: "A", Value: "hunter2"},
+		`environment "Live": expected a name`:    {Repository: "Acme/shop", Environment: "Live", Name: "A", Value: "hunter2"},
 	} {
 		_, err := r.secrets.SetSecret(t.Context(), req)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {

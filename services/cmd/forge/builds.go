@@ -22,7 +22,7 @@ type builds struct {
 	Inputs  listInputs   `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
 	Cancel  cancelBuild  `cmd:"" help:"Stop one."`
 	Retry   retryBuild   `cmd:"" help:"Build the same again."`
-	Approve approveBuild `cmd:"" help:"Let a blocked build of a fork run."`
+	Approve approveBuild `cmd:"" help:"Let a blocked build of a fork run, or a blocked deploy go."`
 }
 
 type listBuilds struct {
@@ -120,7 +120,13 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	}
 	add("repeats", cmp.Or(b.GetRollBackOf(), b.GetRetryOf()))
 	add("superseded by", b.GetSupersededBy())
-	add("approved by", b.GetApprovedBy())
+	approved := b.GetApprovedBy()
+	if b.GetApproveTime() != nil {
+		approved += ", " + localTime(b.GetApproveTime())
+	}
+	add("approved by", approved)
+	add("approvers", strings.Join(b.GetApprovers(), ", "))
+	add("after", b.GetAfter())
 	add("machine", b.GetMachine())
 	if b.GetAttempt() > 1 {
 		add("attempt", strconv.Itoa(int(b.GetAttempt())))
@@ -200,11 +206,14 @@ func (r retryBuild) Run() error {
 	})
 }
 
-type approveBuild struct{ oneBuild }
+type approveBuild struct {
+	oneBuild
+	By string `placeholder:"LOGIN" help:"In whose name a deploy is let go, who must be one of those who may. Default: the administrator's own, who may."`
+}
 
 // Run approves a build.
 func (a approveBuild) Run() error {
 	return a.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
-		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: id})
+		return client.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: id, By: a.By})
 	})
 }

@@ -41,9 +41,10 @@ func (w where) ref() (branch, tag string) {
 type createBuild struct {
 	query
 	where
-	SHA    commit   `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
-	Action string   `enum:",test,staging,deploy_staging,deploy_production,push,manual" default:"" help:"What to run: test, staging, deploy_staging, deploy_production, push or manual. Default: manual with --input, else test."`
-	Input  []string `sep:"none" placeholder:"NAME=VALUE" help:"A value of an input that manual in .forge.yml has; several times for several. NAME alone reads the value from standard input, or asks for it: use it for secrets."`
+	SHA         commit   `name:"sha" help:"A commit that the branch holds, in full. Default: its newest."`
+	Action      string   `enum:",test,staging,deploy_staging,deploy_production,push,manual" default:"" help:"What to run: test, staging, deploy_staging, deploy_production, push or manual. Default: manual with --input, else test."`
+	Environment string   `placeholder:"NAME" help:"Deploy to this environment, in place of an action."`
+	Input       []string `sep:"none" placeholder:"NAME=VALUE" help:"A value of an input that manual in .forge.yml has; several times for several. NAME alone reads the value from standard input, or asks for it: use it for secrets."`
 }
 
 // Run builds by hand.
@@ -56,7 +57,7 @@ func (c createBuild) Run() error {
 	if err != nil {
 		return err
 	}
-	req := &schedulerv1.CreateBuildRequest{Repository: repository, Sha: string(c.SHA), Inputs: inputs}
+	req := &schedulerv1.CreateBuildRequest{Repository: repository, Sha: string(c.SHA), Inputs: inputs, Environment: c.Environment}
 	req.Branch, req.Tag = c.ref()
 	if c.Action != "" {
 		req.Action = schedulerv1.Build_Action(schedulerv1.Build_Action_value["ACTION_"+strings.ToUpper(c.Action)])

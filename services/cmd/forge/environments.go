@@ -91,6 +91,9 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 	}
 	for _, b := range e.GetWaiting() {
 		deploy("waiting", b)
+		if b.GetMessage() != "" {
+			rows = append(rows, []string{"", b.GetMessage()})
+		}
 	}
 	printTable(out, rows)
 }
@@ -100,7 +103,7 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 type oneEnvironment struct {
 	query
 	Repository  string `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
-	Environment string `arg:"" enum:"staging,production" help:"staging or production."`
+	Environment string `arg:"" help:"Its name, such as production."`
 }
 
 func (o oneEnvironment) run(do func(context.Context, schedulerv1.EnvironmentServiceClient) (*schedulerv1.Environment, error)) error {

@@ -31,6 +31,9 @@ func drawGraph(out io.Writer, c *configv1.BuildConfig) error {
 		{"closed pull request", c.GetPullRequest().GetClosed()},
 		{"by hand", c.GetManual().GetExecute()},
 	}
+	for _, e := range c.GetEnvironments() {
+		parts = append(parts, part{"deploy to " + e.GetName(), e.GetExecute()})
+	}
 	for _, schedule := range c.GetSchedules() {
 		parts = append(parts, part{"schedule " + schedule.GetName(), schedule.GetExecute()})
 	}

@@ -30,7 +30,7 @@ const secretsWithin = time.Minute
 type secretOf struct {
 	Name        string `arg:"" help:"The variable that builds have it in."`
 	Repo        string `required:"" aliases:"repository" placeholder:"OWNER/NAME" help:"The repository it belongs to."`
-	Environment string `enum:",staging,production" default:"" placeholder:"NAME" help:"Only for deploys to staging, or production."`
+	Environment string `placeholder:"NAME" help:"Only for deploys to this environment, such as production."`
 }
 
 func (s secretOf) String() string {
@@ -43,7 +43,7 @@ func (s secretOf) String() string {
 type setSecret struct {
 	remote
 	secretOf
-	For      []string `sep:"," placeholder:"USE" help:"Which builds get it: pull-requests, pushes, tags, deploys, or staging and production, for deploys there alone. Default: pushes, tags and deploys, so not pull requests."`
+	For      []string `sep:"," placeholder:"USE" help:"Which builds get it: pull-requests, pushes, tags, deploys, or names of environments, such as production, for deploys there alone. Default: pushes, tags and deploys, so not pull requests."`
 	Branches []string `sep:"," placeholder:"GLOB" help:"Only builds of these branches, or of what is merged into them, such as main or release/*."`
 }
 
@@ -101,16 +101,28 @@ func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, erro
 		switch {
 		case isUse && use != 0:
 			uses = append(uses, schedulerv1.Secret_Use(use))
-		case word == "staging", word == "production":
+		case namesEnvironment(word):
 			all = append(all, request(word, nil))
 		default:
-			return nil, fmt.Errorf("--for %s: expected pull-requests, pushes, tags, deploys, staging or production", word)
+			return nil, fmt.Errorf("--for %s: expected pull-requests, pushes, tags, deploys, staging or production; or --environment %s for an environment that is called so", word, word)
 		}
 	}
 	if len(uses) > 0 || len(all) == 0 {
 		all = append(all, request("", uses))
 	}
 	return all, nil
+}
+
+// namesEnvironment reports whether a word can only be meant as the name of an
+// environment: it begins as no other word does that --for takes.
+func namesEnvironment(word string) bool {
+	const enough = 3
+	for _, use := range []string{"pull-requests", "pushes", "tags", "deploys"} {
+		if strings.HasPrefix(use, strings.ToLower(word)[:min(len(word), enough)]) {
+			return false
+		}
+	}
+	return true
 }
 
 // reachOf says which builds get a secret.

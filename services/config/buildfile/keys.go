@@ -31,11 +31,11 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "ports", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Ports = f.ports(path, n)
 		}},
-		{name: "staging", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+		{name: staging, read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			f.staging(path, n, made(&c.Staging))
 		}},
 		{name: "deploy", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			readMapping(f, path, n, c, deployKeys())
+			deploying{f}.all(path, n, c)
 		}},
 		{name: "push", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Push = f.push(path, n)
@@ -136,34 +136,6 @@ func stagingKeys() []key[*staged] {
 	}
 }
 
-func deployKeys() []key[*configv1.BuildConfig] {
-	return []key[*configv1.BuildConfig]{
-		{name: "staging", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			f.deploy(path, n, made(&c.DeployStaging))
-		}},
-		{name: "production", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			f.deploy(path, n, made(&c.DeployProduction))
-		}},
-	}
-}
-
-func deployJobKeys() []key[*configv1.Pipeline] {
-	return []key[*configv1.Pipeline]{
-		{name: "run", or: "jobs", missing: "the commands that deploy, or jobs in their place", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
-			f.commandsOf(path, n, p)
-		}},
-		{name: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
-			f.jobs(path, n, p, deployed)
-		}},
-		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
-			p.FailFast = f.truth(path, n)
-		}},
-		{name: "url", read: func(f *file, path string, n *yaml.Node, p *configv1.Pipeline) {
-			p.Url = f.url(path, n)
-		}},
-	}
-}
-
 func pushKeys() []key[*configv1.Push] {
 	return []key[*configv1.Push]{
 		{name: "branches", read: func(f *file, path string, n *yaml.Node, p *configv1.Push) {
@@ -202,7 +174,7 @@ func Keys() []string {
 		within("artifacts[].", names(artifactKeys())),
 		within("reports.", names(reportsKeys())),
 		within("staging.", []string{"jobs", "fail_fast"}),
-		within("deploy.", names(deployKeys())),
+		within("deploy.", deployKeys()),
 		within("deploy.*.", names(deployJobKeys())),
 		within("push.", names(pushKeys())),
 		within("release.", names(releaseKeys())),

@@ -101,6 +101,8 @@ func TestKeysAreThoseOfTheContract(t *testing.T) {
 				name = "jobs.*.if"
 			case "jobs.*.commands":
 				name = "jobs.*.execute"
+			case "environments":
+				name = "deploy"
 			case "caches", "jobs.*.caches", "schedules":
 				name = strings.TrimSuffix(name, "s")
 			case "cache[].save_always":

@@ -168,17 +168,6 @@ func firstLine(run string) string {
 }
 
 // deploy is commands, or these or jobs with the address of what they deploy.
-func (f *file) deploy(path string, n *yaml.Node, into *configv1.Pipeline) {
-	n = f.resolve(n)
-	switch {
-	case n == nil:
-	case n.Kind == yaml.MappingNode:
-		readMapping(f, path, n, into, deployJobKeys())
-	default:
-		f.commandsOf(path, n, into)
-	}
-}
-
 func (f *file) url(path string, n *yaml.Node) string {
 	text, n, ok := f.text(path, n)
 	if !ok {

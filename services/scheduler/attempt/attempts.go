@@ -130,7 +130,7 @@ func New(d Deps) (*Service, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	d.Store.OnEnd = s.metrics.ended
-	d.Environments.Open = s.Open
+	d.Environments.Open, d.Environments.Cancel = s.Open, s.Cancel
 	return s, nil
 }
 

@@ -31,7 +31,7 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 	maps.Copy(all, map[string]string{
 		"CI":                   "true",
 		"FORGE":                "true",
-		"FORGE_ACTION":         trigger.ActionOf(b.GetAction()).Name,
+		"FORGE_ACTION":         trigger.ActionName(b.GetAction(), b.GetEnvironment()),
 		"FORGE_OWNER":          b.GetRepository().GetOwner(),
 		"FORGE_REPO":           b.GetRepository().GetName(),
 		"FORGE_SHA":            b.GetSha(),

@@ -24,7 +24,7 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 	spec := engine.Spec{
 		Attempt: store.AttemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: wording.FullName(b.GetRepository()),
-		Action:     trigger.ActionOf(b.GetAction()).Name, Image: b.GetImage(), Platform: b.ConfigJob().GetPlatform(), Fork: b.GetFork(),
+		Action:     trigger.ActionName(b.GetAction(), b.GetEnvironment()), Image: b.GetImage(), Platform: b.ConfigJob().GetPlatform(), Fork: b.GetFork(),
 		Sidecars: sidecars(b.ConfigJob()),
 		Runner:   engine.Runner{URL: s.Runners.URL, CA: s.Runners.CA, Token: c.Token},
 		CPUs:     Bound(b.ConfigJob().GetResources().GetCpus(), s.Limits.CPUs, s.Limits.MaxCPUs),

@@ -35,7 +35,7 @@ func (t Trust) covers(b *store.Build) bool {
 		return false
 	}
 	switch b.GetAction() {
-	case schedulerv1.Build_ACTION_DEPLOY_STAGING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION:
+	case schedulerv1.Build_ACTION_DEPLOY_STAGING, schedulerv1.Build_ACTION_DEPLOY_PRODUCTION, schedulerv1.Build_ACTION_DEPLOY:
 		return true
 	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE: // a push that an admin's call imagines is none
 		return b.GetPullRequest() == 0 && (b.GetDeliveryId() != "" || b.GetRetryOf() != "")

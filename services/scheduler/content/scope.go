@@ -37,7 +37,7 @@ type Trusted struct{ Branches trigger.Branches }
 // scopeOf is where a build writes. It is of the build alone, never of what the build
 // says.
 func (s *Service) scopeOf(b *store.Build) scope {
-	environment := trigger.ActionOf(b.GetAction()).Environment
+	environment := b.GetEnvironment()
 	branch, isBranch := strings.CutPrefix(b.GetRef(), "refs/heads/")
 	tag := strings.HasPrefix(b.GetRef(), "refs/tags/")
 	told := b.GetDeliveryId() != ""                  // by GitHub, not by somebody's call

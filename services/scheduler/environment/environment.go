@@ -15,7 +15,6 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
-	"github.com/forge-ci/forge/services/wording"
 )
 
 // Service lets deploys into environments.
@@ -26,43 +25,10 @@ type Service struct {
 	Commits configv1.CommitServiceClient
 	// Open lets the jobs of a deploy begin that has got its environment.
 	Open func(context.Context, *store.Tx, *store.Build) error
-}
-
-// Enter gives a deploy that is about to be stored its environment, or
-// has it wait in line.
-func (s *Service) Enter(ctx context.Context, t *store.Tx, b *store.Build) error {
-	name := b.GetEnvironment()
-	if name == "" {
-		return nil
-	}
-	e, err := t.Environment(ctx, b.GetRepository().GetId(), name)
-	if err != nil {
-		return err
-	}
-	e.Repository = wording.FullName(b.GetRepository())
-	if reason, message := e.BlockedBy(b); message != "" {
-		b.State, b.Reason, b.Message, b.Due = schedulerv1.Build_STATE_WAITING, reason, message, time.Time{}
-	} else {
-		e.Holder = b.GetId()
-	}
-	return t.SaveEnvironment(ctx, e)
-}
-
-// RecordDeployed stores what a deploy that has passed put where.
-func (s *Service) RecordDeployed(ctx context.Context, t *store.Tx, b *store.Build) error {
-	name := b.GetEnvironment()
-	if name == "" {
-		return nil
-	}
-	e, err := t.Environment(ctx, b.GetRepository().GetId(), name)
-	if err != nil {
-		return err
-	}
-	e.Deployed = b.GetId()
-	if b.GetRollBackOf() == "" {
-		e.Newest = b.GetId()
-	}
-	return t.SaveEnvironment(ctx, e)
+	// Cancel ends a deploy that has not begun.
+	Cancel func(context.Context, *store.Tx, *store.Build, schedulerv1.Build_Reason, string) error
+	// Follow makes the deploys that come after one which has passed.
+	Follow func(context.Context, *store.Tx, *store.Build) error
 }
 
 // Leave hands the environment of a deploy that has ended to the next
@@ -105,6 +71,9 @@ func (s *Service) Advance(ctx context.Context, t *store.Tx, e *store.Environment
 	}
 	var opened []*store.Build
 	for _, w := range waiting {
+		if w.GetReason() == schedulerv1.Build_REASON_DEPLOYS_AFTER { // it is not in line yet
+			continue
+		}
 		reason, message := e.BlockedBy(w)
 		if message == "" {
 			e.Holder = w.GetId()
@@ -217,7 +186,7 @@ func (s *Service) compare(ctx context.Context, repository *eventv1.Repository, i
 // ContainedIn asks whether a deploy that is wanted comes too late. Where nobody
 // can tell, the build is made, and asked about again before it starts.
 func (s *Service) ContainedIn(ctx context.Context, i trigger.Intent) (buildID string) {
-	name := trigger.ActionOf(i.Action).Environment
+	name := i.DeploysTo()
 	if name == "" {
 		return ""
 	}

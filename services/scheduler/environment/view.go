@@ -3,6 +3,7 @@ package environment
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -40,7 +41,12 @@ func ShowWhole(ctx context.Context, q sqldb.Querier, e *store.Environment) (*sch
 		return nil, err
 	}
 	line, err := store.Waiting(ctx, q, e, "")
-	for _, w := range line {
+	if err != nil {
+		return nil, sqldb.Kind(err)
+	}
+	back, err := store.HeldBack(ctx, q, e.RepositoryID, e.Name, "")
+	line = slices.DeleteFunc(line, (*store.Build).HeldBack)
+	for _, w := range append(line, back...) {
 		shown.Waiting = append(shown.Waiting, w.Build)
 	}
 	return shown, sqldb.Kind(err)

@@ -17,6 +17,7 @@ const HelpText = "People with write access to the repository steer the tests of 
 	"- `/forge retest` tests the head again, and `/forge retest failed` only its jobs that did not pass\n" +
 	"- `/forge cancel` cancels what is queued or runs\n" +
 	"- `/forge approve <sha>` lets that commit of a fork run; the whole sha or at least 12 digits of it, as the status of the commit shows the line, and it must be the head\n" +
+	"- `/forge deploy <environment>` lets what this pull request was merged as go to that environment, where it waits for somebody to say so\n" +
 	"- `/forge help` says this"
 
 // reply is how a comment is answered. Where the reaction says it all, or the

@@ -20,6 +20,9 @@ import (
 
 // addBuild makes the build of an intent, as far as .forge.yml asks for it.
 func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*eventv1.Decision, error) {
+	if p.outOfReach != nil {
+		return p.outOfReach, nil
+	}
 	b := s.newBuild(ctx, t, p)
 	decided := &eventv1.Decision{Reason: eventv1.Reason_REASON_BUILT, Text: "built", BuildIds: []string{p.id}}
 	refuse := func(reason schedulerv1.Build_Reason, why eventv1.Reason, message string) {
@@ -40,45 +43,55 @@ func (s *Service) addBuild(ctx context.Context, t *store.Tx, p prepared) (*event
 	case *configv1.GetBuildConfigResponse_Forbidden:
 		refuse(schedulerv1.Build_REASON_FORBIDDEN, eventv1.Reason_REASON_FORBIDDEN, outcome.Forbidden.GetMessage())
 	case *configv1.GetBuildConfigResponse_Config:
-		if !trigger.Runs(b.Pipeline()) {
-			return s.nothingToRun(ctx, t, p, b)
-		}
-		if p.Kind == trigger.Pushed {
-			if decided := trigger.Unwanted(b.Config.GetPush(), p.Ref); decided != nil {
-				return decided, nil
-			}
-		}
-		if p.Kind == trigger.ReleasePublished {
-			if decided := trigger.UnwantedRelease(b.Config.GetRelease(), p.Event.GetRelease()); decided != nil {
-				return decided, nil
-			}
-		}
-		if why := p.SkipAsked(); why != "" {
-			return skip(b, schedulerv1.Build_REASON_SKIP_ASKED, eventv1.Reason_REASON_SKIP_ASKED, why), t.AddBuild(ctx, b)
-		}
-		if p.config.GetNoMatchingPaths() {
-			return skip(b, schedulerv1.Build_REASON_NO_MATCHING_PATHS, eventv1.Reason_REASON_NO_MATCHING_PATHS, "no matching paths"), t.AddBuild(ctx, b)
-		}
-		if p.containedIn != "" {
-			return &eventv1.Decision{
-				Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.ContainedError{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
-			}, nil
-		}
-		if err := s.requireApproval(ctx, t, p, b); err != nil {
-			return nil, err
+		if instead, err := (deploying{s}).admit(ctx, t, p, b); instead != nil || err != nil {
+			return instead, err
 		}
 		if b.GetState() == schedulerv1.Build_STATE_BLOCKED {
 			decided.Reason, decided.Text = eventv1.Reason_REASON_BLOCKED, "blocked: "+b.GetMessage()
 		}
-		if b.GetState() == schedulerv1.Build_STATE_QUEUED {
-			if err := s.environments.Enter(ctx, t, b); err != nil {
-				return nil, err
-			}
-		}
 	default:
 		return nil, fmt.Errorf("config answered %T for .forge.yml at %s", outcome, wording.Short(p.Sha))
 	}
-	return decided, p.addWithJobs(ctx, t, s.attempts, b)
+	if err := p.addWithJobs(ctx, t, s.attempts, b); err != nil || len(trigger.Following(p.file, b.GetEnvironment())) == 0 || store.Ended(b.GetState()) {
+		return decided, err
+	}
+	return decided, store.Deploys{Tx: t}.SaveFile(ctx, b.GetId(), p.file)
+}
+
+// admit has a new build wait for what it has to; a decision in its place says why it is
+// not made, or ended before it began.
+func (s deploying) admit(ctx context.Context, t *store.Tx, p prepared, b *store.Build) (*eventv1.Decision, error) {
+	if !trigger.Runs(b.Pipeline()) {
+		return s.nothingToRun(ctx, t, p, b)
+	}
+	if decided := s.unfit(p); decided != nil {
+		return decided, nil
+	}
+	if p.Kind == trigger.Pushed && p.DeploysTo() == "" {
+		if decided := trigger.Unwanted(b.Config.GetPush(), p.Ref); decided != nil {
+			return decided, nil
+		}
+	}
+	if p.Kind == trigger.ReleasePublished {
+		if decided := trigger.UnwantedRelease(b.Config.GetRelease(), p.Event.GetRelease()); decided != nil {
+			return decided, nil
+		}
+	}
+	if why := p.SkipAsked(); why != "" {
+		return skip(b, schedulerv1.Build_REASON_SKIP_ASKED, eventv1.Reason_REASON_SKIP_ASKED, why), t.AddBuild(ctx, b)
+	}
+	if p.config.GetNoMatchingPaths() {
+		return skip(b, schedulerv1.Build_REASON_NO_MATCHING_PATHS, eventv1.Reason_REASON_NO_MATCHING_PATHS, "no matching paths"), t.AddBuild(ctx, b)
+	}
+	if p.containedIn != "" {
+		return &eventv1.Decision{
+			Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.ContainedError{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
+		}, nil
+	}
+	if err := s.requireApproval(ctx, t, p, b); err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED {
+		return nil, err
+	}
+	return nil, s.enter(ctx, t, p, b)
 }
 
 // FirstProblem says what is wrong with a file.
@@ -93,7 +106,10 @@ func FirstProblem(invalid *configv1.ConfigInvalid) string {
 // nothingToRun is decided where .forge.yml has no job for the action. A merge
 // then counts as deployed.
 func (s *Service) nothingToRun(ctx context.Context, t *store.Tx, p prepared, b *store.Build) (*eventv1.Decision, error) {
-	decided := wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", trigger.ActionOf(p.Action).Name)
+	decided := wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing to run for %s in .forge.yml", trigger.ActionName(p.Action, p.Environment))
+	if p.Kind == trigger.Pushed && len(b.Config.GetEnvironments()) > 0 {
+		decided.Text += ", and no environment of deploy names what was pushed"
+	}
 	if p.Kind != trigger.PullRequestMerged {
 		return decided, nil
 	}
@@ -111,7 +127,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 			Id: p.id, Repository: p.Event.GetRepository(), InstallationId: p.Event.GetInstallationId(),
 			Action: p.Action, Sha: p.Sha, Ref: p.Ref, Branch: p.HeadBranch(), BaseRef: p.Pull.GetBase().GetRef(),
 			PullRequest: p.Pull.GetNumber(), Title: p.Pull.GetTitle(), Actor: p.Event.GetSender().GetLogin(),
-			Environment: trigger.ActionOf(p.Action).Environment, Fork: p.Fork, CommitCount: p.Pull.GetCommitCount(), RetryOf: p.retryOf,
+			Environment: p.DeploysTo(), Fork: p.Fork, CommitCount: p.Pull.GetCommitCount(), RetryOf: p.retryOf,
 			State: schedulerv1.Build_STATE_QUEUED, Context: p.Context(),
 			BaseSha: p.Pull.GetBase().GetSha(), BeforeSha: p.BeforeSha(), CommitMessage: p.CommitMessage(),
 			Url: s.BuildURL(p.id), Image: p.config.GetConfig().GetImage(),
@@ -133,6 +149,9 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	}
 	if proposed := b.GetPullRequest() != 0 && b.GetEnvironment() == "" && b.GetAction() != schedulerv1.Build_ACTION_CLOSED; proposed && b.Config.GetPullRequest().GetTest() == configv1.BuildConfig_PullRequest_TEST_MERGE {
 		b.IntoSha = b.GetBaseSha()
+	}
+	if e := trigger.EnvironmentOf(p.file, p.DeploysTo()); e != nil {
+		b.After, b.NeedsApproval, b.Approvers = e.GetAfter(), e.GetApproval(), e.GetApprovers()
 	}
 	b.EnvironmentUrl = b.Pipeline().GetUrl()
 	b.StepCount = int32(len(b.Pipeline().GetCommands())) //nolint:gosec // config bounds it by 500

@@ -47,6 +47,9 @@ func (s *Service) readButton(ctx context.Context, event *eventv1.Event) ([]trigg
 	if decided != nil || err != nil {
 		return nil, decided, err
 	}
+	if wish == trigger.ApprovalGiven && deploys(found[0]) {
+		return deploying{s}.pressed(ctx, event, found[0])
+	}
 	tests := slices.DeleteFunc(found, deploys)
 	if len(tests) == 0 {
 		return nil, wording.Ignored(eventv1.Reason_REASON_DEPLOY_IGNORED, "deploys are steered by administrators, not by buttons"), nil
@@ -125,7 +128,7 @@ func replayed(ctx context.Context, t *store.Tx, event *eventv1.Event, of []prepa
 // Repeat is the intent that a build was made for, asked for once more.
 func Repeat(event *eventv1.Event, b *store.Build) trigger.Intent {
 	return trigger.Intent{
-		Event: event, Kind: trigger.RebuildAsked, Action: b.GetAction(), Sha: b.GetSha(), Ref: b.GetRef(), Fork: b.GetFork(),
+		Event: event, Kind: trigger.RebuildAsked, Action: b.GetAction(), Environment: b.GetEnvironment(), Sha: b.GetSha(), Ref: b.GetRef(), Fork: b.GetFork(),
 		Schedule: b.GetSchedule(), Withheld: b.GetSecretsWithheld(), Message: b.GetCommitMessage(), Before: b.GetBeforeSha(), Branch: b.GetBranch(),
 		Pull: &eventv1.PullRequest{
 			Number: b.GetPullRequest(), Title: b.GetTitle(), CommitCount: b.GetCommitCount(),

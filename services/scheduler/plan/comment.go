@@ -16,7 +16,7 @@ import (
 )
 
 // Commands is what comments can ask for, as the help says it.
-const Commands = "/forge retest, /forge retest failed, /forge cancel, /forge approve <sha>, /forge help"
+const Commands = "/forge retest, /forge retest failed, /forge cancel, /forge approve <sha>, /forge deploy <environment>, /forge help"
 
 // anyShaStart is enough of a sha to mean one commit: one whose sha begins with fewer
 // digits of another's is made in minutes.
@@ -25,7 +25,7 @@ var anyShaStart = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
 // commandReaders read what each command asks for, given what follows its name.
 func (s *Service) commandReaders() map[string]func(context.Context, *eventv1.Event, string) (trigger.Intent, *eventv1.Decision, error) {
 	return map[string]func(context.Context, *eventv1.Event, string) (trigger.Intent, *eventv1.Decision, error){
-		"retest": s.readRetest, "cancel": s.readCancel, "approve": s.readApproval, "help": help,
+		"retest": s.readRetest, "cancel": s.readCancel, "approve": s.readApproval, "deploy": deploying{s}.read, "help": help,
 	}
 }
 

@@ -49,6 +49,9 @@ func (s *Service) requireApproval(ctx context.Context, t *store.Tx, p prepared, 
 // applyApproval lets a fork's commit run: what waits of it, and what will be built of
 // it for the same pull request.
 func (s *Service) applyApproval(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
+	if p.DeploysTo() != "" {
+		return deploying{s}.approve(ctx, t, p)
+	}
 	by := p.Event.GetSender().GetLogin()
 	before, err := t.RecordForkHead(ctx, p.Intent, "", false)
 	if err != nil {

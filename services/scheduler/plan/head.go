@@ -16,7 +16,7 @@ import (
 // have had something built, or is broken.
 func baseHasConfig(ctx context.Context, configs configv1.BuildConfigServiceClient, i trigger.Intent) (bool, error) {
 	base := i.Pull.GetBase().GetSha()
-	if i.Pull.GetNumber() == 0 || base == "" || trigger.ActionOf(i.Action).Environment != "" || i.Action == schedulerv1.Build_ACTION_CLOSED {
+	if i.Pull.GetNumber() == 0 || base == "" || trigger.ActionOf(i.Action).Deploys || i.Action == schedulerv1.Build_ACTION_CLOSED {
 		return false, nil
 	}
 	answer, err := configs.GetBuildConfig(ctx, &configv1.GetBuildConfigRequest{

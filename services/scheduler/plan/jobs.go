@@ -107,6 +107,9 @@ func (p prepared) leftOut(job *configv1.Job) string {
 
 // branch is the branch that is merged into, or was pushed to; false for a tag.
 func (p prepared) branch() (string, bool) {
+	if p.Pull.GetBase().GetRef() == "" && trigger.ActionOf(p.Action).Deploys {
+		return strings.CutPrefix(p.Ref, trigger.BranchRef)
+	}
 	switch p.Action { //nolint:exhaustive // others merge into a branch
 	case schedulerv1.Build_ACTION_PUSH, schedulerv1.Build_ACTION_RELEASE, schedulerv1.Build_ACTION_SCHEDULE, schedulerv1.Build_ACTION_MANUAL:
 		return strings.CutPrefix(p.Ref, trigger.BranchRef)
@@ -118,7 +121,7 @@ func (p prepared) branch() (string, bool) {
 func (p prepared) event() configv1.Condition_Event {
 	_, isBranch := p.branch()
 	switch {
-	case trigger.ActionOf(p.Action).Environment != "":
+	case trigger.ActionOf(p.Action).Deploys:
 		return configv1.Condition_EVENT_DEPLOY
 	case p.Action == schedulerv1.Build_ACTION_CLOSED:
 		return configv1.Condition_EVENT_CLOSED

@@ -63,7 +63,7 @@ type Service struct {
 
 // New returns what decides about events and calls.
 func New(d Deps) *Service {
-	return &Service{
+	s := &Service{
 		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts, inputs: d.Inputs,
 		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
 		Pulls:         configv1.NewPullRequestServiceClient(d.Config),
@@ -72,6 +72,8 @@ func New(d Deps) *Service {
 		externalURL:   strings.TrimSuffix(d.ExternalURL, "/"), remembered: d.Remembered,
 		tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 	}
+	d.Environments.Follow = deploying{s}.follow
+	return s
 }
 
 // Decide says what becomes of an event, and does what it asks for.
@@ -137,6 +139,11 @@ type prepared struct {
 	// is stored.
 	inputs []input.Value
 	sealed []store.Input
+	// file is what the commit, or the default branch, says of all environments; nil for
+	// what deploys nothing.
+	file *configv1.BuildConfig
+	// outOfReach is why nothing of the ref is deployed to the environment; nil where it is.
+	outOfReach *eventv1.Decision
 	// unwanted: nothing is built of the pull request as it is; nil where something is.
 	unwanted *unwanted
 }
@@ -150,6 +157,13 @@ func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []tri
 			return decided, err
 		}
 		all = append(all, p)
+		if p.Kind == trigger.Pushed {
+			besides, err := deploying{s}.besides(ctx, p)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, besides...)
+		}
 	}
 	var decided *eventv1.Decision
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
@@ -245,6 +259,9 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if i.Action == schedulerv1.Build_ACTION_SCHEDULE {
 		ofSchedule(p.config.GetConfig(), i.Schedule)
 	}
+	if p, err = (deploying{s}).aimed(ctx, p); err != nil {
+		return p, nil, err
+	}
 	if p.config.GetAbsent() != nil {
 		if p.baseHasConfig, err = baseHasConfig(ctx, s.Configs, i); err != nil {
 			return p, nil, err
@@ -322,7 +339,7 @@ func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, pul
 	if p.Action == schedulerv1.Build_ACTION_MANUAL {
 		return asking{s}.applyAgain(ctx, t, p, pull)
 	}
-	if trigger.ActionOf(p.Action).Environment != "" && p.Build != "" {
+	if trigger.ActionOf(p.Action).Deploys && p.Build != "" {
 		newer, err := t.NewerDeploy(ctx, p.Intent)
 		if err != nil {
 			return nil, err

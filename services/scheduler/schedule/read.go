@@ -114,7 +114,7 @@ func alone(config *configv1.BuildConfig, asked *configv1.Schedule) *configv1.Bui
 	one := proto.CloneOf(config)
 	one.Schedules = []*configv1.Schedule{proto.CloneOf(asked)}
 	one.Execute, one.Staging, one.DeployStaging, one.DeployProduction = nil, nil, nil, nil
-	one.Push, one.PullRequest, one.Release, one.Manual = nil, nil, nil, nil
+	one.Push, one.PullRequest, one.Release, one.Manual, one.Environments = nil, nil, nil, nil, nil
 	return one
 }
 

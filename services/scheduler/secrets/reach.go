@@ -72,7 +72,7 @@ func word(use schedulerv1.Secret_Use) string { return strings.ReplaceAll(wording
 // counts as a pull request.
 func useOf(b *store.Build) schedulerv1.Secret_Use {
 	switch {
-	case trigger.ActionOf(b.GetAction()).Environment != "":
+	case trigger.ActionOf(b.GetAction()).Deploys:
 		return schedulerv1.Secret_USE_DEPLOYS
 	case b.GetAction() == schedulerv1.Build_ACTION_RELEASE, ofRef(b) && strings.HasPrefix(b.GetRef(), "refs/tags/"):
 		return schedulerv1.Secret_USE_TAGS
@@ -101,6 +101,9 @@ func branchOf(b *store.Build) string {
 		}
 		return ""
 	default:
+		if b.GetBaseRef() == "" && isBranch { // a push deploys
+			return branch
+		}
 		return strings.TrimPrefix(b.GetBaseRef(), "refs/heads/")
 	}
 }

@@ -58,7 +58,9 @@ func ScanBuild(row sqldb.Row) (*Build, error) {
 	if err := errors.Join(proto.Unmarshal(seen, b.Build), proto.Unmarshal(config, b.Config)); err != nil {
 		return nil, err
 	}
-	b.Environment = trigger.ActionOf(b.GetAction()).Environment // those stored by an older Forge have none
+	if of := trigger.ActionOf(b.GetAction()); of.Environment != "" { // those stored by an older Forge have none
+		b.Environment = of.Environment
+	}
 	b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
 	return b, nil
 }
@@ -93,10 +95,10 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 		return err
 	}
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
-			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14) RETURNING number`,
+			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor, environment)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14, $15) RETURNING number`,
 		b.GetId(), b.GetRepository().GetId(), b.RepositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor())).Scan(&b.Number)
+		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()), b.GetEnvironment()).Scan(&b.Number)
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func (b *Build) RepositoryKey() string { return strings.ToLower(wording.FullName
 // AddJobs stores the new jobs of a build, in the order of the file. GitHub hears of
 // those that have ended already: of the others once they run.
 func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
-	const columns = 18
+	const columns = 19
 	var args []any
 	for _, b := range jobs {
 		seen, err := proto.Marshal(b.Build)
@@ -122,11 +124,11 @@ func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
 		}
 		args = append(args, b.GetId(), b.GetRepository().GetId(), b.RepositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
 			int32(b.GetState()), b.priority(), DueMicros(b.Due), b.Traceparent, seen, config, endMicros(b), b.GetPartOf(),
-			b.GetJob(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()))
+			b.GetJob(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()), b.GetEnvironment())
 	}
 	rows := strings.ReplaceAll(sqldb.RowMarks(len(jobs), columns), ")", ", 0, 0, 0, '')")
 	err := t.Exec(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority, due_time,
-			traceparent, build, config, end_time, part_of, job, branch, base_ref, actor, tries, cancel_time, cancel_reason, cancel_message) VALUES `+rows, args...)
+			traceparent, build, config, end_time, part_of, job, branch, base_ref, actor, environment, tries, cancel_time, cancel_reason, cancel_message) VALUES `+rows, args...)
 	if err != nil {
 		return err
 	}
@@ -236,7 +238,7 @@ func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error
 	}
 	at := slices.IndexFunc(all, func(b *Build) bool {
 		ofRef := i.Action == schedulerv1.Build_ACTION_PUSH || i.Action == schedulerv1.Build_ACTION_RELEASE
-		return b.GetAction() == i.Action && b.GetRollBackOf() == "" && b.GetSchedule() == i.Schedule && (!ofRef || b.GetRef() == i.Ref)
+		return b.GetAction() == i.Action && b.GetEnvironment() == i.DeploysTo() && b.GetRollBackOf() == "" && b.GetSchedule() == i.Schedule && (!ofRef || b.GetRef() == i.Ref)
 	})
 	if at < 0 {
 		return nil, nil //nolint:nilnil // none is an answer
@@ -255,9 +257,9 @@ func (t *Tx) BuildsOf(ctx context.Context, repositoryID int64, pullRequest int32
 // stopped by a person who knows.
 func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err error) {
 	err = t.QueryRowContext(ctx, `SELECT id FROM builds
-		WHERE repository_id = $1 AND action = $2 AND state <> $3 AND part_of = '' AND number > (SELECT number FROM builds WHERE id = $4)
+		WHERE repository_id = $1 AND environment = $2 AND state NOT IN ($3, $5) AND part_of = '' AND number > (SELECT number FROM builds WHERE id = $4)
 		ORDER BY number DESC LIMIT 1`,
-		i.Event.GetRepository().GetId(), int32(i.Action), int32(schedulerv1.Build_STATE_CANCELLED), i.Build).Scan(&id)
+		i.Event.GetRepository().GetId(), i.DeploysTo(), int32(schedulerv1.Build_STATE_CANCELLED), i.Build, int32(schedulerv1.Build_STATE_BLOCKED)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

@@ -10,7 +10,6 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
-	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // EnvironmentKey is where a page of environments ended.
@@ -63,8 +62,8 @@ func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 // oldest.
 func Waiting(ctx context.Context, q sqldb.Querier, e *Environment, locked string) ([]*Build, error) {
 	line, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE state = $1 AND repository_id = $2 AND action = $3 AND part_of = '' ORDER BY number`+locked,
-		int32(schedulerv1.Build_STATE_WAITING), e.RepositoryID, int32(trigger.DeployTo(e.Name)))
+		WHERE state = $1 AND repository_id = $2 AND environment = $3 AND part_of = '' ORDER BY number`+locked,
+		int32(schedulerv1.Build_STATE_WAITING), e.RepositoryID, e.Name)
 	ahead := slices.DeleteFunc(slices.Clone(line), func(b *Build) bool { return b.GetRollBackOf() == "" })
 	behind := slices.DeleteFunc(line, func(b *Build) bool { return b.GetRollBackOf() != "" })
 	return append(ahead, behind...), err

@@ -69,6 +69,9 @@ func JobsOf(ctx context.Context, q sqldb.Querier, buildID, locked string) ([]*Bu
 func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 	c := whole.Config
 	parts := []*configv1.Pipeline{c.GetExecute(), c.GetStaging(), c.GetDeployStaging(), c.GetDeployProduction(), c.GetPush().GetExecute(), c.GetPullRequest().GetClosed(), c.GetRelease().GetExecute(), c.GetManual().GetExecute()}
+	for _, environment := range c.GetEnvironments() {
+		parts = append(parts, environment.GetExecute())
+	}
 	for _, schedule := range c.GetSchedules() {
 		parts = append(parts, schedule.GetExecute())
 	}

@@ -3,7 +3,6 @@ package trigger
 import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/kit/fault"
 )
 
 // Action is what a build is for.
@@ -12,7 +11,9 @@ type Action struct {
 	Name string
 	// Pipeline is the part of .forge.yml it runs; nil or empty where there is none.
 	Pipeline func(*configv1.BuildConfig) *configv1.Pipeline
-	// Environment is what it deploys to; empty for tests.
+	// Deploys: it is to an environment, which is Environment where the action says
+	// that already.
+	Deploys     bool
 	Environment string
 	// Promotes: once it has passed, or where .forge.yml has no job for it, the
 	// branch it was merged into is promoted to production.
@@ -24,8 +25,9 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 	return map[schedulerv1.Build_Action]Action{
 		schedulerv1.Build_ACTION_TEST:              {Name: "test", Pipeline: (*configv1.BuildConfig).GetExecute},
 		schedulerv1.Build_ACTION_STAGING:           {Name: "staging", Pipeline: stagingOrExecute},
-		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Pipeline: (*configv1.BuildConfig).GetDeployStaging, Environment: "staging", Promotes: true},
-		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Pipeline: (*configv1.BuildConfig).GetDeployProduction, Environment: "production"},
+		schedulerv1.Build_ACTION_DEPLOY_STAGING:    {Name: "deploy-staging", Pipeline: (*configv1.BuildConfig).GetDeployStaging, Deploys: true, Environment: toStaging, Promotes: true},
+		schedulerv1.Build_ACTION_DEPLOY_PRODUCTION: {Name: "deploy-production", Pipeline: (*configv1.BuildConfig).GetDeployProduction, Deploys: true, Environment: toProduction},
+		schedulerv1.Build_ACTION_DEPLOY:            {Name: "deploy", Pipeline: deployed, Deploys: true},
 		schedulerv1.Build_ACTION_PUSH:              {Name: "push", Pipeline: pushExecute},
 		schedulerv1.Build_ACTION_RELEASE:           {Name: "release", Pipeline: releaseExecute},
 		schedulerv1.Build_ACTION_SCHEDULE:          {Name: "schedule", Pipeline: scheduled},
@@ -50,15 +52,6 @@ func manualPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetManual
 
 func closedPart(c *configv1.BuildConfig) *configv1.Pipeline { return c.GetPullRequest().GetClosed() }
 
-// DeployTo is the action that deploys to an environment; unspecified where there
-// is none of that name.
-func DeployTo(environment string) schedulerv1.Build_Action {
-	return map[string]schedulerv1.Build_Action{
-		"staging":    schedulerv1.Build_ACTION_DEPLOY_STAGING,
-		"production": schedulerv1.Build_ACTION_DEPLOY_PRODUCTION,
-	}[environment]
-}
-
 func stagingOrExecute(c *configv1.BuildConfig) *configv1.Pipeline {
 	if Runs(c.GetStaging()) {
 		return c.GetStaging()
@@ -68,11 +61,3 @@ func stagingOrExecute(c *configv1.BuildConfig) *configv1.Pipeline {
 
 // Runs reports whether there is anything in a pipeline.
 func Runs(p *configv1.Pipeline) bool { return len(p.GetCommands())+len(p.GetJobs()) > 0 }
-
-// CheckEnvironment is fault.Invalid for a name that no environment has.
-func CheckEnvironment(name string) error {
-	if DeployTo(name) == schedulerv1.Build_ACTION_UNSPECIFIED {
-		return fault.Newf(fault.Invalid, "environment %q: use staging or production", name)
-	}
-	return nil
-}

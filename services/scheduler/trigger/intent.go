@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,6 +41,8 @@ type Intent struct {
 	Time           time.Time
 	// Inputs are what was given for a build by hand, by their names.
 	Inputs map[string]string
+	// Environment is what is deployed to, where the action does not say.
+	Environment string
 	// Again says what is run of the build that is asked for once more.
 	Again Again
 }
@@ -63,8 +66,11 @@ func (i Intent) Context() string {
 	if i.Schedule != "" {
 		return "forge/schedule/" + i.Schedule
 	}
-	return "forge/" + ActionOf(i.Action).Name
+	return "forge/" + ActionName(i.Action, i.Environment)
 }
+
+// DeploysTo is the environment that is deployed to; "" for none.
+func (i Intent) DeploysTo() string { return cmp.Or(ActionOf(i.Action).Environment, i.Environment) }
 
 // CommitMessage is the first line of the message of what is built. What is of no pull
 // request has it as its title.

@@ -30,6 +30,7 @@ const (
 	ApprovalGiven // somebody lets a fork's commit run
 
 	TimeCame    // that a schedule has; no event tells of it
+	DeployCame  // after one of the same commit to another environment; likewise
 	ManualAsked // somebody wants what `manual` runs, with values of its inputs; by a call
 )
 

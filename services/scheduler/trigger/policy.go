@@ -107,6 +107,13 @@ func Triggers() []Trigger {
 	}
 }
 
+// Deploys reports whether merges into a branch deploy by an action.
+func (p Policy) Deploys(repository *eventv1.Repository, branch string, action schedulerv1.Build_Action) bool {
+	return slices.ContainsFunc(Triggers(), func(row Trigger) bool {
+		return row.Kind == PullRequestMerged && row.Action == action && row.Into == p.BranchOf(repository, branch)
+	})
+}
+
 // LookUp looks up what is built, by kind and base branch. Patterns of a .forge.yml, if
 // there are any, say in place of the server's settings which base branches count;
 // these then only say which of them are for production.

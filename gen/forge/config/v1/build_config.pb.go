@@ -1248,6 +1248,10 @@ type BuildConfig struct {
 	// Absent: nothing can be asked for by hand but what events ask for.
 	Manual  *Manual  `protobuf:"bytes,31,opt,name=manual,proto3" json:"manual,omitempty"`
 	Release *Release `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
+	// Where is deployed to besides what deploy_staging and deploy_production say: in the
+	// order of the file, no two of a name, at most 20. One of staging or production is
+	// there only where the file says more of it than what it runs, which is in those.
+	Environments []*Destination `protobuf:"bytes,33,rep,name=environments,proto3" json:"environments,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1450,6 +1454,13 @@ func (x *BuildConfig) GetManual() *Manual {
 func (x *BuildConfig) GetRelease() *Release {
 	if x != nil {
 		return x.Release
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetEnvironments() []*Destination {
+	if x != nil {
+		return x.Environments
 	}
 	return nil
 }
@@ -2699,6 +2710,107 @@ func (x *Input) GetSecret() bool {
 	return false
 }
 
+// Destination says what deploys to an environment, and what that runs.
+type Destination struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Small letters, digits and -, at most 50.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Globs of the branches and tags whose pushes deploy here. With neither, and without
+	// after, merges do: of staging and production alone.
+	Branches []string `protobuf:"bytes,2,rep,name=branches,proto3" json:"branches,omitempty"`
+	Tags     []string `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	// The environment that the same commit must have been deployed to before. With
+	// neither branches nor tags, whatever is deployed there goes on to here.
+	After string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	// A deploy waits until somebody lets it go.
+	Approval bool `protobuf:"varint,5,opt,name=approval,proto3" json:"approval,omitempty"`
+	// Logins of those who may, in small letters; none means who has write access.
+	Approvers []string `protobuf:"bytes,6,rep,name=approvers,proto3" json:"approvers,omitempty"`
+	// Empty for staging and production.
+	Execute       *Pipeline `protobuf:"bytes,7,opt,name=execute,proto3" json:"execute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Destination) Reset() {
+	*x = Destination{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Destination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Destination) ProtoMessage() {}
+
+func (x *Destination) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Destination.ProtoReflect.Descriptor instead.
+func (*Destination) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Destination) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Destination) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *Destination) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Destination) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Destination) GetApproval() bool {
+	if x != nil {
+		return x.Approval
+	}
+	return false
+}
+
+func (x *Destination) GetApprovers() []string {
+	if x != nil {
+		return x.Approvers
+	}
+	return nil
+}
+
+func (x *Destination) GetExecute() *Pipeline {
+	if x != nil {
+		return x.Execute
+	}
+	return nil
+}
+
 // Release is what a release runs once it is published.
 type Release struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2713,7 +2825,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2725,7 +2837,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2738,7 +2850,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Release) GetTags() []string {
@@ -2779,7 +2891,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2791,7 +2903,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2804,7 +2916,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2865,7 +2977,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +2989,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3002,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ready) GetRun() string {
@@ -2925,7 +3037,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3049,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3062,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -2982,7 +3094,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3106,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3119,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -3051,7 +3163,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3175,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3245,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3145,7 +3257,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3374,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xf4\x0e\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xb6\x0f\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -3290,7 +3402,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x127\n" +
 	"\tschedules\x18\x1e \x03(\v2\x19.forge.config.v1.ScheduleR\tschedules\x12/\n" +
 	"\x06manual\x18\x1f \x01(\v2\x17.forge.config.v1.ManualR\x06manual\x122\n" +
-	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12.\n" +
+	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12@\n" +
+	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
 	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
@@ -3446,7 +3559,15 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x1a\n" +
 	"\brequired\x18\x05 \x01(\bR\brequired\x12 \n" +
 	"\vdescription\x18\x06 \x01(\tR\vdescription\x12\x16\n" +
-	"\x06secret\x18\a \x01(\bR\x06secret\"\x89\x01\n" +
+	"\x06secret\x18\a \x01(\bR\x06secret\"\xd6\x01\n" +
+	"\vDestination\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\x12\x1a\n" +
+	"\bapproval\x18\x05 \x01(\bR\bapproval\x12\x1c\n" +
+	"\tapprovers\x18\x06 \x03(\tR\tapprovers\x123\n" +
+	"\aexecute\x18\a \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12%\n" +
 	"\vprereleases\x18\x02 \x01(\bH\x00R\vprereleases\x88\x01\x01\x123\n" +
@@ -3501,7 +3622,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3536,109 +3657,112 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Schedule)(nil),                    // 30: forge.config.v1.Schedule
 	(*Manual)(nil),                      // 31: forge.config.v1.Manual
 	(*Input)(nil),                       // 32: forge.config.v1.Input
-	(*Release)(nil),                     // 33: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 34: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 35: forge.config.v1.Ready
-	(*Paths)(nil),                       // 36: forge.config.v1.Paths
-	(*Resources)(nil),                   // 37: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 38: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 39: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 40: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 41: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 42: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 43: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 44: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 45: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 46: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 47: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 48: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 49: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 50: google.protobuf.Duration
+	(*Destination)(nil),                 // 33: forge.config.v1.Destination
+	(*Release)(nil),                     // 34: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 35: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 36: forge.config.v1.Ready
+	(*Paths)(nil),                       // 37: forge.config.v1.Paths
+	(*Resources)(nil),                   // 38: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 39: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 40: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 41: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 42: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 43: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 44: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 45: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 46: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 47: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 48: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 49: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 51: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	47, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	48, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	17, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	14, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	15, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	16, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
 	17, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	15, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	48, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	49, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	49, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	50, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	17, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	14, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	15, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	16, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	38, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	39, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	21, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	21, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	21, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	21, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	39, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	40, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	28, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	29, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	40, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	36, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	50, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	37, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	41, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	41, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	37, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	51, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	38, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	42, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	26, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	18, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	42, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	43, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
 	30, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
 	31, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	33, // 33: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	19, // 34: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	20, // 35: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 36: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	50, // 37: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	27, // 38: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	22, // 39: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	24, // 40: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	25, // 41: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	26, // 42: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	27, // 43: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	43, // 44: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	44, // 45: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	50, // 46: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	37, // 47: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	28, // 48: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	45, // 49: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 50: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	18, // 51: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	19, // 52: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	20, // 53: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 54: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 55: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 56: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 57: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	21, // 58: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	21, // 59: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	32, // 60: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	21, // 61: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	21, // 62: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	46, // 63: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	35, // 64: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	50, // 65: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	34, // 66: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 67: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	21, // 68: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	34, // 69: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	12, // 70: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	10, // 71: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	8,  // 72: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	6,  // 73: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	13, // 74: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	11, // 75: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	9,  // 76: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	7,  // 77: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	74, // [74:78] is the sub-list for method output_type
-	70, // [70:74] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	34, // 33: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	33, // 34: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	19, // 35: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	20, // 36: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 37: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	51, // 38: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	27, // 39: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	22, // 40: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	24, // 41: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	25, // 42: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	26, // 43: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	27, // 44: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	44, // 45: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	45, // 46: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	51, // 47: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	38, // 48: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	28, // 49: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	46, // 50: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 51: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	18, // 52: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	19, // 53: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	20, // 54: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 55: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 56: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 57: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 58: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	21, // 59: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	21, // 60: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	32, // 61: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	21, // 62: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	21, // 63: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	21, // 64: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	47, // 65: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	36, // 66: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	51, // 67: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	35, // 68: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 69: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	21, // 70: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	35, // 71: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	12, // 72: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	10, // 73: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	8,  // 74: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	6,  // 75: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	13, // 76: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	11, // 77: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	9,  // 78: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	7,  // 79: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	76, // [76:80] is the sub-list for method output_type
+	72, // [72:76] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3666,15 +3790,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[27].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[36].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[28].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

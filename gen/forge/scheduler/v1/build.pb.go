@@ -34,7 +34,7 @@ const (
 	Build_STATE_QUEUED Build_State = 1
 	// Its environment is busy or frozen; the reason says by what.
 	Build_STATE_WAITING Build_State = 2
-	// A fork's build that nobody has approved.
+	// Nobody has approved it: a fork's build, or a deploy; the reason says which.
 	Build_STATE_BLOCKED Build_State = 3
 	// The engine was asked for a container.
 	Build_STATE_STARTING Build_State = 4
@@ -130,21 +130,25 @@ const (
 	Build_ACTION_SCHEDULE Build_Action = 8
 	// `manual`, asked for by CreateBuild: context forge/manual.
 	Build_ACTION_MANUAL Build_Action = 9
+	// `deploy` to an environment besides staging and production: context
+	// forge/deploy- and its name.
+	Build_ACTION_DEPLOY Build_Action = 10
 )
 
 // Enum value maps for Build_Action.
 var (
 	Build_Action_name = map[int32]string{
-		0: "ACTION_UNSPECIFIED",
-		1: "ACTION_TEST",
-		2: "ACTION_STAGING",
-		3: "ACTION_DEPLOY_STAGING",
-		4: "ACTION_DEPLOY_PRODUCTION",
-		5: "ACTION_PUSH",
-		6: "ACTION_CLOSED",
-		7: "ACTION_RELEASE",
-		8: "ACTION_SCHEDULE",
-		9: "ACTION_MANUAL",
+		0:  "ACTION_UNSPECIFIED",
+		1:  "ACTION_TEST",
+		2:  "ACTION_STAGING",
+		3:  "ACTION_DEPLOY_STAGING",
+		4:  "ACTION_DEPLOY_PRODUCTION",
+		5:  "ACTION_PUSH",
+		6:  "ACTION_CLOSED",
+		7:  "ACTION_RELEASE",
+		8:  "ACTION_SCHEDULE",
+		9:  "ACTION_MANUAL",
+		10: "ACTION_DEPLOY",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -157,6 +161,7 @@ var (
 		"ACTION_RELEASE":           7,
 		"ACTION_SCHEDULE":          8,
 		"ACTION_MANUAL":            9,
+		"ACTION_DEPLOY":            10,
 	}
 )
 
@@ -265,6 +270,11 @@ const (
 	// Cancelled: the pull request lost the label that it is built for, or became a
 	// draft.
 	Build_REASON_UNWANTED Build_Reason = 40
+	// Blocked: a deploy that nobody has let go.
+	Build_REASON_DEPLOY_NEEDS_APPROVAL Build_Reason = 50
+	// Waiting: the commit has not been deployed yet to the environment that this one
+	// comes after.
+	Build_REASON_DEPLOYS_AFTER Build_Reason = 51
 )
 
 // Enum value maps for Build_Reason.
@@ -304,6 +314,8 @@ var (
 		32: "REASON_MERGE_CONFLICT",
 		33: "REASON_ARTIFACT",
 		40: "REASON_UNWANTED",
+		50: "REASON_DEPLOY_NEEDS_APPROVAL",
+		51: "REASON_DEPLOYS_AFTER",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -340,6 +352,8 @@ var (
 		"REASON_MERGE_CONFLICT":        32,
 		"REASON_ARTIFACT":              33,
 		"REASON_UNWANTED":              40,
+		"REASON_DEPLOY_NEEDS_APPROVAL": 50,
+		"REASON_DEPLOYS_AFTER":         51,
 	}
 )
 
@@ -493,8 +507,8 @@ type Build struct {
 	LogSize int64 `protobuf:"varint,52,opt,name=log_size,json=logSize,proto3" json:"log_size,omitempty"`
 	// The build it repeats, where somebody asked for that.
 	RetryOf string `protobuf:"bytes,60,opt,name=retry_of,json=retryOf,proto3" json:"retry_of,omitempty"`
-	// Who let a fork's commit run: who approved it, or its author, who has write
-	// access.
+	// Who let it run: who approved the deploy or the fork's commit, or the author of
+	// that, who has write access.
 	ApprovedBy string `protobuf:"bytes,61,opt,name=approved_by,json=approvedBy,proto3" json:"approved_by,omitempty"`
 	// For a roll back: the earlier successful deploy that it repeats.
 	RollBackOf string `protobuf:"bytes,62,opt,name=roll_back_of,json=rollBackOf,proto3" json:"roll_back_of,omitempty"`
@@ -540,6 +554,14 @@ type Build struct {
 	ScheduleNote string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
 	// What it was asked for with, by hand, in the order of the file. Of a job: empty.
 	Inputs []*Input `protobuf:"bytes,98,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// Of a deploy: that somebody has to let it go, and when somebody did.
+	NeedsApproval bool                   `protobuf:"varint,100,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
+	ApproveTime   *timestamppb.Timestamp `protobuf:"bytes,101,opt,name=approve_time,json=approveTime,proto3" json:"approve_time,omitempty"`
+	// Logins of those who may; none means who has write access to the repository.
+	Approvers []string `protobuf:"bytes,102,rep,name=approvers,proto3" json:"approvers,omitempty"`
+	// Of a deploy: the environment that its commit must have been deployed to before;
+	// empty for none.
+	After string `protobuf:"bytes,103,opt,name=after,proto3" json:"after,omitempty"`
 	// How the latest attempt got to its first command; each is unset until then. The
 	// engine was asked for a container.
 	PlaceTime *timestamppb.Timestamp `protobuf:"bytes,110,opt,name=place_time,json=placeTime,proto3" json:"place_time,omitempty"`
@@ -934,6 +956,34 @@ func (x *Build) GetInputs() []*Input {
 		return x.Inputs
 	}
 	return nil
+}
+
+func (x *Build) GetNeedsApproval() bool {
+	if x != nil {
+		return x.NeedsApproval
+	}
+	return false
+}
+
+func (x *Build) GetApproveTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ApproveTime
+	}
+	return nil
+}
+
+func (x *Build) GetApprovers() []string {
+	if x != nil {
+		return x.Approvers
+	}
+	return nil
+}
+
+func (x *Build) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
 }
 
 func (x *Build) GetPlaceTime() *timestamppb.Timestamp {
@@ -2223,7 +2273,10 @@ type CreateBuildRequest struct {
 	Tag string `protobuf:"bytes,5,opt,name=tag,proto3" json:"tag,omitempty"`
 	// Values of the inputs that `manual` has, by their names, for ACTION_MANUAL alone: at most 64 KiB each and
 	// 256 KiB in all, without NUL. A secret one has at least 4 bytes.
-	Inputs        map[string]string `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Inputs map[string]string `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// For ACTION_DEPLOY: where to; or in place of an action, also for staging and
+	// production.
+	Environment   string `protobuf:"bytes,8,opt,name=environment,proto3" json:"environment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2298,6 +2351,13 @@ func (x *CreateBuildRequest) GetInputs() map[string]string {
 		return x.Inputs
 	}
 	return nil
+}
+
+func (x *CreateBuildRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
 }
 
 type CreateBuildResponse struct {
@@ -2443,8 +2503,11 @@ func (x *RetryBuildResponse) GetBuild() *Build {
 }
 
 type ApproveBuildRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	// The login in whose name it is asked, who is held against what GitHub and
+	// .forge.yml say of who may; empty: the administrator's own, who may.
+	By            string `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2482,6 +2545,13 @@ func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
 func (x *ApproveBuildRequest) GetBuildId() string {
 	if x != nil {
 		return x.BuildId
+	}
+	return ""
+}
+
+func (x *ApproveBuildRequest) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -2631,7 +2701,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x19\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x1b\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2692,7 +2762,11 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bschedule\x18_ \x01(\tR\bschedule\x12?\n" +
 	"\rschedule_time\x18` \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12#\n" +
 	"\rschedule_note\x18a \x01(\tR\fscheduleNote\x121\n" +
-	"\x06inputs\x18b \x03(\v2\x19.forge.scheduler.v1.InputR\x06inputs\x129\n" +
+	"\x06inputs\x18b \x03(\v2\x19.forge.scheduler.v1.InputR\x06inputs\x12%\n" +
+	"\x0eneeds_approval\x18d \x01(\bR\rneedsApproval\x12=\n" +
+	"\fapprove_time\x18e \x01(\v2\x1a.google.protobuf.TimestampR\vapproveTime\x12\x1c\n" +
+	"\tapprovers\x18f \x03(\tR\tapprovers\x12\x14\n" +
+	"\x05after\x18g \x01(\tR\x05after\x129\n" +
 	"\n" +
 	"place_time\x18n \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
 	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
@@ -2711,7 +2785,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\xde\x01\n" +
+	"\"\xf1\x01\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
@@ -2722,7 +2796,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rACTION_CLOSED\x10\x06\x12\x12\n" +
 	"\x0eACTION_RELEASE\x10\a\x12\x13\n" +
 	"\x0fACTION_SCHEDULE\x10\b\x12\x11\n" +
-	"\rACTION_MANUAL\x10\t\"\xe5\x06\n" +
+	"\rACTION_MANUAL\x10\t\x12\x11\n" +
+	"\rACTION_DEPLOY\x10\n" +
+	"\"\xa1\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2758,7 +2834,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
 	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
-	"\x0fREASON_UNWANTED\x10(\"c\n" +
+	"\x0fREASON_UNWANTED\x10(\x12 \n" +
+	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +
+	"\x14REASON_DEPLOYS_AFTER\x103\"c\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
@@ -2874,7 +2952,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"tail_lines\x18\x06 \x01(\x05R\ttailLines\">\n" +
 	"\x10WatchLogResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\xb1\x02\n" +
+	"\x06offset\x18\x02 \x01(\x03R\x06offset\"\xd3\x02\n" +
 	"\x12CreateBuildRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -2883,7 +2961,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x128\n" +
 	"\x06action\x18\x04 \x01(\x0e2 .forge.scheduler.v1.Build.ActionR\x06action\x12\x10\n" +
 	"\x03tag\x18\x05 \x01(\tR\x03tag\x12J\n" +
-	"\x06inputs\x18\x06 \x03(\v22.forge.scheduler.v1.CreateBuildRequest.InputsEntryR\x06inputs\x1a9\n" +
+	"\x06inputs\x18\x06 \x03(\v22.forge.scheduler.v1.CreateBuildRequest.InputsEntryR\x06inputs\x12 \n" +
+	"\venvironment\x18\b \x01(\tR\venvironment\x1a9\n" +
 	"\vInputsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"F\n" +
@@ -2894,9 +2973,10 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\vfailed_only\x18\x02 \x01(\bR\n" +
 	"failedOnly\"E\n" +
 	"\x12RetryBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"0\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"@\n" +
 	"\x13ApproveBuildRequest\x12\x19\n" +
-	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"G\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"G\n" +
 	"\x14ApproveBuildResponse\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"I\n" +
 	"\x12CancelBuildRequest\x12\x19\n" +
@@ -2987,62 +3067,63 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	6,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
 	32, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
 	5,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	32, // 12: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	32, // 13: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	32, // 14: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	0,  // 15: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 16: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	32, // 17: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	32, // 18: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	32, // 19: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	32, // 20: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	32, // 21: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 22: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	32, // 23: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	32, // 24: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	34, // 25: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 26: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 27: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 28: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 29: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	12, // 30: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	35, // 31: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	15, // 32: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	31, // 33: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 34: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 35: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 36: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 37: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	30, // 38: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 39: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 40: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 41: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 42: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	8,  // 43: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	13, // 44: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	10, // 45: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	16, // 46: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	18, // 47: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	20, // 48: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	22, // 49: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	24, // 50: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	26, // 51: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	28, // 52: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	9,  // 53: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	14, // 54: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	11, // 55: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	17, // 56: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	19, // 57: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	21, // 58: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	23, // 59: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	25, // 60: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	27, // 61: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	29, // 62: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	53, // [53:63] is the sub-list for method output_type
-	43, // [43:53] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	32, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
+	32, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	32, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	32, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	0,  // 16: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 17: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	32, // 18: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	32, // 19: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	32, // 20: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	32, // 21: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	32, // 22: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 23: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	32, // 24: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	32, // 25: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	34, // 26: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 27: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 28: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 29: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 30: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	12, // 31: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	35, // 32: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	15, // 33: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	31, // 34: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 35: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 36: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 37: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 38: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	30, // 39: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 40: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 41: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 42: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 43: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	8,  // 44: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	13, // 45: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	10, // 46: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	16, // 47: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	18, // 48: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	20, // 49: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	22, // 50: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	24, // 51: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	26, // 52: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	28, // 53: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	9,  // 54: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	14, // 55: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	11, // 56: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	17, // 57: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	19, // 58: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	21, // 59: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	23, // 60: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	25, // 61: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	27, // 62: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	29, // 63: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	54, // [54:64] is the sub-list for method output_type
+	44, // [44:54] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }

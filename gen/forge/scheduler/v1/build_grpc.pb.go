@@ -77,8 +77,10 @@ type BuildServiceClient interface {
 	// build, as the text says.
 	RetryBuild(ctx context.Context, in *RetryBuildRequest, opts ...grpc.CallOption) (*RetryBuildResponse, error)
 	// ApproveBuild lets a blocked build of a fork run, and whatever else is built
-	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
-	// blocked.
+	// of that commit for the same pull request; or a blocked deploy go, which
+	// supersedes older ones that wait for the same environment. PERMISSION_DENIED: by
+	// names somebody who may not. FAILED_PRECONDITION: it is not blocked, or
+	// superseded, as the text says.
 	ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
@@ -258,8 +260,10 @@ type BuildServiceServer interface {
 	// build, as the text says.
 	RetryBuild(context.Context, *RetryBuildRequest) (*RetryBuildResponse, error)
 	// ApproveBuild lets a blocked build of a fork run, and whatever else is built
-	// of that commit for the same pull request. FAILED_PRECONDITION: it is not
-	// blocked.
+	// of that commit for the same pull request; or a blocked deploy go, which
+	// supersedes older ones that wait for the same environment. PERMISSION_DENIED: by
+	// names somebody who may not. FAILED_PRECONDITION: it is not blocked, or
+	// superseded, as the text says.
 	ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it

@@ -28,14 +28,16 @@ type Environment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The build whose deploy it runs, without steps, since that build's end_time;
 	// absent before the first.
 	Deployed *Build `protobuf:"bytes,3,opt,name=deployed,proto3" json:"deployed,omitempty"`
 	// The build that deploys now or does so as soon as there is a place.
 	Deploying *Build `protobuf:"bytes,4,opt,name=deploying,proto3" json:"deploying,omitempty"`
-	// The deploys that wait for it, in order. Left out of lists.
+	// The deploys that wait for it, in order, and then those that are not let go yet:
+	// for want of an approval, or of a deploy to the environment before. Left out of
+	// lists.
 	Waiting []*Build `protobuf:"bytes,5,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	// Absent where it is not frozen.
 	FreezeTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=freeze_time,json=freezeTime,proto3" json:"freeze_time,omitempty"`
@@ -255,7 +257,7 @@ type GetEnvironmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Environment   string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -353,7 +355,7 @@ type FreezeEnvironmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	// Why, for those who wait; required, at most 100 characters.
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
@@ -460,7 +462,7 @@ type UnfreezeEnvironmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Environment   string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -558,7 +560,7 @@ type RollBackEnvironmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	// A successful deploy to this environment.
 	BuildId       string `protobuf:"bytes,3,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -665,7 +667,7 @@ type ReleaseEnvironmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// owner/name.
 	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
-	// staging or production.
+	// Such as production.
 	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	// Must be set: the machine is gone for good, or nothing of the deploy runs there.
 	Force bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
