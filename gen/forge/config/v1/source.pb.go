@@ -48,7 +48,9 @@ type GetSourceRequest struct {
 	Fork bool `protobuf:"varint,9,opt,name=fork,proto3" json:"fork,omitempty"`
 	// The name of the tag that a checkout with history has at the commit, wherever the
 	// tag is by now; empty for none.
-	Tag           string `protobuf:"bytes,20,opt,name=tag,proto3" json:"tag,omitempty"`
+	Tag string `protobuf:"bytes,20,opt,name=tag,proto3" json:"tag,omitempty"`
+	// The caller takes files of a checkout from the pack.
+	Packed        bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,6 +153,13 @@ func (x *GetSourceRequest) GetTag() string {
 		return x.Tag
 	}
 	return ""
+}
+
+func (x *GetSourceRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
+	}
+	return false
 }
 
 type MergeRequest struct {
@@ -347,7 +356,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x02\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -361,7 +370,8 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\fpull_request\x18\a \x01(\x05R\vpullRequest\x12\x19\n" +
 	"\binto_sha\x18\b \x01(\tR\aintoSha\x12\x12\n" +
 	"\x04fork\x18\t \x01(\bR\x04fork\x12\x10\n" +
-	"\x03tag\x18\x14 \x01(\tR\x03tag\"\xfe\x01\n" +
+	"\x03tag\x18\x14 \x01(\tR\x03tag\x12\x16\n" +
+	"\x06packed\x18\x15 \x01(\bR\x06packed\"\xfe\x01\n" +
 	"\fMergeRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +

@@ -33,8 +33,11 @@ type SourceServiceClient interface {
 	//
 	// With a checkout it is a tar stream, compressed by zstd: below tree/ lies what
 	// git checks out, below git/ the repository that belongs to it, whose HEAD is the
-	// commit, and whose index knows nothing of the files' times. Without one it is
-	// GitHub's archive, a gzipped tarball with one top-level folder.
+	// commit, and whose index knows nothing of the files' times. Where files are wanted
+	// packed, the header of each stands between the pack's index and the pack, names its
+	// object as a link's target, and has no content; a file that is checked out otherwise
+	// than the pack has it is sent as it is. Without a checkout it is GitHub's archive, a
+	// gzipped tarball with one top-level folder.
 	//
 	// NOT_FOUND: no such commit. INVALID_ARGUMENT: git refuses what the repository
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
@@ -93,8 +96,11 @@ type SourceServiceServer interface {
 	//
 	// With a checkout it is a tar stream, compressed by zstd: below tree/ lies what
 	// git checks out, below git/ the repository that belongs to it, whose HEAD is the
-	// commit, and whose index knows nothing of the files' times. Without one it is
-	// GitHub's archive, a gzipped tarball with one top-level folder.
+	// commit, and whose index knows nothing of the files' times. Where files are wanted
+	// packed, the header of each stands between the pack's index and the pack, names its
+	// object as a link's target, and has no content; a file that is checked out otherwise
+	// than the pack has it is sent as it is. Without a checkout it is GitHub's archive, a
+	// gzipped tarball with one top-level folder.
 	//
 	// NOT_FOUND: no such commit. INVALID_ARGUMENT: git refuses what the repository
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub

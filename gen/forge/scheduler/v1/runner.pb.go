@@ -920,7 +920,9 @@ type Hello struct {
 	KeepsContent bool `protobuf:"varint,23,opt,name=keeps_content,json=keepsContent,proto3" json:"keeps_content,omitempty"`
 	// The runner reads the reports of its plan. Without this it is asked for none, and
 	// the log says so.
-	ReadsReports  bool `protobuf:"varint,24,opt,name=reads_reports,json=readsReports,proto3" json:"reads_reports,omitempty"`
+	ReadsReports bool `protobuf:"varint,24,opt,name=reads_reports,json=readsReports,proto3" json:"reads_reports,omitempty"`
+	// The runner takes files of a checkout from its pack.
+	TakesPacked   bool `protobuf:"varint,26,opt,name=takes_packed,json=takesPacked,proto3" json:"takes_packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1021,6 +1023,13 @@ func (x *Hello) GetKeepsContent() bool {
 func (x *Hello) GetReadsReports() bool {
 	if x != nil {
 		return x.ReadsReports
+	}
+	return false
+}
+
+func (x *Hello) GetTakesPacked() bool {
+	if x != nil {
+		return x.TakesPacked
 	}
 	return false
 }
@@ -2717,7 +2726,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\xf1\x02\n" +
+	"\amessage\"\x94\x03\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -2730,7 +2739,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x0etakes_checkout\x18\x16 \x01(\bR\rtakesCheckout\x12B\n" +
 	"\fsource_begun\x18\x19 \x01(\v2\x1f.forge.scheduler.v1.SourceBegunR\vsourceBegun\x12#\n" +
 	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\x12#\n" +
-	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\"2\n" +
+	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\x12!\n" +
+	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\"2\n" +
 	"\aWelcome\x12'\n" +
 	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xce\b\n" +
 	"\x04Plan\x12\x19\n" +
