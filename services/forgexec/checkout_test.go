@@ -27,7 +27,7 @@ func checkoutOf(t testing.TB, entries ...entry) []byte {
 	return buffer.Bytes()
 }
 
-func gitIn(t *testing.T, dir string, args ...string) string {
+func gitIn(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", args...)
 	cmd.Dir = dir

@@ -59,6 +59,8 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 		return malformed
 	}
 	rest, now := index[indexHeader:end], time.Now()
+	folders := &openFolders{root: root}
+	defer folders.close()
 	for n := binary.BigEndian.Uint32(index[8:]); n > 0; n-- {
 		if len(rest) < entryName {
 			return malformed
@@ -73,7 +75,11 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 		}
 		name := string(rest[entryName : entryName+length])
 		if binary.BigEndian.Uint32(rest[entryMode:]) != gitlinkMode {
-			if err := fillEntry(root, path.Join(workTree, name), now, rest); err != nil {
+			folder, err := folders.open(path.Join(workTree, path.Dir(name)))
+			if err == nil {
+				err = fillEntry(folder, path.Base(name), now, rest)
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", quoted(name), err)
 			}
 		}
@@ -84,16 +90,42 @@ func fillIndex(root *os.Root, workTree string, index []byte) error {
 	return nil
 }
 
-// lookAt is what the file system says of a file, which it has be older than the
-// index: git reads each that was written in the same second as that, and takes one
-// that Git LFS keeps for changed. The clock of a file system may be late by some
-// milliseconds.
+// openFolders holds the folder that was asked for last open: the names of an index are
+// in order.
+type openFolders struct {
+	root, folder *os.Root
+	name         string
+}
+
+func (o *openFolders) open(name string) (folder *os.Root, err error) {
+	if o.folder != nil && o.name == name {
+		return o.folder, nil
+	}
+	o.close()
+	o.folder, err = o.root.OpenRoot(name)
+	o.name = name
+	return o.folder, err
+}
+
+func (o *openFolders) close() {
+	if o.folder != nil {
+		_ = o.folder.Close() // it was only read
+		o.folder = nil
+	}
+}
+
+// beforeIndex is when a file was written as far as git is told: before the index. Git
+// reads each file that was written in the same second as that, and takes one that Git
+// LFS keeps for changed. The clock of a file system may be late by some milliseconds.
+func beforeIndex(now time.Time) time.Time { return time.Unix(now.Unix()-2, 0) }
+
+// lookAt is what the file system says of a file, which it has be older than the index.
 func lookAt(root *os.Root, name string, now time.Time) (os.FileInfo, error) {
 	info, err := root.Lstat(name)
 	if err != nil || !info.Mode().IsRegular() || info.ModTime().Unix() < now.Unix()-1 {
 		return info, err
 	}
-	before := time.Unix(now.Unix()-2, 0)
+	before := beforeIndex(now)
 	if err := root.Chtimes(name, before, before); err != nil {
 		return nil, err
 	}

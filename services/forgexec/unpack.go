@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -49,6 +50,11 @@ func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(forma
 // way itself, and each file as a new one.
 func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, err error) {
 	u := &unpacking{root: root, most: most, folders: map[string]bool{".": true}, repositories: map[string]string{}}
+	defer func() {
+		if broken := u.settle(err); err == nil && broken != nil {
+			entries, size, err = 0, 0, broken
+		}
+	}()
 	peeked := bufio.NewReader(stream)
 	unzipped, err := u.decompress(peeked)
 	if err != nil {
@@ -73,6 +79,9 @@ func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, 
 	if _, err := io.Copy(io.Discard, raw); err != nil {
 		return 0, 0, fmt.Errorf("read the source: %w", err)
 	}
+	if err := u.settle(nil); err != nil {
+		return 0, 0, err
+	}
 	if u.checkout {
 		u.repositories[repositoryFolder] = "."
 		for repository, workTree := range u.repositories {
@@ -81,7 +90,7 @@ func unpack(root *os.Root, stream io.Reader, most limits) (entries, size int64, 
 			}
 		}
 	}
-	return u.entries, u.size, nil
+	return u.entries, u.size.Load(), nil
 }
 
 // decompress tells a checkout from an archive by how it begins.
@@ -116,13 +125,17 @@ func tooLarge(most int64) error {
 }
 
 type unpacking struct {
-	root          *os.Root
-	checkout      bool
-	most          limits
-	top           string          // the folder around everything
-	folders       map[string]bool // those made here: real ones, never links
-	entries, size int64
-	repository    int64 // bytes in .git
+	root       *os.Root
+	checkout   bool
+	most       limits
+	top        string          // the folder around everything
+	folders    map[string]bool // those made here: real ones, never links
+	entries    int64
+	size       atomic.Int64 // bytes in files
+	repository atomic.Int64 // bytes in .git
+	// packed are files whose content the next pack has, unpacking those of the last one.
+	packed   []packedFile
+	unpacker *packUnpacker
 	// repositories are the folders of those that were unpacked, and of their work trees.
 	repositories map[string]string
 }
@@ -153,6 +166,8 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 	switch {
 	case u.checkout && strings.HasPrefix(header.Name, gitFileFolder):
 		err = u.gitFile(name, header, content)
+	case u.checkout && header.Typeflag == tar.TypeReg && header.Linkname != "":
+		err = u.expect(name, header)
 	case header.Typeflag == tar.TypeReg:
 		err = u.file(name, header, content)
 	case header.Typeflag == tar.TypeSymlink:
@@ -164,6 +179,11 @@ func (u *unpacking) entry(header *tar.Header, content io.Reader) error {
 		err = u.hardLink(name, header.Linkname)
 	default:
 		return refuse("the source holds %s, which is no file, folder or link", quoted(name))
+	}
+	if err != nil {
+		if failed := u.finish(err); failed != nil { // it ended what is written here
+			return failed
+		}
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return refuse("the source holds %s twice", quoted(name))
@@ -234,20 +254,33 @@ func (u *unpacking) file(name string, header *tar.Header, content io.Reader) err
 	if u.checkout && ofRepository(name) {
 		size, most = &u.repository, u.most.repository
 	}
-	if header.Size > most-*size {
-		return tooLarge(most)
+	if err := take(header.Size, size, most); err != nil {
+		return err
 	}
-	mode := fs.FileMode(0o644)
-	if header.Mode&0o111 != 0 {
-		mode = 0o755
+	if len(u.packed) > 0 && ofRepository(name) && strings.HasSuffix(name, packSuffix) {
+		return u.unpackFrom(name, content)
 	}
-	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	file, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode(header))
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, content)
-	*size += n
+	_, err = io.Copy(file, content)
 	return errors.Join(err, file.Close())
+}
+
+func fileMode(header *tar.Header) fs.FileMode {
+	if header.Mode&0o111 != 0 {
+		return 0o755
+	}
+	return 0o644
+}
+
+// take counts bytes before they are written.
+func take(bytes int64, of *atomic.Int64, most int64) error {
+	if of.Add(bytes) > most || bytes > most {
+		return tooLarge(most)
+	}
+	return nil
 }
 
 // hardLink links to a regular file of the source that is there already, and that
