@@ -31,7 +31,7 @@ type checkouts struct {
 // wanted is what a request wants checked out.
 func (c checkouts) wanted(g grant, req *configv1.GetSourceRequest) (mirror.Want, error) {
 	source := req.GetCheckout()
-	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs()}
+	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs(), Packed: req.GetPacked()}
 	if source.GetSubmodules() {
 		want.Submodule = func(ctx context.Context, address string) (mirror.Remote, error) {
 			return c.submodule(ctx, g, address, req.GetFork())
@@ -92,7 +92,7 @@ func (c checkouts) possible(g grant) error {
 // than the build's own are in it as they were when it was made. What a fork gets has a name of its own: it may lack
 // submodules, and nothing that it asked for is served to others.
 func checkoutName(of commitKey, want mirror.Want, fork bool) string {
-	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %s %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Into, want.Base, want.Tag))
+	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %t %s %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Packed, want.Into, want.Base, want.Tag))
 	return fmt.Sprintf("%s%d-%s-%x%s", sourcesFolder, of.repository, of.sha, kind[:8], checkoutSuffix)
 }
 

@@ -99,6 +99,18 @@ func TestCheckoutComesFromGit(t *testing.T) {
 	}
 }
 
+// What is kept for a runner that takes files from the pack is not given to another.
+func TestFilesArePackedForWhomTakesThem(t *testing.T) {
+	w := newWorld(t, withMirrors(t))
+	sha := w.commit(githubsim.Commit{Files: map[string]string{"kept": "yes\n"}})
+	for _, packed := range []bool{true, false, true} {
+		found, err := w.checkout(&configv1.GetSourceRequest{Sha: sha, Packed: packed})
+		if want := map[bool]string{false: "yes\n"}[packed]; err != nil || found["tree/kept"] != want {
+			t.Errorf("packed %t: %q, %v", packed, found["tree/kept"], err)
+		}
+	}
+}
+
 func TestCheckoutRefusals(t *testing.T) {
 	w := newWorld(t, withMirrors(t))
 	sha := w.head()

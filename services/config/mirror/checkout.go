@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -37,8 +38,10 @@ const (
 // Links are links, whatever they point at. The repository names its origin by the URL
 // that people have, without any token. A submodule is an empty folder; where it is
 // wanted its files are there, its repository is below git/modules/, and gitfile/ has
-// the file that leads from one to the other. Of the same objects and refs it is the
-// same, byte by byte, so that who has begun with one can go on with another.
+// the file that leads from one to the other. Where files are wanted packed, the header
+// of each stands between the pack's index and the pack, and names its object as a
+// link's target; no content follows. Of the same objects and refs it is the same, byte
+// by byte, so that who has begun with one can go on with another.
 func (m *Mirrors) Checkout(ctx context.Context, remote Remote, want Want, w io.Writer) (err error) {
 	defer func() {
 		if err := m.prune(context.WithoutCancel(ctx), remote.name(), full(err)); err != nil {
@@ -129,19 +132,27 @@ type checkout struct {
 	scratch string
 }
 
-// write writes the files, while git makes the pack that comes after them.
+// write has git make the pack while the files are listed. What is taken from the pack is
+// named before it, so that it can be while the pack still comes.
 func (c *checkout) write(ctx context.Context) error {
 	var made packed
-	working, ctx := errgroup.WithContext(ctx)
-	working.Go(func() error { return c.writeTree(ctx) })
+	var files files
+	working, at := errgroup.WithContext(ctx)
 	working.Go(func() (err error) {
-		made, err = c.pack(ctx)
+		files, err = c.list(at)
+		return err
+	})
+	working.Go(func() (err error) {
+		made, err = c.pack(at)
 		return err
 	})
 	if err := working.Wait(); err != nil {
 		return err
 	}
-	return c.writeGit(made)
+	if err := c.writeGit(made, files); err != nil {
+		return err
+	}
+	return c.writeTree(ctx, files)
 }
 
 // git runs git on the repository, with what it is given.
@@ -193,8 +204,14 @@ func (c *checkout) file(name, from string, mode int64) error {
 	return err
 }
 
-// writeTree writes the files of the commit.
-func (c *checkout) writeTree(ctx context.Context) error {
+// files are those of the commit.
+type files struct {
+	all      []entry
+	replaced map[string]string // files of this host in place of what the commit has
+}
+
+// list makes the index, and tells what has to be done for each file.
+func (c *checkout) list(ctx context.Context) (f files, err error) {
 	var index errgroup.Group
 	index.Go(func() error {
 		call := c.call()
@@ -202,22 +219,50 @@ func (c *checkout) writeTree(ctx context.Context) error {
 		_, err := c.git(ctx, call, "read-tree", c.want.SHA)
 		return err
 	})
-	entries, err := c.repository.tree(ctx, c.want.SHA)
+	f.all, err = c.repository.tree(ctx, c.want.SHA)
 	if err := errors.Join(index.Wait(), err); err != nil {
-		return err
+		return f, err
 	}
-	replaced, err := c.replace(ctx, entries)
-	if err != nil {
-		return err
+	f.replaced, err = c.replace(ctx, f.all)
+	return f, err
+}
+
+// isPacked reports whether a file is taken from the pack where it is unpacked.
+func (c *checkout) isPacked(e entry, replaced map[string]string) bool {
+	return c.want.Packed && !e.isLink() && !e.isSubmodule() && replaced[e.path] == ""
+}
+
+// writePacked names the files that are taken from the pack.
+func (c *checkout) writePacked(f files) error {
+	for _, e := range f.all {
+		if !c.isPacked(e, f.replaced) {
+			continue
+		}
+		if err := c.grow(e.size); err != nil {
+			return err
+		}
+		if err := c.header(c.workTreeFolder()+e.path, tar.TypeReg, e.fileMode(), 0, e.sha); err != nil {
+			return err
+		}
 	}
-	blobs, err := c.openObjects(ctx, "--buffer")
-	if err != nil {
-		return err
+	return nil
+}
+
+// writeTree writes the other files, links, and the folders of submodules.
+func (c *checkout) writeTree(ctx context.Context, f files) error {
+	sent := slices.DeleteFunc(slices.Clone(f.all), func(e entry) bool { return c.isPacked(e, f.replaced) })
+	asked := slices.DeleteFunc(slices.Clone(sent), func(e entry) bool { return e.isSubmodule() || f.replaced[e.path] != "" })
+	var blobs *objects
+	if len(asked) > 0 {
+		var err error
+		if blobs, err = c.openObjects(ctx, "--buffer"); err != nil {
+			return err
+		}
+		blobs.askAll(asked)
+		defer blobs.close()
 	}
-	blobs.askAll(entries)
-	defer blobs.close()
-	for _, e := range entries {
-		if err := c.entry(e, blobs, replaced); err != nil {
+	for _, e := range sent {
+		if err := c.entry(e, blobs, f.replaced); err != nil {
 			return fmt.Errorf("%s: %w", e.path, err)
 		}
 	}
@@ -236,9 +281,6 @@ func (c *checkout) entry(e entry, blobs *objects, replaced map[string]string) er
 		}
 		return c.header(name, tar.TypeSymlink, 0o777, 0, target)
 	case replaced[e.path] != "":
-		if err := blobs.skip(e.sha); err != nil {
-			return err
-		}
 		info, err := os.Stat(replaced[e.path])
 		if err != nil {
 			return err
@@ -255,15 +297,15 @@ func (c *checkout) entry(e entry, blobs *objects, replaced map[string]string) er
 	if err := c.grow(size); err != nil {
 		return err
 	}
-	mode := e.fileMode()
-	if err := c.header(name, tar.TypeReg, mode, size, ""); err != nil {
+	if err := c.header(name, tar.TypeReg, e.fileMode(), size, ""); err != nil {
 		return err
 	}
 	return blobs.copy(c.tar, size)
 }
 
-// writeGit writes the repository that the work tree is of.
-func (c *checkout) writeGit(made packed) error {
+// writeGit writes the repository that the work tree is of, and names the files that are
+// taken from its pack.
+func (c *checkout) writeGit(made packed, f files) error {
 	for _, folder := range []string{"objects/info/", "objects/pack/", "refs/heads/", "refs/tags/", "info/"} {
 		if err := c.header(c.gitDir()+folder, tar.TypeDir, 0o755, 0, ""); err != nil {
 			return err
@@ -279,10 +321,15 @@ func (c *checkout) writeGit(made packed) error {
 			return err
 		}
 	}
-	for _, suffix := range []string{".pack", ".idx"} {
-		if err := c.file(c.gitDir()+path.Join("objects/pack", filepath.Base(made.path)+suffix), made.path+suffix, plainMode); err != nil {
-			return err
-		}
+	pack := c.gitDir() + path.Join("objects/pack", filepath.Base(made.path))
+	if err := c.file(pack+".idx", made.path+".idx", plainMode); err != nil {
+		return err
+	}
+	if err := c.writePacked(f); err != nil {
+		return err
+	}
+	if err := c.file(pack+".pack", made.path+".pack", plainMode); err != nil {
+		return err
 	}
 	if c.module.path != "" {
 		if err := c.text(gitFileFolder+c.module.path, c.gitFile()); err != nil {

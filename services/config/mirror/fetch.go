@@ -40,6 +40,8 @@ type Want struct {
 	// Submodule says where the repository of a submodule is, by its address, and
 	// refuses what must not be fetched; nil: submodules are empty folders.
 	Submodule func(ctx context.Context, address string) (Remote, error)
+	// Packed: files that the pack has come as the names of their objects.
+	Packed bool
 	// LFS: files that Git LFS keeps elsewhere are there themselves.
 	LFS bool
 }

@@ -152,8 +152,23 @@ func (r *rig) remote() mirror.Remote {
 	}
 }
 
-// checkout checks out as a build does, and returns the folder.
+// checkout checks out as a build does, and returns the folder. It is the same where the
+// files are taken from the pack.
 func (r *rig) checkout(want mirror.Want) (string, error) {
+	r.t.Helper()
+	dir, err := r.checkoutOnce(want)
+	if err != nil {
+		return "", err
+	}
+	want.Packed = true
+	packed, err := r.checkoutOnce(want)
+	if err == nil {
+		run(r.t, "", "diff", "-r", "--no-dereference", dir, packed)
+	}
+	return packed, err
+}
+
+func (r *rig) checkoutOnce(want mirror.Want) (string, error) {
 	r.t.Helper()
 	var stream bytes.Buffer
 	if err := r.Checkout(r.t.Context(), r.remote(), want, &stream); err != nil {
@@ -171,9 +186,13 @@ func (r *rig) checkout(want mirror.Want) (string, error) {
 func unpack(t *testing.T, stream io.Reader) string {
 	t.Helper()
 	dir := t.TempDir()
+	packed := map[string]string{} // objects of files
 	for archive := tar.NewReader(stream); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
+			if len(packed) > 0 {
+				t.Fatalf("no pack has %v", packed)
+			}
 			return dir
 		}
 		if err != nil {
@@ -199,9 +218,21 @@ func unpack(t *testing.T, stream io.Reader) string {
 			if content, err = io.ReadAll(archive); err == nil {
 				err = os.WriteFile(path, content, os.FileMode(header.Mode))
 			}
+			if header.Linkname != "" {
+				packed[path] = header.Linkname
+			}
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		if repository, name, _ := strings.Cut(path, "/objects/pack/"); strings.HasSuffix(name, ".pack") {
+			for path, object := range packed {
+				content := run(t, "", "git", "--git-dir="+repository, "cat-file", "blob", object)
+				if err := os.WriteFile(path, []byte(content), 0o600); err != nil { // which keeps its mode
+					t.Fatal(err)
+				}
+			}
+			clear(packed)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (g *gathering) gather(ctx context.Context, of *module, depth int) error {
 		}
 		child := &module{
 			name: one.name, path: path.Join(of.path, one.path), below: of.below + "modules/" + one.name + "/",
-			want: Want{SHA: one.sha, Submodule: of.want.Submodule, LFS: of.want.LFS},
+			want: Want{SHA: one.sha, Submodule: of.want.Submodule, LFS: of.want.LFS, Packed: of.want.Packed},
 		}
 		noun := "submodule " + child.path
 		address, err := resolve(of.remote.URL, one.url)

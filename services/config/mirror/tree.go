@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -19,7 +20,10 @@ import (
 )
 
 // entry is one of a commit's tree: a file, a link, or a submodule.
-type entry struct{ mode, sha, path string }
+type entry struct {
+	mode, sha, path string
+	size            int64 // of a file or link
+}
 
 func (e entry) isLink() bool      { return e.mode == "120000" }
 func (e entry) isSubmodule() bool { return e.mode == "160000" }
@@ -40,7 +44,7 @@ const (
 
 // tree is a commit's whole tree, in git's order.
 func (r *repository) tree(ctx context.Context, sha string) ([]entry, error) {
-	text, err := r.output(ctx, "ls-tree", "-r", "-z", "--full-tree", sha)
+	text, err := r.output(ctx, "ls-tree", "-r", "-l", "-z", "--full-tree", sha)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +53,16 @@ func (r *repository) tree(ctx context.Context, sha string) ([]entry, error) {
 		if line == "" {
 			continue
 		}
-		about, name, found := strings.Cut(line, "\t") // MODE KIND SHA
+		about, name, found := strings.Cut(line, "\t") // MODE KIND SHA SIZE
 		words := strings.Fields(about)
-		if !found || len(words) != 3 {
+		if !found || len(words) != 4 {
 			return nil, fmt.Errorf("git ls-tree: %q", line)
 		}
-		entries = append(entries, entry{mode: words[0], sha: words[2], path: name})
+		size, err := strconv.ParseInt(words[3], 10, 64)
+		if err != nil && words[3] != "-" { // a submodule
+			return nil, &Error{command: "ls-tree", words: "missing blob " + line}
+		}
+		entries = append(entries, entry{mode: words[0], sha: words[2], path: name, size: size})
 	}
 	return entries, nil
 }
@@ -219,14 +227,6 @@ func (o *objects) text(name, kind string, most int64) (string, error) {
 		return "", err
 	}
 	return text.String(), nil
-}
-
-func (o *objects) skip(name string) error {
-	size, err := o.next(name, "blob")
-	if err != nil {
-		return err
-	}
-	return o.copy(io.Discard, size)
 }
 
 // broken is why the program says no more.
