@@ -36,6 +36,9 @@ func TestPullRequestIsTestedMerged(t *testing.T) {
 		r.config.mu.Lock()
 		asked := r.config.sources[0]
 		r.config.mu.Unlock()
+		if asked.GetPacked() {
+			t.Error("files come from the pack to a runner that does not take them from there")
+		}
 		if asked.GetSha() != "aaa" || asked.GetIntoSha() != "base" || asked.GetBase() != "main" || asked.GetPullRequest() != 1 || asked.GetCheckout().GetHistory() != 5 {
 			t.Errorf("asked for %v", asked)
 		}

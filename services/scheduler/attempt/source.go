@@ -42,7 +42,7 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedu
 			return ctx.Err()
 		}
 	}
-	request, begun := sourceRequest(b, hello.GetTakesCheckout()), hello.GetSourceBegun()
+	request, begun := sourceRequest(b, hello), hello.GetSourceBegun()
 	var sent int
 	err := retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
 		if sent, err = s.streamSource(ctx, request, begun, send); errors.Is(err, errOtherSource) {
@@ -66,15 +66,15 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedu
 
 // sourceRequest asks for a checkout where the runner takes one, else for GitHub's
 // archive.
-func sourceRequest(b *store.Build, checkout bool) *configv1.GetSourceRequest {
+func sourceRequest(b *store.Build, hello *schedulerv1.Hello) *configv1.GetSourceRequest {
 	request := &configv1.GetSourceRequest{
 		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sha: b.GetSha(), EventTime: b.GetCreateTime(),
 	}
-	if !checkout {
+	if !hello.GetTakesCheckout() {
 		return request
 	}
 	request.Checkout, request.PullRequest = b.ConfigJob().GetSource(), b.GetPullRequest()
-	request.Fork = b.GetFork()
+	request.Fork, request.Packed = b.GetFork(), hello.GetTakesPacked()
 	if tag, isTag := strings.CutPrefix(b.GetRef(), "refs/tags/"); isTag {
 		request.Tag = tag
 	}
