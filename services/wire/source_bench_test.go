@@ -21,6 +21,7 @@ import (
 // that with GitHub's archive, while GitHub sends either from memory: of a commit whose parent was
 // built before, and of a repository that was never built. At most 1.1.
 func BenchmarkCheckout(b *testing.B) {
+	workspaces := b.TempDir()
 	for _, size := range []struct{ name, files, bytes, samples int }{{5, 500, 10 << 10, 7}, {200, 5000, 40 << 10, 3}} {
 		b.Run(fmt.Sprintf("%dMB", size.name), func(b *testing.B) {
 			random := rand.New(rand.NewPCG(1, 1))
@@ -31,10 +32,10 @@ func BenchmarkCheckout(b *testing.B) {
 			w.deploy(b, deployment{apart: true})
 			_, sha := w.propose(b, "first", files("first", "x"))
 			w.shows(b, sha, "forge/test", "success")
-			g := w.newGate(b)
+			g := w.newGate(b, workspaces)
 			archive := &configv1.GetSourceRequest{Repository: w.builds(b, sha)[0].GetRepository()}
 			checkout := proto.CloneOf(archive)
-			checkout.Checkout = &configv1.Source{}
+			checkout.Checkout, checkout.Packed = &configv1.Source{}, true
 			data := filepath.Join(w.dir, "forge-data")
 			w.replay.Store(true)
 			for range b.N {

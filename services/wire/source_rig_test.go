@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,14 +154,17 @@ type gate struct {
 	request *configv1.GetSourceRequest
 	begun   chan time.Time // of the first command
 	socket  string
+	// workspaces are kept until all is measured: ext4 makes a file slowly for a minute
+	// after many were removed.
+	workspaces string
 }
 
 // newGate serves one; config is asked as the scheduler asks it.
-func (w *sourceWorld) newGate(b *testing.B) *gate {
+func (w *sourceWorld) newGate(b *testing.B, workspaces string) *gate {
 	b.Helper()
 	conn, err := rpc.Dial(w.apart["config"], rpc.Peer{Room: "scheduler", Token: "token-of-scheduler"})
 	must(b, err)
-	g := &gate{sources: configv1.NewSourceServiceClient(conn), begun: make(chan time.Time, 1), socket: filepath.Join(w.dir, "gate.sock")}
+	g := &gate{sources: configv1.NewSourceServiceClient(conn), begun: make(chan time.Time, 1), socket: filepath.Join(w.dir, "gate.sock"), workspaces: workspaces}
 	lis, err := (&net.ListenConfig{}).Listen(b.Context(), "unix", g.socket)
 	must(b, err)
 	server := grpc.NewServer()
@@ -217,8 +221,9 @@ func (g *gate) Attach(stream schedulerv1.RunnerService_AttachServer) error {
 func (g *gate) firstCommand(b *testing.B, request *configv1.GetSourceRequest) time.Duration {
 	b.Helper()
 	g.request = request
+	workspace := filepath.Join(g.workspaces, strconv.FormatInt(time.Now().UnixNano(), 36))
 	cmd := exec.CommandContext(b.Context(), filepath.Join(binDir, "forgexec"))
-	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(g.socket), "FORGE_RUNNER_URL=unix://"+g.socket, "FORGE_RUNNER_TOKEN=token")
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(g.socket), "FORGE_RUNNER_URL=unix://"+g.socket, "FORGE_RUNNER_TOKEN=token", "FORGE_WORKSPACE="+workspace)
 	begin := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("forgexec: %v\n%s", err, out)
