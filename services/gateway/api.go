@@ -35,7 +35,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		return nil, fmt.Errorf("FORGE_EXTERNAL_URL: %w", err)
 	}
 	pages, err := web.New(web.Deps{
-		Scheduler: s.deps.Receivers["scheduler"], Rooms: s.deps.Receivers, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
+		Scheduler: s.deps.Receivers["scheduler"], Config: s.deps.Receivers["config"], Rooms: s.deps.Receivers, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
 		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now,
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 
 // webPolicy is the policy of every page of Forge's own.
 const webPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 func at(second int64) *timestamppb.Timestamp {
 	return timestamppb.New(time.Unix(1_800_000_000+second, 0))

@@ -17,6 +17,7 @@ type section struct {
 func sections(path string) []section {
 	all := []section{
 		{Path: "/builds", Name: "Builds"},
+		{Path: "/repositories", Name: "Repositories"},
 		{Path: "/deliveries", Name: "Deliveries"},
 		{Path: "/health", Name: "Health"},
 	}

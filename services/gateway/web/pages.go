@@ -29,6 +29,7 @@ var pageFiles embed.FS
 // Deps is what the pages work with.
 type Deps struct {
 	Scheduler   grpc.ClientConnInterface
+	Config      grpc.ClientConnInterface
 	Rooms       map[string]grpc.ClientConnInterface // config, scheduler and reporter
 	GitHubURL   string                              // of the pages of GitHub that people see, without a slash at the end
 	ExternalURL string                              // how people reach this Forge
@@ -44,7 +45,7 @@ const shownLog = 512 << 10
 
 // A page runs and shows nothing that is not Forge's own.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // Pages shows people what they follow links to.
 type Pages struct {
@@ -81,8 +82,7 @@ func New(deps Deps) (*Pages, error) {
 			return artifactAddress(deps.Base, a, file...)
 		},
 		"size":    func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
-		"count":   func(n int64, noun string) string { return wording.Count(int(n), noun) },
-		"counted": func(n int32, noun string) string { return wording.Count(int(n), noun) },
+		"count":   count,
 		"until":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
 		"stamp":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format(time.RFC3339) },
 		"failing": func(state string) bool { return state == "failed" || state == "errored" || state == "timed out" },
@@ -91,6 +91,11 @@ func New(deps Deps) (*Pages, error) {
 				return ""
 			}
 			return "→ " + f.GetTarget()
+		},
+		"use":  func(u schedulerv1.Secret_Use) string { return wording.Value(u) },
+		"page": func(parts ...any) string { return address(deps.Base, parts...) },
+		"history": func(repository string, t *schedulerv1.FlakyTest) string {
+			return historyAddress(deps.Base, repository) + "?" + url.Values{"test": {t.GetName()}, "class": {t.GetClass()}, "suite": {t.GetSuite()}}.Encode()
 		},
 		"base": func() string { return deps.Base },
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
@@ -118,6 +123,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /builds/{id}/tests", p.testsOf)
 	mux.HandleFunc("GET /builds/{id}/findings", p.findingsOf)
 	p.artifacts.register(mux)
+	newRepositories(p).register(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
 		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "steer.js": script,
