@@ -258,7 +258,7 @@ func TestNewRefusesWhatItCannotWorkWith(t *testing.T) {
 	for want, deps := range map[string]Deps{
 		`fork policy "": use approve, run or never`:        {Capacity: 1},
 		"capacity: at least one build must be able to run": {Policy: trigger.Policy{Forks: "run"}},
-		"secrets keys: at least one is needed":             {Policy: trigger.Policy{Forks: "run"}, Capacity: 1},
+		"FORGE_SECRETS_KEY: at least one key is needed":    {Policy: trigger.Policy{Forks: "run"}, Capacity: 1},
 	} {
 		if _, err := New(deps); err == nil || err.Error() != want {
 			t.Errorf("err = %v, want %s", err, want)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/forge-ci/forge/services/kit/keyring"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -14,14 +15,14 @@ import (
 // has its place.
 type certificateSlot string
 
-func (c certificateSlot) bytes() []byte { return []byte("forge runner certificate\x00" + string(c)) }
+func (c certificateSlot) Bytes() []byte { return []byte("forge runner certificate\x00" + string(c)) }
 
 // RunnerCertificate returns the certificate of the runner address for a host and its
 // key, both PEM: the same for all who share the database, made by whoever asks first.
 // The key is encrypted with the first of keys, which are those of secrets. fresh has
 // no effect of its own.
 func RunnerCertificate(ctx context.Context, db *sqldb.DB, keys [][]byte, host string, fresh func() (cert, key []byte, err error)) (cert, key []byte, err error) {
-	ring, err := newKeyring(keys, rand.Reader)
+	ring, err := keyring.New(keysSetting, keys, rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -34,7 +35,7 @@ func RunnerCertificate(ctx context.Context, db *sqldb.DB, keys [][]byte, host st
 		}
 		err := read()
 		if errors.Is(err, sql.ErrNoRows) {
-			if err := ring.offer(ctx, t, host, fresh); err != nil {
+			if err := offer(ctx, t, ring, host, fresh); err != nil {
 				return err
 			}
 			err = read() // another's, where that was first
@@ -42,15 +43,15 @@ func RunnerCertificate(ctx context.Context, db *sqldb.DB, keys [][]byte, host st
 		if err != nil {
 			return err
 		}
-		opened, err := ring.open(certificateSlot(host), keyID, sealed)
+		opened, err := ring.Open(certificateSlot(host), keyID, sealed)
 		if err != nil {
 			return fmt.Errorf("its key cannot be decrypted: %w; or set FORGE_TLS_CERT and FORGE_TLS_KEY", err)
 		}
 		key = []byte(opened)
-		if keyID == ring.keys[0].id {
+		if keyID == ring.First() {
 			return nil
 		}
-		if keyID, sealed, err = ring.seal(certificateSlot(host), opened); err != nil {
+		if keyID, sealed, err = ring.Seal(certificateSlot(host), opened); err != nil {
 			return err
 		}
 		_, err = t.ExecContext(ctx, `UPDATE runner_certificates SET key_id = $2, sealed = $3 WHERE host = $1`, host, keyID, sealed)
@@ -63,12 +64,12 @@ func RunnerCertificate(ctx context.Context, db *sqldb.DB, keys [][]byte, host st
 }
 
 // offer stores a certificate unless there is one.
-func (r *keyring) offer(ctx context.Context, t *sql.Tx, host string, fresh func() (cert, key []byte, err error)) error {
+func offer(ctx context.Context, t *sql.Tx, ring *keyring.Ring, host string, fresh func() (cert, key []byte, err error)) error {
 	cert, key, err := fresh()
 	if err != nil {
 		return err
 	}
-	keyID, sealed, err := r.seal(certificateSlot(host), string(key))
+	keyID, sealed, err := ring.Seal(certificateSlot(host), string(key))
 	if err != nil {
 		return err
 	}

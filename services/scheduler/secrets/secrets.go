@@ -17,6 +17,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/keyring"
 	"github.com/forge-ci/forge/services/kit/mask"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -45,7 +46,7 @@ var setByOthers = []string{
 type Service struct {
 	schedulerv1.UnimplementedSecretServiceServer
 	store        *store.Store
-	keyring      *keyring
+	keyring      *keyring.Ring
 	repositories configv1.RepositoryServiceClient
 	now          func() time.Time
 	log          *slog.Logger
@@ -66,7 +67,7 @@ type Deps struct {
 // New returns what keeps secrets; Renew encrypts with the first key what is
 // encrypted with another.
 func New(d Deps) (*Service, error) {
-	ring, err := newKeyring(d.Keys, d.Random)
+	ring, err := keyring.New(keysSetting, d.Keys, d.Random)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	secret := storedSecret{
 		secretSlot: secretSlot{repository.GetId(), req.GetEnvironment(), req.GetName()}, reach: reach, repository: wording.FullName(repository), updated: v.now(),
 	}
-	if secret.keyID, secret.sealed, err = v.keyring.seal(secret.secretSlot, req.GetValue()); err != nil {
+	if secret.keyID, secret.sealed, err = v.keyring.Seal(secret.secretSlot, req.GetValue()); err != nil {
 		return nil, err
 	}
 	if err := v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return saveSecret(ctx, t, secret) }); err != nil {
@@ -275,7 +276,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 		case why != "":
 			barred = append(barred, why)
 		case secret != nil:
-			if secrets[name], err = v.keyring.open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
+			if secrets[name], err = v.keyring.Open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
 				return nil, nil, UnavailableError(fmt.Sprintf("secret %s cannot be decrypted: %v; or set it again", name, err))
 			}
 		case len(bound) > 0:
@@ -319,18 +320,18 @@ func pick(all []storedSecret, name, environment string) (secret *storedSecret, b
 // Renew encrypts with the first key what is encrypted with another, and
 // says which keys are missing.
 func (v *Service) Renew(ctx context.Context) error {
-	outdated, err := v.outdatedSecrets(ctx, v.keyring.keys[0].id)
+	outdated, err := v.outdatedSecrets(ctx, v.keyring.First())
 	if err != nil {
 		return fmt.Errorf("secrets of other keys: %w", err)
 	}
 	renewed, lost := 0, map[string]int{}
 	for _, secret := range outdated {
-		value, err := v.keyring.open(secret.secretSlot, secret.keyID, secret.sealed)
+		value, err := v.keyring.Open(secret.secretSlot, secret.keyID, secret.sealed)
 		if err != nil {
 			lost[secret.keyID]++
 			continue
 		}
-		keyID, sealed, err := v.keyring.seal(secret.secretSlot, value)
+		keyID, sealed, err := v.keyring.Seal(secret.secretSlot, value)
 		if err != nil {
 			return err
 		}
@@ -340,7 +341,7 @@ func (v *Service) Renew(ctx context.Context) error {
 		renewed++
 	}
 	if renewed > 0 {
-		v.log.InfoContext(ctx, "secrets were encrypted anew", "key", v.keyring.keys[0].id, "secrets", renewed)
+		v.log.InfoContext(ctx, "secrets were encrypted anew", "key", v.keyring.First(), "secrets", renewed)
 	}
 	for keyID, count := range lost {
 		v.log.ErrorContext(ctx, "secrets cannot be decrypted, and builds that need them do not run: "+
