@@ -52,7 +52,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 			return nil, err
 		}
 		opened.add(room.Close)
-		serving.Access, serving.Bound, serving.Ready = room.Access, room.Bound, room.Ready
+		serving.Access, serving.Bound, serving.Behalf, serving.Ready = room.Access, room.Bound, behalf(), room.Ready
 		server := rpc.NewServer(serving)
 		room.Register(server)
 		public, err := s.Listen()
@@ -71,8 +71,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 	})
 }
 
-// dial connects a room to the others, as this room, and to itself, as nobody in
-// particular.
+// dial connects a room to the others and to itself, as this room.
 func dial(name string, s alone, itself *rpc.Pipe, tel *telemetry.Telemetry, opened *closers) (Peers, error) {
 	peer, err := s.process().Peer(name, tel)
 	if err != nil {
@@ -87,7 +86,7 @@ func dial(name string, s alone, itself *rpc.Pipe, tel *telemetry.Telemetry, open
 		opened.add(conn.Close)
 		peers[room] = conn
 	}
-	conn, err := itself.Dial("", tel.Tracer)
+	conn, err := itself.Dial(name, tel.Tracer)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,10 @@ func Together(ctx context.Context, s Settings) error {
 			maps.Copy(access, room.Access)
 			parts = append(parts, room.Parts...)
 		}
-		server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Ready: allReady(rooms), Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter})
+		server := rpc.NewServer(rpc.Config{
+			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms),
+			Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+		})
 		for _, room := range rooms {
 			room.Register(server)
 		}

@@ -99,6 +99,9 @@ func openBlobs(ctx context.Context, s settings.Common, room string) (*blobs.Stor
 	return store, nil
 }
 
+// behalf are the rooms that call the others for people: the one where people sign in.
+func behalf() []string { return []string{"gateway"} }
+
 // answers says that a room's database does not answer, in words for anybody.
 func answers(room string, db *sqldb.DB) func(context.Context) error {
 	return func(ctx context.Context) error {

@@ -118,6 +118,11 @@ func (p Peer) sign(ctx context.Context) context.Context {
 	md = md.Copy()
 	md.Delete(roomHeader)
 	md.Delete(roomTokenHeader)
+	md.Delete(personHeader)
+	if person, _ := ctx.Value(personKey{}).(string); person != "" {
+		md.Set(personHeader, person)
+		md.Delete(authorization) // one call is one caller's
+	}
 	if p.Room != "" {
 		md.Set(roomHeader, p.Room)
 	}

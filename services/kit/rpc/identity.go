@@ -19,6 +19,7 @@ const (
 	authorization   = "authorization"
 	roomHeader      = "forge-room"
 	roomTokenHeader = "forge-room-token"
+	personHeader    = "forge-person"
 )
 
 // Access says who may call a method: the admin and Rooms. The zero value leaves
@@ -35,9 +36,21 @@ type Identity struct {
 	Room  string
 	Admin bool
 	Bound Bound // where neither of these opens the call
+	// Person is for whom a room of Config.Behalf calls, a login; "" where for nobody.
+	Person string
 }
 
-type identityKey struct{}
+type (
+	identityKey struct{}
+	personKey   struct{}
+)
+
+// For returns a context whose calls are made for a person, instead of for whoever has
+// an admin token in it. Only a room that has found out who asks, and that they may,
+// calls it.
+func For(ctx context.Context, login string) context.Context {
+	return context.WithValue(ctx, personKey{}, login)
+}
 
 // Caller returns who made the call that ctx belongs to.
 func Caller(ctx context.Context) Identity {
@@ -57,10 +70,13 @@ func (s *Server) admit(ctx context.Context, method string) (Identity, error) {
 	room, roomErr := s.room(ctx, md)
 	id := Identity{Room: room, Admin: s.isAdmin(md)}
 	access := s.cfg.Access[method]
+	if persons := md.Get(personHeader); len(persons) == 1 && slices.Contains(s.cfg.Behalf, room) {
+		id.Person = persons[0]
+	}
 	switch {
 	case access.Public, builtin(method):
 		return id, nil
-	case id.Admin && !access.NoAdmin:
+	case (id.Admin || id.Person != "") && !access.NoAdmin:
 		return id, nil
 	case id.Room != "" && slices.Contains(access.Rooms, id.Room):
 		return id, nil

@@ -51,6 +51,7 @@ func TestAccess(t *testing.T) {
 		closed  = rpc.Config{Name: "config"}
 		both    = tokens
 		bound   = tokens
+		people  = tokens
 
 		rooms   = rpc.Access{Rooms: []string{"scheduler", "reporter"}}
 		noAdmin = rpc.Access{Rooms: []string{"scheduler", "reporter"}, NoAdmin: true}
@@ -66,12 +67,14 @@ func TestAccess(t *testing.T) {
 		return shop, nil
 	}
 	const refusesBound = "this token is bound to a repository: it makes builds by hand there and lists them, and opens no other call"
+	people.Behalf = []string{"gateway"}
 	for name, c := range map[string]struct {
 		cfg    rpc.Config
 		access rpc.Access
 		over   network
 		peer   rpc.Peer
 		bearer string
+		person string
 		kind   fault.Kind
 		refuse string // how the refusal begins; "": admitted
 		want   rpc.Identity
@@ -104,6 +107,13 @@ func TestAccess(t *testing.T) {
 		"tokens end the trust in loopback":   {cfg: both, access: rooms, over: tcp, peer: rpc.Peer{Room: "scheduler"}, kind: fault.Unauthenticated, refuse: unproven},
 		"trusted loopback, admin's":          {cfg: trusted, over: tcp, peer: rpc.Peer{Room: "scheduler"}, kind: fault.Unauthenticated, refuse: needsAdmin},
 		"no trust unless asked for":          {cfg: closed, access: rooms, over: tcp, peer: rpc.Peer{Room: "scheduler"}, kind: fault.Unauthenticated, refuse: unproven},
+		"room for a person":                  {cfg: people, over: tcp, peer: rpc.Peer{Room: "gateway", Token: "g1"}, person: "rita", want: rpc.Identity{Room: "gateway", Person: "rita"}},
+		"room for a person, rooms' alone":    {cfg: people, access: noAdmin, over: tcp, peer: rpc.Peer{Room: "gateway", Token: "g1"}, person: "rita", kind: fault.Denied, refuse: "only these rooms"},
+		"room for a person, with a token":    {cfg: people, over: tcp, peer: rpc.Peer{Room: "gateway", Token: "g1"}, person: "rita", bearer: "Bearer adm", want: rpc.Identity{Room: "gateway", Person: "rita"}},
+		"another room for a person":          {cfg: people, over: tcp, peer: rpc.Peer{Room: "scheduler", Token: "s1"}, person: "rita", kind: fault.Unauthenticated, refuse: needsAdmin},
+		"room for a person, not expected":    {cfg: tokens, over: tcp, peer: rpc.Peer{Room: "gateway", Token: "g1"}, person: "rita", kind: fault.Unauthenticated, refuse: needsAdmin},
+		"unproven room for a person":         {cfg: people, over: tcp, peer: rpc.Peer{Room: "gateway"}, person: "rita", kind: fault.Unauthenticated, refuse: needsAdmin},
+		"nobody for a person":                {cfg: people, over: tcp, person: "rita", kind: fault.Unauthenticated, refuse: needsAdmin},
 		"unproven room is a stranger":        {cfg: tokens, access: rpc.Access{Public: true}, over: tcp, peer: rpc.Peer{Room: "scheduler"}},
 		"bound":                              {cfg: bound, access: rpc.Access{Bound: true}, over: tcp, bearer: "Bearer forge_repo_good", want: rpc.Identity{Bound: shop}},
 		"bound, scheme in lower case":        {cfg: bound, access: rpc.Access{Bound: true}, over: unix, bearer: "bearer forge_repo_good", want: rpc.Identity{Bound: shop}},
@@ -132,6 +142,9 @@ func TestAccess(t *testing.T) {
 			ctx := t.Context()
 			if c.bearer != "" {
 				ctx = bearer(ctx, c.bearer)
+			}
+			if c.person != "" {
+				ctx = rpc.For(ctx, c.person)
 			}
 			for shape, call := range calls {
 				err := call(ctx, conn)
@@ -168,8 +181,8 @@ func TestUnlistedMethodIsTheAdmins(t *testing.T) {
 func TestRoomInForwardedMetadataIsDropped(t *testing.T) {
 	lis := rpc.NewPipe()
 	rooms := map[string]rpc.Access{unaryMethod: {Rooms: []string{"scheduler"}}, streamMethod: {Rooms: []string{"scheduler"}}}
-	serve(t, rpc.Config{Access: rooms}, succeed, lis)
-	forged := metadata.AppendToOutgoingContext(t.Context(), "forge-room", "scheduler")
+	serve(t, rpc.Config{Access: rooms, Behalf: []string{"gateway"}}, succeed, lis)
+	forged := metadata.AppendToOutgoingContext(t.Context(), "forge-room", "scheduler", "forge-person", "rita")
 	for shape, call := range calls {
 		if err := call(forged, throughPipe(t, lis, "", nil)); !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%s as nobody: %v", shape, err)

@@ -38,7 +38,10 @@ type Config struct {
 	// TLS.ClientCAs has signed, whose common name (else first DNS name) it is.
 	// TLS is spoken on TCP only.
 	RoomTokens map[string]string
-	TLS        *tls.Config
+	// Behalf are rooms that call for people, whom they know and have found to be allowed
+	// the call: it is admitted as the admin's would be.
+	Behalf []string
+	TLS    *tls.Config
 	// TrustLoopback believes any process of this host, unix sockets included,
 	// that it is the room it says; where there are room tokens or client
 	// certificates it is ignored. A server on a socket that builds can reach

@@ -68,6 +68,16 @@ func fromStatus(err error) error {
 	}
 }
 
+// Remote is an error as a call to another room would return it: for what answers in its
+// place in this process.
+func Remote(err error, service string) error {
+	if err == nil {
+		return nil
+	}
+	st, _ := toStatus(err, service)
+	return fromStatus(st.Err())
+}
+
 // toStatus turns what a handler returned into the status the client gets, and
 // reports whether its text was kept from the client.
 func toStatus(err error, service string) (st *status.Status, hidden bool) {
