@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html/template"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -63,9 +64,7 @@ func (c *call) fields() url.Values {
 		return values
 	}
 	form, _ := url.ParseQuery(string(c.body)) // the rest of it is used, as GitHub does
-	for name, all := range form {
-		values[name] = all
-	}
+	maps.Copy(values, form)
 	return values
 }
 
