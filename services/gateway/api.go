@@ -26,16 +26,20 @@ import (
 
 // newHandler assembles the HTTP edge: webhooks, JSON API, pages.
 func (s *Service) newHandler() (http.Handler, error) {
-	api, err := s.newAPI()
-	if err != nil {
-		return nil, err
-	}
 	prefix, err := newPrefix(s.deps.ExternalURL)
 	if err != nil {
 		return nil, fmt.Errorf("FORGE_EXTERNAL_URL: %w", err)
 	}
+	if err := s.newAccess(prefix); err != nil {
+		return nil, err
+	}
+	api, err := s.newAPI()
+	if err != nil {
+		return nil, err
+	}
 	pages, err := web.New(web.Deps{
-		Scheduler: s.deps.Receivers["scheduler"], Config: s.deps.Receivers["config"], Rooms: s.deps.Receivers, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
+		Scheduler: s.access.Guard(s.deps.Receivers["scheduler"]), Config: s.access.Guard(s.deps.Receivers["config"]),
+		Rooms: s.deps.Receivers, People: s.people, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
 		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now,
 	})
 	if err != nil {
@@ -48,7 +52,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})
-	return telemetry.Handler(s.endStreams(prefix.strip(mux)), &telemetry.Telemetry{
+	return telemetry.Handler(s.endStreams(prefix.strip(mux, s.people.Identify(mux, refuse(pages)))), &telemetry.Telemetry{
 		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
 	}), nil
 }
@@ -74,23 +78,26 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 	)
 	// The context matters only to what these functions dial, which is nothing.
 	ctx := context.Background()
+	self, config := s.access.Guard(s.deps.Self), s.access.Guard(s.deps.Receivers["config"])
+	scheduler, reporter := s.access.Guard(s.deps.Receivers["scheduler"]), s.access.Guard(s.deps.Receivers["reporter"])
 	err := errors.Join(
+		gatewayv1.RegisterSignInServiceHandlerServer(ctx, mux, &signInServer{people: s.people, access: s.access}),
 		gatewayv1.RegisterWebhookServiceHandlerServer(ctx, mux, s),
-		gatewayv1.RegisterStatusServiceHandlerClient(ctx, mux, gatewayv1.NewStatusServiceClient(s.deps.Self)),
-		gatewayv1.RegisterDeliveryServiceHandlerClient(ctx, mux, gatewayv1.NewDeliveryServiceClient(s.deps.Self)),
-		configv1.RegisterInstallationServiceHandlerClient(ctx, mux, configv1.NewInstallationServiceClient(s.deps.Receivers["config"])),
-		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(s.deps.Receivers["config"])),
-		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterArtifactServiceHandlerClient(ctx, mux, schedulerv1.NewArtifactServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterSecretServiceHandlerClient(ctx, mux, schedulerv1.NewSecretServiceClient(s.deps.Receivers["scheduler"])),
-		schedulerv1.RegisterTestServiceHandlerClient(ctx, mux, schedulerv1.NewTestServiceClient(s.deps.Receivers["scheduler"])),
-		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(s.deps.Receivers["reporter"])),
+		gatewayv1.RegisterStatusServiceHandlerClient(ctx, mux, gatewayv1.NewStatusServiceClient(self)),
+		gatewayv1.RegisterDeliveryServiceHandlerClient(ctx, mux, gatewayv1.NewDeliveryServiceClient(self)),
+		configv1.RegisterInstallationServiceHandlerClient(ctx, mux, configv1.NewInstallationServiceClient(config)),
+		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(config)),
+		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(scheduler)),
+		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(scheduler)),
+		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(scheduler)),
+		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(scheduler)),
+		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(scheduler)),
+		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(scheduler)),
+		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(scheduler)),
+		schedulerv1.RegisterArtifactServiceHandlerClient(ctx, mux, schedulerv1.NewArtifactServiceClient(scheduler)),
+		schedulerv1.RegisterSecretServiceHandlerClient(ctx, mux, schedulerv1.NewSecretServiceClient(scheduler)),
+		schedulerv1.RegisterTestServiceHandlerClient(ctx, mux, schedulerv1.NewTestServiceClient(scheduler)),
+		reporterv1.RegisterReporterServiceHandlerClient(ctx, mux, reporterv1.NewReporterServiceClient(reporter)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("gateway: JSON API: %w", err)

@@ -6,12 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc/metadata"
-
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -38,8 +37,7 @@ func (s *Service) ExplainAddress(ctx context.Context, req *gatewayv1.ExplainAddr
 		return nil, err
 	}
 	answer.Deliveries = told.GetDeliveries()
-	asked, _ := metadata.FromIncomingContext(ctx)
-	ctx = metadata.NewOutgoingContext(ctx, metadata.MD{"authorization": asked.Get("authorization")})
+	ctx = rpc.Onward(ctx)
 	built, err := schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"]).ListBuilds(ctx, &schedulerv1.ListBuildsRequest{
 		Repository: about.repository, PullRequest: about.pull, Sha: answer.GetSha(), PageSize: explained,
 	})

@@ -23,10 +23,11 @@ func newPrefix(externalURL string) (prefix, error) {
 func (p prefix) link() string { return (&url.URL{Path: p.path}).EscapedPath() }
 
 // strip takes the prefix from paths where a proxy in front has left it. One that has taken it already may pass on a path
-// that begins alike, as /builds does for the prefix /builds: a path is stripped only where something is there then.
-func (p prefix) strip(mux *http.ServeMux) http.Handler {
+// that begins alike, as /builds does for the prefix /builds: a path is stripped only where mux has something there.
+// next gets the request.
+func (p prefix) strip(mux *http.ServeMux, next http.Handler) http.Handler {
 	if p.path == "" {
-		return mux
+		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		inner := r
@@ -38,7 +39,7 @@ func (p prefix) strip(mux *http.ServeMux) http.Handler {
 				inner = stripped
 			}
 		}
-		mux.ServeHTTP(w, inner)
+		next.ServeHTTP(w, inner)
 		r.Pattern = inner.Pattern // which names the span
 	})
 }

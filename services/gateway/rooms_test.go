@@ -14,6 +14,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 // rooms plays config, scheduler and reporter.
@@ -28,6 +29,8 @@ type rooms struct {
 	tests  fakeTests
 
 	installed installed
+
+	repositories func(owner, name string) (*eventv1.Repository, error)
 }
 
 // installed is where config says that the App is installed.
@@ -146,6 +149,7 @@ type builds struct {
 	listed []*schedulerv1.Build // the newest first
 	log    string
 	err    error
+	person string        // for whom a build was steered last
 	left   chan struct{} // if there: WatchLog lasts until its call ends, and then says so
 }
 
@@ -200,7 +204,8 @@ func (b *builds) steer(id string, from, to schedulerv1.Build_State) (*schedulerv
 	return changed, nil
 }
 
-func (b *builds) CancelBuild(_ context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
+func (b *builds) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
+	b.person = rpc.Caller(ctx).Person
 	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_CANCELLED)
 	return &schedulerv1.CancelBuildResponse{Build: build}, err
 }

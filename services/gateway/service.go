@@ -23,6 +23,8 @@ import (
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/access"
+	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -42,8 +44,15 @@ func Migrations() fs.FS {
 // Access is who may call the gateway's methods.
 func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
-		gatewayv1.WebhookService_Listen_FullMethodName:             {Public: true}, // a signature is the key
-		gatewayv1.StatusService_GetStatus_FullMethodName:           {Public: true},
+		gatewayv1.WebhookService_Listen_FullMethodName:   {Public: true}, // a signature is the key
+		gatewayv1.StatusService_GetStatus_FullMethodName: {Public: true},
+		// These ask themselves who calls, and are served over HTTP alone.
+		gatewayv1.SignInService_StartSignIn_FullMethodName:         {Public: true},
+		gatewayv1.SignInService_FinishSignIn_FullMethodName:        {Public: true},
+		gatewayv1.SignInService_SignOut_FullMethodName:             {Public: true},
+		gatewayv1.SignInService_GetViewer_FullMethodName:           {Public: true},
+		gatewayv1.SignInService_ListPersonalTokens_FullMethodName:  {Public: true},
+		gatewayv1.SignInService_DeletePersonalToken_FullMethodName: {Public: true},
 		gatewayv1.DeliveryService_ListDeliveries_FullMethodName:    {},
 		gatewayv1.DeliveryService_GetDelivery_FullMethodName:       {},
 		gatewayv1.DeliveryService_ExplainAddress_FullMethodName:    {},
@@ -65,6 +74,7 @@ type Deps struct {
 
 	Webhook   Webhook
 	GitHub    GitHub
+	People    People
 	TLS       TLS
 	Retention Retention
 
@@ -91,6 +101,17 @@ type GitHub struct {
 	APIURL string // "": https://api.github.com
 }
 
+// People says who is who, and what they may.
+type People struct {
+	AdminToken string
+	SignIn     signin.Config
+	// Admins are who runs this Forge: logins, and teams as org/team.
+	Admins []string
+	// OpenLinks is that a build's address is enough to see the build. Where nobody can
+	// sign in it always is.
+	OpenLinks bool
+}
+
 // Retention is how long payloads and rows are kept once all is decided; 0: for
 // ever.
 type Retention struct{ Payloads, Deliveries time.Duration }
@@ -109,6 +130,8 @@ type Service struct {
 	budget    budget
 	allowlist *allowlist
 	relays    []*relay
+	people    *signin.Service
+	access    *access.Control
 	engine    engineStatus
 	handler   http.Handler
 	tls       *tls.Config // nil: plain HTTP
@@ -187,6 +210,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.allowlist.run(ctx) })
 	group.Go(func() error { return s.recovery.run(ctx) })
 	group.Go(func() error { return s.prune(ctx) })
+	group.Go(func() error { return s.people.Run(ctx) })
 	for _, relay := range s.relays {
 		group.Go(func() error { return relay.loop.Run(ctx) })
 	}

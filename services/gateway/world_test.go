@@ -83,6 +83,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"gateway"}},
+		configv1.RepositoryService_GetRepository_FullMethodName:            {Rooms: []string{"gateway"}},
 		schedulerv1.EngineService_GetEngine_FullMethodName:                 {Rooms: []string{"gateway"}},
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
@@ -98,13 +99,14 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_RetryBuild_FullMethodName:                 {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
-	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Log: deps.Log, Tracer: deps.Tracer})
+	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Behalf: []string{"gateway"}, Log: deps.Log, Tracer: deps.Tracer})
 	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
 	configv1.RegisterPullRequestServiceServer(server, shown)
 	configv1.RegisterRefServiceServer(server, shown)
 	configv1.RegisterInstallationServiceServer(server, &w.rooms.installed)
 	configv1.RegisterCommitServiceServer(server, shown)
+	configv1.RegisterRepositoryServiceServer(server, fakeRepositories{rooms: w.rooms})
 	configv1.RegisterEventServiceServer(server, configEvents{rooms: w.rooms})
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})

@@ -94,28 +94,44 @@ func NewSecret() string {
 // set, those in the data directory count, the first of which is made at first start;
 // on PostgreSQL they must be set.
 func (s Scheduler) Keys(c Common) ([][]byte, error) {
-	text, err := settings.FromFile(s.SecretsKey, s.SecretsKeyFile)
+	return c.keys("FORGE_SECRETS_KEY", s.SecretsKey, s.SecretsKeyFile, "secrets-key")
+}
+
+// SessionKeys returns the keys of what people have signed in with, as Keys does.
+func (g Gateway) SessionKeys(c Common) ([][]byte, error) {
+	return c.keys("FORGE_SESSIONS_KEY", g.SessionsKey, "", "sessions-key")
+}
+
+// OpenLinks reports whether a build's address is enough to see the build.
+func (g Gateway) OpenLinks() bool {
+	return g.BuildLinks == "open" || g.BuildLinks == "" && g.OAuthClientID == ""
+}
+
+// keys are those that a setting holds, or its file, or one that is kept in the data
+// directory.
+func (c Common) keys(variable, value, file, name string) ([][]byte, error) {
+	text, err := settings.FromFile(value, file)
 	if err != nil {
-		return nil, fmt.Errorf("FORGE_SECRETS_KEY: %w", err)
+		return nil, fmt.Errorf("%s: %w", variable, err)
 	}
-	if text == "" && s.SecretsKeyFile == "" {
-		if err := c.sharedWithout("FORGE_SECRETS_KEY", "secrets-key"); err != nil {
+	if text == "" && file == "" {
+		if err := c.sharedWithout(variable, name); err != nil {
 			return nil, err
 		}
-		if text, err = c.kept("secrets-key", NewSecret); err != nil {
-			return nil, fmt.Errorf("key of secrets: %w", err)
+		if text, err = c.kept(name, NewSecret); err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
 		}
 	}
 	var keys [][]byte
 	for n, digits := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
 		key, err := hex.DecodeString(digits)
 		if err != nil || len(key) != 32 {
-			return nil, fmt.Errorf("FORGE_SECRETS_KEY: key %d is not of 64 hexadecimal digits; forge secret new makes one", n+1)
+			return nil, fmt.Errorf("%s: key %d is not of 64 hexadecimal digits; forge secret new makes one", variable, n+1)
 		}
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("FORGE_SECRETS_KEY_FILE: %s holds no key", s.SecretsKeyFile)
+		return nil, fmt.Errorf("%s_FILE: %s holds no key", variable, file)
 	}
 	return keys, nil
 }

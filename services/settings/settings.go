@@ -80,6 +80,14 @@ type Gateway struct {
 	ACMEDomains    []string `env:"FORGE_ACME_DOMAINS" name:"acme-domains" placeholder:"NAME" help:"Get certificates for these names, from Let's Encrypt; port 443 must lead here."`
 	ACMEURL        string   `env:"FORGE_ACME_URL" name:"acme-url" placeholder:"URL" help:"Directory of another ACME authority."`
 
+	OAuthClientID     string        `env:"FORGE_OAUTH_CLIENT_ID" name:"oauth-client-id" placeholder:"ID" help:"Client ID, from the App's settings page on GitHub. With the secret, people sign in with GitHub."`
+	OAuthClientSecret string        `env:"FORGE_OAUTH_CLIENT_SECRET" name:"oauth-client-secret" placeholder:"SECRET" secret:"" help:"A client secret of the App, from the same page."`
+	Admins            []string      `env:"FORGE_ADMINS" placeholder:"LOGIN" help:"Who runs this Forge and may do all that the admin token allows: logins, and teams as org/team. Default: none."`
+	BuildLinks        string        `env:"FORGE_BUILD_LINKS" default:"" enum:",open,signed-in" placeholder:"HOW" help:"Whom a build's address shows the build of a private repository: open, everybody who has it, or signed-in, who can read the repository. Default: signed-in once people sign in, else open."`
+	SessionIdle       time.Duration `env:"FORGE_SESSION_IDLE" default:"168h" help:"How long a browser stays signed in that is not used."`
+	SessionLife       time.Duration `env:"FORGE_SESSION_LIFE" default:"720h" help:"How long a browser stays signed in at most."`
+	SessionsKey       string        `env:"FORGE_SESSIONS_KEY" placeholder:"KEY" secret:"" help:"What GitHub's tokens of people are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+
 	PayloadRetention  time.Duration `env:"FORGE_PAYLOAD_RETENTION" default:"168h" help:"How long the payloads of webhooks are kept."`
 	DeliveryRetention time.Duration `env:"FORGE_DELIVERY_RETENTION" default:"2160h" help:"How long it is known which webhooks came and what became of them."`
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/forge-ci/forge/services/gateway"
+	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -24,11 +25,30 @@ func (s GatewaySettings) siblings() map[string]string {
 	return map[string]string{"config": s.ConfigURL, "scheduler": s.SchedulerURL, "reporter": s.ReporterURL}
 }
 
+// people says who is who. A key is made, or missing, only where people sign in.
+func (s GatewaySettings) people() (gateway.People, error) {
+	admin, err := s.Admin()
+	if err != nil {
+		return gateway.People{}, err
+	}
+	people := gateway.People{AdminToken: admin, Admins: s.Admins, OpenLinks: s.OpenLinks(), SignIn: signin.Config{
+		ClientID: s.OAuthClientID, ClientSecret: s.OAuthClientSecret, Idle: s.SessionIdle, Life: s.SessionLife,
+	}}
+	if s.OAuthClientID != "" {
+		people.SignIn.Keys, err = s.SessionKeys(s.Common)
+	}
+	return people, err
+}
+
 // Gateway assembles the gateway, which calls every room, itself included.
 func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, peers Peers) (_ *Room, err error) {
 	var opened closers
 	defer opened.closeIf(&err)
 	secrets, err := s.Secrets()
+	if err != nil {
+		return nil, err
+	}
+	people, err := s.people()
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +66,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 		DB: db, Self: peers["gateway"], Receivers: peers,
 		Webhook: gateway.Webhook{Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies},
 		GitHub:  gateway.GitHub{URL: s.GitHubURL, APIURL: s.GitHubAPIURL},
+		People:  people,
 		TLS: gateway.TLS{
 			Cert: s.HTTPSCert, Key: s.HTTPSKey,
 			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),

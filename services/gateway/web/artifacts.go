@@ -115,7 +115,8 @@ func (a *artifacts) find(w http.ResponseWriter, r *http.Request) *schedulerv1.Ar
 
 func (a *artifacts) notThere(w http.ResponseWriter, r *http.Request) {
 	a.render(w, r, http.StatusNotFound, "error.html", errorPage{
-		"There is no such artifact", "The address may be incomplete, or the time for which it was kept is over.",
+		Title: "There is no such artifact",
+		Text:  "The address may be incomplete, or the time for which it was kept is over.",
 	})
 }
 
@@ -125,7 +126,8 @@ func (a *artifacts) fails(w http.ResponseWriter, r *http.Request, err error) {
 	case status.Code(err) == codes.DataLoss:
 		a.deps.Log.WarnContext(r.Context(), "DownloadArtifact failed; the artifact is broken and not sent", "build", r.PathValue("id"), "name", r.PathValue("name"), "error", err)
 		a.render(w, r, http.StatusInternalServerError, "error.html", errorPage{
-			"This artifact is broken", "What was stored of it is gone, or is not what it was. Run the job again to have it anew.",
+			Title: "This artifact is broken",
+			Text:  "What was stored of it is gone, or is not what it was. Run the job again to have it anew.",
 		})
 	case fault.Is(err, fault.NotFound):
 		a.notThere(w, r)
@@ -152,7 +154,8 @@ func (a *artifacts) enter(w http.ResponseWriter, r *http.Request, places chan st
 	default:
 		w.Header().Set("Retry-After", retryAfter)
 		a.render(w, r, http.StatusServiceUnavailable, "error.html", errorPage{
-			"Too many downloads at once", "Others are downloading artifacts right now; try again in a moment.",
+			Title: "Too many downloads at once",
+			Text:  "Others are downloading artifacts right now; try again in a moment.",
 		})
 		return nil
 	}
@@ -207,7 +210,8 @@ func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request) {
 	defer file.close()
 	if file.entry.GetType() != schedulerv1.FileEntry_TYPE_FILE {
 		a.render(w, r, http.StatusNotFound, "error.html", errorPage{
-			"This is a link", "It leads to " + file.entry.GetTarget() + ". Links are not followed here: ask for that file itself.",
+			Title: "This is a link",
+			Text:  "It leads to " + file.entry.GetTarget() + ". Links are not followed here: ask for that file itself.",
 		})
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+
+	"github.com/forge-ci/forge/services/gateway/signin"
 )
 
 // section is an entry of the bar that is on every page.
@@ -33,6 +35,10 @@ type frame struct {
 	Scripts  []string
 	Sections []section
 	Home     bool
+	SignIn   bool   // people can sign in here
+	Login    string // who has
+	CSRF     string // of their session
+	Here     string // where they are, to come back to
 	Content  template.HTML
 }
 
@@ -40,7 +46,14 @@ type frame struct {
 // its title is the template with ":title" behind the name, and what scripts it needs
 // besides forge.js, names with blanks between them, that with ":scripts".
 func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name string, data any) {
-	shown := frame{Sections: sections(r.URL.Path), Home: r.URL.Path == "/"}
+	v := signin.From(r.Context())
+	shown := frame{
+		Sections: sections(r.URL.Path), Home: r.URL.Path == "/",
+		SignIn: p.deps.People != nil && p.deps.People.Enabled(), Login: v.Login, CSRF: v.CSRF, Here: "/",
+	}
+	if r.Method == http.MethodGet {
+		shown.Here = r.URL.RequestURI()
+	}
 	content, err := p.part(name, data)
 	if err == nil {
 		shown.Content = content
@@ -61,6 +74,9 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name st
 		return
 	}
 	secure(w, "text/html; charset=utf-8")
+	if shown.CSRF != "" {
+		w.Header().Set("Content-Security-Policy", formPolicy)
+	}
 	w.WriteHeader(code)
 	_, _ = text.WriteTo(w) // a reader who left is no error
 }

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -28,9 +29,10 @@ var pageFiles embed.FS
 
 // Deps is what the pages work with.
 type Deps struct {
-	Scheduler   grpc.ClientConnInterface
-	Config      grpc.ClientConnInterface
-	Rooms       map[string]grpc.ClientConnInterface // config, scheduler and reporter
+	Scheduler   grpc.ClientConnInterface            // whose calls are made for who looks
+	Config      grpc.ClientConnInterface            // likewise
+	Rooms       map[string]grpc.ClientConnInterface // config, scheduler and reporter, asked how they are
+	People      *signin.Service                     // nil: nobody can sign in
 	GitHubURL   string                              // of the pages of GitHub that people see, without a slash at the end
 	ExternalURL string                              // how people reach this Forge
 	Base        string                              // the path that links begin with; "": the root
@@ -83,6 +85,7 @@ func New(deps Deps) (*Pages, error) {
 		},
 		"size":    func(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) },
 		"count":   count,
+		"day":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
 		"until":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format("2006-01-02 15:04 UTC") },
 		"stamp":   func(t *timestamppb.Timestamp) string { return t.AsTime().Format(time.RFC3339) },
 		"failing": func(state string) bool { return state == "failed" || state == "errored" || state == "timed out" },
@@ -105,7 +108,7 @@ func New(deps Deps) (*Pages, error) {
 	}
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
-		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Scheduler), now: deps.Now},
+		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Rooms["scheduler"]), now: deps.Now},
 	}
 	p.artifacts = newArtifacts(p)
 	return p, nil
@@ -124,6 +127,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /builds/{id}/findings", p.findingsOf)
 	p.artifacts.register(mux)
 	newRepositories(p).register(mux)
+	p.registerAccount(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
 		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "steer.js": script,
@@ -164,17 +168,25 @@ func address(base string, parts ...any) string {
 }
 
 // errorPage is a page that says why there is no other.
-type errorPage struct{ Title, Text string }
+type errorPage struct {
+	Title, Text string
+	SignIn      string // where to go once one has signed in; empty: that would not help
+	Login       string // who is refused
+}
 
 func (p *Pages) showError(w http.ResponseWriter, r *http.Request, call string, err error) {
+	if fault.Is(err, fault.Unauthenticated) || fault.Is(err, fault.Denied) {
+		p.Refuse(w, r, err)
+		return
+	}
 	code, shown := http.StatusServiceUnavailable, errorPage{
-		"Builds cannot be shown right now",
-		"The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
+		Title: "Builds cannot be shown right now",
+		Text:  "The part of Forge that knows about builds does not answer. Builds that run go on; try again in a moment.",
 	}
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
 		code, shown = http.StatusNotFound, errorPage{
-			"There is no such build",
-			"The address may be incomplete, or the build was removed because it was old.",
+			Title: "There is no such build",
+			Text:  "The address may be incomplete, or the build was removed because it was old.",
 		}
 	} else if !errors.Is(err, context.Canceled) {
 		p.deps.Log.WarnContext(r.Context(), "a call failed; the page is not shown", "call", call, "error", err)

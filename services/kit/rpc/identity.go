@@ -52,6 +52,16 @@ func For(ctx context.Context, login string) context.Context {
 	return context.WithValue(ctx, personKey{}, login)
 }
 
+// Onward returns a context whose calls are made for whoever made the call that ctx
+// belongs to.
+func Onward(ctx context.Context) context.Context {
+	if person := Caller(ctx).Person; person != "" {
+		return For(ctx, person)
+	}
+	asked, _ := metadata.FromIncomingContext(ctx)
+	return metadata.NewOutgoingContext(ctx, metadata.MD{authorization: asked.Get(authorization)})
+}
+
 // Caller returns who made the call that ctx belongs to.
 func Caller(ctx context.Context) Identity {
 	id, _ := ctx.Value(identityKey{}).(Identity)

@@ -1,0 +1,139 @@
+package access_test
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/signin"
+	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// viewer is as, for who asks by name; "-" is a stranger.
+func (w *world) viewer(name string) signin.Viewer {
+	w.t.Helper()
+	if name == "-" {
+		name = ""
+	}
+	return signin.From(w.as(name))
+}
+
+// sees reports why a viewer may not see a build; nil: they may.
+func (w *world) sees(v signin.Viewer, build string) error {
+	return w.control.Check(w.t.Context(), v, schedulerv1.BuildService_GetBuild_FullMethodName, &schedulerv1.GetBuildRequest{BuildId: build})
+}
+
+func (w *world) cancels(v signin.Viewer, build string) error {
+	return w.control.Check(w.t.Context(), v, schedulerv1.BuildService_CancelBuild_FullMethodName, &schedulerv1.CancelBuildRequest{BuildId: build})
+}
+
+func TestWhoLosesAccessLosesItWithinMinutes(t *testing.T) {
+	w := newWorld(t, nil)
+	rita, wes, olga := w.viewer("rita"), w.viewer("wes"), w.viewer("olga")
+	w.must(w.sees(rita, "7:acme/shop"))
+	w.must(w.cancels(wes, "7:acme/shop"))
+	w.must(w.cancels(olga, "7:acme/shop"))
+	w.must(w.sees(signin.Viewer{}, "7:acme/site"))
+	w.must(w.sim.SetPermission("acme", "shop", "rita", "none"))
+	w.must(w.sim.SetPermission("acme", "shop", "wes", "read"))
+	w.sim.SetTeamMember("acme", "ops", "olga", false)
+	w.must(w.sim.SetPublic("acme", "site", false))
+	w.clock.Advance(2 * time.Minute)
+	if err := w.sees(rita, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("rita sees it still: %v", err)
+	}
+	if err := w.cancels(wes, "7:acme/shop"); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "write access") {
+		t.Errorf("wes cancels still: %v", err)
+	}
+	w.must(w.sees(wes, "7:acme/shop"))
+	if err := w.sees(olga, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("olga runs this Forge still: %v", err)
+	}
+	if err := w.sees(signin.Viewer{}, "7:acme/site"); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("strangers see what is public no more: %v", err)
+	}
+}
+
+// A repository is known by its id: neither a new name nor a new owner changes who sees its builds, and who has the old name sees nothing.
+func TestRenamedAndTransferredRepositories(t *testing.T) {
+	w := newWorld(t, nil)
+	old := "7:acme/shop"
+	w.must(w.sim.RenameRepository("acme", "shop", "store"))
+	w.must(w.sees(w.viewer("rita"), old))
+	if err := w.sees(w.viewer("stan"), old); !fault.Is(err, fault.Denied) {
+		t.Errorf("stan: %v", err)
+	}
+	id := w.ids["acme/shop"]
+	w.addRepository("acme", "shop", true) // another, which anybody may read, by the old name
+	w.ids["acme/shop"] = id               // as the rows of old builds have it
+	w.clock.Advance(time.Hour)
+	if err := w.sees(signin.Viewer{}, old); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("a stranger, by the old name: %v", err)
+	}
+	if err := w.sees(w.viewer("stan"), old); !fault.Is(err, fault.Denied) {
+		t.Errorf("stan, by the old name: %v", err)
+	}
+	w.must(w.sees(w.viewer("rita"), old))
+	w.sim.AddInstallation("zeta")
+	w.must(w.sim.TransferRepository("acme", "store", "zeta"))
+	w.clock.Advance(time.Hour)
+	w.must(w.sees(w.viewer("rita"), old))
+	w.must(w.sim.DeleteRepository("zeta", "store"))
+	w.clock.Advance(time.Hour)
+	if err := w.sees(w.viewer("rita"), old); !fault.Is(err, fault.Denied) {
+		t.Errorf("once it is deleted: %v", err)
+	}
+}
+
+func TestNothingIsShownWhileGitHubDoesNotSay(t *testing.T) {
+	w := newWorld(t, nil)
+	rita, olga := w.viewer("rita"), w.viewer("olga")
+	undo := w.sim.Misbehave(githubsim.Misbehaviour{Route: "GET /", Status: http.StatusBadGateway})
+	w.rooms.away = true
+	for name, err := range map[string]error{
+		"rita": w.sees(rita, "7:acme/shop"), "olga": w.sees(olga, "7:acme/shop"), "a stranger": w.sees(signin.Viewer{}, "7:acme/site"),
+		"what olga runs": w.control.Check(t.Context(), olga, "/forge.gateway.v1.DeliveryService/ListDeliveries", nil),
+	} {
+		if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "try again in a moment") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	undo()
+	w.rooms.away = false
+	w.clock.Advance(3 * time.Second)
+	w.must(w.sees(rita, "7:acme/shop"))
+	w.must(w.sees(signin.Viewer{}, "7:acme/site"))
+	w.must(w.control.Check(t.Context(), olga, "/forge.gateway.v1.DeliveryService/ListDeliveries", nil))
+	// What was answered counts while it does not.
+	w.sim.Misbehave(githubsim.Misbehaviour{Route: "GET /", Status: http.StatusBadGateway})
+	w.must(w.sees(rita, "7:acme/shop"))
+}
+
+func TestGitHubIsAskedOnceForAllWhoWantTheSame(t *testing.T) {
+	w := newWorld(t, nil)
+	rita := w.viewer("rita")
+	before := len(w.sim.Calls())
+	var asking sync.WaitGroup
+	for range 50 {
+		asking.Go(func() {
+			if err := w.sees(rita, "7:acme/shop"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	asking.Wait()
+	if asked := len(w.sim.Calls()) - before; asked > 2 { // for the team, and for the repository
+		t.Errorf("GitHub was asked %d times", asked)
+	}
+}
+
+func TestABuildThatIsNotThereIsNotFound(t *testing.T) {
+	w := newWorld(t, nil)
+	if err := w.sees(w.viewer("rita"), "none"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v", err)
+	}
+}
