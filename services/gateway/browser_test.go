@@ -24,10 +24,11 @@ type browser struct {
 	ctx context.Context //nolint:containedctx // what chromedp knows the tab by
 }
 
-func newBrowser(t *testing.T) *browser {
+func newBrowser(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	kittest.Require(t, "browser")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(kittest.Browser()), chromedp.NoSandbox)
+	options = append(options, flags...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	ctx, closeTab := chromedp.NewContext(ctx)
