@@ -173,7 +173,7 @@ func maxBody(next http.Handler) http.Handler {
 // would wait for them else.
 func (s *Service) endStreams(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") && !strings.HasSuffix(r.URL.Path, "/log:lines") {
+		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") && !strings.HasSuffix(r.URL.Path, "/log:lines") && !strings.HasSuffix(r.URL.Path, "/log/events") {
 			next.ServeHTTP(w, r)
 			return
 		}

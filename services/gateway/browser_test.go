@@ -239,7 +239,7 @@ func TestFollowedProgressBarIsOneLine(t *testing.T) {
 	w.rooms.builds.log = "\x1b[1mfetch\x1b[0m\r\n 10%\r 50%\x1b[1G100%\nbuild\n  1 of 3\r  2 of 3\x1b[2"
 	b.do(chromedp.Navigate(w.http.URL + "/builds/b1"))
 	kittest.Eventually(t, patience, func() error {
-		if got := b.value(`document.getElementById("log").textContent`); got != "fetch\n100%\nbuild\n  2 of 3" {
+		if got := b.text(".l > span"); got != "fetch\n100%\nbuild\n  2 of 3" {
 			return fmt.Errorf("the log reads %q", got)
 		}
 		return nil

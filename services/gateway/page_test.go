@@ -257,20 +257,6 @@ func TestHome(t *testing.T) {
 	}
 }
 
-func TestLogIsCutToItsEndOnThePage(t *testing.T) {
-	w := onSQLite(t, nil)
-	b := failedBuild()
-	log := "BEGIN" + strings.Repeat("x", 512<<10) + "\n"
-	b.LogSize = int64(len(log))
-	w.rooms.builds.build, w.rooms.builds.log = b, log
-	if _, body := w.get("/builds/b1"); strings.Contains(body, "BEGIN") || !strings.Contains(body, `data-start="6"`) || !strings.Contains(body, "all of it") {
-		t.Error("the page holds the beginning of a long log, or does not say where the rest is")
-	}
-	if _, body := w.get("/builds/b1/log"); body != strings.TrimSpace(log) {
-		t.Errorf("the whole log has %d bytes", len(body))
-	}
-}
-
 // A followed log outlives the deadline for reading a request, and ends when the
 // server stops.
 func TestFollowedLogLastsUntilTheServerStops(t *testing.T) {
@@ -384,16 +370,5 @@ func TestEverythingIsServedBelowThePathOfTheExternalURL(t *testing.T) {
 	}
 	if _, err := newPrefix("https://forge.example/%zz"); err == nil {
 		t.Error("an address that is none is taken")
-	}
-}
-
-func TestProgressBarIsShownInItsLastState(t *testing.T) {
-	w := onSQLite(t, nil)
-	w.rooms.builds.build, w.rooms.builds.log = failedBuild(), "fetch\n 10%\r 50%\r100%\r\nFAIL\n"
-	if _, body := w.get("/builds/b1"); !strings.Contains(body, ">fetch\n100%\nFAIL\n<") {
-		t.Errorf("the page: %s", body)
-	}
-	if _, body := w.get("/builds/b1/log"); !strings.Contains(body, " 10%\r 50%\r100%\r\n") {
-		t.Errorf("the plain text is not as it was printed: %q", body)
 	}
 }

@@ -24,6 +24,7 @@ type rooms struct {
 	answer map[string]func(*eventv1.Event) (*eventv1.Decision, error) // nil: noted
 
 	builds
+	lines  logLines
 	left   leftovers
 	engine fakeEngine
 	tests  fakeTests

@@ -88,6 +88,9 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:                   {Public: true},
 		schedulerv1.BuildService_WatchBuild_FullMethodName:                 {Public: true},
+		schedulerv1.LogService_GetLog_FullMethodName:                       {Public: true},
+		schedulerv1.LogService_ReadLog_FullMethodName:                      {Public: true},
+		schedulerv1.LogService_SearchLog_FullMethodName:                    {Public: true},
 		schedulerv1.ArtifactService_ListArtifacts_FullMethodName:           {Public: true},
 		schedulerv1.ArtifactService_ListArtifactFiles_FullMethodName:       {Public: true},
 		schedulerv1.ArtifactService_DownloadArtifact_FullMethodName:        {Public: true},
@@ -111,6 +114,8 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEventServiceServer(server, schedulerEvents{rooms: w.rooms})
 	reporterv1.RegisterEventServiceServer(server, reporterEvents{rooms: w.rooms})
 	schedulerv1.RegisterBuildServiceServer(server, &w.rooms.builds)
+	w.rooms.lines.builds = &w.rooms.builds
+	schedulerv1.RegisterLogServiceServer(server, &w.rooms.lines)
 	schedulerv1.RegisterArtifactServiceServer(server, &w.rooms.left)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)

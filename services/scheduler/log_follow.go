@@ -40,6 +40,9 @@ func (s *logService) follow(ctx context.Context, req *schedulerv1.ReadLogRequest
 			if l.index, err = s.service.logs.Index(ctx, l.buildID, number, state.Size); err != nil {
 				return err
 			}
+			if err := s.addSteps(ctx, &l); err != nil {
+				return err
+			}
 		}
 		if first && (from.line > l.index.LineCount()+1 || from.offset > l.index.Size()) {
 			return status.Error(codes.OutOfRange, fmt.Sprintf("the log has %d lines in %d bytes", l.index.LineCount(), l.index.Size()))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"sort"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -43,6 +45,8 @@ type lines struct {
 	read    logs.Page
 	index   *logs.Index
 	over    bool
+	steps   []*schedulerv1.LogStep // without how many lines they have
+	offsets []int64                // where they begin
 }
 
 // open is the log of an attempt as it stands.
@@ -66,7 +70,34 @@ func (s *logService) open(ctx context.Context, buildID string, attempt int32) (l
 		return lines{}, s.service.logGone()
 	}
 	index, err := s.service.logs.Index(ctx, buildID, number, a.LogSize)
-	return lines{buildID, number, s.service.logs.Read(ctx, buildID, number), index, a.Ended}, err
+	if err != nil {
+		return lines{}, err
+	}
+	l := lines{buildID: buildID, attempt: number, read: s.service.logs.Read(ctx, buildID, number), index: index, over: a.Ended}
+	return l, s.addSteps(ctx, &l)
+}
+
+// addSteps says where steps begin.
+func (s *logService) addSteps(ctx context.Context, l *lines) error {
+	begun, err := store.BegunSteps(ctx, s.service.store.DB.Read(), l.buildID, l.attempt)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(begun, func(a, b *schedulerv1.Step) int { return cmp.Compare(a.GetLogOffset(), b.GetLogOffset()) })
+	for _, step := range begun {
+		l.steps = append(l.steps, &schedulerv1.LogStep{Number: step.GetNumber(), FirstLine: l.index.FirstLine(step.GetLogOffset())})
+		l.offsets = append(l.offsets, step.GetLogOffset())
+	}
+	return nil
+}
+
+// stepOf is the step that a line is of; nil for those before the first.
+func (l lines) stepOf(line logs.Line) *schedulerv1.LogStep {
+	at := sort.Search(len(l.offsets), func(n int) bool { return l.offsets[n] > line.Offset })
+	if at == 0 {
+		return nil
+	}
+	return l.steps[at-1]
 }
 
 // GetLog says where things are in a log.
@@ -75,14 +106,7 @@ func (s *logService) GetLog(ctx context.Context, req *schedulerv1.GetLogRequest)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := store.BegunSteps(ctx, s.service.store.DB.Read(), l.buildID, l.attempt)
-	if err != nil {
-		return nil, err
-	}
-	log := &schedulerv1.Log{Attempt: l.attempt, Size: l.index.Size(), LineCount: l.index.LineCount(), Over: l.over}
-	for _, step := range steps {
-		log.Steps = append(log.Steps, &schedulerv1.LogStep{Number: step.GetNumber(), FirstLine: l.index.FirstLine(step.GetLogOffset())})
-	}
+	log := &schedulerv1.Log{Attempt: l.attempt, Size: l.index.Size(), LineCount: l.index.LineCount(), Over: l.over, Steps: l.steps}
 	for n, step := range log.GetSteps() {
 		end := log.GetLineCount() + 1
 		if n+1 < len(log.GetSteps()) {
@@ -159,6 +183,10 @@ func (b *batch) add(line logs.Line) (more bool, err error) {
 	sent := &schedulerv1.LogLine{
 		Number: line.Number, Offset: line.Offset, Size: line.Size, Text: line.Text, Tail: line.Tail,
 		Open: line.Open && !b.lines.over, Level: schedulerv1.LogLine_Level(line.Level), //nolint:gosec // 0 to 2
+	}
+	sent.StepLine = line.Number
+	if step := b.lines.stepOf(line); step != nil {
+		sent.Step, sent.StepLine = step.GetNumber(), line.Number-step.GetFirstLine()+1
 	}
 	if !line.Time.IsZero() {
 		sent.Time = timestamppb.New(line.Time)

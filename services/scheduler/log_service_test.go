@@ -123,6 +123,13 @@ func looksRight(r *rig, id string, text []byte, count int) {
 			r.t.Errorf("line %d: %v, want %q", line, found, want)
 			continue
 		}
+		step, within := int32(1), line
+		if line > n+1 {
+			step, within = 2, line-n-1
+		}
+		if found[0].GetStep() != step || found[0].GetStepLine() != within {
+			r.t.Errorf("line %d is %d of step %d, want %d of %d", line, found[0].GetStepLine(), found[0].GetStep(), within, step)
+		}
 		again, _ := readLines(r, &schedulerv1.ReadLogRequest{BuildId: id, Offset: found[0].GetOffset(), PageSize: 1})
 		if line > 1 && again[0].GetNumber() != line {
 			r.t.Errorf("at %d: %v, want line %d", found[0].GetOffset(), again, line)

@@ -1,12 +1,10 @@
 package web
 
 import (
-	"bytes"
 	"net/http"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/kit/terminal"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -14,8 +12,7 @@ import (
 type buildPage struct {
 	Build *schedulerv1.Build
 	Tests reported
-	Log   string
-	Start int64 // offset of the log shown, in bytes
+	Log   *logView // nil: it has none of its own, or it is not asked for
 	Left  []group
 	Graph *graph // nil: no job needs another
 	// Bars are the timelines of its jobs, or its own alone.
@@ -34,12 +31,7 @@ func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 	shown := &buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
-		var text bytes.Buffer
-		if shown.Start, err = p.copyLog(r.Context(), &text, shown.Build, &schedulerv1.WatchLogRequest{TailBytes: shownLog}); err != nil {
-			p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the page of the build shows no log", "build", shown.Build.GetId(), "error", err)
-			text.WriteString("\n[the log cannot be read right now]\n")
-		}
-		shown.Log = terminal.Text(text.Bytes())
+		shown.Log = p.logs.view(r, shown.Build)
 	}
 	if shown.Left, err = p.artifacts.of(r.Context(), shown.Build); err != nil {
 		p.deps.Log.WarnContext(r.Context(), "ListArtifacts failed; the page of the build shows no artifacts", "build", shown.Build.GetId(), "error", err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -41,10 +40,6 @@ type Deps struct {
 	Now         func() time.Time
 }
 
-// shownLog is how much of a log's end a page holds, in bytes; the whole is one
-// link away.
-const shownLog = 512 << 10
-
 // A page runs and shows nothing that is not Forge's own.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -55,6 +50,7 @@ type Pages struct {
 	builds    schedulerv1.BuildServiceClient
 	tests     schedulerv1.TestServiceClient
 	artifacts *artifacts
+	logs      *logs
 	rooms     *health
 	links     links
 	deps      Deps
@@ -110,7 +106,7 @@ func New(deps Deps) (*Pages, error) {
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
 		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Rooms["scheduler"]), now: deps.Now},
 	}
-	p.artifacts = newArtifacts(p)
+	p.artifacts, p.logs = newArtifacts(p), newLogs(p)
 	return p, nil
 }
 
@@ -122,7 +118,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
 	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
 	mux.HandleFunc("GET /builds/{id}", p.build)
-	mux.HandleFunc("GET /builds/{id}/log", p.log)
+	p.logs.register(mux)
 	mux.HandleFunc("GET /builds/{id}/tests", p.testsOf)
 	mux.HandleFunc("GET /builds/{id}/findings", p.findingsOf)
 	p.artifacts.register(mux)
@@ -130,7 +126,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 	p.registerAccount(mux)
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
-		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "steer.js": script,
+		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "log.js": script, "steer.js": script,
 		"list.js": script, "deliveries.js": script, "builds.js": script,
 	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
@@ -192,56 +188,6 @@ func (p *Pages) showError(w http.ResponseWriter, r *http.Request, call string, e
 		p.deps.Log.WarnContext(r.Context(), "a call failed; the page is not shown", "call", call, "error", err)
 	}
 	p.render(w, r, code, "error.html", shown)
-}
-
-// log is the whole log as the commands wrote it; with ?follow it goes on until
-// the build has ended.
-func (p *Pages) log(w http.ResponseWriter, r *http.Request) {
-	resp, err := p.builds.GetBuild(r.Context(), &schedulerv1.GetBuildRequest{BuildId: r.PathValue("id")})
-	if err != nil {
-		p.showError(w, r, "GetBuild", err)
-		return
-	}
-	if resp.GetBuild().GetJobCount() > 0 { // each job has a log of its own, which that page leads to
-		http.Redirect(w, r, address(p.deps.Base+"/builds", resp.GetBuild().GetId()), http.StatusSeeOther)
-		return
-	}
-	secure(w, "text/plain; charset=utf-8")
-	_, err = p.copyLog(r.Context(), flushing{w}, resp.GetBuild(), &schedulerv1.WatchLogRequest{Follow: r.URL.Query().Has("follow")})
-	if err != nil && r.Context().Err() == nil {
-		p.deps.Log.WarnContext(r.Context(), "WatchLog failed; the log breaks off", "build", resp.GetBuild().GetId(), "error", err)
-		_, _ = io.WriteString(w, "\n[the log broke off here]\n")
-	}
-}
-
-// copyLog writes the log of a build's latest attempt, as asked for, and returns
-// the offset at which it begins.
-func (p *Pages) copyLog(ctx context.Context, w io.Writer, b *schedulerv1.Build, req *schedulerv1.WatchLogRequest) (start int64, err error) {
-	if b.GetAttempt() == 0 && !req.GetFollow() {
-		return 0, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends the stream where writing fails
-	req.BuildId, req.Attempt = b.GetId(), b.GetAttempt()
-	stream, err := p.builds.WatchLog(ctx, req)
-	if err != nil {
-		return 0, fmt.Errorf("read log of build %s: %w", b.GetId(), err)
-	}
-	for first := true; ; first = false {
-		resp, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return start, nil
-		}
-		if err != nil {
-			return start, fmt.Errorf("read log of build %s: %w", b.GetId(), err)
-		}
-		if first {
-			start = resp.GetOffset()
-		}
-		if _, err := w.Write(resp.GetData()); err != nil {
-			return start, fmt.Errorf("write log of build %s: %w", b.GetId(), err)
-		}
-	}
 }
 
 // flushing sends on what is written at once.

@@ -25,7 +25,7 @@ type Line struct {
 	Time       time.Time
 	// Step is that a step begins with it, and so without colours.
 	Step bool
-	// Style are the sequences that set its colours; of the first line alone.
+	// Style are the sequences that set the colours it begins with.
 	Style []byte
 }
 
@@ -52,7 +52,7 @@ func LinesFrom(read Page, x *Index, offset int64) iter.Seq2[Line, error] {
 
 func lines(read Page, x *Index, begin place, wanted func(Line) bool, yield func(Line, error) bool) {
 	r := &lineReader{read: read, index: x, size: x.Size(), at: begin.offset}
-	style, first := begin.style, true
+	style := begin.style
 	for number, skip := begin.line, begin.begun; r.at < r.size; number++ {
 		line, err := r.next()
 		if err != nil {
@@ -60,18 +60,15 @@ func lines(read Page, x *Index, begin place, wanted func(Line) bool, yield func(
 			return
 		}
 		line.Number = number
+		if line.Step {
+			style.sequences = nil
+		}
+		line.Style = style.sequences
+		style = style.then(styleOf(line.Text)).then(styleOf(line.Tail))
 		if skip || !wanted(line) {
-			if line.Step {
-				style.sequences = nil
-			}
-			style = style.then(styleOf(line.Text)).then(styleOf(line.Tail))
 			skip = false
 			continue
 		}
-		if first && !line.Step {
-			line.Style = style.sequences
-		}
-		first = false
 		line.Level, line.Time = LevelOf(line.Text), x.timeOf(line.Offset)
 		if !yield(line, nil) {
 			return

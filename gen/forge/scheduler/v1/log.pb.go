@@ -267,8 +267,8 @@ type LogStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As in Step.
 	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// The line that its output begins with; past the last line where nothing was
-	// printed since it began.
+	// The line that its output begins with; the next one to be printed where there is
+	// none yet.
 	FirstLine     int64 `protobuf:"varint,2,opt,name=first_line,json=firstLine,proto3" json:"first_line,omitempty"`
 	LineCount     int64 `protobuf:"varint,3,opt,name=line_count,json=lineCount,proto3" json:"line_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -557,7 +557,11 @@ type LogLine struct {
 	Open  bool          `protobuf:"varint,6,opt,name=open,proto3" json:"open,omitempty"`
 	Level LogLine_Level `protobuf:"varint,7,opt,name=level,proto3,enum=forge.scheduler.v1.LogLine_Level" json:"level,omitempty"`
 	// About when it was printed, by the runner's clock; absent where nobody knows.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	Time *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	// The step whose output it is, as in Step; 0 for what stands before the first.
+	Step int32 `protobuf:"varint,9,opt,name=step,proto3" json:"step,omitempty"`
+	// Its number within that, from 1.
+	StepLine      int64 `protobuf:"varint,10,opt,name=step_line,json=stepLine,proto3" json:"step_line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -646,6 +650,20 @@ func (x *LogLine) GetTime() *timestamppb.Timestamp {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *LogLine) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *LogLine) GetStepLine() int64 {
+	if x != nil {
+		return x.StepLine
+	}
+	return 0
 }
 
 type SearchLogRequest struct {
@@ -887,7 +905,7 @@ const file_forge_scheduler_v1_log_proto_rawDesc = "" +
 	"\x05style\x18\x02 \x01(\fR\x05style\x12\x1d\n" +
 	"\n" +
 	"line_count\x18\x03 \x01(\x03R\tlineCount\x12\x12\n" +
-	"\x04over\x18\x04 \x01(\bR\x04over\"\xb6\x02\n" +
+	"\x04over\x18\x04 \x01(\bR\x04over\"\xe7\x02\n" +
 	"\aLogLine\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x03R\x06number\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
@@ -896,7 +914,10 @@ const file_forge_scheduler_v1_log_proto_rawDesc = "" +
 	"\x04tail\x18\x05 \x01(\fR\x04tail\x12\x12\n" +
 	"\x04open\x18\x06 \x01(\bR\x04open\x127\n" +
 	"\x05level\x18\a \x01(\x0e2!.forge.scheduler.v1.LogLine.LevelR\x05level\x12.\n" +
-	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"B\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04step\x18\t \x01(\x05R\x04step\x12\x1b\n" +
+	"\tstep_line\x18\n" +
+	" \x01(\x03R\bstepLine\"B\n" +
 	"\x05Level\x12\x15\n" +
 	"\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rLEVEL_WARNING\x10\x01\x12\x0f\n" +

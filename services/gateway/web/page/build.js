@@ -1,5 +1,5 @@
 // Follows a build that has not ended: its state by asking for the page again
-// after each change, its log as it comes. Without this script the page shows
+// after each change. Without this script the page shows
 // what there was when it was loaded.
 "use strict";
 
@@ -63,43 +63,4 @@ const watchState = () => untilDone(async () => {
   return over || await showState();
 });
 
-// plain is what a terminal is left showing, as the server has it: no escape
-// sequences, no control characters, and of a line that was drawn over, such as a
-// progress bar, its last state.
-const plain = (text) => text
-  .replace(/\x1b\[[01]?[G`]/g, "\r")
-  .replace(/\x1b(?:\[[0-?]*[ -/]*[@-~]?|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)/g, "")
-  .split("\n").map((line) => line.replace(/\r+$/, "")).map((line) => line.slice(line.lastIndexOf("\r") + 1)).join("\n")
-  .replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "");
-
-const mostHeld = 64 << 10;
-
-const watchLog = () => {
-  const log = document.getElementById("log");
-  // A line that has not ended may be drawn over, or end within a sequence: it is
-  // kept as it came, and shown anew with each chunk.
-  const tail = document.createTextNode("");
-  let offset = Number(log.dataset.start), fresh = true, held = "";
-  const decoder = new TextDecoder();
-  return untilDone(async () => {
-    await lines(`${base}/v1/builds/${id}/log?follow=true&offset=${offset}`, ({ data, offset: at }) => {
-      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-      offset = Number(at) + bytes.length;
-      const text = held + decoder.decode(bytes, { stream: true });
-      const end = text.length - text.lastIndexOf("\n") > mostHeld ? text.length : text.lastIndexOf("\n") + 1;
-      held = text.slice(end);
-      const atEnd = innerHeight + scrollY >= document.body.scrollHeight - 40;
-      if (fresh) log.replaceChildren(tail);
-      fresh = false;
-      tail.before(plain(text.slice(0, end)));
-      tail.data = plain(held);
-      if (atEnd) scrollTo(0, document.body.scrollHeight);
-    });
-    return !live();
-  });
-};
-
-if (live()) {
-  watchState();
-  if (document.getElementById("log")) watchLog();
-}
+if (live()) watchState();
