@@ -37,10 +37,13 @@ func (s *Service) newHandler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	badges := &badges{
+		builds: schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"]), public: s.access.Public, key: badgeKey(s.deps.People), log: s.deps.Log.WarnContext,
+	}
 	pages, err := web.New(web.Deps{
 		Scheduler: s.access.Guard(s.deps.Receivers["scheduler"]), Config: s.access.Guard(s.deps.Receivers["config"]),
 		Rooms: s.deps.Receivers, People: s.people, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
-		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now,
+		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now, BadgeToken: badges.token,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
@@ -48,6 +51,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/listen", s.listen(api))
 	mux.Handle("/v1/", maxBody(api))
+	mux.HandleFunc("GET /badges/{owner}/{name}", badges.serve)
 	pages.Register(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)

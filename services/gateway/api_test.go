@@ -114,6 +114,7 @@ func TestAccessNamesEveryMethod(t *testing.T) {
 	}{
 		{gatewayv1.WebhookService_ServiceDesc.ServiceName, len(gatewayv1.WebhookService_ServiceDesc.Methods)},
 		{gatewayv1.StatusService_ServiceDesc.ServiceName, len(gatewayv1.StatusService_ServiceDesc.Methods)},
+		{gatewayv1.SignInService_ServiceDesc.ServiceName, len(gatewayv1.SignInService_ServiceDesc.Methods)},
 		{gatewayv1.DeliveryService_ServiceDesc.ServiceName, len(gatewayv1.DeliveryService_ServiceDesc.Methods)},
 	} {
 		services += desc.methods

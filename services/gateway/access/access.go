@@ -180,7 +180,7 @@ func (c *Control) roleOf(ctx context.Context, v signin.Viewer, of *eventv1.Repos
 	if v.ID != 0 {
 		return c.roles.get(ctx, fmt.Sprintf("%d %s", v.ID, key), func(ctx context.Context) (Role, error) { return c.ask(ctx, v.ID, of) })
 	}
-	public, err := c.public.get(ctx, key, func(ctx context.Context) (bool, error) { return c.isPublic(ctx, of) })
+	public, err := c.Public(ctx, of)
 	if public {
 		return Reader, err
 	}
@@ -203,6 +203,19 @@ func (c *Control) ask(ctx context.Context, person int64, of *eventv1.Repository)
 		return Reader, nil
 	}
 	return Anyone, nil
+}
+
+// Public reports whether anybody can read a repository on GitHub.
+func (c *Control) Public(ctx context.Context, of *eventv1.Repository) (bool, error) {
+	return c.public.get(ctx, keyOf(of), func(ctx context.Context) (bool, error) { return c.isPublic(ctx, of) })
+}
+
+// keyOf finds what is remembered of a repository.
+func keyOf(of *eventv1.Repository) string {
+	if of.GetId() != 0 {
+		return fmt.Sprint(of.GetId())
+	}
+	return fmt.Sprintf("0 %s/%s", strings.ToLower(of.GetOwner()), strings.ToLower(of.GetName()))
 }
 
 // isPublic asks config, which asks as the App. A repository that is another by its id is

@@ -38,6 +38,8 @@ type Deps struct {
 	Version     string
 	Log         *slog.Logger
 	Now         func() time.Time
+	// BadgeToken opens the badge of a repository that is not public.
+	BadgeToken func(owner, name string) string
 }
 
 // A page runs and shows nothing that is not Forge's own.

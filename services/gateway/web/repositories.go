@@ -41,6 +41,7 @@ func (p *repositories) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /repositories/{owner}/{name}/schedules", p.scheduled)
 	mux.HandleFunc("GET /repositories/{owner}/{name}/caches", p.cached)
 	mux.HandleFunc("GET /repositories/{owner}/{name}/secrets", p.secret)
+	mux.HandleFunc("GET /repositories/{owner}/{name}/badge", p.badge)
 }
 
 // historyAddress is that of the page of a test's history.
@@ -77,6 +78,7 @@ func (p *Pages) tabs(owner, name, current string) []filter {
 		{Name: "Schedules", Link: at + "/schedules"},
 		{Name: "Caches", Link: at + "/caches"},
 		{Name: "Secrets", Link: at + "/secrets"},
+		{Name: "Badge", Link: at + "/badge"},
 	}
 	for n := range all {
 		all[n].Current = all[n].Name == current
@@ -283,6 +285,25 @@ func (p *repositories) secret(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.render(w, r, http.StatusOK, "secrets.html", keptPage{repositoryPage: p.page(r, "Secrets", answer.GetNextPageToken()), Secrets: answer.GetSecrets()})
+}
+
+// badge shows how the badge of a repository is put into a README. Whoever can read the
+// repository may.
+func (p *repositories) badge(w http.ResponseWriter, r *http.Request) {
+	owner, name := r.PathValue("owner"), r.PathValue("name")
+	if _, err := p.builds.ListBuilds(r.Context(), &schedulerv1.ListBuildsRequest{Repository: owner + "/" + name, PageSize: 1}); err != nil {
+		p.fails(w, r, "ListBuilds", err)
+		return
+	}
+	picture := address("/badges", owner, name+".svg") + "?token=" + p.deps.BadgeToken(owner, name)
+	outside := strings.TrimSuffix(p.deps.ExternalURL, "/")
+	p.render(w, r, http.StatusOK, "badge.html", struct {
+		repositoryPage
+		Picture, Markdown string
+	}{
+		p.page(r, "Badge", ""), p.deps.Base + picture,
+		fmt.Sprintf("[![Forge](%s%s)](%s)", outside, picture, outside+"/builds?repository="+url.QueryEscape(owner+"/"+name)),
+	})
 }
 
 // count is a number of things, whatever type the number is of.
