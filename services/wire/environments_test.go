@@ -13,10 +13,15 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
-// staging asks the JSON API about the environment; with a verb it steers it.
 func (w *world) staging(t *testing.T, verb, body string) string {
 	t.Helper()
-	method, url := http.MethodGet, w.http+"/v1/environments/"+owner+"/"+repo+"/staging"
+	return w.place(t, "staging", verb, body)
+}
+
+// place asks the JSON API about an environment; with a verb it steers it.
+func (w *world) place(t *testing.T, name, verb, body string) string {
+	t.Helper()
+	method, url := http.MethodGet, w.http+"/v1/environments/"+owner+"/"+repo+"/"+name
 	if verb != "" {
 		method, url = http.MethodPost, url+":"+verb
 	}

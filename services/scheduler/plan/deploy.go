@@ -26,7 +26,8 @@ func (s deploying) besides(ctx context.Context, p prepared) ([]prepared, error) 
 	}
 	var all []prepared
 	for _, e := range trigger.Environments(p.config.GetConfig()) {
-		if !trigger.ByPush(e, p.Ref) {
+		held := trigger.EnvironmentOf(file, e.GetName())
+		if !trigger.ByPush(e, p.Ref) || outOfReach[e.GetName()] == nil && !trigger.ByPush(held, p.Ref) {
 			continue
 		}
 		q := prepared{Intent: p.Intent, file: file, outOfReach: outOfReach[e.GetName()]}

@@ -138,6 +138,9 @@ func Narrow(c, standard *configv1.BuildConfig, ref, standardBranch string) map[s
 		if rule.GetAfter() != "" {
 			e.After = rule.GetAfter()
 		}
+		if !byPush(rule) { // no push deploys there by itself
+			e.Branches, e.Tags = nil, nil
+		}
 		if e.Approval = e.GetApproval() || rule.GetApproval(); len(rule.GetApprovers()) > 0 {
 			e.Approvers = rule.GetApprovers()
 		}
