@@ -25,6 +25,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
@@ -101,6 +102,7 @@ type Service struct {
 	contents     *content.Service
 	tests        *tests.Service
 	environments *environment.Service
+	groups       *concurrency.Service
 	outbox       *outbox.Service
 	attempts     *attempt.Service
 	plan         *plan.Service
@@ -152,17 +154,18 @@ func New(deps Deps) (*Service, error) {
 		Trusted: content.Trusted{Branches: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)},
 	})
 	s.environments = &environment.Service{Store: s.store, Policy: deps.Policy, Commits: s.commits}
+	s.groups = &concurrency.Service{Trusted: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)}
 	s.tests = tests.New(s.store)
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.plan = plan.New(plan.Deps{
-		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Inputs: s.inputs, Config: deps.Config,
+		Store: s.store, Policy: deps.Policy, Environments: s.environments, Attempts: s.attempts, Inputs: s.inputs, Groups: s.groups, Config: deps.Config,
 		ExternalURL: deps.ExternalURL, Remembered: deps.Retention.Builds, Tracer: tracer, Random: deps.Random,
 	})
 	s.schedules = schedule.New(schedule.Deps{Store: s.store, Plan: s.plan, Config: deps.Config, Log: deps.Log})

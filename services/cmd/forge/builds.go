@@ -115,6 +115,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))
 	}
+	add("concurrency", b.GetConcurrencyGroup())
 	for _, i := range b.GetInputs() {
 		add("input "+i.GetName(), inputValue(i))
 	}

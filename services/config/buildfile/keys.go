@@ -90,7 +90,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "schedule", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Schedules = timing{f}.all(path, n)
 		}},
-		{name: "concurrency"},
+		{name: "concurrency", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Concurrency = queueing{f}.concurrency(path, n)
+		}},
 		{name: "manual", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Manual = &configv1.Manual{}
 			readMapping(f, path, n, c.GetManual(), manualKeys())
@@ -179,6 +181,7 @@ func Keys() []string {
 		within("push.", names(pushKeys())),
 		within("release.", names(releaseKeys())),
 		within("schedule[].", names(scheduleKeys())),
+		within("concurrency.", names(concurrencyKeys())),
 		within("manual.", names(manualKeys())),
 		within("manual.inputs.*.", names(inputKeys())),
 		within("services.*.", names(serviceKeys())),

@@ -16,6 +16,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
+	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
@@ -67,6 +68,7 @@ type Deps struct {
 	Inputs       *input.Service
 	Contents     *content.Service
 	Environments *environment.Service
+	Groups       *concurrency.Service
 	Engine       engine.Engine
 	// Config brings the source.
 	Config grpc.ClientConnInterface
@@ -89,6 +91,7 @@ type Service struct {
 	inputs       *input.Service
 	contents     *content.Service
 	environments *environment.Service
+	groups       *concurrency.Service
 	engine       engine.Engine
 	sources      configv1.SourceServiceClient
 	Capacity     int
@@ -111,7 +114,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),
@@ -131,6 +134,7 @@ func New(d Deps) (*Service, error) {
 	}
 	d.Store.OnEnd = s.metrics.ended
 	d.Environments.Open, d.Environments.Cancel = s.Open, s.Cancel
+	d.Groups.Open, d.Groups.Cancel = s.Open, s.Cancel
 	return s, nil
 }
 

@@ -44,7 +44,16 @@ func (s *Service) end(ctx context.Context, t *store.Tx, b *store.Build, state sc
 	if b.GetAttempt() > 0 || b.IsJob() { // the environment is left with the container, by a whole build
 		return nil
 	}
-	return s.environments.Leave(ctx, t, b.GetId())
+	return s.leave(ctx, t, b.GetId())
+}
+
+// leave has a build that has ended make way for those who wait for it, once nothing of it
+// is left running.
+func (s *Service) leave(ctx context.Context, t *store.Tx, wholeID string) error {
+	if err := s.environments.Leave(ctx, t, wholeID); err != nil {
+		return err
+	}
+	return s.groups.Leave(ctx, t, wholeID)
 }
 
 // endAttempt fences the current attempt, if there is one, and has its container

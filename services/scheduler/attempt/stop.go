@@ -64,7 +64,7 @@ func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, aga
 	if err := c.Settle(ctx, t, again); err != nil || !again.IsZero() {
 		return err
 	}
-	return s.environments.Leave(ctx, t, whole)
+	return s.leave(ctx, t, whole)
 }
 
 // holdEnvironment says why a deploy that has ended holds its environment, until when

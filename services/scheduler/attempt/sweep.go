@@ -41,6 +41,9 @@ func (s *Service) Sweep(ctx context.Context) error { return sweep{s}.run(ctx) }
 type sweep struct{ *Service }
 
 func (s sweep) run(ctx context.Context) error {
+	if err := s.leaveGroups(ctx); err != nil { // the engine has no part in it
+		return err
+	}
 	overdue, err := s.store.Overdue(ctx, s.now().Add(-2*s.Runners.Grace))
 	if err != nil {
 		return fmt.Errorf("overdue attempts: %w", err)

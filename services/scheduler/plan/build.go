@@ -91,7 +91,10 @@ func (s deploying) admit(ctx context.Context, t *store.Tx, p prepared, b *store.
 	if err := s.requireApproval(ctx, t, p, b); err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED {
 		return nil, err
 	}
-	return nil, s.enter(ctx, t, p, b)
+	if err := s.enter(ctx, t, p, b); err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED {
+		return nil, err
+	}
+	return nil, s.groups.Enter(ctx, t, b)
 }
 
 // FirstProblem says what is wrong with a file.

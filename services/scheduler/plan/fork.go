@@ -68,7 +68,13 @@ func (s *Service) applyApproval(ctx context.Context, t *store.Tx, p prepared, _ 
 		}
 		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, ""
 		b.ApprovedBy, b.Due = by, t.Now
+		if err := s.groups.Enter(ctx, t, b); err != nil {
+			return nil, err
+		}
 		if err := t.SaveBuild(ctx, b); err != nil {
+			return nil, err
+		}
+		if err := (store.Groups{Tx: t}).Join(ctx, b.GetId(), b.Group); err != nil {
 			return nil, err
 		}
 		if err := s.attempts.Open(ctx, t, b); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -33,6 +34,7 @@ type Deps struct {
 	Environments *environment.Service
 	Attempts     *attempt.Service
 	Inputs       *input.Service
+	Groups       *concurrency.Service
 	// Config is asked for what GitHub knows.
 	Config grpc.ClientConnInterface
 	// ExternalURL is where people reach Forge.
@@ -50,6 +52,7 @@ type Service struct {
 	environments  *environment.Service
 	attempts      *attempt.Service
 	inputs        *input.Service
+	groups        *concurrency.Service
 	Configs       configv1.BuildConfigServiceClient
 	Pulls         configv1.PullRequestServiceClient
 	Commits       configv1.CommitServiceClient
@@ -64,7 +67,7 @@ type Service struct {
 // New returns what decides about events and calls.
 func New(d Deps) *Service {
 	s := &Service{
-		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts, inputs: d.Inputs,
+		store: d.Store, policy: d.Policy, environments: d.Environments, attempts: d.Attempts, inputs: d.Inputs, groups: d.Groups,
 		Configs:       configv1.NewBuildConfigServiceClient(d.Config),
 		Pulls:         configv1.NewPullRequestServiceClient(d.Config),
 		Commits:       configv1.NewCommitServiceClient(d.Config),

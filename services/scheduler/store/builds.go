@@ -29,6 +29,8 @@ type Build struct {
 	Tries       int
 	Cancel      Cancel
 	Traceparent string
+	// Group is the concurrency group that a new build is stored in, with its tier; "" for none.
+	Group string
 
 	publishedState   schedulerv1.Build_State
 	publishedMessage string
@@ -95,10 +97,10 @@ func (t *Tx) AddBuild(ctx context.Context, b *Build) error {
 		return err
 	}
 	err = t.QueryRowContext(ctx, `INSERT INTO builds (id, repository_id, repository, pull_request, sha, action, state, priority,
-			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor, environment)
-		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14, $15) RETURNING number`,
+			due_time, tries, cancel_time, cancel_reason, cancel_message, traceparent, build, config, jobs, branch, base_ref, actor, environment, concurrency)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0, 0, 0, 0, '', $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING number`,
 		b.GetId(), b.GetRepository().GetId(), b.RepositoryKey(), b.GetPullRequest(), b.GetSha(), int32(b.GetAction()),
-		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()), b.GetEnvironment()).Scan(&b.Number)
+		b.priority(), b.Traceparent, []byte{}, config, b.GetJobCount(), b.branch(), b.GetBaseRef(), strings.ToLower(b.GetActor()), b.GetEnvironment(), b.Group).Scan(&b.Number)
 	if err != nil {
 		return err
 	}

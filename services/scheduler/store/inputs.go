@@ -27,7 +27,7 @@ func AddInputs(ctx context.Context, t *Tx, buildID string, all []Input) error {
 	return t.Exec(ctx, forgetSecretInputs+` AND EXISTS (SELECT 1 FROM builds WHERE id = $1 AND state >= $2)`, buildID, int32(firstEnded))
 }
 
-const forgetSecretInputs = `DELETE FROM inputs WHERE build_id = $1 AND key_id <> ''`
+const forgetSecretInputs = `DELETE FROM inputs WHERE build_id = $1 AND key_id <> ''` //nolint:gosec // it holds none
 
 // InputsOf are those of a build, in the order of its file.
 func (s *Store) InputsOf(ctx context.Context, wholeID string) ([]Input, error) {

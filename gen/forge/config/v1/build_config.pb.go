@@ -1246,8 +1246,10 @@ type BuildConfig struct {
 	// What runs at times; at most 20, no two of a name.
 	Schedules []*Schedule `protobuf:"bytes,30,rep,name=schedules,proto3" json:"schedules,omitempty"`
 	// Absent: nothing can be asked for by hand but what events ask for.
-	Manual  *Manual  `protobuf:"bytes,31,opt,name=manual,proto3" json:"manual,omitempty"`
-	Release *Release `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
+	Manual *Manual `protobuf:"bytes,31,opt,name=manual,proto3" json:"manual,omitempty"`
+	// Absent: builds run as they come.
+	Concurrency *Concurrency `protobuf:"bytes,32,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	Release     *Release     `protobuf:"bytes,34,opt,name=release,proto3" json:"release,omitempty"`
 	// Where is deployed to besides what deploy_staging and deploy_production say: in the
 	// order of the file, no two of a name, at most 20. One of staging or production is
 	// there only where the file says more of it than what it runs, which is in those.
@@ -1447,6 +1449,13 @@ func (x *BuildConfig) GetSchedules() []*Schedule {
 func (x *BuildConfig) GetManual() *Manual {
 	if x != nil {
 		return x.Manual
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetConcurrency() *Concurrency {
+	if x != nil {
+		return x.Concurrency
 	}
 	return nil
 }
@@ -2555,6 +2564,63 @@ func (x *Schedule) GetExecute() *Pipeline {
 	return nil
 }
 
+// Concurrency is the group of builds that a build belongs to: of a group one runs at a
+// time. What deploys to an environment is in none.
+type Concurrency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ${FORGE_…} in it, a variable of the build, is still to be filled in, in one pass. It
+	// has no $ besides. Of a group whose name comes to nothing there is none.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// A new build cancels those before it; else it waits for them.
+	Cancel        bool `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Concurrency) Reset() {
+	*x = Concurrency{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Concurrency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Concurrency) ProtoMessage() {}
+
+func (x *Concurrency) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
+func (*Concurrency) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Concurrency) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *Concurrency) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
 // Manual is what somebody can ask for by hand.
 type Manual struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2567,7 +2633,7 @@ type Manual struct {
 
 func (x *Manual) Reset() {
 	*x = Manual{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2645,7 @@ func (x *Manual) String() string {
 func (*Manual) ProtoMessage() {}
 
 func (x *Manual) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2658,7 @@ func (x *Manual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manual.ProtoReflect.Descriptor instead.
 func (*Manual) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Manual) GetInputs() []*Input {
@@ -2633,7 +2699,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2711,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2724,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Input) GetName() string {
@@ -2734,7 +2800,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2812,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2825,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Destination) GetName() string {
@@ -2825,7 +2891,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +2903,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +2916,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Release) GetTags() []string {
@@ -2891,7 +2957,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +2969,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +2982,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -2977,7 +3043,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3055,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3068,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ready) GetRun() string {
@@ -3037,7 +3103,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3115,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3062,7 +3128,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -3094,7 +3160,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3106,7 +3172,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3119,7 +3185,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -3163,7 +3229,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3175,7 +3241,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3311,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[37]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3257,7 +3323,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[37]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3440,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xb6\x0f\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xf6\x0f\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -3401,7 +3467,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12K\n" +
 	"\fpull_request\x18\x1a \x01(\v2(.forge.config.v1.BuildConfig.PullRequestR\vpullRequest\x127\n" +
 	"\tschedules\x18\x1e \x03(\v2\x19.forge.config.v1.ScheduleR\tschedules\x12/\n" +
-	"\x06manual\x18\x1f \x01(\v2\x17.forge.config.v1.ManualR\x06manual\x122\n" +
+	"\x06manual\x18\x1f \x01(\v2\x17.forge.config.v1.ManualR\x06manual\x12>\n" +
+	"\vconcurrency\x18  \x01(\v2\x1c.forge.config.v1.ConcurrencyR\vconcurrency\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12@\n" +
 	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
@@ -3548,7 +3615,10 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06branch\x18\x04 \x01(\tR\x06branch\x123\n" +
-	"\aexecute\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"m\n" +
+	"\aexecute\x18\x05 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\";\n" +
+	"\vConcurrency\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\"m\n" +
 	"\x06Manual\x12.\n" +
 	"\x06inputs\x18\x01 \x03(\v2\x16.forge.config.v1.InputR\x06inputs\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\xc1\x01\n" +
@@ -3622,7 +3692,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3655,114 +3725,116 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Port)(nil),                        // 28: forge.config.v1.Port
 	(*Push)(nil),                        // 29: forge.config.v1.Push
 	(*Schedule)(nil),                    // 30: forge.config.v1.Schedule
-	(*Manual)(nil),                      // 31: forge.config.v1.Manual
-	(*Input)(nil),                       // 32: forge.config.v1.Input
-	(*Destination)(nil),                 // 33: forge.config.v1.Destination
-	(*Release)(nil),                     // 34: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 35: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 36: forge.config.v1.Ready
-	(*Paths)(nil),                       // 37: forge.config.v1.Paths
-	(*Resources)(nil),                   // 38: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 39: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 40: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 41: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 42: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 43: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 44: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 45: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 46: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 47: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 48: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 49: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 51: google.protobuf.Duration
+	(*Concurrency)(nil),                 // 31: forge.config.v1.Concurrency
+	(*Manual)(nil),                      // 32: forge.config.v1.Manual
+	(*Input)(nil),                       // 33: forge.config.v1.Input
+	(*Destination)(nil),                 // 34: forge.config.v1.Destination
+	(*Release)(nil),                     // 35: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 36: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 37: forge.config.v1.Ready
+	(*Paths)(nil),                       // 38: forge.config.v1.Paths
+	(*Resources)(nil),                   // 39: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 40: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 41: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 42: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 43: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 44: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 45: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 46: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 47: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 48: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 49: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 50: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 52: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	48, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	49, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	17, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	14, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	15, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	16, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
 	17, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	15, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	49, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	50, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	50, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	51, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	17, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	14, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	15, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	16, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	39, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	40, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	21, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	21, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	21, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	21, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	40, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	41, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
 	28, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
 	29, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	41, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	37, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	51, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	38, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	42, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	42, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	38, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	52, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	39, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	43, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	26, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	18, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	43, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	44, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
 	30, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	31, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	34, // 33: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	33, // 34: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
-	19, // 35: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	20, // 36: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 37: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	51, // 38: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	27, // 39: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	22, // 40: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	24, // 41: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	25, // 42: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	26, // 43: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	27, // 44: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	44, // 45: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	45, // 46: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	51, // 47: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	38, // 48: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	28, // 49: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	46, // 50: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 51: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	18, // 52: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	19, // 53: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	20, // 54: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 55: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 56: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 57: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 58: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	21, // 59: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	21, // 60: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	32, // 61: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	21, // 62: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	21, // 63: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	21, // 64: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	47, // 65: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	36, // 66: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	51, // 67: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	35, // 68: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 69: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	21, // 70: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	35, // 71: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	12, // 72: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	10, // 73: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	8,  // 74: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	6,  // 75: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	13, // 76: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	11, // 77: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	9,  // 78: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	7,  // 79: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	76, // [76:80] is the sub-list for method output_type
-	72, // [72:76] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	32, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	31, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
+	35, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	34, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	19, // 36: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	20, // 37: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 38: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	52, // 39: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	27, // 40: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	22, // 41: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	24, // 42: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	25, // 43: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	26, // 44: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	27, // 45: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	45, // 46: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	46, // 47: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	52, // 48: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	39, // 49: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	28, // 50: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	47, // 51: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 52: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	18, // 53: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	19, // 54: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	20, // 55: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	23, // 56: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	4,  // 57: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	3,  // 58: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	5,  // 59: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	21, // 60: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	21, // 61: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	33, // 62: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	21, // 63: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	21, // 64: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	21, // 65: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	48, // 66: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	37, // 67: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	52, // 68: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	36, // 69: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 70: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	21, // 71: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	36, // 72: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	12, // 73: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	10, // 74: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	8,  // 75: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	6,  // 76: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	13, // 77: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	11, // 78: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	9,  // 79: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	7,  // 80: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	77, // [77:81] is the sub-list for method output_type
+	73, // [73:77] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3790,15 +3862,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[28].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[37].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[29].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[38].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

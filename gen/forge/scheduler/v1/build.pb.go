@@ -32,7 +32,8 @@ const (
 	Build_STATE_UNSPECIFIED Build_State = 0
 	// Waits for a place.
 	Build_STATE_QUEUED Build_State = 1
-	// Its environment is busy or frozen; the reason says by what.
+	// Its environment is busy or frozen, or it is not its turn in its concurrency group;
+	// the message says what it waits for.
 	Build_STATE_WAITING Build_State = 2
 	// Nobody has approved it: a fork's build, or a deploy; the reason says which.
 	Build_STATE_BLOCKED Build_State = 3
@@ -270,6 +271,9 @@ const (
 	// Cancelled: the pull request lost the label that it is built for, or became a
 	// draft.
 	Build_REASON_UNWANTED Build_Reason = 40
+	// Waiting: the one before it of its concurrency group has not ended. Cancelled: a
+	// newer one of the group took its place.
+	Build_REASON_CONCURRENCY Build_Reason = 41
 	// Blocked: a deploy that nobody has let go.
 	Build_REASON_DEPLOY_NEEDS_APPROVAL Build_Reason = 50
 	// Waiting: the commit has not been deployed yet to the environment that this one
@@ -314,6 +318,7 @@ var (
 		32: "REASON_MERGE_CONFLICT",
 		33: "REASON_ARTIFACT",
 		40: "REASON_UNWANTED",
+		41: "REASON_CONCURRENCY",
 		50: "REASON_DEPLOY_NEEDS_APPROVAL",
 		51: "REASON_DEPLOYS_AFTER",
 	}
@@ -352,6 +357,7 @@ var (
 		"REASON_MERGE_CONFLICT":        32,
 		"REASON_ARTIFACT":              33,
 		"REASON_UNWANTED":              40,
+		"REASON_CONCURRENCY":           41,
 		"REASON_DEPLOY_NEEDS_APPROVAL": 50,
 		"REASON_DEPLOYS_AFTER":         51,
 	}
@@ -489,7 +495,7 @@ type Build struct {
 	Image string `protobuf:"bytes,26,opt,name=image,proto3" json:"image,omitempty"`
 	// Where what a deploy put there can be seen; empty where not told.
 	EnvironmentUrl string `protobuf:"bytes,27,opt,name=environment_url,json=environmentUrl,proto3" json:"environment_url,omitempty"`
-	// The build that took its place, for REASON_SUPERSEDED.
+	// The build that took its place, for REASON_SUPERSEDED and REASON_CONCURRENCY.
 	SupersededBy string                 `protobuf:"bytes,28,opt,name=superseded_by,json=supersededBy,proto3" json:"superseded_by,omitempty"`
 	CreateTime   *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When the first command of the latest attempt began.
@@ -554,6 +560,8 @@ type Build struct {
 	ScheduleNote string `protobuf:"bytes,97,opt,name=schedule_note,json=scheduleNote,proto3" json:"schedule_note,omitempty"`
 	// What it was asked for with, by hand, in the order of the file. Of a job: empty.
 	Inputs []*Input `protobuf:"bytes,98,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	// The concurrency group that it belongs to, of all of its tier of trust; empty for none.
+	ConcurrencyGroup string `protobuf:"bytes,99,opt,name=concurrency_group,json=concurrencyGroup,proto3" json:"concurrency_group,omitempty"`
 	// Of a deploy: that somebody has to let it go, and when somebody did.
 	NeedsApproval bool                   `protobuf:"varint,100,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
 	ApproveTime   *timestamppb.Timestamp `protobuf:"bytes,101,opt,name=approve_time,json=approveTime,proto3" json:"approve_time,omitempty"`
@@ -956,6 +964,13 @@ func (x *Build) GetInputs() []*Input {
 		return x.Inputs
 	}
 	return nil
+}
+
+func (x *Build) GetConcurrencyGroup() string {
+	if x != nil {
+		return x.ConcurrencyGroup
+	}
+	return ""
 }
 
 func (x *Build) GetNeedsApproval() bool {
@@ -2701,7 +2716,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x1b\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x1c\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2762,7 +2777,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bschedule\x18_ \x01(\tR\bschedule\x12?\n" +
 	"\rschedule_time\x18` \x01(\v2\x1a.google.protobuf.TimestampR\fscheduleTime\x12#\n" +
 	"\rschedule_note\x18a \x01(\tR\fscheduleNote\x121\n" +
-	"\x06inputs\x18b \x03(\v2\x19.forge.scheduler.v1.InputR\x06inputs\x12%\n" +
+	"\x06inputs\x18b \x03(\v2\x19.forge.scheduler.v1.InputR\x06inputs\x12+\n" +
+	"\x11concurrency_group\x18c \x01(\tR\x10concurrencyGroup\x12%\n" +
 	"\x0eneeds_approval\x18d \x01(\bR\rneedsApproval\x12=\n" +
 	"\fapprove_time\x18e \x01(\v2\x1a.google.protobuf.TimestampR\vapproveTime\x12\x1c\n" +
 	"\tapprovers\x18f \x03(\tR\tapprovers\x12\x14\n" +
@@ -2798,7 +2814,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0fACTION_SCHEDULE\x10\b\x12\x11\n" +
 	"\rACTION_MANUAL\x10\t\x12\x11\n" +
 	"\rACTION_DEPLOY\x10\n" +
-	"\"\xa1\a\n" +
+	"\"\xb9\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -2834,7 +2850,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
 	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
-	"\x0fREASON_UNWANTED\x10(\x12 \n" +
+	"\x0fREASON_UNWANTED\x10(\x12\x16\n" +
+	"\x12REASON_CONCURRENCY\x10)\x12 \n" +
 	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +
 	"\x14REASON_DEPLOYS_AFTER\x103\"c\n" +
 	"\x05Input\x12\x12\n" +
