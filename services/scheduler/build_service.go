@@ -135,7 +135,7 @@ func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildR
 		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", cancelMessage)
 	}
 	if message == "" {
-		message = "cancelled by an administrator"
+		message = "cancelled by " + askedBy(ctx)
 	}
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, req.GetBuildId())

@@ -21,6 +21,10 @@ import (
 // administrator is who calls, where GitHub's logins are shown. No login has a blank.
 const administrator = "an administrator"
 
+// askedBy is for whom a call is made: a person who has signed in, by their login, or who
+// has the admin token.
+func askedBy(ctx context.Context) string { return cmp.Or(rpc.Caller(ctx).Person, administrator) }
+
 var (
 	login    = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?$`)
 	wholeSha = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
@@ -61,7 +65,7 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 		return nil, fault.Newf(fault.Conflict, "only the newest commit of %s is deployed by hand: roll back to deploy an older one", found.GetBranch())
 	}
 	b, err := s.byHand(ctx, trigger.Intent{
-		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: administrator}},
+		Event: &eventv1.Event{Repository: found.GetRepository(), Sender: &eventv1.Account{Login: askedBy(ctx)}},
 		Kind:  trigger.RebuildAsked, Action: action, Environment: req.GetEnvironment(), Sha: found.GetSha(), Ref: trigger.BranchRef + found.GetBranch(),
 		Pull: &eventv1.PullRequest{Title: found.GetTitle(), Base: &eventv1.PullRequestBranch{Ref: found.GetBranch()}},
 	})
@@ -95,7 +99,7 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 	if req.GetFailedOnly() && !old.HasJobs() {
 		return nil, fault.Newf(fault.Conflict, "build %s has no jobs: retry it as a whole", old.GetId())
 	}
-	i := plan.Repeat(asAdmin(old), old)
+	i := plan.Repeat(asked(ctx, old), old)
 	i.Build, i.Again.Failed = store.WholeID(old.GetId()), req.GetFailedOnly()
 	if old.IsJob() {
 		i.Again.Job = old.ConfigJob().GetName()
@@ -122,7 +126,7 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 	if blocked.GetState() != schedulerv1.Build_STATE_BLOCKED {
 		return nil, fault.Newf(fault.Conflict, "build %s does not wait for approval", req.GetBuildId())
 	}
-	i := plan.Repeat(asAdmin(blocked), blocked)
+	i := plan.Repeat(asked(ctx, blocked), blocked)
 	i.Kind, i.Build = trigger.ApprovalGiven, blocked.GetId()
 	decided, err := s.plan.Apply(ctx, i.Event, []trigger.Intent{i})
 	switch {
@@ -137,14 +141,17 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 
 // letGo lets a deploy go.
 func (s *Service) letGo(ctx context.Context, req *schedulerv1.ApproveBuildRequest, b *store.Build) (*schedulerv1.ApproveBuildResponse, error) {
-	event := asAdmin(b)
-	if req.GetBy() != "" {
+	event, person := asked(ctx, b), rpc.Caller(ctx).Person
+	switch {
+	case person != "" && req.GetBy() != "" && !strings.EqualFold(req.GetBy(), person):
+		return nil, fault.New(fault.Denied, "by: who has signed in lets a deploy go in no other name")
+	case person == "" && req.GetBy() != "":
 		if !login.MatchString(req.GetBy()) {
 			return nil, fault.New(fault.Invalid, "by: expected a login of GitHub")
 		}
 		event.Sender = &eventv1.Account{Login: req.GetBy()}
 	}
-	i, decided, err := plan.LetGo(ctx, s.plan, event, b, req.GetBy() == "")
+	i, decided, err := plan.LetGo(ctx, s.plan, event, b, req.GetBy() == "" && person == "")
 	if err == nil && decided == nil {
 		decided, err = s.plan.Apply(ctx, event, []trigger.Intent{i})
 	}
@@ -158,10 +165,10 @@ func (s *Service) letGo(ctx context.Context, req *schedulerv1.ApproveBuildReques
 	return &schedulerv1.ApproveBuildResponse{Build: shown}, err
 }
 
-// asAdmin is an admin call about a build, in the place of an event.
-func asAdmin(b *store.Build) *eventv1.Event {
+// asked is a call about a build, in the place of an event.
+func asked(ctx context.Context, b *store.Build) *eventv1.Event {
 	return &eventv1.Event{
-		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sender: &eventv1.Account{Login: administrator},
+		Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Sender: &eventv1.Account{Login: askedBy(ctx)},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 // blocked sends an event whose deploy must wait for somebody.
@@ -75,6 +76,10 @@ func TestWhoLetsADeployGo(t *testing.T) {
 				}
 				return status.Convert(err).Message()
 			},
+			"page": func(r *rig, b *schedulerv1.Build) string {
+				_, err := r.people.ApproveBuild(rpc.For(r.t.Context(), c.by), &schedulerv1.ApproveBuildRequest{BuildId: b.GetId()})
+				return status.Convert(err).Message()
+			},
 		} {
 			t.Run(strings.ReplaceAll(name+" by "+way, " ", "_"), func(t *testing.T) {
 				r := sqliteRig(t)
@@ -103,6 +108,32 @@ func TestWhoLetsADeployGo(t *testing.T) {
 				r.pass(b.GetId())
 			})
 		}
+	}
+}
+
+// Who has signed in acts in their own name, whatever the request says.
+func TestWhoHasSignedInActsInTheirOwnName(t *testing.T) {
+	r := sqliteRig(t)
+	r.start()
+	says(r, fileOf(to("production", approvedBy(at("main"), "root"))), "p1", "m1")
+	showMerged(r, 1, "main", "p1")
+	b := sendBlocked(r, pushedTo("refs/heads/main", "p1"))
+	for by, want := range map[string]string{"root": "lets a deploy go in no other name", "": "ada is not among those who let deploys to production go: root"} {
+		_, err := r.people.ApproveBuild(rpc.For(t.Context(), "ada"), &schedulerv1.ApproveBuildRequest{BuildId: b.GetId(), By: by})
+		if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), want) {
+			t.Errorf("ada by %q: %v", by, err)
+		}
+	}
+	answer, err := r.people.CancelBuild(rpc.For(t.Context(), "ada"), &schedulerv1.CancelBuildRequest{BuildId: b.GetId()})
+	if err != nil || answer.GetBuild().GetMessage() != "cancelled by ada" {
+		t.Errorf("%v, %v", answer, err)
+	}
+	again, err := r.people.RetryBuild(rpc.For(t.Context(), "ada"), &schedulerv1.RetryBuildRequest{BuildId: b.GetId()})
+	if err != nil || again.GetBuild().GetActor() != "ada" || again.GetBuild().GetState() != schedulerv1.Build_STATE_BLOCKED {
+		t.Errorf("%v, %v", again, err)
+	}
+	if _, err := r.people.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{BuildId: b.GetId()}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("for nobody: %v", err)
 	}
 }
 

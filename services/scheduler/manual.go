@@ -45,7 +45,7 @@ func (m manual) create(ctx context.Context, req *schedulerv1.CreateBuildRequest)
 	if req.GetTag() != "" {
 		ref = trigger.TagRef + req.GetTag()
 	}
-	by, bound := administrator, rpc.Caller(ctx).Bound
+	by, bound := askedBy(ctx), rpc.Caller(ctx).Bound
 	if bound.Name != "" {
 		by = "token " + bound.Name // no login has a blank
 	}

@@ -9,6 +9,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -41,6 +42,6 @@ func (s *Service) ReleaseEnvironment(ctx context.Context, req *schedulerv1.Relea
 		address = caller.Addr.String()
 	}
 	s.deps.Log.WarnContext(ctx, "environment released by force", "repository", shown.GetRepository(), "environment", shown.GetName(),
-		"build", from, "held", because, "by", cmp.Or(req.GetBy(), "nobody who says"), "from", address)
+		"build", from, "held", because, "by", cmp.Or(rpc.Caller(ctx).Person, req.GetBy(), "nobody who says"), "from", address)
 	return &schedulerv1.ReleaseEnvironmentResponse{Environment: shown}, nil
 }

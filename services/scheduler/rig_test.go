@@ -53,6 +53,7 @@ type rig struct {
 
 	service *Service
 	builds  schedulerv1.BuildServiceClient // as the admin
+	people  schedulerv1.BuildServiceClient // as the gateway, for people
 	events  schedulerv1.EventServiceClient
 	runners schedulerv1.RunnerServiceClient
 	runner  *grpc.ClientConn                     // of runners
@@ -179,7 +180,7 @@ func (r *rig) start() {
 	r.service = service
 	const token = "admin-token"
 	pipe, runnerPipe := rpc.NewPipe(), rpc.NewPipe()
-	server := rpc.NewServer(rpc.Config{Name: "scheduler", Access: Access(), AdminToken: token, Bound: service.Bound, Log: r.deps.Log})
+	server := rpc.NewServer(rpc.Config{Name: "scheduler", Access: Access(), AdminToken: token, Bound: service.Bound, Behalf: []string{"gateway"}, Log: r.deps.Log})
 	service.Register(server)
 	runnerServer := rpc.NewServer(rpc.Config{Name: "runners", Access: Access(), Log: r.deps.Log})
 	service.RegisterRunner(runnerServer)
@@ -191,6 +192,7 @@ func (r *rig) start() {
 	gateway, admin, runner := dial(r.t, pipe, "gateway"), dial(r.t, pipe, ""), dial(r.t, runnerPipe, "")
 	r.events = schedulerv1.NewEventServiceClient(gateway)
 	r.builds = schedulerv1.NewBuildServiceClient(withHeader{admin, "authorization", "Bearer " + token})
+	r.people = schedulerv1.NewBuildServiceClient(gateway)
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
