@@ -8,6 +8,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -33,6 +34,12 @@ func (s *Service) newAccess(prefix prefix) (err error) {
 		})
 	}
 	return err
+}
+
+// may reports whether who makes the request of ctx, and is known, may make a call.
+func (s *Service) may(ctx context.Context, method string, request proto.Message) bool {
+	v := signin.From(ctx)
+	return v.Known() && s.access.Check(ctx, v, method, request) == nil
 }
 
 // refuse answers a request of which it cannot be known who makes it, or that no page of

@@ -111,6 +111,8 @@ func who(method string) string {
 		return "anyone"
 	case len(may.Rooms) > 0:
 		return "rooms"
+	case may.Bound:
+		return "admin, bound"
 	default:
 		return "admin"
 	}

@@ -18,6 +18,8 @@ type buildPage struct {
 	// Bars are the timelines of its jobs, or its own alone.
 	Bars []bar
 	Took string // how long the scale of the bars is
+	// May is that who looks may steer it.
+	May bool
 	// Unlisted is that what is left could not be asked for.
 	Unlisted bool
 }
@@ -29,6 +31,9 @@ func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	shown := &buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
+	if p.deps.May != nil {
+		shown.May = p.deps.May(r.Context(), schedulerv1.BuildService_CancelBuild_FullMethodName, &schedulerv1.CancelBuildRequest{BuildId: shown.Build.GetId()})
+	}
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
 		shown.Log = p.logs.view(r, shown.Build)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -28,13 +29,15 @@ var pageFiles embed.FS
 
 // Deps is what the pages work with.
 type Deps struct {
-	Scheduler   grpc.ClientConnInterface            // whose calls are made for who looks
-	Config      grpc.ClientConnInterface            // likewise
-	Rooms       map[string]grpc.ClientConnInterface // config, scheduler and reporter, asked how they are
-	People      *signin.Service                     // nil: nobody can sign in
-	GitHubURL   string                              // of the pages of GitHub that people see, without a slash at the end
-	ExternalURL string                              // how people reach this Forge
-	Base        string                              // the path that links begin with; "": the root
+	Scheduler grpc.ClientConnInterface            // whose calls are made for who looks
+	Config    grpc.ClientConnInterface            // likewise
+	Rooms     map[string]grpc.ClientConnInterface // config, scheduler and reporter, asked how they are
+	People    *signin.Service                     // nil: nobody can sign in
+	// May reports whether who looks may make a call; nil: nobody is known.
+	May         func(ctx context.Context, method string, request proto.Message) bool
+	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
+	ExternalURL string // how people reach this Forge
+	Base        string // the path that links begin with; "": the root
 	Version     string
 	Log         *slog.Logger
 	Now         func() time.Time

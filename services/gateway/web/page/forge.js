@@ -3,7 +3,14 @@
 "use strict";
 
 // base is the path that all of Forge is below; empty for the root.
-const { base } = document.documentElement.dataset;
+const { base, csrf } = document.documentElement.dataset;
+
+// credentials go along with calls of the JSON API. Where a cookie shows who looks, that
+// is this page's CSRF token; else the admin token, if one was typed into this tab.
+function credentials(token = sessionStorage.getItem("token")) {
+  if (csrf) return { "X-Forge-Csrf": csrf };
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
 
 // keys is what each key does on this page; a page adds its own. A pair such as "g b" is
 // pressed one after the other.

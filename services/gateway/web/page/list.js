@@ -1,5 +1,5 @@
-// Lists something with the admin token that is typed in, which leaves this tab
-// only in calls to this Forge.
+// Lists something for who has signed in, or with the admin token that is typed in, which
+// leaves this tab only in calls to this Forge.
 "use strict";
 
 // element makes one; what is not an element becomes text, never markup.
@@ -26,11 +26,11 @@ function lists(path, show) {
 
   async function load(page) {
     const { token, ...wanted } = Object.fromEntries(new FormData(ask));
-    sessionStorage.setItem("token", token);
+    if (token) sessionStorage.setItem("token", token);
     const query = new URLSearchParams(Object.entries({ ...wanted, page_token: page }).filter(([, value]) => value));
     said.textContent = "";
     try {
-      const answer = await fetch(`${base}${path}?${query}`, { headers: { Authorization: `Bearer ${token}` } });
+      const answer = await fetch(`${base}${path}?${query}`, { headers: credentials(token) });
       const body = await answer.json();
       if (!answer.ok) throw new Error(body.message);
       if (!page) list.replaceChildren();
@@ -52,6 +52,11 @@ function lists(path, show) {
   for (const [name, value] of new URLSearchParams(location.search)) {
     if (name !== "token" && ask.elements[name]) ask.elements[name].value = value;
   }
-  ask.elements.token.value = sessionStorage.getItem("token") ?? "";
-  if (ask.elements.token.value) load("");
+  const field = ask.elements.token;
+  field.value = sessionStorage.getItem("token") ?? "";
+  if (csrf) {
+    field.required = false;
+    field.closest("label").hidden = true;
+  }
+  if (csrf || field.value) load("");
 }

@@ -1,10 +1,11 @@
-// Steers the build that forge.js shows, for somebody who has typed the admin token
-// into this tab, at the list of builds or of deliveries. The token goes along with
-// each call and never by itself, so no other site can press these buttons.
+// Steers the build that forge.js shows, for somebody who has signed in and has write
+// access, or who has typed the admin token into this tab, at the list of deliveries.
+// What shows that goes along with each call and never by itself, so no other site can
+// press these buttons.
 "use strict";
 
-const token = sessionStorage.getItem("token");
-document.getElementById("steer").hidden = !token;
+const steer = document.getElementById("steer");
+steer.hidden = csrf ? !("may" in steer.dataset) : !sessionStorage.getItem("token");
 
 build.addEventListener("click", async ({ target }) => {
   const wish = target.dataset.do, said = document.getElementById("said");
@@ -13,7 +14,7 @@ build.addEventListener("click", async ({ target }) => {
   target.disabled = true;
   try {
     const answer = await fetch(`${base}/v1/builds/${id}:${wish}`, {
-      method: "POST", headers: { Authorization: `Bearer ${token}` }, body: target.dataset.body ?? "{}",
+      method: "POST", headers: credentials(), body: target.dataset.body ?? "{}",
     });
     const body = await answer.json();
     if (!answer.ok) throw new Error(body.message);
