@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -104,15 +105,11 @@ func (b *badges) state(ctx context.Context, repository, branch string) (named, s
 			worst = build.GetState()
 		}
 	}
-	switch worst {
-	case schedulerv1.Build_STATE_UNSPECIFIED:
-		return branch, "not built", nil
-	case schedulerv1.Build_STATE_PASSED:
-		return branch, "passing", nil
-	case schedulerv1.Build_STATE_FAILED, schedulerv1.Build_STATE_TIMED_OUT:
-		return branch, "failing", nil
+	words := map[schedulerv1.Build_State]string{
+		schedulerv1.Build_STATE_UNSPECIFIED: "not built", schedulerv1.Build_STATE_PASSED: "passing",
+		schedulerv1.Build_STATE_FAILED: "failing", schedulerv1.Build_STATE_TIMED_OUT: "failing",
 	}
-	return branch, wording.Value(worst), nil
+	return branch, cmp.Or(words[worst], wording.Value(worst)), nil
 }
 
 // send sends a picture with a tag, so that who has it already gets none again.

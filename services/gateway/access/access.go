@@ -213,7 +213,7 @@ func (c *Control) Public(ctx context.Context, of *eventv1.Repository) (bool, err
 // keyOf finds what is remembered of a repository.
 func keyOf(of *eventv1.Repository) string {
 	if of.GetId() != 0 {
-		return fmt.Sprint(of.GetId())
+		return strconv.FormatInt(of.GetId(), 10)
 	}
 	return fmt.Sprintf("0 %s/%s", strings.ToLower(of.GetOwner()), strings.ToLower(of.GetName()))
 }
