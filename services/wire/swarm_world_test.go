@@ -27,7 +27,7 @@ type swarmWorld struct {
 }
 
 // newSwarmWorld has a Forge that speaks to this manager, with further settings.
-func newSwarmWorld(t *testing.T, s *kittest.Swarm, manager *kittest.SwarmNode, settings ...string) *swarmWorld {
+func newSwarmWorld(t testing.TB, s *kittest.Swarm, manager *kittest.SwarmNode, settings ...string) *swarmWorld {
 	t.Helper()
 	image := s.Image(t)
 	f := kittest.NewForeman(t, s.Address)
@@ -52,7 +52,7 @@ func newSwarmWorld(t *testing.T, s *kittest.Swarm, manager *kittest.SwarmNode, s
 }
 
 // installed waits until each machine has the forgexec of each Forge there is.
-func (w *swarmWorld) installed(t *testing.T) {
+func (w *swarmWorld) installed(t testing.TB) {
 	t.Helper()
 	kittest.Eventually(t, swarmPatience, func() error {
 		api := w.swarm.Leader(t).API
@@ -73,7 +73,7 @@ func (w *swarmWorld) installed(t *testing.T) {
 }
 
 // forgexecImage has forgexec and nothing else, as FORGE_FORGEXEC_IMAGE may.
-func forgexecImage(t *testing.T, s *kittest.Swarm) string {
+func forgexecImage(t testing.TB, s *kittest.Swarm) string {
 	t.Helper()
 	if err := buildBinaries(); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func (w *swarmWorld) proposeSeveral(t *testing.T, name string, n int) (heads []s
 }
 
 // builds are those of these heads.
-func (w *swarmWorld) builds(t *testing.T, heads ...string) (found []*schedulerv1.Build) {
+func (w *swarmWorld) builds(t testing.TB, heads ...string) (found []*schedulerv1.Build) {
 	t.Helper()
 	conn := w.dial(t, "scheduler")
 	defer func() { _ = conn.Close() }()
@@ -168,7 +168,7 @@ func (w *swarmWorld) ranOnce(t *testing.T, heads ...string) {
 
 // nothingIsLeft waits until the swarm has no service and no network of builds,
 // and no node a container of one.
-func (w *swarmWorld) nothingIsLeft(t *testing.T, within time.Duration) {
+func (w *swarmWorld) nothingIsLeft(t testing.TB, within time.Duration) {
 	t.Helper()
 	mine := client.Filters{}.Add("label", "forge.attempt")
 	kittest.Eventually(t, within, func() error {
