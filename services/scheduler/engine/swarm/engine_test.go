@@ -30,6 +30,7 @@ func TestASwarmOfOneMachine(t *testing.T) {
 		{"AnImageThatCannotBePulledSaysWhy", anImageThatCannotBePulledSaysWhy},
 		{"WhatWaitsSaysWhatFor", whatWaitsSaysWhatFor},
 		{"StartCanBeBrokenOff", startCanBeBrokenOff},
+		{"WhatIsMadeWhileItsNetworkGoesIsStopped", whatIsMadeWhileItsNetworkGoesIsStopped},
 		{"StartGoesOnWhereItWasInterrupted", startGoesOnWhereItWasInterrupted},
 		{"StopGoesOnWhereItWasInterrupted", stopGoesOnWhereItWasInterrupted},
 	} {

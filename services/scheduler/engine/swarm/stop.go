@@ -79,7 +79,12 @@ func (m *managers) scaleDown(ctx context.Context, s swarm.Service) error {
 		}
 		_, err := m.client.ServiceUpdate(ctx, s.ID, client.ServiceUpdateOptions{Version: s.Version, Spec: spec, RegistryAuthFrom: swarm.RegistryAuthFromSpec})
 		switch {
-		case err == nil, errdefs.IsNotFound(err):
+		case err == nil:
+			return nil
+		case networkGone(err) && len(s.Spec.TaskTemplate.Networks) > 0:
+			s.Spec.TaskTemplate.Networks = nil
+			continue
+		case errdefs.IsNotFound(err):
 			return nil
 		case !outOfSequence(err):
 			return fmt.Errorf("scale service %s down: %w", s.Spec.Name, err)
@@ -94,6 +99,12 @@ func (m *managers) scaleDown(ctx context.Context, s swarm.Service) error {
 		s = again.Service
 	}
 	return nil
+}
+
+// networkGone is that a service cannot be changed since its network is not there: it was
+// made in the moment in which that was removed, by a Start that was broken off.
+func networkGone(err error) bool {
+	return dockerapi.Says(err, "network ") && dockerapi.Says(err, " not found")
 }
 
 // awaitEnd returns when no task of the attempt runs any more, nor ever will. Tasks
