@@ -89,6 +89,7 @@ func (m modelChecker) check() {
 	if len(live) > m.service.attempts.Capacity {
 		m.t.Errorf("%v have places, capacity %d", live, m.service.attempts.Capacity)
 	}
+	m.checkGroups(byID)
 	m.checkEnvironments(builds, byID, attempts)
 	m.checkDecisions(byID)
 }

@@ -132,6 +132,7 @@ type model struct {
 	markedAt     map[int32]time.Time               // when these changed
 	said         *configv1.BuildConfig_PullRequest // by each file
 	timed        bool                              // files have schedules
+	grouped      bool                              // files name concurrency groups
 	times        []*store.Schedule                 // by loops that have not come further
 	graphs       uint64                            // what the jobs of commits are made of; 0: there are none
 	frontier     map[string]int                    // the newest merge deployed, by repository and environment
@@ -192,6 +193,7 @@ func (m *model) play(seed uint64) {
 	if m.graphs = 0; m.random.IntN(2) == 0 {
 		m.graphs = m.random.Uint64()
 	}
+	m.grouped = m.random.IntN(2) == 0
 	m.engine.reset()
 	m.restart(false)
 	m.clear()
