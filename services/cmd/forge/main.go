@@ -32,6 +32,8 @@ type commands struct {
 	Tokens       tokens       `cmd:"" help:"Make, list and delete tokens by which others ask for builds by hand."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
+	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`
+	Logout       logout       `cmd:"" help:"Forget that, and end the token it was done by."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`
 	Version      version      `cmd:"" help:"Print the version."`
 }

@@ -27,10 +27,16 @@ type remote struct {
 // callWithin is for what Forge answers by itself.
 const callWithin = 30 * time.Second
 
-// call connects and calls with the admin token.
+// call connects and calls with the admin token or, where there is none, as who has
+// signed in by forge login.
 func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientConnInterface) error) error {
 	if _, err := os.Stat(filepath.Join(r.DataDir, "admin-token")); r.AdminToken == "" && err != nil {
-		return fmt.Errorf("no admin token: set FORGE_ADMIN_TOKEN, or FORGE_DATA_DIR to where Forge keeps it: %w", err)
+		if k, err := readKept(); err == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), within)
+			defer cancel()
+			return do(ctx, k.conn())
+		}
+		return fmt.Errorf("no admin token: set FORGE_ADMIN_TOKEN, or FORGE_DATA_DIR to where Forge keeps it, or sign in by forge login: %w", err)
 	}
 	admin, err := r.Admin()
 	if err != nil {
