@@ -137,6 +137,16 @@ func TestAddressOfALineLeadsThere(t *testing.T) {
 	b.shows(chosen, "step-1-L3")
 }
 
+func TestAddressOfALineOfAJobLeadsToItsPage(t *testing.T) {
+	w, b := onSQLite(t, nil), newBrowser(t)
+	whole := failedBuild()
+	whole.Steps, whole.JobCount = nil, 1
+	whole.Jobs = []*schedulerv1.Job{{Id: "b1-1", Title: "test (1.26, a/b)", State: schedulerv1.Build_STATE_FAILED, Attempt: 1}}
+	w.rooms.builds.build = whole
+	b.do(chromedp.Navigate(w.http.URL + "/builds/b1#test%20(1.26,%20a/b)/step-2-L41"))
+	b.shows("location.pathname + location.hash", "/builds/b1-1#step-2-L41")
+}
+
 func TestLogIsSearchedInThePage(t *testing.T) {
 	w, b := onSQLite(t, nil), newBrowser(t)
 	w.rooms.builds.build, w.rooms.builds.log = longLog(20_000)

@@ -55,7 +55,9 @@ func (l *logs) events(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(out, ": hello\n\n"); err != nil {
 		return
 	}
-	reader := &follower{logs: l, build: b.GetBuild(), attempt: attempt, at: max(at, 0), out: out}
+	// Past the end is nothing that anybody was sent.
+	at = max(0, min(at, b.GetBuild().GetLogSize()))
+	reader := &follower{logs: l, build: b.GetBuild(), attempt: attempt, at: at, out: out}
 	if err := reader.run(r.Context()); err != nil && r.Context().Err() == nil {
 		l.deps.Log.WarnContext(r.Context(), "a log is not followed any more; its page asks again", "build", b.GetBuild().GetId(), "error", err)
 	}

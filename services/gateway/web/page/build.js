@@ -63,4 +63,13 @@ const watchState = () => untilDone(async () => {
   return over || await showState();
 });
 
+// #lint/step-2-L41 is a line of a job's log, which is on the page of that.
+function toJob() {
+  const [, name, line] = decodeURIComponent(location.hash).match(/^#(.+)\/(step-[\dL-]+)$/) ?? [];
+  const job = name && [...document.querySelectorAll("#jobs li > a.name")].find((link) => link.textContent === name);
+  if (job) location.replace(`${job.href}#${line}`);
+}
+toJob();
+addEventListener("hashchange", toJob);
+
 if (live()) watchState();

@@ -10,7 +10,7 @@
   const canvas = map.firstElementChild, form = section.querySelector("form"), input = form.elements.q, said = document.getElementById("hits");
   const place = section.querySelector("nav");
   const address = `${base}/builds/${id}/log`;
-  const most = 2400, step = 300; // rows in the page, and how many are asked for at once
+  const most = 1000, step = 250; // rows in the page, and how many are asked for at once
 
   // What is known of the log, and which lines are in the page.
   let log = { lines: Number(section.dataset.lines), over: !("live" in section.dataset), steps: [], marks: [] };
@@ -357,6 +357,8 @@
     chosen = [next, next];
     show(next).then(settle);
   };
+
+  form.querySelector("button:not([type])").hidden = true; // it searches as one types
 
   // How it looks, as somebody has wished before.
   for (const button of form.querySelectorAll("[data-view]")) {
