@@ -46,8 +46,13 @@ func TestWhereABuildIsMade(t *testing.T) {
 		where
 		want string
 	}{
-		{where{Repository: "a/b"}, "a/b  "}, {where{Repo: "a/b", Ref: "main"}, "a/b main "}, {where{Repo: "a/b", Ref: "refs/heads/main"}, "a/b main "},
-		{where{Repo: "a/b", Branch: "next"}, "a/b next "}, {where{Repo: "a/b", Ref: "refs/tags/v1"}, "a/b  v1"}, {where{}, ""}, {where{Repo: "a/b", Repository: "a/b"}, ""},
+		{where{Repository: "a/b"}, "a/b  "},
+		{where{Repo: "a/b", Ref: "main"}, "a/b main "},
+		{where{Repo: "a/b", Ref: "refs/heads/main"}, "a/b main "},
+		{where{Repo: "a/b", Branch: "next"}, "a/b next "},
+		{where{Repo: "a/b", Ref: "refs/tags/v1"}, "a/b  v1"},
+		{where{}, ""},
+		{where{Repo: "a/b", Repository: "a/b"}, ""},
 	} {
 		got := ""
 		if repository, err := c.repository(); err == nil {
