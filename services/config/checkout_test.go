@@ -111,6 +111,26 @@ func TestFilesArePackedForWhomTakesThem(t *testing.T) {
 	}
 }
 
+// A source that was prepared needs nothing more of GitHub.
+func TestSourceIsPrepared(t *testing.T) {
+	w := newWorld(t, withMirrors(t))
+	sha := w.commit(githubsim.Commit{Files: map[string]string{"kept": "yes\n"}})
+	req := &configv1.GetSourceRequest{Repository: w.repo, InstallationId: w.install, Sha: sha, Checkout: &configv1.Source{}}
+	sources := configv1.NewSourceServiceClient(w.as("scheduler"))
+	if _, err := sources.PrepareSource(t.Context(), &configv1.PrepareSourceRequest{Source: req}); err != nil {
+		t.Fatal(err)
+	}
+	w.front.answers("/", http.StatusInternalServerError, "down")
+	if found, err := w.checkout(req); err != nil || found["tree/kept"] != "yes\n" {
+		t.Errorf("found %q, %v", found, err)
+	}
+	for sha, kind := range map[string]fault.Kind{sha[:12]: fault.Invalid, strings.Repeat("1", 40): fault.Unavailable} {
+		req.Sha = sha
+		_, err := sources.PrepareSource(t.Context(), &configv1.PrepareSourceRequest{Source: req})
+		w.wantFault(err, kind, "")
+	}
+}
+
 func TestCheckoutRefusals(t *testing.T) {
 	w := newWorld(t, withMirrors(t))
 	sha := w.head()

@@ -140,6 +140,7 @@ func Access() map[string]rpc.Access {
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
+		configv1.SourceService_PrepareSource_FullMethodName:                {Rooms: []string{"scheduler"}},
 		configv1.SourceService_Merge_FullMethodName:                        {Rooms: []string{"scheduler"}},
 		configv1.PullRequestService_GetPullRequest_FullMethodName:          {Rooms: []string{"scheduler"}},
 		configv1.TokenService_CreateToken_FullMethodName:                   {Rooms: []string{"reporter"}, NoAdmin: true},

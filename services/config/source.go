@@ -38,6 +38,29 @@ func (s *Service) GetSource(req *configv1.GetSourceRequest, stream grpc.ServerSt
 	return err
 }
 
+// PrepareSource implements configv1.SourceServiceServer.
+func (s *Service) PrepareSource(ctx context.Context, req *configv1.PrepareSourceRequest) (*configv1.PrepareSourceResponse, error) {
+	of := req.GetSource()
+	g, err := grantFor(of.GetRepository(), of.GetInstallationId(), roomConfig)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSHA(of.GetSha()); err != nil {
+		return nil, err
+	}
+	if s.sources == nil || g.repository == 0 { // nothing is kept
+		return &configv1.PrepareSourceResponse{}, nil
+	}
+	name, open, err := s.kindOfSource(g, of)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sources.prepare(ctx, name, open); err != nil {
+		return nil, notYet(err, s.recent(of.GetEventTime()))
+	}
+	return &configv1.PrepareSourceResponse{}, nil
+}
+
 type sender struct {
 	stream grpc.ServerStreamingServer[configv1.GetSourceResponse]
 }
@@ -63,7 +86,7 @@ func (s *Service) source(ctx context.Context, g grant, req *configv1.GetSourceRe
 func (s *Service) kindOfSource(g grant, req *configv1.GetSourceRequest) (name string, open func(context.Context) (io.ReadCloser, error), err error) {
 	commit := g.commit(req.GetSha())
 	if req.GetCheckout() == nil {
-		return archiveName(commit), func(ctx context.Context) (io.ReadCloser, error) { return s.download(ctx, g, req.GetSha()) }, nil
+		return archiveName(commit), func(ctx context.Context) (io.ReadCloser, error) { return s.clients.download(ctx, g, req.GetSha()) }, nil
 	}
 	want, err := s.checkouts.wanted(g, req)
 	if err != nil {
@@ -74,9 +97,9 @@ func (s *Service) kindOfSource(g grant, req *configv1.GetSourceRequest) (name st
 
 // download opens the tarball at GitHub. Reading it fails with Unavailable where the
 // connection breaks.
-func (s *Service) download(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
+func (c *clients) download(ctx context.Context, g grant, sha string) (io.ReadCloser, error) {
 	noun := fmt.Sprintf("source of %s at %s", g.fullName(), sha)
-	client, err := s.clients.client(ctx, g)
+	client, err := c.client(ctx, g)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", noun, err)
 	}

@@ -55,7 +55,7 @@ func archiveName(of commitKey) string {
 	return fmt.Sprintf("%s%d-%s%s", sourcesFolder, of.repository, of.sha, archiveSuffix)
 }
 
-// open opens a source. However many callers ask for it at once, it is made once.
+// open opens a source.
 func (c *sourceCache) open(ctx context.Context, name string, create func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	for {
 		source, err := c.store.Read(ctx, name, 0, -1)
@@ -67,16 +67,22 @@ func (c *sourceCache) open(ctx context.Context, name string, create func(context
 			return nil, fmt.Errorf("source cache: %w", err)
 		}
 		// A source that is pruned before it is opened is made again.
-		_, err = c.downloads.do(ctx, name, func(ctx context.Context) (struct{}, error) {
-			if found, err := c.store.Has(ctx, name); found || err != nil { // made since Read
-				return struct{}{}, err
-			}
-			return struct{}{}, c.fetch(ctx, name, create)
-		})
-		if err != nil {
+		if err := c.prepare(ctx, name, create); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// prepare makes a source unless it is there. However many callers ask for it at once,
+// it is made once.
+func (c *sourceCache) prepare(ctx context.Context, name string, create func(context.Context) (io.ReadCloser, error)) error {
+	_, err := c.downloads.do(ctx, name, func(ctx context.Context) (struct{}, error) {
+		if found, err := c.store.Has(ctx, name); found || err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, c.fetch(ctx, name, create)
+	})
+	return err
 }
 
 // recordUse stores that a source is used. Where that fails the source may be

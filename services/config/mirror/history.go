@@ -59,6 +59,10 @@ func (s *shape) shallowFile() string {
 // history that is wanted, and the tags of these.
 func (c *checkout) shape(ctx context.Context) (*shape, error) {
 	s := &shape{refs: map[string]ref{}}
+	if c.want.History == 0 && c.repository.beginsAt(c.want.SHA) {
+		s.shallow = []string{c.want.SHA}
+		return s, nil
+	}
 	lines := []string{c.want.SHA}
 	if c.want.History != 0 && c.want.Base != "" {
 		if tip, err := c.repository.output(ctx, "rev-parse", "--verify", "--quiet", "refs/heads/"+c.want.Base+"^{commit}"); err == nil {

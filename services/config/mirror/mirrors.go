@@ -163,6 +163,13 @@ func (r *repository) shallow() bool {
 	return err == nil
 }
 
+// beginsAt reports whether the copy is known to lack the parents of a commit: it has
+// some, and need not be asked for them.
+func (r *repository) beginsAt(sha string) bool {
+	text, err := os.ReadFile(filepath.Join(r.path, "shallow"))
+	return err == nil && slices.Contains(strings.Fields(string(text)), sha)
+}
+
 // has reports whether a commit and what it holds are there: git stores what it
 // fetches once all of it has come.
 func (r *repository) has(ctx context.Context, sha string) bool {

@@ -162,6 +162,87 @@ func (x *GetSourceRequest) GetPacked() bool {
 	return false
 }
 
+type PrepareSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What GetSource will be asked for.
+	Source        *GetSourceRequest `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareSourceRequest) Reset() {
+	*x = PrepareSourceRequest{}
+	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareSourceRequest) ProtoMessage() {}
+
+func (x *PrepareSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareSourceRequest.ProtoReflect.Descriptor instead.
+func (*PrepareSourceRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PrepareSourceRequest) GetSource() *GetSourceRequest {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+type PrepareSourceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrepareSourceResponse) Reset() {
+	*x = PrepareSourceResponse{}
+	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrepareSourceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrepareSourceResponse) ProtoMessage() {}
+
+func (x *PrepareSourceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrepareSourceResponse.ProtoReflect.Descriptor instead.
+func (*PrepareSourceResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{2}
+}
+
 type MergeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The base repository, for a fork's commit too.
@@ -182,7 +263,7 @@ type MergeRequest struct {
 
 func (x *MergeRequest) Reset() {
 	*x = MergeRequest{}
-	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	mi := &file_forge_config_v1_source_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -194,7 +275,7 @@ func (x *MergeRequest) String() string {
 func (*MergeRequest) ProtoMessage() {}
 
 func (x *MergeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_source_proto_msgTypes[1]
+	mi := &file_forge_config_v1_source_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -207,7 +288,7 @@ func (x *MergeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeRequest.ProtoReflect.Descriptor instead.
 func (*MergeRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MergeRequest) GetRepository() *v1.Repository {
@@ -265,7 +346,7 @@ type MergeResponse struct {
 
 func (x *MergeResponse) Reset() {
 	*x = MergeResponse{}
-	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	mi := &file_forge_config_v1_source_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +358,7 @@ func (x *MergeResponse) String() string {
 func (*MergeResponse) ProtoMessage() {}
 
 func (x *MergeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_source_proto_msgTypes[2]
+	mi := &file_forge_config_v1_source_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +371,7 @@ func (x *MergeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeResponse.ProtoReflect.Descriptor instead.
 func (*MergeResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{2}
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MergeResponse) GetSha() string {
@@ -317,7 +398,7 @@ type GetSourceResponse struct {
 
 func (x *GetSourceResponse) Reset() {
 	*x = GetSourceResponse{}
-	mi := &file_forge_config_v1_source_proto_msgTypes[3]
+	mi := &file_forge_config_v1_source_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +410,7 @@ func (x *GetSourceResponse) String() string {
 func (*GetSourceResponse) ProtoMessage() {}
 
 func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_source_proto_msgTypes[3]
+	mi := &file_forge_config_v1_source_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +423,7 @@ func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSourceResponse.ProtoReflect.Descriptor instead.
 func (*GetSourceResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{3}
+	return file_forge_config_v1_source_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetSourceResponse) GetData() []byte {
@@ -371,7 +452,10 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\binto_sha\x18\b \x01(\tR\aintoSha\x12\x12\n" +
 	"\x04fork\x18\t \x01(\bR\x04fork\x12\x10\n" +
 	"\x03tag\x18\x14 \x01(\tR\x03tag\x12\x16\n" +
-	"\x06packed\x18\x15 \x01(\bR\x06packed\"\xfe\x01\n" +
+	"\x06packed\x18\x15 \x01(\bR\x06packed\"Q\n" +
+	"\x14PrepareSourceRequest\x129\n" +
+	"\x06source\x18\x01 \x01(\v2!.forge.config.v1.GetSourceRequestR\x06source\"\x17\n" +
+	"\x15PrepareSourceResponse\"\xfe\x01\n" +
 	"\fMergeRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -386,9 +470,10 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\x03sha\x18\x01 \x01(\tR\x03sha\x12\x1c\n" +
 	"\tconflicts\x18\x02 \x01(\tR\tconflicts\"'\n" +
 	"\x11GetSourceResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xad\x01\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\x8d\x02\n" +
 	"\rSourceService\x12T\n" +
-	"\tGetSource\x12!.forge.config.v1.GetSourceRequest\x1a\".forge.config.v1.GetSourceResponse0\x01\x12F\n" +
+	"\tGetSource\x12!.forge.config.v1.GetSourceRequest\x1a\".forge.config.v1.GetSourceResponse0\x01\x12^\n" +
+	"\rPrepareSource\x12%.forge.config.v1.PrepareSourceRequest\x1a&.forge.config.v1.PrepareSourceResponse\x12F\n" +
 	"\x05Merge\x12\x1d.forge.config.v1.MergeRequest\x1a\x1e.forge.config.v1.MergeResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
@@ -403,31 +488,36 @@ func file_forge_config_v1_source_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_source_proto_rawDescData
 }
 
-var file_forge_config_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_forge_config_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_forge_config_v1_source_proto_goTypes = []any{
 	(*GetSourceRequest)(nil),      // 0: forge.config.v1.GetSourceRequest
-	(*MergeRequest)(nil),          // 1: forge.config.v1.MergeRequest
-	(*MergeResponse)(nil),         // 2: forge.config.v1.MergeResponse
-	(*GetSourceResponse)(nil),     // 3: forge.config.v1.GetSourceResponse
-	(*v1.Repository)(nil),         // 4: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*Source)(nil),                // 6: forge.config.v1.Source
+	(*PrepareSourceRequest)(nil),  // 1: forge.config.v1.PrepareSourceRequest
+	(*PrepareSourceResponse)(nil), // 2: forge.config.v1.PrepareSourceResponse
+	(*MergeRequest)(nil),          // 3: forge.config.v1.MergeRequest
+	(*MergeResponse)(nil),         // 4: forge.config.v1.MergeResponse
+	(*GetSourceResponse)(nil),     // 5: forge.config.v1.GetSourceResponse
+	(*v1.Repository)(nil),         // 6: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Source)(nil),                // 8: forge.config.v1.Source
 }
 var file_forge_config_v1_source_proto_depIdxs = []int32{
-	4, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
-	6, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
-	4, // 3: forge.config.v1.MergeRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 4: forge.config.v1.MergeRequest.event_time:type_name -> google.protobuf.Timestamp
-	0, // 5: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
-	1, // 6: forge.config.v1.SourceService.Merge:input_type -> forge.config.v1.MergeRequest
-	3, // 7: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
-	2, // 8: forge.config.v1.SourceService.Merge:output_type -> forge.config.v1.MergeResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	6, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
+	7, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
+	8, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
+	0, // 3: forge.config.v1.PrepareSourceRequest.source:type_name -> forge.config.v1.GetSourceRequest
+	6, // 4: forge.config.v1.MergeRequest.repository:type_name -> forge.event.v1.Repository
+	7, // 5: forge.config.v1.MergeRequest.event_time:type_name -> google.protobuf.Timestamp
+	0, // 6: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
+	1, // 7: forge.config.v1.SourceService.PrepareSource:input_type -> forge.config.v1.PrepareSourceRequest
+	3, // 8: forge.config.v1.SourceService.Merge:input_type -> forge.config.v1.MergeRequest
+	5, // 9: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
+	2, // 10: forge.config.v1.SourceService.PrepareSource:output_type -> forge.config.v1.PrepareSourceResponse
+	4, // 11: forge.config.v1.SourceService.Merge:output_type -> forge.config.v1.MergeResponse
+	9, // [9:12] is the sub-list for method output_type
+	6, // [6:9] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_source_proto_init() }
@@ -442,7 +532,7 @@ func file_forge_config_v1_source_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_source_proto_rawDesc), len(file_forge_config_v1_source_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

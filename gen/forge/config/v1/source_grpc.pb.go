@@ -19,8 +19,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SourceService_GetSource_FullMethodName = "/forge.config.v1.SourceService/GetSource"
-	SourceService_Merge_FullMethodName     = "/forge.config.v1.SourceService/Merge"
+	SourceService_GetSource_FullMethodName     = "/forge.config.v1.SourceService/GetSource"
+	SourceService_PrepareSource_FullMethodName = "/forge.config.v1.SourceService/PrepareSource"
+	SourceService_Merge_FullMethodName         = "/forge.config.v1.SourceService/Merge"
 )
 
 // SourceServiceClient is the client API for SourceService service.
@@ -43,6 +44,9 @@ type SourceServiceClient interface {
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
 	// could not be asked, or broke off; ask again.
 	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetSourceResponse], error)
+	// PrepareSource has the source ready for GetSource, and returns once it is. Errors
+	// are those of GetSource.
+	PrepareSource(ctx context.Context, in *PrepareSourceRequest, opts ...grpc.CallOption) (*PrepareSourceResponse, error)
 	// Merge merges a commit into another as GitHub would, without telling GitHub: only
 	// GetSource knows the result. That there are conflicts is an answer, not an error.
 	// Errors are those of GetSource.
@@ -76,6 +80,16 @@ func (c *sourceServiceClient) GetSource(ctx context.Context, in *GetSourceReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SourceService_GetSourceClient = grpc.ServerStreamingClient[GetSourceResponse]
 
+func (c *sourceServiceClient) PrepareSource(ctx context.Context, in *PrepareSourceRequest, opts ...grpc.CallOption) (*PrepareSourceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PrepareSourceResponse)
+	err := c.cc.Invoke(ctx, SourceService_PrepareSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sourceServiceClient) Merge(ctx context.Context, in *MergeRequest, opts ...grpc.CallOption) (*MergeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(MergeResponse)
@@ -106,6 +120,9 @@ type SourceServiceServer interface {
 	// holds. RESOURCE_EXHAUSTED: it is larger than Forge takes. UNAVAILABLE: GitHub
 	// could not be asked, or broke off; ask again.
 	GetSource(*GetSourceRequest, grpc.ServerStreamingServer[GetSourceResponse]) error
+	// PrepareSource has the source ready for GetSource, and returns once it is. Errors
+	// are those of GetSource.
+	PrepareSource(context.Context, *PrepareSourceRequest) (*PrepareSourceResponse, error)
 	// Merge merges a commit into another as GitHub would, without telling GitHub: only
 	// GetSource knows the result. That there are conflicts is an answer, not an error.
 	// Errors are those of GetSource.
@@ -122,6 +139,9 @@ type UnimplementedSourceServiceServer struct{}
 
 func (UnimplementedSourceServiceServer) GetSource(*GetSourceRequest, grpc.ServerStreamingServer[GetSourceResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetSource not implemented")
+}
+func (UnimplementedSourceServiceServer) PrepareSource(context.Context, *PrepareSourceRequest) (*PrepareSourceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PrepareSource not implemented")
 }
 func (UnimplementedSourceServiceServer) Merge(context.Context, *MergeRequest) (*MergeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Merge not implemented")
@@ -158,6 +178,24 @@ func _SourceService_GetSource_Handler(srv interface{}, stream grpc.ServerStream)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SourceService_GetSourceServer = grpc.ServerStreamingServer[GetSourceResponse]
 
+func _SourceService_PrepareSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PrepareSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).PrepareSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_PrepareSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).PrepareSource(ctx, req.(*PrepareSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SourceService_Merge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(MergeRequest)
 	if err := dec(in); err != nil {
@@ -183,6 +221,10 @@ var SourceService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "forge.config.v1.SourceService",
 	HandlerType: (*SourceServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PrepareSource",
+			Handler:    _SourceService_PrepareSource_Handler,
+		},
 		{
 			MethodName: "Merge",
 			Handler:    _SourceService_Merge_Handler,
