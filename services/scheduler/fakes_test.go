@@ -118,8 +118,10 @@ type fakeConfig struct {
 	merge     *configv1.MergeResponse
 	mergeErr  error
 	sources   []*configv1.GetSourceRequest // that were asked for
-	sourceErr []error                      // one per call, before anything is sent
-	breaks    int                          // calls that break off after the first part
+	prepared  []*configv1.GetSourceRequest
+	prepare   func(ctx context.Context) error // nil: it is ready at once
+	sourceErr []error                         // one per call, before anything is sent
+	breaks    int                             // calls that break off after the first part
 	asked     []string
 	history   []string            // commits on one line, the oldest first
 	branches  map[string][]string // their commits, the newest first
@@ -170,6 +172,17 @@ func (c *fakeConfig) Merge(context.Context, *configv1.MergeRequest) (*configv1.M
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.merge, c.mergeErr
+}
+
+func (c *fakeConfig) PrepareSource(ctx context.Context, req *configv1.PrepareSourceRequest) (*configv1.PrepareSourceResponse, error) {
+	c.mu.Lock()
+	c.prepared = append(c.prepared, req.GetSource())
+	prepare := c.prepare
+	c.mu.Unlock()
+	if prepare == nil {
+		return &configv1.PrepareSourceResponse{}, nil
+	}
+	return &configv1.PrepareSourceResponse{}, prepare(ctx)
 }
 
 func (c *fakeConfig) GetSource(req *configv1.GetSourceRequest, stream configv1.SourceService_GetSourceServer) error {

@@ -88,6 +88,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	siblings := rpc.NewPipe()
 	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.SourceService_PrepareSource_FullMethodName:       {Rooms: []string{"scheduler"}},
 		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
 		configv1.SourceService_Merge_FullMethodName:               {Rooms: []string{"scheduler"}},
 		configv1.CollaboratorService_GetPermission_FullMethodName: {Rooms: []string{"scheduler"}},

@@ -106,6 +106,7 @@ type Service struct {
 	// serving is since when runners reach this process.
 	serving    time.Time
 	heartbeats heartbeats
+	preparing  preparations
 
 	Starts *due.Loop[Start]
 	Stops  *due.Loop[store.Stop]
@@ -128,6 +129,7 @@ func New(d Deps) (*Service, error) {
 	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Drain: startDrain, Log: s.log, Claim: s.ClaimStarts, Renew: s.renewStart, Work: s.Start}
 	s.Stops = &due.Loop[store.Stop]{Name: "stops", Workers: s.Capacity, Log: s.log, Claim: s.store.ClaimStops, Renew: s.store.RenewStop, Work: s.Stop}
 	s.heartbeats.service = s
+	s.preparing = preparations{sources: s.sources, log: s.log, tracer: s.tracer, soon: make(chan preparation, maxPreparing)}
 	var err error
 	if s.metrics, err = newMetrics(d.Meter, d.Store, d.Capacity); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -146,7 +148,7 @@ func (s *Service) RegisterRunner(reg grpc.ServiceRegistrar) {
 // Run starts, stops and looks after attempts until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.Starts.Run, s.Stops.Run, s.heartbeats.run, s.sweepOften} {
+	for _, run := range []func(context.Context) error{s.Starts.Run, s.Stops.Run, s.heartbeats.run, s.sweepOften, s.preparing.run} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

@@ -8,16 +8,20 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -26,6 +30,7 @@ const (
 	sourceRetryFirst = 200 * time.Millisecond
 	sourceRetryMost  = 5 * time.Second
 	sourceTries      = 20 // about a minute and a half
+	maxPreparing     = 64 // sources at once
 )
 
 // fetchSource reads the source from config into chunks, without what the runner has
@@ -61,6 +66,52 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedu
 		span.SetStatus(codes.Error, err.Error())
 		s.log.WarnContext(ctx, "no source", "build", b.GetId(), "error", err)
 		return send(&schedulerv1.SourceChunk{Error: fmt.Sprintf("no source of %s: %v", wording.Short(b.GetSha()), err)})
+	}
+}
+
+// preparation is a source that a runner will ask for.
+type preparation struct {
+	build, traceparent string
+	source             *configv1.GetSourceRequest
+}
+
+// preparationOf takes the runner for one of this version.
+func preparationOf(b *store.Build) preparation {
+	return preparation{b.GetId(), b.Traceparent, sourceRequest(b, &schedulerv1.Hello{TakesCheckout: true, TakesPacked: true})}
+}
+
+// preparations are sources that runners will ask for.
+type preparations struct {
+	sources configv1.SourceServiceClient
+	log     *slog.Logger
+	tracer  trace.Tracer
+	soon    chan preparation
+}
+
+// run has sources made for runners that are to come, until ctx ends: a
+// container takes about as long to start as git to make a checkout.
+func (s *preparations) run(ctx context.Context) error {
+	var working errgroup.Group
+	working.SetLimit(maxPreparing)
+	for {
+		select {
+		case <-ctx.Done():
+			return working.Wait()
+		case one := <-s.soon:
+			working.TryGo(func() error {
+				s.prepare(ctx, one)
+				return nil
+			})
+		}
+	}
+}
+
+// prepare has one made. Where it cannot be had, the runner is told so once it asks.
+func (s *preparations) prepare(ctx context.Context, p preparation) {
+	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, p.traceparent), "prepare source")
+	defer span.End()
+	if _, err := s.sources.PrepareSource(ctx, &configv1.PrepareSourceRequest{Source: p.source}); err != nil {
+		s.log.DebugContext(ctx, "source not prepared", "build", p.build, "error", err)
 	}
 }
 

@@ -128,9 +128,14 @@ func TokenHash(token string) []byte {
 	return sum[:]
 }
 
-// Start asks the engine for the container of an attempt.
+// Start asks the engine for the container of an attempt, and has its source prepared
+// meanwhile.
 func (s *Service) Start(ctx context.Context, c Start) {
 	b := c.Build
+	select {
+	case s.preparing.soon <- preparationOf(b):
+	default: // many are: the runner waits a little longer
+	}
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, b.Traceparent), "start container")
 	defer span.End()
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
