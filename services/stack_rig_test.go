@@ -2,6 +2,7 @@ package services_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -242,27 +243,12 @@ type stackBuild struct {
 func (w *stackWorld) builds(t *testing.T, heads ...string) (found map[string]stackBuild) {
 	t.Helper()
 	kittest.Eventually(t, stackWithin, func() error {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/v1/builds?page_size=200", nil)
+		listed, err := w.list(t.Context())
 		if err != nil {
-			return err
-		}
-		request.Header.Set("Authorization", "Bearer "+w.secrets["forge_admin_token"])
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		body, err := io.ReadAll(answer.Body)
-		if err := errors.Join(err, answer.Body.Close()); err != nil || answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s, %w", answer.Status, body, err)
-		}
-		var list struct {
-			Builds []stackBuild `json:"builds"`
-		}
-		if err := json.NewDecoder(bytes.NewReader(body)).Decode(&list); err != nil {
 			return err
 		}
 		found = map[string]stackBuild{}
-		for _, build := range list.Builds {
+		for _, build := range listed {
 			for _, head := range heads {
 				if build.SHA == head {
 					found[head] = build
@@ -272,6 +258,33 @@ func (w *stackWorld) builds(t *testing.T, heads ...string) (found map[string]sta
 		return nil
 	})
 	return found
+}
+
+// list lists the newest builds.
+func (w *stackWorld) list(ctx context.Context) ([]stackBuild, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/v1/builds?page_size=200", nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+w.secrets["forge_admin_token"])
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		return nil, err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", answer.Status, body)
+	}
+	var list struct {
+		Builds []stackBuild `json:"builds"`
+	}
+	err = json.NewDecoder(bytes.NewReader(body)).Decode(&list)
+	return list.Builds, err
 }
 
 // propose opens pull requests and returns their heads.

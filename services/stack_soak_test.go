@@ -1,6 +1,9 @@
 package services_test
 
 import (
+	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,17 +63,46 @@ func TestSoakStackOnASwarm(t *testing.T) {
 	lap("a worker was killed, and its builds run again")
 	worker.StartDaemon(t)
 
-	w.deploy(t, "v0.0.1-test")
-	heads = append(heads, w.propose(t, "meanwhile", 5)...)
-	w.whole(t)
-	lap("all services are upgraded")
+	looks, end := w.look(t)
+	for _, version := range []string{"v0.0.1-test", testedVersion} { // there, and back
+		w.deploy(t, version)
+		for _, head := range w.propose(t, "beside-"+version, 5) {
+			heads, runs[head] = append(heads, head), 1
+		}
+		w.whole(t)
+		lap("all services run version " + version)
+		w.runsAre(t, runs)
+	}
+	end()
+	t.Logf("people have looked %d times meanwhile", looks.Load())
 	w.foreman.LetAll(true)
 	w.passed(t, heads...)
 	lap("all builds have passed")
-	for _, head := range heads[len(heads)-5:] {
-		runs[head] = 1
-	}
 	w.runsAre(t, runs)
+}
+
+// look has somebody look at builds until end is called. Each request is to be answered.
+func (w *stackWorld) look(t *testing.T) (looks *atomic.Int64, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	looks = &atomic.Int64{}
+	looking.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := w.list(context.WithoutCancel(ctx)); err != nil {
+				t.Errorf("while services are replaced: %v", err)
+			}
+			looks.Add(1)
+		}
+	})
+	return looks, func() { cancel(); looking.Wait() }
 }
 
 func (w *stackWorld) beginOneMore(t *testing.T, name string, runs map[string]int) (head string) {
