@@ -42,7 +42,8 @@ func (s *Service) newHandler() (http.Handler, error) {
 	}
 	pages, err := web.New(web.Deps{
 		Scheduler: s.access.Guard(s.deps.Receivers["scheduler"]), Config: s.access.Guard(s.deps.Receivers["config"]),
-		Rooms: s.deps.Receivers, People: s.people, May: s.may, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
+		Deliveries: s.access.Guard(s.deps.Self),
+		Rooms:      s.deps.Receivers, People: s.people, May: s.may, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
 		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now, BadgeToken: badges.token,
 	})
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})
-	return telemetry.Handler(s.endStreams(prefix.strip(mux, s.people.Identify(mux, refuse(pages)))), &telemetry.Telemetry{
+	return telemetry.Handler(s.endStreams(prefix.strip(mux, s.people.Identify(pages.Know(mux), refuse(pages)))), &telemetry.Telemetry{
 		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
 	}), nil
 }

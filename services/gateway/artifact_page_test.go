@@ -95,10 +95,10 @@ func TestArtifactsOfARunningBuildAppear(t *testing.T) {
 	listed := w.rooms.left.listed
 	w.rooms.builds.build, w.rooms.left.listed = build, nil
 	b.do(chromedp.Navigate(w.http.URL + "/builds/b1"))
-	b.value(fmt.Sprintf(`sessionStorage.setItem("token", %q)`, adminToken))
+	b.signIn(w)
 	b.do(chromedp.Navigate(w.http.URL + "/builds/b1"))
 	w.rooms.left.listed = listed
-	b.do(chromedp.Click("[data-do=cancel]"))
+	b.do(chromedp.Click("[action$=cancel] button"))
 	b.reads("#artifacts", "dist")
 	b.reads("#artifacts", "3 files, 4.9 KiB")
 }

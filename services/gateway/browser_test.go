@@ -75,9 +75,19 @@ func (b *browser) reads(selector, want string) {
 	})
 }
 
+// signIn shows the admin token on a page that asks for it.
+func (b *browser) signIn(w *world) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(w.http.URL + "/builds"))
+	if b.value(`!!document.querySelector("[name=token]")`) == "true" {
+		b.do(chromedp.SetValue("[name=token]", adminToken), chromedp.Click("main form button"))
+		b.reads("h1", "Builds")
+	}
+}
+
 func TestDeliveriesPageAnswersWhyNothingWasBuilt(t *testing.T) {
 	b, w := newBrowser(t), onSQLite(t, nil)
-	evil := `{"action":"<img src=x onerror=document.title=1>","repository":{"id":1,"name":"<b>","full_name":"acme/<b>"}}`
+	evil := `{"action":"<img src=x onerror=document.title=1>","<i>":"</details><img src=x onerror=document.title=1>","repository":{"id":1,"name":"<b>","full_name":"acme/<b>"}}`
 	w.post(hook{event: "star", id: "evil", body: []byte(evil)})
 	for n := range 50 {
 		w.post(hook{event: "star", id: fmt.Sprintf("s%d", n), body: star})
@@ -87,27 +97,38 @@ func TestDeliveriesPageAnswersWhyNothingWasBuilt(t *testing.T) {
 
 	b.do(chromedp.Navigate(w.http.URL + "/deliveries"))
 	b.do(chromedp.SendKeys("[name=token]", "wrong\r"))
-	b.reads("#said", "the admin token is wrong")
-	b.do(chromedp.SetValue("[name=token]", adminToken), chromedp.Click("form button"))
+	b.reads("[role=alert]", "That is not the admin token of this Forge.")
+	b.do(chromedp.SetValue("[name=token]", adminToken), chromedp.Click("main form button"))
 	b.reads("#deliveries", "the webhook works: Keep it logically awesome.")
-	if got := b.text("#said"); got != "" {
-		t.Errorf("it still says %q", got)
+	if at := b.value("location.pathname"); at != "/deliveries" {
+		t.Errorf("signed in, at %s", at)
 	}
-	b.do(chromedp.Click("#more"))
+	b.do(chromedp.Click(".pager [rel=next]"))
 	b.reads("#deliveries", "acme/<b>")
 	b.reads("#deliveries", "star <img src=x onerror=document.title=1>")
-	if got := b.text("title"); got != "" && !strings.HasPrefix(got, "Deliveries") {
+	b.do(chromedp.Click(`a[href="/deliveries/evil"]`))
+	b.reads("h1", "star <img src=x onerror=document.title=1>")
+	b.reads(".tree", "</details><img src=x onerror=document.title=1>")
+	if got := b.text("title"); got != "" && !strings.HasPrefix(got, "star") {
 		t.Errorf("a payload ran: the title is %q", got)
 	}
+	b.do(chromedp.Click(".tree > details > details summary"))
+	b.reads(".tree", "full_name acme/<b>")
+	b.do(chromedp.Click("form[action$=redeliver] button"))
+	b.reads("[role=status]", "Every service decides again")
 
-	// The tab keeps the token, and nothing else does.
+	// No script gets at what the browser keeps of the token.
 	b.do(chromedp.Navigate(w.http.URL + "/deliveries"))
-	b.reads("#deliveries", "first-ping")
+	b.reads("#deliveries", "ping")
 	b.do(chromedp.SendKeys("[name=event]", "push\r"))
-	b.reads("#said", "There are none.")
-	if kept, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.href + document.cookie + Object.keys(localStorage)")); err != nil || kept != w.http.URL+"/deliveries" {
-		t.Errorf("kept %q, %v", kept, err)
+	b.reads("#none", "Nothing fits. Show all deliveries.")
+	if kept := b.value("document.cookie + Object.keys(localStorage) + Object.keys(sessionStorage)"); kept != "" {
+		t.Errorf("kept %q", kept)
 	}
+	b.do(chromedp.Click(".who button"))
+	b.reads("h1", "Forge")
+	b.do(chromedp.Navigate(w.http.URL + "/deliveries"))
+	b.reads("h1", "Sign in")
 }
 
 func listedBuilds() []*schedulerv1.Build {
@@ -126,19 +147,18 @@ func listedBuilds() []*schedulerv1.Build {
 func TestBuildsPageListsWhatIsAskedFor(t *testing.T) {
 	b, w := newBrowser(t), onSQLite(t, nil)
 	w.rooms.builds.listed = listedBuilds()
-	b.do(chromedp.Navigate(w.http.URL + "/builds"))
-	b.do(chromedp.SendKeys("[name=token]", "wrong\r"))
-	b.reads("#said", "the admin token is wrong")
-	b.do(chromedp.SetValue("[name=token]", adminToken), chromedp.Click("form button"))
+	b.signIn(w)
 	b.reads("#builds", "Change 11\n")
 	if got := b.text("#builds"); strings.Contains(got, "Change 10\n") || !strings.Contains(got, "<img src=x onerror=document.title=1>") {
 		t.Errorf("the first page: %s", got)
 	}
-	b.do(chromedp.Click("#more"))
+	b.do(chromedp.Click(".pager [rel=next]"))
 	b.reads("#builds", "Change 1\n")
 	if got := b.text("title"); got != "" && !strings.HasPrefix(got, "Builds") {
 		t.Errorf("a title ran: %q", got)
 	}
+	b.do(chromedp.Click(".pager a"))
+	b.reads("#builds", "Change 11\n")
 
 	b.do(chromedp.SendKeys("[name=repository]", "acme/shop\r"))
 	kittest.Eventually(t, patience, func() error {
@@ -147,16 +167,25 @@ func TestBuildsPageListsWhatIsAskedFor(t *testing.T) {
 		}
 		return nil
 	})
-	b.do(chromedp.SetValue("[name=states]", "STATE_FAILED"), chromedp.Click("form button"))
-	b.reads("#said", "There are none.")
+	b.do(chromedp.SetValue("[name=state]", "failed"), chromedp.Click("main form button"))
+	b.reads("#none", "Nothing fits.")
+	if at := b.value("location.search"); !strings.Contains(at, "repository=acme%2Fshop") || !strings.Contains(at, "state=failed") {
+		t.Errorf("the address of the filters: %s", at)
+	}
+	b.do(chromedp.Click(`.chips [aria-label="without state failed"]`))
+	b.reads("#builds", "Change 59")
+	b.do(chromedp.Click(`.chips [aria-label="without repository acme/shop"]`))
+	b.reads("#builds", "Change 11\n")
 
-	// Its address may say what is wanted, and the tab keeps the token.
-	b.do(chromedp.Navigate(w.http.URL + "/builds?pull_request=58&states=STATE_TIMED_OUT&token=wrong"))
-	b.reads("#said", "pull_request needs the repository, as owner/name")
-	b.do(chromedp.Navigate(w.http.URL + "/builds?repository=acme/web&pull_request=58"))
+	// Its address says what is wanted, also as an older Forge wrote it.
+	b.do(chromedp.Navigate(w.http.URL + "/builds?pull_request=58&states=STATE_TIMED_OUT"))
+	b.reads("[role=alert]", "A pull request is one of a repository: name that as well.")
+	b.do(chromedp.Navigate(w.http.URL + "/builds?pull_request=nonsense"))
+	b.reads("[role=alert]", "A pull request is a number, such as 7.")
+	b.do(chromedp.Navigate(w.http.URL + "/builds?repository=acme/web&pull_request=58&states=STATE_TIMED_OUT"))
 	b.reads("#builds .where", "acme/web #58 · deploy staging")
 	b.reads("#builds .state", "timed out")
-	if link := b.value(`document.querySelector("#builds a").pathname`); link != "/builds/b2" {
+	if link := b.value(`document.querySelector("#builds .name").pathname`); link != "/builds/b2" {
 		t.Errorf("it leads to %s", link)
 	}
 }
@@ -167,24 +196,24 @@ func TestBuildIsSteeredFromItsPage(t *testing.T) {
 	build.State, build.EndTime, build.Action, build.Environment = schedulerv1.Build_STATE_BLOCKED, nil, schedulerv1.Build_ACTION_TEST, ""
 	w.rooms.builds.build = build
 	page := w.http.URL + "/builds/b1"
-	hidden := `document.getElementById("steer").hidden`
 	b.do(chromedp.Navigate(page))
-	if b.value(hidden) != "true" {
+	if b.text("#steer") != "" {
 		t.Error("buttons for somebody without the token")
 	}
-	b.value(`sessionStorage.setItem("token", "wrong")`)
-	b.do(chromedp.Navigate(page), chromedp.Click("[data-do=approve]"))
-	b.reads("#said", "the admin token is wrong")
+	b.signIn(w)
+	b.do(chromedp.Navigate(page))
+	b.value(`document.querySelector("[action$=approve] [name=csrf]").value = "wrong"`)
+	b.do(chromedp.Click("[action$=approve] button"))
+	b.reads("h1", "This page is too old")
+	b.do(chromedp.Navigate(page))
 	if b.text("#state strong") != "blocked" {
-		t.Error("approved by somebody without the token")
+		t.Error("approved with the token of another page")
 	}
-
-	b.value(fmt.Sprintf(`sessionStorage.setItem("token", %q)`, adminToken))
-	b.do(chromedp.Navigate(page), chromedp.Click("[data-do=approve]"))
+	b.do(chromedp.Click("[action$=approve] button"))
 	b.reads("#state", "queued")
-	b.do(chromedp.Click("[data-do=cancel]"))
+	b.do(chromedp.Click("[action$=cancel] button"))
 	b.reads("#state", "cancelled")
-	b.do(chromedp.Click("[data-do=retry]"))
+	b.do(chromedp.Click("[action$=retry] button"))
 	b.reads("h1", "Mend the door again")
 	if at := b.value("location.pathname"); at != "/builds/b2" {
 		t.Errorf("at %s", at)
@@ -217,12 +246,12 @@ func TestPagesWorkBelowAPath(t *testing.T) {
 			b.do(chromedp.Click(`main a[href$="/builds"]`))
 			b.do(chromedp.SendKeys("[name=token]", adminToken+"\r"))
 			b.reads("#builds", "Mend the door")
-			b.do(chromedp.Click("#builds a"))
+			b.do(chromedp.Click("#builds .name"))
 			b.reads("#state", "queued")
 			if rules := b.value("document.styleSheets[0].cssRules.length"); rules == "0" {
 				t.Error("the page has no style")
 			}
-			b.do(chromedp.Click("[data-do=cancel]"))
+			b.do(chromedp.Click("[action$=cancel] button"))
 			b.reads("#state", "cancelled")
 			if at := b.value("location.pathname"); at != "/ci/builds/b1" {
 				t.Errorf("at %s", at)

@@ -66,7 +66,7 @@ func explain(answer *gatewayv1.ExplainAddressResponse) {
 		}
 		answer.Advice = "It is tried again by itself; look again in a moment."
 	case len(answer.GetBuilds()) == 0:
-		answer.Answer, answer.Advice = "Nothing was built: "+decided.GetText(), advice(decided.GetReason())
+		answer.Answer, answer.Advice = "Nothing was built: "+why(decided), advice(decided.GetReason())
 		if decided == nil {
 			answer.Answer = "Nothing was built: GitHub told of nothing that asks for a build"
 		}
@@ -77,12 +77,15 @@ func explain(answer *gatewayv1.ExplainAddressResponse) {
 			answer.Answer += ": " + b.GetMessage()
 		}
 		if sha := newest.GetSha(); sha != "" && unbuilt(decided.GetReason()) && !slices.ContainsFunc(answer.GetBuilds(), func(b *schedulerv1.Build) bool { return b.GetSha() == sha }) {
-			answer.Answer = fmt.Sprintf("The newest commit, %s, was not built: %s. Before it, %s", wording.Short(sha), decided.GetText(), answer.GetAnswer())
+			answer.Answer = fmt.Sprintf("The newest commit, %s, was not built: %s. Before it, %s", wording.Short(sha), why(decided), answer.GetAnswer())
 			answer.Advice = advice(decided.GetReason())
 		}
 	}
 	answer.Answer = strings.TrimSuffix(answer.GetAnswer(), ".") + "."
 }
+
+// why is what a decision says, for a sentence that says already that it was none to build.
+func why(d *eventv1.Decision) string { return strings.TrimPrefix(d.GetText(), "ignored: ") }
 
 // telling is the newest delivery that says the most of why something was built or was
 // not; nil where there is none.

@@ -159,12 +159,12 @@ func TestWhyNothingWasBuiltIsSaid(t *testing.T) {
 		build("b7", 7, 4, schedulerv1.Build_STATE_FAILED, "step 1 ended with exit code 1"), build("b6", 6, 2, schedulerv1.Build_STATE_PASSED, ""),
 	}
 	for address, want := range map[string]string{
-		"https://github.com/acme/web/pull/5": "Nothing was built: ignored: base branch is feature/x.|FORGE_INTEGRATION_BRANCHES",
-		"acme/web@" + sha40(1)[:32]:          "Nothing was built: ignored: base branch is feature/x.|FORGE_INTEGRATION_BRANCHES",
+		"https://github.com/acme/web/pull/5": "Nothing was built: base branch is feature/x.|FORGE_INTEGRATION_BRANCHES",
+		"acme/web@" + sha40(1)[:32]:          "Nothing was built: base branch is feature/x.|FORGE_INTEGRATION_BRANCHES",
 		"acme/web#6":                         "The newest commit, 1313131, was not built: skipped: [skip ci]. Before it, forge/test passed.|The commit's message",
 		"acme/web@" + sha40(2):               "forge/test passed.|",
 		"acme/web#7":                         "forge/test failed: step 1 ended with exit code 1.|",
-		"acme/web#8":                         "Nothing was built: ignored: action opened.|Forge does nothing for this action",
+		"acme/web#8":                         "Nothing was built: action opened.|Forge does nothing for this action",
 		"acme/web#99":                        "Nothing was built: GitHub has told Forge nothing of this pull request.|Forge hears of the newest commit of each push and of each pull request, and forgets it after a while. Is the address right? forge recover",
 		"acme/web@" + sha40(77):              "Nothing was built: GitHub has told Forge nothing of this commit.|Forge hears",
 		"dozing/web#1":                       "Nothing was built: dozing has suspended Forge's GitHub App.|An owner can take that back: https://github.com/settings/installations/2",

@@ -154,6 +154,7 @@ func TestBuildPageLeadsToGitHub(t *testing.T) {
 
 func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
 	w := onSQLite(t, nil)
+	v, _ := w.signedIn()
 	for _, c := range []struct {
 		state       schedulerv1.Build_State
 		action      schedulerv1.Build_Action
@@ -174,13 +175,16 @@ func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
 			b.EndTime = nil
 		}
 		w.rooms.builds.build = b
-		_, body := w.get("/builds/b1?log=0")
+		_, body := v.get("/builds/b1?log=0")
 		var buttons []string
-		for _, found := range regexp.MustCompile(`data-do="(\w+)"(?: data-confirm="([^"]*)")?`).FindAllStringSubmatch(body, -1) {
+		for _, found := range regexp.MustCompile(`action="/builds/b1/([\w-]+)"><input[^>]*>(?:<p>([^<]*)</p>)?<button`).FindAllStringSubmatch(body, -1) {
 			buttons = append(buttons, strings.TrimSuffix(found[1]+": "+found[2], ": "))
 		}
-		if got := strings.Join(buttons, " "); got != c.buttons || !strings.Contains(body, `<section id="steer" aria-label="Steer this build" hidden>`) {
+		if got := strings.Join(buttons, " "); got != c.buttons || strings.Count(body, "<details class=\"confirm\">") != strings.Count(c.buttons, "?") {
 			t.Errorf("%v %v: buttons %q, want %q:\n%s", c.state, c.action, got, c.buttons, body)
+		}
+		if _, body := w.get("/builds/b1?log=0"); strings.Contains(body, "<button") {
+			t.Errorf("%v: buttons for a stranger:\n%s", c.state, body)
 		}
 	}
 }
@@ -224,8 +228,8 @@ func TestPagesRunNothingForeign(t *testing.T) {
 	w.rooms.builds.build = failedBuild()
 	for path, kind := range map[string]string{
 		"/": "text/html", "/builds/b1": "text/html", "/builds/b1/log": "text/plain", "/builds/no": "text/html",
-		"/forge.css": "text/css", "/forge.js": "text/javascript", "/build.js": "text/javascript", "/icon.svg": "image/svg+xml", "/icon.svg?state=failed": "image/svg+xml", "/deliveries": "text/html", "/deliveries.js": "text/javascript",
-		"/builds": "text/html", "/builds.js": "text/javascript", "/list.js": "text/javascript", "/steer.js": "text/javascript",
+		"/forge.css": "text/css", "/forge.js": "text/javascript", "/build.js": "text/javascript", "/icon.svg": "image/svg+xml", "/icon.svg?state=failed": "image/svg+xml", "/deliveries": "text/html", "/deliveries/d1": "text/html", "/why": "text/html",
+		"/builds": "text/html", "/repositories/acme/web": "text/html", "/environments": "text/html", "/environments/acme/web/staging": "text/html",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.http.URL+path, nil)
 		if err != nil {
@@ -354,7 +358,7 @@ func TestEverythingIsServedBelowThePathOfTheExternalURL(t *testing.T) {
 				}
 			}
 			under := strings.TrimSuffix(c.served[0], "/builds/b1")
-			for _, path := range []string{"/", "/deliveries", "/forge.js", "/v1/status"} {
+			for _, path := range []string{"/", "/health", "/forge.js", "/v1/status"} {
 				if code, body := w.get(under + path); code != 200 {
 					t.Errorf("%s: %d %s", under+path, code, body)
 				}

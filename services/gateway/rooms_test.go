@@ -30,6 +30,7 @@ type rooms struct {
 	tests  fakeTests
 
 	installed installed
+	places    places
 
 	repositories func(owner, name string) (*eventv1.Repository, error)
 }
@@ -148,6 +149,7 @@ type builds struct {
 	one    sync.Mutex // for build, while something steers it
 	build  *schedulerv1.Build
 	listed []*schedulerv1.Build // the newest first
+	days   []*schedulerv1.BuildDay
 	log    string
 	err    error
 	person string        // for whom a build was steered last
@@ -174,7 +176,9 @@ func (b *builds) ListBuilds(_ context.Context, req *schedulerv1.ListBuildsReques
 	fits := slices.DeleteFunc(slices.Clone(b.listed), func(one *schedulerv1.Build) bool {
 		return (req.GetRepository() != "" && req.GetRepository() != one.GetRepository().GetOwner()+"/"+one.GetRepository().GetName()) ||
 			(req.GetPullRequest() != 0 && req.GetPullRequest() != one.GetPullRequest()) ||
-			(req.GetSha() != "" && req.GetSha() != one.GetSha()) ||
+			(req.GetSha() != "" && req.GetSha() != one.GetSha()) || (req.GetBranch() != "" && req.GetBranch() != one.GetBranch()) ||
+			(req.GetActor() != "" && req.GetActor() != one.GetActor()) || (req.GetEnvironment() != "" && req.GetEnvironment() != one.GetEnvironment()) ||
+			(req.GetJob() != one.GetJob()) || (len(req.GetActions()) > 0 && !slices.Contains(req.GetActions(), one.GetAction())) ||
 			(len(req.GetStates()) > 0 && !slices.Contains(req.GetStates(), one.GetState()))
 	})
 	from, _ := strconv.Atoi(req.GetPageToken())

@@ -62,11 +62,11 @@ func TestSomebodySignsInFollowingALinkFromGitHub(t *testing.T) {
 		t.Errorf("a script reads %q", cookie)
 	}
 	// She may look, and no more.
-	if hidden := b.value(`document.getElementById("steer").hidden`); hidden != "true" {
+	if buttons := b.value(`document.querySelectorAll("#steer button").length`); buttons != "0" {
 		t.Error("buttons for somebody without write access")
 	}
 	b.do(chromedp.Navigate(address + "/deliveries"))
-	b.reads("#said", "this is for those who run this Forge")
+	b.reads("main", "this is for those who run this Forge")
 
 	// A session that has ended says so, and where to go on.
 	clock.Advance(8 * 24 * time.Hour)
@@ -103,7 +103,7 @@ func TestWhoMayWriteSteersABuildFromItsPage(t *testing.T) {
 	b.reads("h1", "Authorize forge")
 	b.do(chromedp.SetValue("[name=login]", "wes"), chromedp.Click("[value=allow]"))
 	b.reads("h1", "Mend the door")
-	b.do(chromedp.Click("[data-do=cancel]"))
+	b.do(chromedp.Click("[action$=cancel] button"))
 	b.reads("#state", "cancelled")
 	if w.rooms.person != "wes" {
 		t.Errorf("cancelled for %q", w.rooms.person)

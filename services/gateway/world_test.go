@@ -102,6 +102,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_RetryBuild_FullMethodName:                 {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
+	maps.Copy(access, placesAccess())
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Behalf: []string{"gateway"}, Log: deps.Log, Tracer: deps.Tracer})
 	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
@@ -117,6 +118,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	w.rooms.lines.builds = &w.rooms.builds
 	schedulerv1.RegisterLogServiceServer(server, &w.rooms.lines)
 	schedulerv1.RegisterArtifactServiceServer(server, &w.rooms.left)
+	schedulerv1.RegisterEnvironmentServiceServer(server, &w.rooms.places)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 

@@ -9,10 +9,6 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// formPolicy is that of a page with a form, which is sent to this Forge alone.
-const formPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-
 // registerAccount adds the pages of who signs in.
 func (p *Pages) registerAccount(mux *http.ServeMux) {
 	if p.deps.People == nil || !p.deps.People.Enabled() {

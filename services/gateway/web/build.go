@@ -10,11 +10,12 @@ import (
 
 // buildPage is what the page of a build shows.
 type buildPage struct {
-	Build *schedulerv1.Build
-	Tests reported
-	Log   *logView // nil: it has none of its own, or it is not asked for
-	Left  []group
-	Graph *graph // nil: no job needs another
+	Build  *schedulerv1.Build
+	Viewer viewer
+	Tests  reported
+	Log    *logView // nil: it has none of its own, or it is not asked for
+	Left   []group
+	Graph  *graph // nil: no job needs another
 	// Bars are the timelines of its jobs, or its own alone.
 	Bars []bar
 	Took string // how long the scale of the bars is
@@ -30,10 +31,8 @@ func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 		p.showError(w, r, "GetBuild", err)
 		return
 	}
-	shown := &buildPage{Build: resp.GetBuild(), Tests: p.reported(r.Context(), resp.GetBuild())}
-	if p.deps.May != nil {
-		shown.May = p.deps.May(r.Context(), schedulerv1.BuildService_CancelBuild_FullMethodName, &schedulerv1.CancelBuildRequest{BuildId: shown.Build.GetId()})
-	}
+	shown := &buildPage{Build: resp.GetBuild(), Viewer: p.viewerOf(r.Context()), Tests: p.reported(r.Context(), resp.GetBuild())}
+	shown.May = p.may(r.Context(), schedulerv1.BuildService_CancelBuild_FullMethodName, &schedulerv1.CancelBuildRequest{BuildId: shown.Build.GetId()})
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
 		shown.Log = p.logs.view(r, shown.Build)

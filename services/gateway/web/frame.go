@@ -20,6 +20,7 @@ func sections(path string) []section {
 	all := []section{
 		{Path: "/builds", Name: "Builds"},
 		{Path: "/repositories", Name: "Repositories"},
+		{Path: "/environments", Name: "Environments"},
 		{Path: "/deliveries", Name: "Deliveries"},
 		{Path: "/health", Name: "Health"},
 	}
@@ -39,6 +40,7 @@ type frame struct {
 	Login    string // who has
 	CSRF     string // of their session
 	Here     string // where they are, to come back to
+	Viewer   viewer
 	Content  template.HTML
 }
 
@@ -49,7 +51,8 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name st
 	v := signin.From(r.Context())
 	shown := frame{
 		Sections: sections(r.URL.Path), Home: r.URL.Path == "/",
-		SignIn: p.deps.People != nil && p.deps.People.Enabled(), Login: v.Login, CSRF: v.CSRF, Here: "/",
+		SignIn: p.peopleSignIn(), Login: v.Login, CSRF: v.CSRF, Here: "/",
+		Viewer: p.viewerOf(r.Context()),
 	}
 	if r.Method == http.MethodGet {
 		shown.Here = r.URL.RequestURI()
@@ -74,9 +77,6 @@ func (p *Pages) render(w http.ResponseWriter, r *http.Request, code int, name st
 		return
 	}
 	secure(w, "text/html; charset=utf-8")
-	if shown.CSRF != "" {
-		w.Header().Set("Content-Security-Policy", formPolicy)
-	}
 	w.WriteHeader(code)
 	_, _ = text.WriteTo(w) // a reader who left is no error
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -29,10 +30,11 @@ var pageFiles embed.FS
 
 // Deps is what the pages work with.
 type Deps struct {
-	Scheduler grpc.ClientConnInterface            // whose calls are made for who looks
-	Config    grpc.ClientConnInterface            // likewise
-	Rooms     map[string]grpc.ClientConnInterface // config, scheduler and reporter, asked how they are
-	People    *signin.Service                     // nil: nobody can sign in
+	Scheduler  grpc.ClientConnInterface            // whose calls are made for who looks
+	Config     grpc.ClientConnInterface            // likewise
+	Rooms      map[string]grpc.ClientConnInterface // config, scheduler and reporter, asked how they are
+	Deliveries grpc.ClientConnInterface            // likewise; the gateway's own service
+	People     *signin.Service                     // nil: nobody can sign in
 	// May reports whether who looks may make a call; nil: nobody is known.
 	May         func(ctx context.Context, method string, request proto.Message) bool
 	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
@@ -51,14 +53,16 @@ const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect
 
 // Pages shows people what they follow links to.
 type Pages struct {
-	templates *template.Template
-	builds    schedulerv1.BuildServiceClient
-	tests     schedulerv1.TestServiceClient
-	artifacts *artifacts
-	logs      *logs
-	rooms     *health
-	links     links
-	deps      Deps
+	templates    *template.Template
+	builds       schedulerv1.BuildServiceClient
+	environments schedulerv1.EnvironmentServiceClient
+	tests        schedulerv1.TestServiceClient
+	deliveries   gatewayv1.DeliveryServiceClient
+	artifacts    *artifacts
+	logs         *logs
+	rooms        *health
+	links        links
+	deps         Deps
 }
 
 // New assembles the pages.
@@ -103,12 +107,13 @@ func New(deps Deps) (*Pages, error) {
 		},
 		"base": func() string { return deps.Base },
 		"unix": func(t *timestamppb.Timestamp) int64 { return t.AsTime().UnixMilli() },
-	}).ParseFS(pageFiles, "page/*.html")
+	}).Funcs(listFuncs(deps.Base)).ParseFS(pageFiles, "page/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("pages: %w", err)
 	}
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
+		environments: schedulerv1.NewEnvironmentServiceClient(deps.Scheduler), deliveries: gatewayv1.NewDeliveryServiceClient(deps.Deliveries),
 		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Rooms["scheduler"]), now: deps.Now},
 	}
 	p.artifacts, p.logs = newArtifacts(p), newLogs(p)
@@ -117,22 +122,39 @@ func New(deps Deps) (*Pages, error) {
 
 // Register adds the pages to a mux.
 func (p *Pages) Register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /{$}", p.home)
 	mux.HandleFunc("GET /icon.svg", icon)
 	mux.HandleFunc("GET /health", p.health)
-	mux.HandleFunc("GET /deliveries", p.apiPage("deliveries.html"))
-	mux.HandleFunc("GET /builds", p.apiPage("builds.html"))
-	mux.HandleFunc("GET /builds/{id}", p.build)
 	p.logs.register(mux)
+	lists, deliveries, environments := buildLists{p}, deliveryPages{p}, environmentPages{p}
+	for pattern, page := range map[string]http.HandlerFunc{
+		"GET /{$}":                                        p.home,
+		"GET /builds":                                     lists.buildsPage,
+		"GET /builds/{id}":                                p.build,
+		"GET /repositories/{owner}/{name}":                lists.repository,
+		"GET /deliveries":                                 deliveries.deliveriesPage,
+		"GET /deliveries/{id}":                            deliveries.delivery,
+		"GET /deliveries/{id}/payload":                    deliveries.payload,
+		"GET /why":                                        deliveries.why,
+		"GET /environments":                               environments.environmentList,
+		"GET /environments/{owner}/{repo}/{name}":         environments.environment,
+		"POST /builds/{id}/{wish}":                        p.act(p.steerBuild),
+		"POST /deliveries/{id}/redeliver":                 p.act(deliveries.redeliver),
+		"POST /environments/{owner}/{repo}/{name}/{wish}": p.act(environments.steerEnvironment),
+	} {
+		mux.HandleFunc(pattern, page)
+	}
 	mux.HandleFunc("GET /builds/{id}/tests", p.testsOf)
 	mux.HandleFunc("GET /builds/{id}/findings", p.findingsOf)
 	p.artifacts.register(mux)
 	newRepositories(p).register(mux)
 	p.registerAccount(mux)
+	if !p.peopleSignIn() {
+		mux.HandleFunc("POST /sign-in", p.adminSignIn)
+		mux.HandleFunc("POST /sign-out", p.act(p.adminSignOut))
+	}
 	const script = "text/javascript; charset=utf-8"
 	for name, kind := range map[string]string{
-		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "log.js": script, "steer.js": script,
-		"list.js": script, "deliveries.js": script, "builds.js": script,
+		"forge.css": "text/css; charset=utf-8", "forge.js": script, "build.js": script, "log.js": script,
 	} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {
 			secure(w, kind)
@@ -149,11 +171,6 @@ func secure(w http.ResponseWriter, kind string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // a build's address is its key
 	h.Set("Cache-Control", "no-store")
-}
-
-// apiPage is a page that asks the JSON API, with the token of whoever looks.
-func (p *Pages) apiPage(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { p.render(w, r, http.StatusOK, name, nil) }
 }
 
 // address is that of a page below base; what its parts hold cannot leave it.

@@ -72,7 +72,7 @@ func (p *repositories) page(r *http.Request, what, token string) repositoryPage 
 func (p *Pages) tabs(owner, name, current string) []filter {
 	at := address(p.deps.Base+"/repositories", owner, name)
 	all := []filter{
-		{Name: "Builds", Link: p.deps.Base + "/builds?repository=" + url.QueryEscape(owner+"/"+name)},
+		{Name: "Builds", Link: at},
 		{Name: ".forge.yml", Link: at + "/file"},
 		{Name: "Tests", Link: at + "/tests"},
 		{Name: "Schedules", Link: at + "/schedules"},

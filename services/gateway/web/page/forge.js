@@ -3,14 +3,7 @@
 "use strict";
 
 // base is the path that all of Forge is below; empty for the root.
-const { base, csrf } = document.documentElement.dataset;
-
-// credentials go along with calls of the JSON API. Where a cookie shows who looks, that
-// is this page's CSRF token; else the admin token, if one was typed into this tab.
-function credentials(token = sessionStorage.getItem("token")) {
-  if (csrf) return { "X-Forge-Csrf": csrf };
-  return token ? { Authorization: `Bearer ${token}` } : {};
-}
+const { base } = document.documentElement.dataset;
 
 // keys is what each key does on this page; a page adds its own. A pair such as "g b" is
 // pressed one after the other.
@@ -18,6 +11,9 @@ const keys = {
   "?": () => document.getElementById("keys").showModal(),
   "g h": () => location.assign(`${base}/`),
   "g b": () => location.assign(`${base}/builds`),
+  "g e": () => location.assign(`${base}/environments`),
+  "g d": () => location.assign(`${base}/deliveries`),
+  "g w": () => location.assign(`${base}/why`),
   "/": () => document.querySelector("[data-search]")?.focus(),
   "f": () => nextFailure(),
 };
