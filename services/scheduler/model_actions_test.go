@@ -129,14 +129,15 @@ func (m *model) cancel() {
 }
 
 func (m *model) approve() {
-	for _, b := range m.builds() {
-		if b.GetState() == schedulerv1.Build_STATE_BLOCKED {
-			m.notef("%s", b.GetId())
-			_, err := m.service.ApproveBuild(m.t.Context(), &schedulerv1.ApproveBuildRequest{BuildId: b.GetId()})
-			m.failed("approve", err)
-			return
-		}
+	blocked := slices.DeleteFunc(m.builds(), func(b *store.Build) bool { return b.GetState() != schedulerv1.Build_STATE_BLOCKED })
+	if len(blocked) == 0 {
+		return
 	}
+	id := blocked[m.random.IntN(len(blocked))].GetId()
+	m.notef("%s", id)
+	_, err := m.service.ApproveBuild(m.t.Context(), &schedulerv1.ApproveBuildRequest{BuildId: id})
+	m.failed("approve", err)
+	modelChecker{m}.checkGates(m.builds())
 }
 
 func (m *model) retry() {
@@ -168,6 +169,9 @@ func (m *model) place() (repository, environment string) {
 	environment = "staging"
 	if !m.deploys && m.random.IntN(3) == 0 {
 		environment = "production"
+	}
+	if m.gated && m.random.IntN(2) == 0 {
+		environment = []string{"canary", "edge"}[m.random.IntN(2)]
 	}
 	return fmt.Sprintf("Acme/shop-%d", 1+m.random.Int64N(m.repositories)), environment
 }
@@ -221,18 +225,20 @@ func (m *model) drain() {
 	m.engine.trouble, m.unsure, m.away = engineWell, false, false
 	clear(m.engine.silent)
 	for _, repository := range []string{"Acme/shop-1", "Acme/shop-2"} {
-		for _, environment := range []string{"staging", "production"} {
+		for _, environment := range []string{"staging", "production", "canary", "edge"} {
 			_, err := m.service.UnfreezeEnvironment(m.t.Context(), &schedulerv1.UnfreezeEnvironmentRequest{Repository: repository, Environment: environment})
 			m.failed("unfreeze", err, fault.NotFound)
 		}
 	}
 	var left error
-	for range 60 + 2*len(m.builds()) {
+	for n := range 80 + 2*len(m.builds()) {
 		for len(m.pending) > 0 {
 			m.deliver()
 		}
 		for range m.builds() {
-			m.approve()
+			if n%4 == 3 { // several come to wait for that meanwhile
+				m.approve()
+			}
 			m.tellNews()
 		}
 		m.claim()

@@ -74,6 +74,7 @@ func (m modelChecker) check() {
 	}
 	m.checkJobs(builds)
 	m.checkTimes(builds)
+	m.checkGates(builds)
 	for _, b := range builds {
 		m.checkNotForgotten(b, byID, attempts)
 	}
@@ -113,7 +114,7 @@ func (m modelChecker) checkContent(seen map[string]string, b *store.Build) {
 }
 
 func contentOf(b *store.Build) string {
-	return fmt.Sprint(b.GetRepository().GetId(), b.GetPullRequest(), b.GetSha(), b.GetAction())
+	return fmt.Sprint(b.GetRepository().GetId(), b.GetPullRequest(), b.GetSha(), b.GetAction(), b.GetEnvironment())
 }
 
 // checkEnd: nothing uncertain turns green, or red by the user's fault.
@@ -169,8 +170,8 @@ func (m modelChecker) checkNotForgotten(b *store.Build, byID map[string]*store.B
 			why = "has no runner or no deadline"
 		}
 	case schedulerv1.Build_STATE_BLOCKED:
-		if !b.GetFork() || alive || b.GetAttempt() > 0 {
-			why = "is no fork's, or has begun"
+		if !b.GetFork() && (!b.GetNeedsApproval() || approved != "") || alive || b.GetAttempt() > 0 {
+			why = "is no fork's, and no deploy that waits for somebody, or has begun"
 		}
 	default:
 		if !store.Ended(b.GetState()) || b.GetEndTime() == nil || alive {
@@ -194,6 +195,9 @@ func (m modelChecker) checkEnvironments(builds []*store.Build, byID map[string]*
 		var at, line []string
 		for _, b := range builds {
 			if b.IsJob() || b.GetEnvironment() != e.Name || b.GetRepository().GetId() != e.RepositoryID || store.Ended(b.GetState()) {
+				continue
+			}
+			if b.HeldBack() { // it is not in line yet
 				continue
 			}
 			if b.GetState() == schedulerv1.Build_STATE_WAITING {

@@ -136,7 +136,7 @@ func (m *model) press() {
 		return
 	}
 	b := builds[m.random.IntN(len(builds))]
-	e := pressedAt(b.GetSha(), b.GetId(), []string{"", "rerun", "cancel"}[m.random.IntN(3)])
+	e := pressedAt(b.GetSha(), b.GetId(), []string{"", "rerun", "cancel", "approve"}[m.random.IntN(4)])
 	if m.random.IntN(2) == 0 {
 		e = happened("check_suite", "rerequested", &eventv1.CheckSuiteEvent{
 			CheckSuiteId: int64(crc32.ChecksumIEEE([]byte(b.GetSha()))), HeadSha: b.GetSha(),

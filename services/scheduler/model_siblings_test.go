@@ -25,7 +25,7 @@ type modelSiblings struct {
 // GetBuildConfig, GetCommit and CompareCommits are config's.
 func (m modelSiblings) GetBuildConfig(_ context.Context, req *configv1.GetBuildConfigRequest, _ ...grpc.CallOption) (*configv1.GetBuildConfigResponse, error) {
 	job := m.pipelineOf(req.GetSha())
-	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job, PullRequest: proto.CloneOf(m.said), Schedules: m.modelSchedules(), Concurrency: m.groupOf(req.GetSha())}), nil
+	return valid(&configv1.BuildConfig{Image: "busybox", Execute: job, DeployStaging: job, DeployProduction: job, PullRequest: proto.CloneOf(m.said), Schedules: m.modelSchedules(), Environments: m.modelEnvironments(job), Concurrency: m.groupOf(req.GetSha())}), nil
 }
 
 func (m modelSiblings) GetCommit(context.Context, *configv1.GetCommitRequest, ...grpc.CallOption) (*configv1.GetCommitResponse, error) {

@@ -133,6 +133,7 @@ type model struct {
 	said         *configv1.BuildConfig_PullRequest // by each file
 	timed        bool                              // files have schedules
 	grouped      bool                              // files name concurrency groups
+	gated        bool                              // and environments after staging, which somebody lets go
 	times        []*store.Schedule                 // by loops that have not come further
 	graphs       uint64                            // what the jobs of commits are made of; 0: there are none
 	frontier     map[string]int                    // the newest merge deployed, by repository and environment
@@ -184,6 +185,7 @@ func (m *model) play(seed uint64) {
 	m.groups, m.told, m.away, m.asked = 0, map[string]*reporterv1.ReportRequest{}, false, map[string]bool{}
 	m.pressed, m.presses = nil, map[string]string{}
 	m.timed, m.times = m.random.IntN(3) == 0, nil
+	m.gated = m.random.IntN(2) == 0
 	m.labels, m.markedAt, m.said = map[int32][]string{}, map[int32]time.Time{}, rulesOf(m.random)
 	m.delay = []int{1, 3, 100}[m.random.IntN(3)]
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
@@ -234,7 +236,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage", "schedules", "schedule_files"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage", "schedules", "schedule_files", "deploy_files"} {
 			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}
