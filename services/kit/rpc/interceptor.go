@@ -88,7 +88,7 @@ func (s *Server) conclude(ctx context.Context, method string, start time.Time, i
 		code, err = st.Code(), st.Err()
 	}
 	s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "call", slog.String("method", method), slog.String("code", code.String()),
-		slog.Duration("took", time.Since(start)), slog.String("room", id.Room), slog.Bool("admin", id.Admin), slog.String("token", id.Bound.Name))
+		slog.Duration("took", time.Since(start)), slog.String("room", id.Room), slog.Bool("admin", id.Admin), slog.String("bound", id.Bound.Name))
 	return err
 }
 

@@ -52,7 +52,7 @@ func (s deploying) pressed(ctx context.Context, event *eventv1.Event, b *store.B
 
 // read reads a comment that lets go what a pull request was merged as.
 func (s deploying) read(ctx context.Context, event *eventv1.Event, environment string) (trigger.Intent, *eventv1.Decision, error) {
-	if trigger.CheckEnvironment(environment) != nil {
+	if !trigger.IsEnvironment(environment) {
 		return trigger.Intent{}, wording.Ignored(eventv1.Reason_REASON_NOT_ADDRESSED, "name what is deployed to: /forge deploy and an environment, such as production"), nil
 	}
 	number := event.GetIssueComment().GetNumber()

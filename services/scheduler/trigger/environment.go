@@ -24,11 +24,14 @@ var environmentName = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?$
 
 // CheckEnvironment is fault.Invalid for a name that no environment has.
 func CheckEnvironment(name string) error {
-	if !environmentName.MatchString(name) {
+	if !IsEnvironment(name) {
 		return fault.Newf(fault.Invalid, "environment %q: expected a name such as staging or production: small letters, digits and -, 50 at most", name)
 	}
 	return nil
 }
+
+// IsEnvironment reports whether an environment may have such a name.
+func IsEnvironment(name string) bool { return environmentName.MatchString(name) }
 
 // DeployTo is the action that deploys to an environment; unspecified for none.
 func DeployTo(environment string) schedulerv1.Build_Action {
