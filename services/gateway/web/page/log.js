@@ -160,14 +160,17 @@
       if (log.lines) place.textContent = `Lines ${top.toLocaleString("en")} to ${bottom.toLocaleString("en")} of ${log.lines.toLocaleString("en")}${log.over ? "" : ", and more to come"}`;
       if (whole) return;
       const scale = devicePixelRatio || 1, width = map.clientWidth, height = map.clientHeight;
-      canvas.width = width * scale;
-      canvas.height = height * scale;
+      if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+        canvas.width = Math.round(width * scale);
+        canvas.height = Math.round(height * scale);
+      }
       const draw = canvas.getContext("2d"), style = getComputedStyle(section);
       const at = (line) => (line - 1) / Math.max(1, log.lines) * height * scale;
       const line = (number, colour, x, wide) => {
         draw.fillStyle = style.getPropertyValue(colour);
         draw.fillRect(x * scale, Math.min(at(number), height * scale - 2 * scale), wide * scale, 2 * scale);
       };
+      draw.clearRect(0, 0, canvas.width, canvas.height);
       draw.fillStyle = style.getPropertyValue("--line");
       draw.fillRect(0, at(top), width * scale, Math.max(at(bottom + 1) - at(top), 8 * scale));
       for (const mark of log.marks) if (mark < 0) line(-mark, "--t3", 8, 8);
