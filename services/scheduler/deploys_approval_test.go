@@ -33,9 +33,9 @@ func approve(r *rig, id, by string) (*schedulerv1.Build, error) {
 	return answer.GetBuild(), err
 }
 
-// showMerged has GitHub show pull request 1 as merged, and returns that event.
-func showMerged(r *rig, base, sha string) *eventv1.Event {
-	return r.github.shows(mergedInto(1, base, sha))
+// showMerged has GitHub show pull request 1 as merged into main, and returns that event.
+func showMerged(r *rig, sha string) *eventv1.Event {
+	return r.github.shows(mergedInto(1, "main", sha))
 }
 
 // Each row is somebody who lets a deploy go, by each way there is, or tries to.
@@ -86,7 +86,7 @@ func TestWhoLetsADeployGo(t *testing.T) {
 				r.start()
 				says(r, fileOf(to("production", approvedBy(at("main"), c.approvers...))), "p1", "m1")
 				r.github.set(func(g *fakeGitHub) { g.may["bob"] = configv1.GetPermissionResponse_PERMISSION_WRITE })
-				showMerged(r, "main", "p1")
+				showMerged(r, "p1")
 				b := sendBlocked(r, pushedTo("refs/heads/main", "p1"))
 				if !strings.HasPrefix(b.GetMessage(), strings.TrimSpace("needs approval "+map[bool]string{true: "by " + strings.Join(c.approvers, " or ")}[len(c.approvers) > 0])) {
 					t.Errorf("it says %q", b.GetMessage())
@@ -116,7 +116,7 @@ func TestWhoHasSignedInActsInTheirOwnName(t *testing.T) {
 	r := sqliteRig(t)
 	r.start()
 	says(r, fileOf(to("production", approvedBy(at("main"), "root"))), "p1", "m1")
-	showMerged(r, "main", "p1")
+	showMerged(r, "p1")
 	b := sendBlocked(r, pushedTo("refs/heads/main", "p1"))
 	for by, want := range map[string]string{"root": "lets a deploy go in no other name", "": "ada is not among those who let deploys to production go: root"} {
 		_, err := r.people.ApproveBuild(rpc.For(t.Context(), "ada"), &schedulerv1.ApproveBuildRequest{BuildId: b.GetId(), By: by})
@@ -142,7 +142,7 @@ func TestBlockedDeployIsToldAndLetGo(t *testing.T) {
 		c := usual()
 		c.Environments = []*configv1.Destination{to("production", approvedBy(after("staging"), "ada"))}
 		says(r, valid(c), "m1", "m2")
-		r.pass(r.built(showMerged(r, "main", "m1")))
+		r.pass(r.built(showMerged(r, "m1")))
 		b := newestTo(r, "production", "m1")
 		if b.GetMessage() != "needs approval by ada: /forge deploy production" || b.GetApprovers()[0] != "ada" || !b.GetNeedsApproval() {
 			t.Errorf("%v", b)
@@ -286,7 +286,7 @@ func TestCommentsLetGoWhatWasMerged(t *testing.T) {
 		if d := comment("/forge deploy production"); !strings.Contains(d.GetText(), "#1 is not merged") {
 			t.Errorf("%v", d)
 		}
-		showMerged(r, "main", "p1")
+		showMerged(r, "p1")
 		if d := comment("/forge deploy production\n"); !strings.Contains(d.GetText(), "nothing of #1 waits to be deployed to production") {
 			t.Errorf("%v", d)
 		}

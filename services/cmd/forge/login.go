@@ -102,7 +102,7 @@ func (l login) Run() error {
 	if err := k.keep(); err != nil {
 		return err
 	}
-	_, err = fmt.Printf("You are signed in as %s. Verbs ask %s from now on where they find no admin token; forge logout ends it.\n", k.Login, k.Address)
+	_, err = fmt.Fprintf(os.Stdout, "You are signed in as %s. Verbs ask %s from now on where they find no admin token; forge logout ends it.\n", k.Login, k.Address)
 	return err
 }
 
@@ -163,7 +163,7 @@ func (l logout) Run() error {
 	if ended != nil {
 		return fmt.Errorf("the token is forgotten here, but %s did not end it; delete it on the page of your account: %w", k.Address, ended)
 	}
-	_, err = fmt.Printf("%s is signed out of %s.\n", k.Login, k.Address)
+	_, err = fmt.Fprintf(os.Stdout, "%s is signed out of %s.\n", k.Login, k.Address)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -176,7 +177,7 @@ type linesOverHTTP struct {
 }
 
 func (l *linesOverHTTP) SendMsg(m any) error {
-	answer, err := l.conn.ask(l.ctx, l.method, m)
+	answer, err := l.conn.ask(l.ctx, l.method, m) //nolint:bodyclose // RecvMsg closes it, which reads to its end
 	if err == nil {
 		l.body, l.lines = answer.Body, bufio.NewReaderSize(answer.Body, 64<<10)
 	}
@@ -191,7 +192,7 @@ func (l *linesOverHTTP) RecvMsg(m any) error {
 				continue
 			}
 			_ = l.body.Close() // it was read
-			if err == io.EOF { //nolint:errorlint // as bufio returns it
+			if errors.Is(err, io.EOF) {
 				return io.EOF
 			}
 			return status.Errorf(codes.Unavailable, "%s breaks off: %v", l.conn.address, err)
