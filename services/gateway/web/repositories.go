@@ -20,15 +20,16 @@ import (
 type repositories struct {
 	*Pages
 
-	files     configv1.BuildConfigServiceClient
-	secrets   schedulerv1.SecretServiceClient
-	caches    schedulerv1.CacheServiceClient
-	schedules schedulerv1.ScheduleServiceClient
+	files         configv1.BuildConfigServiceClient
+	installations configv1.InstallationServiceClient
+	secrets       schedulerv1.SecretServiceClient
+	caches        schedulerv1.CacheServiceClient
+	schedules     schedulerv1.ScheduleServiceClient
 }
 
 func newRepositories(p *Pages) *repositories {
 	return &repositories{
-		p, configv1.NewBuildConfigServiceClient(p.deps.Config), schedulerv1.NewSecretServiceClient(p.deps.Scheduler),
+		p, configv1.NewBuildConfigServiceClient(p.deps.Config), configv1.NewInstallationServiceClient(p.deps.Config), schedulerv1.NewSecretServiceClient(p.deps.Scheduler),
 		schedulerv1.NewCacheServiceClient(p.deps.Scheduler), schedulerv1.NewScheduleServiceClient(p.deps.Scheduler),
 	}
 }
@@ -104,10 +105,16 @@ func (p *repositories) list(w http.ResponseWriter, r *http.Request) {
 		p.showError(w, r, "ListRepositories", err)
 		return
 	}
+	// Where the App is installed only operators see.
+	installed, err := p.installations.ListInstallations(r.Context(), &configv1.ListInstallationsRequest{PageSize: 500})
+	if err != nil && fault.KindOf(err) != fault.Unauthenticated && fault.KindOf(err) != fault.Denied && r.Context().Err() == nil {
+		p.deps.Log.WarnContext(r.Context(), "ListInstallations failed; the page of repositories shows none", "error", err)
+	}
 	p.render(w, r, http.StatusOK, "repositories.html", struct {
-		Repositories []*schedulerv1.BuiltRepository
-		Next         string
-	}{answer.GetRepositories(), nextPage(r, answer.GetNextPageToken())})
+		Repositories  []*schedulerv1.BuiltRepository
+		Installations []*configv1.Installation
+		Next          string
+	}{answer.GetRepositories(), installed.GetInstallations(), nextPage(r, answer.GetNextPageToken())})
 }
 
 // fileLine is a line of .forge.yml with what is wrong at it.

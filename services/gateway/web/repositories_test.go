@@ -78,6 +78,10 @@ func repositoryAnswers() answers {
 			{Name: "TOKEN", Uses: []schedulerv1.Secret_Use{schedulerv1.Secret_USE_PUSHES, schedulerv1.Secret_USE_TAGS}, Branches: []string{"main", evil}, UpdateTime: at(0)},
 			{Name: "KEY", Environment: "production", UpdateTime: at(0)},
 		}},
+		configv1.InstallationService_ListInstallations_FullMethodName: &configv1.ListInstallationsResponse{Installations: []*configv1.Installation{
+			{Account: "acme", RepositorySelection: "selected", HtmlUrl: "https://github.example/settings/installations/1", SuspendTime: at(0)},
+			{Account: evil, RepositorySelection: "all", HtmlUrl: "javascript:alert(1)"},
+		}},
 		configv1.BuildConfigService_ShowBuildConfig_FullMethodName: &configv1.ShowBuildConfigResponse{
 			Sha: "0123456789", Branch: "main", File: ".forge.yml", Content: "image: go\nexecute: |\n  " + evil + "\n",
 			Outcome: &configv1.ShowBuildConfigResponse_Config{Config: &configv1.BuildConfig{
@@ -93,7 +97,7 @@ func repositoryAnswers() answers {
 
 func TestPagesOfARepositoryShowWhatIsKept(t *testing.T) {
 	for path, want := range map[string][]string{
-		"/repositories":                                    {`href="/ci/repositories/acme/shop/file"`, "passed", `href="?from=n%26xt"`},
+		"/repositories":                                    {`href="/ci/repositories/acme/shop/file"`, "passed", `href="?from=n%26xt"`, "selected repositories", "suspended", `href="#ZgotmplZ"`},
 		"/repositories/acme/shop/file":                     {"valid", "a pull request", "2 cells", "after lint", "<code>lint:1</code>", "a push of main", "make push", `id="L3"`},
 		"/repositories/acme/shop/tests":                    {"2 commits", `href="/ci/builds/b1">failed`, `/ci/repositories/acme/shop/tests/history?class=`},
 		"/repositories/acme/shop/schedules":                {"17 3 * * *", "Europe/Berlin", `href="/ci/builds/b3"`, "cannot be read now"},
