@@ -25,12 +25,14 @@ type repositories struct {
 	secrets       schedulerv1.SecretServiceClient
 	caches        schedulerv1.CacheServiceClient
 	schedules     schedulerv1.ScheduleServiceClient
+	manual        schedulerv1.ManualServiceClient
 }
 
 func newRepositories(p *Pages) *repositories {
 	return &repositories{
 		p, configv1.NewBuildConfigServiceClient(p.deps.Config), configv1.NewInstallationServiceClient(p.deps.Config), schedulerv1.NewSecretServiceClient(p.deps.Scheduler),
 		schedulerv1.NewCacheServiceClient(p.deps.Scheduler), schedulerv1.NewScheduleServiceClient(p.deps.Scheduler),
+		schedulerv1.NewManualServiceClient(p.deps.Scheduler),
 	}
 }
 
@@ -43,6 +45,8 @@ func (p *repositories) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /repositories/{owner}/{name}/caches", p.cached)
 	mux.HandleFunc("GET /repositories/{owner}/{name}/secrets", p.secret)
 	mux.HandleFunc("GET /repositories/{owner}/{name}/badge", p.badge)
+	mux.HandleFunc("GET /repositories/{owner}/{name}/run", p.run)
+	mux.HandleFunc("POST /repositories/{owner}/{name}/run", p.act(p.runs))
 }
 
 // historyAddress is that of the page of a test's history.
@@ -96,13 +100,13 @@ func (p *repositories) fails(w http.ResponseWriter, r *http.Request, call string
 		})
 		return
 	}
-	p.showError(w, r, call, err)
+	p.Pages.fails(w, r, call, err)
 }
 
 func (p *repositories) list(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.builds.ListRepositories(r.Context(), &schedulerv1.ListRepositoriesRequest{PageSize: 100, PageToken: r.URL.Query().Get("from")})
 	if err != nil {
-		p.showError(w, r, "ListRepositories", err)
+		p.Pages.fails(w, r, "ListRepositories", err)
 		return
 	}
 	// Where the App is installed only operators see.
