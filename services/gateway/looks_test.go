@@ -54,10 +54,13 @@ const namelessParts = `(() => {
 // Every page can be read by everybody: in the light and in the dark, on a telephone,
 // without a mouse, and by those who have it read to them.
 func TestEveryPageCanBeReadByEverybody(t *testing.T) {
-	w := onSQLite(t, nil)
-	w.rooms.tests.tests = []*schedulerv1.Test{{Name: strings.Repeat("long", 60), Class: "shop", State: schedulerv1.Test_STATE_FAILED, Message: strings.Repeat("wide ", 100)}}
-	w.rooms.tests.summary = &schedulerv1.TestSummary{Failed: 1, Passed: 3, Flaky: 1, FailsOnBase: new(int64(0)), BaseRef: "main"}
-	w.rooms.builds.log = "a line " + strings.Repeat("that is long ", 50) + "\n"
+	shows := func(build *schedulerv1.Build) *world {
+		w := onSQLite(t, nil)
+		w.rooms.builds.build, w.rooms.builds.log = build, "a line "+strings.Repeat("that is long ", 50)+"\n"
+		w.rooms.tests.tests = []*schedulerv1.Test{{Name: strings.Repeat("long", 60), Class: "shop", State: schedulerv1.Test_STATE_FAILED, Message: strings.Repeat("wide ", 100)}}
+		w.rooms.tests.summary = &schedulerv1.TestSummary{Failed: 1, Passed: 3, Flaky: 1, FailsOnBase: new(int64(0)), BaseRef: "main"}
+		return w
+	}
 	plain, jobs, waiting := failedBuild(), failedBuild(), failedBuild()
 	jobs.Steps, jobs.JobCount, jobs.Title = nil, 4, strings.Repeat("unbroken", 30)
 	for n, state := range []schedulerv1.Build_State{
@@ -70,29 +73,29 @@ func TestEveryPageCanBeReadByEverybody(t *testing.T) {
 		jobs.Jobs = append(jobs.Jobs, job)
 	}
 	waiting.State, waiting.EndTime, waiting.StartTime = schedulerv1.Build_STATE_BLOCKED, nil, nil
+	usual := shows(plain)
 	pages := []struct {
-		path  string
-		build *schedulerv1.Build
+		path string
+		of   *world
 	}{
-		{"/", plain},
-		{"/health", plain},
-		{"/builds", plain},
-		{"/deliveries", plain},
-		{"/builds/b1", plain},
-		{"/builds/b1", jobs},
-		{"/builds/b1", waiting},
-		{"/builds/b1/tests", plain},
-		{"/builds/b1/findings", plain},
-		{"/builds/nope", plain},
-		{"/repositories", plain},
+		{"/", usual},
+		{"/health", usual},
+		{"/builds", usual},
+		{"/deliveries", usual},
+		{"/builds/b1", usual},
+		{"/builds/b1", shows(jobs)},
+		{"/builds/b1", shows(waiting)},
+		{"/builds/b1/tests", usual},
+		{"/builds/b1/findings", usual},
+		{"/builds/nope", usual},
+		{"/repositories", usual},
 	}
 	for _, dark := range []bool{false, true} {
 		b := newBrowser(t, chromedp.Flag("enable-blink-features", "ComputedAccessibilityInfo"), chromedp.Flag("blink-settings", fmt.Sprintf("preferredColorScheme=%d", map[bool]int{true: 0, false: 1}[dark])))
 		for _, width := range []int64{1280, 360} {
 			b.do(chromedp.EmulateViewport(width, 800))
 			for _, page := range pages {
-				w.rooms.builds.build = page.build
-				b.do(chromedp.Navigate(w.http.URL + page.path))
+				b.do(chromedp.Navigate(page.of.http.URL + page.path))
 				where := fmt.Sprintf("%s at %d, dark %v", page.path, width, dark)
 				if got := b.value(`matchMedia("(prefers-color-scheme: dark)").matches`); got != strconv.FormatBool(dark) {
 					t.Fatalf("the browser is dark: %s", got)

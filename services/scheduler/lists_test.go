@@ -98,11 +98,11 @@ func TestListsAreFilteredByBranchBaseActorAndJob(t *testing.T) {
 			}
 		}
 		for text, req := range map[string]*schedulerv1.ListBuildsRequest{
-			"branch needs the repository, as owner/name":      {Branch: "main"},
-			"base_ref needs the repository, as owner/name":    {BaseRef: "main"},
-			"job needs the repository, as owner/name":         {Job: "lint"},
-			"environment needs the repository, as owner/name": {Environment: "staging"},
-			`environment "moon": use staging or production`:   {Repository: shop, Environment: "moon"},
+			"branch needs the repository, as owner/name":                                                                     {Branch: "main"},
+			"base_ref needs the repository, as owner/name":                                                                   {BaseRef: "main"},
+			"job needs the repository, as owner/name":                                                                        {Job: "lint"},
+			"environment needs the repository, as owner/name":                                                                {Environment: "staging"},
+			`environment "the moon": expected a name such as staging or production: small letters, digits and -, 50 at most`: {Repository: shop, Environment: "the moon"},
 		} {
 			if _, err := r.builds.ListBuilds(t.Context(), req); status.Code(err) != codes.InvalidArgument || err.Error() != text {
 				t.Errorf("err = %v, want %s", err, text)

@@ -120,7 +120,7 @@ func TestABuildPlayedBackIsABuild(t *testing.T) {
 	hidden := []string{
 		"builds.number", "builds.id", "builds.build", "builds.config", "builds.sha", "builds.repository", "builds.repository_id", "builds.pull_request",
 		"decisions.delivery_id", "decisions.decision", "pull_requests.repository_id", "pull_requests.number", "pull_requests.moves",
-		"attempts.build_id", "tokens.build_id", "tokens.hash", "steps.build_id", "steps.step", "log_chunks.build_id", "log_chunks.data",
+		"attempts.build_id", "tokens.build_id", "tokens.hash", "steps.build_id", "steps.step", "log_chunks.build_id", "log_lines.build_id", "log_lines.pieces", "log_chunks.data",
 		"targets.build_id", "targets.repository_id", "targets.sha", "archives.build_id", "archives.blob", "fork_heads.repository_id", "fork_heads.pull_request", "fork_heads.sha",
 		"builds.traceparent", "targets.traceparent", "builds.end_day", "builds.duration",
 	}

@@ -131,13 +131,13 @@ func TestVerbsSteerBuildsAndEnvironmentsAndTellOfReports(t *testing.T) {
 		t.Errorf("no JSON: %s", again)
 	}
 	for want, args := range map[string][]string{
-		"no build nope: there never was one": {"builds", "show", "nope"},
-		"--sha: expected the id of a commit": {"builds", "--sha=" + sha[:7]},
-		"has ended already":                  {"builds", "cancel", id},
-		"does not wait for approval":         {"builds", "approve", id},
-		"<environment> must be one of":       {"environments", "show", name, "moon"},
-		"is no successful deploy to staging": {"environments", "roll-back", name, "staging", id},
-		"--state must be one of":             {"reports", "--state=odd"},
+		"no build nope: there never was one":      {"builds", "show", "nope"},
+		"--sha: expected the id of a commit":      {"builds", "--sha=" + sha[:7]},
+		"has ended already":                       {"builds", "cancel", id},
+		"does not wait for approval":              {"builds", "approve", id},
+		"nothing was ever to be deployed to moon": {"environments", "show", name, "moon"},
+		"is no successful deploy to staging":      {"environments", "roll-back", name, "staging", id},
+		"--state must be one of":                  {"reports", "--state=odd"},
 	} {
 		if out, err := w.verb(t, args...); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v: %v\n%s", args, err, out)

@@ -8,6 +8,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // builds are one of each kind there is.
@@ -29,7 +30,9 @@ func builds() map[string]*store.Build {
 	nightly := func(ref string) func(*schedulerv1.Build) {
 		return func(b *schedulerv1.Build) { b.Ref, b.DeliveryId, b.Schedule = ref, "", "nightly" }
 	}
-	merge := func(b *schedulerv1.Build) { b.PullRequest, b.Ref = 7, "refs/heads/main" }
+	merge := func(b *schedulerv1.Build) {
+		b.PullRequest, b.Ref, b.Environment = 7, "refs/heads/main", trigger.ActionOf(b.GetAction()).Environment
+	}
 	const (
 		test, staging, push = schedulerv1.Build_ACTION_TEST, schedulerv1.Build_ACTION_STAGING, schedulerv1.Build_ACTION_PUSH
 		toStaging           = schedulerv1.Build_ACTION_DEPLOY_STAGING
