@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -242,12 +243,20 @@ func (w *world) promotion(t testing.TB) (found githubsim.PullRequest) {
 	return found
 }
 
+// lastPort is the one that was given out last: two of one test binary are never the same,
+// also where the first is not listened on yet.
+var lastPort = sync.OnceValue(func() *atomic.Int32 {
+	last := &atomic.Int32{}
+	last.Store(int32(mathrand.IntN(10000))) //nolint:gosec // it fits
+	return last
+})
+
 // freePort is a port that nobody listens on. It lies below those that the kernel
 // gives to outgoing connections, one of which could take it before its server does.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
-		port := 10000 + mathrand.IntN(10000)
+		port := 10000 + int(lastPort().Add(1))%10000
 		lis, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			_ = lis.Close()
