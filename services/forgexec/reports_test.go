@@ -143,7 +143,7 @@ echo >$TOKEN.txt`)
 func TestReportsComeInBatchesAndWithinBounds(t *testing.T) {
 	s := reporting(t, []string{"a.xml"}, `awk 'BEGIN { print "<testsuite>"; for (i = 0; i < 200010; i++) print "<testcase classname=\"some.class.of.a.project\" name=\"test_" i "\"/>"; print "</testsuite>" }' >a.xml`)
 	s.cutEvery = 20
-	s.forgexec(t).wantExit(t, exitReported)
+	s.forgexec(t).wantExitWithin(t, 6*soon, exitReported) // 200,000 results, with the race detector
 	results, said := s.reported()
 	if len(results) != maxTests || results[len(results)-1] != `PASSED test_199999 :0 ""` {
 		t.Errorf("%d results", len(results))

@@ -366,19 +366,6 @@ func startForgexec(t testing.TB, inherited *os.File, args []string, env ...strin
 	return f
 }
 
-func (f *forgexec) wantExit(t testing.TB, want int) {
-	t.Helper()
-	select {
-	case code := <-f.exited:
-		f.exited <- code
-		if code != want {
-			t.Errorf("forgexec: exit code %d, want %d; it said:\n%s", code, want, f.stderr.String())
-		}
-	case <-time.After(soon):
-		t.Fatal("forgexec does not end")
-	}
-}
-
 // wantStory compares once forgexec has reported the end and is gone.
 func (s *fakeScheduler) wantStory(t *testing.T, f *forgexec, want ...string) {
 	t.Helper()

@@ -247,7 +247,7 @@ func (w *world) promotion(t testing.TB) (found githubsim.PullRequest) {
 // also where the first is not listened on yet.
 var lastPort = sync.OnceValue(func() *atomic.Int32 {
 	last := &atomic.Int32{}
-	last.Store(int32(mathrand.IntN(10000))) //nolint:gosec // it fits
+	last.Store(int32(mathrand.IntN(10000)))
 	return last
 })
 
