@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -150,6 +151,9 @@ func (r *repository) bring(ctx context.Context, want Want) error {
 // nothing in that of packs.
 func (r *repository) empty() (bool, error) {
 	folders, err := os.ReadDir(filepath.Join(r.path, "objects"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, &Error{command: "fetch", words: "not a git repository: it has no objects"}
+	}
 	if err != nil {
 		return false, err
 	}

@@ -196,6 +196,11 @@ func TestBrokenMirrorIsMadeAnew(t *testing.T) {
 				}
 			}
 		},
+		"HEAD alone is there, as git init begins": func(t *testing.T, path string) {
+			if err := errors.Join(os.RemoveAll(path), os.Mkdir(path, 0o700), os.WriteFile(path+"/HEAD", []byte("ref: refs/heads/main\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"HEAD is gone": func(t *testing.T, path string) {
 			if err := os.Remove(path + "/HEAD"); err != nil {
 				t.Fatal(err)

@@ -176,8 +176,8 @@ func (r *repository) has(ctx context.Context, sha string) bool {
 	return r.there() && r.run(ctx, "cat-file", "-e", sha+"^{commit}") == nil
 }
 
-// make makes an empty copy, and clears away what a killed git left. The lock is held
-// alone.
+// make makes an empty copy, whole or not at all, and clears away what a killed git left.
+// The lock is held alone.
 func (r *repository) make(ctx context.Context) error {
 	if r.there() {
 		return r.clearLocks()
@@ -185,7 +185,15 @@ func (r *repository) make(ctx context.Context) error {
 	if err := os.RemoveAll(r.path); err != nil {
 		return err
 	}
-	return r.mirrors.git.run(ctx, call{lock: r.lock}, "init", "--quiet", "--bare", "--template=", r.path)
+	made, err := os.MkdirTemp(filepath.Join(r.mirrors.dir, scratchFolder), "mirror-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(made) //nolint:errcheck // what stays is removed at the next start
+	if err := r.mirrors.git.run(ctx, call{lock: r.lock}, "init", "--quiet", "--bare", "--template=", made); err != nil {
+		return err
+	}
+	return os.Rename(made, r.path)
 }
 
 // clearLocks removes git's own locks and half-written packs: who has this lock alone
