@@ -48,7 +48,7 @@ func (l *logs) raw(w http.ResponseWriter, r *http.Request) {
 	if log.GetLog().GetOver() && b.GetEndTime() != nil {
 		changed = b.GetEndTime().AsTime()
 	}
-	file := &logFile{ctx: r.Context(), builds: l.builds, build: b.GetId(), attempt: log.GetLog().GetAttempt(), size: log.GetLog().GetSize()}
+	file := l.logFile(r.Context(), b.GetId(), log.GetLog().GetAttempt(), log.GetLog().GetSize())
 	defer file.close()
 	http.ServeContent(w, r, "", changed, file)
 	if file.err != nil && r.Context().Err() == nil {
@@ -73,81 +73,25 @@ func (l *logs) follow(ctx context.Context, w io.Writer, b *schedulerv1.Build) er
 	return fmt.Errorf("follow log of build %s: %w", b.GetId(), err)
 }
 
-// logFile is a log as http.ServeContent reads it: nothing of it is held but one
-// message.
-type logFile struct {
-	ctx     context.Context //nolint:containedctx // of the request that it is read for
-	builds  schedulerv1.BuildServiceClient
-	build   string
-	attempt int32
-	size    int64
-
-	wanted int64 // where the next Read reads
-	stream schedulerv1.BuildService_WatchLogClient
-	cancel context.CancelFunc
-	at     int64  // where rest begins
-	rest   []byte // of the last message
-	err    error  // why it cannot be read
-}
-
-func (f *logFile) close() {
-	if f.stream != nil {
-		f.cancel()
-		f.stream = nil
-	}
-}
-
-// Seek says where the next Read begins.
-func (f *logFile) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += f.wanted
-	case io.SeekEnd:
-		offset += f.size
-	}
-	f.wanted = offset
-	return offset, nil
-}
-
-// Read reads on where the one before ended, or where Seek has said.
-func (f *logFile) Read(p []byte) (int, error) {
-	if f.wanted >= f.size {
-		return 0, io.EOF
-	}
-	if f.err == nil {
-		f.err = f.fill()
-	}
-	if f.err != nil {
-		return 0, f.err
-	}
-	n := copy(p, f.rest[:min(int64(len(f.rest)), f.size-f.wanted)])
-	f.rest = f.rest[n:]
-	f.at += int64(n)
-	f.wanted = f.at
-	return n, nil
-}
-
-// fill has something in rest.
-func (f *logFile) fill() error {
-	if f.stream == nil || f.at != f.wanted {
-		f.close()
-		ctx, cancel := context.WithCancel(f.ctx)
-		stream, err := f.builds.WatchLog(ctx, &schedulerv1.WatchLogRequest{BuildId: f.build, Attempt: f.attempt, Offset: f.wanted})
+// logFile is the log of an attempt, as long as it is by now.
+func (l *logs) logFile(ctx context.Context, build string, attempt int32, size int64) *received {
+	unread := func(err error) error { return fmt.Errorf("read log of build %s: %w", build, err) }
+	return &received{size: size, start: func(at int64) (func() ([]byte, error), context.CancelFunc, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		stream, err := l.builds.WatchLog(ctx, &schedulerv1.WatchLogRequest{BuildId: build, Attempt: attempt, Offset: at})
 		if err != nil {
 			cancel()
-			return fmt.Errorf("read log of build %s: %w", f.build, err)
+			return nil, nil, unread(err)
 		}
-		f.stream, f.cancel, f.at, f.rest = stream, cancel, f.wanted, nil
-	}
-	for len(f.rest) == 0 {
-		message, err := f.stream.Recv()
-		if errors.Is(err, io.EOF) {
-			err = fault.New(fault.Unavailable, "it ends too early")
-		}
-		if err != nil {
-			return fmt.Errorf("read log of build %s: %w", f.build, err)
-		}
-		f.rest = message.GetData()
-	}
-	return nil
+		return func() ([]byte, error) {
+			message, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				err = fault.New(fault.Unavailable, "it ends too early")
+			}
+			if err != nil {
+				return nil, unread(err)
+			}
+			return message.GetData(), nil
+		}, cancel, nil
+	}}
 }
