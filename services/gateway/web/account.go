@@ -26,7 +26,7 @@ func (p *Pages) registerAccount(mux *http.ServeMux) {
 func (p *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 	secure(w, "text/html; charset=utf-8")
 	if err := p.deps.People.Begin(w, r, r.URL.Query().Get("to")); err != nil {
-		p.showError(w, r, "Begin", err)
+		p.fails(w, r, "Begin", err)
 	}
 }
 
@@ -55,7 +55,7 @@ func (p *Pages) signedIn(w http.ResponseWriter, r *http.Request) {
 
 func (p *Pages) signedOut(w http.ResponseWriter, r *http.Request) {
 	if err := p.deps.People.SignOut(w, r); err != nil {
-		p.showError(w, r, "SignOut", err)
+		p.fails(w, r, "SignOut", err)
 		return
 	}
 	http.Redirect(w, r, p.deps.Base+"/", http.StatusSeeOther)
@@ -94,7 +94,7 @@ func (p *Pages) showAccount(w http.ResponseWriter, r *http.Request, code int, v 
 		shown.Tokens, err = p.deps.People.Tokens(r.Context(), v)
 	}
 	if err != nil {
-		p.showError(w, r, "Tokens", err)
+		p.fails(w, r, "Tokens", err)
 		return
 	}
 	shown.Login, shown.CSRF = v.Login, v.CSRF
@@ -111,7 +111,7 @@ func (p *Pages) makeToken(w http.ResponseWriter, r *http.Request, v signin.Viewe
 	case fault.Is(err, fault.Invalid), fault.Is(err, fault.Exhausted):
 		p.showAccount(w, r, http.StatusUnprocessableEntity, v, accountPage{Problem: err.Error()})
 	case err != nil:
-		p.showError(w, r, "MakeToken", err)
+		p.fails(w, r, "MakeToken", err)
 	default:
 		p.showAccount(w, r, http.StatusOK, v, accountPage{Secret: secret})
 	}
@@ -119,7 +119,7 @@ func (p *Pages) makeToken(w http.ResponseWriter, r *http.Request, v signin.Viewe
 
 func (p *Pages) deleteToken(w http.ResponseWriter, r *http.Request, v signin.Viewer) {
 	if err := p.deps.People.DeleteToken(r.Context(), v, r.PathValue("token")); err != nil && !fault.Is(err, fault.NotFound) {
-		p.showError(w, r, "DeleteToken", err)
+		p.fails(w, r, "DeleteToken", err)
 		return
 	}
 	http.Redirect(w, r, p.deps.Base+"/account", http.StatusSeeOther)
@@ -127,7 +127,7 @@ func (p *Pages) deleteToken(w http.ResponseWriter, r *http.Request, v signin.Vie
 
 func (p *Pages) signedOutEverywhere(w http.ResponseWriter, r *http.Request, v signin.Viewer) {
 	if err := p.deps.People.SignOutEverywhere(r.Context(), v.ID); err != nil {
-		p.showError(w, r, "SignOutEverywhere", err)
+		p.fails(w, r, "SignOutEverywhere", err)
 		return
 	}
 	p.signedOut(w, r)

@@ -62,10 +62,7 @@ func artifactAddress(base string, artifact *schedulerv1.Artifact, file ...string
 	if len(file) == 0 || file[0] == "" {
 		return address(base+"/builds", parts...) + strings.Repeat("/", len(file))
 	}
-	for part := range strings.SplitSeq(file[0], "/") {
-		parts = append(parts, part)
-	}
-	return address(base+"/builds", parts...)
+	return address(base+"/builds", append(parts, steps(file[0])...)...)
 }
 
 // group is what one job has left, or a build without jobs.

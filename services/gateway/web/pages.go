@@ -36,7 +36,9 @@ type Deps struct {
 	Deliveries grpc.ClientConnInterface            // likewise; the gateway's own service
 	People     *signin.Service                     // nil: nobody can sign in
 	// May reports whether who looks may make a call; nil: nobody is known.
-	May         func(ctx context.Context, method string, request proto.Message) bool
+	May func(ctx context.Context, method string, request proto.Message) bool
+	// Engine is what the scheduler said last of its engine; nil: it does not answer.
+	Engine      func(context.Context) *schedulerv1.GetEngineResponse
 	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
 	ExternalURL string // how people reach this Forge
 	Base        string // the path that links begin with; "": the root
@@ -114,7 +116,7 @@ func New(deps Deps) (*Pages, error) {
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
 		environments: schedulerv1.NewEnvironmentServiceClient(deps.Scheduler), deliveries: gatewayv1.NewDeliveryServiceClient(deps.Deliveries),
-		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: schedulerv1.NewEngineServiceClient(deps.Rooms["scheduler"]), now: deps.Now},
+		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: deps.Engine, now: deps.Now},
 	}
 	p.artifacts, p.logs = newArtifacts(p), newLogs(p)
 	return p, nil
@@ -183,6 +185,14 @@ func address(base string, parts ...any) string {
 		return "" // there is no such page
 	}
 	return base + "/" + strings.Join(all, "/")
+}
+
+// steps are the parts of an address that lead to a file.
+func steps(file string) (parts []any) {
+	for part := range strings.SplitSeq(file, "/") {
+		parts = append(parts, part)
+	}
+	return parts
 }
 
 // errorPage is a page that says why there is no other.

@@ -65,9 +65,12 @@ type repositoryPage struct {
 	HistoryLink string
 }
 
+// repositoryOf is the repository that a request names, as owner/name.
+func repositoryOf(r *http.Request) string { return r.PathValue("owner") + "/" + r.PathValue("name") }
+
 // page is the head of a page of the repository that a request names.
 func (p *repositories) page(r *http.Request, what, token string) repositoryPage {
-	shown := repositoryPage{Repository: r.PathValue("owner") + "/" + r.PathValue("name"), What: what, Next: nextPage(r, token)}
+	shown := repositoryPage{Repository: repositoryOf(r), What: what, Next: nextPage(r, token)}
 	shown.HistoryLink = historyAddress(p.deps.Base, shown.Repository)
 	shown.Tabs = p.tabs(r.PathValue("owner"), r.PathValue("name"), what)
 	return shown
@@ -237,7 +240,7 @@ type keptPage struct {
 
 func (p *repositories) flaky(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.tests.ListFlakyTests(r.Context(), &schedulerv1.ListFlakyTestsRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), PageSize: testsShown, PageToken: r.URL.Query().Get("from"),
+		Repository: repositoryOf(r), PageSize: testsShown, PageToken: r.URL.Query().Get("from"),
 	})
 	if err != nil {
 		p.fails(w, r, "ListFlakyTests", err)
@@ -249,7 +252,7 @@ func (p *repositories) flaky(w http.ResponseWriter, r *http.Request) {
 func (p *repositories) history(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	answer, err := p.tests.ListTestHistory(r.Context(), &schedulerv1.ListTestHistoryRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), Name: query.Get("test"), Class: query.Get("class"), Suite: query.Get("suite"),
+		Repository: repositoryOf(r), Name: query.Get("test"), Class: query.Get("class"), Suite: query.Get("suite"),
 		PageSize: testsShown, PageToken: query.Get("from"),
 	})
 	if err != nil && !fault.Is(err, fault.NotFound) { // there may be a form to fill in
@@ -265,7 +268,7 @@ func (p *repositories) history(w http.ResponseWriter, r *http.Request) {
 
 func (p *repositories) scheduled(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.schedules.ListSchedules(r.Context(), &schedulerv1.ListSchedulesRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), PageSize: 100, PageToken: r.URL.Query().Get("from"),
+		Repository: repositoryOf(r), PageSize: 100, PageToken: r.URL.Query().Get("from"),
 	})
 	if err != nil {
 		p.fails(w, r, "ListSchedules", err)
@@ -276,7 +279,7 @@ func (p *repositories) scheduled(w http.ResponseWriter, r *http.Request) {
 
 func (p *repositories) cached(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.caches.ListCaches(r.Context(), &schedulerv1.ListCachesRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), PageSize: 100, PageToken: r.URL.Query().Get("from"),
+		Repository: repositoryOf(r), PageSize: 100, PageToken: r.URL.Query().Get("from"),
 	})
 	if err != nil {
 		p.fails(w, r, "ListCaches", err)
@@ -289,7 +292,7 @@ func (p *repositories) cached(w http.ResponseWriter, r *http.Request) {
 
 func (p *repositories) secret(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.secrets.ListSecrets(r.Context(), &schedulerv1.ListSecretsRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), PageSize: 100, PageToken: r.URL.Query().Get("from"),
+		Repository: repositoryOf(r), PageSize: 100, PageToken: r.URL.Query().Get("from"),
 	})
 	if err != nil {
 		p.fails(w, r, "ListSecrets", err)

@@ -73,7 +73,7 @@ func (p *repositories) runs(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	request := &schedulerv1.CreateBuildRequest{
-		Repository: r.PathValue("owner") + "/" + r.PathValue("name"), Branch: shown.Branch, Tag: shown.Tag,
+		Repository: repositoryOf(r), Branch: shown.Branch, Tag: shown.Tag,
 		Action: schedulerv1.Build_ACTION_MANUAL, Inputs: shown.Given,
 	}
 	made, err := p.builds.CreateBuild(r.Context(), request)

@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
@@ -160,11 +159,7 @@ func (l links) file(b *schedulerv1.Build, name string, line int32) string {
 	if name == "" || b.GetSha() == "" {
 		return ""
 	}
-	parts := []any{b.GetRepository().GetOwner(), b.GetRepository().GetName(), "blob", b.GetSha()}
-	for part := range strings.SplitSeq(name, "/") {
-		parts = append(parts, part)
-	}
-	at := address(l.github, parts...)
+	at := address(l.github, append([]any{b.GetRepository().GetOwner(), b.GetRepository().GetName(), "blob", b.GetSha()}, steps(name)...)...)
 	if at != "" && line > 0 {
 		at += "#L" + strconv.Itoa(int(line))
 	}
