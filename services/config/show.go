@@ -71,6 +71,9 @@ func (s *buildConfigs) show(ctx context.Context, of *eventv1.Repository, ref str
 	if err != nil {
 		return nil, err
 	}
+	if g, err = grantFor(found, 0, roomConfig); err != nil { // by its id, by which what was read is kept
+		return nil, err
+	}
 	answer := &configv1.ShowBuildConfigResponse{Sha: ref}
 	if !shaPattern.MatchString(ref) {
 		if answer.Branch = ref; ref == "" {
