@@ -141,7 +141,8 @@ echo >$TOKEN.txt`)
 }
 
 func TestReportsComeInBatchesAndWithinBounds(t *testing.T) {
-	s := reporting(t, []string{"a.xml"}, `awk 'BEGIN { print "<testsuite>"; for (i = 0; i < 200010; i++) print "<testcase classname=\"some.class.of.a.project\" name=\"test_" i "\"/>"; print "</testsuite>" }' >a.xml`)
+	s := newScheduler(t, `awk 'BEGIN { for (i = 0; i < 200010; i++) print "{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"test_" i "\"}" }' >a.json`)
+	s.plan.Reports = &configv1.Reports{Go: []string{"a.json"}}
 	s.cutEvery = 20
 	s.forgexec(t).wantExitWithin(t, 6*soon, exitReported) // 200,000 results, with the race detector
 	results, said := s.reported()
