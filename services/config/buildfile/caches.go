@@ -72,18 +72,27 @@ func (f caching) key(at string, n *yaml.Node) string {
 		return ""
 	}
 	_, size := aroundHoles(text)
-	written, _ := aroundHoles(n.Value)
-	switch {
-	case strings.TrimSpace(text) == "":
-		f.complainf(n, "%s is empty: expected text such as go-${hash:go.sum}", at)
-	case strings.Contains(written, "$"):
-		f.complainf(n, "%s: a key can hold $ as the beginning of ${…} alone", at)
-	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		f.complainf(n, "%s: expected one line of text that can be seen", at)
-	case size > maxKey:
+	if f.names(at, n, text, "a key", "go-${hash:go.sum}") && size > maxKey {
 		f.complainf(n, "%s has more than %d bytes, of which a hash is %d", at, maxKey, hashSize)
 	}
 	return text
+}
+
+// names reports whether a text that was filled in can name something, such as a key, and
+// complains where it cannot.
+func (f *file) names(at string, n *yaml.Node, text, noun, example string) bool {
+	written, _ := aroundHoles(n.Value)
+	switch {
+	case strings.TrimSpace(text) == "":
+		f.complainf(n, "%s is empty: expected text such as %s", at, example)
+	case strings.Contains(written, "$"):
+		f.complainf(n, "%s: %s can hold $ as the beginning of ${…} alone", at, noun)
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		f.complainf(n, "%s: expected one line of text that can be seen", at)
+	default:
+		return true
+	}
+	return false
 }
 
 // aroundHoles returns what stands around ${…}, and how long the text is once each hash has

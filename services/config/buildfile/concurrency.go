@@ -3,7 +3,6 @@ package buildfile
 import (
 	"slices"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v4"
 
@@ -53,15 +52,7 @@ func (f queueing) group(at string, n *yaml.Node) string {
 	if !ok {
 		return ""
 	}
-	written, _ := aroundHoles(n.Value)
-	switch {
-	case strings.TrimSpace(text) == "":
-		f.complainf(n, "%s is empty: expected text such as ${FORGE_REF}", at)
-	case strings.Contains(written, "$"):
-		f.complainf(n, "%s: the name of a group can hold $ as the beginning of ${…} alone", at)
-	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		f.complainf(n, "%s: expected one line of text that can be seen", at)
-	case len(text) > maxGroup:
+	if f.names(at, n, text, "the name of a group", "${FORGE_REF}") && len(text) > maxGroup {
 		f.complainf(n, "%s has more than %d bytes", at, maxGroup)
 	}
 	return text
