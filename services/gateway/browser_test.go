@@ -46,12 +46,17 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 // text is what a person reads in the parts that a selector finds, a line each.
 func (b *browser) text(selector string) string {
 	b.t.Helper()
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](
-		fmt.Sprintf(`[...document.querySelectorAll(%q)].map((e) => e.innerText).join("\n")`, selector)))
+	text, err := b.read(selector)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	return text
+}
+
+// read is text for a page that may be on its way to another one, which is an error.
+func (b *browser) read(selector string) (string, error) {
+	return chromedp.Run(b.ctx, chromedp.Evaluate[string](
+		fmt.Sprintf(`[...document.querySelectorAll(%q)].map((e) => e.innerText).join("\n")`, selector)))
 }
 
 // value is what a script comes to, as a text.
@@ -68,10 +73,11 @@ func (b *browser) value(script string) string {
 func (b *browser) reads(selector, want string) {
 	b.t.Helper()
 	kittest.Eventually(b.t, patience, func() error {
-		if got := b.text(selector); !strings.Contains(got, want) {
-			return errors.New(got)
+		got, err := b.read(selector)
+		if err == nil && !strings.Contains(got, want) {
+			err = errors.New(got)
 		}
-		return nil
+		return err
 	})
 }
 

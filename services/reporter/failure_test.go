@@ -198,7 +198,7 @@ func TestEachResponseOfGitHubHasItsClass(t *testing.T) {
 }
 
 // responding responds in GitHub's place. "in 60" is a time as of now, in seconds
-// since 1970.
+// since 1970 and rounded up, so that it is not earlier when it is read.
 func responding(status int, headers []string, body string) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, _ *http.Request) bool {
 		if status == 0 {
@@ -208,7 +208,7 @@ func responding(status int, headers []string, body string) func(http.ResponseWri
 			value := pair[1]
 			if seconds, ok := strings.CutPrefix(value, "in "); ok {
 				later, _ := strconv.ParseInt(seconds, 10, 64)
-				value = strconv.FormatInt(time.Now().Unix()+later, 10)
+				value = strconv.FormatInt(time.Now().Unix()+1+later, 10)
 			}
 			w.Header().Set(pair[0], value)
 		}
