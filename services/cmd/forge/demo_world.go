@@ -31,9 +31,12 @@ var sample embed.FS
 type world struct {
 	sim    *githubsim.Sim
 	server *http.Server
-	github string // its URL
-	key    string // file with the App's private key
-	secret string // of the webhook
+	github string   // its URL
+	key    string   // file with the App's private key
+	secret string   // of the webhook
+	self   string   // the binary that runs Forge; this one's own if empty
+	env    []string // further settings of Forge
+	free   func(port int) (address string, err error)
 
 	process *exec.Cmd
 	exited  chan struct{} // closed when it has ended, with exit
@@ -52,7 +55,7 @@ func newWorld(dir string) (*world, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key of the App: %w", err)
 	}
-	w := &world{key: filepath.Join(dir, "app.pem"), secret: rand.Text(), data: filepath.Join(dir, "data"), exited: make(chan struct{})}
+	w := &world{key: filepath.Join(dir, "app.pem"), secret: rand.Text(), data: filepath.Join(dir, "data"), exited: make(chan struct{}), free: freeAddress}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	if err := os.WriteFile(w.key, block, 0o600); err != nil {
 		return nil, fmt.Errorf("key of the App: %w", err)
@@ -85,17 +88,19 @@ func newWorld(dir string) (*world, error) {
 
 // start starts Forge and connects GitHub's webhook to it.
 func (w *world) start(ctx context.Context) error {
-	httpAddress, err := freeAddress(9098)
+	httpAddress, err := w.free(9098)
 	if err != nil {
 		return err
 	}
-	grpcAddress, err := freeAddress(9090)
+	grpcAddress, err := w.free(9090)
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("forge's own path: %w", err)
+	self := w.self
+	if self == "" {
+		if self, err = os.Executable(); err != nil {
+			return fmt.Errorf("forge's own path: %w", err)
+		}
 	}
 	w.forge, w.grpc = "http://"+httpAddress, grpcAddress
 	_, port, _ := strings.Cut(httpAddress, ":")
@@ -105,7 +110,7 @@ func (w *world) start(ctx context.Context) error {
 		fmt.Sprintf("--github-app-id=%d", demoApp), "--github-private-key-file="+w.key,
 		"--github-api-url="+w.github, "--github-url="+w.github, "--webhook-allowed-ips=any")
 	w.process.Dir = filepath.Dir(w.data) // no forge.yaml there
-	w.process.Env = append(withoutForge(os.Environ()), "FORGE_WEBHOOK_SECRETS="+w.secret)
+	w.process.Env = append(append(withoutForge(os.Environ()), "FORGE_WEBHOOK_SECRETS="+w.secret), w.env...)
 	w.process.Stdout, w.process.Stderr = w.log, w.log
 	// Ctrl-C is for the demo, which stops Forge when it is done with it.
 	w.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

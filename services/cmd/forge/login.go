@@ -54,6 +54,10 @@ func (k kept) keep() error {
 	if err != nil {
 		return err
 	}
+	return k.keepAt(path)
+}
+
+func (k kept) keepAt(path string) error {
 	text, err := json.Marshal(k)
 	if err != nil {
 		return fmt.Errorf("keep the token: %w", err)

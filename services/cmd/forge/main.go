@@ -38,11 +38,14 @@ type commands struct {
 	Version      version      `cmd:"" help:"Print the version."`
 }
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run returns the exit code.
+func run() int {
 	// The engines fall back on this where no forgexec lies beside forge. It reads
 	// no settings: what it finds in its environment is an attempt's.
 	if len(os.Args) > 1 && os.Args[1] == "forgexec" {
-		os.Exit(forgexec.Main(context.Background(), os.Args[2:], os.Environ(), os.Stdout, os.Stderr))
+		return forgexec.Main(context.Background(), os.Args[2:], os.Environ(), os.Stdout, os.Stderr)
 	}
 	var verbs commands
 	verb, err := settings.Parse(&verbs, filepath.Base(os.Args[0]), "CI/CD for a GitHub App on your own machines.",
@@ -52,6 +55,7 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "forge:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
