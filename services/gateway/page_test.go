@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -186,6 +187,25 @@ func TestBuildPageHasTheButtonsThatSuit(t *testing.T) {
 		if _, body := w.get("/builds/b1?log=0"); strings.Contains(body, "<button") {
 			t.Errorf("%v: buttons for a stranger:\n%s", c.state, body)
 		}
+	}
+}
+
+func TestQueuedBuildShowsWhereItStandsAndCanBePutFirst(t *testing.T) {
+	w := onSQLite(t, nil)
+	v, token := w.signedIn()
+	b := failedBuild()
+	b.State, b.Message, b.EndTime = schedulerv1.Build_STATE_QUEUED, "", nil
+	b.Line = &schedulerv1.Line{Place: 3, Capacity: 4, EstimateTime: at(300)}
+	w.rooms.builds.build = b
+	_, body := v.get("/builds/b1")
+	if !strings.Contains(body, "2 others before it in the queue, 4 at once; starts about ") || !strings.Contains(body, `action="/builds/b1/expedite"`) {
+		t.Errorf("a queued build:\n%s", body)
+	}
+	if _, body := w.get("/builds/b1"); !strings.Contains(body, "2 others before it") || strings.Contains(body, "/expedite") {
+		t.Errorf("a stranger sees:\n%s", body)
+	}
+	if code, _, body := v.send(http.MethodPost, "/builds/b1/expedite", url.Values{"csrf": {token}}); code != http.StatusOK || !strings.Contains(body, "put first by") || strings.Contains(body, "/expedite") {
+		t.Errorf("put first:\n%s", body)
 	}
 }
 

@@ -215,6 +215,14 @@ func (b *builds) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildRe
 	return &schedulerv1.CancelBuildResponse{Build: build}, err
 }
 
+func (b *builds) ExpediteBuild(_ context.Context, req *schedulerv1.ExpediteBuildRequest) (*schedulerv1.ExpediteBuildResponse, error) {
+	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_QUEUED)
+	if err == nil {
+		build.ExpeditedBy = "an administrator"
+	}
+	return &schedulerv1.ExpediteBuildResponse{Build: build}, err
+}
+
 func (b *builds) ApproveBuild(_ context.Context, req *schedulerv1.ApproveBuildRequest) (*schedulerv1.ApproveBuildResponse, error) {
 	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_BLOCKED, schedulerv1.Build_STATE_QUEUED)
 	return &schedulerv1.ApproveBuildResponse{Build: build}, err

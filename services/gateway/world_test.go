@@ -100,6 +100,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.TestService_ListFindings_FullMethodName:                {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:                {},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:                 {},
+		schedulerv1.BuildService_ExpediteBuild_FullMethodName:              {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
 	maps.Copy(access, placesAccess())

@@ -88,7 +88,7 @@ func (s *Service) ListRepositories(ctx context.Context, req *schedulerv1.ListRep
 
 // GetBuild shows one build.
 func (s *Service) GetBuild(ctx context.Context, req *schedulerv1.GetBuildRequest) (*schedulerv1.GetBuildResponse, error) {
-	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+	b, err := s.readWhole(ctx, req.GetBuildId())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (s *Service) WatchBuild(req *schedulerv1.WatchBuildRequest, stream schedule
 	defer anyway.Stop()
 	var last *schedulerv1.Build
 	for {
-		b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+		b, err := s.readWhole(ctx, req.GetBuildId())
 		if err != nil {
 			return err
 		}
@@ -150,6 +150,29 @@ func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildR
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+	b, err := s.readWhole(ctx, req.GetBuildId())
 	return &schedulerv1.CancelBuildResponse{Build: b}, err
+}
+
+// ExpediteBuild moves a build to the front of the queue.
+func (s *Service) ExpediteBuild(ctx context.Context, req *schedulerv1.ExpediteBuildRequest) (*schedulerv1.ExpediteBuildResponse, error) {
+	by := askedBy(ctx)
+	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		return store.Expedite(ctx, t, req.GetBuildId(), by)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.deps.Log.InfoContext(ctx, "build moved to the front of the queue", "build", req.GetBuildId(), "by", by)
+	b, err := s.readWhole(ctx, req.GetBuildId())
+	return &schedulerv1.ExpediteBuildResponse{Build: b}, err
+}
+
+// readWhole is a build as its page shows it: where it is queued, with its place there.
+func (s *Service) readWhole(ctx context.Context, id string) (*schedulerv1.Build, error) {
+	b, err := s.store.ReadWhole(ctx, id)
+	if err == nil {
+		b.Line, err = store.Line(ctx, s.store, b, s.deps.Capacity)
+	}
+	return b, err
 }

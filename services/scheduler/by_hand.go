@@ -135,7 +135,7 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 	case decided.GetReason() != eventv1.Reason_REASON_APPROVED:
 		return nil, undone(decided)
 	}
-	b, err := s.store.ReadWhole(ctx, req.GetBuildId())
+	b, err := s.readWhole(ctx, req.GetBuildId())
 	return &schedulerv1.ApproveBuildResponse{Build: b}, err
 }
 
@@ -161,7 +161,7 @@ func (s *Service) letGo(ctx context.Context, req *schedulerv1.ApproveBuildReques
 	case decided.GetReason() != eventv1.Reason_REASON_APPROVED:
 		return nil, undone(decided)
 	}
-	shown, err := s.store.ReadWhole(ctx, b.GetId())
+	shown, err := s.readWhole(ctx, b.GetId())
 	return &schedulerv1.ApproveBuildResponse{Build: shown}, err
 }
 
@@ -182,7 +182,7 @@ func (s *Service) byHand(ctx context.Context, i trigger.Intent) (*schedulerv1.Bu
 		len(decided.GetBuildIds()) == 0:
 		return nil, undone(decided)
 	}
-	return s.store.ReadWhole(ctx, decided.GetBuildIds()[0])
+	return s.readWhole(ctx, decided.GetBuildIds()[0])
 }
 
 // undone is the error of a call that was decided against.

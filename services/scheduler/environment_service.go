@@ -112,7 +112,7 @@ func (s *Service) RollBackEnvironment(ctx context.Context, req *schedulerv1.Roll
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.store.ReadWhole(ctx, id)
+	b, err := s.readWhole(ctx, id)
 	return &schedulerv1.RollBackEnvironmentResponse{Build: b}, err
 }
 

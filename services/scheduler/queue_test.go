@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -117,6 +121,125 @@ func TestDeploysGoBeforeMergeGroupsBeforePullRequests(t *testing.T) {
 		}
 		for _, id := range []string{first, deploy, "group", test} {
 			r.pass(id)
+		}
+	})
+}
+
+// What is run again goes before a first run of the same repository, and takes nothing
+// of the fair share of another.
+func TestWhatIsRunAgainGoesFirstInItsRepositoryAlone(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.start()
+		failed := r.built(of(1, opened(1, "a1")))
+		r.fail(failed, 1, 1)
+		running := r.built(of(1, opened(2, "a2")))
+		r.spec(running, 1)
+		first, other := r.built(of(1, opened(3, "a3"))), r.built(of(2, opened(1, "b1")))
+		answer, err := r.builds.RetryBuild(t.Context(), &schedulerv1.RetryBuildRequest{BuildId: failed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := answer.GetBuild().GetId()
+		order := []string{again, first, other} // once no repository has a place, the one with the oldest build is next
+		for n, id := range order {
+			if at := r.build(id).GetLine(); at.GetPlace() != int32(n)+1 || at.GetCapacity() != 1 {
+				t.Errorf("the build that is placed as number %d stands at %v", n+1, at)
+			}
+		}
+		r.pass(running)
+		for _, id := range order {
+			r.pass(id)
+		}
+	})
+}
+
+func TestExpeditedBuildGoesBeforeAll(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.start()
+		running := r.built(opened(1, "a1"))
+		r.spec(running, 1)
+		deploy, test, late := r.built(mergedInto(2, "main", "m2")), r.built(opened(3, "a3")), r.built(opened(4, "a4"))
+		expedite := func(id string) (*schedulerv1.Build, error) {
+			answer, err := r.builds.ExpediteBuild(t.Context(), &schedulerv1.ExpediteBuildRequest{BuildId: id})
+			return answer.GetBuild(), err
+		}
+		for range 2 {
+			if b, err := expedite(late); err != nil || b.GetLine().GetPlace() != 1 || b.GetExpeditedBy() != administrator {
+				t.Fatalf("%v, %v", b, err)
+			}
+		}
+		if _, err := expedite(running); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("what has a place is put first: %v", err)
+		}
+		if _, err := expedite("nothing"); status.Code(err) != codes.NotFound {
+			t.Errorf("a build that is not there is put first: %v", err)
+		}
+		for _, id := range []string{running, late, deploy, test} {
+			r.pass(id)
+		}
+		if _, err := expedite(late); status.Code(err) != codes.FailedPrecondition {
+			t.Errorf("what has ended is put first: %v", err)
+		}
+	})
+}
+
+// The jobs of an expedited build go before all, those that wait for others too.
+func TestJobsOfAnExpeditedBuildGoFirst(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.start()
+		running := r.built(opened(1, "a1"))
+		r.spec(running, 1)
+		test := r.built(opened(2, "a2"))
+		r.config.set("a3", ofJobs(job("lint"), job("dist", needs("lint"))))
+		whole := r.built(opened(3, "a3"))
+		if at := r.build(whole).GetLine(); at.GetPlace() != 2 {
+			t.Errorf("a build whose first job is second in line stands at %v", at)
+		}
+		if _, err := r.builds.ExpediteBuild(t.Context(), &schedulerv1.ExpediteBuildRequest{BuildId: whole}); err != nil {
+			t.Fatal(err)
+		}
+		if at := r.build(whole).GetLine(); at.GetPlace() != 1 {
+			t.Errorf("put first, it stands at %v", at)
+		}
+		for _, id := range []string{running, store.JobID(whole, 1), store.JobID(whole, 2), test} {
+			r.pass(id)
+		}
+	})
+}
+
+// When a build is placed is told by how long those of its kind took.
+func TestPlaceInLineHasAnEstimate(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		r.deps.Capacity = 1
+		r.start()
+		first := r.built(opened(1, "a1"))
+		r.spec(first, 1)
+		second := r.built(opened(2, "a2"))
+		if at := r.build(second).GetLine(); at.GetPlace() != 1 || at.GetEstimateTime() != nil {
+			t.Errorf("with nothing to tell from, it says %v", at)
+		}
+		r.clock.Advance(4 * time.Minute)
+		r.pass(first)
+		ended := r.build(first)
+		took := ended.GetEndTime().AsTime().Sub(ended.GetStartTime().AsTime())
+		if took <= 0 {
+			t.Fatalf("a build took %v", took)
+		}
+		r.spec(second, 1)
+		strange, third := r.built(of(2, opened(1, "b1"))), r.built(opened(3, "a3"))
+		placed := r.build(second).GetPlaceTime().AsTime()
+		fourth := r.built(opened(4, "a4"))
+		for id, want := range map[string]time.Duration{strange: took, third: took, fourth: 2 * took} { // nothing is known of the strange one
+			if at := r.build(id).GetLine(); at.GetEstimateTime().AsTime().Sub(placed).Truncate(time.Second) != want {
+				t.Errorf("%v, want %v after %v", at, want, placed)
+			}
+		}
+		r.clock.Advance(time.Hour) // what runs takes longer than it uses to
+		if at := r.build(third).GetLine(); !at.GetEstimateTime().AsTime().Equal(r.clock.Now()) {
+			t.Errorf("what is overdue may end at any time: %v", at)
 		}
 	})
 }

@@ -213,6 +213,7 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_WatchBuild_FullMethodName:         {Public: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:           {Public: true},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {},
+		schedulerv1.BuildService_ExpediteBuild_FullMethodName:      {},
 		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Bound: true},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {},

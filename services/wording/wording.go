@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 // Short is a sha as people read it: its first seven digits.
@@ -39,6 +40,17 @@ func Count(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Line is where in the queue something stands.
+func Line(l *schedulerv1.Line) string {
+	switch l.GetPlace() {
+	case 0:
+		return "over a thousand are in the queue"
+	case 1:
+		return "next in the queue"
+	}
+	return fmt.Sprintf("%s before it in the queue, %d at once", Count(int(l.GetPlace())-1, "other"), l.GetCapacity())
 }
 
 // Noted is the decision about an event that changed what a room knows, and started nothing.

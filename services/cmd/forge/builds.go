@@ -15,14 +15,15 @@ import (
 )
 
 type builds struct {
-	List    listBuilds   `cmd:"" default:"withargs" help:"List them, newest first."`
-	Stats   buildStats   `cmd:"" help:"Count a repository's builds by the day they ended on."`
-	Show    showBuild    `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
-	Create  createBuild  `cmd:"" help:"Build a commit of a branch by hand, or run what manual in .forge.yml has."`
-	Inputs  listInputs   `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
-	Cancel  cancelBuild  `cmd:"" help:"Stop one."`
-	Retry   retryBuild   `cmd:"" help:"Build the same again."`
-	Approve approveBuild `cmd:"" help:"Let a blocked build of a fork run, or a blocked deploy go."`
+	List     listBuilds    `cmd:"" default:"withargs" help:"List them, newest first."`
+	Stats    buildStats    `cmd:"" help:"Count a repository's builds by the day they ended on."`
+	Show     showBuild     `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
+	Create   createBuild   `cmd:"" help:"Build a commit of a branch by hand, or run what manual in .forge.yml has."`
+	Inputs   listInputs    `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
+	Cancel   cancelBuild   `cmd:"" help:"Stop one."`
+	Retry    retryBuild    `cmd:"" help:"Build the same again."`
+	Expedite expediteBuild `cmd:"" help:"Move one to the front of the queue."`
+	Approve  approveBuild  `cmd:"" help:"Let a blocked build of a fork run, or a blocked deploy go."`
 }
 
 type listBuilds struct {
@@ -112,6 +113,11 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("commit", b.GetSha())
 	add("by", b.GetActor())
 	add("state", stateLine(b))
+	if b.GetLine() != nil {
+		add("waits", wording.Line(b.GetLine()))
+		add("starts about", localTime(b.GetLine().GetEstimateTime()))
+	}
+	add("put first by", b.GetExpeditedBy())
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))
 	}
@@ -192,6 +198,15 @@ type cancelBuild struct {
 func (c cancelBuild) Run() error {
 	return c.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
 		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id, Message: c.Message})
+	})
+}
+
+type expediteBuild struct{ oneBuild }
+
+// Run moves a build to the front of the queue.
+func (e expediteBuild) Run() error {
+	return e.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.ExpediteBuild(ctx, &schedulerv1.ExpediteBuildRequest{BuildId: id})
 	})
 }
 

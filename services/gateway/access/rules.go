@@ -74,6 +74,8 @@ func Rules() map[string]Rule {
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {Role: Writer, of: ofBuild},
+		// It has the builds of other repositories wait.
+		schedulerv1.BuildService_ExpediteBuild_FullMethodName: {Role: Operator},
 
 		schedulerv1.ManualService_GetManual_FullMethodName: {Role: Reader, of: ofRepository, bound: true},
 		schedulerv1.LogService_GetLog_FullMethodName:       {Role: Reader, of: ofBuild, link: true},

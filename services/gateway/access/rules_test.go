@@ -44,6 +44,7 @@ forge.scheduler.v1.BuildService/CreateBuild                 wes    wes
 forge.scheduler.v1.BuildService/RetryBuild                  wes    wes
 forge.scheduler.v1.BuildService/ApproveBuild                wes    wes
 forge.scheduler.v1.BuildService/CancelBuild                 wes    wes
+forge.scheduler.v1.BuildService/ExpediteBuild               Boss   Boss
 forge.scheduler.v1.BuildService/ListRepositories            -      -
 forge.scheduler.v1.BuildService/GetBuildStatistics          rita   -
 forge.scheduler.v1.ManualService/GetManual                  rita   -

@@ -21,6 +21,8 @@ type buildPage struct {
 	Took string // how long the scale of the bars is
 	// May is that who looks may steer it.
 	May bool
+	// MayExpedite is that who looks may put it before all that wait.
+	MayExpedite bool
 	// Unlisted is that what is left could not be asked for.
 	Unlisted bool
 }
@@ -33,6 +35,8 @@ func (p *Pages) build(w http.ResponseWriter, r *http.Request) {
 	}
 	shown := &buildPage{Build: resp.GetBuild(), Viewer: p.viewerOf(r.Context()), Tests: p.reported(r.Context(), resp.GetBuild())}
 	shown.May = p.may(r.Context(), schedulerv1.BuildService_CancelBuild_FullMethodName, &schedulerv1.CancelBuildRequest{BuildId: shown.Build.GetId()})
+	shown.MayExpedite = shown.Build.GetLine() != nil &&
+		p.may(r.Context(), schedulerv1.BuildService_ExpediteBuild_FullMethodName, &schedulerv1.ExpediteBuildRequest{BuildId: shown.Build.GetId()})
 	// The script asks for ?log=0 when only the state has changed.
 	if r.URL.Query().Get("log") != "0" && shown.Build.GetJobCount() == 0 {
 		shown.Log = p.logs.view(r, shown.Build)

@@ -78,6 +78,7 @@ func New(deps Deps) (*Pages, error) {
 		"level":    func(f *schedulerv1.Finding) string { return wording.Value(f.GetLevel()) },
 		"job":      func(j *schedulerv1.Job) string { return wording.Value(j.GetState()) },
 		"jobTook":  func(j *schedulerv1.Job) string { return duration(j.GetStartTime(), j.GetEndTime(), deps.Now()) },
+		"line":     wording.Line,
 		"took": func(b *schedulerv1.Build) string {
 			return duration(b.GetStartTime(), b.GetEndTime(), deps.Now())
 		},

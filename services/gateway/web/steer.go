@@ -20,6 +20,7 @@ func (s *buildPage) Steer(wish, text string) steerForm {
 		form.Confirm = map[string]string{
 			"retry": "Run this " + form.What + " again?", "retry-failed": "Run what failed of this " + form.What + " again?",
 			"approve": "Let this " + form.What + " run?", "cancel": "Cancel this " + form.What + "?",
+			"expedite": "Put this " + form.What + " before all that wait?",
 		}[wish]
 	}
 	return form
@@ -37,6 +38,8 @@ func (p *Pages) steerBuild(w http.ResponseWriter, r *http.Request) {
 		then = made.GetBuild().GetId()
 	case "cancel":
 		_, err = p.builds.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id})
+	case "expedite":
+		_, err = p.builds.ExpediteBuild(ctx, &schedulerv1.ExpediteBuildRequest{BuildId: id})
 	case "approve":
 		_, err = p.builds.ApproveBuild(ctx, &schedulerv1.ApproveBuildRequest{BuildId: id})
 	default:

@@ -155,9 +155,9 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	}
 	day, took := b.ended()
 	err = t.Exec(ctx, `UPDATE builds SET state = $2, due_time = $3, tries = $4,
-			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9, end_day = $10, duration = $11 WHERE id = $1`,
+			cancel_time = $5, cancel_reason = $6, cancel_message = $7, build = $8, end_time = $9, end_day = $10, duration = $11, priority = $12 WHERE id = $1`,
 		b.GetId(), int32(b.GetState()), DueMicros(b.Due), b.Tries,
-		sqldb.Micros(b.Cancel.Time), int32(b.Cancel.Reason), b.Cancel.Message, seen, endMicros(b), day, took)
+		sqldb.Micros(b.Cancel.Time), int32(b.Cancel.Reason), b.Cancel.Message, seen, endMicros(b), day, took, b.priority())
 	if err != nil {
 		return err
 	}

@@ -10,20 +10,27 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// Priorities: the lowest is placed first.
+// Priorities: the lowest is placed first. One that is run again goes before a first
+// run of its own repository alone: of others it takes no more than its fair share.
 const (
-	deployPriority = iota
+	expeditedPriority = iota - 1
+	deployPriority
 	mergeGroupPriority
+	againPriority
 	testPriority
 )
 
-// priority is that of a new build.
+// priority is that of a build as it is now.
 func (b *Build) priority() int {
 	switch {
+	case b.GetExpeditedBy() != "":
+		return expeditedPriority
 	case b.GetEnvironment() != "":
 		return deployPriority
 	case strings.HasPrefix(b.GetRef(), "refs/heads/gh-readonly-queue/"): // GitHub's name for merge groups
 		return mergeGroupPriority
+	case b.GetRetryOf() != "":
+		return againPriority
 	default:
 		return testPriority
 	}
@@ -98,9 +105,24 @@ func scanLane(row sqldb.Row) (lane, error) {
 	return l, err
 }
 
-// fairShare takes up to free builds from the queue and counts them in shares: of
-// the first priority there is, each time from the repository that has the fewest
-// places, among those from the one whose build is the oldest.
+// nextLane is the one whose head is placed next: of the first priority there is that
+// of the repository with the fewest places, among those of the one whose build is the
+// oldest. What that repository runs again goes before.
+func nextLane(lines []lane, shares map[int64]int) lane {
+	class := func(l lane) int { return min(l.priority, againPriority) }
+	first := slices.MinFunc(lines, func(a, b lane) int {
+		return cmp.Or(cmp.Compare(class(a), class(b)),
+			cmp.Compare(shares[a.repositoryID], shares[b.repositoryID]), cmp.Compare(a.head, b.head))
+	})
+	for _, l := range lines {
+		if l.repositoryID == first.repositoryID && l.priority < first.priority {
+			first = l
+		}
+	}
+	return first
+}
+
+// fairShare takes up to free builds from the queue, and counts them in shares.
 func fairShare(ctx context.Context, t *Tx, free int, shares map[int64]int) ([]*Build, error) {
 	if free <= 0 {
 		return nil, nil
@@ -111,10 +133,7 @@ func fairShare(ctx context.Context, t *Tx, free int, shares map[int64]int) ([]*B
 	}
 	var taken []*Build
 	for len(lines) > 0 {
-		next := slices.MinFunc(lines, func(a, b lane) int {
-			return cmp.Or(cmp.Compare(a.priority, b.priority),
-				cmp.Compare(shares[a.repositoryID], shares[b.repositoryID]), cmp.Compare(a.head, b.head))
-		})
+		next := nextLane(lines, shares)
 		found, err := claimable(ctx, t, next.head)
 		if err != nil {
 			return nil, err

@@ -451,7 +451,7 @@ func (x Step_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_State.Descriptor instead.
 func (Step_State) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3, 0}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // Build is what an event wants run for one commit: commands in one container, or
@@ -581,7 +581,11 @@ type Build struct {
 	// The branch that the commit is on, without refs/heads/; of a pull request, that of
 	// its head, behind the fork's owner and a colon where it is a fork's. Empty for tags,
 	// for merge groups and where it is not known.
-	Branch        string `protobuf:"bytes,120,opt,name=branch,proto3" json:"branch,omitempty"`
+	Branch string `protobuf:"bytes,120,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Who moved it to the front of the queue; empty for nobody.
+	ExpeditedBy string `protobuf:"bytes,140,opt,name=expedited_by,json=expeditedBy,proto3" json:"expedited_by,omitempty"`
+	// Of what is queued: where it stands. Left out of lists.
+	Line          *Line `protobuf:"bytes,141,opt,name=line,proto3" json:"line,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,6 +1033,86 @@ func (x *Build) GetBranch() string {
 	return ""
 }
 
+func (x *Build) GetExpeditedBy() string {
+	if x != nil {
+		return x.ExpeditedBy
+	}
+	return ""
+}
+
+func (x *Build) GetLine() *Line {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+// Line is the place of a build, or of a job, in the queue.
+type Line struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1, for what is placed next; 0 where a thousand others are before it, or more.
+	Place int32 `protobuf:"varint,1,opt,name=place,proto3" json:"place,omitempty"`
+	// How many run at once.
+	Capacity int32 `protobuf:"varint,2,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	// When it is placed, by how long what runs and what goes before usually takes: the
+	// median of the newest builds of the same repository and action. Unset where there is none
+	// to tell from.
+	EstimateTime  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=estimate_time,json=estimateTime,proto3" json:"estimate_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Line) Reset() {
+	*x = Line{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Line) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Line) ProtoMessage() {}
+
+func (x *Line) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Line.ProtoReflect.Descriptor instead.
+func (*Line) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Line) GetPlace() int32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Line) GetCapacity() int32 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *Line) GetEstimateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EstimateTime
+	}
+	return nil
+}
+
 // Input is a value that somebody gave for a build.
 type Input struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1045,7 +1129,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1141,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1154,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Input) GetName() string {
@@ -1135,7 +1219,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1231,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1244,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Job) GetId() string {
@@ -1293,7 +1377,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1389,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1402,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Step) GetNumber() int32 {
@@ -1425,7 +1509,7 @@ type ListBuildsRequest struct {
 
 func (x *ListBuildsRequest) Reset() {
 	*x = ListBuildsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1521,7 @@ func (x *ListBuildsRequest) String() string {
 func (*ListBuildsRequest) ProtoMessage() {}
 
 func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1534,7 @@ func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsRequest.ProtoReflect.Descriptor instead.
 func (*ListBuildsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListBuildsRequest) GetPageSize() int32 {
@@ -1548,7 +1632,7 @@ type ListBuildsResponse struct {
 
 func (x *ListBuildsResponse) Reset() {
 	*x = ListBuildsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1644,7 @@ func (x *ListBuildsResponse) String() string {
 func (*ListBuildsResponse) ProtoMessage() {}
 
 func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1657,7 @@ func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsResponse.ProtoReflect.Descriptor instead.
 func (*ListBuildsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListBuildsResponse) GetBuilds() []*Build {
@@ -1604,7 +1688,7 @@ type GetBuildStatisticsRequest struct {
 
 func (x *GetBuildStatisticsRequest) Reset() {
 	*x = GetBuildStatisticsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1700,7 @@ func (x *GetBuildStatisticsRequest) String() string {
 func (*GetBuildStatisticsRequest) ProtoMessage() {}
 
 func (x *GetBuildStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1713,7 @@ func (x *GetBuildStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetBuildStatisticsRequest) GetRepository() string {
@@ -1663,7 +1747,7 @@ type GetBuildStatisticsResponse struct {
 
 func (x *GetBuildStatisticsResponse) Reset() {
 	*x = GetBuildStatisticsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1759,7 @@ func (x *GetBuildStatisticsResponse) String() string {
 func (*GetBuildStatisticsResponse) ProtoMessage() {}
 
 func (x *GetBuildStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1772,7 @@ func (x *GetBuildStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetBuildStatisticsResponse) GetDays() []*BuildDay {
@@ -1717,7 +1801,7 @@ type BuildDay struct {
 
 func (x *BuildDay) Reset() {
 	*x = BuildDay{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1813,7 @@ func (x *BuildDay) String() string {
 func (*BuildDay) ProtoMessage() {}
 
 func (x *BuildDay) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1826,7 @@ func (x *BuildDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildDay.ProtoReflect.Descriptor instead.
 func (*BuildDay) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BuildDay) GetDate() string {
@@ -1799,7 +1883,7 @@ type ListRepositoriesRequest struct {
 
 func (x *ListRepositoriesRequest) Reset() {
 	*x = ListRepositoriesRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1895,7 @@ func (x *ListRepositoriesRequest) String() string {
 func (*ListRepositoriesRequest) ProtoMessage() {}
 
 func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +1908,7 @@ func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRepositoriesRequest) GetPageSize() int32 {
@@ -1852,7 +1936,7 @@ type ListRepositoriesResponse struct {
 
 func (x *ListRepositoriesResponse) Reset() {
 	*x = ListRepositoriesResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +1948,7 @@ func (x *ListRepositoriesResponse) String() string {
 func (*ListRepositoriesResponse) ProtoMessage() {}
 
 func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +1961,7 @@ func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRepositoriesResponse) GetRepositories() []*BuiltRepository {
@@ -1907,7 +1991,7 @@ type BuiltRepository struct {
 
 func (x *BuiltRepository) Reset() {
 	*x = BuiltRepository{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2003,7 @@ func (x *BuiltRepository) String() string {
 func (*BuiltRepository) ProtoMessage() {}
 
 func (x *BuiltRepository) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2016,7 @@ func (x *BuiltRepository) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuiltRepository.ProtoReflect.Descriptor instead.
 func (*BuiltRepository) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BuiltRepository) GetRepository() *v1.Repository {
@@ -1958,7 +2042,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2054,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2067,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -2002,7 +2086,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2098,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2111,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -2046,7 +2130,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2142,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2155,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -2090,7 +2174,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2186,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2199,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -2146,7 +2230,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2242,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2255,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -2229,7 +2313,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2325,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2338,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -2298,7 +2382,7 @@ type CreateBuildRequest struct {
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2394,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2407,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -2384,7 +2468,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2480,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2493,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -2431,7 +2515,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2527,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2540,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -2482,7 +2566,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2578,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2591,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -2529,7 +2613,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2625,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2638,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -2580,7 +2664,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2676,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,10 +2689,99 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+type ExpediteBuildRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a build or of a job.
+	BuildId       string `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpediteBuildRequest) Reset() {
+	*x = ExpediteBuildRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpediteBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpediteBuildRequest) ProtoMessage() {}
+
+func (x *ExpediteBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpediteBuildRequest.ProtoReflect.Descriptor instead.
+func (*ExpediteBuildRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ExpediteBuildRequest) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+type ExpediteBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpediteBuildResponse) Reset() {
+	*x = ExpediteBuildResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpediteBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpediteBuildResponse) ProtoMessage() {}
+
+func (x *ExpediteBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpediteBuildResponse.ProtoReflect.Descriptor instead.
+func (*ExpediteBuildResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExpediteBuildResponse) GetBuild() *Build {
 	if x != nil {
 		return x.Build
 	}
@@ -2626,7 +2799,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2811,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2824,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -2677,7 +2850,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2862,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2875,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -2716,7 +2889,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x1c\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x1c\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2788,7 +2961,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
 	"\vsource_time\x18p \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"sourceTime\x12\x16\n" +
-	"\x06branch\x18x \x01(\tR\x06branch\"\xde\x01\n" +
+	"\x06branch\x18x \x01(\tR\x06branch\x12\"\n" +
+	"\fexpedited_by\x18\x8c\x01 \x01(\tR\vexpeditedBy\x12-\n" +
+	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -2853,7 +3028,11 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0fREASON_UNWANTED\x10(\x12\x16\n" +
 	"\x12REASON_CONCURRENCY\x10)\x12 \n" +
 	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +
-	"\x14REASON_DEPLOYS_AFTER\x103\"c\n" +
+	"\x14REASON_DEPLOYS_AFTER\x103\"y\n" +
+	"\x04Line\x12\x14\n" +
+	"\x05place\x18\x01 \x01(\x05R\x05place\x12\x1a\n" +
+	"\bcapacity\x18\x02 \x01(\x05R\bcapacity\x12?\n" +
+	"\restimate_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\festimateTime\"c\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
@@ -2995,13 +3174,16 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"G\n" +
 	"\x14ApproveBuildResponse\x12/\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"1\n" +
+	"\x14ExpediteBuildRequest\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"H\n" +
+	"\x15ExpediteBuildResponse\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"I\n" +
 	"\x12CancelBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
 	"\x13CancelBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xa9\n" +
-	"\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xbb\v\n" +
 	"\fBuildService\x12o\n" +
 	"\n" +
 	"ListBuilds\x12%.forge.scheduler.v1.ListBuildsRequest\x1a&.forge.scheduler.v1.ListBuildsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
@@ -3016,7 +3198,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"/v1/builds\x12\x83\x01\n" +
 	"\n" +
 	"RetryBuild\x12%.forge.scheduler.v1.RetryBuildRequest\x1a&.forge.scheduler.v1.RetryBuildResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/builds/{build_id}:retry\x12\x8b\x01\n" +
-	"\fApproveBuild\x12'.forge.scheduler.v1.ApproveBuildRequest\x1a(.forge.scheduler.v1.ApproveBuildResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/builds/{build_id}:approve\x12\x87\x01\n" +
+	"\fApproveBuild\x12'.forge.scheduler.v1.ApproveBuildRequest\x1a(.forge.scheduler.v1.ApproveBuildResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/builds/{build_id}:approve\x12\x8f\x01\n" +
+	"\rExpediteBuild\x12(.forge.scheduler.v1.ExpediteBuildRequest\x1a).forge.scheduler.v1.ExpediteBuildResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/builds/{build_id}:expedite\x12\x87\x01\n" +
 	"\vCancelBuild\x12&.forge.scheduler.v1.CancelBuildRequest\x1a'.forge.scheduler.v1.CancelBuildResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/builds/{build_id}:cancelB>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
@@ -3032,115 +3215,123 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                   // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                  // 1: forge.scheduler.v1.Build.Action
 	(Build_Reason)(0),                  // 2: forge.scheduler.v1.Build.Reason
 	(Step_State)(0),                    // 3: forge.scheduler.v1.Step.State
 	(*Build)(nil),                      // 4: forge.scheduler.v1.Build
-	(*Input)(nil),                      // 5: forge.scheduler.v1.Input
-	(*Job)(nil),                        // 6: forge.scheduler.v1.Job
-	(*Step)(nil),                       // 7: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),          // 8: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),         // 9: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildStatisticsRequest)(nil),  // 10: forge.scheduler.v1.GetBuildStatisticsRequest
-	(*GetBuildStatisticsResponse)(nil), // 11: forge.scheduler.v1.GetBuildStatisticsResponse
-	(*BuildDay)(nil),                   // 12: forge.scheduler.v1.BuildDay
-	(*ListRepositoriesRequest)(nil),    // 13: forge.scheduler.v1.ListRepositoriesRequest
-	(*ListRepositoriesResponse)(nil),   // 14: forge.scheduler.v1.ListRepositoriesResponse
-	(*BuiltRepository)(nil),            // 15: forge.scheduler.v1.BuiltRepository
-	(*GetBuildRequest)(nil),            // 16: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),           // 17: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),          // 18: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),         // 19: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),            // 20: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),           // 21: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),         // 22: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),        // 23: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),          // 24: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),         // 25: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),        // 26: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),       // 27: forge.scheduler.v1.ApproveBuildResponse
-	(*CancelBuildRequest)(nil),         // 28: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),        // 29: forge.scheduler.v1.CancelBuildResponse
-	nil,                                // 30: forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	(*v1.Repository)(nil),              // 31: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil),  // 33: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),              // 34: forge.config.v1.Command.When
-	(*durationpb.Duration)(nil),        // 35: google.protobuf.Duration
+	(*Line)(nil),                       // 5: forge.scheduler.v1.Line
+	(*Input)(nil),                      // 6: forge.scheduler.v1.Input
+	(*Job)(nil),                        // 7: forge.scheduler.v1.Job
+	(*Step)(nil),                       // 8: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),          // 9: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),         // 10: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildStatisticsRequest)(nil),  // 11: forge.scheduler.v1.GetBuildStatisticsRequest
+	(*GetBuildStatisticsResponse)(nil), // 12: forge.scheduler.v1.GetBuildStatisticsResponse
+	(*BuildDay)(nil),                   // 13: forge.scheduler.v1.BuildDay
+	(*ListRepositoriesRequest)(nil),    // 14: forge.scheduler.v1.ListRepositoriesRequest
+	(*ListRepositoriesResponse)(nil),   // 15: forge.scheduler.v1.ListRepositoriesResponse
+	(*BuiltRepository)(nil),            // 16: forge.scheduler.v1.BuiltRepository
+	(*GetBuildRequest)(nil),            // 17: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),           // 18: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),          // 19: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),         // 20: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),            // 21: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),           // 22: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),         // 23: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),        // 24: forge.scheduler.v1.CreateBuildResponse
+	(*RetryBuildRequest)(nil),          // 25: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),         // 26: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),        // 27: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),       // 28: forge.scheduler.v1.ApproveBuildResponse
+	(*ExpediteBuildRequest)(nil),       // 29: forge.scheduler.v1.ExpediteBuildRequest
+	(*ExpediteBuildResponse)(nil),      // 30: forge.scheduler.v1.ExpediteBuildResponse
+	(*CancelBuildRequest)(nil),         // 31: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),        // 32: forge.scheduler.v1.CancelBuildResponse
+	nil,                                // 33: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),              // 34: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil),  // 36: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),              // 37: forge.config.v1.Command.When
+	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	31, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	34, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	32, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	32, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	32, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
-	7,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	33, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	6,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	32, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
-	5,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	32, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
-	32, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	32, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	32, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	0,  // 16: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 17: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	32, // 18: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	32, // 19: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	32, // 20: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	32, // 21: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	32, // 22: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 23: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	32, // 24: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	32, // 25: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	34, // 26: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 27: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 28: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 29: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 30: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	12, // 31: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	35, // 32: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	15, // 33: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	31, // 34: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 35: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 36: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 37: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 38: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	30, // 39: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 40: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 41: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 42: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 43: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	8,  // 44: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	13, // 45: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	10, // 46: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	16, // 47: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	18, // 48: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	20, // 49: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	22, // 50: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	24, // 51: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	26, // 52: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	28, // 53: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	9,  // 54: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	14, // 55: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	11, // 56: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	17, // 57: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	19, // 58: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	21, // 59: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	23, // 60: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	25, // 61: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	27, // 62: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	29, // 63: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	54, // [54:64] is the sub-list for method output_type
-	44, // [44:54] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	35, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	35, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	35, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
+	36, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	7,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
+	35, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	6,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
+	35, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
+	35, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	35, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	35, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	5,  // 16: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
+	35, // 17: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 18: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 19: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	35, // 20: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	35, // 21: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	35, // 22: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	35, // 23: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	35, // 24: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 25: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	35, // 26: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	35, // 27: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	37, // 28: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 29: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 30: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 31: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 32: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	13, // 33: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	38, // 34: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	16, // 35: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	34, // 36: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 37: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 38: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 39: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 40: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	33, // 41: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 42: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 43: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 44: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 45: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 46: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	9,  // 47: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	14, // 48: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	11, // 49: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	17, // 50: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	19, // 51: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	21, // 52: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	23, // 53: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	25, // 54: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	27, // 55: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	29, // 56: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	31, // 57: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	10, // 58: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	15, // 59: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	12, // 60: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	18, // 61: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	20, // 62: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	22, // 63: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	24, // 64: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	26, // 65: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	28, // 66: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	30, // 67: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	32, // 68: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	58, // [58:69] is the sub-list for method output_type
+	47, // [47:58] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -3148,14 +3339,14 @@ func file_forge_scheduler_v1_build_proto_init() {
 	if File_forge_scheduler_v1_build_proto != nil {
 		return
 	}
-	file_forge_scheduler_v1_build_proto_msgTypes[3].OneofWrappers = []any{}
+	file_forge_scheduler_v1_build_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

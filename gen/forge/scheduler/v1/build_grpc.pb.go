@@ -28,6 +28,7 @@ const (
 	BuildService_CreateBuild_FullMethodName        = "/forge.scheduler.v1.BuildService/CreateBuild"
 	BuildService_RetryBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/RetryBuild"
 	BuildService_ApproveBuild_FullMethodName       = "/forge.scheduler.v1.BuildService/ApproveBuild"
+	BuildService_ExpediteBuild_FullMethodName      = "/forge.scheduler.v1.BuildService/ExpediteBuild"
 	BuildService_CancelBuild_FullMethodName        = "/forge.scheduler.v1.BuildService/CancelBuild"
 )
 
@@ -82,6 +83,12 @@ type BuildServiceClient interface {
 	// names somebody who may not. FAILED_PRECONDITION: it is not blocked, or
 	// superseded, as the text says.
 	ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error)
+	// ExpediteBuild moves a build, with all its jobs, or one job to the front of the
+	// queue: it is the next to be placed, of whatever repository, after those that were
+	// moved before it. It still waits for its environment, approval and group. It answers
+	// with the build as it is then. Again it changes nothing. FAILED_PRECONDITION: it has
+	// been placed, or has ended.
+	ExpediteBuild(ctx context.Context, in *ExpediteBuildRequest, opts ...grpc.CallOption) (*ExpediteBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
@@ -204,6 +211,16 @@ func (c *buildServiceClient) ApproveBuild(ctx context.Context, in *ApproveBuildR
 	return out, nil
 }
 
+func (c *buildServiceClient) ExpediteBuild(ctx context.Context, in *ExpediteBuildRequest, opts ...grpc.CallOption) (*ExpediteBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExpediteBuildResponse)
+	err := c.cc.Invoke(ctx, BuildService_ExpediteBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *buildServiceClient) CancelBuild(ctx context.Context, in *CancelBuildRequest, opts ...grpc.CallOption) (*CancelBuildResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelBuildResponse)
@@ -265,6 +282,12 @@ type BuildServiceServer interface {
 	// names somebody who may not. FAILED_PRECONDITION: it is not blocked, or
 	// superseded, as the text says.
 	ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error)
+	// ExpediteBuild moves a build, with all its jobs, or one job to the front of the
+	// queue: it is the next to be placed, of whatever repository, after those that were
+	// moved before it. It still waits for its environment, approval and group. It answers
+	// with the build as it is then. Again it changes nothing. FAILED_PRECONDITION: it has
+	// been placed, or has ended.
+	ExpediteBuild(context.Context, *ExpediteBuildRequest) (*ExpediteBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
 	// has ended already.
@@ -305,6 +328,9 @@ func (UnimplementedBuildServiceServer) RetryBuild(context.Context, *RetryBuildRe
 }
 func (UnimplementedBuildServiceServer) ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApproveBuild not implemented")
+}
+func (UnimplementedBuildServiceServer) ExpediteBuild(context.Context, *ExpediteBuildRequest) (*ExpediteBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExpediteBuild not implemented")
 }
 func (UnimplementedBuildServiceServer) CancelBuild(context.Context, *CancelBuildRequest) (*CancelBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelBuild not implemented")
@@ -478,6 +504,24 @@ func _BuildService_ApproveBuild_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BuildService_ExpediteBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpediteBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).ExpediteBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_ExpediteBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).ExpediteBuild(ctx, req.(*ExpediteBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BuildService_CancelBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CancelBuildRequest)
 	if err := dec(in); err != nil {
@@ -530,6 +574,10 @@ var BuildService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApproveBuild",
 			Handler:    _BuildService_ApproveBuild_Handler,
+		},
+		{
+			MethodName: "ExpediteBuild",
+			Handler:    _BuildService_ExpediteBuild_Handler,
 		},
 		{
 			MethodName: "CancelBuild",
