@@ -8,11 +8,6 @@ import (
 	"slices"
 )
 
-// subscriptions are the events the App asked for; those about installations come unasked.
-func subscriptions() []string {
-	return []string{"check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "release", "repository"}
-}
-
 func (l links) installation(s *state, i *installation) object {
 	api := fmt.Sprintf("%s/app/installations/%d", l, i.id)
 	var suspendedBy any
@@ -24,7 +19,7 @@ func (l links) installation(s *state, i *installation) object {
 		"access_tokens_url": api + "/access_tokens", "repositories_url": string(l) + "/installation/repositories",
 		"html_url": fmt.Sprintf("%s/organizations/%s/settings/installations/%d", l, i.account.login, i.id),
 		"app_id":   s.config.AppID, "app_slug": s.config.AppSlug, "target_id": i.account.id, "target_type": i.account.kind,
-		"permissions": s.config.Permissions, "events": subscriptions(), "single_file_name": nil,
+		"permissions": s.config.Permissions, "events": s.config.Events, "single_file_name": nil,
 		"has_multiple_single_files": false, "single_file_paths": []string{},
 		"created_at": timestamp(i.created), "updated_at": timestamp(i.updated), "suspended_at": timestamp(i.suspended), "suspended_by": suspendedBy,
 	}
@@ -39,9 +34,9 @@ func (s *appAPI) getApp(c *call) *response {
 func (l links) app(s *state) object {
 	return object{
 		"id": s.config.AppID, "slug": s.config.AppSlug, "node_id": nodeID("Integration", s.config.AppID), "name": s.config.AppSlug,
-		"owner": l.account(s.user("")), "description": "", "external_url": string(l),
+		"owner": l.account(s.user(s.config.AppOwner)), "description": "", "external_url": string(l),
 		"html_url": string(l) + "/apps/" + s.config.AppSlug, "permissions": s.config.Permissions,
-		"events": subscriptions(), "created_at": timestamp(s.created), "updated_at": timestamp(s.created),
+		"events": s.config.Events, "created_at": timestamp(s.created), "updated_at": timestamp(s.created),
 	}
 }
 

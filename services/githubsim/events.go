@@ -3,6 +3,7 @@ package githubsim
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,8 @@ func (s *state) emit(e event) {
 			return
 		}
 	}
-	if !e.installation.suspended.IsZero() && e.name != "installation" {
+	unasked := e.name == "installation" || e.name == "installation_repositories"
+	if !e.installation.suspended.IsZero() && e.name != "installation" || !unasked && !slices.Contains(s.config.Events, e.name) {
 		return
 	}
 	if e.sender == nil {
@@ -55,10 +57,14 @@ func (s *state) emit(e event) {
 func (s *Controls) Ping() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.ping()
+}
+
+func (s *state) ping() {
 	body := encode(object{
 		"zen": "Keep it logically awesome.", "hook_id": hookID,
 		"hook": object{
-			"type": "App", "id": hookID, "name": "web", "active": true, "events": subscriptions(), "app_id": s.config.AppID,
+			"type": "App", "id": hookID, "name": "web", "active": true, "events": s.config.Events, "app_id": s.config.AppID,
 			"config":     object{"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": s.hooks.address()},
 			"created_at": timestamp(s.now()), "updated_at": timestamp(s.now()), "deliveries_url": s.config.URL + "/app/hook/deliveries",
 		},

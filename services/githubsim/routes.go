@@ -72,11 +72,14 @@ type (
 func (s *front) routes() []route {
 	apps, code, pulls, checks := &appAPI{s.changes}, &codeAPI{s.changes}, &pullAPI{s.changes}, &checkAPI{s.changes}
 	git, users, web := &gitAPI{s.changes}, &userAPI{s.changes}, newOAuthWeb(s.changes)
+	made := newRegistrations(s.changes)
 	return []route{
 		{"GET /app", asApp(), apps.getApp, "apps/apps#get-the-authenticated-app"},
 		{"GET /app/installations", asApp(), apps.listInstallations, "apps/apps#list-installations-for-the-authenticated-app"},
 		{"GET /app/installations/{id}", asApp(), apps.getInstallation, "apps/apps#get-an-installation-for-the-authenticated-app"},
 		{"POST /app/installations/{id}/access_tokens", asApp(), apps.createToken, "apps/apps#create-an-installation-access-token-for-an-app"},
+		{"GET /app/hook/config", asApp(), apps.getHookConfig, "apps/webhooks#get-a-webhook-configuration-for-an-app"},
+		{"PATCH /app/hook/config", asApp(), apps.updateHookConfig, "apps/webhooks#update-a-webhook-configuration-for-an-app"},
 		{"GET /app/hook/deliveries", asApp(), apps.listDeliveries, "apps/webhooks#list-deliveries-for-an-app-webhook"},
 		{"GET /app/hook/deliveries/{id}", asApp(), apps.getDelivery, "apps/webhooks#get-a-delivery-for-an-app-webhook"},
 		{"POST /app/hook/deliveries/{id}/attempts", asApp(), apps.redeliver, "apps/webhooks#redeliver-a-delivery-for-an-app-webhook"},
@@ -138,6 +141,10 @@ func (s *front) routes() []route {
 		{"GET /repos/{owner}/{repo}/deployments/{id}", reads("deployments"), checks.getDeployment, "deployments/deployments#get-a-deployment"},
 		{"GET /repos/{owner}/{repo}/deployments/{id}/statuses", reads("deployments"), checks.listDeploymentStatuses, "deployments/statuses#list-deployment-statuses"},
 		{"POST /repos/{owner}/{repo}/deployments/{id}/statuses", writes("deployments"), checks.createDeploymentStatus, "deployments/statuses#create-a-deployment-status"},
+
+		{"POST /settings/apps/new", asBrowser(), made.post, ""},
+		{"POST /organizations/{org}/settings/apps/new", asBrowser(), made.post, ""},
+		{"POST /app-manifests/{code}/conversions", anybody(), made.convert, "apps/apps#create-a-github-app-from-a-manifest"},
 
 		{"GET /user", asPerson(), users.getUser, "users/users#get-the-authenticated-user"},
 		{"GET /user/installations", asPerson(), users.listInstallations, "apps/installations#list-app-installations-accessible-to-the-user-access-token"},

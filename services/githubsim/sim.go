@@ -16,7 +16,9 @@ type Config struct {
 	AppID         int64
 	AppKey        *rsa.PublicKey    // verifies the App's tokens
 	AppSlug       string            // "forge" if empty; the App writes as slug[bot]
+	AppOwner      string            // who registered the App; "octocat" if empty
 	Permissions   map[string]string // what installations grant; nil: what Forge asks for
+	Events        []string          // that the App is told of, beside those about installations; nil: those that Forge asks for
 	WebhookURL    string            // where deliveries go; empty: none are sent. See SetWebhook
 	WebhookSecret string
 	URL           string         // what addresses in webhooks begin with; REST answers use the address they were asked at. See SetURL
@@ -82,6 +84,9 @@ func New(config Config) *Sim {
 	}
 	config.Permissions = maps.Clone(config.Permissions)
 	config.Permissions["metadata"] = "read" // no App goes without
+	if config.Events == nil {
+		config.Events = []string{"check_run", "check_suite", "issue_comment", "merge_group", "pull_request", "push", "release", "repository"}
+	}
 	if config.URL == "" {
 		config.URL = "http://localhost"
 	}

@@ -57,7 +57,7 @@ type Delivery struct {
 func (s *Controls) SetWebhook(url, secret string) {
 	s.hooks.mu.Lock()
 	defer s.hooks.mu.Unlock()
-	s.hooks.url, s.hooks.secret = url, secret
+	s.hooks.hook.URL, s.hooks.hook.Secret = url, secret
 }
 
 // Deliveries lists the attempts that have ended, the oldest first.
@@ -99,18 +99,18 @@ func (s *Controls) WaitDeliveries(ctx context.Context) error {
 // A sender sends deliveries one after the other, in the order of the events.
 type sender struct {
 	client  *http.Client
-	appID   int64
 	log     *slog.Logger
 	waiting chan *Delivery
 	stop    context.CancelFunc
 	stopped chan struct{}
 
-	mu          sync.Mutex
-	url, secret string
-	drop, lose  int // of the next deliveries
-	done        []*Delivery
-	pending     int           // waiting or being sent
-	idle        chan struct{} // closed while pending is 0
+	mu         sync.Mutex // guards all below
+	appID      int64
+	hook       hookConfig
+	drop, lose int // of the next deliveries
+	done       []*Delivery
+	pending    int           // waiting or being sent
+	idle       chan struct{} // closed while pending is 0
 }
 
 func newSender(config Config) *sender {
@@ -121,7 +121,8 @@ func newSender(config Config) *sender {
 			Transport:     &http.Transport{},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		appID: config.AppID, log: config.Log, url: config.WebhookURL, secret: config.WebhookSecret,
+		log: config.Log, appID: config.AppID,
+		hook:    hookConfig{URL: config.WebhookURL, ContentType: "json", Secret: config.WebhookSecret, InsecureSSL: "0"},
 		waiting: make(chan *Delivery, maxWaiting), stop: stop, stopped: make(chan struct{}), idle: make(chan struct{}),
 	}
 	close(w.idle)
@@ -147,10 +148,19 @@ func (w *sender) close() {
 	w.client.CloseIdleConnections()
 }
 
-func (w *sender) address() string {
+func (w *sender) address() string { return w.config().URL }
+
+func (w *sender) config() hookConfig {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.url
+	return w.hook
+}
+
+// configure sets whose webhook it is from now on, and how.
+func (w *sender) configure(appID int64, hook hookConfig) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.appID, w.hook = appID, hook
 }
 
 func (w *sender) ended() []*Delivery {
@@ -163,7 +173,7 @@ func (w *sender) ended() []*Delivery {
 func (w *sender) queue(d *Delivery) {
 	w.mu.Lock()
 	switch {
-	case w.url == "":
+	case w.hook.URL == "":
 		w.mu.Unlock()
 		return
 	case w.lose > 0:
@@ -210,7 +220,7 @@ func (w *sender) send(ctx context.Context, d *Delivery) {
 		return
 	}
 	w.mu.Lock()
-	to, secret := w.url, w.secret
+	to, secret, appID := w.hook.URL, w.hook.Secret, w.appID
 	w.mu.Unlock()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(string(d.Payload)))
 	if err != nil {
@@ -224,7 +234,7 @@ func (w *sender) send(ctx context.Context, d *Delivery) {
 		"X-GitHub-Delivery":                      d.GUID,
 		"X-GitHub-Event":                         d.Event,
 		"X-GitHub-Hook-ID":                       strconv.Itoa(hookID),
-		"X-GitHub-Hook-Installation-Target-ID":   strconv.FormatInt(w.appID, 10),
+		"X-GitHub-Hook-Installation-Target-ID":   strconv.FormatInt(appID, 10),
 		"X-GitHub-Hook-Installation-Target-Type": "integration",
 	} {
 		request.Header.Set(name, value)
