@@ -10,6 +10,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,10 @@ type Source struct {
 
 // defaultFile is read when it is there; any other file has been asked for.
 const defaultFile = "forge.yaml"
+
+// File is the settings file that was read, or would have been if it were there. A
+// command's Run may ask for it.
+type File string
 
 // Parse fills dst, a pointer to a kong struct. It adds the flag --config, with
 // its variable, that names the file.
@@ -74,6 +79,9 @@ func Parse(dst any, src Source) (*kong.Context, error) {
 			return ctx, renamed
 		}
 		err = mistake{wrong, src.Name}
+	}
+	if err == nil {
+		ctx.Bind(File(cmp.Or(values.path, defaultFile)))
 	}
 	return ctx, err
 }
