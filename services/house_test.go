@@ -33,6 +33,7 @@ func rules() []rule {
 		{folder: "gen", may: []string{"gen"}},
 		{folder: "services/kit", may: []string{"services/kit"}},
 		{folder: "services/settings", may: []string{"services/settings", "services/kit"}},
+		{folder: "services/registration", may: []string{"services/registration", "services/kit"}, tests: []string{"services/githubsim"}},
 		{folder: "services/wording", may: []string{"gen"}},
 		{folder: "services/githubsim", may: []string{"services/githubsim", "services/kit"}},
 		{folder: "services/gateway", may: []string{"services/gateway", "services/wording", "services/kit", "gen"}, tests: []string{"services/githubsim"}},

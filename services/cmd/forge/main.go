@@ -16,6 +16,7 @@ import (
 type commands struct {
 	Up           up           `cmd:"" help:"Run Forge: all four services in one process."`
 	Demo         demo         `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
+	App          app          `cmd:"" help:"Make the GitHub App that this Forge is connected by."`
 	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
 	Why          why          `cmd:"" help:"What was built of a pull request or a commit, by its address; and if nothing was, why."`
