@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/settings"
 	"github.com/forge-ci/forge/services/wording"
@@ -124,9 +124,9 @@ func (g getArtifacts) Run() error { return g.get(os.Stdout) }
 func (g getArtifacts) get(out io.Writer) error {
 	switch {
 	case g.File != "" && g.Name == "":
-		return errors.New("--file is a file of one artifact: name that before it")
+		return usagef("--file is a file of one artifact: name that before it")
 	case g.Output != "" && g.File == "":
-		return errors.New("-o - prints one file: name it with --file")
+		return usagef("-o - prints one file: name it with --file")
 	}
 	return g.call(func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		all, jobs, err := g.left(ctx, conn)
@@ -172,7 +172,7 @@ func (g getArtifacts) fetch(ctx context.Context, out io.Writer, client scheduler
 // choose is which artifacts are meant.
 func (g getArtifacts) choose(all []*schedulerv1.Artifact, jobs map[string]string) ([]*schedulerv1.Artifact, error) {
 	if len(all) == 0 {
-		return nil, fmt.Errorf("build %s has left no artifacts, or they are past their time", g.Build)
+		return nil, fault.Newf(fault.NotFound, "build %s has left no artifacts, or they are past their time", g.Build)
 	}
 	if g.Name == "" {
 		return all, nil
@@ -187,11 +187,11 @@ func (g getArtifacts) choose(all []*schedulerv1.Artifact, jobs map[string]string
 	}
 	switch len(chosen) {
 	case 0:
-		return nil, fmt.Errorf("build %s has no artifact %s: it has %s", g.Build, g.Name, strings.Join(names, ", "))
+		return nil, fault.Newf(fault.NotFound, "build %s has no artifact %s: it has %s", g.Build, g.Name, strings.Join(names, ", "))
 	case 1:
 		return chosen, nil
 	default:
-		return nil, fmt.Errorf("several jobs have left %s: ask for %s/JOB, where JOB is one of %s", g.Name, g.Build, strings.Join(titles, ", "))
+		return nil, usagef("several jobs have left %s: ask for %s/JOB, where JOB is one of %s", g.Name, g.Build, strings.Join(titles, ", "))
 	}
 }
 

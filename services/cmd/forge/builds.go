@@ -18,6 +18,7 @@ type builds struct {
 	List     listBuilds    `cmd:"" default:"withargs" help:"List them, newest first."`
 	Stats    buildStats    `cmd:"" help:"Count a repository's builds by the day they ended on."`
 	Show     showBuild     `cmd:"" help:"Show one with its steps: why does it wait, was it cancelled, did it fail?"`
+	Watch    watchBuild    `cmd:"" help:"Tell of one until it has ended, and end as it did."`
 	Create   createBuild   `cmd:"" help:"Build a commit of a branch by hand, or run what manual in .forge.yml has."`
 	Inputs   listInputs    `cmd:"" help:"What manual in .forge.yml asks for: the inputs that builds create takes."`
 	Cancel   cancelBuild   `cmd:"" help:"Stop one."`
@@ -77,7 +78,7 @@ func printBuilds(out io.Writer, all []*schedulerv1.Build) {
 	}
 	rows := [][]string{{"CREATED", "ID", "REPOSITORY", "WHAT", "COMMIT", "STATE"}}
 	for _, b := range all {
-		rows = append(rows, []string{localTime(b.GetCreateTime()), b.GetId(), wording.FullName(b.GetRepository()), what(b), wording.Short(b.GetSha()), stateLine(b)})
+		rows = append(rows, []string{localTime(b.GetCreateTime()), b.GetId(), wording.FullName(b.GetRepository()), what(b), wording.Short(b.GetSha()), paint(out, colourOf(b.GetState()), stateLine(b))})
 	}
 	printTable(out, rows)
 }
@@ -147,11 +148,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 		add("job "+job.GetTitle(), jobLine(job))
 	}
 	for _, step := range b.GetSteps() {
-		ended := wording.Value(step.GetState())
-		if step.GetExitCode() != 0 {
-			ended = fmt.Sprintf("%s (exit %d)", ended, step.GetExitCode())
-		}
-		add(fmt.Sprintf("step %d", step.GetNumber()), ended+": "+step.GetName())
+		add(fmt.Sprintf("step %d", step.GetNumber()), stepState(step)+": "+step.GetName())
 	}
 	printTable(out, rows)
 }

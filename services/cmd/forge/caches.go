@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -84,9 +83,9 @@ func (d deleteCaches) Run() error { return d.delete(os.Stdout) }
 func (d deleteCaches) delete(out io.Writer) error {
 	switch {
 	case d.All && d.KeyPrefix != "":
-		return errors.New("--all is of every key: leave it out, or the beginning of the keys")
+		return usagef("--all is of every key: leave it out, or the beginning of the keys")
 	case !d.All && d.KeyPrefix == "" && d.Scope == "":
-		return fmt.Errorf("which caches? Name the beginning of their keys or their --scope, as forge caches list --repo %s shows them, or say --all", d.Repo)
+		return usagef("which caches? Name the beginning of their keys or their --scope, as forge caches list --repo %s shows them, or say --all", d.Repo)
 	}
 	return d.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) error {
 		answer, err := schedulerv1.NewCacheServiceClient(conn).DeleteCaches(ctx, &schedulerv1.DeleteCachesRequest{

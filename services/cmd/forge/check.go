@@ -8,10 +8,12 @@ import (
 	"io/fs"
 	"os"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/config/buildfile"
 )
 
 type check struct {
+	output
 	File string `arg:"" optional:"" help:"The file; - is standard input. Default: .forge.yml, or else .forge.yaml."`
 
 	Graph bool `help:"Draw what it runs: the jobs by what they need."`
@@ -28,7 +30,7 @@ func (c check) run(in io.Reader, out io.Writer) error {
 		_, second := os.Stat(buildfile.OtherName)
 		switch {
 		case first == nil && second == nil:
-			return errors.New("there are " + buildfile.Name + " and " + buildfile.OtherName + " in this folder: keep one of them")
+			return usagef("there are %s and %s in this folder: keep one of them", buildfile.Name, buildfile.OtherName)
 		case second == nil:
 			name = buildfile.OtherName
 		}
@@ -38,7 +40,7 @@ func (c check) run(in io.Reader, out io.Writer) error {
 	} else {
 		file, err := os.Open(name)
 		if c.File == "" && errors.Is(err, fs.ErrNotExist) {
-			return errors.New("there is no .forge.yml in this folder: name the file to be checked")
+			return usagef("there is no .forge.yml in this folder: name the file to be checked")
 		}
 		if err != nil {
 			return err
@@ -52,6 +54,11 @@ func (c check) run(in io.Reader, out io.Writer) error {
 	}
 	config, problems := buildfile.Parse(text)
 	switch {
+	case c.json():
+		if err := printJSON(out, checked(name, config, problems)); err != nil || len(problems) == 0 {
+			return err
+		}
+		return fmt.Errorf("%s cannot be built from", name)
 	case len(problems) > 0:
 	case c.Graph:
 		return drawGraph(out, config)
@@ -63,4 +70,14 @@ func (c check) run(in io.Reader, out io.Writer) error {
 		return err
 	}
 	return fmt.Errorf("%s cannot be built from", name)
+}
+
+// checked is what ValidateBuildConfig answers.
+func checked(name string, config *configv1.BuildConfig, problems []*buildfile.Problem) *configv1.ValidateBuildConfigResponse {
+	if len(problems) == 0 {
+		return &configv1.ValidateBuildConfigResponse{Outcome: &configv1.ValidateBuildConfigResponse_Config{Config: config}}
+	}
+	return &configv1.ValidateBuildConfigResponse{
+		Outcome: &configv1.ValidateBuildConfigResponse_Invalid{Invalid: &configv1.ConfigInvalid{Problems: problems}}, Text: buildfile.Format(name, problems),
+	}
 }

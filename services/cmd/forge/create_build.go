@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,7 +24,7 @@ type where struct {
 
 func (w where) repository() (string, error) {
 	if (w.Repository == "") == (w.Repo == "") {
-		return "", errors.New("name the repository once, as OWNER/NAME")
+		return "", usagef("name the repository once, as OWNER/NAME")
 	}
 	return cmp.Or(w.Repository, w.Repo), nil
 }
@@ -73,11 +72,11 @@ func (c createBuild) inputs(read func(name string) (string, error)) (map[string]
 	for _, argument := range c.Input {
 		name, value, given := strings.Cut(argument, "=")
 		if _, twice := all[name]; twice || name == "" {
-			return nil, fmt.Errorf("--input %s: expected NAME=VALUE, each name once", argument)
+			return nil, usagef("--input %s: expected NAME=VALUE, each name once", argument)
 		}
 		if !given {
 			if alone != "" {
-				return nil, fmt.Errorf("--input %s: standard input is read for %s already: give one of them as NAME=VALUE", name, alone)
+				return nil, usagef("--input %s: standard input is read for %s already: give one of them as NAME=VALUE", name, alone)
 			}
 			alone = name
 			var err error

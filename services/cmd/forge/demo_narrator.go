@@ -30,21 +30,9 @@ type narrator struct {
 	built    map[string]bool // builds narrated
 }
 
-const (
-	bold  = "1"
-	dim   = "2"
-	red   = "31"
-	green = "32"
-	amber = "33"
-)
-
 // paint colours text on a terminal that wants it (https://no-color.org).
 func (n *narrator) paint(colour, text string) string {
-	file, ok := n.out.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
-		return text
-	}
-	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if file, ok := n.out.(*os.File); !ok || !wantsColour(file) {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -18,7 +18,7 @@ func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named s
 		return named, nil
 	}
 	if job == "" {
-		return "", fmt.Errorf("%s names no job: write %s/JOB, or leave the / out", named, build)
+		return "", usagef("%s names no job: write %s/JOB, or leave the / out", named, build)
 	}
 	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: build})
 	if err != nil {
@@ -41,13 +41,13 @@ func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named s
 		case 1:
 			return found[0].GetId(), nil
 		default:
-			return "", fmt.Errorf("build %s has several jobs called %s: %s", build, job, titles(found))
+			return "", usagef("build %s has several jobs called %s: %s", build, job, titles(found))
 		}
 	}
 	if len(jobs) == 0 {
-		return "", fmt.Errorf("build %s has no jobs: leave /%s out", build, job)
+		return "", fault.Newf(fault.NotFound, "build %s has no jobs: leave /%s out", build, job)
 	}
-	return "", fmt.Errorf("build %s has no job %s: it has %s", build, job, titles(jobs))
+	return "", fault.Newf(fault.NotFound, "build %s has no job %s: it has %s", build, job, titles(jobs))
 }
 
 // logOf is the build, or the job, whose log is meant: of a build with jobs the one
@@ -77,9 +77,9 @@ func logOf(ctx context.Context, client schedulerv1.BuildServiceClient, named str
 	case len(jobs) == 1:
 		return jobs[0].GetId(), nil
 	case len(failed) > 1:
-		return "", fmt.Errorf("each job has a log of its own: ask for %s/JOB, where JOB is one that did not pass: %s", id, titles(failed))
+		return "", usagef("each job has a log of its own: ask for %s/JOB, where JOB is one that did not pass: %s", id, titles(failed))
 	default:
-		return "", fmt.Errorf("each job has a log of its own: ask for %s/JOB, where JOB is one of %s", id, titles(jobs))
+		return "", usagef("each job has a log of its own: ask for %s/JOB, where JOB is one of %s", id, titles(jobs))
 	}
 }
 

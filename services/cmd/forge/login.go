@@ -90,7 +90,7 @@ type login struct {
 func (l login) Run() error {
 	address, err := url.Parse(l.Address)
 	if err != nil || address.Host == "" || address.Scheme != "https" && address.Scheme != "http" {
-		return fmt.Errorf("%q is no address of Forge's pages: use something like https://forge.example.com", l.Address)
+		return usagef("%q is no address of Forge's pages: use something like https://forge.example.com", l.Address)
 	}
 	if l.Name == "" {
 		if l.Name, err = os.Hostname(); err != nil || l.Name == "" {
@@ -149,7 +149,7 @@ type logout struct {
 func (l logout) Run() error {
 	k, err := readKept()
 	if errors.Is(err, fs.ErrNotExist) {
-		return errors.New("you are not signed in")
+		return usagef("you are not signed in")
 	}
 	if err != nil {
 		return err

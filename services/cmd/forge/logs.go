@@ -10,18 +10,17 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/kit/rpc"
-	"github.com/forge-ci/forge/services/settings"
 )
 
 type logs struct {
-	settings.GRPC
+	query
 	Build   string `arg:"" help:"The build, as the end of its page's address names it; of a job BUILD/JOB, such as 7k2…/lint."`
-	Follow  bool   `short:"f" help:"Go on until the build has ended."`
+	Follow  bool   `short:"f" help:"Go on until the build has ended, and end as it did: with 0 where it passed, else with 1."`
 	Tail    int32  `short:"n" placeholder:"LINES" help:"Begin so many lines before the end."`
 	Attempt int32  `placeholder:"N" help:"Another attempt than the latest."`
 }
@@ -29,28 +28,53 @@ type logs struct {
 // Run prints the log of a build as its commands wrote it. Whoever knows a build
 // may read it, so no token is asked for.
 func (l logs) Run() error {
+	return untilInterrupted(func(ctx context.Context) error {
+		return l.session(ctx, false, func(ctx context.Context, conn grpc.ClientConnInterface) error {
+			client := schedulerv1.NewBuildServiceClient(conn)
+			id, err := logOf(ctx, client, l.Build)
+			if err != nil {
+				return err
+			}
+			show := func(part *schedulerv1.WatchLogResponse) error {
+				if l.json() {
+					return l.printLine(part)
+				}
+				_, err := os.Stdout.Write(part.GetData())
+				return err
+			}
+			err = printLog(ctx, show, client, &schedulerv1.WatchLogRequest{BuildId: id, Attempt: l.Attempt, Follow: l.Follow, TailLines: l.Tail})
+			if err != nil || !l.Follow {
+				return err
+			}
+			answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+			if err != nil {
+				return err
+			}
+			return verdict(answer.GetBuild())
+		})
+	})
+}
+
+// errInterrupted is that somebody pressed Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+// untilInterrupted calls with a context that Ctrl-C and SIGTERM end.
+func untilInterrupted(do func(ctx context.Context) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	conn, err := rpc.Dial(l.GRPCAddress, rpc.Peer{})
-	if err != nil {
-		return err
+	err := do(ctx)
+	if ctx.Err() != nil && err != nil {
+		return codedError{exitInterrupted, errInterrupted}
 	}
-	defer conn.Close() //nolint:errcheck // nothing is left to be sent
-	client := schedulerv1.NewBuildServiceClient(conn)
-	id, err := logOf(ctx, client, l.Build)
-	if _, said := status.FromError(err); !said {
-		return err
+	return err
+}
+
+// verdict is nil where a build passed.
+func verdict(b *schedulerv1.Build) error {
+	if b.GetState() == schedulerv1.Build_STATE_PASSED {
+		return nil
 	}
-	if err != nil {
-		return from(l.GRPCAddress, err)
-	}
-	err = printLog(ctx, os.Stdout, client, &schedulerv1.WatchLogRequest{
-		BuildId: id, Attempt: l.Attempt, Follow: l.Follow, TailLines: l.Tail,
-	})
-	if err != nil && ctx.Err() == nil {
-		return from(l.GRPCAddress, err)
-	}
-	return nil
+	return codedError{exitFailed, fmt.Errorf("build %s %s", b.GetId(), stateLine(b))}
 }
 
 // A follower outlives a restart of Forge.
@@ -59,25 +83,35 @@ const (
 	followPatience = time.Minute
 )
 
-// printLog writes a log, and goes on where it was cut off.
-func printLog(ctx context.Context, out io.Writer, builds schedulerv1.BuildServiceClient, req *schedulerv1.WatchLogRequest) error {
-	for heard := time.Now(); ; {
+// printLog shows a log, and goes on where it was cut off.
+func printLog(ctx context.Context, show func(*schedulerv1.WatchLogResponse) error, builds schedulerv1.BuildServiceClient, req *schedulerv1.WatchLogRequest) error {
+	return resumed(ctx, req.GetFollow(), func(heard func()) error {
 		stream, err := builds.WatchLog(ctx, req)
 		for err == nil {
 			var part *schedulerv1.WatchLogResponse
 			if part, err = stream.Recv(); err != nil {
 				break
 			}
-			heard = time.Now()
-			if _, err := out.Write(part.GetData()); err != nil {
+			heard()
+			if err := show(part); err != nil {
 				return fmt.Errorf("print: %w", err)
 			}
 			req.Offset, req.TailLines = part.GetOffset()+int64(len(part.GetData())), 0
 		}
-		if errors.Is(err, io.EOF) {
+		return err
+	})
+}
+
+// resumed calls watch until it has come to an end, again where Forge was away for less
+// than followPatience since watch heard of it last.
+func resumed(ctx context.Context, again bool, watch func(heard func()) error) error {
+	last := time.Now()
+	for {
+		err := watch(func() { last = time.Now() })
+		if err == nil || errors.Is(err, io.EOF) {
 			return nil
 		}
-		if !req.GetFollow() || status.Code(err) != codes.Unavailable || time.Since(heard) > followPatience {
+		if !again || status.Code(err) != codes.Unavailable || time.Since(last) > followPatience {
 			return err
 		}
 		select {

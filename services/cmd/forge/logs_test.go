@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -62,21 +63,28 @@ func TestLogsArePrintedAcrossRestarts(t *testing.T) {
 	builds := schedulerv1.NewBuildServiceClient(conn)
 
 	var out bytes.Buffer
-	err = printLog(t.Context(), &out, builds, &schedulerv1.WatchLogRequest{BuildId: "known", Follow: true, TailLines: 3})
+	err = printLog(t.Context(), into(&out), builds, &schedulerv1.WatchLogRequest{BuildId: "known", Follow: true, TailLines: 3})
 	if err != nil || out.String() != "efgh" || len(fake.reqs) != 3 {
 		t.Errorf("followed %q in %d calls, %v", out.String(), len(fake.reqs), err)
 	}
 	out.Reset()
-	err = printLog(t.Context(), &out, builds, &schedulerv1.WatchLogRequest{BuildId: "known"})
+	err = printLog(t.Context(), into(&out), builds, &schedulerv1.WatchLogRequest{BuildId: "known"})
 	if status.Code(err) != codes.Unavailable || out.String() != "ab" {
 		t.Errorf("printed %q, %v", out.String(), err)
 	}
-	if err = printLog(t.Context(), &out, builds, &schedulerv1.WatchLogRequest{BuildId: "other", Follow: true}); status.Code(err) != codes.NotFound {
+	if err = printLog(t.Context(), into(&out), builds, &schedulerv1.WatchLogRequest{BuildId: "other", Follow: true}); status.Code(err) != codes.NotFound {
 		t.Errorf("a build that is not known: %v", err)
 	}
-	err = printLog(t.Context(), full{}, builds, &schedulerv1.WatchLogRequest{BuildId: "known", Follow: true})
+	err = printLog(t.Context(), into(full{}), builds, &schedulerv1.WatchLogRequest{BuildId: "known", Follow: true})
 	if !errors.Is(err, errFull) {
 		t.Errorf("nowhere to print to: %v", err)
+	}
+}
+
+func into(out io.Writer) func(*schedulerv1.WatchLogResponse) error {
+	return func(part *schedulerv1.WatchLogResponse) error {
+		_, err := out.Write(part.GetData())
+		return err
 	}
 }
 

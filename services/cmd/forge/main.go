@@ -51,12 +51,13 @@ func run() int {
 	var verbs commands
 	verb, err := settings.Parse(&verbs, filepath.Base(os.Args[0]), "CI/CD for a GitHub App on your own machines.",
 		"127.0.0.1:9090", engines.Names())
-	if err == nil {
+	if err != nil {
+		err = usageError{err}
+	} else {
 		err = verb.Run()
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "forge:", err)
-		return 1
+		fmt.Fprintln(os.Stderr, "forge:", complaint(err))
 	}
-	return 0
+	return exitCode(err)
 }

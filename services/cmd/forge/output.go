@@ -5,30 +5,128 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/mattn/go-isatty"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 // output is how a verb prints an answer of Forge.
 type output struct {
-	JSON bool `name:"json" help:"Print the answer as JSON."`
+	Output string `short:"o" enum:"text,json" default:"text" placeholder:"FORM" help:"text, for people, or json, as the JSON API answers: a list is one document; what goes on is a document a line."`
+	JSON   bool   `name:"json" help:"The same as -o json."`
 }
+
+func (o output) json() bool { return o.JSON || o.Output == "json" }
 
 // print prints the answer as JSON, or has text written for people.
 func (o output) print(answer proto.Message, text func(io.Writer)) error {
-	if o.JSON {
+	if o.json() {
 		return printJSON(os.Stdout, answer)
+	}
+	return printText(os.Stdout, text)
+}
+
+// printLine prints one of many answers, as a line.
+func (o output) printLine(answer proto.Message) error {
+	compact, err := compactJSON(answer)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(append(compact, '\n'))
+	return err
+}
+
+// coloured is text for a terminal that shows colours.
+type coloured struct{ strings.Builder }
+
+// printText prints what text writes: on a terminal with colours, elsewhere without. What
+// others have named, such as a title, cannot steer the terminal.
+func printText(file *os.File, text func(io.Writer)) error {
+	if wantsColour(file) {
+		var all coloured
+		text(&all)
+		_, err := io.WriteString(file, harmless(all.String(), true))
+		return err
 	}
 	var all strings.Builder
 	text(&all)
-	_, err := io.WriteString(os.Stdout, all.String())
+	_, err := io.WriteString(file, harmless(all.String(), false))
 	return err
 }
+
+// wantsColour reports whether a file is a terminal that wants colours (https://no-color.org).
+func wantsColour(file *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isatty.IsTerminal(file.Fd())
+}
+
+const (
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
+	amber = "33"
+)
+
+// paint colours text where out takes colours. In a table it is for the last column alone:
+// colours count as text where columns are aligned.
+func paint(out io.Writer, colour, text string) string {
+	if _, takes := out.(*coloured); !takes || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// colourOf is the colour of a state.
+func colourOf(state schedulerv1.Build_State) string {
+	switch {
+	case state == schedulerv1.Build_STATE_PASSED:
+		return green
+	case state == schedulerv1.Build_STATE_CANCELLED:
+		return dim
+	case state > schedulerv1.Build_STATE_PASSED:
+		return red
+	case state == schedulerv1.Build_STATE_UNSPECIFIED:
+		return ""
+	}
+	return amber
+}
+
+var ownColours = regexp.MustCompile(`^\x1b\[(0|1|2|31|32|33)m`)
+
+// harmless is text without what steers a terminal, but for the colours of paint.
+func harmless(text string, colours bool) string {
+	if !strings.ContainsFunc(text, steers) {
+		return text
+	}
+	var kept strings.Builder
+	for text != "" {
+		if colours {
+			if own := ownColours.FindString(text); own != "" {
+				kept.WriteString(own)
+				text = text[len(own):]
+				continue
+			}
+		}
+		first, size := utf8.DecodeRuneInString(text)
+		if !steers(first) {
+			kept.WriteString(text[:size])
+		}
+		text = text[size:]
+	}
+	return kept.String()
+}
+
+func steers(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
 
 // printJSON prints as the JSON API answers, indented.
 func printJSON(out io.Writer, answer proto.Message) error {
@@ -41,6 +139,15 @@ func printJSON(out io.Writer, answer proto.Message) error {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ") // protojson's own varies on purpose
 	return encoder.Encode(value)
+}
+
+// compactJSON is an answer as printJSON prints it, on one line.
+func compactJSON(answer proto.Message) ([]byte, error) {
+	text, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(answer)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(json.RawMessage(text)) // protojson's own spaces vary on purpose
 }
 
 // printTable prints rows whose columns are aligned.

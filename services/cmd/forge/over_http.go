@@ -71,7 +71,7 @@ func (o overHTTP) ask(ctx context.Context, method string, args any) (*http.Respo
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // the token is for this Forge alone
 	answer, err := client.Do(r)
 	if err != nil {
-		return nil, status.Errorf(codes.Unavailable, "no Forge answers at %s: %v", o.address, err)
+		return nil, codedError{exitNobody, status.Errorf(codes.Unavailable, "no Forge answers at %s: %v", o.address, err)}
 	}
 	if answer.StatusCode == http.StatusOK {
 		return answer, nil

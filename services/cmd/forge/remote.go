@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/settings"
 )
@@ -30,26 +32,36 @@ const callWithin = 30 * time.Second
 // call connects and calls with the admin token or, where there is none, as who has
 // signed in by forge login.
 func (r remote) call(within time.Duration, do func(context.Context, grpc.ClientConnInterface) error) error {
-	if _, err := os.Stat(filepath.Join(r.DataDir, "admin-token")); r.AdminToken == "" && err != nil {
-		if k, err := readKept(); err == nil {
-			ctx, cancel := context.WithTimeout(context.Background(), within)
-			defer cancel()
-			return do(ctx, k.conn())
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return r.session(ctx, true, do)
+}
+
+// session is call for as long as ctx lasts. What anyone may ask who knows a build needs
+// no token: it goes without one where there is none.
+func (r remote) session(ctx context.Context, needed bool, do func(context.Context, grpc.ClientConnInterface) error) error {
+	_, missing := os.Stat(filepath.Join(r.DataDir, "admin-token"))
+	if r.AdminToken != "" || missing == nil {
+		admin, err := r.Admin()
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("no admin token: set FORGE_ADMIN_TOKEN, or FORGE_DATA_DIR to where Forge keeps it, or sign in by forge login: %w", err)
-	}
-	admin, err := r.Admin()
-	if err != nil {
-		return err
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+admin)
+	} else if k, err := readKept(); err == nil {
+		return do(ctx, k.conn())
+	} else if needed {
+		return usagef("no admin token: set FORGE_ADMIN_TOKEN, or FORGE_DATA_DIR to where Forge keeps it, or sign in by forge login: %w", missing)
 	}
 	conn, err := rpc.Dial(r.GRPCAddress, rpc.Peer{})
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is left to be sent
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+admin), within)
-	defer cancel()
-	return from(r.GRPCAddress, do(ctx, conn))
+	err = do(ctx, conn)
+	if _, said := status.FromError(err); !said && fault.KindOf(err) == fault.Internal || errors.As(err, new(usageError)) {
+		return err // not of Forge
+	}
+	return from(r.GRPCAddress, err)
 }
 
 // query is a verb that asks a running Forge and prints the answer.
@@ -80,7 +92,7 @@ func from(address string, err error) error {
 	answer, _ := status.FromError(err)
 	switch {
 	case answer.Code() == codes.Unavailable && len(answer.Details()) == 0:
-		return fmt.Errorf("no Forge answers at %s: set FORGE_GRPC_ADDRESS to where it serves gRPC, or start it with forge up: %w", address, err)
+		return codedError{exitNobody, fmt.Errorf("no Forge answers at %s: set FORGE_GRPC_ADDRESS to where it serves gRPC, or start it with forge up: %w", address, err)}
 	case answer.Code() == codes.Unimplemented:
 		return fmt.Errorf("another service is at %s (FORGE_GRPC_ADDRESS): where they run apart, deliveries are the gateway's, reports the reporter's "+
 			"and all else is the scheduler's: %w", address, err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -90,7 +89,7 @@ func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, erro
 	}
 	if s.Environment != "" {
 		if len(s.For) > 0 {
-			return nil, errors.New("--environment and --for say the same: use --for")
+			return nil, usagef("--environment and --for say the same: use --for")
 		}
 		return []*schedulerv1.SetSecretRequest{request(s.Environment, nil)}, nil
 	}
@@ -104,7 +103,7 @@ func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, erro
 		case namesEnvironment(word):
 			all = append(all, request(word, nil))
 		default:
-			return nil, fmt.Errorf("--for %s: expected pull-requests, pushes, tags, deploys, staging or production; or --environment %s for an environment that is called so", word, word)
+			return nil, usagef("--for %s: expected pull-requests, pushes, tags, deploys, staging or production; or --environment %s for an environment that is called so", word, word)
 		}
 	}
 	if len(uses) > 0 || len(all) == 0 {

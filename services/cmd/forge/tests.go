@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -174,7 +173,7 @@ type testHistory struct {
 // Run prints a line a result.
 func (h testHistory) Run() error {
 	if h.Name == "" {
-		return errors.New("expected the name of a test")
+		return usagef("expected the name of a test")
 	}
 	req := &schedulerv1.ListTestHistoryRequest{Repository: h.Repository, Name: h.Name, Class: h.Class, Suite: h.Suite}
 	return ask(h.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (all *schedulerv1.ListTestHistoryResponse, err error) {

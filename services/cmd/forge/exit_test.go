@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/forge-ci/forge/services/kit/fault"
+)
+
+// The page says which codes there are, and which error has which.
+func TestExitCodesAreAsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[int]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (.+) \|$`).FindAllStringSubmatch(string(page), -1) {
+		code, _ := strconv.Atoi(row[1])
+		documented[code] = row[2]
+	}
+	for code, errs := range map[int][]error{
+		exitFine: {nil},
+		exitFailed: {
+			errors.New("disk full"), fault.New(fault.Conflict, "the build has ended already"), fault.New(fault.Unavailable, "GitHub is down"),
+			status.Error(codes.FailedPrecondition, "the build has ended already"),
+			codedError{exitFailed, errors.New("build b1 failed")},
+		},
+		exitUsage:       {usagef("name one"), fmt.Errorf("why: %w", fault.New(fault.Invalid, "no address")), status.Error(codes.InvalidArgument, "no address"), &kong.ParseError{}},
+		exitRefused:     {fault.New(fault.NotFound, "no build"), status.Error(codes.NotFound, "no build"), status.Error(codes.PermissionDenied, "you may not"), fault.New(fault.Unauthenticated, "who?")},
+		exitNobody:      {from("x:1", status.Error(codes.Unavailable, "connection refused"))},
+		exitInterrupted: {codedError{exitInterrupted, errInterrupted}},
+	} {
+		if documented[code] == "" {
+			t.Errorf("docs/cli.md has no row for exit code %d", code)
+		}
+		delete(documented, code)
+		for _, err := range errs {
+			if got := exitCode(err); got != code {
+				t.Errorf("%v: exit code %d, want %d", err, got, code)
+			}
+		}
+	}
+	for code := range documented {
+		t.Errorf("docs/cli.md tells of exit code %d, which there is not", code)
+	}
+	if got := complaint(from("x:1", status.Error(codes.NotFound, "no build b1"))); got != "the Forge at x:1 (FORGE_GRPC_ADDRESS): no build b1" {
+		t.Errorf("people are told %q", got)
+	}
+}
+
+// silent are verbs that list and show nothing of Forge's.
+const silent = `up demo, app create, logout login health version, secret new, cert self-signed, secrets set, secrets delete, tokens create, tokens delete,
+	caches delete, artifacts get`
+
+func TestWhatListsOrShowsSomethingDoesAsJSON(t *testing.T) {
+	model := kong.Must(&commands{}, kong.Vars{"grpc_address": "", "engines": ""}).Model
+	for _, leaf := range model.Leaves(true) {
+		verb := strings.TrimPrefix(leaf.Path(), model.Name+" ")
+		has := false
+		for _, group := range leaf.AllFlags(false) {
+			has = has || slices.ContainsFunc(group, func(f *kong.Flag) bool { return f.Name == "json" })
+		}
+		if quiet := regexp.MustCompile(`(^|[\s,])` + verb + `($|[\s,])`).MatchString(silent); has == quiet {
+			t.Errorf("forge %s takes -o json: %v; listed as one that has nothing to show: %v", verb, has, quiet)
+		}
+	}
+}
+
+func TestTextsOfOthersDoNotSteerTheTerminal(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain\tand\nsimple äöü":            "plain\tand\nsimple äöü",
+		"a\x1b]0;title\x07b\x1b[2Jc\rd":     "a]0;titleb[2Jcd",
+		"\x1b[31mred\x1b[0m \x1b[41mback":   "\x1b[31mred\x1b[0m [41mback",
+		"bad \xff utf8 \u009b31m and \x00.": "bad \xff utf8 31m and .",
+	} {
+		if got := harmless(text, true); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+	if got := harmless("\x1b[31mred\x1b[0m", false); got != "[31mred[0m" {
+		t.Errorf("without colours: %q", got)
+	}
+	var plain strings.Builder
+	var terminal coloured
+	if got := paint(&plain, red, "x") + paint(&terminal, red, "x"); got != "x\x1b[31mx\x1b[0m" {
+		t.Errorf("painted %q", got)
+	}
+}
