@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -122,6 +123,12 @@ func (p Peer) sign(ctx context.Context) context.Context {
 	if person, _ := ctx.Value(personKey{}).(string); person != "" {
 		md.Set(personHeader, person)
 		md.Delete(authorization) // one call is one caller's
+	}
+	md.Delete(originHeader)
+	if o, ok := ctx.Value(originKey{}).(Origin); ok {
+		if text, err := json.Marshal(o); err == nil {
+			md.Set(originHeader, string(text))
+		}
 	}
 	if p.Room != "" {
 		md.Set(roomHeader, p.Room)

@@ -20,6 +20,7 @@ const (
 	roomHeader      = "forge-room"
 	roomTokenHeader = "forge-room-token"
 	personHeader    = "forge-person"
+	originHeader    = "forge-origin-bin" // an Origin as JSON
 )
 
 // Access says who may call a method: the admin and Rooms. The zero value leaves

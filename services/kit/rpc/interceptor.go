@@ -14,14 +14,14 @@ import (
 // lastWords is how long streams of gRPC's own services go on when the server stops.
 const lastWords = 100 * time.Millisecond
 
-type stoppingKey struct{}
-
 // Stopping is closed when the server that a call came to begins to stop. The
 // handler of a stream without an end of its own returns then, or it is cut off
 // after the grace period.
 func Stopping(ctx context.Context) <-chan struct{} {
-	stopping, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
-	return stopping
+	if s, ok := ctx.Value(serverKey{}).(*Server); ok {
+		return s.stopping.Done()
+	}
+	return nil
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -74,7 +74,7 @@ func (s *Server) handle(ctx context.Context, method string, call func(context.Co
 // within is the context of a call.
 func (s *Server) within(ctx context.Context, id Identity) context.Context {
 	ctx = context.WithValue(ctx, identityKey{}, id)
-	return context.WithValue(ctx, stoppingKey{}, s.stopping.Done())
+	return context.WithValue(ctx, serverKey{}, s)
 }
 
 // conclude is how a call ends for its caller, and in the log.

@@ -10,6 +10,8 @@
 //     {{BYTES}} is the type of a byte string (BLOB or BYTEA) and {{ID}} that of
 //     a row number given by the database. SQLite may give the number of the
 //     newest row again once that row is deleted.
+//   - What one dialect alone has, such as a trigger, stands in a migration between the
+//     lines "-- only: sqlite", "-- only: postgres" and "-- only: end".
 //   - A moment is a BIGINT of microseconds since 1970, see Micros and Time.
 //   - Claiming and locking rows differ in one clause, see Dialect.SkipLocked and
 //     Dialect.ForUpdate.

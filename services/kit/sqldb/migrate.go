@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/pressly/goose/v3"
@@ -22,7 +23,7 @@ func migrate(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Confi
 	if cfg.Migrations == nil {
 		return nil
 	}
-	provider, err := goose.NewProvider(dialect, pool, dialectFS{cfg.Migrations, types(dialect)},
+	provider, err := goose.NewProvider(dialect, pool, dialectFS{cfg.Migrations, dialect},
 		goose.WithDisableGlobalRegistry(true), goose.WithSlog(cfg.Log))
 	if err != nil {
 		return fmt.Errorf("migrations of room %s: %w", cfg.Room, err)
@@ -54,10 +55,30 @@ func types(dialect goose.Dialect) *strings.Replacer {
 	return strings.NewReplacer("{{BYTES}}", "BLOB", "{{ID}}", "INTEGER PRIMARY KEY")
 }
 
-// dialectFS shows the migrations with the types of one dialect filled in.
+// onlyFor is what stands between a line "-- only: sqlite" or "-- only: postgres" and the
+// next such line, or "-- only: end".
+var onlyFor = regexp.MustCompile(`(?ms)^-- only: (sqlite|postgres)\n(.*?)^(-- only: )`)
+
+// fill is a migration as one dialect has it.
+func fill(dialect goose.Dialect, text string) string {
+	own := map[goose.Dialect]string{goose.DialectSQLite3: "sqlite", goose.DialectPostgres: "postgres"}[dialect]
+	for {
+		at := onlyFor.FindStringSubmatchIndex(text)
+		if at == nil {
+			return types(dialect).Replace(text)
+		}
+		kept := ""
+		if text[at[2]:at[3]] == own {
+			kept = text[at[4]:at[5]]
+		}
+		text = text[:at[0]] + kept + text[at[6]:]
+	}
+}
+
+// dialectFS shows the migrations as one dialect has them.
 type dialectFS struct {
 	fs.FS
-	types *strings.Replacer
+	dialect goose.Dialect
 }
 
 func (d dialectFS) Open(name string) (fs.File, error) {
@@ -70,7 +91,7 @@ func (d dialectFS) Open(name string) (fs.File, error) {
 		_ = file.Close()
 		return nil, err
 	}
-	return filledFile{file, bytes.NewReader([]byte(d.types.Replace(string(text))))}, nil
+	return filledFile{file, bytes.NewReader([]byte(fill(d.dialect, string(text))))}, nil
 }
 
 type filledFile struct {
