@@ -10,8 +10,10 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // cancelMessage is what fits a commit status.
@@ -144,6 +146,11 @@ func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildR
 		}
 		if store.Ended(b.GetState()) {
 			return fault.Newf(fault.Conflict, "build %s has ended already", req.GetBuildId())
+		}
+		if err := audit.Add(ctx, t, b.GetRepository().GetId(), &schedulerv1.AuditEntry{
+			Action: schedulerv1.AuditEntry_ACTION_CANCEL, Repository: wording.FullName(b.GetRepository()), BuildId: b.GetId(), Environment: b.GetEnvironment(), Detail: req.GetMessage(),
+		}); err != nil {
+			return err
 		}
 		return s.attempts.Cancel(ctx, t, b, schedulerv1.Build_REASON_CANCEL_ASKED, message)
 	})

@@ -12,14 +12,15 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/plan"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
 )
 
-// administrator is who calls, where GitHub's logins are shown. No login has a blank.
-const administrator = "an administrator"
+// administrator is who calls, where GitHub's logins are shown.
+const administrator = audit.Administrator
 
 // askedBy is for whom a call is made: a person who has signed in, by their login, or who
 // has the admin token.

@@ -10,6 +10,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
@@ -73,7 +74,8 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 	case length > freezeMessage:
 		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", freezeMessage)
 	}
-	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_FREEZE, Detail: req.GetMessage()}
+	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
 		if e.FrozenSince.IsZero() {
 			e.FrozenSince = t.Now
 		}
@@ -88,7 +90,8 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 
 // UnfreezeEnvironment lets deploys go on.
 func (s *Service) UnfreezeEnvironment(ctx context.Context, req *schedulerv1.UnfreezeEnvironmentRequest) (*schedulerv1.UnfreezeEnvironmentResponse, error) {
-	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_UNFREEZE}
+	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
 		e.FrozenSince, e.FreezeMessage = time.Time{}, ""
 		return s.environments.Advance(ctx, t, e)
 	})
@@ -101,12 +104,14 @@ func (s *Service) RollBackEnvironment(ctx context.Context, req *schedulerv1.Roll
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_ROLL_BACK, Detail: "to what build " + store.WholeID(req.GetBuildId()) + " deployed"}
+	_, err = s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
 		of, err := t.Build(ctx, store.WholeID(req.GetBuildId()))
 		if err != nil {
 			return err
 		}
 		id, err = s.environments.RollBack(ctx, t, e, of, id, s.plan.BuildURL(id))
+		entry.BuildId = id
 		return err
 	})
 	if err != nil {
@@ -116,8 +121,9 @@ func (s *Service) RollBackEnvironment(ctx context.Context, req *schedulerv1.Roll
 	return &schedulerv1.RollBackEnvironmentResponse{Build: b}, err
 }
 
-// changeEnvironment changes an environment and shows it as it is then.
-func (s *Service) changeEnvironment(ctx context.Context, repository, name string, do func(ctx context.Context, t *store.Tx, e *store.Environment) error) (*schedulerv1.Environment, error) {
+// changeEnvironment changes an environment, writes that into the audit log, and shows the
+// environment as it is then.
+func (s *Service) changeEnvironment(ctx context.Context, repository, name string, entry *schedulerv1.AuditEntry, do func(ctx context.Context, t *store.Tx, e *store.Environment) error) (*schedulerv1.Environment, error) {
 	if err := trigger.CheckEnvironment(name); err != nil {
 		return nil, err
 	}
@@ -128,6 +134,10 @@ func (s *Service) changeEnvironment(ctx context.Context, repository, name string
 			return err
 		}
 		if err := do(ctx, t, e); err != nil {
+			return err
+		}
+		entry.Repository, entry.Environment = e.Repository, e.Name
+		if err := audit.Add(ctx, t, e.RepositoryID, entry); err != nil {
 			return err
 		}
 		shown, err = environment.ShowWhole(ctx, t, e)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
@@ -54,6 +55,7 @@ func (s *Service) prune(ctx context.Context) error {
 		{"decisions", s.deps.Retention.Builds, s.removeEach(s.store.OldDecisions, removeDecision)},
 		{"answers", s.deps.Retention.Builds, s.removeEach(s.store.OldAnswers, removeAnswer)},
 		{"tests", s.deps.Retention.Builds, s.removeSome(tests.Prune)},
+		{"audit log", s.deps.Retention.Audit, s.removeSome(audit.Prune)},
 		{"pull requests", s.deps.Retention.Builds, s.removeSome(store.RemovePullRequests)},
 		{"merge groups", s.deps.Retention.Builds, s.removeSome(store.RemoveMergeGroups)},
 	} {

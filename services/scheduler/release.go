@@ -22,7 +22,8 @@ func (s *Service) ReleaseEnvironment(ctx context.Context, req *schedulerv1.Relea
 		return nil, fault.Newf(fault.Invalid, "by: at most %d characters", maxBy)
 	}
 	var from, because string
-	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_RELEASE}
+	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
 		switch {
 		case e.Holder == "":
 			return fault.Newf(fault.Conflict, "no build holds %s of %s", e.Name, e.Repository)
@@ -32,6 +33,10 @@ func (s *Service) ReleaseEnvironment(ctx context.Context, req *schedulerv1.Relea
 			return fault.Newf(fault.Conflict, "%s is held by build %s: %s", e.Name, e.Holder, e.HeldBecause)
 		}
 		from, because = e.Holder, e.HeldBecause
+		entry.BuildId, entry.Detail = from, because
+		if req.GetBy() != "" {
+			entry.Detail += "; by " + req.GetBy() + ", as the caller says"
+		}
 		return s.environments.Release(ctx, t, e)
 	})
 	if err != nil {

@@ -64,6 +64,7 @@ type rig struct {
 	manual  schedulerv1.ManualServiceClient      // as the admin
 	log     schedulerv1.LogServiceClient         // as anyone
 	nobody  grpc.ClientConnInterface             // for calls with whatever a test shows
+	gateway grpc.ClientConnInterface             // as the gateway
 	halt    func()
 }
 
@@ -197,7 +198,7 @@ func (r *rig) start() {
 	r.places = schedulerv1.NewEnvironmentServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.times = schedulerv1.NewScheduleServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.secrets = schedulerv1.NewSecretServiceClient(withHeader{admin, "authorization", "Bearer " + token})
-	r.nobody = admin
+	r.nobody, r.gateway = admin, gateway
 	r.manual = schedulerv1.NewManualServiceClient(withHeader{admin, "authorization", "Bearer " + token})
 	r.log = schedulerv1.NewLogServiceClient(admin)
 	r.tests = schedulerv1.NewTestServiceClient(withHeader{admin, "authorization", "Bearer " + token})

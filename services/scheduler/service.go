@@ -25,6 +25,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
@@ -82,8 +83,8 @@ type Deps struct {
 	Random io.Reader
 }
 
-// Retention is how long what has ended is kept; 0 is for good.
-type Retention struct{ Logs, Builds time.Duration }
+// Retention is how long what has ended, and the audit log, is kept; 0 is for good.
+type Retention struct{ Logs, Builds, Audit time.Duration }
 
 // Service is the scheduler. It serves events and builds, and runners apart.
 type Service struct {
@@ -107,6 +108,7 @@ type Service struct {
 	attempts     *attempt.Service
 	plan         *plan.Service
 	schedules    *schedule.Service
+	audit        *audit.Service
 	// wakes have the loop of a queue look at its rows.
 	wakes map[store.Queue]func()
 }
@@ -148,6 +150,7 @@ func New(deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.tokens = token.New(token.Deps{Store: s.store, Config: deps.Config, Random: deps.Random, Log: deps.Log})
+	s.audit = audit.New(s.store, deps.Config)
 	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}
 	s.contents = content.New(content.Deps{
 		Store: s.store, Blobs: deps.Blobs, Config: deps.Config, Limits: deps.Contents, Log: deps.Log, Random: deps.Random,
@@ -189,6 +192,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterTestServiceServer(reg, s.tests)
 	schedulerv1.RegisterManualServiceServer(reg, manual{service: s})
 	schedulerv1.RegisterRepositoryTokenServiceServer(reg, s.tokens)
+	schedulerv1.RegisterAuditServiceServer(reg, s.audit)
 }
 
 // Bound finds a token that is bound to a repository, for the server that serves the
@@ -233,6 +237,9 @@ func Access() map[string]rpc.Access {
 		schedulerv1.RepositoryTokenService_CreateRepositoryToken_FullMethodName: {},
 		schedulerv1.RepositoryTokenService_ListRepositoryTokens_FullMethodName:  {},
 		schedulerv1.RepositoryTokenService_DeleteRepositoryToken_FullMethodName: {},
+
+		schedulerv1.AuditService_ListAuditEntries_FullMethodName:   {},
+		schedulerv1.AuditService_RecordAuditEntries_FullMethodName: {Rooms: []string{"gateway"}, NoAdmin: true},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},

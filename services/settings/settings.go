@@ -131,6 +131,7 @@ type Scheduler struct {
 	ArtifactLimit       Size              `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
 	ArtifactRetention   time.Duration     `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
 	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	AuditRetention      time.Duration     `env:"FORGE_AUDIT_RETENTION" default:"17520h" help:"How long it is known who did what; 0 is for good."`
 	ForgexecImage       string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Build               Build             `embed:"" prefix:"build-"`
 	Swarm               Swarm             `embed:"" prefix:"swarm-"`

@@ -89,7 +89,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		},
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
-		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention},
+		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention, Audit: s.AuditRetention},
 		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {

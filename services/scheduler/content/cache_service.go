@@ -11,6 +11,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -71,6 +72,11 @@ func (s *Service) DeleteCaches(ctx context.Context, req *schedulerv1.DeleteCache
 		if len(found) == 0 {
 			break
 		}
+		if answer.GetCount() == 0 { // they go in batches, and are asked for once
+			if err := s.noteDelete(ctx, found[0], req); err != nil {
+				return nil, err
+			}
+		}
 		if err := s.removeAll(ctx, found); err != nil {
 			return nil, err
 		}
@@ -80,6 +86,15 @@ func (s *Service) DeleteCaches(ctx context.Context, req *schedulerv1.DeleteCache
 		return nil, fault.Newf(fault.NotFound, "%s has no such cache: see forge caches list --repo %s", req.GetRepository(), req.GetRepository())
 	}
 	return answer, nil
+}
+
+// noteDelete writes into the audit log that caches are deleted, of which one is given.
+func (s *Service) noteDelete(ctx context.Context, one *stored, req *schedulerv1.DeleteCachesRequest) error {
+	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		return audit.Add(ctx, t, one.repositoryID, &schedulerv1.AuditEntry{
+			Action: schedulerv1.AuditEntry_ACTION_DELETE_CACHES, Repository: one.repository, Subject: req.GetKeyPrefix(), Detail: req.GetScope(),
+		})
+	})
 }
 
 // repositoryID is the repository of a name: as GitHub has it or, where that knows

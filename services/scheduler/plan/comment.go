@@ -123,7 +123,7 @@ func (s *Service) carryOut(ctx context.Context, t *store.Tx, event *eventv1.Even
 	for _, w := range wishes {
 		decided := w.decided
 		if decided == nil {
-			if decided, err = s.appliers()[w.Kind](ctx, t, w.prepared, pull); err != nil {
+			if decided, err = applied(ctx, s, t, event, w.prepared, pull); err != nil {
 				return nil, err
 			}
 		}

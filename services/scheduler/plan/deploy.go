@@ -8,6 +8,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
@@ -138,7 +139,12 @@ func (s deploying) follow(ctx context.Context, t *store.Tx, of *store.Build) err
 		if prior != nil || err != nil {
 			continue
 		}
-		if _, err := s.addBuild(ctx, t, prepared{Intent: i, id: id, file: file, config: alone(file, e.GetName())}); err != nil {
+		p := prepared{Intent: i, id: id, file: file, config: alone(file, e.GetName())}
+		decided, err := s.addBuild(ctx, t, p)
+		if err == nil {
+			err = note(ctx, t, schedulerv1.AuditEntry_ORIGIN_DEPLOY, p, decided)
+		}
+		if err != nil {
 			return fmt.Errorf("deploy %s to %s after %s: %w", wording.Short(of.GetSha()), e.GetName(), of.GetEnvironment(), err)
 		}
 	}

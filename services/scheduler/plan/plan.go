@@ -186,7 +186,7 @@ func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []tri
 			return err
 		}
 		for n, p := range all {
-			of, err := s.appliers()[p.Kind](ctx, t, p, pulls[n])
+			of, err := applied(ctx, s, t, event, p, pulls[n])
 			if err != nil {
 				return err
 			}

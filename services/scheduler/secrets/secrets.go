@@ -20,6 +20,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/keyring"
 	"github.com/forge-ci/forge/services/kit/mask"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
@@ -108,7 +109,12 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	if secret.keyID, secret.sealed, err = v.keyring.Seal(secret.secretSlot, req.GetValue()); err != nil {
 		return nil, err
 	}
-	if err := v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return saveSecret(ctx, t, secret) }); err != nil {
+	if err := v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if err := saveSecret(ctx, t, secret); err != nil {
+			return err
+		}
+		return audited(ctx, t, schedulerv1.AuditEntry_ACTION_SET_SECRET, secret.secretSlot, secret.repository)
+	}); err != nil {
 		return nil, fmt.Errorf("set secret %s of %s: %w", secret.name, secret.repository, err)
 	}
 	answer := &schedulerv1.SetSecretResponse{Secret: secret.shown()}
@@ -200,9 +206,19 @@ func (v *Service) DeleteSecret(ctx context.Context, req *schedulerv1.DeleteSecre
 		if err == nil && !found {
 			return fault.Newf(fault.NotFound, "%s has no secret %s%s", req.GetRepository(), req.GetName(), onlyFor(req.GetEnvironment()))
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return audited(ctx, t, schedulerv1.AuditEntry_ACTION_DELETE_SECRET, secretSlot{of, req.GetEnvironment(), req.GetName()}, req.GetRepository())
 	})
 	return &schedulerv1.DeleteSecretResponse{}, err
+}
+
+// audited writes into the audit log what was done with a secret: never its value.
+func audited(ctx context.Context, t *store.Tx, action schedulerv1.AuditEntry_Action, slot secretSlot, repository string) error {
+	return audit.Add(ctx, t, slot.repositoryID, &schedulerv1.AuditEntry{
+		Action: action, Repository: repository, Environment: slot.environment, Subject: slot.name,
+	})
 }
 
 func onlyFor(environment string) string {

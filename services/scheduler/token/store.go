@@ -75,12 +75,9 @@ func (s *Service) list(ctx context.Context, repository string, afterID int64, af
 	return found, sqldb.Kind(err)
 }
 
-// remove ends a token of a repository, by the name that it had then.
-func remove(ctx context.Context, t *store.Tx, repository, name string) (found bool, err error) {
-	result, err := t.ExecContext(ctx, `DELETE FROM repository_tokens WHERE lower(repository) = $1 AND name = $2`, strings.ToLower(repository), name)
-	if err != nil {
-		return false, err
-	}
-	n, err := result.RowsAffected()
-	return n > 0, err
+// remove ends a token of a repository, by the name that it had then. It returns whose
+// tokens of that name there were.
+func remove(ctx context.Context, t *store.Tx, repository, name string) (repositoryIDs []int64, err error) {
+	return sqldb.Collect(ctx, t, func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) },
+		`DELETE FROM repository_tokens WHERE lower(repository) = $1 AND name = $2 RETURNING repository_id`, strings.ToLower(repository), name)
 }

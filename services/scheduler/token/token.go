@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
+	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -122,7 +124,14 @@ func (s *Service) CreateRepositoryToken(ctx context.Context, req *schedulerv1.Cr
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return add(ctx, t, k, hashOf(secret)) }); err != nil {
+	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+		if err := add(ctx, t, k, hashOf(secret)); err != nil {
+			return err
+		}
+		return audit.Add(ctx, t, k.repositoryID, &schedulerv1.AuditEntry{
+			Action: schedulerv1.AuditEntry_ACTION_CREATE_TOKEN, Repository: k.repository, Subject: "repository token " + k.name,
+		})
+	}); err != nil {
 		return nil, fmt.Errorf("token %s of %s: %w", k.name, k.repository, err)
 	}
 	s.log.InfoContext(ctx, "a token was made", "repository", k.repository, "token", k.name)
@@ -183,9 +192,14 @@ func (s *Service) DeleteRepositoryToken(ctx context.Context, req *schedulerv1.De
 		return nil, err
 	}
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		found, err := remove(ctx, t, req.GetRepository(), req.GetName())
-		if err == nil && !found {
+		ids, err := remove(ctx, t, req.GetRepository(), req.GetName())
+		if err == nil && len(ids) == 0 {
 			return fault.Newf(fault.NotFound, "%s has no token %s: forge tokens list shows them, by the name that the repository had when each was made", req.GetRepository(), req.GetName())
+		}
+		for _, id := range ids { // a name may have been another's
+			err = errors.Join(err, audit.Add(ctx, t, id, &schedulerv1.AuditEntry{
+				Action: schedulerv1.AuditEntry_ACTION_DELETE_TOKEN, Repository: req.GetRepository(), Subject: "repository token " + req.GetName(),
+			}))
 		}
 		return err
 	})

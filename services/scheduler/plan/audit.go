@@ -1,0 +1,88 @@
+package plan
+
+import (
+	"context"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/scheduler/audit"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
+	"github.com/forge-ci/forge/services/wording"
+)
+
+// applied does what an intent asks for, in a transaction, and decides about it. What a
+// person asked for, and each deploy, goes into the audit log.
+func applied(ctx context.Context, s *Service, t *store.Tx, event *eventv1.Event, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	decided, err := s.appliers()[p.Kind](ctx, t, p, pull)
+	if err != nil {
+		return nil, err
+	}
+	return decided, note(ctx, t, originOf(event), p, decided)
+}
+
+// note writes down what was done of an intent, if anything was.
+func note(ctx context.Context, t *store.Tx, origin schedulerv1.AuditEntry_Origin, p prepared, decided *eventv1.Decision) error {
+	action := actionOf(p)
+	if action == schedulerv1.AuditEntry_ACTION_UNSPECIFIED || !did(decided) {
+		return nil
+	}
+	entry := &schedulerv1.AuditEntry{
+		Action: action, Actor: p.Event.GetSender().GetLogin(), Origin: origin,
+		Repository: wording.FullName(p.Event.GetRepository()), Environment: p.DeploysTo(), Detail: decided.GetText(),
+	}
+	for _, id := range decided.GetBuildIds() {
+		entry.BuildId = id
+		if err := audit.Add(ctx, t, p.Event.GetRepository().GetId(), entry); err != nil {
+			return err
+		}
+	}
+	if len(decided.GetBuildIds()) > 0 {
+		return nil
+	}
+	return audit.Add(ctx, t, p.Event.GetRepository().GetId(), entry) // a fork's commit of which nothing is built yet
+}
+
+// actionOf is what somebody asks for by an intent; unspecified where that is nothing the
+// audit log tells of.
+func actionOf(p prepared) schedulerv1.AuditEntry_Action {
+	again := p.Build != "" || p.Pull.GetNumber() != 0
+	switch {
+	case p.Kind == trigger.ApprovalGiven:
+		return schedulerv1.AuditEntry_ACTION_APPROVE
+	case p.Kind == trigger.CancelAsked:
+		return schedulerv1.AuditEntry_ACTION_CANCEL
+	case p.Kind == trigger.RebuildAsked && again:
+		return schedulerv1.AuditEntry_ACTION_RETRY
+	case p.DeploysTo() != "":
+		return schedulerv1.AuditEntry_ACTION_DEPLOY
+	case p.Kind == trigger.RebuildAsked, p.Kind == trigger.ManualAsked:
+		return schedulerv1.AuditEntry_ACTION_RUN
+	}
+	return schedulerv1.AuditEntry_ACTION_UNSPECIFIED
+}
+
+// did reports whether a decision is that something was done.
+func did(decided *eventv1.Decision) bool {
+	switch decided.GetReason() {
+	case eventv1.Reason_REASON_APPROVED, eventv1.Reason_REASON_CANCELLED:
+		return true
+	case eventv1.Reason_REASON_DUPLICATE, eventv1.Reason_REASON_ALREADY_CONTAINED, eventv1.Reason_REASON_STALE:
+		return false
+	default:
+		return len(decided.GetBuildIds()) > 0
+	}
+}
+
+// originOf is how an event came about; unspecified where it is a call.
+func originOf(event *eventv1.Event) schedulerv1.AuditEntry_Origin {
+	switch {
+	case event.GetIssueComment() != nil:
+		return schedulerv1.AuditEntry_ORIGIN_COMMENT
+	case event.GetCheckRun() != nil, event.GetCheckSuite() != nil:
+		return schedulerv1.AuditEntry_ORIGIN_BUTTON
+	case event.GetDeliveryId() != "":
+		return schedulerv1.AuditEntry_ORIGIN_EVENT
+	}
+	return schedulerv1.AuditEntry_ORIGIN_UNSPECIFIED
+}
