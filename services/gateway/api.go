@@ -57,7 +57,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})
-	return telemetry.Handler(s.endStreams(prefix.strip(mux, s.people.Identify(pages.Know(mux), refuse(pages)))), &telemetry.Telemetry{
+	return telemetry.Handler(s.endStreams(prefix.strip(mux, s.people.Identify(s.origins(pages.Know(mux)), refuse(pages)))), &telemetry.Telemetry{
 		Log: s.deps.Log, Tracer: s.deps.Tracer, Meter: s.deps.Meter,
 	}), nil
 }
@@ -96,6 +96,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(scheduler)),
 		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(scheduler)),
 		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(scheduler)),
+		schedulerv1.RegisterAuditServiceHandlerClient(ctx, mux, schedulerv1.NewAuditServiceClient(scheduler)),
 		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(scheduler)),
 		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(scheduler)),
 		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(scheduler)),

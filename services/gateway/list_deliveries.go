@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -89,9 +90,11 @@ func (s *Service) RedeliverDelivery(ctx context.Context, req *gatewayv1.Redelive
 	if err != nil {
 		return nil, err
 	}
-	if err := s.store.reopen(ctx, d, s.deps.Now()); err != nil {
+	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_REDELIVER, Repository: d.repository, Subject: d.guid}
+	if err := s.store.reopen(ctx, d, s.deps.Now(), s.audit.Add(entry)); err != nil {
 		return nil, err
 	}
+	s.audit.Wake()
 	s.wake()
 	forwards, err := s.store.forwards(ctx, d.id)
 	if err != nil {
@@ -111,6 +114,9 @@ func (s *Service) RecoverDeliveries(ctx context.Context, req *gatewayv1.RecoverD
 	var since time.Time
 	if req.GetSince() != nil {
 		since = req.GetSince().AsTime()
+	}
+	if err := s.audit.Write(ctx, &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_REDELIVER, Detail: "whatever GitHub could not deliver"}); err != nil {
+		return nil, err
 	}
 	return s.recovery.catchUp(ctx, byHand, since)
 }

@@ -82,6 +82,7 @@ func TestEveryPageCanBeReadByEverybody(t *testing.T) {
 		{"/health", usual},
 		{"/builds", usual},
 		{"/deliveries", usual},
+		{"/audit", usual},
 		{"/builds/b1", usual},
 		{"/builds/b1", shows(jobs)},
 		{"/builds/b1", shows(waiting)},

@@ -28,6 +28,7 @@ type rooms struct {
 	left   leftovers
 	engine fakeEngine
 	tests  fakeTests
+	audit  auditLog
 
 	installed installed
 	places    places
@@ -153,6 +154,7 @@ type builds struct {
 	log    string
 	err    error
 	person string        // for whom a build was steered last
+	origin rpc.Origin    // and from where
 	left   chan struct{} // if there: WatchLog lasts until its call ends, and then says so
 }
 
@@ -211,6 +213,7 @@ func (b *builds) steer(id string, from, to schedulerv1.Build_State) (*schedulerv
 
 func (b *builds) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
 	b.person = rpc.Caller(ctx).Person
+	b.origin = rpc.OriginOf(ctx)
 	build, err := b.steer(req.GetBuildId(), schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_STATE_CANCELLED)
 	return &schedulerv1.CancelBuildResponse{Build: build}, err
 }

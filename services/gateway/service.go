@@ -24,6 +24,7 @@ import (
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/gateway/access"
+	"github.com/forge-ci/forge/services/gateway/audit"
 	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -132,6 +133,7 @@ type Service struct {
 	relays    []*relay
 	people    *signin.Service
 	access    *access.Control
+	audit     *audit.Outbox
 	engine    engineStatus
 	handler   http.Handler
 	tls       *tls.Config // nil: plain HTTP
@@ -211,6 +213,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group.Go(func() error { return s.recovery.run(ctx) })
 	group.Go(func() error { return s.prune(ctx) })
 	group.Go(func() error { return s.people.Run(ctx) })
+	group.Go(func() error { return s.audit.Run(ctx) })
 	for _, relay := range s.relays {
 		group.Go(func() error { return relay.loop.Run(ctx) })
 	}

@@ -14,6 +14,7 @@ import (
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	"github.com/forge-ci/forge/services/gateway/access"
+	"github.com/forge-ci/forge/services/gateway/audit"
 	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/gateway/web"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -23,14 +24,15 @@ import (
 // newAccess assembles who is who, and who may what.
 func (s *Service) newAccess(prefix prefix) (err error) {
 	d := s.deps
+	s.audit = audit.New(audit.Deps{DB: d.DB, Scheduler: d.Receivers["scheduler"], Log: d.Log, Now: d.Now})
 	s.people, err = signin.New(signin.Deps{
 		Config: d.People.SignIn, DB: d.DB, AdminToken: d.People.AdminToken, ExternalURL: d.ExternalURL, Base: prefix.link(),
-		GitHubURL: d.GitHub.URL, GitHubAPIURL: d.GitHub.APIURL, Log: d.Log, Tracer: d.Tracer, Now: d.Now,
+		GitHubURL: d.GitHub.URL, GitHubAPIURL: d.GitHub.APIURL, Log: d.Log, Tracer: d.Tracer, Now: d.Now, Audit: s.audit,
 	})
 	if err == nil {
 		s.access, err = access.New(access.Deps{
 			People: s.people, Config: d.Receivers["config"], Scheduler: d.Receivers["scheduler"],
-			Admins: d.People.Admins, OpenLinks: d.People.OpenLinks, Log: d.Log, Now: d.Now,
+			Admins: d.People.Admins, OpenLinks: d.People.OpenLinks, Log: d.Log, Now: d.Now, Refused: s.audit.Refused,
 		})
 	}
 	return err

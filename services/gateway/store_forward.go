@@ -171,7 +171,7 @@ func scanForward(row sqldb.Row) (forward, error) {
 }
 
 // reopen makes every forward of a delivery pending, as if it had just come.
-func (s *store) reopen(ctx context.Context, d delivery, now time.Time) error {
+func (s *store) reopen(ctx context.Context, d delivery, now time.Time, also func(context.Context, *sql.Tx) error) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var there bool
 		err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM payloads WHERE delivery = $1)", d.id).Scan(&there)
@@ -184,7 +184,10 @@ func (s *store) reopen(ctx context.Context, d delivery, now time.Time) error {
 		_, err = tx.ExecContext(ctx,
 			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0 WHERE delivery = $2",
 			sqldb.Micros(now), d.id)
-		return err
+		if err != nil {
+			return err
+		}
+		return also(ctx, tx)
 	})
 	if err != nil {
 		return sqldb.Kind(fmt.Errorf("redeliver %s: %w", d.guid, err))

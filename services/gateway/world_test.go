@@ -104,6 +104,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
 	maps.Copy(access, placesAccess())
+	maps.Copy(access, auditAccess())
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Behalf: []string{"gateway"}, Log: deps.Log, Tracer: deps.Tracer})
 	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
@@ -122,6 +123,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEnvironmentServiceServer(server, &w.rooms.places)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
+	schedulerv1.RegisterAuditServiceServer(server, &w.rooms.audit)
 
 	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
 	ctx, cancel := context.WithCancel(t.Context())

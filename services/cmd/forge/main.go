@@ -31,6 +31,7 @@ type commands struct {
 	Recover      recovery     `cmd:"" help:"Have a running Forge look for webhooks that it missed."`
 	Secrets      secrets      `cmd:"" help:"Set, list and delete the secrets that builds get."`
 	Tokens       tokens       `cmd:"" help:"Make, list and delete tokens by which others ask for builds by hand."`
+	Audit        auditLog     `cmd:"" help:"Who did what, and from where."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
 	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/forge-ci/forge/services/settings"
 )
 
 // overHTTP makes calls by the JSON API, as the protos bind it, with a personal token.
@@ -65,6 +67,7 @@ func (o overHTTP) ask(ctx context.Context, method string, args any) (*http.Respo
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "%s: %v", o.address, err)
 	}
+	r.Header.Set("User-Agent", "forge/"+settings.Version)
 	if o.token != "" {
 		r.Header.Set("Authorization", "Bearer "+o.token)
 	}

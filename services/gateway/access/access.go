@@ -30,8 +30,10 @@ type Deps struct {
 	Admins []string
 	// OpenLinks is that a build's address is enough to see the build.
 	OpenLinks bool
-	Log       *slog.Logger
-	Now       func() time.Time
+	// Refused is told of calls that people who have signed in were denied; nil: nobody is.
+	Refused func(ctx context.Context, person int64, login, method string, request proto.Message)
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // Control decides who may make a call.
@@ -121,8 +123,11 @@ func (c *Control) Check(ctx context.Context, v signin.Viewer, method string, req
 		return c.require(ctx, v, rule.Role, of)
 	case ofEach, ofRepository:
 		named := field(request, "repository")
-		if named == "" && rule.of == ofEach {
+		switch {
+		case named == "" && rule.of == ofEach:
 			return nil
+		case named == "" && v.ID == 0: // who may name one is asked to sign in first
+			return refuse(v, rule.Role)
 		}
 		owner, name, ok := strings.Cut(named, "/")
 		if !ok || owner == "" || name == "" || strings.Contains(name, "/") {

@@ -41,6 +41,9 @@ func (g *guard) Invoke(ctx context.Context, method string, args, reply any, opts
 	v := signin.From(ctx)
 	request, _ := args.(proto.Message)
 	if err := g.control.Check(ctx, v, method, request); err != nil {
+		if refused := g.control.deps.Refused; refused != nil && v.ID != 0 && fault.Is(err, fault.Denied) {
+			refused(ctx, v.ID, v.Login, method, request)
+		}
 		return rpc.Remote(err, errService)
 	}
 	rule := g.control.rules[method]

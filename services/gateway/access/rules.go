@@ -92,6 +92,8 @@ func Rules() map[string]Rule {
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {Role: Reader, of: ofEach},
 
+		schedulerv1.AuditService_ListAuditEntries_FullMethodName: {Role: Manager, of: ofRepository},
+
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {Role: Reader, of: ofEach},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {Role: Reader, of: ofRepository},
 		schedulerv1.EnvironmentService_FreezeEnvironment_FullMethodName:   {Role: Writer, of: ofRepository},

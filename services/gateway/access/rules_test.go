@@ -62,6 +62,7 @@ forge.scheduler.v1.TestService/ListFindings                 rita   -
 forge.scheduler.v1.TestService/ListFlakyTests               rita   -
 forge.scheduler.v1.TestService/ListTestHistory              rita   -
 forge.scheduler.v1.ScheduleService/ListSchedules            rita   -
+forge.scheduler.v1.AuditService/ListAuditEntries            ada    ada
 forge.scheduler.v1.EnvironmentService/ListEnvironments      rita   -
 forge.scheduler.v1.EnvironmentService/GetEnvironment        rita   -
 forge.scheduler.v1.EnvironmentService/FreezeEnvironment     wes    wes

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
@@ -107,7 +108,8 @@ func (s *Service) Poll(ctx context.Context, code, name string) (Polled, error) {
 	}
 	g, err := s.grantOf(ctx, given)
 	if err == nil {
-		err = s.store.signedIn(ctx, g, "", time.Time{}, addToken(t, hashOf(secret), g.person))
+		err = s.store.signedIn(ctx, g, "", time.Time{}, s.audited(schedulerv1.AuditEntry_ACTION_CREATE_TOKEN, g.login, subjectOf(t.Name), addToken(t, hashOf(secret), g.person)))
+		s.handOver()
 	}
 	if err != nil {
 		return Polled{}, err

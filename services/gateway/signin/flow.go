@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
@@ -112,7 +113,7 @@ func (s *Service) Finish(w http.ResponseWriter, r *http.Request) (to string, err
 		return "", err
 	}
 	secret, now := rand.Text()+rand.Text(), s.deps.Now()
-	if err := s.store.signedIn(ctx, g, f.State, f.Ends, addSession(hashOf(secret), g.person, agentOf(r), now, now.Add(s.deps.Life))); err != nil {
+	if err := s.store.signedIn(ctx, g, f.State, f.Ends, s.audited(schedulerv1.AuditEntry_ACTION_SIGN_IN, g.login, "", addSession(hashOf(secret), g.person, agentOf(r), now, now.Add(s.deps.Life)))); err != nil {
 		if fault.Is(err, fault.Exists) {
 			return "", notBegun()
 		}
@@ -124,6 +125,7 @@ func (s *Service) Finish(w http.ResponseWriter, r *http.Request) (to string, err
 		}
 	}
 	http.SetCookie(w, s.cookie(s.sessionCookie(), secret, s.deps.Life))
+	s.handOver()
 	s.deps.Log.InfoContext(ctx, "signed in", "login", g.login)
 	return f.To, nil
 }
@@ -161,7 +163,7 @@ func agentOf(r *http.Request) string {
 func (s *Service) SignOut(w http.ResponseWriter, r *http.Request) error {
 	http.SetCookie(w, s.cookie(s.sessionCookie(), "", -1))
 	if shown, err := r.Cookie(s.sessionCookie()); err == nil {
-		return s.store.remove(r.Context(), "sessions", hashOf(shown.Value))
+		return s.signedOut(r.Context(), From(r.Context()), "session", "DELETE FROM sessions WHERE hash = $1", hashOf(shown.Value))
 	}
 	return nil
 }
@@ -170,7 +172,8 @@ func (s *Service) SignOut(w http.ResponseWriter, r *http.Request) error {
 // what lets Forge ask as them.
 func (s *Service) SignOutEverywhere(ctx context.Context, person int64) error {
 	g, t, err := s.read(ctx, person)
-	if err := s.store.forget(ctx, person); err != nil {
+	// With the person go all sessions and tokens of theirs.
+	if err := s.signedOut(ctx, From(ctx), "everywhere", "DELETE FROM people WHERE id = $1", person); err != nil {
 		return err
 	}
 	if err != nil {

@@ -99,7 +99,11 @@ func (s *Service) find(ctx context.Context, table, secret string) (Viewer, error
 			return Viewer{}, err
 		}
 	}
-	return Viewer{ID: f.person, Login: f.login, secret: hash}, nil
+	v := Viewer{ID: f.person, Login: f.login, Credential: "session", secret: hash}
+	if table == "personal_tokens" {
+		v.Credential = "personal token " + f.name
+	}
+	return v, nil
 }
 
 func csrfOf(secret string) string { return hashOf("csrf\x00" + secret) }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/forge-ci/forge/services/gateway/audit"
 	"github.com/forge-ci/forge/services/kit/github"
 	"github.com/forge-ci/forge/services/kit/keyring"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -62,6 +63,7 @@ type Deps struct {
 	Log          *slog.Logger
 	Tracer       trace.TracerProvider
 	Now          func() time.Time
+	Audit        *audit.Outbox
 }
 
 // Service knows who asks.

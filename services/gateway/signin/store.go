@@ -72,6 +72,7 @@ func addSession(hash string, person int64, agent string, now, ends time.Time) fu
 type shown struct {
 	person           int64
 	login            string
+	name             string // of a token
 	granted          bool
 	made, seen, ends time.Time
 }
@@ -79,13 +80,25 @@ type shown struct {
 // find looks for what has a hash, in sessions or personal_tokens; NotFound where there is none.
 func (s *store) find(ctx context.Context, table, hash string) (f shown, err error) {
 	var made, seen, ends int64
-	err = s.db.Read().QueryRowContext(ctx, "SELECT p.id, p.login, COALESCE(LENGTH(p.sealed), 0) > 0, t.made, t.seen, t.ends FROM "+table+
-		" t JOIN people p ON p.id = t.person WHERE t.hash = $1", hash).Scan(&f.person, &f.login, &f.granted, &made, &seen, &ends)
+	name := "''"
+	if table == "personal_tokens" {
+		name = "t.name"
+	}
+	err = s.db.Read().QueryRowContext(ctx, "SELECT p.id, p.login, "+name+", COALESCE(LENGTH(p.sealed), 0) > 0, t.made, t.seen, t.ends FROM "+table+
+		" t JOIN people p ON p.id = t.person WHERE t.hash = $1", hash).Scan(&f.person, &f.login, &f.name, &f.granted, &made, &seen, &ends)
 	if err != nil {
 		return shown{}, sqldb.Kind(fmt.Errorf("look for one of %s: %w", table, err))
 	}
 	f.made, f.seen, f.ends = sqldb.Time(made), sqldb.Time(seen), sqldb.Time(ends)
 	return f, nil
+}
+
+// write does something in a transaction.
+func (s *store) write(ctx context.Context, what string, do func(context.Context, *sql.Tx) error) error {
+	if err := s.db.Write(ctx, do); err != nil {
+		return sqldb.Kind(fmt.Errorf("%s: %w", what, err))
+	}
+	return nil
 }
 
 func (s *store) exec(ctx context.Context, what, statement string, args ...any) (n int64, err error) {
@@ -110,12 +123,6 @@ func (s *store) touch(ctx context.Context, table, hash string, now time.Time) er
 
 func (s *store) remove(ctx context.Context, table, hash string) error {
 	_, err := s.exec(ctx, "remove one of "+table, "DELETE FROM "+table+" WHERE hash = $1", hash)
-	return err
-}
-
-// forget removes a person, with all sessions and tokens of theirs.
-func (s *store) forget(ctx context.Context, person int64) error {
-	_, err := s.exec(ctx, "sign out everywhere", "DELETE FROM people WHERE id = $1", person)
 	return err
 }
 

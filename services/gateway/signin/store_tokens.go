@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,13 +40,6 @@ func addToken(t Token, hash string, person int64) func(context.Context, *sql.Tx)
 	}
 }
 
-func (s *store) addToken(ctx context.Context, t Token, hash string, person int64) error {
-	if err := s.db.Write(ctx, addToken(t, hash, person)); err != nil {
-		return sqldb.Kind(fmt.Errorf("store a token: %w", err))
-	}
-	return nil
-}
-
 // tokens are a person's, the newest first.
 func (s *store) tokens(ctx context.Context, person int64, now time.Time) ([]Token, error) {
 	all, err := sqldb.Collect(ctx, s.db.Read(), func(row sqldb.Row) (t Token, err error) {
@@ -76,11 +70,12 @@ func (s *store) sessions(ctx context.Context, person int64, current string, now 
 	return all, nil
 }
 
-// deleteToken removes a person's token; NotFound where they have no such.
-func (s *store) deleteToken(ctx context.Context, person int64, id string) error {
-	n, err := s.exec(ctx, "delete a token", "DELETE FROM personal_tokens WHERE person = $1 AND id = $2", person, id)
-	if err == nil && n == 0 {
-		return fault.New(fault.NotFound, "you have no such token")
+// deleteToken removes a person's token and returns what it was called; NotFound where they
+// have no such.
+func deleteToken(ctx context.Context, tx *sql.Tx, person int64, id string) (name string, err error) {
+	err = tx.QueryRowContext(ctx, "DELETE FROM personal_tokens WHERE person = $1 AND id = $2 RETURNING name", person, id).Scan(&name)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", fault.New(fault.NotFound, "you have no such token")
 	}
-	return err
+	return name, err
 }

@@ -3,11 +3,13 @@ package signin
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
@@ -37,7 +39,8 @@ const defaultTokenLife = 90 * 24 * time.Hour
 func (s *Service) MakeToken(ctx context.Context, v Viewer, name string, life time.Duration) (Token, string, error) {
 	t, secret, err := s.fresh(name, life)
 	if err == nil {
-		err = s.store.addToken(ctx, t, hashOf(secret), v.ID)
+		err = s.store.write(ctx, "store a token", s.audited(schedulerv1.AuditEntry_ACTION_CREATE_TOKEN, v.Login, subjectOf(t.Name), addToken(t, hashOf(secret), v.ID)))
+		s.handOver()
 	}
 	if err != nil {
 		return Token{}, "", err
@@ -53,8 +56,21 @@ func (s *Service) Tokens(ctx context.Context, v Viewer) ([]Token, error) {
 
 // DeleteToken ends a token of a person's.
 func (s *Service) DeleteToken(ctx context.Context, v Viewer, id string) error {
-	return s.store.deleteToken(ctx, v.ID, id)
+	var name string
+	err := s.store.write(ctx, "delete a token", func(ctx context.Context, tx *sql.Tx) (err error) {
+		if name, err = deleteToken(ctx, tx, v.ID, id); err != nil {
+			return err
+		}
+		return s.audited(schedulerv1.AuditEntry_ACTION_DELETE_TOKEN, v.Login, subjectOf(name), nothing)(ctx, tx)
+	})
+	s.handOver()
+	return err
 }
+
+// subjectOf is a token as the audit log names it.
+func subjectOf(name string) string { return "personal token " + name }
+
+func nothing(context.Context, *sql.Tx) error { return nil }
 
 // Sessions are a person's browsers.
 func (s *Service) Sessions(ctx context.Context, v Viewer) ([]Session, error) {
@@ -67,5 +83,21 @@ func (s *Service) End(ctx context.Context, v Viewer) error {
 	if v.CSRF != "" {
 		table = "sessions"
 	}
-	return s.store.remove(ctx, table, v.secret)
+	return s.signedOut(ctx, v, v.Credential, "DELETE FROM "+table+" WHERE hash = $1", v.secret)
+}
+
+// signedOut ends what a person has shown, and writes that down.
+func (s *Service) signedOut(ctx context.Context, v Viewer, subject, statement string, arg any) error {
+	err := s.store.write(ctx, "sign out", func(ctx context.Context, tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, statement, arg)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 || v.ID == 0 {
+			return err // it had ended before
+		}
+		return s.audited(schedulerv1.AuditEntry_ACTION_SIGN_OUT, v.Login, subject, nothing)(ctx, tx)
+	})
+	s.handOver()
+	return err
 }

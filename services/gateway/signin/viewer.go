@@ -17,6 +17,9 @@ type Viewer struct {
 	// CSRF goes along with what the viewer's pages change; "" where no cookie is shown.
 	CSRF string
 
+	// Credential is what a person has shown, in words: a session, or a token by its name.
+	Credential string
+
 	secret string // the hash of what was shown
 }
 

@@ -22,6 +22,7 @@ func sections(path string) []section {
 		{Path: "/repositories", Name: "Repositories"},
 		{Path: "/environments", Name: "Environments"},
 		{Path: "/deliveries", Name: "Deliveries"},
+		{Path: "/audit", Name: "Audit"},
 		{Path: "/health", Name: "Health"},
 	}
 	for n := range all {

@@ -28,7 +28,10 @@ func listFuncs(base string) template.FuncMap {
 			q := query{path: address(base+"/repositories", b.GetRepository().GetOwner(), b.GetRepository().GetName())}
 			return q.with("job", b.GetJob())
 		},
-		"listed": listed,
+		"listed":      listed,
+		"entryAction": func(e *schedulerv1.AuditEntry) string { return wording.Value(e.GetAction()) },
+		"entryBuild":  func(e *schedulerv1.AuditEntry) string { return entryBuild(base, e) },
+		"entryFrom":   entryFrom,
 	}
 }
 

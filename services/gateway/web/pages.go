@@ -138,6 +138,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 		"GET /deliveries/{id}":                            deliveries.delivery,
 		"GET /deliveries/{id}/payload":                    deliveries.payload,
 		"GET /why":                                        deliveries.why,
+		"GET /audit":                                      newAudit(p).list,
 		"GET /environments":                               environments.environmentList,
 		"GET /environments/{owner}/{repo}/{name}":         environments.environment,
 		"POST /builds/{id}/{wish}":                        p.act(p.steerBuild),
