@@ -63,15 +63,7 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	if filters, err = s.outside(ctx, g, req, filters); err != nil {
 		return nil, err
 	}
-	answer := &configv1.GetBuildConfigResponse{Outcome: read.GetOutcome()}
-	for _, f := range filters {
-		if f.job == "" {
-			answer.NoMatchingPaths = true
-		} else {
-			answer.JobsWithoutMatchingPaths = append(answer.GetJobsWithoutMatchingPaths(), f.job)
-		}
-	}
-	return answer, nil
+	return narrowed(read, filters), nil
 }
 
 // branchConfig reads the file at the newest commit of a branch.

@@ -30,13 +30,19 @@ type checkouts struct {
 
 // wanted is what a request wants checked out.
 func (c checkouts) wanted(g grant, req *configv1.GetSourceRequest) (mirror.Want, error) {
-	source := req.GetCheckout()
-	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs(), Packed: req.GetPacked()}
-	if source.GetSubmodules() {
+	want, err := Wanted(req)
+	if req.GetCheckout().GetSubmodules() {
 		want.Submodule = func(ctx context.Context, address string) (mirror.Remote, error) {
 			return c.submodule(ctx, g, address, req.GetFork())
 		}
 	}
+	return want, err
+}
+
+// Wanted is what a request wants checked out, but for where submodules are.
+func Wanted(req *configv1.GetSourceRequest) (mirror.Want, error) {
+	source := req.GetCheckout()
+	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs(), Packed: req.GetPacked()}
 	switch {
 	case want.History < 0 || want.History > 0 && source.GetFullHistory():
 		return want, fault.New(fault.Invalid, "the history is a number of commits, or all of it")
@@ -67,14 +73,19 @@ func (s *Service) Merge(ctx context.Context, req *configv1.MergeRequest) (*confi
 	if err := s.checkouts.possible(g); err != nil {
 		return nil, err
 	}
-	merged, err := s.checkouts.mirrors.Merge(ctx, s.checkouts.remote(g), mirror.Want{SHA: req.GetSha(), Into: req.GetIntoSha(), PullRequest: int(req.GetPullRequest())})
-	if conflict, ok := errors.AsType[*mirror.ConflictError](err); ok {
-		return &configv1.MergeResponse{Conflicts: conflict.Error()}, nil
-	}
+	merged, err := Merged(s.checkouts.mirrors.Merge(ctx, s.checkouts.remote(g), mirror.Want{SHA: req.GetSha(), Into: req.GetIntoSha(), PullRequest: int(req.GetPullRequest())}))
 	if err != nil {
 		return nil, notYet(err, s.recent(req.GetEventTime()))
 	}
-	return &configv1.MergeResponse{Sha: merged}, nil
+	return merged, nil
+}
+
+// Merged answers with what came of a merge.
+func Merged(sha string, err error) (*configv1.MergeResponse, error) {
+	if conflict, ok := errors.AsType[*mirror.ConflictError](err); ok {
+		return &configv1.MergeResponse{Conflicts: conflict.Error()}, nil
+	}
+	return &configv1.MergeResponse{Sha: sha}, err
 }
 
 // possible is an error where there can be no mirror.

@@ -63,6 +63,29 @@ func filtersOf(config *configv1.BuildConfig, part configv1.GetBuildConfigRequest
 	})
 }
 
+// Narrow is a read file, held against the files that a commit changes, by their paths:
+// it names the jobs whose paths match none of them, or says so of the whole file.
+func Narrow(read *configv1.GetBuildConfigResponse, part configv1.GetBuildConfigRequest_Part, changed []string) *configv1.GetBuildConfigResponse {
+	files := make([]*github.CommitFile, len(changed))
+	for i := range changed {
+		files[i] = &github.CommitFile{Filename: &changed[i]}
+	}
+	return narrowed(read, unmatched(filtersOf(read.GetConfig(), part), files))
+}
+
+// narrowed is a read file of which these filters match nothing of a change.
+func narrowed(read *configv1.GetBuildConfigResponse, outside []filter) *configv1.GetBuildConfigResponse {
+	answer := &configv1.GetBuildConfigResponse{Outcome: read.GetOutcome()}
+	for _, f := range outside {
+		if f.job == "" {
+			answer.NoMatchingPaths = true
+		} else {
+			answer.JobsWithoutMatchingPaths = append(answer.GetJobsWithoutMatchingPaths(), f.job)
+		}
+	}
+	return answer
+}
+
 // outside returns those filters that are proven to match no file of a change. Only
 // a complete list of the changed files proves it; where GitHub refuses the list,
 // nothing is proven.

@@ -54,7 +54,7 @@ func (s *Service) readConfig(ctx context.Context, g grant, sha string, recent bo
 	case len(there) == 0:
 		return s.explainNotFound(ctx, client, g, sha, recent, files[0])
 	case len(there) > 1 && there[0].err == nil && there[1].err == nil:
-		return invalid(files[0].name, buildfile.Both), nil
+		return TwoFiles(), nil
 	}
 	for _, f := range there { // without both answers it is not known whether there are two files
 		if f.err != nil {
@@ -144,7 +144,7 @@ func parseFile(f namedFile) (*configv1.GetBuildConfigResponse, error) {
 		kind = "symbolic link"
 	}
 	if kind != "file" {
-		return invalid(f.name, "it is a "+kind+": make it a file"), nil
+		return NotFile(f.name, kind), nil
 	}
 	if f.content.GetSize() > buildfile.MaxSize {
 		return oversize(f.name), nil
@@ -153,12 +153,25 @@ func parseFile(f namedFile) (*configv1.GetBuildConfigResponse, error) {
 	if err != nil {
 		return nil, fault.Newf(fault.Unavailable, "%s as GitHub sent it: %w", f.name, err)
 	}
-	config, problems := buildfile.Parse([]byte(text))
-	if len(problems) > 0 {
-		return invalidAt(f.name, problems...), nil
-	}
-	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Config{Config: config}}, nil
+	return Read(f.name, []byte(text)), nil
 }
+
+// NotFile is the answer where something else has the file's name, such as a folder.
+func NotFile(name, kind string) *configv1.GetBuildConfigResponse {
+	return invalid(name, "it is a "+kind+": make it a file")
+}
+
+// Read is the answer that a file's text makes.
+func Read(name string, text []byte) *configv1.GetBuildConfigResponse {
+	config, problems := buildfile.Parse(text)
+	if len(problems) > 0 {
+		return invalidAt(name, problems...)
+	}
+	return &configv1.GetBuildConfigResponse{Outcome: &configv1.GetBuildConfigResponse_Config{Config: config}}
+}
+
+// TwoFiles is the answer where a commit holds a file under each of its names.
+func TwoFiles() *configv1.GetBuildConfigResponse { return invalid(buildfile.Name, buildfile.Both) }
 
 // invalid is a problem of a whole file.
 func invalid(file, message string) *configv1.GetBuildConfigResponse {

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -59,6 +61,25 @@ func (s *Service) PrepareSource(ctx context.Context, req *configv1.PrepareSource
 		return nil, notYet(err, s.recent(of.GetEventTime()))
 	}
 	return &configv1.PrepareSourceResponse{}, nil
+}
+
+// Send has a source written to a stream, in parts.
+func Send(stream grpc.ServerStreamingServer[configv1.GetSourceResponse], write func(io.Writer) error) error {
+	parts := bufio.NewWriterSize(sender{stream}, chunk)
+	return errors.Join(write(inParts{parts}), parts.Flush())
+}
+
+// inParts writes no more than a part at once, whatever it is given.
+type inParts struct{ *bufio.Writer }
+
+func (w inParts) Write(p []byte) (n int, err error) {
+	for part := range slices.Chunk(p, chunk) {
+		some, err := w.Writer.Write(part)
+		if n += some; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 type sender struct {

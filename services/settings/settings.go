@@ -103,38 +103,59 @@ type App struct {
 
 // Scheduler is the scheduler's own.
 type Scheduler struct {
-	RunnerAddress       string            `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
-	RunnerURL           string            `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
-	Engine              string            `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
-	Capacity            int               `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them; 100 with swarm, whose machines decide."`
-	StartTimeout        time.Duration     `env:"FORGE_START_TIMEOUT" default:"15m" help:"How long the engine may take to start a build, from when it is asked first; more than a machine takes to boot."`
-	MachineGrace        time.Duration     `env:"FORGE_MACHINE_GRACE" default:"2m" help:"How long a build may be silent on a machine that the engine does not reach, before it is lost."`
-	IntegrationBranches []string          `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
-	ProductionBranches  []string          `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from: names, patterns, and default for the default branch of each repository."`
-	TrustedBots         []string          `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`
-	ForkPolicy          string            `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
-	Timeout             time.Duration     `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
-	MaxTimeout          time.Duration     `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`
-	CPUs                float64           `env:"FORGE_CPUS" name:"cpus" placeholder:"N" help:"Cores of a build where .forge.yml does not say. Default: no limit."`
-	MaxCPUs             float64           `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
-	Memory              Size              `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
-	MaxMemory           Size              `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
-	LogLimit            Size              `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
-	SecretsKey          string            `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
-	SecretsKeyFile      string            `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	RunnerAddress       string        `env:"FORGE_RUNNER_ADDRESS" placeholder:"ADDRESS" help:"Where forgexec is served: unix:///path, or host:port with TLS for builds on other machines. Default: a unix socket in the data directory."`
+	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
+	Engine              string        `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
+	Capacity            int           `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them; 100 with swarm, whose machines decide."`
+	StartTimeout        time.Duration `env:"FORGE_START_TIMEOUT" default:"15m" help:"How long the engine may take to start a build, from when it is asked first; more than a machine takes to boot."`
+	MachineGrace        time.Duration `env:"FORGE_MACHINE_GRACE" default:"2m" help:"How long a build may be silent on a machine that the engine does not reach, before it is lost."`
+	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`
+	ProductionBranches  []string      `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches that production is deployed from: names, patterns, and default for the default branch of each repository."`
+	TrustedBots         []string      `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`
+	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
+	Limits
+	SecretsKey     string `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+	SecretsKeyFile string `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	Grants
+	LogRetention      time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
+	CacheLimit        Size          `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
+	CacheRetention    time.Duration `env:"FORGE_CACHE_RETENTION" default:"336h" help:"How long a cache is kept that no build restores."`
+	ArtifactLimit     Size          `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
+	ArtifactRetention time.Duration `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
+	BuildRetention    time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	AuditRetention    time.Duration `env:"FORGE_AUDIT_RETENTION" default:"17520h" help:"How long it is known who did what; 0 is for good."`
+	ForgexecImage     string        `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
+	Build             Build         `embed:"" prefix:"build-"`
+	Swarm             Swarm         `embed:"" prefix:"swarm-"`
+}
+
+// Limits bound what builds may use.
+type Limits struct {
+	Timeout    time.Duration `env:"FORGE_TIMEOUT" default:"1h" help:"How long a build may run where .forge.yml does not say."`
+	MaxTimeout time.Duration `env:"FORGE_MAX_TIMEOUT" default:"6h" help:"How long a build may run whatever .forge.yml says."`
+	CPUs       float64       `env:"FORGE_CPUS" name:"cpus" placeholder:"N" help:"Cores of a build where .forge.yml does not say. Default: no limit."`
+	MaxCPUs    float64       `env:"FORGE_MAX_CPUS" name:"max-cpus" placeholder:"N" help:"Cores of a build whatever .forge.yml says. Default: no limit."`
+	Memory     Size          `env:"FORGE_MEMORY" placeholder:"SIZE" help:"Memory of a build where .forge.yml does not say, such as 4GiB. Default: no limit."`
+	MaxMemory  Size          `env:"FORGE_MAX_MEMORY" placeholder:"SIZE" help:"Memory of a build whatever .forge.yml says. Default: no limit."`
+	LogLimit   Size          `env:"FORGE_LOG_LIMIT" default:"64MiB" help:"How long the log of a build may be, such as 64MiB; 0 is no limit."`
+}
+
+// Grants are what of the host builds may have besides.
+type Grants struct {
 	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
 	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
 	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
-	LogRetention        time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
-	CacheLimit          Size              `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
-	CacheRetention      time.Duration     `env:"FORGE_CACHE_RETENTION" default:"336h" help:"How long a cache is kept that no build restores."`
-	ArtifactLimit       Size              `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
-	ArtifactRetention   time.Duration     `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
-	BuildRetention      time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
-	AuditRetention      time.Duration     `env:"FORGE_AUDIT_RETENTION" default:"17520h" help:"How long it is known who did what; 0 is for good."`
-	ForgexecImage       string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
-	Build               Build             `embed:"" prefix:"build-"`
-	Swarm               Swarm             `embed:"" prefix:"swarm-"`
+}
+
+// Local is what builds of a working tree take, which no server runs.
+type Local struct {
+	Engine   string `env:"FORGE_ENGINE" placeholder:"NAME" help:"What runs the commands: docker or process. Default: docker where it answers, else process."`
+	Capacity int    `env:"FORGE_CAPACITY" placeholder:"N" help:"Jobs at once. Default: the number of CPUs."`
+	Limits
+	Grants
+	IntegrationBranches []string `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for, as the server has them."`
+	ProductionBranches  []string `env:"FORGE_PRODUCTION_BRANCHES" default:"production" help:"Branches whose pull requests run staging, as the server has them."`
+	Build               Build    `embed:"" prefix:"build-"`
 }
 
 // Swarm is the swarm engine's own.

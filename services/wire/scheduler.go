@@ -110,7 +110,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		},
 		Close:  opened.close,
 		Ready:  answers("scheduler", db),
-		Engine: s.Engine,
+		Engine: s.Engine, containers: containers, instance: instance,
 	}, nil
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/settings"
 )
 
@@ -48,6 +49,9 @@ type Room struct {
 	CallsItself bool                                                       // Parts call the room's own services, which so are served first.
 	HTTP        net.Addr                                                   // where the room serves HTTP; nil: it does not
 	Engine      string                                                     // what runs the room's builds; "": it has none
+
+	containers engine.Engine // that engine
+	instance   string        // how it knows this Forge
 }
 
 // assemble is the function of a room whose settings are S. What it has opened

@@ -17,6 +17,7 @@ type commands struct {
 	Up           up           `cmd:"" help:"Run Forge: all four services in one process."`
 	Demo         demo         `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
 	App          app          `cmd:"" help:"Make the GitHub App that this Forge is connected by."`
+	RunHere      runHere      `cmd:"" name:"run" help:"Build the working tree here and now, as the server would, without any server."`
 	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
 	Why          why          `cmd:"" help:"What was built of a pull request or a commit, by its address; and if nothing was, why."`

@@ -63,11 +63,14 @@ func (m *Mirrors) acquire(ctx context.Context, remote Remote, want Want) (*repos
 	if err != nil {
 		return nil, err
 	}
-	if want.History == 0 && r.has(ctx, want.SHA) {
+	if (want.History == 0 || remote.Here) && r.has(ctx, want.SHA) {
 		r.used()
 		return r, nil
 	}
 	r.lock.free()
+	if remote.Here {
+		return nil, fault.Newf(fault.NotFound, "%s has no commit %s here", remote.Noun, want.SHA)
+	}
 	if err := m.fetch(ctx, remote, want); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,12 @@ func (c *checkout) fetchLFS(ctx context.Context, entries []entry) (map[string]st
 	}
 	files, missing, seen, total := map[string]string{}, []pointer{}, map[string]bool{}, int64(0)
 	for name, p := range pointers {
+		if remote := c.module.remote; remote.Here {
+			if files[name], err = remote.kept(name, p); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		files[name] = filepath.Join(mine, p.OID)
 		if seen[p.OID] {
 			continue
@@ -79,6 +85,15 @@ func (c *checkout) fetchLFS(ctx context.Context, entries []entry) (map[string]st
 		}
 	}
 	return files, nil
+}
+
+// kept is where the object is that Git LFS has here for a file.
+func (r Remote) kept(name string, p pointer) (string, error) {
+	at := filepath.Join(r.LFS, "objects", p.OID[:2], p.OID[2:4], p.OID)
+	if _, err := os.Stat(at); err != nil {
+		return "", fault.Newf(fault.NotFound, "%s: what Git LFS keeps for it is not here: git lfs pull", name)
+	}
+	return at, nil
 }
 
 // pointers are those among some files. A file that was itself committed is no pointer.

@@ -113,7 +113,14 @@ type Remote struct {
 	Rejected func(token string)
 	// Hidden is what errors say of one that is not there for somebody without a token.
 	Hidden string
+	// Here: whoever made the copy, at Path, has put all into it that is wanted, and
+	// nothing is ever fetched. LFS is the folder of what Git LFS keeps for it.
+	Here bool
+	LFS  string
 }
+
+// Path is where the copy of a repository is, for who makes it: a Remote that is Here.
+func (m *Mirrors) Path(remote Remote) string { return m.path(remote.name()) }
 
 // repository is a copy under its lock.
 type repository struct {

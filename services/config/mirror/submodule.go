@@ -97,7 +97,7 @@ func (g *gathering) gather(ctx context.Context, of *module, depth int) error {
 			want: Want{SHA: one.sha, Submodule: of.want.Submodule, LFS: of.want.LFS, Packed: of.want.Packed},
 		}
 		noun := "submodule " + child.path
-		address, err := resolve(of.remote.URL, one.url)
+		address, err := Resolve(of.remote.URL, one.url)
 		if err != nil {
 			return fault.Newf(fault.Invalid, "%s: %w", noun, err)
 		}
@@ -169,9 +169,9 @@ func cleanName(name string) bool {
 	return name != "" && !path.IsAbs(name) && path.Clean(name) == name && name != ".." && !strings.HasPrefix(name, "../")
 }
 
-// resolve is where a submodule is, of which .gitmodules may say it from where its
+// Resolve is where a submodule is, of which .gitmodules may say it from where its
 // parent is.
-func resolve(parent, text string) (string, error) {
+func Resolve(parent, text string) (string, error) {
 	if !strings.HasPrefix(text, "./") && !strings.HasPrefix(text, "../") {
 		return text, nil
 	}

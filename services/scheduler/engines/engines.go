@@ -114,6 +114,9 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
+// DockerAnswers reports whether a Docker engine answers this user.
+func DockerAnswers(ctx context.Context) bool { return docker.Answers(ctx) }
+
 // New makes the engine that c names. One that does not answer is an error.
 func New(ctx context.Context, c Config) (engine.Engine, error) {
 	for _, e := range engines() {

@@ -163,6 +163,19 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	return e, nil
 }
 
+// Answers reports whether a Docker engine answers this user where the environment says.
+func Answers(ctx context.Context) bool {
+	api, err := client.New(client.FromEnv)
+	if err != nil {
+		return false
+	}
+	defer api.Close() //nolint:errcheck // nothing is left to be sent
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	_, err = api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	return err == nil
+}
+
 // unanswered says why, and what to do.
 func unanswered(host string, err error) error {
 	if strings.HasPrefix(err.Error(), "permission denied") { // all that the client leaves of it
