@@ -161,7 +161,7 @@ func TestGitHubsAddressesSurviveARestartWithoutGitHub(t *testing.T) {
 		}))
 		db := open()
 		fresh := func() *allowlist {
-			s, err := newAllowlist(Deps{Webhook: Webhook{AllowedIPs: []string{"github"}}, GitHub: GitHub{APIURL: meta.URL}, Meter: noop.NewMeterProvider()}, &store{db})
+			s, err := newAllowlist(Deps{Webhook: Webhook{AllowedIPs: []string{"github"}}, GitHub: GitHub{APIURL: meta.URL}, Meter: noop.NewMeterProvider()}, &store{db: db})
 			if err != nil {
 				t.Fatal(err)
 			}

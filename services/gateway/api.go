@@ -43,7 +43,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	pages, err := web.New(web.Deps{
 		Scheduler: s.access.Guard(s.deps.Receivers["scheduler"]), Config: s.access.Guard(s.deps.Receivers["config"]),
 		Deliveries: s.access.Guard(s.deps.Self),
-		Rooms:      s.deps.Receivers, Engine: s.engine.get, People: s.people, May: s.may, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
+		Rooms:      s.deps.Receivers, Engine: s.engine.get, Outside: s.outsideHealth, People: s.people, May: s.may, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
 		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now, BadgeToken: badges.token,
 	})
 	if err != nil {

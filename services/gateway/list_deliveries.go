@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,7 +129,7 @@ func show(d delivery, forwards []forward) *gatewayv1.Delivery {
 		ReceiveTime: timestamppb.New(d.received), State: stateOf(forwards), TraceId: traceID(d.traceparent), PayloadSize: d.size,
 		PullRequest: d.pullRequest, Sha: d.sha,
 	}
-	for _, f := range forwards {
+	for _, f := range roomsFirst(forwards) {
 		way := &gatewayv1.Forward{
 			Receiver: f.receiver, Decision: f.decision, Attempts: int32(f.attempts), Error: f.err, //nolint:gosec // mostTries at most
 			DecideTime: timeOrNil(f.decided),
@@ -138,6 +140,21 @@ func show(d delivery, forwards []forward) *gatewayv1.Delivery {
 		shown.Forwards = append(shown.Forwards, way)
 	}
 	return shown
+}
+
+// roomsFirst has what Forge itself decided stand before what was forwarded.
+func roomsFirst(forwards []forward) []forward {
+	rooms := receivers()
+	return slices.SortedStableFunc(slices.Values(forwards), func(a, b forward) int {
+		return cmp.Compare(outsideOf(rooms, a), outsideOf(rooms, b))
+	})
+}
+
+func outsideOf(rooms []string, f forward) int {
+	if slices.Contains(rooms, f.receiver) {
+		return 0
+	}
+	return 1
 }
 
 // stateOf is pending as long as one forward is, else kept as soon as one is.

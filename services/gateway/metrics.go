@@ -24,7 +24,7 @@ func (s *Service) observe(meter metric.Meter) error {
 		return err
 	}
 	kept, err := meter.Int64ObservableGauge("forge.gateway.kept",
-		metric.WithDescription("Deliveries that a receiver could not decide about for a day, kept for a person."))
+		metric.WithDescription("Deliveries that a receiver could not decide about until tries ran out, kept for a person."))
 	if err != nil {
 		return err
 	}
@@ -33,8 +33,8 @@ func (s *Service) observe(meter metric.Meter) error {
 		if err != nil {
 			return err
 		}
-		for _, receiver := range receivers() {
-			b, to := behind[receiver], metric.WithAttributes(attribute.String("receiver", receiver))
+		for _, r := range s.relays {
+			b, to := behind[r.receiver], metric.WithAttributes(attribute.String("receiver", r.receiver))
 			o.ObserveInt64(undecided, b.undecided, to)
 			o.ObserveInt64(kept, b.kept, to)
 			seconds := 0.0

@@ -255,7 +255,7 @@ func TestNastyPayloadsAreKeptAndDecided(t *testing.T) {
 
 func TestFailedBatchTakesItsIDsBack(t *testing.T) {
 	db := open(t)
-	s := &store{db}
+	s := &store{db: db}
 	b := newInbox(s, kittest.Log(t), func() {})
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup

@@ -29,6 +29,9 @@ func (s *Service) prune(ctx context.Context) error {
 				s.deps.Log.WarnContext(ctx, "pruning failed; old rows stay until the next minute", "table", old.table, "error", err)
 			}
 		}
+		if err := s.giveUpForsaken(ctx); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "giving up what waits for receivers that are no more failed; it is done in a minute", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -51,4 +54,18 @@ func (s *Service) pruneTable(ctx context.Context, table string, before time.Time
 		case <-pause.C:
 		}
 	}
+}
+
+// giveUpForsaken keeps for a person what waits for a receiver that is set no more. It
+// takes its time, since another gateway may have been started with the receiver already.
+func (s *Service) giveUpForsaken(ctx context.Context) error {
+	if s.deps.Outside.TryFor <= 0 {
+		return nil
+	}
+	var served []string
+	for _, r := range s.relays {
+		served = append(served, r.receiver)
+	}
+	now := s.deps.Now()
+	return s.store.forsake(ctx, served, now, now.Add(-s.deps.Outside.TryFor))
 }

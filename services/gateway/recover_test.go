@@ -121,7 +121,7 @@ func TestMissedDeliveriesAreAskedForUntilTheyAreHere(t *testing.T) {
 	kittest.DBs(t, "gateway", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
 		begin := time.Now().Add(-time.Hour)
 		db := open()
-		s := &store{db}
+		s := &store{db: db}
 		if err := s.note(t.Context(), watermarkNote, watermark{begin, time.Now()}); err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +157,7 @@ func TestMissedDeliveriesAreAskedForUntilTheyAreHere(t *testing.T) {
 func TestWhatGitHubForgotIsSwept(t *testing.T) {
 	begin := time.Now().Add(-time.Hour)
 	db := open(t)
-	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
+	if err := (&store{db: db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
 		t.Fatal(err)
 	}
 	github := &hooks{pulls: []*configv1.ListChangedPullRequestsResponse{
@@ -192,7 +192,7 @@ func TestRoutineSweepFindsWhatNoDeliveryTold(t *testing.T) {
 		before.ends("labeled")
 		before.stop()
 		swept := begin.Add(-2 * time.Hour)
-		if err := (&store{db}).note(t.Context(), watermarkNote, watermark{begin, swept}); err != nil {
+		if err := (&store{db: db}).note(t.Context(), watermarkNote, watermark{begin, swept}); err != nil {
 			t.Fatal(err)
 		}
 		github := &hooks{pulls: []*configv1.ListChangedPullRequestsResponse{
@@ -221,7 +221,7 @@ func TestRoutineSweepFindsWhatNoDeliveryTold(t *testing.T) {
 // until it succeeds.
 func TestRoutineSweepThatFailsIsMadeAgain(t *testing.T) {
 	db, begin := open(t), time.Now().UTC().Add(-2*time.Hour)
-	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
+	if err := (&store{db: db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
 		t.Fatal(err)
 	}
 	github := &hooks{blind: true}
@@ -283,7 +283,7 @@ func TestFirstStartRecoversNothing(t *testing.T) {
 func TestMarkStaysWhileGitHubCannotBeAsked(t *testing.T) {
 	begin := time.Now().Add(-time.Hour).UTC()
 	db := open(t)
-	if err := (&store{db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
+	if err := (&store{db: db}).note(t.Context(), watermarkNote, watermark{Known: begin}); err != nil {
 		t.Fatal(err)
 	}
 	w := start(t, db, nil, &hooks{down: true})

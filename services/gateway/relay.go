@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -27,24 +28,30 @@ import (
 const (
 	relayWorkers = 64
 	relayBatch   = 16
-	maxRelayed   = 32 << 20 // bytes of payloads at once, to one receiver
-	tryFor       = 30 * time.Second
-	settleWithin = 2 * time.Second
+	// Those outside may be small.
+	outsideWorkers = 8
+	maxRelayed     = 32 << 20 // bytes of payloads at once, to one receiver
+	tryFor         = 30 * time.Second
+	settleWithin   = 2 * time.Second
 
 	firstPause = time.Second
 	mostPause  = time.Minute
 	// Half of mostPause is the shortest a pause can be then: at least 24 hours.
 	mostTries = 3000
+
+	// Pauses for those outside grow further: nobody waits in front of them.
+	mostPauseOutside = 5 * time.Minute
 )
 
 // decide asks a receiver.
-type decide func(context.Context, *eventv1.Event) (*eventv1.Decision, error)
+type decide func(context.Context, letter) (*eventv1.Decision, error)
 
 // relay brings deliveries to one receiver. It has a loop of its own, so that a
 // receiver that hangs delays nobody else.
 type relay struct {
 	receiver string
 	decide   decide
+	bounds   tryBounds
 	store    *store
 	settler  *batcher[settlement]
 	deps     Deps
@@ -59,13 +66,31 @@ func newRelay(receiver string, store *store, settler *batcher[settlement], deps 
 		return nil, err
 	}
 	r := &relay{
-		receiver: receiver, decide: decide, store: store, settler: settler, deps: deps,
-		tracer: deps.Tracer.Tracer("forge/gateway"), memory: semaphore.NewWeighted(maxRelayed),
+		receiver: receiver, decide: decide, bounds: boundsOfRooms(),
+		store: store, settler: settler, deps: deps,
 	}
+	r.prepare(relayWorkers)
+	return r, nil
+}
+
+// newRelayOutside relays to a receiver outside.
+func newRelayOutside(o *outsider, store *store, settler *batcher[settlement], deps Deps) *relay {
+	r := &relay{
+		receiver: o.Name, decide: o.decide, bounds: tryBounds{mostPause: mostPauseOutside, tryFor: deps.Outside.TryFor},
+		store: store, settler: settler, deps: deps,
+	}
+	r.prepare(outsideWorkers)
+	return r
+}
+
+// prepare makes the loop.
+func (r *relay) prepare(workers int) {
+	receiver, store, deps := r.receiver, r.store, r.deps
+	r.tracer, r.memory = deps.Tracer.Tracer("forge/gateway"), semaphore.NewWeighted(maxRelayed)
 	r.loop = &due.Loop[forward]{
 		Name:    "relay to " + receiver,
-		Workers: relayWorkers,
-		Batch:   relayBatch,
+		Workers: workers,
+		Batch:   min(relayBatch, workers),
 		Log:     deps.Log,
 		Claim: func(ctx context.Context, limit int) ([]forward, error) {
 			now := deps.Now()
@@ -74,7 +99,6 @@ func newRelay(receiver string, store *store, settler *batcher[settlement], deps 
 		Renew: func(ctx context.Context, f forward) error { return store.renew(ctx, f, deps.Now().Add(due.Lease)) },
 		Work:  r.work,
 	}
-	return r, nil
 }
 
 func decider(receiver string, conns map[string]grpc.ClientConnInterface) (decide, error) {
@@ -87,20 +111,20 @@ func decider(receiver string, conns map[string]grpc.ClientConnInterface) (decide
 		return decideHere, nil
 	case "config":
 		client := configv1.NewEventServiceClient(conn)
-		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
-			resp, err := client.ReceiveEvent(ctx, &configv1.ReceiveEventRequest{Event: e})
+		return func(ctx context.Context, l letter) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &configv1.ReceiveEventRequest{Event: l.event})
 			return resp.GetDecision(), err
 		}, nil
 	case "scheduler":
 		client := schedulerv1.NewEventServiceClient(conn)
-		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
-			resp, err := client.ReceiveEvent(ctx, &schedulerv1.ReceiveEventRequest{Event: e})
+		return func(ctx context.Context, l letter) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &schedulerv1.ReceiveEventRequest{Event: l.event})
 			return resp.GetDecision(), err
 		}, nil
 	case "reporter":
 		client := reporterv1.NewEventServiceClient(conn)
-		return func(ctx context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
-			resp, err := client.ReceiveEvent(ctx, &reporterv1.ReceiveEventRequest{Event: e})
+		return func(ctx context.Context, l letter) (*eventv1.Decision, error) {
+			resp, err := client.ReceiveEvent(ctx, &reporterv1.ReceiveEventRequest{Event: l.event})
 			return resp.GetDecision(), err
 		}, nil
 	default:
@@ -109,7 +133,8 @@ func decider(receiver string, conns map[string]grpc.ClientConnInterface) (decide
 }
 
 // decideHere decides on what goes to no room.
-func decideHere(_ context.Context, e *eventv1.Event) (*eventv1.Decision, error) {
+func decideHere(_ context.Context, l letter) (*eventv1.Decision, error) {
+	e := l.event
 	if ping := e.GetPing(); ping != nil {
 		return wording.Noted("%s", strings.TrimSuffix("the webhook works: "+ping.GetZen(), ": ")), nil
 	}
@@ -128,6 +153,9 @@ func (r *relay) work(ctx context.Context, f forward) {
 		trace.WithAttributes(attribute.String("forge.delivery", d.guid), attribute.Int("forge.attempt", f.attempts)))
 	defer span.End()
 
+	if f.since = d.received; f.reopened.After(d.received) {
+		f.since = f.reopened
+	}
 	decision, known, err := r.try(ctx, d)
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
@@ -168,7 +196,7 @@ func (r *relay) try(ctx context.Context, d delivery) (*eventv1.Decision, summary
 
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
-	decision, err := r.decide(ctx, event)
+	decision, err := r.decide(ctx, letter{d, payload, event})
 	switch {
 	case fault.Is(err, fault.Invalid):
 		return malformed(err), known, nil
@@ -201,14 +229,18 @@ func (r *relay) outcome(f forward, decision *eventv1.Decision, err error, stoppe
 		f.state, f.decision, f.decided, f.err = decided, decision, now, ""
 	case stopped: // our doing: the try does not count
 		f.due, f.attempts, f.err = now, f.attempts-1, "Forge was stopped meanwhile"
-	case f.attempts >= mostTries:
+	case r.bounds.over(f, now):
 		f.state, f.decided, f.err = kept, now, err.Error()
 		f.decision = &eventv1.Decision{
 			Reason: eventv1.Reason_REASON_GAVE_UP,
 			Text:   storable(fmt.Sprintf("gave up after %d tries: %v", f.attempts, err)),
 		}
 	default:
-		f.due, f.err = now.Add(due.Backoff(f.attempts, firstPause, mostPause, r.deps.Random)), err.Error()
+		pause := due.Backoff(f.attempts, firstPause, r.bounds.mostPause, r.deps.Random)
+		if told, ok := errors.AsType[unsaid](err); ok {
+			pause = max(pause, told.answer.Later)
+		}
+		f.due, f.err = now.Add(pause), err.Error()
 	}
 	return f
 }

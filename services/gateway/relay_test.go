@@ -145,7 +145,7 @@ func TestReceiverThatHangsDelaysOnlyItsOwn(t *testing.T) {
 }
 
 func TestTriesRunOutAfterADayAndTheDeliveryIsKept(t *testing.T) {
-	r := relay{deps: Deps{Now: func() time.Time { return time.Unix(1000, 0) }, Random: func() float64 { return 1 }}}
+	r := relay{bounds: boundsOfRooms(), deps: Deps{Now: func() time.Time { return time.Unix(1000, 0) }, Random: func() float64 { return 1 }}}
 	broken := errors.New("no")
 	var waited time.Duration
 	f := forward{state: pending}
@@ -201,7 +201,7 @@ func TestNonsenseOfAReceiverIsNoDecision(t *testing.T) {
 func TestWhatWasStoredIsRelayedAfterARestart(t *testing.T) {
 	kittest.DBs(t, "gateway", Migrations(), func(t *testing.T, open func() *sqldb.DB) {
 		db := open()
-		store := store{db}
+		store := store{db: db}
 		a := &arrival{delivery: delivery{guid: "r1", event: "pull_request", received: time.Now()}, payload: packed(sample(t, "pull_request"))}
 		if err := store.insert(t.Context(), []*arrival{a, a}); err != nil {
 			t.Fatal(err)

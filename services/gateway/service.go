@@ -72,6 +72,8 @@ type Deps struct {
 	Self grpc.ClientConnInterface
 	// Receivers leads to the rooms "config", "scheduler" and "reporter".
 	Receivers map[string]grpc.ClientConnInterface
+	// Outside are those besides the rooms whom deliveries are forwarded to.
+	Outside Outside
 
 	Webhook   Webhook
 	GitHub    GitHub
@@ -100,6 +102,12 @@ type Webhook struct {
 type GitHub struct {
 	URL    string // of the pages that people see; "": https://github.com
 	APIURL string // "": https://api.github.com
+}
+
+// Outside says who else gets deliveries.
+type Outside struct {
+	Receivers []Receiver
+	TryFor    time.Duration // how long tries go on; 0: for ever
 }
 
 // People says who is who, and what they may.
@@ -131,6 +139,7 @@ type Service struct {
 	budget    budget
 	allowlist *allowlist
 	relays    []*relay
+	outside   []*outsider
 	people    *signin.Service
 	access    *access.Control
 	audit     *audit.Outbox
@@ -161,7 +170,7 @@ func New(deps Deps) (*Service, error) {
 	if len(deps.Webhook.Secrets) == 0 {
 		return nil, errors.New("FORGE_WEBHOOK_SECRETS: no webhook secret; it is the one on the GitHub App's settings page under 'Webhook'")
 	}
-	s := &Service{deps: deps, store: &store{deps.DB}}
+	s := &Service{deps: deps, store: &store{deps.DB, deps.Outside.Receivers}}
 	s.engine.client, s.engine.now = schedulerv1.NewEngineServiceClient(deps.Receivers["scheduler"]), deps.Now
 	var err error
 	if s.allowlist, err = newAllowlist(deps, s.store); err != nil {
@@ -178,6 +187,14 @@ func New(deps Deps) (*Service, error) {
 			return nil, err
 		}
 		s.relays = append(s.relays, r)
+	}
+	for _, receiver := range deps.Outside.Receivers {
+		o, err := newOutsider(receiver, deps)
+		if err != nil {
+			return nil, err
+		}
+		s.outside = append(s.outside, o)
+		s.relays = append(s.relays, newRelayOutside(o, s.store, s.settler, deps))
 	}
 	s.inbox = newInbox(s.store, deps.Log, s.wake)
 	s.recovery = newRecovery(deps, s.store, s.inbox)
@@ -218,6 +235,9 @@ func (s *Service) Run(ctx context.Context) error {
 		group.Go(func() error { return relay.loop.Run(ctx) })
 	}
 	err := group.Wait()
+	for _, o := range s.outside {
+		o.close()
+	}
 	stopSettling()
 	return errors.Join(err, settler.Wait())
 }

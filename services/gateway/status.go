@@ -5,8 +5,12 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/web"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
 const (
@@ -48,4 +52,28 @@ func (s *Service) GetStatus(ctx context.Context, _ *gatewayv1.GetStatusRequest) 
 	return &gatewayv1.GetStatusResponse{
 		Status: "up", Version: s.deps.Version, Engine: engine.GetName(), EngineAwayTime: engine.GetAwayTime(),
 	}, nil
+}
+
+// outsideSlow is for how long what waits for a receiver outside counts as on its way.
+const outsideSlow = 5 * time.Minute
+
+// outsideHealth is how far behind receivers outside are.
+func (s *Service) outsideHealth(ctx context.Context) ([]web.Outsider, error) {
+	if len(s.outside) == 0 {
+		return nil, nil
+	}
+	behind, err := s.store.behind(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]web.Outsider, 0, len(s.outside))
+	for _, o := range s.outside {
+		b := behind[o.Name]
+		shown := web.Outsider{Name: o.Name, Waiting: b.undecided, Failed: b.kept}
+		if oldest := sqldb.Time(b.oldest); b.undecided > 0 && s.deps.Now().Sub(oldest) > outsideSlow {
+			shown.Since = timestamppb.New(oldest)
+		}
+		all = append(all, shown)
+	}
+	return all, nil
 }

@@ -17,7 +17,10 @@ import (
 )
 
 // store keeps deliveries, their payloads, and a forward for each receiver.
-type store struct{ db *sqldb.DB }
+type store struct {
+	db      *sqldb.DB
+	outside []Receiver
+}
 
 // The states of a forward, as they stand in the database. That of a delivery
 // follows from those of its forwards.
@@ -78,7 +81,7 @@ func (s *store) insert(ctx context.Context, batch []*arrival) error {
 		for _, k := range fresh {
 			a := byGUID[k.guid]
 			payloads = append(payloads, k.id, a.payload)
-			for _, receiver := range routeOf(a.event).receivers {
+			for _, receiver := range s.receiversOf(a.guid, a.event) {
 				forwards = append(forwards, k.id, receiver, sqldb.Micros(a.received))
 			}
 		}

@@ -26,6 +26,8 @@ type forward struct {
 	decision *eventv1.Decision
 	err      string
 	decided  time.Time
+	reopened time.Time // when somebody had it decided again; zero: nobody did
+	since    time.Time // from when tries are counted
 }
 
 // claim leases a receiver's due forwards until the given moment, those that are
@@ -37,10 +39,12 @@ func (s *store) claim(ctx context.Context, receiver string, limit int, now, unti
 			WHERE receiver = $2 AND delivery IN (
 				SELECT delivery FROM forwards WHERE receiver = $2 AND state = 1 AND due <= $3
 				ORDER BY due LIMIT $4` + s.db.Dialect.SkipLocked() + `)
-			RETURNING delivery, attempts`
+			RETURNING delivery, attempts, reopened`
 		scan := func(row sqldb.Row) (forward, error) {
 			f := forward{receiver: receiver, state: pending, due: until}
-			err := row.Scan(&f.delivery, &f.attempts)
+			var reopened int64
+			err := row.Scan(&f.delivery, &f.attempts, &reopened)
+			f.reopened = sqldb.Time(reopened)
 			return f, err
 		}
 		var err error
@@ -182,8 +186,14 @@ func (s *store) reopen(ctx context.Context, d delivery, now time.Time, also func
 			return err
 		}
 		_, err = tx.ExecContext(ctx,
-			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0 WHERE delivery = $2",
+			"UPDATE forwards SET state = 1, due = $1, attempts = 0, decision = NULL, error = '', decided = 0, reopened = $1 WHERE delivery = $2",
 			sqldb.Micros(now), d.id)
+		for _, receiver := range s.receiversOf(d.guid, d.event) { // some may be new
+			if err == nil && receiver != self {
+				_, err = tx.ExecContext(ctx, "INSERT INTO forwards (delivery, receiver, due, reopened) VALUES ($1, $2, $3, $3) ON CONFLICT (delivery, receiver) DO NOTHING",
+					d.id, receiver, sqldb.Micros(now))
+			}
+		}
 		if err != nil {
 			return err
 		}

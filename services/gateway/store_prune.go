@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -51,4 +54,29 @@ func (s *store) old(ctx context.Context, table, column string, before time.Time,
 		return nil, fmt.Errorf("old %s: %w", table, err)
 	}
 	return ids, nil
+}
+
+// forsake keeps for a person what was due before the given moment at a receiver that is
+// none of those served.
+func (s *store) forsake(ctx context.Context, served []string, now, before time.Time) error {
+	decision, err := proto.Marshal(&eventv1.Decision{
+		Reason: eventv1.Reason_REASON_GAVE_UP, Text: "gave up: no receiver of this name is set any more",
+	})
+	if err != nil {
+		return fmt.Errorf("forsake: %w", err)
+	}
+	args := []any{sqldb.Micros(now), decision, sqldb.Micros(before)}
+	for _, receiver := range served {
+		args = append(args, receiver)
+	}
+	err = s.db.Write(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		//nolint:gosec // marks are all that is put in
+		_, err := tx.ExecContext(ctx, "UPDATE forwards SET state = 3, decided = $1, decision = $2 WHERE state = 1 AND due < $3 AND receiver NOT IN ("+
+			sqldb.Marks(4, len(served))+")", args...)
+		return err
+	})
+	if err != nil {
+		return sqldb.Kind(fmt.Errorf("forsake: %w", err))
+	}
+	return nil
 }

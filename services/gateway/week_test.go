@@ -116,7 +116,7 @@ func keptFlat(t *testing.T, perDay int64) {
 	db := openAt(t, cfg)
 	decided, ignored := weekDelivery(t, db, weekGUID, "pull_request"), weekDelivery(t, db, otherGUID, "status")
 	begin := time.Now()
-	s := &store{db}
+	s := &store{db: db}
 	week := kittest.Week{DB: db.Read(), Room: "gateway", Begin: begin, PerDay: perDay}
 	week.Live(t, func(copies kittest.Copies, now time.Time) {
 		first, rest := copies.Split(copies.Count / 2)
@@ -141,14 +141,14 @@ func weekPrune(t *testing.T, s *store, table string, before time.Time) {
 func weekCosts(t *testing.T, now time.Time, perDay int64) []kittest.Cost {
 	list := func(req *gatewayv1.ListDeliveriesRequest) func(*sqldb.DB) {
 		return func(db *sqldb.DB) {
-			if _, err := (&Service{store: &store{db}}).ListDeliveries(t.Context(), req); err != nil {
+			if _, err := (&Service{store: &store{db: db}}).ListDeliveries(t.Context(), req); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 	stored := func(do func(s *store) error) func(*sqldb.DB) {
 		return func(db *sqldb.DB) {
-			if err := do(&store{db}); err != nil {
+			if err := do(&store{db: db}); err != nil {
 				t.Error(err)
 			}
 		}

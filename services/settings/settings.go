@@ -80,6 +80,9 @@ type Gateway struct {
 	ACMEDomains    []string `env:"FORGE_ACME_DOMAINS" name:"acme-domains" placeholder:"NAME" help:"Get certificates for these names, from Let's Encrypt; port 443 must lead here."`
 	ACMEURL        string   `env:"FORGE_ACME_URL" name:"acme-url" placeholder:"URL" help:"Directory of another ACME authority."`
 
+	ReceiversFile   string        `env:"FORGE_RECEIVERS_FILE" placeholder:"FILE" help:"File with receivers of your own, whom what GitHub sends is forwarded to."`
+	ReceiversTryFor time.Duration `env:"FORGE_RECEIVERS_TRY_FOR" default:"72h" help:"How long a delivery is tried at a receiver that does not take it; 0 is for ever."`
+
 	OAuthClientID     string        `env:"FORGE_OAUTH_CLIENT_ID" name:"oauth-client-id" placeholder:"ID" help:"Client ID, from the App's settings page on GitHub. With the secret, people sign in with GitHub."`
 	OAuthClientSecret string        `env:"FORGE_OAUTH_CLIENT_SECRET" name:"oauth-client-secret" placeholder:"SECRET" secret:"" help:"A client secret of the App, from the same page."`
 	Admins            []string      `env:"FORGE_ADMINS" placeholder:"LOGIN" help:"Who runs this Forge and may do all that the admin token allows: logins, and teams as org/team. Default: none."`

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"github.com/forge-ci/forge/services/gateway"
@@ -52,6 +53,10 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	if err != nil {
 		return nil, err
 	}
+	receivers, err := gateway.ReadReceivers(s.ReceiversFile)
+	if err != nil {
+		return nil, fmt.Errorf("FORGE_RECEIVERS_FILE: %w", err)
+	}
 	web, err := s.ListenHTTP()
 	if err != nil {
 		return nil, err
@@ -64,6 +69,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	opened.add(db.Close)
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: peers["gateway"], Receivers: peers,
+		Outside: gateway.Outside{Receivers: receivers, TryFor: s.ReceiversTryFor},
 		Webhook: gateway.Webhook{Secrets: secrets, AllowedIPs: s.AllowedIPs, TrustedProxies: s.TrustedProxies},
 		GitHub:  gateway.GitHub{URL: s.GitHubURL, APIURL: s.GitHubAPIURL},
 		People:  people,

@@ -28,6 +28,7 @@ const (
 type health struct {
 	rooms  map[string]grpc.ClientConnInterface
 	engine func(context.Context) *schedulerv1.GetEngineResponse
+	others func(context.Context) ([]Outsider, error)
 	now    func() time.Time
 
 	mu    sync.Mutex
@@ -41,6 +42,14 @@ type healthPage struct {
 	Rooms      []roomHealth
 	Engine     string
 	EngineAway *timestamppb.Timestamp // since when it does not answer; nil: it does
+	Outside    []Outsider
+}
+
+// Outsider is how far behind a receiver outside is.
+type Outsider struct {
+	Name            string
+	Waiting, Failed int64                  // deliveries that are still tried, and that no try is left for
+	Since           *timestamppb.Timestamp // since when it takes none; nil: it does
 }
 
 // roomHealth is how a room does.
@@ -50,6 +59,11 @@ type roomHealth struct{ Name, Does, State, Text string }
 func (h healthPage) Well() bool {
 	for _, room := range h.Rooms {
 		if room.State != "up" {
+			return false
+		}
+	}
+	for _, o := range h.Outside {
+		if o.Since != nil {
 			return false
 		}
 	}
@@ -88,7 +102,13 @@ func (h *health) ask(ctx context.Context) healthPage {
 		shown.Engine, shown.EngineAway = engine.GetName(), engine.GetAwayTime()
 		return nil
 	})
-	_ = asking.Wait() // none returns an error
+	if h.others != nil {
+		asking.Go(func() (err error) { // without a database the gateway is not ready, which its own check says
+			shown.Outside, err = h.others(ctx)
+			return err
+		})
+	}
+	_ = asking.Wait() // what failed is not shown
 	h.known, h.asked = shown, h.now()
 	return shown
 }

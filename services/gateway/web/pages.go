@@ -38,7 +38,9 @@ type Deps struct {
 	// May reports whether who looks may make a call; nil: nobody is known.
 	May func(ctx context.Context, method string, request proto.Message) bool
 	// Engine is what the scheduler said last of its engine; nil: it does not answer.
-	Engine      func(context.Context) *schedulerv1.GetEngineResponse
+	Engine func(context.Context) *schedulerv1.GetEngineResponse
+	// Outside is how receivers outside do; nil: there are none.
+	Outside     func(context.Context) ([]Outsider, error)
 	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
 	ExternalURL string // how people reach this Forge
 	Base        string // the path that links begin with; "": the root
@@ -117,7 +119,7 @@ func New(deps Deps) (*Pages, error) {
 	p := &Pages{
 		templates: templates, builds: schedulerv1.NewBuildServiceClient(deps.Scheduler), tests: schedulerv1.NewTestServiceClient(deps.Scheduler),
 		environments: schedulerv1.NewEnvironmentServiceClient(deps.Scheduler), deliveries: gatewayv1.NewDeliveryServiceClient(deps.Deliveries),
-		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: deps.Engine, now: deps.Now},
+		deps: deps, links: links{deps.GitHubURL}, rooms: &health{rooms: deps.Rooms, engine: deps.Engine, others: deps.Outside, now: deps.Now},
 	}
 	p.artifacts, p.logs = newArtifacts(p), newLogs(p)
 	return p, nil

@@ -80,6 +80,8 @@ const (
 	// The receiver could not be reached or answered errors until tries ran out;
 	// kept for a person.
 	Reason_REASON_GAVE_UP Reason = 43
+	// A receiver of one's own said that it does not want the event, now or later.
+	Reason_REASON_REFUSED Reason = 44
 )
 
 // Enum value maps for Reason.
@@ -111,6 +113,7 @@ var (
 		41: "REASON_FORBIDDEN",
 		42: "REASON_MALFORMED",
 		43: "REASON_GAVE_UP",
+		44: "REASON_REFUSED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -139,6 +142,7 @@ var (
 		"REASON_FORBIDDEN":         41,
 		"REASON_MALFORMED":         42,
 		"REASON_GAVE_UP":           43,
+		"REASON_REFUSED":           44,
 	}
 )
 
@@ -240,7 +244,7 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\bDecision\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.forge.event.v1.ReasonR\x06reason\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1b\n" +
-	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xe6\x04\n" +
+	"\tbuild_ids\x18\x03 \x03(\tR\bbuildIds*\xfa\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREASON_BUILT\x10\x01\x12\x10\n" +
@@ -267,7 +271,8 @@ const file_forge_event_v1_decision_proto_rawDesc = "" +
 	"\x15REASON_INVALID_CONFIG\x10(\x12\x14\n" +
 	"\x10REASON_FORBIDDEN\x10)\x12\x14\n" +
 	"\x10REASON_MALFORMED\x10*\x12\x12\n" +
-	"\x0eREASON_GAVE_UP\x10+B6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"\x0eREASON_GAVE_UP\x10+\x12\x12\n" +
+	"\x0eREASON_REFUSED\x10,B6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_decision_proto_rawDescOnce sync.Once

@@ -245,7 +245,8 @@ func (x *Delivery) GetPayload() []byte {
 // Forward is one delivery's way to one receiver.
 type Forward struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "config", "scheduler", "reporter", or "gateway" for its own decision.
+	// "config", "scheduler", "reporter", "gateway" for its own decision, or the name of
+	// a receiver of one's own.
 	Receiver string `protobuf:"bytes,1,opt,name=receiver,proto3" json:"receiver,omitempty"`
 	// Absent until the receiver decided.
 	Decision *v1.Decision `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
