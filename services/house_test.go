@@ -63,6 +63,7 @@ func rules() []rule {
 		{folder: "services/scheduler/environment", may: below("trigger", "store", "graph")},
 		{folder: "services/scheduler/concurrency", may: below("trigger", "store")},
 		{folder: "services/scheduler/outbox", may: below("store", "logs", "tests")},
+		{folder: "services/scheduler/bulletin", may: below("store")},
 		{folder: "services/scheduler/attempt", may: below("trigger", "engine", "store", "graph", "logs", "tests", "secrets", "input", "content", "environment", "concurrency"), not: engines()},
 		{folder: "services/scheduler/plan", may: below("trigger", "store", "audit", "input", "graph", "environment", "concurrency", "attempt")},
 		{folder: "services/scheduler/schedule", may: below("trigger", "store", "plan")},

@@ -98,6 +98,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(scheduler)),
 		schedulerv1.RegisterAuditServiceHandlerClient(ctx, mux, schedulerv1.NewAuditServiceClient(scheduler)),
 		schedulerv1.RegisterScheduleServiceHandlerClient(ctx, mux, schedulerv1.NewScheduleServiceClient(scheduler)),
+		schedulerv1.RegisterOutgoingWebhookServiceHandlerClient(ctx, mux, schedulerv1.NewOutgoingWebhookServiceClient(scheduler)),
 		schedulerv1.RegisterEnvironmentServiceHandlerClient(ctx, mux, schedulerv1.NewEnvironmentServiceClient(scheduler)),
 		schedulerv1.RegisterCacheServiceHandlerClient(ctx, mux, schedulerv1.NewCacheServiceClient(scheduler)),
 		schedulerv1.RegisterArtifactServiceHandlerClient(ctx, mux, schedulerv1.NewArtifactServiceClient(scheduler)),

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"golang.org/x/net/http/httpguts"
 	"google.golang.org/grpc"
@@ -114,12 +113,6 @@ func (o *outsider) headersFor(l letter) map[string]string {
 	return sent
 }
 
-// final are the codes by which a receiver says that it does not want the event, now or
-// later. Every other that is no success may be a mistake that somebody mends.
-func final() []int {
-	return []int{http.StatusBadRequest, http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity}
-}
-
 func (o *outsider) post(ctx context.Context, l letter) (*eventv1.Decision, error) {
 	header := http.Header{}
 	for name, value := range o.headersFor(l) {
@@ -131,7 +124,7 @@ func (o *outsider) post(ctx context.Context, l letter) (*eventv1.Decision, error
 		return nil, err
 	case answer.OK():
 		return wording.Noted("accepted: %s", answer), nil
-	case slices.Contains(final(), answer.Code):
+	case answer.Refused():
 		return refused(answer.String()), nil
 	}
 	return nil, unsaid{fmt.Errorf("it answered %s", answer), answer}

@@ -40,6 +40,7 @@ func (w *world) firstTry(id string) *gatewayv1.Forward {
 }
 
 func TestWhatAReceiverAnswersDecides(t *testing.T) {
+	t.Parallel()
 	elsewhere := newOutside(t, nil)
 	zeros := make([]byte, 1<<20)
 	for name, c := range map[string]struct {
@@ -86,7 +87,7 @@ func TestWhatAReceiverAnswersDecides(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		if len(elsewhere.got) > 0 {
+		if len(elsewhere.all()) > 0 {
 			t.Error("a redirect was followed")
 		}
 	})
@@ -102,9 +103,7 @@ func TestAReceiverThatNeverAnswersDelaysNobody(t *testing.T) {
 		w.post(hook{event: "push", id: string(rune('a' + i)), body: sample(t, "push")})
 	}
 	kittest.Eventually(t, patience, func() error {
-		well.mu.Lock()
-		defer well.mu.Unlock()
-		if len(well.taken) != n || len(w.rooms.received("scheduler")) != n {
+		if len(well.all()) != n || len(w.rooms.received("scheduler")) != n {
 			return errors.New("not all came")
 		}
 		return nil

@@ -26,6 +26,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/audit"
+	"github.com/forge-ci/forge/services/scheduler/bulletin"
 	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
@@ -75,6 +76,8 @@ type Deps struct {
 	Runners   attempt.Runners
 	Trust     attempt.Trust
 	Retention Retention
+	// WebhooksOut are told of builds and deploys.
+	WebhooksOut bulletin.Webhooks
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
@@ -105,6 +108,7 @@ type Service struct {
 	environments *environment.Service
 	groups       *concurrency.Service
 	outbox       *outbox.Service
+	bulletin     *bulletin.Service
 	attempts     *attempt.Service
 	plan         *plan.Service
 	schedules    *schedule.Service
@@ -160,6 +164,13 @@ func New(deps Deps) (*Service, error) {
 	s.groups = &concurrency.Service{Trusted: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)}
 	s.tests = tests.New(s.store)
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
+	s.bulletin, err = bulletin.New(bulletin.Deps{
+		Store: s.store, Webhooks: deps.WebhooksOut, Source: deps.ExternalURL, Meter: deps.Meter.Meter("forge/scheduler"), Log: deps.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.store.OnMove = s.bulletin.Note
 	s.attempts, err = attempt.New(attempt.Deps{
 		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
@@ -173,7 +184,7 @@ func New(deps Deps) (*Service, error) {
 	})
 	s.schedules = schedule.New(schedule.Deps{Store: s.store, Plan: s.plan, Config: deps.Config, Log: deps.Log})
 	s.wakes = map[store.Queue]func(){store.StartQueue: s.attempts.WakeStarts, store.StopQueue: s.attempts.WakeStops, store.ArchiveQueue: s.logs.Wake}
-	s.wakes[store.ScheduleFileQueue] = s.schedules.Files.Wake
+	s.wakes[store.ScheduleFileQueue], s.wakes[store.NoticeQueue] = s.schedules.Files.Wake, s.bulletin.Wake
 	maps.Copy(s.wakes, s.outbox.Wakes())
 	return s, nil
 }
@@ -193,6 +204,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterManualServiceServer(reg, manual{service: s})
 	schedulerv1.RegisterRepositoryTokenServiceServer(reg, s.tokens)
 	schedulerv1.RegisterAuditServiceServer(reg, s.audit)
+	schedulerv1.RegisterOutgoingWebhookServiceServer(reg, s.bulletin)
 }
 
 // Bound finds a token that is bound to a repository, for the server that serves the
@@ -231,6 +243,8 @@ func Access() map[string]rpc.Access {
 		schedulerv1.LogService_SearchLog_FullMethodName: {Public: true},
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
+
+		schedulerv1.OutgoingWebhookService_ListOutgoingWebhooks_FullMethodName: {},
 
 		schedulerv1.ManualService_GetManual_FullMethodName: {Bound: true},
 
@@ -275,7 +289,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
-	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.logs.Run, s.schedules.Run, s.contents.Run, s.pruneOften} {
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.bulletin.Run, s.logs.Run, s.schedules.Run, s.contents.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

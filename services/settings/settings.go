@@ -120,16 +120,19 @@ type Scheduler struct {
 	SecretsKey     string `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
 	SecretsKeyFile string `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	Grants
-	LogRetention      time.Duration `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
-	CacheLimit        Size          `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
-	CacheRetention    time.Duration `env:"FORGE_CACHE_RETENTION" default:"336h" help:"How long a cache is kept that no build restores."`
-	ArtifactLimit     Size          `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
-	ArtifactRetention time.Duration `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
-	BuildRetention    time.Duration `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
-	AuditRetention    time.Duration `env:"FORGE_AUDIT_RETENTION" default:"17520h" help:"How long it is known who did what; 0 is for good."`
-	ForgexecImage     string        `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
-	Build             Build         `embed:"" prefix:"build-"`
-	Swarm             Swarm         `embed:"" prefix:"swarm-"`
+	LogRetention      time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
+	CacheLimit        Size              `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
+	CacheRetention    time.Duration     `env:"FORGE_CACHE_RETENTION" default:"336h" help:"How long a cache is kept that no build restores."`
+	ArtifactLimit     Size              `env:"FORGE_ARTIFACT_LIMIT" default:"2GiB" help:"How large an artifact may be."`
+	ArtifactRetention time.Duration     `env:"FORGE_ARTIFACT_RETENTION" default:"720h" help:"How long artifacts are kept where .forge.yml does not say."`
+	BuildRetention    time.Duration     `env:"FORGE_BUILD_RETENTION" default:"2160h" help:"How long builds are kept after their end; 0 is for good."`
+	AuditRetention    time.Duration     `env:"FORGE_AUDIT_RETENTION" default:"17520h" help:"How long it is known who did what; 0 is for good."`
+	WebhooksOut       map[string]string `env:"FORGE_WEBHOOKS_OUT" name:"webhooks-out" mapsep:";" placeholder:"NAME=URL" secret:"" help:"Addresses that are told of builds and deploys; several with semicolons. Default: none."`
+	WebhooksOutSecret string            `env:"FORGE_WEBHOOKS_OUT_SECRET" name:"webhooks-out-secret" placeholder:"SECRET" secret:"" help:"What they are signed with."`
+	WebhooksOutTryFor time.Duration     `env:"FORGE_WEBHOOKS_OUT_TRY_FOR" name:"webhooks-out-try-for" default:"72h" help:"How long an event is tried at an address that does not take it; 0 is for ever."`
+	ForgexecImage     string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
+	Build             Build             `embed:"" prefix:"build-"`
+	Swarm             Swarm             `embed:"" prefix:"swarm-"`
 }
 
 // Limits bound what builds may use.

@@ -9,6 +9,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
+	"github.com/forge-ci/forge/services/scheduler/bulletin"
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
@@ -91,6 +92,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention, Audit: s.AuditRetention},
 		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+		WebhooksOut: bulletin.Webhooks{Addresses: s.WebhooksOut, Secret: s.WebhooksOutSecret, TryFor: s.WebhooksOutTryFor},
 	})
 	if err != nil {
 		return nil, err

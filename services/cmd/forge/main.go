@@ -25,6 +25,7 @@ type commands struct {
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
 	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
+	Webhooks     webhooks     `cmd:"" help:"Addresses that are told of builds and deploys: what they took, and why not."`
 	Artifacts    artifacts    `cmd:"" help:"What builds have left: list and fetch it."`
 	Caches       caches       `cmd:"" help:"What builds have cached: list and delete it."`
 	Environments environments `cmd:"" help:"What is deployed where; freeze, unfreeze, roll back."`

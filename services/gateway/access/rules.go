@@ -90,7 +90,8 @@ func Rules() map[string]Rule {
 		schedulerv1.TestService_ListFlakyTests_FullMethodName:        {Role: Reader, of: ofRepository},
 		schedulerv1.TestService_ListTestHistory_FullMethodName:       {Role: Reader, of: ofRepository},
 
-		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {Role: Reader, of: ofEach},
+		schedulerv1.ScheduleService_ListSchedules_FullMethodName:               {Role: Reader, of: ofEach},
+		schedulerv1.OutgoingWebhookService_ListOutgoingWebhooks_FullMethodName: {Role: Operator},
 
 		schedulerv1.AuditService_ListAuditEntries_FullMethodName: {Role: Manager, of: ofRepository},
 

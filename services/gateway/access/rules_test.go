@@ -63,6 +63,7 @@ forge.scheduler.v1.TestService/ListFlakyTests               rita   -
 forge.scheduler.v1.TestService/ListTestHistory              rita   -
 forge.scheduler.v1.ScheduleService/ListSchedules            rita   -
 forge.scheduler.v1.AuditService/ListAuditEntries            ada    ada
+forge.scheduler.v1.OutgoingWebhookService/ListOutgoingWebhooks Boss Boss
 forge.scheduler.v1.EnvironmentService/ListEnvironments      rita   -
 forge.scheduler.v1.EnvironmentService/GetEnvironment        rita   -
 forge.scheduler.v1.EnvironmentService/FreezeEnvironment     wes    wes

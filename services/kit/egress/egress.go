@@ -94,6 +94,17 @@ type Answer struct {
 // OK reports whether the address took what it was sent.
 func (a Answer) OK() bool { return a.Code >= 200 && a.Code < 300 }
 
+// Refused reports whether the address does not want what it was sent, now or later. Every
+// other code that is no success may come of a mistake that somebody mends.
+func (a Answer) Refused() bool {
+	switch a.Code {
+	case http.StatusBadRequest, http.StatusGone, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return true
+	default:
+		return false
+	}
+}
+
 // String is the answer in one line.
 func (a Answer) String() string {
 	text := strings.TrimSpace(strconv.Itoa(a.Code) + " " + http.StatusText(a.Code))

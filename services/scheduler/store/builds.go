@@ -186,6 +186,11 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
 		t.OnCommit(func() { t.store.OnEnd(b) })
 	}
+	if moved && !b.IsJob() && t.store.OnMove != nil {
+		if err := t.store.OnMove(ctx, t, b); err != nil {
+			return err
+		}
+	}
 	b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
 	return t.enqueueReport(ctx, b)
 }

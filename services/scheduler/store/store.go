@@ -48,6 +48,9 @@ type Store struct {
 	Notifier *Notifier
 	// OnEnd, where it is set, is called once it is committed that a build has ended.
 	OnEnd func(*Build)
+	// OnMove, where it is set, is called in the change by which a build, no job, comes to
+	// another state.
+	OnMove func(context.Context, *Tx, *Build) error
 	// wake has the loop of a queue look at its rows; it may be called at any time.
 	wake func(Queue)
 }
@@ -70,6 +73,7 @@ const (
 	AnswerQueue
 	ArchiveQueue
 	ScheduleFileQueue
+	NoticeQueue
 )
 
 // Tx is one change. It runs statements that are literal texts. Its methods return the database's errors as they are; they

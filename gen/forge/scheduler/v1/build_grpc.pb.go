@@ -84,10 +84,10 @@ type BuildServiceClient interface {
 	// superseded, as the text says.
 	ApproveBuild(ctx context.Context, in *ApproveBuildRequest, opts ...grpc.CallOption) (*ApproveBuildResponse, error)
 	// ExpediteBuild moves a build, with all its jobs, or one job to the front of the
-	// queue: it is the next to be placed, of whatever repository, after those that were
-	// moved before it. It still waits for its environment, approval and group. It answers
-	// with the build as it is then. Again it changes nothing. FAILED_PRECONDITION: it has
-	// been placed, or has ended.
+	// queue: it is placed before all that were not moved there, of whatever repository. It
+	// still waits for its environment, its approval, its group and the jobs it needs. It
+	// answers with the build as it is then. Again it changes nothing. FAILED_PRECONDITION:
+	// nothing of it waits for a place any more.
 	ExpediteBuild(ctx context.Context, in *ExpediteBuildRequest, opts ...grpc.CallOption) (*ExpediteBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
@@ -283,10 +283,10 @@ type BuildServiceServer interface {
 	// superseded, as the text says.
 	ApproveBuild(context.Context, *ApproveBuildRequest) (*ApproveBuildResponse, error)
 	// ExpediteBuild moves a build, with all its jobs, or one job to the front of the
-	// queue: it is the next to be placed, of whatever repository, after those that were
-	// moved before it. It still waits for its environment, approval and group. It answers
-	// with the build as it is then. Again it changes nothing. FAILED_PRECONDITION: it has
-	// been placed, or has ended.
+	// queue: it is placed before all that were not moved there, of whatever repository. It
+	// still waits for its environment, its approval, its group and the jobs it needs. It
+	// answers with the build as it is then. Again it changes nothing. FAILED_PRECONDITION:
+	// nothing of it waits for a place any more.
 	ExpediteBuild(context.Context, *ExpediteBuildRequest) (*ExpediteBuildResponse, error)
 	// CancelBuild asks a build, with all its jobs, or one job to stop: its commands get SIGTERM, 10 s later
 	// SIGKILL. It answers with the build as it is then. FAILED_PRECONDITION: it
