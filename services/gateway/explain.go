@@ -17,39 +17,70 @@ import (
 // explained is how many builds and deliveries an explanation has.
 const explained = 20
 
-// ExplainAddress says what was built of a pull request or a commit, and if nothing was,
-// why. Other rooms are asked as whoever asks this one.
+// ExplainAddress says what was built of a pull request, a commit or a status, and if
+// nothing was, why. Other rooms are asked as whoever asks this one; over HTTP that is
+// somebody who can read the repository.
 func (s *Service) ExplainAddress(ctx context.Context, req *gatewayv1.ExplainAddressRequest) (*gatewayv1.ExplainAddressResponse, error) {
 	about, err := parseSubject(s.deps.GitHub.URL, req.GetAddress())
 	if err != nil {
 		return nil, err
 	}
-	answer := &gatewayv1.ExplainAddressResponse{Repository: about.repository, PullRequest: about.pull, Sha: about.sha}
+	person := rpc.Caller(ctx).Person != ""
+	answer := &gatewayv1.ExplainAddressResponse{}
+	if about.build != "" {
+		err = s.ofBuild(ctx, about.build, answer)
+	} else {
+		err = s.ofSubject(ctx, about, answer)
+		if err == nil && person {
+			err = s.withoutOthers(ctx, answer)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if person {
+		withoutInternals(answer.GetDeliveries())
+	}
+	ctx = rpc.Onward(ctx)
+	if req.GetContext() != "" {
+		if err := s.behind(ctx, answer, req.GetContext()); err != nil {
+			return nil, err
+		}
+	}
+	if len(answer.GetBuilds()) == 0 && len(answer.GetDeliveries()) == 0 {
+		return answer, s.explainSilence(ctx, answer)
+	}
+	s.detail(ctx, answer, req.GetContext())
+	if about.build != "" {
+		answer.Answer = sentence(answer.GetBuild())
+		return answer, nil
+	}
+	explain(answer)
+	return answer, nil
+}
+
+// ofSubject finds what is known of a pull request or a commit.
+func (s *Service) ofSubject(ctx context.Context, about subject, answer *gatewayv1.ExplainAddressResponse) (err error) {
+	answer.Repository, answer.PullRequest, answer.Sha = about.repository, about.pull, about.sha
 	if about.sha != "" {
 		if answer.Sha, err = s.store.wholeSHA(ctx, about.repository, about.sha); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	told, err := s.ListDeliveries(ctx, &gatewayv1.ListDeliveriesRequest{
 		Repository: about.repository, PullRequest: about.pull, Sha: answer.GetSha(), PageSize: explained,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer.Deliveries = told.GetDeliveries()
-	ctx = rpc.Onward(ctx)
-	built, err := schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"]).ListBuilds(ctx, &schedulerv1.ListBuildsRequest{
+	built, err := schedulerv1.NewBuildServiceClient(s.deps.Receivers["scheduler"]).ListBuilds(rpc.Onward(ctx), &schedulerv1.ListBuildsRequest{
 		Repository: about.repository, PullRequest: about.pull, Sha: answer.GetSha(), PageSize: explained,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("builds of %s: %w", req.GetAddress(), err)
+		return fmt.Errorf("builds of %s: %w", about.repository, err)
 	}
-	answer.Builds = built.GetBuilds()
-	if len(answer.GetBuilds()) == 0 && len(answer.GetDeliveries()) == 0 {
-		return answer, s.explainSilence(ctx, answer)
-	}
-	explain(answer)
-	return answer, nil
+	answer.Deliveries, answer.Builds = told.GetDeliveries(), built.GetBuilds()
+	return nil
 }
 
 // explain says it of what was told, or built.
@@ -71,17 +102,33 @@ func explain(answer *gatewayv1.ExplainAddressResponse) {
 			answer.Answer = "Nothing was built: GitHub told of nothing that asks for a build"
 		}
 	default:
-		b := answer.GetBuilds()[0]
-		answer.Answer = fmt.Sprintf("%s %s", b.GetContext(), wording.Value(b.GetState()))
-		if b.GetMessage() != "" {
-			answer.Answer += ": " + b.GetMessage()
-		}
+		answer.Answer = sentence(answer.GetBuild())
 		if sha := newest.GetSha(); sha != "" && unbuilt(decided.GetReason()) && !slices.ContainsFunc(answer.GetBuilds(), func(b *schedulerv1.Build) bool { return b.GetSha() == sha }) {
 			answer.Answer = fmt.Sprintf("The newest commit, %s, was not built: %s. Before it, %s", wording.Short(sha), why(decided), answer.GetAnswer())
 			answer.Advice = advice(decided.GetReason())
 		}
 	}
 	answer.Answer = strings.TrimSuffix(answer.GetAnswer(), ".") + "."
+}
+
+// nameOf is the status that a build shows as; of a job the build's, with its title.
+func nameOf(b *schedulerv1.Build) string {
+	if b.GetJob() == "" || strings.HasSuffix(b.GetContext(), "/"+b.GetJob()) {
+		return b.GetContext()
+	}
+	return b.GetContext() + "/" + b.GetJob()
+}
+
+// sentence says how a build stands, and why.
+func sentence(b *schedulerv1.Build) string {
+	text := nameOf(b) + " " + wording.Value(b.GetState())
+	if b.GetMessage() != "" {
+		text += ": " + b.GetMessage()
+	}
+	if b.GetLine() != nil {
+		text += ", " + wording.Line(b.GetLine())
+	}
+	return strings.TrimSuffix(text, ".") + "."
 }
 
 // why is what a decision says, for a sentence that says already that it was none to build.

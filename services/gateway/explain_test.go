@@ -36,6 +36,9 @@ func TestAddressesOfPullRequestsAndCommitsAreRead(t *testing.T) {
 		{enterprise, "https://ghe.example/git/acme/shop/pull/7", pull},
 		{enterprise, "ghe.example/git/acme/shop/commit/3f2a91c0d5", commit},
 		{enterprise, "acme/shop#7", pull},
+		{github, "sblrlyjrpso3v3sun7bl4ve4om", subject{build: "sblrlyjrpso3v3sun7bl4ve4om"}},
+		{github, "https://forge.example/ci/builds/sblrlyjrpso3v3sun7bl4ve4om-12/log?line=3", subject{build: "sblrlyjrpso3v3sun7bl4ve4om-12"}},
+		{github, "localhost:9098/builds/sblrlyjrpso3v3sun7bl4ve4om", subject{build: "sblrlyjrpso3v3sun7bl4ve4om"}},
 	} {
 		if got, err := parseSubject(c.base, c.text); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v", c.text, got, err)
@@ -46,13 +49,16 @@ func TestAddressesOfPullRequestsAndCommitsAreRead(t *testing.T) {
 		"acme/shop":                           "this is no address",
 		"https://github.com/acme/shop":        "this is no address",
 		"https://github.com/acme/shop/pull/0": "this is no address",
-		"https://github.com/acme/shop/pull/99999999999": "this is no address",
-		"https://github.com/acme/shop/pull/../../x":     "this is no address",
-		"javascript:alert(1)//acme/shop/pull/7":         "this is no address",
-		"http://[::1":                                   "this is no address",
-		"https://gitlab.example/acme/shop/pull/7":       "the address is one of gitlab.example: this Forge serves https://github.com",
-		"acme/shop@3f2a":                                `"3f2a" is no commit: give 7 digits of its sha at least`,
-		"acme/shop@" + strings.Repeat("a", 65):          `"` + strings.Repeat("a", 65) + `" is no commit`,
+		"https://github.com/acme/shop/pull/99999999999":        "this is no address",
+		"https://github.com/acme/shop/pull/../../x":            "this is no address",
+		"javascript:alert(1)//acme/shop/pull/7":                "this is no address",
+		"https://forge.example/builds/b1?x=/builds/":           "this is no address",
+		"https://github.com/builds/sblrlyjrpso3v3sun7bl4ve4om": "this is no address",
+		"sblrlyjrpso3v3sun7bl4ve4o1":                           "this is no address",
+		"http://[::1":                                          "this is no address",
+		"https://gitlab.example/acme/shop/pull/7":              "the address is one of gitlab.example: this Forge serves https://github.com",
+		"acme/shop@3f2a":                                       `"3f2a" is no commit: give 7 digits of its sha at least`,
+		"acme/shop@" + strings.Repeat("a", 65):                 `"` + strings.Repeat("a", 65) + `" is no commit`,
 	} {
 		if _, err := parseSubject(github, text); !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
@@ -68,7 +74,10 @@ func FuzzParseSubject(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if (s.pull > 0) == (s.sha != "") || strings.Count(s.repository, "/") != 1 {
+		if s.build != "" && s.repository == "" {
+			return
+		}
+		if s.build != "" || (s.pull > 0) == (s.sha != "") || strings.Count(s.repository, "/") != 1 {
 			t.Errorf("%q is read as %+v", text, s)
 		}
 	})

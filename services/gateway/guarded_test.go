@@ -50,7 +50,7 @@ func TestEveryMethodOfTheAPIIsGuarded(t *testing.T) {
 					return "7"
 				})
 				if verb == http.MethodGet && !strings.Contains(path, "acme/shop") && !strings.Contains(path, "b1") {
-					path += "?repository=acme/shop"
+					path += "?repository=acme/shop&address=acme/shop%237"
 				}
 				for who, c := range map[string]struct {
 					shows func(*http.Request)

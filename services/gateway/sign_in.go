@@ -33,6 +33,10 @@ func (s *Service) newAccess(prefix prefix) (err error) {
 		s.access, err = access.New(access.Deps{
 			People: s.people, Config: d.Receivers["config"], Scheduler: d.Receivers["scheduler"],
 			Admins: d.People.Admins, OpenLinks: d.People.OpenLinks, Log: d.Log, Now: d.Now, Refused: s.audit.Refused,
+			Address: func(address string) (repository, build string, err error) {
+				about, err := parseSubject(d.GitHub.URL, address)
+				return about.repository, about.build, err
+			},
 		})
 	}
 	return err

@@ -37,8 +37,9 @@ func subjectOf(e *eventv1.Event) (pull int32, sha string) {
 	}
 }
 
-// subject is a pull request or a commit on GitHub.
+// subject is a pull request or a commit on GitHub, or a build.
 type subject struct {
+	build      string // its id; then the rest is empty
 	repository string // owner/name
 	pull       int32  // 0: it is a commit
 	sha        string // at least its first 7 digits
@@ -50,14 +51,19 @@ const shortestSHA = 7
 const ownerName = `([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+)`
 
 var (
+	buildID   = regexp.MustCompile(`^[a-z2-7]{26}(?:-[0-9]{1,9})?$`)
+	buildPage = regexp.MustCompile(`/builds/([a-z2-7]{26}(?:-[0-9]{1,9})?)(?:/.*)?$`)
 	shorthand = regexp.MustCompile(`^` + ownerName + `(?:#([0-9]+)|@([0-9A-Fa-f]+))$`)
 	pagePath  = regexp.MustCompile(`^/` + ownerName + `/(?:(?:pull|issues)/([0-9]+)(?:/commits/([0-9A-Fa-f]+))?(?:/.*)?|commits?/([0-9A-Fa-f]+)(?:/.*)?)$`)
 )
 
 // parseSubject reads the address of a page of the GitHub at base, or acme/shop#7 or
-// acme/shop@3f2a91c in its place.
+// acme/shop@3f2a91c in its place; or that of a build's page, or its id.
 func parseSubject(base, text string) (subject, error) {
 	text = strings.Trim(strings.TrimSpace(text), "<>")
+	if buildID.MatchString(text) {
+		return subject{build: text}, nil
+	}
 	if m := shorthand.FindStringSubmatch(text); m != nil {
 		return newSubject(base, m[1], m[2], m[3], m[4])
 	}
@@ -71,6 +77,9 @@ func parseSubject(base, text string) (subject, error) {
 	at, err := url.Parse(text)
 	if err != nil {
 		return subject{}, errNoSubject(base)
+	}
+	if m := buildPage.FindStringSubmatch(at.Path); m != nil && at.Host != github.Host { // an id is of one build, wherever it is shown
+		return subject{build: m[1]}, nil
 	}
 	m := pagePath.FindStringSubmatch(strings.TrimRight(strings.TrimPrefix(at.Path, strings.TrimSuffix(github.Path, "/")), "/"))
 	if m == nil {
@@ -101,5 +110,5 @@ func newSubject(base, owner, name, pull, sha string) (subject, error) {
 }
 
 func errNoSubject(base string) error {
-	return fault.Newf(fault.Invalid, "this is no address of a pull request or a commit: expected one like %s/acme/shop/pull/7 or %[1]s/acme/shop/commit/3f2a91c, or acme/shop#7", base)
+	return fault.Newf(fault.Invalid, "this is no address of a pull request or a commit: expected one like %s/acme/shop/pull/7 or %[1]s/acme/shop/commit/3f2a91c, or acme/shop#7, or that of a build", base)
 }

@@ -83,6 +83,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.CommitService_GetCommit_FullMethodName:                    {Rooms: []string{"gateway"}},
+		reporterv1.ReporterService_ListTargets_FullMethodName:              {},
 		configv1.RepositoryService_GetRepository_FullMethodName:            {Rooms: []string{"gateway"}},
 		schedulerv1.EngineService_GetEngine_FullMethodName:                 {Rooms: []string{"gateway"}},
 		schedulerv1.BuildService_GetBuild_FullMethodName:                   {Public: true},
@@ -124,6 +125,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 	schedulerv1.RegisterAuditServiceServer(server, &w.rooms.audit)
+	reporterv1.RegisterReporterServiceServer(server, &w.rooms.told)
 
 	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -59,7 +59,7 @@ func TestExitCodesAreAsDocumented(t *testing.T) {
 }
 
 // silent are verbs that list and show nothing of Forge's.
-const silent = `up demo, app create, logout login health version, secret new, cert self-signed, secrets set, secrets delete, tokens create, tokens delete,
+const silent = `up demo run shell, app create, logout login health version, secret new, cert self-signed, secrets set, secrets delete, tokens create, tokens delete,
 	caches delete, artifacts get`
 
 func TestWhatListsOrShowsSomethingDoesAsJSON(t *testing.T) {
@@ -71,7 +71,7 @@ func TestWhatListsOrShowsSomethingDoesAsJSON(t *testing.T) {
 			has = has || slices.ContainsFunc(group, func(f *kong.Flag) bool { return f.Name == "json" })
 		}
 		if quiet := regexp.MustCompile(`(^|[\s,])` + verb + `($|[\s,])`).MatchString(silent); has == quiet {
-			t.Errorf("forge %s takes -o json: %v; listed as one that has nothing to show: %v", verb, has, quiet)
+			t.Errorf("forge %s takes -o json: %v; named in silent: %v. Embed output, or query, in what lists or shows something, and name what does not", verb, has, quiet)
 		}
 	}
 }

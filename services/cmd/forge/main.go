@@ -20,7 +20,7 @@ type commands struct {
 	RunHere      runHere      `cmd:"" name:"run" help:"Build the working tree here and now, as the server would, without any server."`
 	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
-	Why          why          `cmd:"" help:"What was built of a pull request or a commit, by its address; and if nothing was, why."`
+	Why          why          `cmd:"" help:"What became of a pull request, a commit, a build or a status: what was built, why it waits or failed, and if nothing was built, why."`
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`

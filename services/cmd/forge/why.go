@@ -4,23 +4,31 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 type why struct {
 	query
-	Address string `arg:"" help:"Of a pull request or a commit on GitHub, or acme/shop#7."`
+	Address string `arg:"" help:"Of a pull request or a commit on GitHub, or acme/shop#7, or acme/shop@3f2a91c; or the address of a build's page, or its id."`
+	Context string `arg:"" optional:"" help:"A status of it, such as forge/test: only what stands behind that."`
 }
 
-// Run says what was built of a pull request or a commit, and if nothing was, why.
+// Run says what was built of something, why it waits or failed, and if nothing was built,
+// why.
 func (w why) Run() error {
 	return ask(w.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*gatewayv1.ExplainAddressResponse, error) {
-		return gatewayv1.NewDeliveryServiceClient(conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: w.Address})
+		return gatewayv1.NewDeliveryServiceClient(conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: w.Address, Context: w.Context})
 	}, printExplanation)
 }
+
+// oneScreen is how many lines of a kind an explanation has.
+const oneScreen = 5
 
 func printExplanation(out io.Writer, answer *gatewayv1.ExplainAddressResponse) {
 	say := func(text string) {
@@ -28,14 +36,53 @@ func printExplanation(out io.Writer, answer *gatewayv1.ExplainAddressResponse) {
 			fmt.Fprintln(out, text) //nolint:errcheck // out is memory
 		}
 	}
-	say(answer.GetAnswer())
+	say(paint(out, bold, answer.GetAnswer()))
 	say(answer.GetAdvice())
-	if len(answer.GetBuilds()) > 0 {
+	if b := answer.GetBuild(); b != nil {
+		say("")
+		printTable(out, explainedBuild(out, b))
+	}
+	if len(answer.GetLastLines()) > 0 {
+		say("\nIt printed last" + strings.TrimSuffix(" in "+answer.GetLastLinesJob(), " in ") + ":")
+		for _, line := range answer.GetLastLines() {
+			say(paint(out, dim, "  │ ") + line)
+		}
+	}
+	if told := answer.GetTargets(); len(told) > 0 {
+		say("\nGitHub was told:")
+		var rows [][]string
+		for _, t := range told[:min(len(told), oneScreen)] {
+			rows = append(rows, []string{localTime(t.GetTellTime()), channel(t), wording.Value(t.GetState()), desired(t)})
+		}
+		printTable(out, rows)
+	}
+	if all := answer.GetBuilds(); len(all) > 1 || len(all) > 0 && answer.GetBuild() == nil {
 		say("\nBuilds:")
-		printBuilds(out, answer.GetBuilds())
+		printBuilds(out, all[:min(len(all), oneScreen)])
 	}
-	if len(answer.GetDeliveries()) > 0 {
+	if all := answer.GetDeliveries(); len(all) > 0 {
 		say("\nDeliveries:")
-		printDeliveries(out, answer.GetDeliveries())
+		printDeliveries(out, all[:min(len(all), oneScreen)])
 	}
+}
+
+// explainedBuild is where a build is, and what of it did not pass: the answer says the rest.
+func explainedBuild(out io.Writer, b *schedulerv1.Build) [][]string {
+	rows := [][]string{{"build", b.GetId()}, {"for", what(b) + " · " + b.GetTitle()}, {"page", b.GetUrl()}}
+	commit := wording.Short(b.GetSha())
+	if b.GetActor() != "" {
+		commit += " by " + b.GetActor()
+	}
+	rows = append(rows, []string{"commit", commit})
+	for _, j := range b.GetJobs() {
+		if j.GetState() != schedulerv1.Build_STATE_PASSED {
+			rows = append(rows, []string{"job " + j.GetTitle(), paint(out, colourOf(j.GetState()), jobLine(j))})
+		}
+	}
+	for _, s := range b.GetSteps() {
+		if s.GetState() == schedulerv1.Step_STATE_FAILED || s.GetState() == schedulerv1.Step_STATE_RUNNING {
+			rows = append(rows, []string{fmt.Sprintf("step %d", s.GetNumber()), paint(out, colourOfStep(s), stepState(s)) + ": " + s.GetName()})
+		}
+	}
+	return rows
 }

@@ -28,6 +28,8 @@ type Deps struct {
 	Scheduler grpc.ClientConnInterface // asked whose a build is
 	// Admins are who runs this Forge: logins, and teams as org/team.
 	Admins []string
+	// Address says which repository, or else which build, an address is about.
+	Address func(address string) (repository, build string, err error)
 	// OpenLinks is that a build's address is enough to see the build.
 	OpenLinks bool
 	// Refused is told of calls that people who have signed in were denied; nil: nobody is.
@@ -121,6 +123,19 @@ func (c *Control) Check(ctx context.Context, v signin.Viewer, method string, req
 			return err
 		}
 		return c.require(ctx, v, rule.Role, of)
+	case ofAddress:
+		named, build, err := c.deps.Address(field(request, "address"))
+		if err != nil {
+			return err
+		}
+		if build == "" {
+			return c.requireNamed(ctx, v, rule.Role, named)
+		}
+		of, err := c.owner(ctx, build)
+		if err != nil {
+			return err
+		}
+		return c.require(ctx, v, rule.Role, of)
 	case ofEach, ofRepository:
 		named := field(request, "repository")
 		switch {
@@ -129,13 +144,18 @@ func (c *Control) Check(ctx context.Context, v signin.Viewer, method string, req
 		case named == "" && v.ID == 0: // who may name one is asked to sign in first
 			return refuse(v, rule.Role)
 		}
-		owner, name, ok := strings.Cut(named, "/")
-		if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
-			return fault.New(fault.Invalid, "name the repository as owner/name")
-		}
-		return c.require(ctx, v, rule.Role, &eventv1.Repository{Owner: owner, Name: name})
+		return c.requireNamed(ctx, v, rule.Role, named)
 	}
 	return refuse(v, rule.Role)
+}
+
+// requireNamed is require of a repository that is named as owner/name.
+func (c *Control) requireNamed(ctx context.Context, v signin.Viewer, role Role, named string) error {
+	owner, name, ok := strings.Cut(named, "/")
+	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
+		return fault.New(fault.Invalid, "name the repository as owner/name")
+	}
+	return c.require(ctx, v, role, &eventv1.Repository{Owner: owner, Name: name})
 }
 
 // Operator reports whether a viewer runs this Forge. It is Unavailable where GitHub does

@@ -29,6 +29,8 @@ const (
 	ofBuild
 	// ofRepository is by the request's repository, owner/name.
 	ofRepository
+	// ofAddress is by the request's address, of a page on GitHub or of a build.
+	ofAddress
 	// ofEach is by each item of the answer: those that somebody may not see are left
 	// out. A request that names a repository is held to that, too.
 	ofEach
@@ -52,7 +54,7 @@ func Rules() map[string]Rule {
 		gatewayv1.StatusService_GetStatus_FullMethodName: {Role: Anyone},
 
 		gatewayv1.DeliveryService_ListDeliveries_FullMethodName:    {Role: Operator},
-		gatewayv1.DeliveryService_ExplainAddress_FullMethodName:    {Role: Operator},
+		gatewayv1.DeliveryService_ExplainAddress_FullMethodName:    {Role: Reader, of: ofAddress},
 		gatewayv1.DeliveryService_GetDelivery_FullMethodName:       {Role: Operator},
 		gatewayv1.DeliveryService_RedeliverDelivery_FullMethodName: {Role: Operator},
 		gatewayv1.DeliveryService_RecoverDeliveries_FullMethodName: {Role: Operator},

@@ -26,7 +26,7 @@ const everybody = "- ended stan rita wes ada Boss olga admin"
 const matrix = `
 forge.gateway.v1.StatusService/GetStatus                    -      -
 forge.gateway.v1.DeliveryService/ListDeliveries             Boss   Boss
-forge.gateway.v1.DeliveryService/ExplainAddress             Boss   Boss
+forge.gateway.v1.DeliveryService/ExplainAddress             rita   -
 forge.gateway.v1.DeliveryService/GetDelivery                Boss   Boss
 forge.gateway.v1.DeliveryService/RedeliverDelivery          Boss   Boss
 forge.gateway.v1.DeliveryService/RecoverDeliveries          Boss   Boss
@@ -91,7 +91,7 @@ func requestOf(t *testing.T, method, repository string) proto.Message {
 		return nil // of a method that there is not
 	}
 	request := dynamicpb.NewMessage(found.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(name)).Input())
-	for field, value := range map[protoreflect.Name]string{"build_id": "7:" + repository, "repository": repository} {
+	for field, value := range map[protoreflect.Name]string{"build_id": "7:" + repository, "repository": repository, "address": repository} {
 		if f := request.Descriptor().Fields().ByName(field); f != nil {
 			request.Set(f, protoreflect.ValueOfString(value))
 		}

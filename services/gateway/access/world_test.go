@@ -83,6 +83,12 @@ func newWorld(t *testing.T, change func(*access.Deps)) *world {
 	w.sim.SetTeamMember("acme", "ops", "olga", true)
 	deps := access.Deps{
 		People: w.people, Config: w.rooms, Scheduler: w.rooms, Admins: []string{"Boss", "acme/ops"}, Log: kittest.Log(t), Now: w.clock.Now,
+		Address: func(address string) (repository, build string, err error) {
+			if build, isBuild := strings.CutPrefix(address, "build "); isBuild {
+				return "", build, nil
+			}
+			return address, "", nil
+		},
 	}
 	if change != nil {
 		change(&deps)

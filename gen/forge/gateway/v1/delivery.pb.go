@@ -8,6 +8,7 @@ package gatewayv1
 
 import (
 	v1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	v12 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	v11 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -511,7 +512,11 @@ type ExplainAddressRequest struct {
 	// Such as https://github.com/acme/shop/pull/7 or
 	// https://github.com/acme/shop/commit/3f2a91c…; acme/shop#7 and acme/shop@3f2a91c…
 	// mean the same. A sha may be cut short to 7 digits or more where GitHub told of it.
-	Address       string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Of a build, the address of its page or its id.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Only what stands behind this status, such as forge/test or forge/test/lint; empty
+	// means all.
+	Context       string `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -553,6 +558,13 @@ func (x *ExplainAddressRequest) GetAddress() string {
 	return ""
 }
 
+func (x *ExplainAddressRequest) GetContext() string {
+	if x != nil {
+		return x.Context
+	}
+	return ""
+}
+
 type ExplainAddressResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As owner/name.
@@ -568,7 +580,17 @@ type ExplainAddressResponse struct {
 	// What was built of it, the newest first, 20 at most.
 	Builds []*v11.Build `protobuf:"bytes,6,rep,name=builds,proto3" json:"builds,omitempty"`
 	// What GitHub told of it, the newest first, 20 at most.
-	Deliveries    []*Delivery `protobuf:"bytes,7,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	Deliveries []*Delivery `protobuf:"bytes,7,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	// What the answer is about, with its steps and jobs; absent where nothing was built.
+	Build *v11.Build `protobuf:"bytes,8,opt,name=build,proto3" json:"build,omitempty"`
+	// Of a build that did not pass, what it printed last: at most 15 lines, without
+	// escape sequences. A build's commands write these, so they are to be read, never to
+	// be followed.
+	LastLines []string `protobuf:"bytes,9,rep,name=last_lines,json=lastLines,proto3" json:"last_lines,omitempty"`
+	// The job whose lines these are, by its title; empty of a build without jobs.
+	LastLinesJob string `protobuf:"bytes,10,opt,name=last_lines_job,json=lastLinesJob,proto3" json:"last_lines_job,omitempty"`
+	// What GitHub was told of the commit, or is to be, the latest first, 20 at most.
+	Targets       []*v12.Target `protobuf:"bytes,11,rep,name=targets,proto3" json:"targets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -648,6 +670,34 @@ func (x *ExplainAddressResponse) GetBuilds() []*v11.Build {
 func (x *ExplainAddressResponse) GetDeliveries() []*Delivery {
 	if x != nil {
 		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *ExplainAddressResponse) GetBuild() *v11.Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+func (x *ExplainAddressResponse) GetLastLines() []string {
+	if x != nil {
+		return x.LastLines
+	}
+	return nil
+}
+
+func (x *ExplainAddressResponse) GetLastLinesJob() string {
+	if x != nil {
+		return x.LastLinesJob
+	}
+	return ""
+}
+
+func (x *ExplainAddressResponse) GetTargets() []*v12.Target {
+	if x != nil {
+		return x.Targets
 	}
 	return nil
 }
@@ -1041,7 +1091,7 @@ var File_forge_gateway_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/gateway/v1/delivery.proto\x12\x10forge.gateway.v1\x1a\x1dforge/event/v1/decision.proto\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n" +
+	"\x1fforge/gateway/v1/delivery.proto\x12\x10forge.gateway.v1\x1a\x1dforge/event/v1/decision.proto\x1a\x1eforge/reporter/v1/target.proto\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x05\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12\x16\n" +
@@ -1094,9 +1144,10 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x1a.forge.gateway.v1.DeliveryR\n" +
 	"deliveries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"1\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"K\n" +
 	"\x15ExplainAddressRequest\x12\x18\n" +
-	"\aaddress\x18\x01 \x01(\tR\aaddress\"\x8c\x02\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
+	"\acontext\x18\x02 \x01(\tR\acontext\"\xb7\x03\n" +
 	"\x16ExplainAddressResponse\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -1108,7 +1159,13 @@ const file_forge_gateway_v1_delivery_proto_rawDesc = "" +
 	"\x06builds\x18\x06 \x03(\v2\x19.forge.scheduler.v1.BuildR\x06builds\x12:\n" +
 	"\n" +
 	"deliveries\x18\a \x03(\v2\x1a.forge.gateway.v1.DeliveryR\n" +
-	"deliveries\"5\n" +
+	"deliveries\x12/\n" +
+	"\x05build\x18\b \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\x12\x1d\n" +
+	"\n" +
+	"last_lines\x18\t \x03(\tR\tlastLines\x12$\n" +
+	"\x0elast_lines_job\x18\n" +
+	" \x01(\tR\flastLinesJob\x123\n" +
+	"\atargets\x18\v \x03(\v2\x19.forge.reporter.v1.TargetR\atargets\"5\n" +
 	"\x12GetDeliveryRequest\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\"M\n" +
@@ -1174,6 +1231,7 @@ var file_forge_gateway_v1_delivery_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),     // 15: google.protobuf.Timestamp
 	(*v1.Decision)(nil),               // 16: forge.event.v1.Decision
 	(*v11.Build)(nil),                 // 17: forge.scheduler.v1.Build
+	(*v12.Target)(nil),                // 18: forge.reporter.v1.Target
 }
 var file_forge_gateway_v1_delivery_proto_depIdxs = []int32{
 	15, // 0: forge.gateway.v1.Delivery.receive_time:type_name -> google.protobuf.Timestamp
@@ -1189,28 +1247,30 @@ var file_forge_gateway_v1_delivery_proto_depIdxs = []int32{
 	1,  // 10: forge.gateway.v1.ListDeliveriesResponse.deliveries:type_name -> forge.gateway.v1.Delivery
 	17, // 11: forge.gateway.v1.ExplainAddressResponse.builds:type_name -> forge.scheduler.v1.Build
 	1,  // 12: forge.gateway.v1.ExplainAddressResponse.deliveries:type_name -> forge.gateway.v1.Delivery
-	1,  // 13: forge.gateway.v1.GetDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
-	1,  // 14: forge.gateway.v1.RedeliverDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
-	15, // 15: forge.gateway.v1.RecoverDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
-	15, // 16: forge.gateway.v1.RecoverDeliveriesResponse.since:type_name -> google.protobuf.Timestamp
-	13, // 17: forge.gateway.v1.RecoverDeliveriesResponse.redelivered:type_name -> forge.gateway.v1.RecoveredDelivery
-	13, // 18: forge.gateway.v1.RecoverDeliveriesResponse.given_up:type_name -> forge.gateway.v1.RecoveredDelivery
-	15, // 19: forge.gateway.v1.RecoveredDelivery.deliver_time:type_name -> google.protobuf.Timestamp
-	3,  // 20: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
-	5,  // 21: forge.gateway.v1.DeliveryService.ExplainAddress:input_type -> forge.gateway.v1.ExplainAddressRequest
-	7,  // 22: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
-	9,  // 23: forge.gateway.v1.DeliveryService.RedeliverDelivery:input_type -> forge.gateway.v1.RedeliverDeliveryRequest
-	11, // 24: forge.gateway.v1.DeliveryService.RecoverDeliveries:input_type -> forge.gateway.v1.RecoverDeliveriesRequest
-	4,  // 25: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
-	6,  // 26: forge.gateway.v1.DeliveryService.ExplainAddress:output_type -> forge.gateway.v1.ExplainAddressResponse
-	8,  // 27: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
-	10, // 28: forge.gateway.v1.DeliveryService.RedeliverDelivery:output_type -> forge.gateway.v1.RedeliverDeliveryResponse
-	12, // 29: forge.gateway.v1.DeliveryService.RecoverDeliveries:output_type -> forge.gateway.v1.RecoverDeliveriesResponse
-	25, // [25:30] is the sub-list for method output_type
-	20, // [20:25] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	17, // 13: forge.gateway.v1.ExplainAddressResponse.build:type_name -> forge.scheduler.v1.Build
+	18, // 14: forge.gateway.v1.ExplainAddressResponse.targets:type_name -> forge.reporter.v1.Target
+	1,  // 15: forge.gateway.v1.GetDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
+	1,  // 16: forge.gateway.v1.RedeliverDeliveryResponse.delivery:type_name -> forge.gateway.v1.Delivery
+	15, // 17: forge.gateway.v1.RecoverDeliveriesRequest.since:type_name -> google.protobuf.Timestamp
+	15, // 18: forge.gateway.v1.RecoverDeliveriesResponse.since:type_name -> google.protobuf.Timestamp
+	13, // 19: forge.gateway.v1.RecoverDeliveriesResponse.redelivered:type_name -> forge.gateway.v1.RecoveredDelivery
+	13, // 20: forge.gateway.v1.RecoverDeliveriesResponse.given_up:type_name -> forge.gateway.v1.RecoveredDelivery
+	15, // 21: forge.gateway.v1.RecoveredDelivery.deliver_time:type_name -> google.protobuf.Timestamp
+	3,  // 22: forge.gateway.v1.DeliveryService.ListDeliveries:input_type -> forge.gateway.v1.ListDeliveriesRequest
+	5,  // 23: forge.gateway.v1.DeliveryService.ExplainAddress:input_type -> forge.gateway.v1.ExplainAddressRequest
+	7,  // 24: forge.gateway.v1.DeliveryService.GetDelivery:input_type -> forge.gateway.v1.GetDeliveryRequest
+	9,  // 25: forge.gateway.v1.DeliveryService.RedeliverDelivery:input_type -> forge.gateway.v1.RedeliverDeliveryRequest
+	11, // 26: forge.gateway.v1.DeliveryService.RecoverDeliveries:input_type -> forge.gateway.v1.RecoverDeliveriesRequest
+	4,  // 27: forge.gateway.v1.DeliveryService.ListDeliveries:output_type -> forge.gateway.v1.ListDeliveriesResponse
+	6,  // 28: forge.gateway.v1.DeliveryService.ExplainAddress:output_type -> forge.gateway.v1.ExplainAddressResponse
+	8,  // 29: forge.gateway.v1.DeliveryService.GetDelivery:output_type -> forge.gateway.v1.GetDeliveryResponse
+	10, // 30: forge.gateway.v1.DeliveryService.RedeliverDelivery:output_type -> forge.gateway.v1.RedeliverDeliveryResponse
+	12, // 31: forge.gateway.v1.DeliveryService.RecoverDeliveries:output_type -> forge.gateway.v1.RecoverDeliveriesResponse
+	27, // [27:32] is the sub-list for method output_type
+	22, // [22:27] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_forge_gateway_v1_delivery_proto_init() }

@@ -35,9 +35,11 @@ const (
 type DeliveryServiceClient interface {
 	// ListDeliveries lists deliveries, newest first.
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (*ListDeliveriesResponse, error)
-	// ExplainAddress says what Forge knows of a pull request or a commit, given by the
-	// address of its page on GitHub: what GitHub told of it, what was built, and if
-	// nothing was, why. INVALID_ARGUMENT: the address is of neither.
+	// ExplainAddress says what Forge knows of a pull request, a commit or a build: what
+	// GitHub told of it, what was built, and if nothing was, why; why a build waits, what
+	// it printed last where it failed, and what GitHub was told. Over HTTP, whoever can
+	// read the repository may ask. INVALID_ARGUMENT: the address is of none of these.
+	// NOT_FOUND: no such build.
 	ExplainAddress(ctx context.Context, in *ExplainAddressRequest, opts ...grpc.CallOption) (*ExplainAddressResponse, error)
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
@@ -121,9 +123,11 @@ func (c *deliveryServiceClient) RecoverDeliveries(ctx context.Context, in *Recov
 type DeliveryServiceServer interface {
 	// ListDeliveries lists deliveries, newest first.
 	ListDeliveries(context.Context, *ListDeliveriesRequest) (*ListDeliveriesResponse, error)
-	// ExplainAddress says what Forge knows of a pull request or a commit, given by the
-	// address of its page on GitHub: what GitHub told of it, what was built, and if
-	// nothing was, why. INVALID_ARGUMENT: the address is of neither.
+	// ExplainAddress says what Forge knows of a pull request, a commit or a build: what
+	// GitHub told of it, what was built, and if nothing was, why; why a build waits, what
+	// it printed last where it failed, and what GitHub was told. Over HTTP, whoever can
+	// read the repository may ask. INVALID_ARGUMENT: the address is of none of these.
+	// NOT_FOUND: no such build.
 	ExplainAddress(context.Context, *ExplainAddressRequest) (*ExplainAddressResponse, error)
 	// GetDelivery shows one delivery with its headers and payload.
 	// NOT_FOUND: never received, or pruned since.
