@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -53,6 +54,10 @@ type Config struct {
 	// Bare leaves out health and reflection: for an address that strangers reach.
 	Bare bool
 
+	// HTTP answers what speaks HTTP/1 on TCP where gRPC is served; nil: nothing does. It
+	// sees itself to who asks.
+	HTTP http.Handler
+
 	// Ready says what is missing that calls need, in words for anybody; nil: nothing
 	// ever is.
 	Ready func(ctx context.Context) error
@@ -75,6 +80,7 @@ type Server struct {
 	trustLoopback bool
 	grpc          *grpc.Server
 	health        *health.Server
+	http          *handedOver     // nil: there is no HTTP
 	stopping      context.Context //nolint:containedctx // ends when the server begins to stop, whatever the call
 	beginStop     context.CancelFunc
 }
@@ -102,8 +108,13 @@ func NewServer(cfg Config) *Server {
 		stopping:      stopping,
 		beginStop:     beginStop,
 	}
+	transport := serverTransport(cfg.TLS)
+	if cfg.HTTP != nil {
+		s.http = newHandedOver()
+		transport = newBeside(stopping, cfg.TLS, s.http)
+	}
 	s.grpc = grpc.NewServer(
-		grpc.Creds(serverTransport(cfg.TLS)),
+		grpc.Creds(transport),
 		grpc.StatsHandler(serverTracing(cfg.Tracer, cfg.Meter)),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
@@ -153,6 +164,9 @@ func (s *Server) Serve(ctx context.Context, lis ...net.Listener) error {
 			}
 			return nil
 		})
+	}
+	if s.http != nil {
+		group.Go(func() error { return s.serveHTTP(ctx) })
 	}
 	group.Go(func() error {
 		<-ctx.Done()
