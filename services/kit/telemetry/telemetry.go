@@ -1,6 +1,6 @@
 // Package telemetry gives a process its log, traces and metrics, and every line
 // of the log its trace. Nothing leaves the process unless the standard OTEL_*
-// variables ask for it; trace ids exist either way.
+// variables ask for it; trace ids exist either way, and so do metrics for who asks.
 package telemetry
 
 import (
@@ -16,12 +16,10 @@ import (
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/metric"
-	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -38,11 +36,14 @@ type Telemetry struct {
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
 	Meter  metric.MeterProvider
+	// Metrics answers Prometheus with what Meter has measured, as text or as OpenMetrics.
+	Metrics http.Handler
 }
 
 // Start reads OTEL_* and returns the telemetry and the function that sends what
 // is left and stops it. Traces are exported when OTEL_TRACES_EXPORTER or an OTLP
-// endpoint is named, metrics when OTEL_METRICS_EXPORTER is.
+// endpoint is named, metrics when OTEL_METRICS_EXPORTER is; Prometheus may ask for
+// these in any case.
 func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) error, error) {
 	log := newLog(cfg)
 	res, err := resource.New(ctx,
@@ -56,15 +57,15 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) e
 	if err != nil {
 		return nil, nil, fmt.Errorf("telemetry: OTEL_TRACES_EXPORTER %q: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
 	}
-	meter, stopMeter, err := newMeter(ctx, res)
+	meter, metrics, err := newMeter(ctx, res)
 	if err != nil {
 		return nil, nil, errors.Join(
 			fmt.Errorf("telemetry: OTEL_METRICS_EXPORTER %q: %w", os.Getenv("OTEL_METRICS_EXPORTER"), err), tracer.Shutdown(ctx))
 	}
 	stop := func(ctx context.Context) error {
-		return errors.Join(tracer.Shutdown(ctx), stopMeter(ctx))
+		return errors.Join(tracer.Shutdown(ctx), meter.Shutdown(ctx))
 	}
-	return &Telemetry{Log: log, Tracer: tracer, Meter: meter}, stop, nil
+	return &Telemetry{Log: log, Tracer: tracer, Meter: meter, Metrics: metrics}, stop, nil
 }
 
 func newTracer(ctx context.Context, log *slog.Logger, res *resource.Resource) (*sdktrace.TracerProvider, error) {
@@ -81,22 +82,6 @@ func newTracer(ctx context.Context, log *slog.Logger, res *resource.Resource) (*
 		}
 	}
 	return sdktrace.NewTracerProvider(options...), nil
-}
-
-func newMeter(ctx context.Context, res *resource.Resource) (metric.MeterProvider, func(context.Context) error, error) {
-	off := func(context.Context) error { return nil }
-	if !wanted("OTEL_METRICS_EXPORTER") {
-		return metricnoop.NewMeterProvider(), off, nil
-	}
-	reader, err := autoexport.NewMetricReader(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	if autoexport.IsNoneMetricReader(reader) {
-		return metricnoop.NewMeterProvider(), off, nil
-	}
-	meter := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader))
-	return meter, meter.Shutdown, nil
 }
 
 // wanted reports whether one of the variables is set. The exporters' own default
