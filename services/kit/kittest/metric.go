@@ -13,12 +13,20 @@ import (
 // over all its points that have these attributes, given as "key=value".
 func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...string) float64 {
 	t.Helper()
+	sum, found := FindMetric(t, reader, name, attributes...)
+	if !found {
+		t.Errorf("nobody measured %s %v", name, attributes)
+	}
+	return sum
+}
+
+// FindMetric is Metric where it may be that nobody has measured it yet.
+func FindMetric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...string) (sum float64, found bool) {
+	t.Helper()
 	var all metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &all); err != nil {
 		t.Fatal(err)
 	}
-	var sum float64
-	found := false
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if m.Name != name {
@@ -31,10 +39,7 @@ func Metric(t testing.TB, reader sdkmetric.Reader, name string, attributes ...st
 			}
 		}
 	}
-	if !found {
-		t.Errorf("nobody measured %s %v", name, attributes)
-	}
-	return sum
+	return sum, found
 }
 
 // point is what was measured with the same attributes.

@@ -67,6 +67,7 @@ type DB struct {
 	stop        func()
 	statements  statements // of transactions
 	reads       statements // outside of them
+	failures    failures
 }
 
 // Open opens the room's database, creates what is missing and migrates it. A
@@ -133,6 +134,7 @@ func (db *DB) Write(ctx context.Context, do func(ctx context.Context, tx *sql.Tx
 	defer db.compile(context.WithoutCancel(ctx))
 	for try := 1; ; try++ {
 		err := db.attempt(ctx, do)
+		db.failures.count(err)
 		var pg *pgconn.PgError
 		if try == tries || !errors.As(err, &pg) || (pg.Code != serializationFailure && pg.Code != deadlockDetected) {
 			return err
