@@ -8,7 +8,44 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/wording"
 )
+
+// metrics are what the gateway counts itself.
+type metrics struct {
+	deliveries metric.Int64Counter
+	took       metric.Float64Histogram
+}
+
+// soon are bounds for a decision, which mostly takes less than a second, and hours where
+// a room is away.
+var soon = metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
+
+func newMetrics(meter metric.Meter) (*metrics, error) {
+	deliveries, err := meter.Int64Counter("forge.gateway.deliveries",
+		metric.WithDescription("Decisions about deliveries, by event, receiver and decision."))
+	if err != nil {
+		return nil, err
+	}
+	took, err := meter.Float64Histogram("forge.gateway.decided", metric.WithUnit("s"), soon,
+		metric.WithDescription("How long after a delivery came its receiver had decided about it, by receiver."))
+	return &metrics{deliveries, took}, err
+}
+
+// settled records what a try has come to.
+func (m *metrics) settled(ctx context.Context, d delivery, f forward) {
+	if f.state == pending {
+		return
+	}
+	event := d.event
+	if _, routed := routes[event]; !routed {
+		event = "other"
+	}
+	to := attribute.String("receiver", f.receiver)
+	m.deliveries.Add(ctx, 1, metric.WithAttributes(to, attribute.String("event", event), attribute.String("decision", wording.Value(f.decision.GetReason()))))
+	m.took.Record(ctx, f.decided.Sub(d.received).Seconds(), metric.WithAttributes(to))
+}
 
 // observe has an operator see how far behind each receiver is. How deliveries are
 // answered the HTTP server's own metrics tell.
@@ -31,7 +68,8 @@ func (s *Service) observe(meter metric.Meter) error {
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		behind, err := s.store.behind(ctx)
 		if err != nil {
-			return err
+			s.deps.Log.WarnContext(ctx, "metrics lack how far behind receivers are", "error", err)
+			return nil
 		}
 		for _, r := range s.relays {
 			b, to := behind[r.receiver], metric.WithAttributes(attribute.String("receiver", r.receiver))
@@ -45,7 +83,10 @@ func (s *Service) observe(meter metric.Meter) error {
 		}
 		return nil
 	}, undecided, age, kept)
-	return err
+	if err != nil || s.tls == nil {
+		return err
+	}
+	return telemetry.Expires(s.deps.Meter, "HTTPS", s.shown.until)
 }
 
 // backlog is what a receiver has not decided.

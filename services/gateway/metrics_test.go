@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +43,14 @@ func TestMetricsSayHowFarBehindReceiversAre(t *testing.T) {
 		if age := kittest.Metric(t, reader, "forge.gateway.undecided.age", "receiver=scheduler"); age != 0 {
 			t.Errorf("the scheduler is %v s behind", age)
 		}
+		for _, name := range []string{"deliveries", "decided"} {
+			kittest.Eventually(t, patience, func() error { // a decision is counted once it is stored
+				if n, _ := kittest.FindMetric(t, reader, "forge.gateway."+name, "receiver=scheduler"); n != 2 {
+					return fmt.Errorf("%v %s of the scheduler", n, name)
+				}
+				return nil
+			})
+		}
 		d, err := w.service.store.byGUID(t.Context(), "p1")
 		if err != nil {
 			t.Fatal(err)
@@ -61,5 +72,37 @@ func TestRefusedSourcesAreCounted(t *testing.T) {
 	w.post(hook{event: "star", id: "a1", body: star})
 	if n := kittest.Metric(t, reader, "forge.gateway.refused_sources"); n != 1 {
 		t.Errorf("%v counted", n)
+	}
+}
+
+// The name of an event is a header: what is in no table is counted as one.
+func TestEventsWithoutARouteAreCountedAsOne(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	w := onSQLite(t, func(d *Deps) { d.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
+	w.post(hook{event: "star", id: "s1", body: star})
+	w.post(hook{event: "watch-of-tomorrow", id: "s2", body: star})
+	kittest.Eventually(t, patience, func() error {
+		if n, _ := kittest.FindMetric(t, reader, "forge.gateway.deliveries", "event=other", "decision=event ignored"); n != 2 {
+			return fmt.Errorf("%v are counted", n)
+		}
+		return nil
+	})
+}
+
+func TestTheEndOfACertificateIsMeasured(t *testing.T) {
+	dir := t.TempDir()
+	files := TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	writePair(t, files, 1)
+	reader := sdkmetric.NewManualReader()
+	w := onSQLite(t, func(d *Deps) { d.Meter, d.TLS = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), files })
+	if at, found := kittest.FindMetric(t, reader, "forge.certificate.expiry"); found {
+		t.Errorf("before it was shown to anybody it ends at %v", at)
+	}
+	if _, err := w.service.tls.GetCertificate(&tls.ClientHelloInfo{ServerName: "localhost"}); err != nil {
+		t.Fatal(err)
+	}
+	left := time.Until(time.Unix(int64(kittest.Metric(t, reader, "forge.certificate.expiry", "certificate=HTTPS")), 0))
+	if left <= 0 || left > time.Hour {
+		t.Errorf("it ends in %v, want an hour", left)
 	}
 }

@@ -54,30 +54,31 @@ type relay struct {
 	bounds   tryBounds
 	store    *store
 	settler  *batcher[settlement]
+	metrics  *metrics
 	deps     Deps
 	tracer   trace.Tracer
 	memory   *semaphore.Weighted
 	loop     *due.Loop[forward]
 }
 
-func newRelay(receiver string, store *store, settler *batcher[settlement], deps Deps) (*relay, error) {
+func newRelay(receiver string, store *store, settler *batcher[settlement], counted *metrics, deps Deps) (*relay, error) {
 	decide, err := decider(receiver, deps.Receivers)
 	if err != nil {
 		return nil, err
 	}
 	r := &relay{
 		receiver: receiver, decide: decide, bounds: boundsOfRooms(),
-		store: store, settler: settler, deps: deps,
+		store: store, settler: settler, metrics: counted, deps: deps,
 	}
 	r.prepare(relayWorkers)
 	return r, nil
 }
 
 // newRelayOutside relays to a receiver outside.
-func newRelayOutside(o *outsider, store *store, settler *batcher[settlement], deps Deps) *relay {
+func newRelayOutside(o *outsider, store *store, settler *batcher[settlement], counted *metrics, deps Deps) *relay {
 	r := &relay{
 		receiver: o.Name, decide: o.decide, bounds: tryBounds{mostPause: mostPauseOutside, tryFor: deps.Outside.TryFor},
-		store: store, settler: settler, deps: deps,
+		store: store, settler: settler, metrics: counted, deps: deps,
 	}
 	r.prepare(outsideWorkers)
 	return r
@@ -169,7 +170,9 @@ func (r *relay) work(ctx context.Context, f forward) {
 	if err := r.settler.do(ctx, settlement{settled, known}); err != nil {
 		r.deps.Log.ErrorContext(ctx, "storing a decision failed; the receiver is asked again when the lease is over",
 			"delivery", d.guid, "receiver", r.receiver, "error", err)
+		return
 	}
+	r.metrics.settled(ctx, d, settled)
 }
 
 // try decodes the payload and asks the receiver. A payload that does not fit its

@@ -146,6 +146,7 @@ type Service struct {
 	engine    engineStatus
 	handler   http.Handler
 	tls       *tls.Config // nil: plain HTTP
+	shown     shown
 
 	serving    context.Context //nolint:containedctx // ends when Serve begins to stop; every followed log ends with it
 	endServing context.CancelFunc
@@ -179,10 +180,18 @@ func New(deps Deps) (*Service, error) {
 	if s.tls, err = deps.TLS.config(deps.Log, deps.Now); err != nil {
 		return nil, err
 	}
+	if s.tls != nil {
+		s.shown.watch(s.tls)
+	}
+	meter := deps.Meter.Meter("forge/gateway")
+	counted, err := newMetrics(meter)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: metrics: %w", err)
+	}
 	s.serving, s.endServing = context.WithCancel(context.Background())
 	s.settler = newBatcher(s.store.settle)
 	for _, name := range receivers() {
-		r, err := newRelay(name, s.store, s.settler, deps)
+		r, err := newRelay(name, s.store, s.settler, counted, deps)
 		if err != nil {
 			return nil, err
 		}
@@ -194,14 +203,14 @@ func New(deps Deps) (*Service, error) {
 			return nil, err
 		}
 		s.outside = append(s.outside, o)
-		s.relays = append(s.relays, newRelayOutside(o, s.store, s.settler, deps))
+		s.relays = append(s.relays, newRelayOutside(o, s.store, s.settler, counted, deps))
 	}
 	s.inbox = newInbox(s.store, deps.Log, s.wake)
 	s.recovery = newRecovery(deps, s.store, s.inbox)
 	if s.handler, err = s.newHandler(); err != nil {
 		return nil, err
 	}
-	if err := s.observe(deps.Meter.Meter("forge/gateway")); err != nil {
+	if err := s.observe(meter); err != nil {
 		return nil, fmt.Errorf("gateway: metrics: %w", err)
 	}
 	return s, nil

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -120,4 +122,31 @@ func (c *certificate) stat() (stamps [2]stamp, err error) {
 		stamps[i] = stamp{info.ModTime(), info.Size()}
 	}
 	return stamps, nil
+}
+
+// shown is the certificate that a caller was shown last, wherever it came from.
+type shown struct {
+	last atomic.Pointer[tls.Certificate]
+}
+
+// watch takes note of what config shows.
+func (s *shown) watch(config *tls.Config) {
+	get := config.GetCertificate
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		pair, err := get(hello)
+		// What answers an authority's question about a name is no certificate of ours.
+		if err == nil && !slices.Contains(hello.SupportedProtos, acme.ALPNProto) {
+			s.last.Store(pair)
+		}
+		return pair, err
+	}
+}
+
+// until is when it ends, the zero time where none was shown.
+func (s *shown) until() time.Time {
+	pair := s.last.Load()
+	if pair == nil || pair.Leaf == nil {
+		return time.Time{}
+	}
+	return pair.Leaf.NotAfter
 }

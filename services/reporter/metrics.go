@@ -2,7 +2,8 @@ package reporter
 
 import (
 	"context"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -26,22 +27,23 @@ func (s *Service) newMetrics(meter metric.Meter) (*metrics, error) {
 		return nil, err
 	}
 	remaining, err := meter.Int64ObservableGauge("forge.reporter.calls.remaining",
-		metric.WithDescription("Calls that GitHub grants an installation until the hour is over."))
+		metric.WithDescription("Calls that GitHub grants until the hour is over, of the installation that has the fewest left."))
 	if err != nil {
 		return nil, err
 	}
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		since, err := s.store.oldestUnpublished(ctx)
 		if err != nil {
-			return err
+			s.deps.Log.WarnContext(ctx, "metrics lack for how long GitHub is to be told", "error", err)
+			return nil
 		}
 		age := 0.0
 		if !since.IsZero() {
 			age = s.deps.Now().Sub(since).Seconds()
 		}
 		o.ObserveFloat64(untold, age)
-		for installation, left := range s.limiter.remainingCalls() {
-			o.ObserveInt64(remaining, int64(left), metric.WithAttributes(attribute.String("forge.installation", strconv.FormatInt(installation, 10))))
+		if left := slices.Collect(maps.Values(s.limiter.remainingCalls())); len(left) > 0 {
+			o.ObserveInt64(remaining, int64(slices.Min(left)))
 		}
 		return nil
 	}, untold, remaining)

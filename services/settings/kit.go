@@ -239,6 +239,15 @@ func (c Certificate) load() (config *tls.Config, authority []byte, err error) {
 	return config, authority, nil
 }
 
+// Until is when the certificate ends.
+func (c Certificate) Until() (time.Time, error) {
+	config, _, err := c.load()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return config.Certificates[0].Leaf.NotAfter, nil
+}
+
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
