@@ -97,7 +97,7 @@ func TestContainerOutOfDiskFailsTheBuild(t *testing.T) {
 		if b.GetReason() != schedulerv1.Build_REASON_OUT_OF_DISK || b.GetMessage() != "used more disk than its limit of 10GiB" {
 			t.Errorf("%v", b)
 		}
-		if n := kittest.Metric(t, reader, "forge.scheduler.lost", "engine="+r.engine.Name(), "ending=out_of_disk"); n != 1 {
+		if n := kittest.Metric(t, reader, "cicd.system.errors", "cicd.system.component=runner", "error.type=out_of_disk"); n != 1 {
 			t.Errorf("%v attempts are counted", n)
 		}
 	})
@@ -138,7 +138,7 @@ func TestEngineThatIsAwayForAMinuteIsSaidToBe(t *testing.T) {
 		if got := away(); got != "12:00:00" {
 			t.Errorf("away since %q", got)
 		}
-		if n := kittest.Metric(t, reader, "forge.scheduler.engine.errors", "call=list"); n < 2 {
+		if n := kittest.Metric(t, reader, "cicd.system.errors", "cicd.system.component=engine", "error.type=list"); n < 2 {
 			t.Errorf("%v calls are counted", n)
 		}
 		// What was seen outlives this process, and other replicas know it.

@@ -18,26 +18,35 @@ func TestMetricsSayWhatRunsWaitsAndEnded(t *testing.T) {
 		r.start()
 		want := func(name string, value float64, attributes ...string) {
 			t.Helper()
-			if got := kittest.Metric(t, reader, "forge.scheduler."+name, attributes...); got != value {
+			if got := kittest.Metric(t, reader, name, attributes...); got != value {
 				t.Errorf("%s %v is %v, want %v", name, attributes, got, value)
 			}
 		}
-		want("capacity", 2)
-		want("builds", 0)
-		want("queued.age", 0)
+		const (
+			places = "cicd.worker.count"
+			active = "cicd.pipeline.run.active"
+			took   = "cicd.pipeline.run.duration"
+			test   = "cicd.pipeline.name=test"
+		)
+		want(places, 2, "cicd.worker.state=available")
+		want("forge.scheduler.waiting", 0, "reason=place")
+		want("forge.scheduler.engine.away", 0)
 
 		passes, runs := r.built(opened(1, "aaa")), r.built(opened(2, "bbb"))
 		r.attach(r.spec(runs, 1).Runner.Token)
 		r.pass(passes)
-		want("builds", 1)
-		want("builds", 1, "state=running")
-		want("duration", 1, "action=test", "result=passed")
-		want("wait", 2, "action=test")
-		want("starts", 2, "engine="+r.engine.Name(), "result=started")
+		want(active, 1)
+		want(active, 1, test, "state=running", "cicd.pipeline.run.state=executing")
+		want(places, 1, "cicd.worker.state=busy")
+		want(places, 1, "cicd.worker.state=available")
+		want(took, 1, test, "cicd.pipeline.run.state=executing", "cicd.pipeline.result=success")
+		want(took, 2, test, "cicd.pipeline.run.state=pending")
+		want("forge.scheduler.starts", 2, "engine="+r.engine.Name(), "result=started")
 
 		r.config.set("ccc", invalid)
 		r.send(opened(3, "ccc"))
-		want("duration", 1, "action=test", "result=errored")
+		want(took, 1, test, "cicd.pipeline.result=error")
+		want("cicd.pipeline.run.errors", 1, test, "error.type=config invalid")
 
 		r.engine.set(func(e *memoryEngine) { e.startErr = errors.New("no answer") })
 		waits := r.built(opened(4, "ddd"))
@@ -47,12 +56,17 @@ func TestMetricsSayWhatRunsWaitsAndEnded(t *testing.T) {
 			}
 			return nil
 		})
-		want("builds", 1, "state=queued")
-		if failed := kittest.Metric(t, reader, "forge.scheduler.starts", "result=failed"); failed < 1 {
-			t.Errorf("%v starts failed", failed)
+		want(active, 1, "state=queued", "cicd.pipeline.run.state=pending")
+		want("forge.scheduler.waiting", 1, "reason=engine unavailable")
+		for name, attributes := range map[string][]string{
+			"forge.scheduler.starts": {"result=failed"}, "cicd.system.errors": {"cicd.system.component=engine", "error.type=start"},
+		} {
+			if failed := kittest.Metric(t, reader, name, attributes...); failed < 1 {
+				t.Errorf("%v starts failed: %s", failed, name)
+			}
 		}
 		r.clock.Advance(time.Hour)
-		if age := kittest.Metric(t, reader, "forge.scheduler.queued.age"); age < 3000 || age > 3600 {
+		if age := kittest.Metric(t, reader, "forge.scheduler.waiting.age", "reason=engine unavailable"); age < 3600 || age > 3700 {
 			t.Errorf("the oldest has waited for %v s", age)
 		}
 	})

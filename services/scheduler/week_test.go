@@ -227,9 +227,9 @@ func weekCosts(r *rig) []kittest.Cost {
 		{Name: "list of tests", Rows: page, Do: list(&schedulerv1.ListBuildsRequest{Actions: []schedulerv1.Build_Action{schedulerv1.Build_ACTION_TEST}})},
 		{Name: "metrics", Rows: page, Do: do(func(ctx context.Context, s *Service) error {
 			_, counts := s.store.CountUnfinished(ctx)
-			_, oldest := s.store.OldestQueued(ctx)
+			_, waiting := s.store.CountWaiting(ctx)
 			_, _, stops := s.store.CountStops(ctx)
-			return errors.Join(counts, oldest, stops)
+			return errors.Join(counts, waiting, stops)
 		})},
 		{Name: "one build, from its event to its end", Rows: page, Do: do(func(ctx context.Context, s *Service) error {
 			one++

@@ -29,7 +29,7 @@ func (s sweep) tailOf(ctx context.Context, buildID string) (string, error) {
 	defer cancel()
 	text, err := s.engine.Tail(call, a.Name())
 	if err != nil && ctx.Err() == nil { // the message does without
-		s.metrics.engineFailed(ctx, s.engine.Name(), "tail")
+		s.metrics.atFault(ctx, engineAtFault, "tail")
 		s.log.WarnContext(ctx, "no last words of a container", "attempt", a.Name(), "error", err)
 	}
 	return text, ctx.Err()

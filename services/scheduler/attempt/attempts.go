@@ -131,7 +131,10 @@ func New(d Deps) (*Service, error) {
 	s.heartbeats.service = s
 	s.preparing = preparations{sources: s.sources, log: s.log, tracer: s.tracer, soon: make(chan preparation, maxPreparing)}
 	var err error
-	if s.metrics, err = newMetrics(d.Meter, d.Store, d.Capacity); err != nil {
+	if s.metrics, err = newMetrics(d.Meter); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	if err := observe(d.Meter, s); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	d.Store.OnEnd = s.metrics.ended

@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -15,96 +16,190 @@ import (
 	"github.com/forge-ci/forge/services/wording"
 )
 
-// metrics are what an operator watches of builds. Their labels are words of the
-// contract and the engine's name: there are few.
+// metrics are what an operator watches of builds. A pipeline is an action, and a run a
+// build of it, or a job of such a build. Labels are words of the contract and the engine's
+// name: there are few.
 type metrics struct {
-	wait, duration, starts metric.Float64Histogram
-	failures, losses       metric.Int64Counter
-	caches                 metric.Int64Counter
+	duration, starts metric.Float64Histogram
+	errors, failures metric.Int64Counter
+	caches, printed  metric.Int64Counter
 }
+
+// Parts of Forge that metrics blame.
+const (
+	engineAtFault = "engine"
+	runnerAtFault = "runner"
+)
 
 // seconds are bounds that fit a container's start as well as a build of hours.
 var seconds = metric.WithExplicitBucketBoundaries(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600)
 
-func newMetrics(meter metric.Meter, s *store.Store, capacity int) (*metrics, error) {
+func newMetrics(meter metric.Meter) (*metrics, error) {
 	m := &metrics{}
-	for _, h := range []struct {
-		into              *metric.Float64Histogram
-		name, description string
-	}{
-		{&m.wait, "forge.scheduler.wait", "How long builds waited in the queue for an attempt, by action."},
-		{&m.duration, "forge.scheduler.duration", "How long builds that ended had run, by action and result; 0: no command ran."},
-		{&m.starts, "forge.scheduler.starts", "How long the engine took to start a container, or to say that it did not, by engine and result."},
-	} {
-		var err error
-		if *h.into, err = meter.Float64Histogram(h.name, metric.WithUnit("s"), metric.WithDescription(h.description), seconds); err != nil {
-			return nil, err
-		}
-	}
 	var err error
-	m.failures, err = meter.Int64Counter("forge.scheduler.engine.errors",
-		metric.WithDescription("Calls of the engine that failed, by engine and call: start, stop, list, tail. A start that was refused or delayed has not failed."))
+	m.duration, err = meter.Float64Histogram("cicd.pipeline.run.duration", metric.WithUnit("s"), seconds,
+		metric.WithDescription("Duration of a pipeline run grouped by pipeline, state and result: pending until a container is asked for, executing while commands run."))
 	if err != nil {
 		return nil, err
 	}
-	m.losses, err = meter.Int64Counter("forge.scheduler.lost",
-		metric.WithDescription("Attempts that were ended without a word of their runner, by engine and ending."))
+	m.starts, err = meter.Float64Histogram("forge.scheduler.starts", metric.WithUnit("s"), seconds,
+		metric.WithDescription("How long the engine took to start a container, or to say that it did not, by engine and result."))
+	if err != nil {
+		return nil, err
+	}
+	m.errors, err = meter.Int64Counter("cicd.pipeline.run.errors", metric.WithUnit("{error}"),
+		metric.WithDescription("The number of errors encountered in pipeline runs, by pipeline and reason."))
+	if err != nil {
+		return nil, err
+	}
+	m.failures, err = meter.Int64Counter("cicd.system.errors", metric.WithUnit("{error}"),
+		metric.WithDescription("Calls of the engine that failed, by call: start, stop, list, tail; and attempts whose runner was not heard any more, by ending."))
 	if err != nil {
 		return nil, err
 	}
 	m.caches, err = meter.Int64Counter("forge.scheduler.caches",
-		metric.WithDescription("Caches that builds asked for or saved, by result: hit, partial_hit, miss, saved, broken."))
+		metric.WithDescription("Caches that builds asked for or saved, by result."))
 	if err != nil {
 		return nil, err
 	}
-	builds, err := meter.Int64ObservableGauge("forge.scheduler.builds",
-		metric.WithDescription("Builds that have not ended, by state."))
+	m.printed, err = meter.Int64Counter("forge.scheduler.log", metric.WithUnit("By"),
+		metric.WithDescription("What commands have printed, as it is stored in logs."))
 	if err != nil {
 		return nil, err
 	}
-	age, err := meter.Float64ObservableGauge("forge.scheduler.queued.age", metric.WithUnit("s"),
-		metric.WithDescription("Age of the oldest build in the queue; 0: there is none."))
+	m.begin()
+	return m, nil
+}
+
+// begin counts none of what may happen: whoever watches for the first sees it as one more
+// then, and not as the begin of a series.
+func (m *metrics) begin() {
+	ctx := context.Background()
+	for _, call := range []string{"start", "stop", "list", "tail"} {
+		m.failures.Add(ctx, 0, metric.WithAttributes(semconv.CICDSystemComponent(engineAtFault), semconv.ErrorTypeKey.String(call)))
+	}
+	for result := range schedulerv1.Kept_Result_name {
+		if result := schedulerv1.Kept_Result(result); result != schedulerv1.Kept_RESULT_UNSPECIFIED {
+			m.caches.Add(ctx, 0, metric.WithAttributes(attribute.String("result", wording.Value(result))))
+		}
+	}
+}
+
+// observe has an operator see what is there now.
+func observe(meter metric.Meter, s *Service) error {
+	active, err := meter.Int64ObservableUpDownCounter("cicd.pipeline.run.active", metric.WithUnit("{run}"),
+		metric.WithDescription("The number of pipeline runs currently active in the system by state."))
 	if err != nil {
-		return nil, err
+		return err
+	}
+	workers, err := meter.Int64ObservableUpDownCounter("cicd.worker.count", metric.WithUnit("{worker}"),
+		metric.WithDescription("Places for builds by state: busy, available, offline while the engine is away."))
+	if err != nil {
+		return err
+	}
+	waiting, err := meter.Int64ObservableGauge("forge.scheduler.waiting",
+		metric.WithDescription("Builds that no container was asked for yet, by what they wait for."))
+	if err != nil {
+		return err
+	}
+	waitingAge, err := meter.Float64ObservableGauge("forge.scheduler.waiting.age", metric.WithUnit("s"),
+		metric.WithDescription("For how long the oldest of these has waited."))
+	if err != nil {
+		return err
+	}
+	away, err := meter.Float64ObservableGauge("forge.scheduler.engine.away", metric.WithUnit("s"),
+		metric.WithDescription("For how long the engine does not answer; 0: it does."))
+	if err != nil {
+		return err
 	}
 	stops, err := meter.Int64ObservableGauge("forge.scheduler.stops",
 		metric.WithDescription("Containers that the engine is still to stop and remove."))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	stopsAge, err := meter.Float64ObservableGauge("forge.scheduler.stops.age", metric.WithUnit("s"),
 		metric.WithDescription("For how long the oldest of these has waited; 0: there is none."))
 	if err != nil {
-		return nil, err
-	}
-	places, err := meter.Int64ObservableGauge("forge.scheduler.capacity",
-		metric.WithDescription("How many builds run at once."))
-	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-		o.ObserveInt64(places, int64(capacity))
-		counted, err := s.CountUnfinished(ctx)
+		now, err := lookAround(ctx, s)
 		if err != nil {
-			return err
+			s.log.WarnContext(ctx, "metrics lack what the queue is like", "error", err)
+			return nil
 		}
-		for state := schedulerv1.Build_STATE_QUEUED; !store.Ended(state); state++ {
-			o.ObserveInt64(builds, counted[state], metric.WithAttributes(attribute.String("state", wording.Value(state))))
+		for of, count := range now.active {
+			o.ObserveInt64(active, count, metric.WithAttributes(pipeline(of.Action), runState(of.State), attribute.String("state", wording.Value(of.State))))
 		}
-		oldest, err := s.OldestQueued(ctx)
-		if err != nil {
-			return err
+		for state, count := range now.workers(int64(s.Capacity)) {
+			o.ObserveInt64(workers, count, metric.WithAttributes(state))
 		}
-		o.ObserveFloat64(age, secondsSince(s.Now(), oldest))
-		waiting, oldest, err := s.CountStops(ctx)
-		if err != nil {
-			return err
+		for reason, of := range now.waiting {
+			why := metric.WithAttributes(attribute.String("reason", waitsFor(reason)))
+			o.ObserveInt64(waiting, of.Count, why)
+			o.ObserveFloat64(waitingAge, secondsSince(s.now(), of.Oldest), why)
 		}
-		o.ObserveInt64(stops, waiting)
-		o.ObserveFloat64(stopsAge, secondsSince(s.Now(), oldest))
+		o.ObserveFloat64(away, secondsSince(s.now(), now.away))
+		o.ObserveInt64(stops, now.stops)
+		o.ObserveFloat64(stopsAge, secondsSince(s.now(), now.oldestStop))
 		return nil
-	}, builds, age, stops, stopsAge, places)
-	return m, err
+	}, active, workers, waiting, waitingAge, away, stops, stopsAge)
+	return err
+}
+
+// surroundings are what metrics tell of the queue and the engine at one moment.
+type surroundings struct {
+	active     map[store.Unfinished]int64
+	waiting    map[schedulerv1.Build_Reason]store.Waits
+	away       time.Time
+	stops      int64
+	oldestStop time.Time
+}
+
+func lookAround(ctx context.Context, s *Service) (now surroundings, err error) {
+	if now.active, err = s.store.CountUnfinished(ctx); err != nil {
+		return now, err
+	}
+	if now.waiting, err = s.store.CountWaiting(ctx); err != nil {
+		return now, err
+	}
+	// What there is none of is told, too, for whoever draws it.
+	for action := range schedulerv1.Build_Action_name {
+		for state := schedulerv1.Build_STATE_QUEUED; action > 0 && !store.Ended(state); state++ {
+			now.active[store.Unfinished{State: state, Action: schedulerv1.Build_Action(action)}] += 0
+		}
+	}
+	now.waiting[schedulerv1.Build_REASON_UNSPECIFIED] = now.waiting[schedulerv1.Build_REASON_UNSPECIFIED]
+	if now.away, err = s.EngineAway(ctx); err != nil {
+		return now, err
+	}
+	now.stops, now.oldestStop, err = s.store.CountStops(ctx)
+	return now, err
+}
+
+// workers are the places for builds by their state.
+func (n surroundings) workers(capacity int64) map[attribute.KeyValue]int64 {
+	busy := int64(0)
+	for of, count := range n.active {
+		if of.State >= schedulerv1.Build_STATE_STARTING {
+			busy += count
+		}
+	}
+	free, offline := max(0, capacity-busy), int64(0)
+	if !n.away.IsZero() {
+		free, offline = 0, free
+	}
+	return map[attribute.KeyValue]int64{
+		semconv.CICDWorkerStateBusy: busy, semconv.CICDWorkerStateAvailable: free, semconv.CICDWorkerStateOffline: offline,
+	}
+}
+
+// waitsFor is what builds wait for that are in the queue for this reason.
+func waitsFor(reason schedulerv1.Build_Reason) string {
+	if reason == schedulerv1.Build_REASON_UNSPECIFIED {
+		return "place"
+	}
+	return wording.Value(reason)
 }
 
 // secondsSince is 0 for the zero time.
@@ -115,8 +210,32 @@ func secondsSince(now, then time.Time) float64 {
 	return max(0, now.Sub(then).Seconds())
 }
 
-func action(b *store.Build) attribute.KeyValue {
-	return attribute.String("action", trigger.ActionOf(b.GetAction()).Name)
+func pipeline(action schedulerv1.Build_Action) attribute.KeyValue {
+	return semconv.CICDPipelineName(trigger.ActionOf(action).Name)
+}
+
+// runState is the state of a build in the words of the convention.
+func runState(state schedulerv1.Build_State) attribute.KeyValue {
+	if state == schedulerv1.Build_STATE_RUNNING {
+		return semconv.CICDPipelineRunStateExecuting
+	}
+	return semconv.CICDPipelineRunStatePending
+}
+
+// resultOf is how a build has ended in the words of the convention.
+func resultOf(state schedulerv1.Build_State) attribute.KeyValue {
+	switch state {
+	case schedulerv1.Build_STATE_PASSED:
+		return semconv.CICDPipelineResultSuccess
+	case schedulerv1.Build_STATE_FAILED:
+		return semconv.CICDPipelineResultFailure
+	case schedulerv1.Build_STATE_TIMED_OUT:
+		return semconv.CICDPipelineResultTimeout
+	case schedulerv1.Build_STATE_CANCELLED:
+		return semconv.CICDPipelineResultCancellation
+	default:
+		return semconv.CICDPipelineResultError
+	}
 }
 
 // kept records what a cache has come to. A runner's container may be anybody's: what
@@ -129,7 +248,7 @@ func (m *metrics) kept(ctx context.Context, kept *schedulerv1.Kept) {
 
 // waited records that a build has left the queue.
 func (m *metrics) waited(ctx context.Context, b *store.Build, since, now time.Time) {
-	m.wait.Record(ctx, now.Sub(since).Seconds(), metric.WithAttributes(action(b)))
+	m.duration.Record(ctx, now.Sub(since).Seconds(), metric.WithAttributes(pipeline(b.GetAction()), semconv.CICDPipelineRunStatePending))
 }
 
 // ended records how a build has ended.
@@ -141,7 +260,15 @@ func (m *metrics) ended(b *store.Build) {
 	if b.GetStartTime() != nil {
 		took = b.GetEndTime().AsTime().Sub(b.GetStartTime().AsTime()).Seconds()
 	}
-	m.duration.Record(context.Background(), took, metric.WithAttributes(action(b), attribute.String("result", wording.Value(b.GetState()))))
+	ctx, result := context.Background(), resultOf(b.GetState())
+	m.duration.Record(ctx, took, metric.WithAttributes(pipeline(b.GetAction()), semconv.CICDPipelineRunStateExecuting, result))
+	switch result {
+	case semconv.CICDPipelineResultSuccess, semconv.CICDPipelineResultCancellation:
+	case semconv.CICDPipelineResultTimeout:
+		m.errors.Add(ctx, 1, metric.WithAttributes(pipeline(b.GetAction()), semconv.ErrorTypeKey.String("timed out")))
+	default:
+		m.errors.Add(ctx, 1, metric.WithAttributes(pipeline(b.GetAction()), semconv.ErrorTypeKey.String(wording.Value(b.GetReason()))))
+	}
 }
 
 // started records what the engine answered when it was asked for a container.
@@ -160,17 +287,12 @@ func (m *metrics) started(ctx context.Context, name string, took time.Duration, 
 		result = "delayed"
 	}
 	if result == "failed" {
-		m.engineFailed(ctx, name, "start")
+		m.atFault(ctx, engineAtFault, "start")
 	}
 	m.starts.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("engine", name), attribute.String("result", result)))
 }
 
-// engineFailed records that the engine did not do what it was asked for.
-func (m *metrics) engineFailed(ctx context.Context, name, call string) {
-	m.failures.Add(ctx, 1, metric.WithAttributes(attribute.String("engine", name), attribute.String("call", call)))
-}
-
-// lost records that an attempt was ended without a word of its runner.
-func (m *metrics) lost(ctx context.Context, name, ending string) {
-	m.losses.Add(ctx, 1, metric.WithAttributes(attribute.String("engine", name), attribute.String("ending", ending)))
+// atFault records that a part of Forge did not do what it was asked for.
+func (m *metrics) atFault(ctx context.Context, component, what string) {
+	m.failures.Add(ctx, 1, metric.WithAttributes(semconv.CICDSystemComponent(component), semconv.ErrorTypeKey.String(what)))
 }

@@ -229,6 +229,8 @@ func (b *batch) storeOutput(ctx context.Context) error {
 		return nil
 	}
 	err := b.service.logs.Append(ctx, b.tx, b.attempt, b.attempt.LogSize-int64(len(b.output)), b.output, b.notes)
+	printed := int64(len(b.output))
+	b.tx.OnCommit(func() { b.service.metrics.printed.Add(ctx, printed) })
 	b.output, b.notes.Times = nil, nil
 	return err
 }

@@ -28,7 +28,7 @@ func (s *Service) Stop(ctx context.Context, c store.Stop) {
 		c.Tries--
 		s.log.InfoContext(ctx, "stop broken off", "build", c.BuildID, "attempt", c.Attempt, "because", err)
 	case err != nil:
-		s.metrics.engineFailed(ctx, s.engine.Name(), "stop")
+		s.metrics.atFault(ctx, engineAtFault, "stop")
 		wait := due.Backoff(c.Tries+1, startRetryFirst, startRetryMost, rand.Float64)
 		again = s.now().Add(wait)
 		s.log.WarnContext(ctx, "container not stopped", "build", c.BuildID, "attempt", c.Attempt, "retry_in", wait, "error", err)

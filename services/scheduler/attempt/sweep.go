@@ -90,7 +90,7 @@ func (s sweep) list(ctx context.Context) ([]engine.Container, error) {
 	away, unknown := s.store.OutageSince(ctx)
 	switch {
 	case err != nil:
-		s.metrics.engineFailed(ctx, s.engine.Name(), "list")
+		s.metrics.atFault(ctx, engineAtFault, "list")
 		err = fmt.Errorf("list the containers of %s: %w", s.engine.Name(), err)
 		if unknown == nil && away.IsZero() {
 			unknown = s.store.NoteOutage(ctx)
@@ -186,7 +186,7 @@ func (s sweep) endLost(ctx context.Context, lost *store.Attempt, c engine.Contai
 		return s.lose(ctx, t, b, f.times, f.message(s.Service, b))
 	})
 	if err == nil && ending != "" {
-		s.metrics.lost(ctx, s.engine.Name(), ending)
+		s.metrics.atFault(ctx, runnerAtFault, ending)
 	}
 	return err
 }

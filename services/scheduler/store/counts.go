@@ -4,39 +4,66 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
-// stateCount is how many builds are in a state.
-type stateCount struct {
-	state schedulerv1.Build_State
-	count int64
+// Unfinished is what builds that have not ended are counted by.
+type Unfinished struct {
+	State  schedulerv1.Build_State
+	Action schedulerv1.Build_Action
 }
 
-// CountUnfinished counts the builds that have not ended, by state; of builds that
-// have jobs, their jobs.
-func (s *Store) CountUnfinished(ctx context.Context) (map[schedulerv1.Build_State]int64, error) {
-	scan := func(row sqldb.Row) (stateCount, error) {
-		var c stateCount
-		err := row.Scan(&c.state, &c.count)
-		return c, err
+// CountUnfinished counts the builds that have not ended; of builds that have jobs, their
+// jobs.
+func (s *Store) CountUnfinished(ctx context.Context) (map[Unfinished]int64, error) {
+	counted := map[Unfinished]int64{}
+	scan := func(row sqldb.Row) (of Unfinished, err error) {
+		var count int64
+		err = row.Scan(&of.State, &of.Action, &count)
+		counted[of] = count
+		return of, err
 	}
-	found, err := sqldb.Collect(ctx, s.DB.Read(), scan, `SELECT state, count(*) FROM builds WHERE state < $1 AND jobs = 0 GROUP BY state`, int32(firstEnded))
-	counted := map[schedulerv1.Build_State]int64{}
-	for _, c := range found {
-		counted[c.state] = c.count
-	}
+	_, err := sqldb.Collect(ctx, s.DB.Read(), scan,
+		`SELECT state, action, count(*) FROM builds WHERE state < $1 AND jobs = 0 GROUP BY state, action`, int32(firstEnded))
 	return counted, sqldb.Kind(err)
 }
 
-// OldestQueued is since when the oldest build of the queue is due to be started;
-// the zero time where none is.
-func (s *Store) OldestQueued(ctx context.Context) (time.Time, error) {
-	var due int64
-	err := s.DB.Read().QueryRowContext(ctx, `SELECT COALESCE(min(due_time), 0) FROM builds WHERE state = $1 AND due_time <= $2`,
-		int32(schedulerv1.Build_STATE_QUEUED), sqldb.Micros(s.Now())).Scan(&due)
-	return sqldb.Time(due), sqldb.Kind(err)
+// Waits is how many builds wait for the same, and since when the oldest of them was made.
+type Waits struct {
+	Count  int64
+	Oldest time.Time
+}
+
+// mostWaiting bounds how many waiting builds are looked at, oldest first.
+const mostWaiting = 10_000
+
+// CountWaiting counts the builds that no container was asked for yet, by what they wait
+// for; REASON_UNSPECIFIED is a place. Beyond ten thousand it counts no further.
+func (s *Store) CountWaiting(ctx context.Context) (map[schedulerv1.Build_Reason]Waits, error) {
+	counted := map[schedulerv1.Build_Reason]Waits{}
+	scan := func(row sqldb.Row) (none struct{}, err error) {
+		var text []byte
+		if err := row.Scan(&text); err != nil {
+			return none, err
+		}
+		var b schedulerv1.Build
+		if err := proto.Unmarshal(text, &b); err != nil {
+			return none, err
+		}
+		of, made := counted[b.GetReason()], b.GetCreateTime().AsTime()
+		of.Count++
+		if of.Oldest.IsZero() || made.Before(of.Oldest) {
+			of.Oldest = made
+		}
+		counted[b.GetReason()] = of
+		return none, nil
+	}
+	_, err := sqldb.Collect(ctx, s.DB.Read(), scan,
+		`SELECT build FROM builds WHERE state < $1 AND jobs = 0 ORDER BY number LIMIT $2`, int32(schedulerv1.Build_STATE_STARTING), mostWaiting)
+	return counted, sqldb.Kind(err)
 }
 
 // CountStops counts the attempts whose containers are still to be removed, and says
