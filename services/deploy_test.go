@@ -125,6 +125,7 @@ type composed struct {
 	StopGrace   string `yaml:"stop_grace_period"`
 	DependsOn   any    `yaml:"depends_on"`
 	Healthcheck any
+	Profiles    []string
 }
 
 // deployment is the services in containers, and what they need of a world.

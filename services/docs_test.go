@@ -47,7 +47,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		}
 		text.Write(content)
 	}
-	matches(t, `(?:Counter|Gauge|Histogram)\(\s*"(forge\.[^"]+)"`, func(file, metric string) {
+	matches(t, `(?:Counter|[gG]auge|Histogram)\(\s*"((?:forge|cicd|db)\.[^"]+)"`, func(file, metric string) {
 		if !strings.Contains(text.String(), "`"+metric+"`") {
 			t.Errorf("%s measures %s, which no page in docs names", file, metric)
 		}

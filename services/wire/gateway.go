@@ -67,6 +67,9 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 		return nil, err
 	}
 	opened.add(db.Close)
+	if err := db.Observe(tel.Meter, "gateway", tel.Log); err != nil {
+		return nil, err
+	}
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: peers["gateway"], Receivers: peers,
 		Outside: gateway.Outside{Receivers: receivers, TryFor: s.ReceiversTryFor},

@@ -31,6 +31,9 @@ func Reporter(ctx context.Context, s ReporterSettings, tel *telemetry.Telemetry,
 		return nil, err
 	}
 	opened.add(db.Close)
+	if err := db.Observe(tel.Meter, "reporter", tel.Log); err != nil {
+		return nil, err
+	}
 	service, err := reporter.New(reporter.Deps{
 		DB: db, Config: peers["config"], GitHubAPIURL: s.GitHubAPIURL,
 		Report: s.Report, Retention: s.ReportRetention,

@@ -52,6 +52,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	opened.add(db.Close)
+	if err := db.Observe(tel.Meter, "scheduler", tel.Log); err != nil {
+		return nil, err
+	}
 	if err := certify(ctx, s, &runners, db, keys); err != nil {
 		return nil, err
 	}

@@ -82,9 +82,13 @@ func Together(ctx context.Context, s Settings) error {
 			maps.Copy(access, room.Access)
 			parts = append(parts, room.Parts...)
 		}
+		if err := observe(tel, s.Common, settings.Certificate{}); err != nil {
+			return nil, err
+		}
 		server := rpc.NewServer(rpc.Config{
 			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms),
-			Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+			HTTP: beside(tel),
+			Log:  tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 		})
 		for _, room := range rooms {
 			room.Register(server)
