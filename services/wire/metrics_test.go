@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -34,6 +35,7 @@ func (s *server) scrape(t *testing.T) (text string, all measured) {
 		scheme, transport.TLSClientConfig = "https", &tls.Config{RootCAs: s.tls.RootCAs, NextProtos: []string{"h2", "http/1.1"}}
 	}
 	defer transport.CloseIdleConnections()
+	var told strings.Builder
 	for _, address := range addresses {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+"://"+address+"/metrics", nil)
 		if err != nil {
@@ -52,9 +54,9 @@ func (s *server) scrape(t *testing.T) (text string, all measured) {
 		if !strings.HasSuffix(string(body), "# EOF\n") {
 			t.Errorf("%s answers no whole OpenMetrics", address)
 		}
-		text += string(body)
+		told.Write(body)
 	}
-	return text, readMetrics(t, text)
+	return told.String(), readMetrics(t, told.String())
 }
 
 // readMetrics reads what Prometheus is told.
@@ -99,8 +101,11 @@ func busy(t *testing.T, d deployment) *world {
 	_, bad := w.propose(t, "bad", files("broken", "\n"))
 	w.shows(t, bad, "forge/test", "failure")
 	for _, ask := range []struct{ method, path, host string }{
-		{http.MethodGet, "/builds/x-of-a-stranger", ""}, {"BREW", "/v1/listen", ""}, {http.MethodPost, "/v1/listen", "host-of-a-stranger"},
-		{http.MethodGet, "/path-of-a-stranger/and/more", ""}, {http.MethodGet, "/v1/builds/id-of-a-stranger", ""},
+		{http.MethodGet, "/builds/x-of-a-stranger", ""},
+		{"BREW", "/v1/listen", ""},
+		{http.MethodPost, "/v1/listen", "host-of-a-stranger"},
+		{http.MethodGet, "/path-of-a-stranger/and/more", ""},
+		{http.MethodGet, "/v1/builds/id-of-a-stranger", ""},
 	} {
 		request, err := http.NewRequestWithContext(t.Context(), ask.method, w.http+ask.path, nil)
 		if err != nil {
@@ -167,7 +172,7 @@ func TestDashboardAndRulesAskForWhatIsMeasured(t *testing.T) {
 	var all measured
 	kittest.Eventually(t, patience, func() error { // the last call of GitHub is counted after GitHub shows it
 		if _, all = w.scrape(t); !all.has("forge_reporter_calls_total", "outcome", "done") {
-			return fmt.Errorf("no call is counted")
+			return errors.New("no call is counted")
 		}
 		return nil
 	})

@@ -40,7 +40,7 @@ func observe(tel *telemetry.Telemetry, s settings.Common, c settings.Certificate
 			tel.Log.WarnContext(ctx, "the disk of the data directory does not say how full it is", "error", err)
 			return nil
 		}
-		block := int64(disk.Bsize)
+		block := disk.Bsize
 		o.ObserveInt64(free, int64(disk.Bavail)*block, data) //nolint:gosec // no disk has 2^63 bytes
 		o.ObserveInt64(size, int64(disk.Blocks)*block, data) //nolint:gosec // see above
 		return nil

@@ -156,10 +156,13 @@ func dashboard(t *testing.T) (expressions []string) {
 	}
 	var file struct {
 		Panels []struct {
-			ID          int
-			Title, Type string
-			Targets     []struct{ Expr, RefID string }
-		}
+			ID      int    `json:"id"`
+			Title   string `json:"title"`
+			Type    string `json:"type"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
 	}
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)

@@ -32,7 +32,8 @@ type beside struct {
 	stopping context.Context //nolint:containedctx // ends when the server begins to stop, which waits for nobody who says nothing
 }
 
-func newBeside(stopping context.Context, config *tls.Config, conns *handedOver) beside {
+func newBeside(s *Server) beside {
+	config := s.cfg.TLS
 	if config != nil {
 		http1 := config.Clone()
 		http1.NextProtos = []string{"http/1.1"}
@@ -46,17 +47,17 @@ func newBeside(stopping context.Context, config *tls.Config, conns *handedOver) 
 			return nil, nil //nolint:nilnil // crypto/tls's own word for the configuration as it is
 		}
 	}
-	return beside{serverTransport(config), config, conns, stopping}
+	return beside{serverTransport(config), config, s.http, s.stopping}
 }
 
 func (b beside) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if _, tcp := conn.RemoteAddr().(*net.TCPAddr); !tcp { // a pipe or a socket, where there is nobody who speaks HTTP/1
 		return b.TransportCredentials.ServerHandshake(conn)
 	}
-	defer context.AfterFunc(b.stopping, func() { _ = conn.Close() })()
 	if b.tls != nil {
 		return b.secure(conn)
 	}
+	defer context.AfterFunc(b.stopping, func() { _ = conn.Close() })()
 	begun := make([]byte, len(preface))
 	if _, err := io.ReadFull(conn, begun[:method]); err != nil {
 		return nil, nil, err
@@ -74,7 +75,7 @@ func (b beside) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, 
 // it speaks HTTP/2.
 func (b beside) secure(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn := tls.Server(raw, b.tls)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.HandshakeContext(b.stopping); err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	state := conn.ConnectionState()

@@ -111,7 +111,7 @@ func NewServer(cfg Config) *Server {
 	transport := serverTransport(cfg.TLS)
 	if cfg.HTTP != nil {
 		s.http = newHandedOver()
-		transport = newBeside(stopping, cfg.TLS, s.http)
+		transport = newBeside(s)
 	}
 	s.grpc = grpc.NewServer(
 		grpc.Creds(transport),

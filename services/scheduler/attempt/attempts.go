@@ -150,6 +150,7 @@ func (s *Service) RegisterRunner(reg grpc.ServiceRegistrar) {
 
 // Run starts, stops and looks after attempts until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	s.metrics.begin(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{s.Starts.Run, s.Stops.Run, s.heartbeats.run, s.sweepOften, s.preparing.run} {
 		group.Go(func() error { return run(ctx) })

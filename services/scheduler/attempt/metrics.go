@@ -64,17 +64,12 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	}
 	m.printed, err = meter.Int64Counter("forge.scheduler.log", metric.WithUnit("By"),
 		metric.WithDescription("What commands have printed, as it is stored in logs."))
-	if err != nil {
-		return nil, err
-	}
-	m.begin()
-	return m, nil
+	return m, err
 }
 
 // begin counts none of what may happen: whoever watches for the first sees it as one more
 // then, and not as the begin of a series.
-func (m *metrics) begin() {
-	ctx := context.Background()
+func (m *metrics) begin(ctx context.Context) {
 	for _, call := range []string{"start", "stop", "list", "tail"} {
 		m.failures.Add(ctx, 0, metric.WithAttributes(semconv.CICDSystemComponent(engineAtFault), semconv.ErrorTypeKey.String(call)))
 	}
@@ -169,7 +164,9 @@ func lookAround(ctx context.Context, s *Service) (now surroundings, err error) {
 			now.active[store.Unfinished{State: state, Action: schedulerv1.Build_Action(action)}] += 0
 		}
 	}
-	now.waiting[schedulerv1.Build_REASON_UNSPECIFIED] = now.waiting[schedulerv1.Build_REASON_UNSPECIFIED]
+	if _, some := now.waiting[schedulerv1.Build_REASON_UNSPECIFIED]; !some {
+		now.waiting[schedulerv1.Build_REASON_UNSPECIFIED] = store.Waits{}
+	}
 	if now.away, err = s.EngineAway(ctx); err != nil {
 		return now, err
 	}
