@@ -36,6 +36,7 @@ type commands struct {
 	Audit        auditLog     `cmd:"" help:"Who did what, and from where."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
+	MCP          modelContext `cmd:"" name:"mcp" help:"Serve builds, logs and tests to a model, by the Model Context Protocol on standard input and output."`
 	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`
 	Logout       logout       `cmd:"" help:"Forget that, and end the token it was done by."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`

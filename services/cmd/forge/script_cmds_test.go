@@ -30,6 +30,7 @@ import (
 //	enter LOGIN FILE                 waits until the file shows the code of forge login, and enters it
 //	until REGEXP CMD [ARG…]          runs the command until its output matches; then stdout and stderr are that run's
 //	field VAR NAME                   sets the variable to the first field of that name in the JSON printed last
+//	model TOOL JSON CMD [ARG…]       runs the command, a server of MCP, and calls a tool of it; "tools" lists them
 //	exits CODE CMD [ARG…]            runs the command, which ends with that code
 func (w scriptWorld) commands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	all := map[string]func(ts *testscript.TestScript, neg bool, args []string){}
@@ -93,6 +94,7 @@ func (w scriptWorld) commands() map[string]func(ts *testscript.TestScript, neg b
 		}
 		ts.Setenv(args[0], found[1])
 	})
+	add("model", 3, modelCommand)
 	add("exits", 2, func(ts *testscript.TestScript, args []string) {
 		err := ts.Exec(args[1], args[2:]...)
 		ended, code := (*exec.ExitError)(nil), 0
