@@ -20,7 +20,7 @@ func TestAwaitReturnsWhenAnyOfTheAddressesAnswers(t *testing.T) {
 	}
 	done := make(chan int, 1)
 	go func() {
-		done <- Main(t.Context(), []string{"--await", "127.0.0.1:1", "--await", late}, nil, io.Discard, io.Discard)
+		done <- Main(t.Context(), []string{"--await", "127.0.0.1:1", "--await", late}, nil, nil, io.Discard, io.Discard)
 	}()
 	select {
 	case code := <-done:
@@ -38,7 +38,7 @@ func TestAwaitReturnsWhenAnyOfTheAddressesAnswers(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if code := Main(ended, []string{"--await", "127.0.0.1:1"}, nil, io.Discard, io.Discard); code != exitFailed {
+	if code := Main(ended, []string{"--await", "127.0.0.1:1"}, nil, nil, io.Discard, io.Discard); code != exitFailed {
 		t.Errorf("exit %d where nothing ever answers", code)
 	}
 }

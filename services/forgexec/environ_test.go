@@ -3,6 +3,7 @@ package forgexec
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -34,5 +35,14 @@ func TestHomeIsAboveTheWorkspaceWhereNoneCanBeMade(t *testing.T) {
 	}
 	if got := usableHome("/nonexistent", filepath.Join(dir, "workspace")); got != dir {
 		t.Errorf("got %s, want %s", got, dir)
+	}
+}
+
+func TestTokenComesAsALine(t *testing.T) {
+	for in, want := range map[string]string{"abc\n": "abc", "abc\nrest": "abc", "": "", "abc": "", strings.Repeat("a", 2<<10) + "\n": ""} {
+		got, err := awaitToken(strings.NewReader(in))
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%.20q: %q, %v", in, got, err)
+		}
 	}
 }

@@ -15,7 +15,7 @@ func TestInstallPutsThisProgramIntoAFolderForAnybodyToRun(t *testing.T) {
 	dir := t.TempDir()
 	main := func(args ...string) int {
 		var said bytes.Buffer
-		code := Main(t.Context(), args, nil, &said, &said)
+		code := Main(t.Context(), args, nil, nil, &said, &said)
 		t.Logf("%v: exit %d: %s", args, code, said.String())
 		return code
 	}

@@ -232,7 +232,7 @@ func TestAFailedDialIsSaidOnce(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	var stderr bytes.Buffer
-	code := Main(ctx, nil, []string{"FORGE_RUNNER_URL=127.0.0.1:1", "FORGE_RUNNER_TOKEN=t", "FORGE_WORKSPACE=" + filepath.Join(t.TempDir(), "w")}, io.Discard, &stderr)
+	code := Main(ctx, nil, []string{"FORGE_RUNNER_URL=127.0.0.1:1", "FORGE_RUNNER_TOKEN=t", "FORGE_WORKSPACE=" + filepath.Join(t.TempDir(), "w")}, nil, io.Discard, &stderr)
 	line := `msg="the scheduler is away, trying again" error="dial tcp 127.0.0.1:1: connect: connection refused"` + "\n"
 	if code != exitFailed || strings.Count(stderr.String(), line) != 1 || strings.Count(stderr.String(), "trying again") != 1 {
 		t.Errorf("exit %d\n%s", code, stderr.String())

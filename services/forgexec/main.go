@@ -1,6 +1,7 @@
 package forgexec
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -27,6 +28,7 @@ const (
 	ours         = "FORGE_RUNNER_"
 	urlEnv       = "FORGE_RUNNER_URL"    // unix:///path, or host:port for TLS
 	tokenEnv     = "FORGE_RUNNER_TOKEN"  // good for one attempt
+	waitsEnv     = "FORGE_RUNNER_WAITS"  // the token comes as a line on standard input, once there is an attempt
 	caEnv        = "FORGE_RUNNER_CA"     // PEM, in place of the system's roots
 	noticeEnv    = "FORGE_RUNNER_NOTICE" // a line from the engine, for the top of the log
 	stateEnv     = "FORGE_RUNNER_STATE"  // a file for "pid N", and "exit N" at the end
@@ -34,6 +36,9 @@ const (
 	holdEnv      = "FORGE_RUNNER_HOLD"   // see hold
 	workspaceEnv = "FORGE_WORKSPACE"     // made if absent; empty; default: a temporary folder
 )
+
+// longestToken bounds the line that brings a token, in bytes.
+const longestToken = 1 << 10
 
 const usage = `forgexec runs the steps of one build. Forge starts it; it takes from its environment where
 Forge is (FORGE_RUNNER_URL) and a token (FORGE_RUNNER_TOKEN).
@@ -52,7 +57,7 @@ To put this program into a folder that builds see, and to look whether it is the
 
 // Main does what the arguments (without the program's name) and the environment
 // say, and returns the exit code.
-func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+func Main(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("forgexec", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
@@ -100,7 +105,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	}
 	told, forget := untilTold(ctx)
 	defer forget()
-	code, err := start(ctx, env, environ, *plan, *source, stdout, log)
+	code, err := start(ctx, env, environ, *plan, *source, stdin, stdout, log)
 	if err != nil {
 		log.ErrorContext(ctx, "forgexec ends", "error", err)
 	}
@@ -110,7 +115,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	return hold(told, env[holdEnv], code, log)
 }
 
-func start(ctx context.Context, env map[string]string, environ []string, plan, source string, stdout io.Writer, log *slog.Logger) (int, error) {
+func start(ctx context.Context, env map[string]string, environ []string, plan, source string, stdin io.Reader, stdout io.Writer, log *slog.Logger) (int, error) {
 	keepToOurselves()
 	workspace, remove, err := openWorkspace(env[workspaceEnv])
 	if err != nil && plan != "" {
@@ -134,7 +139,13 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 	if plan != "" {
 		return runLocally(ctx, run, plan, source, stdout)
 	}
-	if env[urlEnv] == "" || env[tokenEnv] == "" {
+	token := env[tokenEnv]
+	if env[waitsEnv] != "" {
+		if token, err = awaitToken(stdin); err != nil {
+			return exitFailed, err
+		}
+	}
+	if env[urlEnv] == "" || token == "" {
 		return exitFailed, fmt.Errorf("%s and %s are not set: forgexec is started by Forge; see forgexec --help", urlEnv, tokenEnv)
 	}
 	dial, err := dialer(env[urlEnv], env[caEnv])
@@ -142,12 +153,22 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 		return exitFailed, err
 	}
 	link := newLink(linkConfig{
-		Dial: dial, Token: env[tokenEnv], RunnerID: fmt.Sprintf("%x", randomID()), Version: version(),
+		Dial: dial, Token: token, RunnerID: fmt.Sprintf("%x", randomID()), Version: version(),
 		Workspace: workspace, Log: log,
 	})
 	run.store = &store{dial: dial, token: link.Token, runnerID: link.RunnerID}
 	run.report = link.window.add
 	return attend(ctx, run, link)
+}
+
+// awaitToken reads a line, however long it takes to come. What comes after it is not
+// read: the container is one attempt's.
+func awaitToken(stdin io.Reader) (string, error) {
+	line, err := bufio.NewReaderSize(io.LimitReader(stdin, longestToken), longestToken).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("no attempt came to this container: %w", err)
+	}
+	return strings.TrimSuffix(line, "\n"), nil
 }
 
 func randomID() [16]byte {

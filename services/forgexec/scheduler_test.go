@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 		return
 	}
-	code := Main(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	code := Main(context.Background(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	if err := goleak.Find(goleak.IgnoreTopFunction("os/signal.signal_recv"), goleak.IgnoreTopFunction("os/signal.loop")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 99

@@ -4,14 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
 const (
+	dockerEngine  = "docker"
 	swarmEngine   = "swarm"
 	processEngine = "process"
 	// swarmBuilds is a bound for safety: what runs at once the swarm decides.
 	swarmBuilds = 100
+	// warmUsual is how many containers wait at most where nobody says how many, and
+	// warmMost how many whatever is said.
+	warmAuto            = "auto"
+	warmUsual, warmMost = 4, 64
 	// forgexecImage is that of a release, without its tag.
 	forgexecImage = "ghcr.io/forge-ci/forgexec"
 )
@@ -25,6 +31,18 @@ func (s Scheduler) Builds() int {
 		return swarmBuilds
 	}
 	return runtime.NumCPU()
+}
+
+// Waiting returns how many containers wait for builds.
+func (s Scheduler) Waiting() (int, error) {
+	if s.Warm == "" || s.Warm == warmAuto {
+		return min(s.Builds(), warmUsual), nil
+	}
+	count, err := strconv.Atoi(s.Warm)
+	if err != nil || count < 0 || count > warmMost {
+		return 0, fmt.Errorf("FORGE_WARM is %q: expected %s, or a number up to %d", s.Warm, warmAuto, warmMost)
+	}
+	return count, nil
 }
 
 // Forgexec is the image that brings forgexec to other machines; "" where this is no
@@ -42,6 +60,12 @@ func (s Scheduler) CheckEngine() error {
 		(s.RunnerAddress == "" || strings.HasPrefix(s.RunnerAddress, "unix://") || strings.HasPrefix(s.RunnerURL, "unix://")) {
 		return errors.New("engine swarm runs builds on other machines: FORGE_RUNNER_ADDRESS must be host:port, such as 0.0.0.0:9094, " +
 			"and FORGE_RUNNER_URL what they dial")
+	}
+	if _, err := s.Waiting(); err != nil {
+		return err
+	}
+	if s.Engine != dockerEngine && s.Warm != "" && s.Warm != warmAuto && s.Warm != "0" {
+		return fmt.Errorf("FORGE_WARM cannot hold with engine %s: no container waits there; unset it", s.Engine)
 	}
 	b := s.Build
 	// What has a default counts as set where it differs from that.

@@ -85,6 +85,33 @@ func TestBuildsAtOnce(t *testing.T) {
 	}
 }
 
+func TestContainersThatWait(t *testing.T) {
+	for _, c := range []struct {
+		warm     string
+		capacity int
+		want     int
+		refused  string
+	}{
+		{"auto", 3, 3, ""},
+		{"", 100, 4, ""},
+		{"0", 3, 0, ""},
+		{"10", 3, 10, ""},
+		{"-1", 3, 0, "FORGE_WARM is \"-1\": expected auto, or a number up to 64"},
+		{"65", 3, 0, "a number up to 64"},
+		{"many", 3, 0, "a number up to 64"},
+	} {
+		got, err := settings.Scheduler{Engine: "docker", Warm: c.warm, Capacity: c.capacity}.Waiting()
+		if got != c.want || (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
+			t.Errorf("%q with %d builds at once: %d, %v", c.warm, c.capacity, got, err)
+		}
+	}
+	for warm, fine := range map[string]bool{"auto": true, "": true, "0": true, "2": false} {
+		if err := (settings.Scheduler{Engine: "process", Warm: warm}).CheckEngine(); (err == nil) != fine {
+			t.Errorf("engine process and FORGE_WARM=%s: %v", warm, err)
+		}
+	}
+}
+
 func TestForgexecImageIsThatOfTheRelease(t *testing.T) {
 	before := settings.Version
 	t.Cleanup(func() { settings.Version = before })

@@ -32,7 +32,7 @@ type dockerWorld struct {
 
 // newDockerWorld has a repository with the files that config returns for an image
 // of busybox, which as a service greets at port 7000. host is where the Docker engine is, "" for the one of this machine.
-func newDockerWorld(t testing.TB, host string, config func(image string) map[string]string) *dockerWorld {
+func newDockerWorld(t testing.TB, host string, config func(image string) map[string]string, args ...string) *dockerWorld {
 	t.Helper()
 	api := kittest.Docker(t, host)
 	image := kittest.Image(t, api, "EXPOSE 7000", `CMD ["nc", "-ll", "-p", "7000", "-e", "echo", "nice to meet you"]`)
@@ -45,7 +45,7 @@ func newDockerWorld(t testing.TB, host string, config func(image string) map[str
 	t.Cleanup(func() { w.nothingIsLeft(t) })
 	w.lay(t, deployment{})
 	forge := w.process("forge")
-	forge.args = append(forge.args, "--engine=docker")
+	forge.args = append(append(forge.args, "--engine=docker"), args...)
 	w.begin(t, forge)
 	w.awaitUp(t)
 	w.sim.SetWebhook(w.http+"/v1/listen", webhookSecret)
@@ -90,7 +90,7 @@ func (w *dockerWorld) nothingIsLeft(t testing.TB) {
 func (w *dockerWorld) cleared(t testing.TB, builds ...string) {
 	t.Helper()
 	for _, build := range builds {
-		mine := client.Filters{}.Add("label", "forge.build="+build)
+		mine := client.Filters{}.Add("name", "^/?forge-"+build+"-") // labels are of what was made for it alone
 		kittest.Eventually(t, dockerPatience, func() error {
 			containers, err := w.api.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: mine})
 			if err != nil {

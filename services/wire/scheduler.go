@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"io"
 
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
@@ -67,13 +68,20 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	opened.add(logs.Close)
+	waiting, err := s.Waiting()
+	if err != nil {
+		return nil, err
+	}
 	containers, err := engines.New(ctx, engines.Config{
-		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Log: tel.Log,
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Waiting: waiting, Log: tel.Log,
 		Swarm: engines.Swarm{ForgexecImage: s.Forgexec(), Constraints: s.Swarm.Constraints, ForkConstraints: s.Swarm.ForkConstraints, MTU: s.Swarm.MTU},
 		Build: engines.Build(s.Build),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if held, ok := containers.(io.Closer); ok {
+		opened.add(held.Close)
 	}
 	capacity, err := capacity(ctx, s, containers, tel)
 	if err != nil {

@@ -50,7 +50,7 @@ func run() int {
 	// The engines fall back on this where no forgexec lies beside forge. It reads
 	// no settings: what it finds in its environment is an attempt's.
 	if len(os.Args) > 1 && os.Args[1] == "forgexec" {
-		return forgexec.Main(context.Background(), os.Args[2:], os.Environ(), os.Stdout, os.Stderr)
+		return forgexec.Main(context.Background(), os.Args[2:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	}
 	var verbs commands
 	verb, err := settings.Parse(&verbs, filepath.Base(os.Args[0]), "CI/CD for a GitHub App on your own machines.",

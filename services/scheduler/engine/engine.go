@@ -146,10 +146,22 @@ type Runner struct {
 	Token string
 }
 
+// Variables of forgexec that engines set apart: a token that is good for one attempt;
+// else that it waits for that on its standard input, where it is a line.
+const (
+	TokenEnv = "FORGE_RUNNER_TOKEN"
+	WaitsEnv = "FORGE_RUNNER_WAITS"
+)
+
 // Environ is the runner as variables of forgexec, which dials url: the URL as it
-// is inside the container.
+// is inside the container. Without a token forgexec waits for one. Each of them is
+// given, so that what an image says of it does not count.
 func (r Runner) Environ(url string) []string {
-	environ := []string{"FORGE_RUNNER_URL=" + url, "FORGE_RUNNER_TOKEN=" + r.Token}
+	waits := ""
+	if r.Token == "" {
+		waits = "1"
+	}
+	environ := []string{"FORGE_RUNNER_URL=" + url, TokenEnv + "=" + r.Token, WaitsEnv + "=" + waits}
 	if r.CA != "" {
 		environ = append(environ, "FORGE_RUNNER_CA="+r.CA)
 	}

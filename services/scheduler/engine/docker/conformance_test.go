@@ -1,6 +1,8 @@
 package docker_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -12,6 +14,38 @@ import (
 )
 
 func TestDockerIsAnEngine(t *testing.T) {
+	isAnEngine(t, func(made *docker.Engine, _ *rig) engine.Engine { return made })
+}
+
+// prepared has a container wait for each attempt before it is started.
+type prepared struct {
+	*docker.Engine
+	r *rig
+}
+
+func (p prepared) Start(ctx context.Context, spec engine.Spec) error {
+	name := "forge-" + spec.Attempt
+	if _, err := p.r.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{}); err == nil || p.Prepare(ctx, spec) != nil {
+		return p.Engine.Start(ctx, spec)
+	}
+	err := p.Engine.Start(ctx, spec)
+	if err != nil {
+		return err
+	}
+	found, err := p.r.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	if err == nil && found.Container.Config.Labels["forge.waiting"] == "" {
+		err = errors.New("what waited was not taken")
+	}
+	return err
+}
+
+// What is promised of a build holds for one that took a container which waited.
+func TestDockerIsAnEngineWhereContainersWait(t *testing.T) {
+	isAnEngine(t, func(made *docker.Engine, r *rig) engine.Engine { return prepared{made, r} })
+}
+
+func isAnEngine(t *testing.T, as func(*docker.Engine, *rig) engine.Engine) {
+	t.Helper()
 	r := newRig(t, docker.Config{})
 	var instances []string
 	enginetest.Run(t, enginetest.Config{
@@ -28,7 +62,7 @@ func TestDockerIsAnEngine(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			return engine
+			return as(engine, r)
 		},
 		Kill: func(t *testing.T, _ engine.Engine, attempt string) {
 			t.Helper()

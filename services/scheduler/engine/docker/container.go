@@ -26,6 +26,18 @@ import (
 // programName is that of forgexec, wherever it lies.
 const programName = "forgexec"
 
+// containersOf finds an attempt's, those that have ended too.
+func (e *Engine) containersOf(ctx context.Context, attempt string) ([]container.Summary, error) {
+	name := dockerapi.Name(attempt)
+	found, err := e.client.ContainerList(ctx, client.ContainerListOptions{
+		All: true, Filters: e.labelled(dockerapi.InstanceLabel, e.config.Instance).Add("name", "^/?"+name+"(-|$)"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	return slices.DeleteFunc(found.Items, func(c container.Summary) bool { return attemptOf(c) != attempt }), nil
+}
+
 // containers finds this instance's, those that have ended too.
 func (e *Engine) containers(ctx context.Context, label, value string) ([]container.Summary, error) {
 	found, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: e.labelled(label, value)})
@@ -52,7 +64,7 @@ func (e *Engine) container(ctx context.Context, spec engine.Spec) (creation, err
 	if err != nil {
 		return creation{}, err
 	}
-	c := creation{ContainerCreateOptions: e.limited(spec, dockerapi.Name(spec.Attempt), spec.Image, dockerapi.Labels(e.config.Instance, spec))}
+	c := creation{image: image.ID, ContainerCreateOptions: e.limited(spec, dockerapi.Name(spec.Attempt), spec.Image, dockerapi.Labels(e.config.Instance, spec))}
 	if spec.Platform != "" {
 		asked := dockerapi.Platform(spec.Platform)
 		c.Platform = &asked
@@ -132,7 +144,8 @@ func privilege(host *container.HostConfig) {
 // creation is a container to be made, and what is to be put into it.
 type creation struct {
 	client.ContainerCreateOptions
-	own      bool // the folder that anybody may write to
+	image    string // its id, which stays what it is
+	own      bool   // the folder that anybody may write to
 	forgexec bool
 }
 

@@ -31,16 +31,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli/config"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
@@ -92,6 +91,9 @@ type Config struct {
 	RetryAfter time.Duration
 	// ProgressEvery is how often the build's log tells of a pull. Default: 5 seconds.
 	ProgressEvery time.Duration
+	// Waiting is how many containers wait for builds at most, so that these start at once.
+	// Default: none.
+	Waiting int
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -113,6 +115,7 @@ type Engine struct {
 	client   *client.Client
 	forgexec *program
 	selinux  bool // it confines containers
+	waiting  *waiting
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -160,6 +163,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err := e.heedSELinux(ctx); err != nil {
 		return nil, errors.Join(err, api.Close())
 	}
+	e.waiting = newWaiting(ctx, e, c.Waiting)
 	return e, nil
 }
 
@@ -195,8 +199,12 @@ func (e *Engine) registries() dockerapi.Registries {
 	return dockerapi.Registries{File: e.config.ConfigFile}
 }
 
-// Close closes the connections to the Docker engine. Containers run on.
-func (e *Engine) Close() error { return e.client.Close() }
+// Close removes what waits for builds, and closes the connections to the Docker
+// engine. Builds run on.
+func (e *Engine) Close() error {
+	e.waiting.close(e.config.Waiting)
+	return e.client.Close()
+}
 
 // Start pulls images if need be and waits for sidecars, which may take minutes.
 // What may pass by itself it tries once more.
@@ -232,7 +240,7 @@ func passing(err error) bool {
 }
 
 func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
-	found, err := e.containers(ctx, dockerapi.AttemptLabel, spec.Attempt)
+	found, err := e.containersOf(ctx, spec.Attempt)
 	if err != nil {
 		return err
 	}
@@ -241,6 +249,8 @@ func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
 		switch name := c.Labels[dockerapi.SidecarLabel]; {
 		case name != "":
 			beside[name] = c.ID
+		case c.Labels[dockerapi.WaitingLabel] != "" && c.State == container.StateRunning: // it may have no token yet
+			return e.waiting.give(ctx, c.ID, spec.Runner.Token)
 		case c.State != container.StateCreated:
 			return nil
 		default: // a Start was interrupted, of another version perhaps
@@ -251,6 +261,9 @@ func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
 	}
 	create, err := e.container(ctx, spec)
 	if err != nil {
+		return err
+	}
+	if taken, err := e.waiting.take(ctx, spec, create); taken || err != nil {
 		return err
 	}
 	sidecars, err := e.sidecars(ctx, spec, beside)
@@ -316,7 +329,7 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err := dockerapi.CheckName(attempt); err != nil {
 		return err
 	}
-	containers, err := e.containers(ctx, dockerapi.AttemptLabel, attempt)
+	containers, err := e.containersOf(ctx, attempt)
 	if err != nil {
 		return err
 	}
@@ -331,6 +344,11 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err != nil {
 		return err
 	}
+	for _, c := range containers {
+		if name := c.Labels[dockerapi.WaitingLabel]; name != "" {
+			networks = append(networks, network.Summary{Network: network.Network{ID: name, Labels: map[string]string{dockerapi.AttemptLabel: attempt}}})
+		}
+	}
 	return e.removeNetworks(ctx, networks)
 }
 
@@ -340,60 +358,4 @@ func (e *Engine) remove(ctx context.Context, id string, running bool) error {
 		return fmt.Errorf("remove container %s: %w", id, err)
 	}
 	return nil
-}
-
-// List asks the Docker engine. An attempt that has come no further than its
-// network or its sidecars is listed too, so that these are found when nobody goes
-// on with it.
-func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
-	found, err := e.containers(ctx, dockerapi.InstanceLabel, e.config.Instance)
-	if err != nil {
-		return nil, err
-	}
-	networks, err := e.networks(ctx, dockerapi.InstanceLabel, e.config.Instance)
-	if err != nil {
-		return nil, err
-	}
-	listed := map[string]engine.Container{}
-	for _, c := range found {
-		listed[c.Labels[dockerapi.AttemptLabel]] = engine.Container{Attempt: c.Labels[dockerapi.AttemptLabel], ExitCode: -1}
-	}
-	for _, n := range networks {
-		listed[n.Labels[dockerapi.AttemptLabel]] = engine.Container{Attempt: n.Labels[dockerapi.AttemptLabel], ExitCode: -1}
-	}
-	for _, c := range found {
-		if c.Labels[dockerapi.SidecarLabel] != "" {
-			continue
-		}
-		inspected, err := e.client.ContainerInspect(ctx, c.ID, client.ContainerInspectOptions{})
-		if errdefs.IsNotFound(err) {
-			continue // removed meanwhile
-		}
-		if err != nil {
-			return nil, fmt.Errorf("inspect container %s: %w", c.ID, err)
-		}
-		one, err := seen(c.Labels[dockerapi.AttemptLabel], inspected.Container.State)
-		if err != nil {
-			return nil, fmt.Errorf("inspect container %s: %w", c.ID, err)
-		}
-		listed[one.Attempt] = one
-	}
-	return slices.Collect(maps.Values(listed)), nil
-}
-
-// seen is a container in the scheduler's words.
-func seen(attempt string, state *container.State) (engine.Container, error) {
-	c := engine.Container{Attempt: attempt, Running: state.Running, ExitCode: -1}
-	if state.OOMKilled {
-		c.Ending = engine.OutOfMemory
-	}
-	started, err := time.Parse(time.RFC3339Nano, state.StartedAt)
-	if err != nil {
-		return c, fmt.Errorf("time of its start: %w", err)
-	}
-	c.Start = started // Docker's zero time is Go's
-	if !c.Running && !started.IsZero() {
-		c.ExitCode = state.ExitCode
-	}
-	return c, nil
 }

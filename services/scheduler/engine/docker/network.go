@@ -46,12 +46,13 @@ func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 	if len(found) > 0 {
 		return e.removeNetworks(ctx, found[1:])
 	}
-	options, err := e.likeBridge(ctx)
-	if err != nil {
-		return err
+	create := func() error {
+		return e.makeNetwork(ctx, dockerapi.Name(spec.Attempt), dockerapi.Labels(e.config.Instance, spec))
 	}
-	options.Driver, options.Labels = bridge, dockerapi.Labels(e.config.Instance, spec)
-	_, err = e.client.NetworkCreate(ctx, dockerapi.Name(spec.Attempt), options)
+	err = create()
+	if poolsUsedUp(err) && e.waiting.giveWay(ctx) {
+		err = create()
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -60,6 +61,16 @@ func (e *Engine) network(ctx context.Context, spec engine.Spec) error {
 			"remove networks that nobody uses (docker network prune), add default-address-pools to its daemon.json, or lower FORGE_CAPACITY", dockerapi.Plain(err)))
 	}
 	return full(fmt.Errorf("create the network of attempt %s: %w", spec.Attempt, err))
+}
+
+func (e *Engine) makeNetwork(ctx context.Context, name string, labels map[string]string) error {
+	options, err := e.likeBridge(ctx)
+	if err != nil {
+		return err
+	}
+	options.Driver, options.Labels = bridge, labels
+	_, err = e.client.NetworkCreate(ctx, name, options)
+	return err
 }
 
 func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
@@ -104,7 +115,7 @@ func uniqueLocal() netip.Prefix {
 
 // poolsUsedUp recognizes Docker's words, old and new.
 func poolsUsedUp(err error) bool {
-	return dockerapi.Says(err, "non-overlapping IPv4 address pool", "address pools have been fully subnetted")
+	return err != nil && dockerapi.Says(err, "non-overlapping IPv4 address pool", "address pools have been fully subnetted")
 }
 
 // MostBuilds is how many builds at once have networks, by the pools that the Docker

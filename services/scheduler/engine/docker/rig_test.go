@@ -97,14 +97,14 @@ func (r *rig) stopAll(t testing.TB) {
 			t.Error(err)
 		}
 	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
 	if left := r.left(ctx, t); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
 	for _, name := range r.images {
 		kittest.RemoveImage(ctx, t, r.api, name)
-	}
-	if err := r.Close(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	RepositoryLabel = "forge.repository"
 	ActionLabel     = "forge.action"
 	SidecarLabel    = "forge.service" // its name; the build's own container has none
+	WaitingLabel    = "forge.waiting" // of what was made before there was an attempt, and its network: the name of the latter
 )
 
 // Paths in the container.

@@ -106,7 +106,7 @@ func TestForgexecGetsNoneOfForgesEnvironment(t *testing.T) {
 		name, _, _ := strings.Cut(line, "=")
 		switch name {
 		case "PATH", "LANG", "HOME", "TMPDIR", "FORGE_WORKSPACE", "FORGE_RUNNER_URL", "FORGE_RUNNER_TOKEN",
-			"FORGE_RUNNER_STATE", "FORGE_RUNNER_NOTICE", "PWD", "SHLVL", "_":
+			"FORGE_RUNNER_WAITS", "FORGE_RUNNER_STATE", "FORGE_RUNNER_NOTICE", "PWD", "SHLVL", "_":
 		default:
 			names = append(names, name)
 		}
