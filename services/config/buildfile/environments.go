@@ -36,6 +36,8 @@ type destination struct {
 	path     string
 	key      *yaml.Node
 	after    *yaml.Node // where the environment before it is named
+	preview  *yaml.Node // where a preview is named
+	url      *yaml.Node
 	given    given
 }
 
@@ -69,6 +71,7 @@ func (f deploying) all(path string, n *yaml.Node, c *configv1.BuildConfig) {
 		}
 	}
 	f.order(all)
+	f.apart(all)
 }
 
 // plain reports whether the file says of staging or production no more than what runs.
@@ -90,11 +93,16 @@ func (f deploying) read(d *destination, n *yaml.Node) {
 	}
 	if n.Kind == yaml.MappingNode {
 		d.given = readMapping(f.file, d.path, n, d, deployJobKeys())
+		f.address(d)
 	} else {
 		f.commandsOf(d.path, n, d.pipeline)
 	}
 	if d.given["approvers"] != nil && !d.GetApproval() {
 		f.complainf(d.given["approvers"], "%s.approvers means nothing without approval: true", d.path)
+	}
+	if d.given["name"] != nil {
+		f.preview(d)
+		return
 	}
 	if len(f.problems) > before || standard || len(d.GetBranches())+len(d.GetTags()) > 0 || d.GetAfter() != "" {
 		return
@@ -103,7 +111,7 @@ func (f deploying) read(d *destination, n *yaml.Node) {
 		f.complainf(d.key, "%s: did you mean %q? Nothing ever deploys to an environment of another name without branches, tags or after", d.path, meant)
 		return
 	}
-	f.complainf(d.key, "%s: nothing ever deploys there: give it branches, tags or after", d.path)
+	f.complainf(d.key, "%s: nothing ever deploys there: give it branches, tags or after; or a name with ${pull_request} in it, for previews", d.path)
 }
 
 // order checks what environments come after.
@@ -119,6 +127,9 @@ func (f deploying) order(all []*destination) {
 		case d.after == nil || d.GetAfter() == "":
 		case d.GetAfter() == d.GetName():
 			f.complainf(d.after, "%s.after: an environment cannot come after itself", d.path)
+			return
+		case byName[d.GetAfter()] != nil && byName[d.GetAfter()].preview != nil:
+			f.complainf(d.after, "%s.after: %s is the preview of a pull request, and nothing comes after it", d.path, clip(d.GetAfter()))
 			return
 		case byName[d.GetAfter()] == nil:
 			others := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == d.GetName() })
@@ -154,9 +165,9 @@ func deployJobKeys() []key[*destination] {
 			d.pipeline.FailFast = f.truth(path, n)
 		}},
 		{name: "url", read: func(f *file, path string, n *yaml.Node, d *destination) {
-			d.pipeline.Url = f.url(path, n)
+			d.pipeline.Url, d.url, _ = f.text(path, n) // what it may hold, its name says
 		}},
-	}, gateKeys()...)
+	}, append(gateKeys(), previewKeys()...)...)
 }
 
 // gateKeys say when an environment is deployed to, and who has a say in it.

@@ -130,13 +130,14 @@ func (f *file) outputs(path string, n *yaml.Node) []string {
 // with FORGE.
 var setByOthers = []string{"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"}
 
-// staged is what staging is as a mapping: one command, or jobs.
+// staged is what staging, and stop of a preview, is as a mapping: one command, or jobs.
 type staged struct {
 	pipeline *configv1.Pipeline
 	command  *configv1.Command
+	events   []configv1.Condition_Event
 }
 
-func (f *file) staging(path string, n *yaml.Node, into *configv1.Pipeline) {
+func (f *file) staging(path string, n *yaml.Node, into *configv1.Pipeline, events []configv1.Condition_Event) {
 	mapping := n
 	if n.Kind == yaml.AliasNode {
 		mapping = n.Alias
@@ -145,7 +146,7 @@ func (f *file) staging(path string, n *yaml.Node, into *configv1.Pipeline) {
 		f.commandsOf(path, n, into)
 		return
 	}
-	s := &staged{pipeline: into, command: &configv1.Command{}}
+	s := &staged{pipeline: into, command: &configv1.Command{}, events: events}
 	if all := readMapping(f, path, n, s, stagingKeys()); all["run"] == nil {
 		return
 	}

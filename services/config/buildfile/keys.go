@@ -32,7 +32,7 @@ func configKeys() []key[*configv1.BuildConfig] {
 			c.Ports = f.ports(path, n)
 		}},
 		{name: staging, read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
-			f.staging(path, n, made(&c.Staging))
+			f.staging(path, n, made(&c.Staging), proposed)
 		}},
 		{name: "deploy", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			deploying{f}.all(path, n, c)
@@ -130,7 +130,7 @@ func stagingKeys() []key[*staged] {
 			s.command.When = f.when(path, n)
 		}},
 		{name: "jobs", read: func(f *file, path string, n *yaml.Node, s *staged) {
-			f.jobs(path, n, s.pipeline, proposed)
+			f.jobs(path, n, s.pipeline, s.events)
 		}},
 		{name: "fail_fast", with: "jobs", read: func(f *file, path string, n *yaml.Node, s *staged) {
 			s.pipeline.FailFast = f.truth(path, n)

@@ -22,6 +22,7 @@ func beyondSchema() map[string]string {
 		apart  = "places of the file cannot be held against each other"
 	)
 	return map[string]string{
+		"previews_after": apart, "previews_event": exact, "previews_same": apart, "previews_taken": apart, "previews_url": apart,
 		"alias_bomb": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
 		"environments_after_itself": apart, "environments_after_moon": apart, "environments_after_unknown": apart, "environments_cycle": apart,
 		"ports_hex":   "a number like another",

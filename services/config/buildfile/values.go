@@ -168,16 +168,10 @@ func firstLine(run string) string {
 }
 
 // deploy is commands, or these or jobs with the address of what they deploy.
-func (f *file) url(path string, n *yaml.Node) string {
-	text, n, ok := f.text(path, n)
-	if !ok {
-		return ""
-	}
+// isAddress reports whether people can be shown a text as an address.
+func isAddress(text string) bool {
 	address, err := url.Parse(text)
-	if err != nil || address.Host == "" || (address.Scheme != "http" && address.Scheme != "https") {
-		f.complainf(n, "%s: %q is not an address: expected one such as https://example.com", path, clip(text))
-	}
-	return text
+	return err == nil && address.Host != "" && (address.Scheme == "http" || address.Scheme == "https")
 }
 
 func (f *file) environment(path string, n *yaml.Node) map[string]string {

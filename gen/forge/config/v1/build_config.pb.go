@@ -2793,7 +2793,15 @@ type Destination struct {
 	// Logins of those who may, in small letters; none means who has write access.
 	Approvers []string `protobuf:"bytes,6,rep,name=approvers,proto3" json:"approvers,omitempty"`
 	// Empty for staging and production.
-	Execute       *Pipeline `protobuf:"bytes,7,opt,name=execute,proto3" json:"execute,omitempty"`
+	Execute *Pipeline `protobuf:"bytes,7,opt,name=execute,proto3" json:"execute,omitempty"`
+	// Each pull request has an environment of its own, with ${pull_request} in this name
+	// for its number; empty for what all share. name is then the file's word for all.
+	Preview string `protobuf:"bytes,8,opt,name=preview,proto3" json:"preview,omitempty"`
+	// Labels of which the pull request must have one to have a preview; none means that
+	// none is needed.
+	Labels []string `protobuf:"bytes,9,rep,name=labels,proto3" json:"labels,omitempty"`
+	// What takes a preview down; absent where nothing has to be run for it.
+	Stop          *Pipeline `protobuf:"bytes,10,opt,name=stop,proto3" json:"stop,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2873,6 +2881,27 @@ func (x *Destination) GetApprovers() []string {
 func (x *Destination) GetExecute() *Pipeline {
 	if x != nil {
 		return x.Execute
+	}
+	return nil
+}
+
+func (x *Destination) GetPreview() string {
+	if x != nil {
+		return x.Preview
+	}
+	return ""
+}
+
+func (x *Destination) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Destination) GetStop() *Pipeline {
+	if x != nil {
+		return x.Stop
 	}
 	return nil
 }
@@ -3629,7 +3658,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x1a\n" +
 	"\brequired\x18\x05 \x01(\bR\brequired\x12 \n" +
 	"\vdescription\x18\x06 \x01(\tR\vdescription\x12\x16\n" +
-	"\x06secret\x18\a \x01(\bR\x06secret\"\xd6\x01\n" +
+	"\x06secret\x18\a \x01(\bR\x06secret\"\xb7\x02\n" +
 	"\vDestination\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bbranches\x18\x02 \x03(\tR\bbranches\x12\x12\n" +
@@ -3637,7 +3666,11 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x05after\x18\x04 \x01(\tR\x05after\x12\x1a\n" +
 	"\bapproval\x18\x05 \x01(\bR\bapproval\x12\x1c\n" +
 	"\tapprovers\x18\x06 \x03(\tR\tapprovers\x123\n" +
-	"\aexecute\x18\a \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\"\x89\x01\n" +
+	"\aexecute\x18\a \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x12\x18\n" +
+	"\apreview\x18\b \x01(\tR\apreview\x12\x16\n" +
+	"\x06labels\x18\t \x03(\tR\x06labels\x12-\n" +
+	"\x04stop\x18\n" +
+	" \x01(\v2\x19.forge.config.v1.PipelineR\x04stop\"\x89\x01\n" +
 	"\aRelease\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12%\n" +
 	"\vprereleases\x18\x02 \x01(\bH\x00R\vprereleases\x88\x01\x01\x123\n" +
@@ -3814,27 +3847,28 @@ var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	33, // 62: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
 	21, // 63: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
 	21, // 64: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	21, // 65: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	48, // 66: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	37, // 67: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	52, // 68: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	36, // 69: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 70: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	21, // 71: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	36, // 72: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	12, // 73: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	10, // 74: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	8,  // 75: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	6,  // 76: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	13, // 77: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	11, // 78: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	9,  // 79: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	7,  // 80: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	77, // [77:81] is the sub-list for method output_type
-	73, // [73:77] is the sub-list for method input_type
-	73, // [73:73] is the sub-list for extension type_name
-	73, // [73:73] is the sub-list for extension extendee
-	0,  // [0:73] is the sub-list for field type_name
+	21, // 65: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	21, // 66: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	48, // 67: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	37, // 68: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	52, // 69: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	36, // 70: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 71: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	21, // 72: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	36, // 73: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	12, // 74: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	10, // 75: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	8,  // 76: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	6,  // 77: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	13, // 78: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	11, // 79: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	9,  // 80: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	7,  // 81: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	78, // [78:82] is the sub-list for method output_type
+	74, // [74:78] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }

@@ -134,6 +134,11 @@ const (
 	// `deploy` to an environment besides staging and production: context
 	// forge/deploy- and its name.
 	Build_ACTION_DEPLOY Build_Action = 10
+	// `deploy` to the preview environment of a pull request: context forge/deploy- and
+	// its name.
+	Build_ACTION_PREVIEW Build_Action = 11
+	// `stop` of such an environment: context forge/stop- and its name.
+	Build_ACTION_STOP Build_Action = 12
 )
 
 // Enum value maps for Build_Action.
@@ -150,6 +155,8 @@ var (
 		8:  "ACTION_SCHEDULE",
 		9:  "ACTION_MANUAL",
 		10: "ACTION_DEPLOY",
+		11: "ACTION_PREVIEW",
+		12: "ACTION_STOP",
 	}
 	Build_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":       0,
@@ -163,6 +170,8 @@ var (
 		"ACTION_SCHEDULE":          8,
 		"ACTION_MANUAL":            9,
 		"ACTION_DEPLOY":            10,
+		"ACTION_PREVIEW":           11,
+		"ACTION_STOP":              12,
 	}
 )
 
@@ -582,6 +591,9 @@ type Build struct {
 	// its head, behind the fork's owner and a colon where it is a fork's. Empty for tags,
 	// for merge groups and where it is not known.
 	Branch string `protobuf:"bytes,120,opt,name=branch,proto3" json:"branch,omitempty"`
+	// Of a deploy to a preview environment that has passed: when what it had put there was
+	// taken down; unset while it is there, or a later deploy took its place.
+	TakeDownTime *timestamppb.Timestamp `protobuf:"bytes,121,opt,name=take_down_time,json=takeDownTime,proto3" json:"take_down_time,omitempty"`
 	// Who moved it to the front of the queue; empty for nobody.
 	ExpeditedBy string `protobuf:"bytes,140,opt,name=expedited_by,json=expeditedBy,proto3" json:"expedited_by,omitempty"`
 	// Of what is queued: where it stands. Left out of lists.
@@ -1031,6 +1043,13 @@ func (x *Build) GetBranch() string {
 		return x.Branch
 	}
 	return ""
+}
+
+func (x *Build) GetTakeDownTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TakeDownTime
+	}
+	return nil
 }
 
 func (x *Build) GetExpeditedBy() string {
@@ -2889,7 +2908,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x1c\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x1d\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2961,7 +2980,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0econtainer_time\x18o \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
 	"\vsource_time\x18p \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"sourceTime\x12\x16\n" +
-	"\x06branch\x18x \x01(\tR\x06branch\x12\"\n" +
+	"\x06branch\x18x \x01(\tR\x06branch\x12@\n" +
+	"\x0etake_down_time\x18y \x01(\v2\x1a.google.protobuf.TimestampR\ftakeDownTime\x12\"\n" +
 	"\fexpedited_by\x18\x8c\x01 \x01(\tR\vexpeditedBy\x12-\n" +
 	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
@@ -2976,7 +2996,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rSTATE_ERRORED\x10\b\x12\x13\n" +
 	"\x0fSTATE_CANCELLED\x10\t\x12\x13\n" +
 	"\x0fSTATE_TIMED_OUT\x10\n" +
-	"\"\xf1\x01\n" +
+	"\"\x96\x02\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vACTION_TEST\x10\x01\x12\x12\n" +
@@ -2989,7 +3009,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0fACTION_SCHEDULE\x10\b\x12\x11\n" +
 	"\rACTION_MANUAL\x10\t\x12\x11\n" +
 	"\rACTION_DEPLOY\x10\n" +
-	"\"\xb9\a\n" +
+	"\x12\x12\n" +
+	"\x0eACTION_PREVIEW\x10\v\x12\x0f\n" +
+	"\vACTION_STOP\x10\f\"\xb9\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -3274,64 +3296,65 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	35, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
 	35, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
 	35, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	5,  // 16: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
-	35, // 17: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
-	0,  // 18: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 19: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	35, // 20: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	35, // 21: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	35, // 22: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	35, // 23: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	35, // 24: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 25: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	35, // 26: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	35, // 27: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	37, // 28: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 29: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 30: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 31: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 32: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	13, // 33: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	38, // 34: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	16, // 35: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	34, // 36: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 37: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 38: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 39: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 40: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	33, // 41: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 42: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 43: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 44: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 45: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 46: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	9,  // 47: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	14, // 48: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	11, // 49: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	17, // 50: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	19, // 51: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	21, // 52: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	23, // 53: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	25, // 54: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	27, // 55: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	29, // 56: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
-	31, // 57: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	10, // 58: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	15, // 59: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	12, // 60: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	18, // 61: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	20, // 62: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	22, // 63: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	24, // 64: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	26, // 65: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	28, // 66: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	30, // 67: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
-	32, // 68: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	58, // [58:69] is the sub-list for method output_type
-	47, // [47:58] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	35, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
+	5,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
+	35, // 18: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 19: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 20: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	35, // 21: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	35, // 22: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	35, // 23: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	35, // 24: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	35, // 25: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 26: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	35, // 27: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	35, // 28: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	37, // 29: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 30: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 31: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 32: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 33: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	13, // 34: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	38, // 35: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	16, // 36: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	34, // 37: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 38: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 39: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 40: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 41: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	33, // 42: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 43: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 44: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 45: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 46: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 47: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	9,  // 48: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	14, // 49: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	11, // 50: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	17, // 51: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	19, // 52: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	21, // 53: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	23, // 54: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	25, // 55: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	27, // 56: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	29, // 57: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	31, // 58: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	10, // 59: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	15, // 60: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	12, // 61: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	18, // 62: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	20, // 63: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	22, // 64: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	24, // 65: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	26, // 66: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	28, // 67: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	30, // 68: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	32, // 69: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	59, // [59:70] is the sub-list for method output_type
+	48, // [48:59] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }

@@ -45,7 +45,9 @@ type Environment struct {
 	FreezeMessage string `protobuf:"bytes,7,opt,name=freeze_message,json=freezeMessage,proto3" json:"freeze_message,omitempty"`
 	// Why the build that deploys, which has ended, cannot let go of it; empty
 	// otherwise.
-	HeldMessage   string `protobuf:"bytes,8,opt,name=held_message,json=heldMessage,proto3" json:"held_message,omitempty"`
+	HeldMessage string `protobuf:"bytes,8,opt,name=held_message,json=heldMessage,proto3" json:"held_message,omitempty"`
+	// Whose preview it is; 0 for one that is no pull request's.
+	PullRequest   int32 `protobuf:"varint,9,opt,name=pull_request,json=pullRequest,proto3" json:"pull_request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +136,13 @@ func (x *Environment) GetHeldMessage() string {
 		return x.HeldMessage
 	}
 	return ""
+}
+
+func (x *Environment) GetPullRequest() int32 {
+	if x != nil {
+		return x.PullRequest
+	}
+	return 0
 }
 
 type ListEnvironmentsRequest struct {
@@ -783,7 +792,7 @@ var File_forge_scheduler_v1_environment_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"\n" +
-	"$forge/scheduler/v1/environment.proto\x12\x12forge.scheduler.v1\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
+	"$forge/scheduler/v1/environment.proto\x12\x12forge.scheduler.v1\x1a\x1eforge/scheduler/v1/build.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x03\n" +
 	"\vEnvironment\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +
@@ -795,7 +804,8 @@ const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"\vfreeze_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"freezeTime\x12%\n" +
 	"\x0efreeze_message\x18\a \x01(\tR\rfreezeMessage\x12!\n" +
-	"\fheld_message\x18\b \x01(\tR\vheldMessage\"u\n" +
+	"\fheld_message\x18\b \x01(\tR\vheldMessage\x12!\n" +
+	"\fpull_request\x18\t \x01(\x05R\vpullRequest\"u\n" +
 	"\x17ListEnvironmentsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
