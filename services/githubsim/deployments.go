@@ -18,6 +18,8 @@ type Deployment struct {
 	Description string
 	Created     time.Time
 	Statuses    []DeploymentStatus
+	Transient   bool // it is gone one day
+	Production  bool
 }
 
 // State is that of the last status; empty where there is none.
@@ -40,9 +42,8 @@ type DeploymentStatus struct {
 
 type deployment struct {
 	Deployment
-	task                  string
-	payload               json.RawMessage
-	transient, production bool
+	task    string
+	payload json.RawMessage
 }
 
 // Deployments lists a repository's, the oldest first.
@@ -101,10 +102,13 @@ func (s *checkAPI) createDeployment(c *call) *response {
 			object{"contexts": unmet, "resource": "Deployment", "field": "required_contexts", "code": "invalid"})
 	}
 	d := &deployment{
-		Deployment: Deployment{ID: s.id(), SHA: at.sha, Ref: want.Ref, Environment: want.Environment, Description: want.Description, Created: s.now()},
-		task:       want.Task, payload: want.Payload, transient: want.Transient, production: want.Environment == "production",
+		Deployment: Deployment{
+			ID: s.id(), SHA: at.sha, Ref: want.Ref, Environment: want.Environment, Description: want.Description, Created: s.now(),
+			Transient: want.Transient, Production: want.Environment == "production",
+		},
+		task: want.Task, payload: want.Payload,
 	}
-	set(&d.production, want.Production)
+	set(&d.Production, want.Production)
 	c.repo.deployments = append(c.repo.deployments, d)
 	return &response{status: http.StatusCreated, body: s.deployment(c, d)}
 }
@@ -222,7 +226,7 @@ func (s *checkAPI) createDeploymentStatus(c *call) *response {
 // deactivateEarlier makes the earlier successes of an environment inactive, unless they are transient or of production.
 func (s *changes) deactivateEarlier(r *repository, by *deployment) {
 	for _, d := range r.deployments {
-		if d != by && d.Environment == by.Environment && d.State() == "success" && !d.transient && !d.production {
+		if d.ID < by.ID && d.Environment == by.Environment && d.State() == "success" && !d.Transient && !d.Production {
 			d.Statuses = append(d.Statuses, DeploymentStatus{ID: s.id(), State: "inactive", Created: s.now()})
 		}
 	}
@@ -249,7 +253,7 @@ func (s *checkAPI) deployment(c *call, d *deployment) object {
 		"id": d.ID, "node_id": nodeID("Deployment", d.ID), "url": self, "sha": d.SHA, "ref": d.Ref, "task": d.task, "payload": d.payload,
 		"original_environment": d.Environment, "environment": d.Environment, "description": orNull(d.Description),
 		"creator": c.links.account(s.bot()), "created_at": timestamp(d.Created), "updated_at": timestamp(updated),
-		"statuses_url": self + "/statuses", "repository_url": api, "transient_environment": d.transient, "production_environment": d.production,
+		"statuses_url": self + "/statuses", "repository_url": api, "transient_environment": d.Transient, "production_environment": d.Production,
 	}
 }
 

@@ -85,7 +85,7 @@ func buttons(b *schedulerv1.Build) []*github.CheckRunAction {
 	switch state := b.GetState(); {
 	case b.GetReason() == schedulerv1.Build_REASON_DEPLOY_NEEDS_APPROVAL && state == schedulerv1.Build_STATE_BLOCKED:
 		return []*github.CheckRunAction{button(eventv1.Button_BUTTON_APPROVE, "Deploy", "Let this commit be deployed")}
-	case b.GetEnvironment() != "":
+	case b.GetEnvironment() != "" && !preview(b):
 		return []*github.CheckRunAction{}
 	case state == schedulerv1.Build_STATE_BLOCKED:
 		return []*github.CheckRunAction{approve, cancel}

@@ -20,8 +20,17 @@ const production = "production"
 // replaces reports whether the target has just become what an environment runs,
 // and GitHub does not see by itself that the one before is gone.
 func (t *target) replaces() bool {
-	return t.kind == reporterv1.Target_KIND_DEPLOYMENT && t.state == reporterv1.Target_STATE_TOLD &&
-		t.desired.state == "success" && environment(t.context) == production
+	if t.kind != reporterv1.Target_KIND_DEPLOYMENT || t.state != reporterv1.Target_STATE_TOLD || t.desired.state != "success" {
+		return false
+	}
+	report, err := t.storedReport()
+	return environment(t.context) == production || err == nil && preview(report.GetBuild())
+}
+
+// preview reports whether a build is of a preview, which is gone one day. GitHub leaves
+// active what was deployed there, whatever comes after it.
+func preview(b *schedulerv1.Build) bool {
+	return b.GetAction() == schedulerv1.Build_ACTION_PREVIEW || b.GetAction() == schedulerv1.Build_ACTION_STOP
 }
 
 // publishDeployment has the deployment of a build there, and sets its status.
@@ -44,7 +53,7 @@ func publishDeployment(ctx context.Context, client *github.Client, t target) (re
 	to := environment(t.context)
 	if id == 0 {
 		made, _, err := client.Repositories.CreateDeployment(ctx, owner, name, &github.DeploymentRequest{
-			Ref: &t.sha, Environment: &to, ProductionEnvironment: new(to == production),
+			Ref: &t.sha, Environment: &to, ProductionEnvironment: new(to == production), TransientEnvironment: new(preview(b)),
 			Description: new(t.title(b)),
 			// GitHub would merge the default branch into the one that is deployed, and
 			// wait for statuses of which the deploy's own is one.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -116,6 +118,33 @@ func TestNewerDeployReplacesTheOneBefore(t *testing.T) {
 				t.Errorf("deployments %+v", all)
 			}
 		})
+	}
+}
+
+// GitHub leaves active what was deployed to an environment that is transient.
+func TestAPreviewIsReplacedAndTakenDown(t *testing.T) {
+	w := newWorld(t)
+	s := w.reporter(sqlite(t))
+	preview := func(id string, state schedulerv1.Build_State) *schedulerv1.Build {
+		b := w.deploy(id, "preview-7", state)
+		b.Action = schedulerv1.Build_ACTION_PREVIEW
+		return b
+	}
+	w.report(s, 1, preview("d1", good))
+	w.publishAll(s)
+	w.sha = w.commit()
+	w.report(s, 1, preview("d2", good))
+	w.publishAll(s)
+	stop := w.deploy("s1", "preview-7", good)
+	stop.Action, stop.Context = schedulerv1.Build_ACTION_STOP, "forge/stop-preview-7"
+	w.report(s, 1, stop)
+	gone := preview("d2", good)
+	gone.TakeDownTime = timestamppb.Now()
+	w.report(s, 2, gone)
+	w.publishAll(s)
+	all := w.deployments()
+	if len(all) != 2 || states(all[0]) != "success inactive" || states(all[1]) != "success inactive" || !all[0].Transient || !all[1].Transient {
+		t.Errorf("deployments %+v", all)
 	}
 }
 

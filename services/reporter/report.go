@@ -100,7 +100,8 @@ func (t *target) setReport(req *reporterv1.ReportRequest, payload []byte) {
 func (s *Service) kinds(req *reporterv1.ReportRequest, siblings []target) []reporterv1.Target_Kind {
 	b := req.GetBuild()
 	kinds := slices.Clone(reportedAs()[s.deps.Report])
-	if b.GetEnvironment() != "" && b.GetPartOf() == "" { // the whole is deployed, not each job
+	deploys := b.GetEnvironment() != "" && b.GetAction() != schedulerv1.Build_ACTION_STOP
+	if deploys && b.GetPartOf() == "" { // the whole is deployed, not each job
 		kinds = append(kinds, reporterv1.Target_KIND_DEPLOYMENT)
 	}
 	for _, t := range siblings {

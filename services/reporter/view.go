@@ -71,6 +71,9 @@ func viewOf(b *schedulerv1.Build) view {
 		}
 		return v
 	default:
+		if b.GetTakeDownTime() != nil {
+			v.deployment = stateInactive
+		}
 		return v
 	}
 	if other, ok := exceptions[b.GetReason()]; ok {
