@@ -53,6 +53,8 @@ func (s *Service) CreateBuild(ctx context.Context, req *schedulerv1.CreateBuildR
 		return nil, fault.New(fault.Invalid, "inputs and tag: only what manual in .forge.yml runs takes them, which is the action manual")
 	case req.GetSha() != "" && !wholeSha.MatchString(req.GetSha()):
 		return nil, fault.New(fault.Invalid, "sha: expected all 40 digits")
+	case trigger.IsPreview(action):
+		return nil, fault.New(fault.Invalid, "action: pull requests alone deploy to previews")
 	case trigger.ActionOf(action).Name == "":
 		return nil, fault.Newf(fault.Invalid, "action: there is no %d", action)
 	}
@@ -118,7 +120,7 @@ func (s *Service) ApproveBuild(ctx context.Context, req *schedulerv1.ApproveBuil
 	if err != nil {
 		return nil, err
 	}
-	if blocked.GetEnvironment() != "" {
+	if blocked.GetEnvironment() != "" && !trigger.IsPreview(blocked.GetAction()) {
 		return s.letGo(ctx, req, blocked)
 	}
 	if req.GetBy() != "" {

@@ -236,7 +236,7 @@ func (m *model) notef(format string, args ...any) {
 
 func (m *model) clear() {
 	err := m.service.store.Write(m.t.Context(), func(ctx context.Context, t *store.Tx) error {
-		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage", "schedules", "schedule_files", "deploy_files"} {
+		for _, table := range []string{"decisions", "pull_requests", "builds", "attempts", "tokens", "steps", "log_chunks", "environments", "targets", "promotions", "answers", "fork_heads", "merge_groups", "check_suites", "outputs", "engine_outage", "schedules", "schedule_files", "deploy_files", "previews"} {
 			if err := t.Exec(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // Finish ends a build, or a job and what follows from that for its build.
@@ -125,7 +126,7 @@ func (s *Service) lose(ctx context.Context, t *store.Tx, b *store.Build, times i
 	if !b.Cancel.Time.IsZero() {
 		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, b.Cancel.Reason, b.Cancel.Message)
 	}
-	if b.GetEnvironment() != "" {
+	if b.GetEnvironment() != "" && !trigger.IsPreview(b.GetAction()) {
 		times = 0
 	}
 	if retry := b.ConfigJob().GetRetry(); retry.GetLost() {

@@ -32,6 +32,7 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 		"CI":                   "true",
 		"FORGE":                "true",
 		"FORGE_ACTION":         trigger.ActionName(b.GetAction(), b.GetEnvironment()),
+		"FORGE_ENVIRONMENT":    b.GetEnvironment(),
 		"FORGE_OWNER":          b.GetRepository().GetOwner(),
 		"FORGE_REPO":           b.GetRepository().GetName(),
 		"FORGE_SHA":            b.GetSha(),
@@ -58,7 +59,7 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 		all["FORGE_PULL_REQUEST"] = strconv.Itoa(int(b.GetPullRequest()))
 		all["FORGE_COMMIT_COUNT"] = strconv.Itoa(int(b.GetCommitCount()))
 	}
-	if b.GetPullRequest() != 0 && b.GetEnvironment() == "" {
+	if b.GetPullRequest() != 0 && (b.GetEnvironment() == "" || trigger.IsPreview(b.GetAction())) {
 		all["FORGE_VERSION"] = fmt.Sprintf("rc%d", b.GetCommitCount())
 	}
 	return all

@@ -33,6 +33,9 @@ func builds() map[string]*store.Build {
 	merge := func(b *schedulerv1.Build) {
 		b.PullRequest, b.Ref, b.Environment = 7, "refs/heads/main", trigger.ActionOf(b.GetAction()).Environment
 	}
+	preview := func(change func(*schedulerv1.Build)) func(*schedulerv1.Build) {
+		return func(b *schedulerv1.Build) { change(b); b.Environment = "preview-7" }
+	}
 	const (
 		test, staging, push = schedulerv1.Build_ACTION_TEST, schedulerv1.Build_ACTION_STAGING, schedulerv1.Build_ACTION_PUSH
 		toStaging           = schedulerv1.Build_ACTION_DEPLOY_STAGING
@@ -51,6 +54,9 @@ func builds() map[string]*store.Build {
 		"nightly of a branch": built(schedulerv1.Build_ACTION_SCHEDULE, nightly("refs/heads/fix")),
 		"manual":              built(schedulerv1.Build_ACTION_MANUAL, byHand("refs/heads/main")), "manual of a tag": built(schedulerv1.Build_ACTION_MANUAL, byHand("refs/tags/v1")),
 		"closed":                  built(schedulerv1.Build_ACTION_CLOSED, pull(7, false)),
+		"preview":                 built(schedulerv1.Build_ACTION_PREVIEW, preview(pull(7, false))),
+		"preview down":            built(schedulerv1.Build_ACTION_STOP, preview(pull(7, false))),
+		"fork's preview":          built(schedulerv1.Build_ACTION_PREVIEW, preview(pull(7, true))),
 		"fork's merge to staging": built(toStaging, func(b *schedulerv1.Build) { merge(b); b.Fork = true }),
 	}
 }
@@ -68,7 +74,8 @@ func TestScopesOfBuilds(t *testing.T) {
 		"staging": "environment/staging", "production": "environment/production",
 		"release": "merged", "release by hand": "ref/refs/tags/v1 merged", "nightly": "merged", "nightly of a branch": "ref/refs/heads/fix merged",
 		"manual": "ref/refs/heads/main merged", "manual of a tag": "ref/refs/tags/v1 merged",
-		"closed":                  "pull/7 merged",
+		"closed":  "pull/7 merged",
+		"preview": "pull/7 merged", "preview down": "pull/7 merged", "fork's preview": "fork/7 merged",
 		"fork's merge to staging": "fork/7 merged",
 	}
 	all := builds()

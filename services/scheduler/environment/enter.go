@@ -8,6 +8,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -23,6 +24,9 @@ func (s *Service) Enter(ctx context.Context, t *store.Tx, b *store.Build) error 
 		return err
 	}
 	e.Repository = wording.FullName(b.GetRepository())
+	if !trigger.IsPreview(b.GetAction()) { // whatever was called so before
+		e.PullRequest = 0
+	}
 	comes, err := s.comes(ctx, t, b)
 	switch {
 	case err != nil:
@@ -92,21 +96,24 @@ func (s *Service) supersede(ctx context.Context, t *store.Tx, by *store.Build) e
 }
 
 // RecordDeployed stores what a deploy that has passed put where, and lets those go
-// that come after it.
+// that come after it: after tests, the deploys to previews.
 func (s *Service) RecordDeployed(ctx context.Context, t *store.Tx, b *store.Build) error {
 	name := b.GetEnvironment()
 	if name == "" {
-		return nil
+		return s.Tested(ctx, t, b)
 	}
 	e, err := t.Environment(ctx, b.GetRepository().GetId(), name)
 	if err != nil {
 		return err
 	}
+	if b.GetAction() == schedulerv1.Build_ACTION_STOP {
+		return s.takenDown(ctx, t, e)
+	}
 	e.Deployed = b.GetId()
 	if b.GetRollBackOf() == "" {
 		e.Newest = b.GetId()
 	}
-	if err := t.SaveEnvironment(ctx, e); err != nil || b.GetRollBackOf() != "" {
+	if err := t.SaveEnvironment(ctx, e); err != nil || b.GetRollBackOf() != "" || trigger.IsPreview(b.GetAction()) {
 		return err
 	}
 	after, err := store.Deploys{Tx: t}.After(ctx, b)

@@ -27,6 +27,9 @@ type Service struct {
 	Open func(context.Context, *store.Tx, *store.Build) error
 	// Cancel ends a deploy that has not begun.
 	Cancel func(context.Context, *store.Tx, *store.Build, schedulerv1.Build_Reason, string) error
+	// Tested has what a pull request is to have deployed to its previews, once its tests
+	// have passed.
+	Tested func(context.Context, *store.Tx, *store.Build) error
 	// Follow makes the deploys that come after one which has passed.
 	Follow func(context.Context, *store.Tx, *store.Build) error
 }
@@ -97,7 +100,10 @@ func (s *Service) Advance(ctx context.Context, t *store.Tx, e *store.Environment
 			return err
 		}
 	}
-	return nil
+	if e.PullRequest == 0 || e.Holder != "" || len(waiting) > 0 {
+		return nil
+	}
+	return s.retire(ctx, t, e)
 }
 
 // ReleaseUnstarted takes an environment from a deploy that has not begun, so that somebody
@@ -201,7 +207,7 @@ func (s *Service) ContainedIn(ctx context.Context, i trigger.Intent) (buildID st
 // the newest deployed once more.
 func (s *Service) StillWanted(ctx context.Context, b *store.Build) error {
 	name := b.GetEnvironment()
-	if name == "" || b.GetRollBackOf() != "" {
+	if name == "" || b.GetRollBackOf() != "" || trigger.IsPreview(b.GetAction()) {
 		return nil
 	}
 	err := s.compare(ctx, b.GetRepository(), b.GetInstallationId(), name, b.GetSha(), b.GetCreateTime())

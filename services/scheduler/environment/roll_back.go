@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/graph"
 	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // RollBack makes the build that repeats an earlier deploy; or finds it, where it
@@ -20,6 +22,9 @@ func (s *Service) RollBack(ctx context.Context, t *store.Tx, e *store.Environmen
 	if of.GetEnvironment() != e.Name || of.GetRepository().GetId() != e.RepositoryID ||
 		of.GetState() != schedulerv1.Build_STATE_PASSED {
 		return "", fault.Newf(fault.Conflict, "build %s is no successful deploy to %s of %s", of.GetId(), e.Name, e.Repository)
+	}
+	if wanted, err := (store.Previews{Tx: t}).Wanted(ctx, e.RepositoryID, of.GetPullRequest()); err != nil || trigger.IsPreview(of.GetAction()) && !wanted.Wants(e.Name) {
+		return "", cmp.Or(err, fault.Newf(fault.Conflict, "#%d has no preview %s any more", of.GetPullRequest(), e.Name))
 	}
 	waiting, err := store.Waiting(ctx, t, e, t.Locked)
 	if err != nil {
@@ -86,6 +91,7 @@ func repeat(ctx context.Context, t *store.Tx, of *store.Build, id, url string) *
 
 		Repository: of.GetRepository(), InstallationId: of.GetInstallationId(), Action: of.GetAction(), Sha: of.GetSha(), Ref: of.GetRef(), Branch: of.GetBranch(), BaseRef: of.GetBaseRef(), BaseSha: of.GetBaseSha(), CommitMessage: of.GetCommitMessage(),
 		PullRequest: of.GetPullRequest(), Title: of.GetTitle(), CommitCount: of.GetCommitCount(), Context: of.GetContext(), Environment: of.GetEnvironment(), Job: of.GetJob(),
+		Fork: of.GetFork(), ApprovedBy: of.GetApprovedBy(), SecretsWithheld: of.GetSecretsWithheld(),
 		Image: of.GetImage(), EnvironmentUrl: of.GetEnvironmentUrl(), StepCount: of.GetStepCount(),
 	}}
 }

@@ -14,7 +14,7 @@ import (
 
 // ShowEnvironment is what people see of an environment in a list.
 func ShowEnvironment(ctx context.Context, q sqldb.Querier, e *store.Environment) (*schedulerv1.Environment, error) {
-	shown := &schedulerv1.Environment{Repository: e.Repository, Name: e.Name, FreezeMessage: e.FreezeMessage, HeldMessage: e.HeldBecause}
+	shown := &schedulerv1.Environment{Repository: e.Repository, Name: e.Name, FreezeMessage: e.FreezeMessage, HeldMessage: e.HeldBecause, PullRequest: e.PullRequest}
 	if !e.FrozenSince.IsZero() {
 		shown.FreezeTime = timestamppb.New(e.FrozenSince)
 	}

@@ -116,14 +116,24 @@ func (s aiming) runsOnceClosed(ctx context.Context, i trigger.Intent) (bool, err
 	return trigger.Runs(head.GetConfig().GetPullRequest().GetClosed()), nil
 }
 
-// applyEnded runs what the file has for a pull request that was closed: of a fork only
-// where somebody stands for that commit.
+// applyEnded ends the previews of a pull request that was closed, and runs what the file
+// has for that: of a fork only where somebody stands for that commit.
 func (s aiming) applyEnded(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
 	late := s.remembered > 0 && pull.Forgotten(p.Intent, t.Now.Add(-s.remembered))
-	if !p.Builds() || late || (pull.Stale(p.Intent) && !p.Pull.GetMerged()) {
+	if late || (pull.Stale(p.Intent) && !p.Pull.GetMerged()) {
 		return nil, nil //nolint:nilnil // nothing is an answer
 	}
-	if pull.Ends(p.Intent) { // heard of before
+	previews, err := previewing(s).closed(ctx, t, p)
+	if err != nil {
+		return nil, err
+	}
+	decided, err := s.runClosed(ctx, t, p, pull)
+	return alongside(decided, previews), err
+}
+
+// runClosed runs what the file has for a pull request that was closed.
+func (s aiming) runClosed(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
+	if p.Builds() && pull.Ends(p.Intent) { // heard of before
 		prior, err := t.NewestContent(ctx, p.Intent)
 		if err != nil {
 			return nil, err
@@ -139,6 +149,9 @@ func (s aiming) applyEnded(ctx context.Context, t *store.Tx, p prepared, pull *s
 		if err := store.ShowAgain(ctx, t, p.Event.GetRepository().GetId(), pull.Number); err != nil {
 			return nil, err
 		}
+	}
+	if !p.Builds() {
+		return nil, nil //nolint:nilnil // nothing is an answer
 	}
 	if p.Fork && s.policy.Forks == trigger.ForkApprove {
 		by, err := t.RecordForkHead(ctx, p.Intent, "", false)
@@ -218,7 +231,10 @@ func (s aiming) markCounts(ctx context.Context, i trigger.Intent, said *rules) (
 		return false, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
 	}
 	jobs := store.PipelineOf(i.Action, head.GetConfig()).GetJobs()
-	return slices.ContainsFunc(jobs, func(job *configv1.Job) bool { return slices.Contains(job.GetCondition().GetLabels(), label) }), nil
+	if slices.ContainsFunc(jobs, func(job *configv1.Job) bool { return slices.Contains(job.GetCondition().GetLabels(), label) }) {
+		return true, nil
+	}
+	return previewing(s).counts(ctx, i, head.GetConfig(), label)
 }
 
 // gainsJob reports whether a job that a build left out for its labels is to run by

@@ -88,6 +88,15 @@ func (s deploying) admit(ctx context.Context, t *store.Tx, p prepared, b *store.
 			Reason: eventv1.Reason_REASON_ALREADY_CONTAINED, Text: environment.ContainedError{BuildID: p.containedIn}.Error(), BuildIds: []string{p.containedIn},
 		}, nil
 	}
+	if p.Action == schedulerv1.Build_ACTION_STOP { // it takes down what was let run
+		if b.GetFork() {
+			by, err := t.RecordForkHead(ctx, p.Intent, "", false)
+			if b.ApprovedBy = by; err != nil {
+				return nil, err
+			}
+		}
+		return nil, s.enter(ctx, t, p, b)
+	}
 	if err := s.requireApproval(ctx, t, p, b); err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED {
 		return nil, err
 	}

@@ -86,7 +86,10 @@ func (s *Service) pressedButton(ctx context.Context, event *eventv1.Event) (trig
 	if suite := event.GetCheckSuite(); suite != nil {
 		found, err := store.NewestBuilds(ctx, pool, repository, suite.GetHeadSha())
 		// What was asked for by hand is asked for again at its own check, or by hand.
-		found = slices.DeleteFunc(found, func(b *store.Build) bool { return b.GetAction() == schedulerv1.Build_ACTION_MANUAL })
+		// A preview follows from the tests.
+		found = slices.DeleteFunc(found, func(b *store.Build) bool {
+			return b.GetAction() == schedulerv1.Build_ACTION_MANUAL || trigger.IsPreview(b.GetAction())
+		})
 		if err == nil && len(found) == 0 {
 			return 0, nil, wording.Ignored(eventv1.Reason_REASON_NOTHING_TO_RUN, "nothing was built of %s", wording.Short(suite.GetHeadSha())), nil
 		}
@@ -137,4 +140,8 @@ func Repeat(event *eventv1.Event, b *store.Build) trigger.Intent {
 	}
 }
 
-func deploys(b *store.Build) bool { return b.GetEnvironment() != "" }
+// deploys reports whether a build is an administrator's matter. A preview is that of
+// whoever may write.
+func deploys(b *store.Build) bool {
+	return b.GetEnvironment() != "" && !trigger.IsPreview(b.GetAction())
+}

@@ -49,7 +49,7 @@ func (s *Service) requireApproval(ctx context.Context, t *store.Tx, p prepared, 
 // applyApproval lets a fork's commit run: what waits of it, and what will be built of
 // it for the same pull request.
 func (s *Service) applyApproval(ctx context.Context, t *store.Tx, p prepared, _ *store.PullRequest) (*eventv1.Decision, error) {
-	if p.DeploysTo() != "" {
+	if p.DeploysTo() != "" && !trigger.IsPreview(p.Action) {
 		return deploying{s}.approve(ctx, t, p)
 	}
 	by := p.Event.GetSender().GetLogin()

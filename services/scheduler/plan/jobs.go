@@ -121,7 +121,7 @@ func (p prepared) branch() (string, bool) {
 func (p prepared) event() configv1.Condition_Event {
 	_, isBranch := p.branch()
 	switch {
-	case trigger.ActionOf(p.Action).Deploys:
+	case trigger.ActionOf(p.Action).Deploys, trigger.IsPreview(p.Action):
 		return configv1.Condition_EVENT_DEPLOY
 	case p.Action == schedulerv1.Build_ACTION_CLOSED:
 		return configv1.Condition_EVENT_CLOSED

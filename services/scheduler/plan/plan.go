@@ -75,7 +75,7 @@ func New(d Deps) *Service {
 		externalURL:   strings.TrimSuffix(d.ExternalURL, "/"), remembered: d.Remembered,
 		tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 	}
-	d.Environments.Follow = deploying{s}.follow
+	d.Environments.Follow, d.Environments.Tested = deploying{s}.follow, previewing{s}.tested
 	return s
 }
 
@@ -147,91 +147,10 @@ type prepared struct {
 	file *configv1.BuildConfig
 	// outOfReach is why nothing of the ref is deployed to the environment; nil where it is.
 	outOfReach *eventv1.Decision
+	// previews are those that a pull request is to have.
+	previews []*configv1.Destination
 	// unwanted: nothing is built of the pull request as it is; nil where something is.
 	unwanted *unwanted
-}
-
-// Apply does what an event, or a call, asks for, and decides about it.
-func (s *Service) Apply(ctx context.Context, event *eventv1.Event, intents []trigger.Intent) (*eventv1.Decision, error) {
-	var all []prepared
-	for _, i := range intents {
-		p, decided, err := s.prepare(ctx, i)
-		if decided != nil || err != nil {
-			return decided, err
-		}
-		all = append(all, p)
-		if p.Kind == trigger.Pushed {
-			besides, err := deploying{s}.besides(ctx, p)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, besides...)
-		}
-	}
-	var decided *eventv1.Decision
-	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		var pulls []*store.PullRequest
-		for _, p := range all {
-			pull, err := t.PullRequest(ctx, event.GetRepository().GetId(), p.Pull.GetNumber())
-			if err != nil {
-				return err
-			}
-			pulls = append(pulls, pull)
-		}
-		var err error
-		if decided, err = store.Decision(ctx, t, event); decided != nil || err != nil {
-			return err
-		}
-		if decided, err = replayed(ctx, t, event, all); decided != nil || err != nil {
-			return err
-		}
-		for n, p := range all {
-			of, err := applied(ctx, s, t, event, p, pulls[n])
-			if err != nil {
-				return err
-			}
-			if p.Kind == trigger.PullRequestEnded {
-				decided = alongside(decided, of)
-			} else {
-				decided = join(decided, of)
-			}
-		}
-		return remember(ctx, t, event, decided)
-	})
-	return decided, err
-}
-
-// remember stores what was decided about an event, and that its repository may have
-// schedules. A call has neither.
-func remember(ctx context.Context, t *store.Tx, event *eventv1.Event, decided *eventv1.Decision) error {
-	if event.GetDeliveryId() == "" {
-		return nil
-	}
-	err := (store.Timetable{Tx: t}).NoticeRepository(ctx, event)
-	if decided == nil || err != nil {
-		return err
-	}
-	return t.AddDecision(ctx, event, decided, nil)
-}
-
-// join makes one decision of several. What was done counts before what was not.
-func join(a, b *eventv1.Decision) *eventv1.Decision {
-	if a == nil {
-		return b
-	}
-	if len(a.GetBuildIds()) == 0 || (a.GetReason() == eventv1.Reason_REASON_DUPLICATE && len(b.GetBuildIds()) > 0) {
-		a, b = b, a
-	}
-	a.BuildIds = append(a.BuildIds, b.GetBuildIds()...)
-	return a
-}
-
-// alongside adds what was decided besides, which may be nothing.
-func alongside(decided, besides *eventv1.Decision) *eventv1.Decision {
-	if decided == nil || besides == nil {
-		return cmp.Or(decided, besides)
-	}
-	return joinCommands([]*eventv1.Decision{decided, besides})
 }
 
 // prepare asks for what a plan needs, before the transaction: GitHub may take its
@@ -245,6 +164,9 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	}
 	if i = p.Intent; !i.Builds() {
 		return p, nil, nil
+	}
+	if trigger.IsPreview(i.Action) {
+		return previewing{s}.stored(ctx, p)
 	}
 	if i.Kind == trigger.ReleasePublished {
 		if p, decided, err = (releasing{s}).located(ctx, p); decided != nil || err != nil {
@@ -263,6 +185,9 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 		ofSchedule(p.config.GetConfig(), i.Schedule)
 	}
 	if p, err = (deploying{s}).aimed(ctx, p); err != nil {
+		return p, nil, err
+	}
+	if p, err = (previewing{s}).aimed(ctx, p); err != nil {
 		return p, nil, err
 	}
 	if p.config.GetAbsent() != nil {
@@ -341,6 +266,9 @@ func (s *Service) applyOnce(ctx context.Context, t *store.Tx, p prepared, _ *sto
 func (s *Service) applyRebuild(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest) (*eventv1.Decision, error) {
 	if p.Action == schedulerv1.Build_ACTION_MANUAL {
 		return asking{s}.applyAgain(ctx, t, p, pull)
+	}
+	if trigger.IsPreview(p.Action) {
+		return previewing{s}.again(ctx, t, p)
 	}
 	if trigger.ActionOf(p.Action).Deploys && p.Build != "" {
 		newer, err := t.NewerDeploy(ctx, p.Intent)

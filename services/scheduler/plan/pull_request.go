@@ -49,6 +49,17 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 			return nil, err
 		}
 	}
+	decided, err := aiming{s}.take(ctx, t, p, pull, later, repeated)
+	if err != nil || p.Kind != trigger.PullRequestOffered {
+		return decided, err
+	}
+	besides, err := previewing{s}.follow(ctx, t, p, repeated)
+	return alongside(decided, besides), err
+}
+
+// take builds what the event of a pull request asks for, and cancels what it makes
+// pointless.
+func (s aiming) take(ctx context.Context, t *store.Tx, p prepared, pull *store.PullRequest, later, repeated bool) (*eventv1.Decision, error) {
 	if p.Kind == trigger.PullRequestClosed {
 		return s.cancelTests(ctx, t, p, cancellation{
 			reason: schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, message: fmt.Sprintf("#%d was closed", pull.Number), because: "closed without a merge",
@@ -60,7 +71,8 @@ func (s *Service) applyPullRequest(ctx context.Context, t *store.Tx, p prepared,
 	if decided, err := takesNothing(ctx, t, p.Intent); decided != nil || err != nil {
 		return decided, err
 	}
-	if p, err = wantedAgain(ctx, t, p, repeated); err != nil {
+	p, err := wantedAgain(ctx, t, p, repeated)
+	if err != nil {
 		return nil, err
 	}
 	build := s.applyOnce
@@ -141,7 +153,8 @@ func (s *Service) supersede(ctx context.Context, t *store.Tx, i trigger.Intent, 
 	kept := strings.Join(decided.GetBuildIds(), "") // at most one so far
 	for _, b := range unfinished {
 		before := i.Event.GetPullRequest().GetBefore()
-		if b.GetId() == kept || (!later && b.GetSha() != before && b.GetSha() != i.Sha) {
+		// What is deployed is cancelled once the next is to be.
+		if b.GetAction() == schedulerv1.Build_ACTION_PREVIEW || b.GetId() == kept || (!later && b.GetSha() != before && b.GetSha() != i.Sha) {
 			continue
 		}
 		b.SupersededBy = kept

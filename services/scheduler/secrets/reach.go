@@ -83,6 +83,15 @@ func useOf(b *store.Build) schedulerv1.Secret_Use {
 	}
 }
 
+// environmentOf is the environment whose own secrets a build gets; "" for none. A preview
+// has none: what runs there nobody has merged.
+func environmentOf(b *store.Build) string {
+	if trigger.IsPreview(b.GetAction()) {
+		return ""
+	}
+	return b.GetEnvironment()
+}
+
 // ofRef reports whether a build is of a branch or a tag of the repository itself, where
 // only who has write access puts commits: it was pushed, or asked for by hand.
 func ofRef(b *store.Build) bool {

@@ -283,7 +283,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 	secrets = map[string]string{}
 	var missing, barred []string
 	for _, name := range names {
-		secret, bound := pick(all, name, b.GetEnvironment())
+		secret, bound := pick(all, name, environmentOf(b))
 		why := ""
 		if secret != nil {
 			why = secret.barred(b)

@@ -274,13 +274,13 @@ func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err 
 }
 
 // UnfinishedTests locks the builds of a pull request that have not ended, deploys
-// left out.
+// left out but for those to its previews.
 func (t *Tx) UnfinishedTests(ctx context.Context, repositoryID int64, pullRequest int32) ([]*Build, error) {
 	return sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5, $6) AND state < $7 AND part_of = ''
+		WHERE repository_id = $1 AND pull_request = $2 AND action IN ($3, $4, $5, $6, $7) AND state < $8 AND part_of = ''
 		ORDER BY number`+t.Locked,
 		repositoryID, pullRequest, int32(schedulerv1.Build_ACTION_TEST), int32(schedulerv1.Build_ACTION_STAGING),
-		int32(schedulerv1.Build_ACTION_PUSH), int32(schedulerv1.Build_ACTION_MANUAL), int32(firstEnded))
+		int32(schedulerv1.Build_ACTION_PUSH), int32(schedulerv1.Build_ACTION_MANUAL), int32(schedulerv1.Build_ACTION_PREVIEW), int32(firstEnded))
 }
 
 // Overdue names the builds whose attempt should have ended by now, and those

@@ -20,6 +20,8 @@ type Environment struct {
 	FreezeMessage string
 	// HeldBecause is why the holder, which has ended, cannot let go of it; "" otherwise.
 	HeldBecause string
+	// PullRequest is whose preview it is; 0 for one that is no pull request's.
+	PullRequest int32
 }
 
 // BlockedBy says why a deploy must wait; nothing when it need not. A roll back

@@ -30,13 +30,13 @@ func (s *Store) NewestDeployed(ctx context.Context, repositoryID int64, name str
 }
 
 // EnvironmentColumns are what ScanEnvironment reads.
-const EnvironmentColumns = `repository_id, name, repository, build_id, deployed_id, newest_id, freeze_time, freeze_message, held_message`
+const EnvironmentColumns = `repository_id, name, repository, build_id, deployed_id, newest_id, freeze_time, freeze_message, held_message, pull_request`
 
 // ScanEnvironment reads an environment from EnvironmentColumns.
 func ScanEnvironment(row sqldb.Row) (*Environment, error) {
 	e := &Environment{}
 	var frozen int64
-	err := row.Scan(&e.RepositoryID, &e.Name, &e.Repository, &e.Holder, &e.Deployed, &e.Newest, &frozen, &e.FreezeMessage, &e.HeldBecause)
+	err := row.Scan(&e.RepositoryID, &e.Name, &e.Repository, &e.Holder, &e.Deployed, &e.Newest, &frozen, &e.FreezeMessage, &e.HeldBecause, &e.PullRequest)
 	e.FrozenSince = sqldb.Time(frozen)
 	return e, err
 }
@@ -54,8 +54,8 @@ func (t *Tx) Environment(ctx context.Context, repositoryID int64, name string) (
 // SaveEnvironment stores an environment as it is now.
 func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 	return t.Exec(ctx, `UPDATE environments SET repository = $3, build_id = $4, deployed_id = $5, newest_id = $6,
-			freeze_time = $7, freeze_message = $8, held_message = $9 WHERE repository_id = $1 AND name = $2`,
-		e.RepositoryID, e.Name, e.Repository, e.Holder, e.Deployed, e.Newest, sqldb.Micros(e.FrozenSince), e.FreezeMessage, e.HeldBecause)
+			freeze_time = $7, freeze_message = $8, held_message = $9, pull_request = $10 WHERE repository_id = $1 AND name = $2`,
+		e.RepositoryID, e.Name, e.Repository, e.Holder, e.Deployed, e.Newest, sqldb.Micros(e.FrozenSince), e.FreezeMessage, e.HeldBecause, e.PullRequest)
 }
 
 // Waiting are the deploys that stand in line, in order: roll backs, then the

@@ -30,6 +30,7 @@ func (s *Store) OldLogs(ctx context.Context, before time.Time, limit int) ([]str
 func (s *Store) OldBuilds(ctx context.Context, before time.Time, limit int) ([]string, error) {
 	return s.old(ctx, `SELECT id FROM builds WHERE end_time > 0 AND end_time <= $1 AND part_of = ''
 		AND NOT EXISTS (SELECT 1 FROM environments WHERE id IN (build_id, deployed_id, newest_id))
+		AND NOT EXISTS (SELECT 1 FROM environments e WHERE e.repository_id = builds.repository_id AND e.name = builds.environment AND e.pull_request <> 0)
 		AND NOT EXISTS (SELECT 1 FROM attempts WHERE build_id = id AND (NOT ended OR stop_time < 9223372036854775807))
 		AND NOT EXISTS (SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
 			WHERE jobs.part_of = builds.id AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807))

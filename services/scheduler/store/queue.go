@@ -8,6 +8,7 @@ import (
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
 
 // Priorities: the lowest is placed first. One that is run again goes before a first
@@ -25,7 +26,7 @@ func (b *Build) priority() int {
 	switch {
 	case b.GetExpeditedBy() != "":
 		return expeditedPriority
-	case b.GetEnvironment() != "":
+	case b.GetEnvironment() != "" && !trigger.IsPreview(b.GetAction()):
 		return deployPriority
 	case strings.HasPrefix(b.GetRef(), "refs/heads/gh-readonly-queue/"): // GitHub's name for merge groups
 		return mergeGroupPriority

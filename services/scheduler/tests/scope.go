@@ -23,7 +23,7 @@ func scopeOf(p trigger.Policy, b *store.Build) (scope, branch string) {
 	switch {
 	case b.GetFork(): // whatever else is said of it
 		return pullScope(b.GetPullRequest()), ""
-	case b.GetEnvironment() != "":
+	case b.GetEnvironment() != "" && !trigger.IsPreview(b.GetAction()):
 		return mainScope, b.GetBaseRef()
 	case b.GetPullRequest() != 0:
 		return pullScope(b.GetPullRequest()), ""

@@ -33,6 +33,8 @@ func ActionOf(action schedulerv1.Build_Action) Action {
 		schedulerv1.Build_ACTION_SCHEDULE:          {Name: "schedule", Pipeline: scheduled},
 		schedulerv1.Build_ACTION_MANUAL:            {Name: "manual", Pipeline: manualPart},
 		schedulerv1.Build_ACTION_CLOSED:            {Name: "closed", Pipeline: closedPart},
+		schedulerv1.Build_ACTION_PREVIEW:           {Name: "deploy-preview", Pipeline: deployed},
+		schedulerv1.Build_ACTION_STOP:              {Name: "stop-preview", Pipeline: stopped},
 	}[action]
 }
 

@@ -49,8 +49,11 @@ func DeployTo(environment string) schedulerv1.Build_Action {
 
 // ActionName is FORGE_ACTION, and the commit status after "forge/".
 func ActionName(action schedulerv1.Build_Action, environment string) string {
-	if action == schedulerv1.Build_ACTION_DEPLOY {
+	switch action { //nolint:exhaustive // the others have one name each
+	case schedulerv1.Build_ACTION_DEPLOY, schedulerv1.Build_ACTION_PREVIEW:
 		return "deploy-" + environment
+	case schedulerv1.Build_ACTION_STOP:
+		return "stop-" + environment
 	}
 	return ActionOf(action).Name
 }
@@ -63,7 +66,7 @@ func deployed(c *configv1.BuildConfig) *configv1.Pipeline {
 	return c.GetEnvironments()[0].GetExecute()
 }
 
-// Environments are all that a file deploys to, in its order, staging and production
+// Environments are all that a file deploys to but previews, in its order, staging and production
 // first where it says of them no more than what they run.
 func Environments(c *configv1.BuildConfig) []*configv1.Destination {
 	var all []*configv1.Destination
@@ -74,7 +77,7 @@ func Environments(c *configv1.BuildConfig) []*configv1.Destination {
 		}
 	}
 	slices.SortFunc(all, func(a, b *configv1.Destination) int { return strings.Compare(b.GetName(), a.GetName()) })
-	return append(all, c.GetEnvironments()...)
+	return append(all, slices.DeleteFunc(slices.Clone(c.GetEnvironments()), func(e *configv1.Destination) bool { return e.GetPreview() != "" })...)
 }
 
 // EnvironmentOf is what a file says of an environment; nil where it has nothing for it.
@@ -128,6 +131,9 @@ func Following(c *configv1.BuildConfig, name string) []*configv1.Destination {
 func Narrow(c, standard *configv1.BuildConfig, ref, standardBranch string) map[string]*eventv1.Decision {
 	out := map[string]*eventv1.Decision{}
 	for _, e := range c.GetEnvironments() {
+		if e.GetPreview() != "" { // no push deploys to one
+			continue
+		}
 		rule := EnvironmentOf(standard, e.GetName())
 		if rule == nil {
 			out[e.GetName()] = wording.Ignored(eventv1.Reason_REASON_BRANCH_IGNORED, ".forge.yml of %s has no environment %s, or errors", cmp.Or(standardBranch, "the default branch"), e.GetName())

@@ -103,7 +103,7 @@ func TestWhatAnEndAsksForBesides(t *testing.T) {
 		{kind: PullRequestMerged, base: "main", head: 1, action: schedulerv1.Build_ACTION_CLOSED},
 		{kind: PullRequestMerged, base: "production", head: 1, action: schedulerv1.Build_ACTION_CLOSED},
 		{kind: PullRequestMerged, base: "feature", head: 1}, // its file may say so
-		{kind: PullRequestClosed, base: "main", head: 2, none: true},
+		{kind: PullRequestClosed, base: "main", head: 2},    // what was built before the server said so has ended
 		{kind: PullRequestOffered, base: "main", head: 1, none: true},
 		{kind: PullRequestMarked, base: "main", head: 1, none: true},
 	} {

@@ -2,6 +2,7 @@ package trigger
 
 import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 func (p Policy) readOffered(event *eventv1.Event) (Intent, *eventv1.Decision) {
@@ -27,7 +28,10 @@ func (p Policy) Ended(kind Kind, event *eventv1.Event) []Intent {
 		return nil
 	}
 	ended, decided := p.readPull(event, PullRequestEnded)
-	if decided != nil {
+	switch {
+	case decided.GetReason() == eventv1.Reason_REASON_FORK_IGNORED: // it may have been built before
+		ended.Action = schedulerv1.Build_ACTION_UNSPECIFIED
+	case decided != nil:
 		return nil
 	}
 	return []Intent{ended}
