@@ -78,6 +78,7 @@ type Deps struct {
 	Retention Retention
 	// WebhooksOut are told of builds and deploys.
 	WebhooksOut bulletin.Webhooks
+	Chats       bulletin.Chats // without Secret
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
@@ -164,8 +165,9 @@ func New(deps Deps) (*Service, error) {
 	s.groups = &concurrency.Service{Trusted: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)}
 	s.tests = tests.New(s.store)
 	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
+	deps.Chats.Secret = s.secrets.Plain
 	s.bulletin, err = bulletin.New(bulletin.Deps{
-		Store: s.store, Webhooks: deps.WebhooksOut, Source: deps.ExternalURL, Meter: deps.Meter.Meter("forge/scheduler"), Log: deps.Log,
+		Store: s.store, Webhooks: deps.WebhooksOut, Chats: deps.Chats, Source: deps.ExternalURL, Meter: deps.Meter.Meter("forge/scheduler"), Log: deps.Log,
 	})
 	if err != nil {
 		return nil, err

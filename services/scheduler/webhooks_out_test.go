@@ -168,9 +168,12 @@ func TestAddressesAreToldOfBuildsAndDeploysInOrder(t *testing.T) {
 		if len(ids) != 6 {
 			t.Errorf("ids %v", ids)
 		}
-		if w := outgoing(r); w.GetSent() != 6 || w.GetWaiting() != 0 || w.GetHost() != one.URL || w.GetSendTime() == nil {
-			t.Errorf("%v", w)
-		}
+		kittest.Eventually(t, patience, func() error {
+			if w := outgoing(r); w.GetSent() != 6 || w.GetWaiting() != 0 || w.GetHost() != one.URL || w.GetSendTime() == nil {
+				return fmt.Errorf("%v", w)
+			}
+			return nil
+		})
 	})
 }
 
@@ -203,6 +206,13 @@ func TestAnAddressThatIsAwayForADayGetsAllInOrder(t *testing.T) {
 		for _, id := range all {
 			one.hears(t, id, "build.queued", "build.started", "build.finished")
 		}
+
+		kittest.Eventually(t, patience, func() error {
+			if w := outgoing(r); w.GetSent() != 12 || w.GetWaiting() != 0 {
+				return fmt.Errorf("%v", w)
+			}
+			return nil
+		})
 
 		// What is too old is not told, and that is said.
 		one.answers(http.StatusServiceUnavailable)

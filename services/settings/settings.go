@@ -131,6 +131,8 @@ type Scheduler struct {
 	WebhooksOut       map[string]string `env:"FORGE_WEBHOOKS_OUT" name:"webhooks-out" mapsep:";" placeholder:"NAME=URL" secret:"" help:"Addresses that are told of builds and deploys; several with semicolons. Default: none."`
 	WebhooksOutSecret string            `env:"FORGE_WEBHOOKS_OUT_SECRET" name:"webhooks-out-secret" placeholder:"SECRET" secret:"" help:"What they are signed with."`
 	WebhooksOutTryFor time.Duration     `env:"FORGE_WEBHOOKS_OUT_TRY_FOR" name:"webhooks-out-try-for" default:"72h" help:"How long an event is tried at an address that does not take it; 0 is for ever."`
+	NotifyChannels    map[string]string `env:"FORGE_NOTIFY_CHANNELS" mapsep:";" placeholder:"NAME=ADDRESS" secret:"" help:"Chats that any repository's notify may name; several with semicolons. Default: none."`
+	NotifyPrivate     bool              `env:"FORGE_NOTIFY_PRIVATE" help:"Addresses of chats that repositories have may lead to private addresses, too."`
 	ForgexecImage     string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Build             Build             `embed:"" prefix:"build-"`
 	Swarm             Swarm             `embed:"" prefix:"swarm-"`

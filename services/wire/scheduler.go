@@ -103,6 +103,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention, Audit: s.AuditRetention},
 		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+		Chats:       bulletin.Chats{Channels: s.NotifyChannels, Private: s.NotifyPrivate},
 		WebhooksOut: bulletin.Webhooks{Addresses: s.WebhooksOut, Secret: s.WebhooksOutSecret, TryFor: s.WebhooksOutTryFor},
 	})
 	if err != nil {

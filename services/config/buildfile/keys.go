@@ -93,6 +93,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "concurrency", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Concurrency = queueing{f}.concurrency(path, n)
 		}},
+		{name: "notify", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Notify = telling{f}.all(path, n)
+		}},
 		{name: "manual", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Manual = &configv1.Manual{}
 			readMapping(f, path, n, c.GetManual(), manualKeys())
@@ -182,6 +185,7 @@ func Keys() []string {
 		within("release.", names(releaseKeys())),
 		within("schedule[].", names(scheduleKeys())),
 		within("concurrency.", names(concurrencyKeys())),
+		within("notify[].", names(notifyKeys())),
 		within("manual.", names(manualKeys())),
 		within("manual.inputs.*.", names(inputKeys())),
 		within("services.*.", names(serviceKeys())),

@@ -25,7 +25,9 @@ import (
 const (
 	dialWithin  = 10 * time.Second
 	idleFor     = 90 * time.Second
+	within      = 30 * time.Second // from the call to the end of the answer
 	maxHeaders  = 64 << 10
+	maxBody     = 64 << 10
 	idleAtOnce  = 8
 	maxLine     = 512 // bytes that are read of an answer
 	shownOfLine = 200 // characters that are kept of it
@@ -50,7 +52,22 @@ func Client(private bool) *http.Client {
 	} else {
 		dialer.Control = refusePrivate
 	}
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: capped{transport}, Timeout: within, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// capped ends the body of an answer early.
+type capped struct{ *http.Transport }
+
+// RoundTrip leaves of a body what somebody may want to look at.
+func (c capped) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.Transport.RoundTrip(req)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, maxBody), resp.Body}
+	}
+	return resp, err
 }
 
 // refusePrivate looks at what is about to be dialled, after names were looked up.

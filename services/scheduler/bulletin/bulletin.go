@@ -47,6 +47,7 @@ type Webhooks struct {
 type Deps struct {
 	Store    *store.Store
 	Webhooks Webhooks
+	Chats    Chats
 	Source   string // where Forge is: the source of its events
 	Meter    metric.Meter
 	Log      *slog.Logger
@@ -57,16 +58,17 @@ type Service struct {
 	schedulerv1.UnimplementedOutgoingWebhookServiceServer
 	Deps
 
-	names  []string // of addresses, in order
-	client *http.Client
-	loops  []*due.Loop[store.Notice]
+	names    []string     // of webhooks' addresses, in order
+	client   *http.Client // goes wherever the operator wants
+	internet *http.Client
+	loops    []*due.Loop[store.Notice]
 }
 
 var addressName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,39}$`)
 
 // New returns the bulletin; Run makes it tell what it noted.
 func New(d Deps) (*Service, error) {
-	s := &Service{Deps: d, names: slices.Sorted(maps.Keys(d.Webhooks.Addresses)), client: egress.Client(true)} // whom the operator names may be a neighbour
+	s := &Service{Deps: d, names: slices.Sorted(maps.Keys(d.Webhooks.Addresses)), client: egress.Client(true), internet: egress.Client(false)} // whom the operator names may be a neighbour
 	if len(s.names) > 0 && d.Webhooks.Secret == "" {
 		return nil, errors.New("FORGE_WEBHOOKS_OUT_SECRET is missing: events are signed with it; forge secret new makes one")
 	}
@@ -87,14 +89,22 @@ func New(d Deps) (*Service, error) {
 			Work:  s.send,
 		})
 	}
+	s.loops = append(s.loops, &due.Loop[store.Notice]{
+		Name: "chats", Workers: workers, Log: d.Log,
+		Claim: func(ctx context.Context, limit int) ([]store.Notice, error) {
+			return store.Board{Store: d.Store}.ClaimUnder(ctx, chats, limit)
+		},
+		Renew: store.Board{Store: d.Store}.Renew,
+		Work:  s.say,
+	})
 	return s, s.observe(d.Meter)
 }
 
-// Note stores for each address that a build has come to its state, in the change by which
+// Note stores, for each address, that a build has come to its state, in the change by which
 // it did.
 func (s *Service) Note(ctx context.Context, t *store.Tx, b *store.Build) error {
-	if len(s.names) == 0 {
-		return nil
+	if err := s.tell(ctx, t, b); err != nil || len(s.names) == 0 {
+		return err
 	}
 	id, body, err := eventOf(b, s.Source, t.Now)
 	if err != nil || id == "" {
@@ -117,6 +127,7 @@ func (s *Service) Wake() {
 
 // Run tells until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.internet.CloseIdleConnections()
 	defer s.client.CloseIdleConnections()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, loop := range s.loops {

@@ -35,8 +35,11 @@ func (s *Service) read(ctx context.Context, f *store.ScheduleFile) error {
 			return err
 		}
 		f.Repository, f.Problem, f.Tries = of, problem, 0
+		if problem == "" {
+			f.Notify = config.GetNotify()
+		}
 		again := readIdle
-		if len(known)+len(config.GetSchedules()) > 0 {
+		if len(known)+len(config.GetSchedules())+len(f.Notify) > 0 {
 			again = readEvery
 		}
 		if err := (store.Timetable{Tx: t}).SaveScheduleFile(ctx, f, t.Now.Add(again)); problem != "" || err != nil {

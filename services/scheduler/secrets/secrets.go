@@ -315,6 +315,26 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 	return secrets, notices, nil
 }
 
+// Plain is a secret of a repository that is bound to no environment, for what Forge itself
+// does with it, or why there is none.
+func (v *Service) Plain(ctx context.Context, repositoryID int64, name string) (value, why string, err error) {
+	all, err := v.secretsOf(ctx, repositoryID)
+	if err != nil {
+		return "", "", fmt.Errorf("secrets of repository %d: %w", repositoryID, err)
+	}
+	secret, bound := pick(all, name, "")
+	switch {
+	case secret == nil && len(bound) > 0:
+		return "", fmt.Sprintf("secret %s is only for deploys to %s", name, strings.Join(bound, " and ")), nil
+	case secret == nil:
+		return "", "no secret " + name, nil
+	}
+	if value, err = v.keyring.Open(secret.secretSlot, secret.keyID, secret.sealed); err != nil {
+		return "", fmt.Sprintf("secret %s cannot be decrypted: %v; or set it again", name, err), nil
+	}
+	return value, "", nil
+}
+
 // pick finds the secret of a name that counts for an environment: its own, else
 // the repository's. Without one, it names the environments that have one.
 func pick(all []storedSecret, name, environment string) (secret *storedSecret, bound []string) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -74,6 +76,24 @@ func (s Board) Claim(ctx context.Context, address string, limit int) ([]Notice, 
 		return err
 	})
 	return claimed, err
+}
+
+// ClaimUnder is Claim for all addresses whose names begin so.
+func (s Board) ClaimUnder(ctx context.Context, begin string, limit int) ([]Notice, error) {
+	names, err := sqldb.Collect(ctx, s.DB.Read(), scanID, `SELECT DISTINCT address FROM notices n WHERE address >= $1 AND address < $2 AND due_time <= $3
+		AND NOT EXISTS (SELECT 1 FROM notice_addresses a WHERE a.name = n.address AND a.due_time > $3) LIMIT $4`, begin, begin+"\x7f", sqldb.Micros(s.Now()), limit)
+	if err != nil {
+		return nil, sqldb.Kind(err)
+	}
+	var claimed []Notice
+	for _, name := range names {
+		some, err := s.Claim(ctx, name, limit-len(claimed))
+		claimed = append(claimed, some...)
+		if err != nil || len(claimed) == limit {
+			return claimed, err
+		}
+	}
+	return claimed, nil
 }
 
 // Renew has the lease of a claimed notice last on.
@@ -175,4 +195,37 @@ func (s Board) Addresses(ctx context.Context) (map[string]NoticeAddress, error) 
 		return nil, fmt.Errorf("notices: %w", sqldb.Kind(err))
 	}
 	return all, nil
+}
+
+// Before is how the build before this one ended, of those for the same end on the same
+// branch; none is 0. What was cancelled, and pull requests, are left out.
+func (t Notices) Before(ctx context.Context, b *Build) (newest schedulerv1.Build_State, err error) {
+	var last int64
+	for _, state := range []schedulerv1.Build_State{
+		schedulerv1.Build_STATE_PASSED, schedulerv1.Build_STATE_FAILED, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_STATE_TIMED_OUT,
+	} {
+		var number int64 // one state after the other, as the index has them
+		err := t.QueryRowContext(ctx, `SELECT number FROM builds WHERE repository = $1 AND branch = $2 AND state = $3 AND number < $4 AND action = $5 AND part_of = ''
+				AND environment = $6 AND pull_request = 0 ORDER BY number DESC LIMIT 1`,
+			b.RepositoryKey(), b.branch(), int32(state), b.Number, int32(b.GetAction()), b.GetEnvironment()).Scan(&number)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return 0, err
+		}
+		if number > last {
+			last, newest = number, state
+		}
+	}
+	return newest, nil
+}
+
+// OnBranch is the branch that a build is of; "" for none.
+func (b *Build) OnBranch() string { return b.branch() }
+
+// NotifyOf is whom the default branch's file of a repository has told, as it was read last.
+func (t Notices) NotifyOf(ctx context.Context, repositoryID int64) ([]*configv1.Notify, string, error) {
+	f, err := scheduleFile(ctx, t, repositoryID, "")
+	if f == nil || err != nil {
+		return nil, "", err
+	}
+	return f.Notify, f.Repository.GetDefaultBranch(), nil
 }

@@ -37,12 +37,14 @@ type Schedule struct {
 // Asked is what the file has of it.
 func (c *Schedule) Asked() *configv1.Schedule { return c.Config.GetSchedules()[0] }
 
-// ScheduleFile is a repository whose default branch is looked at for schedules.
+// ScheduleFile is a repository whose default branch is looked at for schedules, and for
+// whom to tell of builds.
 type ScheduleFile struct {
 	Repository     *eventv1.Repository
 	InstallationID int64
 	Tries          int
 	Problem        string // why it cannot be read now
+	Notify         []*configv1.Notify
 }
 
 // Timetable is a change of schedules.
@@ -50,7 +52,7 @@ type Timetable struct{ *Tx }
 
 const (
 	scheduleColumns     = `repository_id, name, config, next_time, due_time, tries, last_time, last_build, message`
-	scheduleFileColumns = `repository, installation_id, tries, problem`
+	scheduleFileColumns = `repository, installation_id, tries, problem, notify`
 )
 
 func scanSchedule(row sqldb.Row) (*Schedule, error) {
@@ -66,11 +68,14 @@ func scanSchedule(row sqldb.Row) (*Schedule, error) {
 
 func scanScheduleFile(row sqldb.Row) (*ScheduleFile, error) {
 	f := &ScheduleFile{Repository: &eventv1.Repository{}}
-	var repository []byte
-	if err := row.Scan(&repository, &f.InstallationID, &f.Tries, &f.Problem); err != nil {
+	var repository, notify []byte
+	if err := row.Scan(&repository, &f.InstallationID, &f.Tries, &f.Problem, &notify); err != nil {
 		return nil, err
 	}
-	return f, proto.Unmarshal(repository, f.Repository)
+	config := &configv1.BuildConfig{}
+	err := errors.Join(proto.Unmarshal(repository, f.Repository), proto.Unmarshal(notify, config))
+	f.Notify = config.GetNotify()
+	return f, err
 }
 
 // NoticeRepository has the schedules of an event's repository read, where they were
@@ -132,8 +137,12 @@ func (t Timetable) SaveScheduleFile(ctx context.Context, f *ScheduleFile, again 
 	if err != nil {
 		return err
 	}
-	return t.Exec(ctx, `UPDATE schedule_files SET repository = $2, due_time = $3, tries = $4, problem = $5 WHERE repository_id = $1`,
-		f.Repository.GetId(), raw, DueMicros(again), f.Tries, f.Problem)
+	notify, err := proto.Marshal(&configv1.BuildConfig{Notify: f.Notify})
+	if err != nil {
+		return err
+	}
+	return t.Exec(ctx, `UPDATE schedule_files SET repository = $2, due_time = $3, tries = $4, problem = $5, notify = $6 WHERE repository_id = $1`,
+		f.Repository.GetId(), raw, DueMicros(again), f.Tries, f.Problem, notify)
 }
 
 // ClaimSchedules leases the schedules that are due.

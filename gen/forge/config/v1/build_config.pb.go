@@ -184,6 +184,62 @@ func (BuildConfig_PullRequest_Test) EnumDescriptor() ([]byte, []int) {
 	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{11, 3, 0}
 }
 
+// When says which ends of builds are told.
+type Notify_When int32
+
+const (
+	Notify_WHEN_UNSPECIFIED Notify_When = 0
+	// A failure after a success, and the other way around, of the same branch.
+	Notify_WHEN_CHANGES Notify_When = 1
+	// Every failure.
+	Notify_WHEN_FAILURES Notify_When = 2
+	// Every end.
+	Notify_WHEN_ALWAYS Notify_When = 3
+)
+
+// Enum value maps for Notify_When.
+var (
+	Notify_When_name = map[int32]string{
+		0: "WHEN_UNSPECIFIED",
+		1: "WHEN_CHANGES",
+		2: "WHEN_FAILURES",
+		3: "WHEN_ALWAYS",
+	}
+	Notify_When_value = map[string]int32{
+		"WHEN_UNSPECIFIED": 0,
+		"WHEN_CHANGES":     1,
+		"WHEN_FAILURES":    2,
+		"WHEN_ALWAYS":      3,
+	}
+)
+
+func (x Notify_When) Enum() *Notify_When {
+	p := new(Notify_When)
+	*p = x
+	return p
+}
+
+func (x Notify_When) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Notify_When) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
+}
+
+func (Notify_When) Type() protoreflect.EnumType {
+	return &file_forge_config_v1_build_config_proto_enumTypes[3]
+}
+
+func (x Notify_When) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Notify_When.Descriptor instead.
+func (Notify_When) EnumDescriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12, 0}
+}
+
 // What the needs have come to. None means success. A job that a condition
 // left out, and one that may fail, count as success.
 type Condition_On int32
@@ -225,11 +281,11 @@ func (x Condition_On) String() string {
 }
 
 func (Condition_On) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[3].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[4].Descriptor()
 }
 
 func (Condition_On) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[3]
+	return &file_forge_config_v1_build_config_proto_enumTypes[4]
 }
 
 func (x Condition_On) Number() protoreflect.EnumNumber {
@@ -238,7 +294,7 @@ func (x Condition_On) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_On.Descriptor instead.
 func (Condition_On) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // What events are called here: a pull request's, also in a merge queue and once
@@ -302,11 +358,11 @@ func (x Condition_Event) String() string {
 }
 
 func (Condition_Event) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[4].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[5].Descriptor()
 }
 
 func (Condition_Event) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[4]
+	return &file_forge_config_v1_build_config_proto_enumTypes[5]
 }
 
 func (x Condition_Event) Number() protoreflect.EnumNumber {
@@ -315,7 +371,7 @@ func (x Condition_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Condition_Event.Descriptor instead.
 func (Condition_Event) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19, 1}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20, 1}
 }
 
 // When a step runs. Unspecified means that no step before it has failed.
@@ -357,11 +413,11 @@ func (x Command_When) String() string {
 }
 
 func (Command_When) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_config_v1_build_config_proto_enumTypes[5].Descriptor()
+	return file_forge_config_v1_build_config_proto_enumTypes[6].Descriptor()
 }
 
 func (Command_When) Type() protoreflect.EnumType {
-	return &file_forge_config_v1_build_config_proto_enumTypes[5]
+	return &file_forge_config_v1_build_config_proto_enumTypes[6]
 }
 
 func (x Command_When) Number() protoreflect.EnumNumber {
@@ -370,7 +426,7 @@ func (x Command_When) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Command_When.Descriptor instead.
 func (Command_When) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21, 0}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type GetSchemaRequest struct {
@@ -1254,6 +1310,9 @@ type BuildConfig struct {
 	// order of the file, no two of a name, at most 20. One of staging or production is
 	// there only where the file says more of it than what it runs, which is in those.
 	Environments []*Destination `protobuf:"bytes,33,rep,name=environments,proto3" json:"environments,omitempty"`
+	// Whom to tell how builds of branches end; at most 10. Those of the default branch's
+	// file count, whatever is built.
+	Notify []*Notify `protobuf:"bytes,40,rep,name=notify,proto3" json:"notify,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1474,6 +1533,13 @@ func (x *BuildConfig) GetEnvironments() []*Destination {
 	return nil
 }
 
+func (x *BuildConfig) GetNotify() []*Notify {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
+}
+
 func (x *BuildConfig) GetCaches() []*Cache {
 	if x != nil {
 		return x.Caches
@@ -1491,6 +1557,78 @@ func (x *BuildConfig) GetArtifacts() []*Artifact {
 func (x *BuildConfig) GetReports() *Reports {
 	if x != nil {
 		return x.Reports
+	}
+	return nil
+}
+
+// Notify is a place in a chat, and what is told there.
+type Notify struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A secret of the repository that holds the address; or else
+	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	// a channel that the server has by this name.
+	Channel string      `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	When    Notify_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Notify_When" json:"when,omitempty"`
+	// Globs of branches. None means the default branch, and tags.
+	Branches      []string `protobuf:"bytes,4,rep,name=branches,proto3" json:"branches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notify) Reset() {
+	*x = Notify{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notify) ProtoMessage() {}
+
+func (x *Notify) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notify.ProtoReflect.Descriptor instead.
+func (*Notify) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Notify) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Notify) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Notify) GetWhen() Notify_When {
+	if x != nil {
+		return x.When
+	}
+	return Notify_WHEN_UNSPECIFIED
+}
+
+func (x *Notify) GetBranches() []string {
+	if x != nil {
+		return x.Branches
 	}
 	return nil
 }
@@ -1513,7 +1651,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1663,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[12]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1676,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{12}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Source) GetHistory() int32 {
@@ -1590,7 +1728,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1740,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[13]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1753,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{13}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cache) GetKey() string {
@@ -1661,7 +1799,7 @@ type Artifact struct {
 
 func (x *Artifact) Reset() {
 	*x = Artifact{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1811,7 @@ func (x *Artifact) String() string {
 func (*Artifact) ProtoMessage() {}
 
 func (x *Artifact) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[14]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1824,7 @@ func (x *Artifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Artifact.ProtoReflect.Descriptor instead.
 func (*Artifact) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{14}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Artifact) GetName() string {
@@ -1727,7 +1865,7 @@ type Pipeline struct {
 
 func (x *Pipeline) Reset() {
 	*x = Pipeline{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1877,7 @@ func (x *Pipeline) String() string {
 func (*Pipeline) ProtoMessage() {}
 
 func (x *Pipeline) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[15]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1890,7 @@ func (x *Pipeline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipeline.ProtoReflect.Descriptor instead.
 func (*Pipeline) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{15}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pipeline) GetCommands() []*Command {
@@ -1830,7 +1968,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1980,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[16]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1993,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{16}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Job) GetName() string {
@@ -2049,7 +2187,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2199,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[17]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2212,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{17}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Reports) GetJunit() []string {
@@ -2109,7 +2247,7 @@ type MatrixValue struct {
 
 func (x *MatrixValue) Reset() {
 	*x = MatrixValue{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2259,7 @@ func (x *MatrixValue) String() string {
 func (*MatrixValue) ProtoMessage() {}
 
 func (x *MatrixValue) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[18]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2272,7 @@ func (x *MatrixValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatrixValue.ProtoReflect.Descriptor instead.
 func (*MatrixValue) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{18}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *MatrixValue) GetName() string {
@@ -2168,7 +2306,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2318,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[19]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2331,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{19}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Condition) GetPaths() []string {
@@ -2248,7 +2386,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2398,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[20]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2411,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{20}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Retry) GetTimes() int32 {
@@ -2318,7 +2456,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2330,7 +2468,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[21]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2343,7 +2481,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{21}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Command) GetName() string {
@@ -2379,7 +2517,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2529,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[22]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2542,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{22}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -2434,7 +2572,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2446,7 +2584,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2459,7 +2597,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Push) GetBranches() []string {
@@ -2501,7 +2639,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2651,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2664,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Schedule) GetName() string {
@@ -2579,7 +2717,7 @@ type Concurrency struct {
 
 func (x *Concurrency) Reset() {
 	*x = Concurrency{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2729,7 @@ func (x *Concurrency) String() string {
 func (*Concurrency) ProtoMessage() {}
 
 func (x *Concurrency) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2742,7 @@ func (x *Concurrency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
 func (*Concurrency) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Concurrency) GetGroup() string {
@@ -2633,7 +2771,7 @@ type Manual struct {
 
 func (x *Manual) Reset() {
 	*x = Manual{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2783,7 @@ func (x *Manual) String() string {
 func (*Manual) ProtoMessage() {}
 
 func (x *Manual) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2796,7 @@ func (x *Manual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manual.ProtoReflect.Descriptor instead.
 func (*Manual) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Manual) GetInputs() []*Input {
@@ -2699,7 +2837,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2849,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2862,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Input) GetName() string {
@@ -2808,7 +2946,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +2958,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +2971,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Destination) GetName() string {
@@ -2920,7 +3058,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3070,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3083,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Release) GetTags() []string {
@@ -2986,7 +3124,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3136,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3149,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -3072,7 +3210,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3222,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3235,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Ready) GetRun() string {
@@ -3132,7 +3270,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3282,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3295,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -3189,7 +3327,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3339,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3352,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -3258,7 +3396,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3408,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3478,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[38]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3490,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[38]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3607,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xf6\x0f\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xa7\x10\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -3499,7 +3637,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06manual\x18\x1f \x01(\v2\x17.forge.config.v1.ManualR\x06manual\x12>\n" +
 	"\vconcurrency\x18  \x01(\v2\x1c.forge.config.v1.ConcurrencyR\vconcurrency\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12@\n" +
-	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12.\n" +
+	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12/\n" +
+	"\x06notify\x18( \x03(\v2\x17.forge.config.v1.NotifyR\x06notify\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
 	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
@@ -3523,7 +3662,17 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\tTEST_HEAD\x10\x01\x12\x0e\n" +
 	"\n" +
 	"TEST_MERGE\x10\x02B\t\n" +
-	"\a_drafts\"w\n" +
+	"\a_drafts\"\xdc\x01\n" +
+	"\x06Notify\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\tR\x06secret\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x120\n" +
+	"\x04when\x18\x03 \x01(\x0e2\x1c.forge.config.v1.Notify.WhenR\x04when\x12\x1a\n" +
+	"\bbranches\x18\x04 \x03(\tR\bbranches\"R\n" +
+	"\x04When\x12\x14\n" +
+	"\x10WHEN_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fWHEN_CHANGES\x10\x01\x12\x11\n" +
+	"\rWHEN_FAILURES\x10\x02\x12\x0f\n" +
+	"\vWHEN_ALWAYS\x10\x03\"w\n" +
 	"\x06Source\x12\x18\n" +
 	"\ahistory\x18\x01 \x01(\x05R\ahistory\x12!\n" +
 	"\ffull_history\x18\x02 \x01(\bR\vfullHistory\x12\x1e\n" +
@@ -3724,151 +3873,155 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_build_config_proto_rawDescData
 }
 
-var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
 	(BuildConfig_PullRequest_Test)(0),   // 2: forge.config.v1.BuildConfig.PullRequest.Test
-	(Condition_On)(0),                   // 3: forge.config.v1.Condition.On
-	(Condition_Event)(0),                // 4: forge.config.v1.Condition.Event
-	(Command_When)(0),                   // 5: forge.config.v1.Command.When
-	(*GetSchemaRequest)(nil),            // 6: forge.config.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),           // 7: forge.config.v1.GetSchemaResponse
-	(*ShowBuildConfigRequest)(nil),      // 8: forge.config.v1.ShowBuildConfigRequest
-	(*ShowBuildConfigResponse)(nil),     // 9: forge.config.v1.ShowBuildConfigResponse
-	(*ValidateBuildConfigRequest)(nil),  // 10: forge.config.v1.ValidateBuildConfigRequest
-	(*ValidateBuildConfigResponse)(nil), // 11: forge.config.v1.ValidateBuildConfigResponse
-	(*GetBuildConfigRequest)(nil),       // 12: forge.config.v1.GetBuildConfigRequest
-	(*GetBuildConfigResponse)(nil),      // 13: forge.config.v1.GetBuildConfigResponse
-	(*ConfigAbsent)(nil),                // 14: forge.config.v1.ConfigAbsent
-	(*ConfigInvalid)(nil),               // 15: forge.config.v1.ConfigInvalid
-	(*ConfigForbidden)(nil),             // 16: forge.config.v1.ConfigForbidden
-	(*BuildConfig)(nil),                 // 17: forge.config.v1.BuildConfig
-	(*Source)(nil),                      // 18: forge.config.v1.Source
-	(*Cache)(nil),                       // 19: forge.config.v1.Cache
-	(*Artifact)(nil),                    // 20: forge.config.v1.Artifact
-	(*Pipeline)(nil),                    // 21: forge.config.v1.Pipeline
-	(*Job)(nil),                         // 22: forge.config.v1.Job
-	(*Reports)(nil),                     // 23: forge.config.v1.Reports
-	(*MatrixValue)(nil),                 // 24: forge.config.v1.MatrixValue
-	(*Condition)(nil),                   // 25: forge.config.v1.Condition
-	(*Retry)(nil),                       // 26: forge.config.v1.Retry
-	(*Command)(nil),                     // 27: forge.config.v1.Command
-	(*Port)(nil),                        // 28: forge.config.v1.Port
-	(*Push)(nil),                        // 29: forge.config.v1.Push
-	(*Schedule)(nil),                    // 30: forge.config.v1.Schedule
-	(*Concurrency)(nil),                 // 31: forge.config.v1.Concurrency
-	(*Manual)(nil),                      // 32: forge.config.v1.Manual
-	(*Input)(nil),                       // 33: forge.config.v1.Input
-	(*Destination)(nil),                 // 34: forge.config.v1.Destination
-	(*Release)(nil),                     // 35: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 36: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 37: forge.config.v1.Ready
-	(*Paths)(nil),                       // 38: forge.config.v1.Paths
-	(*Resources)(nil),                   // 39: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 40: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 41: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 42: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 43: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 44: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 45: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 46: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 47: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 48: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 49: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 50: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 51: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 52: google.protobuf.Duration
+	(Notify_When)(0),                    // 3: forge.config.v1.Notify.When
+	(Condition_On)(0),                   // 4: forge.config.v1.Condition.On
+	(Condition_Event)(0),                // 5: forge.config.v1.Condition.Event
+	(Command_When)(0),                   // 6: forge.config.v1.Command.When
+	(*GetSchemaRequest)(nil),            // 7: forge.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),           // 8: forge.config.v1.GetSchemaResponse
+	(*ShowBuildConfigRequest)(nil),      // 9: forge.config.v1.ShowBuildConfigRequest
+	(*ShowBuildConfigResponse)(nil),     // 10: forge.config.v1.ShowBuildConfigResponse
+	(*ValidateBuildConfigRequest)(nil),  // 11: forge.config.v1.ValidateBuildConfigRequest
+	(*ValidateBuildConfigResponse)(nil), // 12: forge.config.v1.ValidateBuildConfigResponse
+	(*GetBuildConfigRequest)(nil),       // 13: forge.config.v1.GetBuildConfigRequest
+	(*GetBuildConfigResponse)(nil),      // 14: forge.config.v1.GetBuildConfigResponse
+	(*ConfigAbsent)(nil),                // 15: forge.config.v1.ConfigAbsent
+	(*ConfigInvalid)(nil),               // 16: forge.config.v1.ConfigInvalid
+	(*ConfigForbidden)(nil),             // 17: forge.config.v1.ConfigForbidden
+	(*BuildConfig)(nil),                 // 18: forge.config.v1.BuildConfig
+	(*Notify)(nil),                      // 19: forge.config.v1.Notify
+	(*Source)(nil),                      // 20: forge.config.v1.Source
+	(*Cache)(nil),                       // 21: forge.config.v1.Cache
+	(*Artifact)(nil),                    // 22: forge.config.v1.Artifact
+	(*Pipeline)(nil),                    // 23: forge.config.v1.Pipeline
+	(*Job)(nil),                         // 24: forge.config.v1.Job
+	(*Reports)(nil),                     // 25: forge.config.v1.Reports
+	(*MatrixValue)(nil),                 // 26: forge.config.v1.MatrixValue
+	(*Condition)(nil),                   // 27: forge.config.v1.Condition
+	(*Retry)(nil),                       // 28: forge.config.v1.Retry
+	(*Command)(nil),                     // 29: forge.config.v1.Command
+	(*Port)(nil),                        // 30: forge.config.v1.Port
+	(*Push)(nil),                        // 31: forge.config.v1.Push
+	(*Schedule)(nil),                    // 32: forge.config.v1.Schedule
+	(*Concurrency)(nil),                 // 33: forge.config.v1.Concurrency
+	(*Manual)(nil),                      // 34: forge.config.v1.Manual
+	(*Input)(nil),                       // 35: forge.config.v1.Input
+	(*Destination)(nil),                 // 36: forge.config.v1.Destination
+	(*Release)(nil),                     // 37: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 38: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 39: forge.config.v1.Ready
+	(*Paths)(nil),                       // 40: forge.config.v1.Paths
+	(*Resources)(nil),                   // 41: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 42: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 43: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 44: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 45: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 46: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 47: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 48: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 49: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 50: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 51: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 52: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 54: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	49, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
-	17, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	14, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	15, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	16, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	17, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	15, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	50, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	51, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	51, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	18, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	15, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	16, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	17, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	18, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	16, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	52, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	53, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
-	17, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	14, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	15, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	16, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	40, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	21, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	21, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	21, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	21, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	41, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	28, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	29, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	42, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	38, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	52, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	39, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	43, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	18, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	15, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	16, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	17, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	42, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	23, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	23, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	23, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	23, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	43, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	30, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	31, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	44, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	40, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	54, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	41, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	45, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	26, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	18, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	44, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	30, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	32, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	31, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
-	35, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	34, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
-	19, // 36: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	20, // 37: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 38: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	52, // 39: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	27, // 40: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	22, // 41: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	24, // 42: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	25, // 43: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	26, // 44: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	27, // 45: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	45, // 46: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	46, // 47: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	52, // 48: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	39, // 49: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	28, // 50: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	47, // 51: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 52: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	18, // 53: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	19, // 54: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	20, // 55: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	23, // 56: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	4,  // 57: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	3,  // 58: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	5,  // 59: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	21, // 60: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	21, // 61: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	33, // 62: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	21, // 63: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	21, // 64: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	21, // 65: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
-	21, // 66: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	48, // 67: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	37, // 68: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	52, // 69: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	36, // 70: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 71: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	21, // 72: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	36, // 73: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	12, // 74: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	10, // 75: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	8,  // 76: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	6,  // 77: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	13, // 78: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	11, // 79: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	9,  // 80: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	7,  // 81: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	78, // [78:82] is the sub-list for method output_type
-	74, // [74:78] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	28, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	20, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	46, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	32, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	34, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	33, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
+	37, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	36, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	19, // 36: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
+	21, // 37: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	22, // 38: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 39: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	3,  // 40: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
+	54, // 41: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	29, // 42: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	24, // 43: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	26, // 44: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	27, // 45: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	28, // 46: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	29, // 47: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	47, // 48: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	48, // 49: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	54, // 50: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	41, // 51: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	30, // 52: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	49, // 53: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 54: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	20, // 55: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	21, // 56: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	22, // 57: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 58: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	5,  // 59: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	4,  // 60: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	6,  // 61: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	23, // 62: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	23, // 63: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	35, // 64: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	23, // 65: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	23, // 66: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	23, // 67: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	23, // 68: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	50, // 69: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	39, // 70: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	54, // 71: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	38, // 72: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 73: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	23, // 74: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	38, // 75: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	13, // 76: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	11, // 77: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	9,  // 78: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	7,  // 79: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	14, // 80: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	12, // 81: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	10, // 82: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	8,  // 83: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	80, // [80:84] is the sub-list for method output_type
+	76, // [76:80] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -3896,15 +4049,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[29].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[38].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[30].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   43,
+			NumEnums:      7,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
