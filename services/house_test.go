@@ -69,10 +69,11 @@ func rules() []rule {
 		{folder: "services/scheduler/schedule", may: below("trigger", "store", "plan")},
 		{folder: "services/scheduler/engines", may: []string{"services/scheduler/engine", "services/kit"}},
 		{folder: "services/forgexec", may: []string{"services/forgexec", "services/kit", "gen"}},
+		{folder: "services/backup", may: []string{"services/backup", "services/gateway", "services/scheduler", "services/reporter", "services/kit"}, not: engines()},
 		{
 			folder: "services/wire",
 			may: []string{
-				"services/wire", "services/gateway", "services/config", "services/scheduler", "services/reporter",
+				"services/wire", "services/backup", "services/gateway", "services/config", "services/scheduler", "services/reporter",
 				"services/settings", "services/kit", "gen",
 			},
 			tests: []string{"services/githubsim", "services/forgexec"},

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 
+	"github.com/forge-ci/forge/services/backup"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -34,6 +35,9 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 		return s.Health(ctx, s.GRPCAddress, s.Ready)
 	}
 	return run(ctx, name, s.Debug, func(tel *telemetry.Telemetry, opened *closers) ([]daemon.Part, error) {
+		if err := backup.Finish(s.DataDir); err != nil {
+			return nil, err
+		}
 		admin, err := s.Admin()
 		if err != nil {
 			return nil, err

@@ -56,9 +56,19 @@ func (s *storm) deliveries() (all []*gatewayv1.Delivery) {
 	return all
 }
 
-// everyBuildIsRight compares the builds, and what GitHub shows of them, with what
-// the authors know.
+// everyBuildIsRight compares the builds, and what GitHub shows of them and was told before,
+// with what the authors know.
 func (s *storm) everyBuildIsRight() []*schedulerv1.Build {
+	all := s.everyBuildShowsRight()
+	for sha := range s.outcomes {
+		s.neverPendingAgain(sha)
+	}
+	return all
+}
+
+// everyBuildShowsRight compares the builds, and what GitHub shows of them, with what the
+// authors know.
+func (s *storm) everyBuildShowsRight() []*schedulerv1.Build {
 	all := s.builds()
 	late := s.lateMerges(all)
 	for _, p := range s.proposals {
@@ -84,9 +94,6 @@ func (s *storm) everyBuildIsRight() []*schedulerv1.Build {
 			told[target] = true
 			s.shows(s.t, b.GetSha(), b.GetContext(), states()[b.GetState()])
 		}
-	}
-	for sha := range s.outcomes {
-		s.neverPendingAgain(sha)
 	}
 	return all
 }

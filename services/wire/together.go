@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"github.com/forge-ci/forge/services/backup"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -51,6 +52,9 @@ func of[S any](room assemble[S], s S) func(context.Context, *telemetry.Telemetry
 func Together(ctx context.Context, s Settings) error {
 	return run(ctx, "forge", s.Debug, func(tel *telemetry.Telemetry, opened *closers) ([]daemon.Part, error) {
 		if err := s.missing(); err != nil {
+			return nil, err
+		}
+		if err := backup.Finish(s.DataDir); err != nil {
 			return nil, err
 		}
 		admin, err := s.Admin()

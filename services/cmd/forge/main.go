@@ -34,6 +34,8 @@ type commands struct {
 	Secrets      secrets      `cmd:"" help:"Set, list and delete the secrets that builds get."`
 	Tokens       tokens       `cmd:"" help:"Make, list and delete tokens by which others ask for builds by hand."`
 	Audit        auditLog     `cmd:"" help:"Who did what, and from where."`
+	Backup       backUp       `cmd:"" help:"Copy the state of the Forge in the data directory, while it runs."`
+	Restore      restore      `cmd:"" help:"Put such a copy into a data directory, whole or not at all."`
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
 	MCP          modelContext `cmd:"" name:"mcp" help:"Serve builds, logs and tests to a model, by the Model Context Protocol on standard input and output."`

@@ -178,3 +178,11 @@ func (s *Service) drop(ctx context.Context, c *stored, cause error) error {
 		return remove(ctx, t, c.id)
 	})
 }
+
+// BlobKeys are the keys of all packs that caches and artifacts lie in.
+func BlobKeys(ctx context.Context, q sqldb.Querier) ([]string, error) {
+	return sqldb.Collect(ctx, q, func(row sqldb.Row) (key string, err error) {
+		err = row.Scan(&key)
+		return blobOf(key), err
+	}, `SELECT id FROM packs WHERE NOT dying AND NOT broken ORDER BY id`)
+}

@@ -128,3 +128,9 @@ func (l *Service) knownBlob(ctx context.Context, key string) (known bool, err er
 	err = l.store.DB.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM archives WHERE blob = $1)`, key).Scan(&known)
 	return known, sqldb.Kind(err)
 }
+
+// BlobKeys are the keys of all logs that have moved to the blob store.
+func BlobKeys(ctx context.Context, q sqldb.Querier) ([]string, error) {
+	return sqldb.Collect(ctx, q, func(row sqldb.Row) (key string, err error) { return key, row.Scan(&key) },
+		`SELECT blob FROM archives WHERE blob <> '' AND NOT old ORDER BY blob`)
+}
