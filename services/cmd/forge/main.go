@@ -39,6 +39,8 @@ type commands struct {
 	Secret       secret       `cmd:"" help:"Make a secret for Forge's own settings."`
 	Cert         cert         `cmd:"" help:"Make certificates."`
 	MCP          modelContext `cmd:"" name:"mcp" help:"Serve builds, logs and tests to a model, by the Model Context Protocol on standard input and output."`
+	Completion   completion   `cmd:"" help:"Print what has bash, zsh or fish complete command lines of forge."`
+	Complete     complete     `cmd:"" hidden:"" help:"Say what a word of a command line can become."`
 	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`
 	Logout       logout       `cmd:"" help:"Forget that, and end the token it was done by."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`
