@@ -11,7 +11,7 @@ SHIP         = CGO_ENABLED=0 GOFLAGS="$$(go env GOFLAGS) -trimpath"
 PACKAGES     = $(or $(PKG),$(and $(ROOM),./services/$(ROOM)/...))
 RUNS         = $(if $(filter-out sqlite postgres,$(DB)),$(error DB is sqlite or postgres))$(and $(RUN),-run $(RUN)) $(and $(DB),-skip /^$(if $(filter sqlite,$(DB)),postgres,sqlite)$$)
 
-.PHONY: help demo run test soak lint generate verify bench build need fresh
+.PHONY: help demo run test soak lint generate verify bench build release need fresh
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -54,6 +54,9 @@ bench: need ## run all benchmarks (BENCHFLAGS="-bench Ingest"); compare what one
 build: need
 	@$(SHIP) go build -C services -ldflags '-s -w -X github.com/forge-ci/forge/services/settings.Version=$(VERSION)' \
 		-o ../$(BIN)/ ./cmd/forge ./cmd/forgexec
+
+release: need ## make archives of static binaries, an image and checksums in .bin/release (VERSION=v0.1.0, RELEASE_IMAGE=no)
+	@.ci/release '$(VERSION)' $(BIN)/release
 
 # Generated code in a folder of its own: `generate` puts it in place, `verify` compares.
 fresh: need $(BIN)/.buf $(BIN)/.gen third_party/googleapis
