@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -49,8 +51,14 @@ func rooms() map[string]fs.FS {
 // state is a data directory in which each database, one blob and the keys hold a word.
 func state(t *testing.T, word string) (dir string) {
 	t.Helper()
+	return stateOf(t, word, rooms())
+}
+
+// stateOf is one of a Forge that knows these migrations.
+func stateOf(t *testing.T, word string, known map[string]fs.FS) (dir string) {
+	t.Helper()
 	dir = t.TempDir()
-	for room, migrations := range rooms() {
+	for room, migrations := range known {
 		change(t, dir, room, migrations, func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, "CREATE TABLE words (word TEXT)")
 			if err == nil {
@@ -63,7 +71,7 @@ func state(t *testing.T, word string) (dir string) {
 			return err
 		})
 	}
-	db := opened(t, dir, "scheduler", scheduler.Migrations())
+	db := opened(t, dir, "scheduler", known["scheduler"])
 	instance, err := scheduler.Instance(t.Context(), db)
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
@@ -280,6 +288,65 @@ func TestABrokenArchiveIsRefused(t *testing.T) {
 	}
 	if _, err := backup.Restore(t.Context(), backup.Target{From: path, DataDir: to, Force: true}); err != nil {
 		t.Errorf("the whole one: %v", err)
+	}
+}
+
+// upTo are the migrations that a Forge knew whose newest of a room was that one.
+func upTo(t *testing.T, newest map[string]int) map[string]fs.FS {
+	t.Helper()
+	known := map[string]fs.FS{}
+	for room, migrations := range rooms() {
+		some := fstest.MapFS{}
+		files, err := fs.Glob(migrations, "*.sql")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			number, _, _ := strings.Cut(name, "_")
+			version, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if version > newest[room] {
+				continue
+			}
+			text, err := fs.ReadFile(migrations, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			some[name] = &fstest.MapFile{Data: text}
+		}
+		known[room] = some
+	}
+	return known
+}
+
+// Nothing was released yet, so two schemas of earlier commits stand for the two releases
+// before: when caches and artifacts came, and when environments could be named.
+func TestABackupOfAnOlderForgeIsUpgraded(t *testing.T) {
+	for _, newest := range []map[string]int{
+		{"gateway": 50, "scheduler": 110, "reporter": 6},
+		{"gateway": 60, "scheduler": 160, "reporter": 10},
+	} {
+		path, keys, m := archive(t, stateOf(t, "older", upTo(t, newest)))
+		for _, d := range m.Databases {
+			if d.Schema == 0 || d.Schema > int64(newest[d.Room]) {
+				t.Errorf("%s is at %d, %d at most", d.Room, d.Schema, newest[d.Room])
+			}
+		}
+		to := t.TempDir()
+		if _, err := backup.Restore(t.Context(), backup.Target{From: path, KeysFrom: keys, DataDir: to}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := words(t, to); got != "older" {
+			t.Errorf("restored is %q, %v", got, err)
+		}
+		db := opened(t, to, "scheduler", scheduler.Migrations())
+		var entries, kept int
+		err := db.Read().QueryRowContext(t.Context(), "SELECT (SELECT COUNT(*) FROM audit_entries), (SELECT COUNT(*) FROM archives)").Scan(&entries, &kept)
+		if err := errors.Join(err, db.Close()); err != nil || entries != 0 || kept != 3 {
+			t.Errorf("%d entries of the audit log, %d logs, %v", entries, kept, err)
+		}
 	}
 }
 
