@@ -22,6 +22,7 @@ type commands struct {
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
 	Why          why          `cmd:"" help:"What became of a pull request, a commit, a build or a status: what was built, why it waits or failed, and if nothing was built, why."`
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
+	Watch        watch        `cmd:"" help:"See what waits and runs, as it changes."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
 	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
