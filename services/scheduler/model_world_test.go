@@ -29,6 +29,7 @@ const (
 // modelEngine has containers with runners in them that live on whatever becomes
 // of the scheduler.
 type modelEngine struct {
+	made       int // containers, in all
 	trouble    int
 	meanwhile  func() error    // what happens while a Start waits; an error breaks it off
 	late       []engine.Spec   // of Starts that were broken off while they made something
@@ -48,6 +49,7 @@ type modelContainer struct {
 	failed   bool          // the last of them
 	reports  []*schedulerv1.Report
 	told     int64 // reports that the scheduler has taken
+	number   int   // of all that were made
 }
 
 func modelMachines() []string { return []string{"worker-1", "worker-2", "worker-3"} }
@@ -95,8 +97,12 @@ func (e *modelEngine) Start(_ context.Context, spec engine.Spec) error {
 
 func (e *modelEngine) make(spec engine.Spec) {
 	if e.containers[spec.Attempt] == nil {
-		e.containers[spec.Attempt] = &modelContainer{spec: spec, running: true, machine: modelMachines()[len(e.gone)%3]}
-		e.gone[spec.Attempt] = e.containers[spec.Attempt]
+		e.made++
+		c := &modelContainer{spec: spec, running: true, machine: modelMachines()[len(e.gone)%3], number: e.made}
+		e.containers[spec.Attempt] = c
+		if before := e.gone[spec.Attempt]; before == nil || before.runnerID == "" { // a second one is never taken up
+			e.gone[spec.Attempt] = c
+		}
 	}
 }
 
@@ -161,7 +167,7 @@ func (m *model) run() {
 }
 
 func (m *model) attach(c *modelContainer) {
-	id := "runner of " + c.spec.Attempt
+	id := fmt.Sprintf("runner %d of %s", c.number, c.spec.Attempt) // each forgexec makes up its own
 	buildID, number, err := m.service.store.AttemptByToken(m.t.Context(), attempt.TokenHash(c.spec.Runner.Token))
 	if err == nil && store.AttemptName(buildID, number) != c.spec.Attempt {
 		m.t.Errorf("the token of %s opens %s", c.spec.Attempt, store.AttemptName(buildID, number))
