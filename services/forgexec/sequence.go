@@ -10,6 +10,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/traceparent"
 )
 
 // sequence is the steps of a plan on their way.
@@ -39,7 +40,7 @@ func (s *sequence) run() *schedulerv1.Ended {
 		if s.ctx.Err() != nil { // what follows a stop has had its time, or nobody may run anything any more
 			break
 		}
-		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path})
+		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step))
 		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
 		if err != nil {
 			if s.failed || s.stopped != nil {
@@ -65,6 +66,16 @@ func (s *sequence) run() *schedulerv1.Ended {
 		return s.stopped
 	}
 	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+}
+
+// traced are the variables by which a command's own spans become children of its step's,
+// to which the scheduler gives the same id.
+func (s *sequence) traced(step *schedulerv1.PlannedStep) map[string]string {
+	parent := traceparent.Below(s.plan.GetEnvironment()["TRACEPARENT"], fmt.Sprintf("step %d", step.GetNumber()))
+	if parent == "" {
+		return nil
+	}
+	return map[string]string{"TRACEPARENT": parent, "TRACESTATE": "forge=" + traceparent.SpanID(parent)}
 }
 
 // stop has only those steps run from here on that are there for it, within a time

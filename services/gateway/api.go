@@ -45,6 +45,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 		Deliveries: s.access.Guard(s.deps.Self),
 		Rooms:      s.deps.Receivers, Engine: s.engine.get, Outside: s.outsideHealth, People: s.people, May: s.may, GitHubURL: s.deps.GitHub.URL, ExternalURL: s.deps.ExternalURL, Base: prefix.link(),
 		Version: s.deps.Version, Log: s.deps.Log, Now: s.deps.Now, BadgeToken: badges.token,
+		Traces: s.deps.Traces, TraceURL: s.deps.TraceURL,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)

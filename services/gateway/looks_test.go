@@ -73,7 +73,9 @@ func TestEveryPageCanBeReadByEverybody(t *testing.T) {
 		jobs.Jobs = append(jobs.Jobs, job)
 	}
 	waiting.State, waiting.EndTime, waiting.StartTime = schedulerv1.Build_STATE_BLOCKED, nil, nil
-	usual := shows(plain)
+	usual, water := shows(plain), onSQLite(t, traced(t))
+	water.rooms.builds.build = failedBuild()
+	water.rooms.builds.build.TraceId = tracedBuild
 	pages := []struct {
 		path string
 		of   *world
@@ -90,6 +92,7 @@ func TestEveryPageCanBeReadByEverybody(t *testing.T) {
 		{"/builds/b1/findings", usual},
 		{"/builds/nope", usual},
 		{"/repositories", usual},
+		{"/traces/" + tracedBuild + "?build=b1", water},
 	}
 	for _, dark := range []bool{false, true} {
 		b := newBrowser(t, chromedp.Flag("enable-blink-features", "ComputedAccessibilityInfo"), chromedp.Flag("blink-settings", fmt.Sprintf("preferredColorScheme=%d", map[bool]int{true: 0, false: 1}[dark])))

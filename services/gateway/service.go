@@ -18,6 +18,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/forge-ci/forge/services/gateway/access"
 	"github.com/forge-ci/forge/services/gateway/audit"
 	"github.com/forge-ci/forge/services/gateway/signin"
+	"github.com/forge-ci/forge/services/gateway/traces"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
@@ -47,6 +49,8 @@ func Access() map[string]rpc.Access {
 	return map[string]rpc.Access{
 		gatewayv1.WebhookService_Listen_FullMethodName:   {Public: true}, // a signature is the key
 		gatewayv1.StatusService_GetStatus_FullMethodName: {Public: true},
+		// A build has none of these proofs, so it writes into nobody's trace.
+		collectorv1.TraceService_Export_FullMethodName: {Rooms: []string{"config", "scheduler", "reporter", "gateway"}},
 		// These ask themselves who calls, and are served over HTTP alone.
 		gatewayv1.SignInService_StartSignIn_FullMethodName:         {Public: true},
 		gatewayv1.SignInService_FinishSignIn_FullMethodName:        {Public: true},
@@ -80,6 +84,11 @@ type Deps struct {
 	People    People
 	TLS       TLS
 	Retention Retention
+
+	// Traces keeps spans, which are shown unless TraceURL says where they are shown
+	// instead; nil: nothing is kept.
+	Traces   *traces.Store
+	TraceURL string
 
 	Version     string
 	ExternalURL string // how people reach this Forge
@@ -219,6 +228,9 @@ func New(deps Deps) (*Service, error) {
 // Register adds the gateway's services to a server.
 func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	gatewayv1.RegisterWebhookServiceServer(reg, s)
+	if s.deps.Traces != nil {
+		collectorv1.RegisterTraceServiceServer(reg, traces.Intake{Store: s.deps.Traces})
+	}
 	gatewayv1.RegisterStatusServiceServer(reg, s)
 	gatewayv1.RegisterDeliveryServiceServer(reg, s)
 }

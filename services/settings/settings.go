@@ -91,6 +91,10 @@ type Gateway struct {
 	SessionLife       time.Duration `env:"FORGE_SESSION_LIFE" default:"720h" help:"How long a browser stays signed in at most."`
 	SessionsKey       string        `env:"FORGE_SESSIONS_KEY" placeholder:"KEY" secret:"" help:"What GitHub's tokens of people are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
 
+	TracesMemory    Size          `env:"FORGE_TRACES_MEMORY" default:"64MiB" help:"How much memory the traces of the last hours may take; 0 keeps none."`
+	TracesRetention time.Duration `env:"FORGE_TRACES_RETENTION" default:"24h" help:"How long a trace is kept after its last span, as far as that memory allows."`
+	TraceURL        string        `env:"FORGE_TRACE_URL" placeholder:"URL" help:"Where traces are shown instead of Forge's own page, with {trace_id} in it, such as http://localhost:16686/trace/{trace_id}."`
+
 	PayloadRetention  time.Duration `env:"FORGE_PAYLOAD_RETENTION" default:"168h" help:"How long the payloads of webhooks are kept."`
 	DeliveryRetention time.Duration `env:"FORGE_DELIVERY_RETENTION" default:"2160h" help:"How long it is known which webhooks came and what became of them."`
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/forge-ci/forge/services/gateway"
 	"github.com/forge-ci/forge/services/gateway/signin"
+	"github.com/forge-ci/forge/services/gateway/traces"
 	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/kit/telemetry"
@@ -70,6 +72,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	if err := db.Observe(tel.Meter, "gateway", tel.Log); err != nil {
 		return nil, err
 	}
+	kept := traces.New(traces.Config{Bytes: int64(s.TracesMemory), Age: s.TracesRetention, Now: time.Now})
 	service, err := gateway.New(gateway.Deps{ //nolint:contextcheck // its handlers have their requests'
 		DB: db, Self: peers["gateway"], Receivers: peers,
 		Outside: gateway.Outside{Receivers: receivers, TryFor: s.ReceiversTryFor},
@@ -81,7 +84,8 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 			Domains: s.ACMEDomains, Authority: s.ACMEURL, Cache: filepath.Join(s.DataDir, "acme"),
 		},
 		Retention: gateway.Retention{Payloads: s.PayloadRetention, Deliveries: s.DeliveryRetention},
-		Version:   settings.Version, ExternalURL: s.ExternalURL,
+		Traces:    kept, TraceURL: s.TraceURL,
+		Version: settings.Version, ExternalURL: s.ExternalURL,
 		Log: tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 	})
 	if err != nil {
@@ -97,6 +101,8 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 		Close:       opened.close,
 		Ready:       answers("gateway", db),
 		CallsItself: true,
+		Spans:       kept,
+		OTLP:        traces.Intake{Store: kept},
 		HTTP:        web.Addr(),
 	}, nil
 }

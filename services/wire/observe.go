@@ -2,8 +2,10 @@ package wire
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -15,11 +17,32 @@ import (
 )
 
 // beside answers HTTP where gRPC is served: operators reach it, and nobody from outside.
-// No metric names a repository or a person, so none who reaches it needs a token.
-func beside(tel *telemetry.Telemetry) http.Handler {
+// No metric names a repository or a person, so none who reads them needs a token; who
+// sends spans needs that of the admin, since a build may reach the address, too.
+func beside(tel *telemetry.Telemetry, admin string, rooms ...*Room) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", tel.Metrics)
+	for _, room := range rooms {
+		if room.Spans != nil {
+			tel.Keep(room.Spans)
+		}
+		if room.OTLP != nil {
+			mux.Handle("POST /v1/traces", forAdmin(admin, room.OTLP))
+		}
+	}
 	return mux
+}
+
+// forAdmin lets through who shows the admin token.
+func forAdmin(admin string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		shown, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !bearer || admin == "" || subtle.ConstantTimeCompare([]byte(shown), []byte(admin)) != 1 {
+			http.Error(w, "this needs the admin token: add the header 'authorization: Bearer <FORGE_ADMIN_TOKEN>'", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // observe has an operator see what a process lives on: the disk of its data, and until

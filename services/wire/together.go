@@ -91,7 +91,7 @@ func Together(ctx context.Context, s Settings) error {
 		}
 		server := rpc.NewServer(rpc.Config{
 			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms),
-			HTTP: beside(tel),
+			HTTP: beside(tel, admin, rooms...),
 			Log:  tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 		})
 		for _, room := range rooms {

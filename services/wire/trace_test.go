@@ -1,7 +1,9 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -16,7 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -218,4 +222,74 @@ func (c *collector) roots(but string) (names []string) {
 		}
 	}
 	return names
+}
+
+// With no set-up a build's trace is on a page, and who has no token writes nothing into it.
+func TestTheTraceOfABuildIsShownWithNoSetUp(t *testing.T) {
+	w := newWorld(t, map[string]string{".forge.yml": lines("image: busybox", "execute: ['echo $TRACEPARENT $TRACESTATE $BAGGAGE']")})
+	w.deploy(t, deployment{})
+	w.awaitServing(t)
+	_, sha := w.propose(t, "change", files("greeting", "hello\n"))
+	status := w.shows(t, sha, "forge/test", "success")
+	said := regexp.MustCompile(`00-([0-9a-f]{32})-([0-9a-f]{16})-01 forge=([0-9a-f]{16}) cicd.pipeline.name=test,cicd.pipeline.run.id=(\w+)`).FindStringSubmatch(w.log(t, status.TargetURL))
+	if said == nil || said[2] != said[3] || !strings.HasSuffix(status.TargetURL, said[4]) {
+		t.Fatalf("the command saw %q", said)
+	}
+	id, _ := hex.DecodeString(said[1])
+	step, _ := hex.DecodeString(said[2])
+	sent := func(name string, number byte) *collectorv1.ExportTraceServiceRequest {
+		return &collectorv1.ExportTraceServiceRequest{ResourceSpans: []*tracev1.ResourceSpans{{ScopeSpans: []*tracev1.ScopeSpans{{Spans: []*tracev1.Span{
+			{TraceId: id, SpanId: []byte{9, 9, 9, 9, 9, 9, 9, number}, ParentSpanId: step, Name: name},
+		}}}}}}
+	}
+	// The attack: a build knows its trace, and with this engine reaches the address.
+	intake := collectorv1.NewTraceServiceClient(w.dial(t, "gateway"))
+	if _, err := intake.Export(t.Context(), sent("of-a-stranger", 1)); grpcstatus.Code(err) != codes.Unauthenticated {
+		t.Errorf("a stranger's spans: %v", err)
+	}
+	for _, token := range []string{"", "Bearer wrong", "Bearer "} {
+		if code := w.sendSpans(t, token, sent("of-a-stranger", 1)); code != http.StatusUnauthorized {
+			t.Errorf("a stranger's spans with %q: %d", token, code)
+		}
+	}
+	if _, err := intake.Export(asAdmin(t.Context()), sent("of-gotestsum", 2)); err != nil {
+		t.Error(err)
+	}
+	if code := w.sendSpans(t, "Bearer "+adminToken, sent("of-otel-cli", 3)); code != http.StatusOK {
+		t.Errorf("over HTTP: %d", code)
+	}
+	page := w.http + "/traces/" + said[1] + "?build=" + said[4]
+	kittest.Eventually(t, patience, func() error {
+		shown := w.page(t, page)
+		for _, want := range []string{"wait in queue", "start container", "RUN test", "step echo", "of-gotestsum", "of-otel-cli", "cicd.pipeline.task.name", "vcs.ref.head.revision"} {
+			if !strings.Contains(shown, want) {
+				return fmt.Errorf("%s shows no %s", page, want)
+			}
+		}
+		if strings.Contains(shown, "of-a-stranger") || strings.Contains(shown, "/v1/listen") {
+			return errors.New("it shows what is not of this build")
+		}
+		return nil
+	})
+}
+
+// sendSpans sends spans over HTTP.
+func (s *server) sendSpans(t *testing.T, authorization string, spans *collectorv1.ExportTraceServiceRequest) (code int) {
+	t.Helper()
+	body, err := proto.Marshal(spans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.grpc+"/v1/traces", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-protobuf")
+	request.Header.Set("Authorization", authorization)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
 }

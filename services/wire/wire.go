@@ -15,10 +15,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 
 	"github.com/forge-ci/forge/services/kit/blobs"
@@ -48,6 +50,8 @@ type Room struct {
 	Ready       func(context.Context) error                                // what is missing that its calls need; nil: nothing ever is
 	CallsItself bool                                                       // Parts call the room's own services, which so are served first.
 	HTTP        net.Addr                                                   // where the room serves HTTP; nil: it does not
+	Spans       sdktrace.SpanExporter                                      // keeps the spans of its process; nil: it does not
+	OTLP        http.Handler                                               // takes spans over HTTP from who shows the admin token; nil: it takes none
 	Engine      string                                                     // what runs the room's builds; "": it has none
 
 	containers engine.Engine // that engine

@@ -21,6 +21,7 @@ import (
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/gateway/signin"
+	"github.com/forge-ci/forge/services/gateway/traces"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -44,9 +45,13 @@ type Deps struct {
 	GitHubURL   string // of the pages of GitHub that people see, without a slash at the end
 	ExternalURL string // how people reach this Forge
 	Base        string // the path that links begin with; "": the root
-	Version     string
-	Log         *slog.Logger
-	Now         func() time.Time
+	// Traces is what is kept of traces; nil: nothing is.
+	Traces *traces.Store
+	// TraceURL is where traces are shown instead, with {trace_id} in it; "": here.
+	TraceURL string
+	Version  string
+	Log      *slog.Logger
+	Now      func() time.Time
 	// BadgeToken opens the badge of a repository that is not public.
 	BadgeToken func(owner, name string) string
 }
@@ -72,6 +77,7 @@ type Pages struct {
 // New assembles the pages.
 func New(deps Deps) (*Pages, error) {
 	templates, err := template.New("").Funcs(template.FuncMap{
+		"trace":    func(id, build string) string { return traceAddress(deps, id, build) },
 		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
 		"ended":    ended,
 		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },
@@ -139,6 +145,7 @@ func (p *Pages) Register(mux *http.ServeMux) {
 		"GET /deliveries":                                 deliveries.deliveriesPage,
 		"GET /deliveries/{id}":                            deliveries.delivery,
 		"GET /deliveries/{id}/payload":                    deliveries.payload,
+		"GET /traces/{id}":                                p.trace,
 		"GET /why":                                        deliveries.why,
 		"GET /audit":                                      newAudit(p).list,
 		"GET /environments":                               environments.environmentList,

@@ -69,6 +69,12 @@ func Caller(ctx context.Context) Identity {
 	return id
 }
 
+// untraced reports whether a call leaves no span: one that brings spans would bring
+// another with each.
+func untraced(method string) bool {
+	return builtin(method) || strings.HasPrefix(method, "/opentelemetry.proto.collector.")
+}
+
 // builtin reports whether a method belongs to health or reflection, which are
 // open to anyone and not worth a span.
 func builtin(method string) bool {

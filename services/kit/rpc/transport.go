@@ -58,6 +58,6 @@ func tracing(tracer trace.TracerProvider, meter metric.MeterProvider) []otelgrpc
 		otelgrpc.WithTracerProvider(tracer),
 		otelgrpc.WithMeterProvider(meter),
 		otelgrpc.WithPropagators(propagation.TraceContext{}),
-		otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool { return !builtin(info.FullMethodName) }),
+		otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool { return !untraced(info.FullMethodName) }),
 	}
 }

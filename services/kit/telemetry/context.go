@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"crypto/rand"
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -29,4 +30,35 @@ func TraceID(ctx context.Context) string {
 		return span.TraceID().String()
 	}
 	return ""
+}
+
+type spanIDKey struct{}
+
+// WithSpan has the span that is started in the returned context be the one that tp names,
+// instead of one with an id by chance. It is for a span that is over: whoever knew its
+// name has made children of it already. No other is started in that context.
+func WithSpan(ctx context.Context, tp string) context.Context {
+	named := trace.SpanContextFromContext(WithTraceparent(context.Background(), tp))
+	if !named.IsValid() {
+		return ctx
+	}
+	return context.WithValue(ctx, spanIDKey{}, named.SpanID())
+}
+
+// ids gives ids by chance, but to spans that have theirs.
+type ids struct{}
+
+func (ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	var id trace.TraceID
+	_, _ = rand.Read(id[:]) // never returns an error
+	return id, ids{}.NewSpanID(ctx, id)
+}
+
+func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
+	if named, ok := ctx.Value(spanIDKey{}).(trace.SpanID); ok {
+		return named
+	}
+	var id trace.SpanID
+	_, _ = rand.Read(id[:]) // never returns an error
+	return id
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
@@ -38,6 +39,18 @@ type Telemetry struct {
 	Meter  metric.MeterProvider
 	// Metrics answers Prometheus with what Meter has measured, as text or as OpenMetrics.
 	Metrics http.Handler
+
+	spans *sdktrace.TracerProvider // nil: Tracer is another's
+}
+
+// keepWithin is how long a span waits until it is handed to who keeps it here.
+const keepWithin = time.Second
+
+// Keep hands the spans that end from now on to an exporter of this process, too.
+func (t *Telemetry) Keep(exporter sdktrace.SpanExporter) {
+	if t.spans != nil {
+		t.spans.RegisterSpanProcessor(sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(keepWithin)))
+	}
 }
 
 // Start reads OTEL_* and returns the telemetry and the function that sends what
@@ -65,13 +78,13 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) e
 	stop := func(ctx context.Context) error {
 		return errors.Join(tracer.Shutdown(ctx), meter.Shutdown(ctx))
 	}
-	return &Telemetry{Log: log, Tracer: tracer, Meter: meter, Metrics: metrics}, stop, nil
+	return &Telemetry{Log: log, Tracer: tracer, Meter: meter, Metrics: metrics, spans: tracer}, stop, nil
 }
 
 func newTracer(ctx context.Context, log *slog.Logger, res *resource.Resource) (*sdktrace.TracerProvider, error) {
 	// Without an exporter spans are sampled all the same: another process may
 	// export its part of the trace, and so may a build by its TRACEPARENT.
-	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithIDGenerator(ids{})}
 	if wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {

@@ -137,7 +137,10 @@ func New(d Deps) (*Service, error) {
 	if err := observe(d.Meter, s); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	d.Store.OnEnd = s.metrics.ended
+	d.Store.OnEnd = func(b *store.Build) {
+		s.metrics.ended(b)
+		ran(s, b)
+	}
 	d.Environments.Open, d.Environments.Cancel = s.Open, s.Cancel
 	d.Groups.Open, d.Groups.Cancel = s.Open, s.Cancel
 	return s, nil

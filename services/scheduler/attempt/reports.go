@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -178,13 +180,35 @@ func (b *batch) stepEnded(ctx context.Context, told *schedulerv1.StepEnded, at t
 	}
 	traceparent, err := b.traceparent(ctx)
 	b.spans = append(b.spans, func() {
-		attributes := []attribute.KeyValue{attribute.Int("forge.step", int(step.GetNumber())), attribute.Int("forge.exit_code", int(told.GetExitCode()))}
-		if b.attempt.Machine != "" {
-			attributes = append(attributes, attribute.String("host.name", b.attempt.Machine))
+		run := runSpan(traceparent, b.attempt.Name())
+		of := over{
+			parent: run, own: stepSpan(run, step.GetNumber()), name: "step " + step.GetName(), start: step.GetStartTime().AsTime(), end: at,
+			attributes: []attribute.KeyValue{
+				semconv.CICDPipelineTaskName(cmp.Or(step.GetName(), step.GetRun())), semconv.CICDPipelineTaskRunID(b.attempt.Name() + "-" + strconv.Itoa(int(step.GetNumber()))),
+				semconv.CICDPipelineRunID(b.attempt.BuildID), taskResult(step), semconv.ProcessExitCode(int(told.GetExitCode())),
+			},
 		}
-		b.service.span(ctx, traceparent, "step "+step.GetName(), step.GetStartTime().AsTime(), at, attributes...)
+		if b.attempt.Machine != "" {
+			of.attributes = append(of.attributes, semconv.HostName(b.attempt.Machine))
+		}
+		if step.GetState() == schedulerv1.Step_STATE_FAILED {
+			of.failed = "exit code " + strconv.Itoa(int(told.GetExitCode()))
+		}
+		b.service.span(ctx, of)
 	})
 	return err
+}
+
+// taskResult is how a step has ended in the words of the convention.
+func taskResult(step *schedulerv1.Step) attribute.KeyValue {
+	switch step.GetState() {
+	case schedulerv1.Step_STATE_PASSED:
+		return semconv.CICDPipelineTaskRunResultSuccess
+	case schedulerv1.Step_STATE_FAILED:
+		return semconv.CICDPipelineTaskRunResultFailure
+	default:
+		return semconv.CICDPipelineTaskRunResultCancellation
+	}
 }
 
 func (b *batch) traceparent(ctx context.Context) (traceparent string, err error) {

@@ -50,7 +50,8 @@ func variables(b *store.Build, handed map[string]string) map[string]string {
 		"FORGE_PULL_REQUEST":   "",
 		"FORGE_COMMIT_COUNT":   "",
 		"FORGE_VERSION":        wording.Short(b.GetSha()),
-		"TRACEPARENT":          b.Traceparent,
+		"TRACEPARENT":          runSpan(b.Traceparent, store.AttemptName(b.GetId(), b.GetAttempt())),
+		"BAGGAGE":              baggage(b),
 	})
 	if tag, isTag := strings.CutPrefix(b.GetRef(), "refs/tags/"); isTag {
 		all["FORGE_TAG"] = tag

@@ -37,7 +37,7 @@ const (
 // of it already. What cannot be had is told by the last chunk. An error ends the
 // stream: the runner attaches again and goes on where it is.
 func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedulerv1.Hello, chunks chan<- *schedulerv1.SourceChunk) error {
-	ctx, span := s.tracer.Start(ctx, "source")
+	ctx, span := s.tracer.Start(ctx, "source", trace.WithAttributes(attributesOf(b)...))
 	defer span.End()
 	send := func(chunk *schedulerv1.SourceChunk) error {
 		select {

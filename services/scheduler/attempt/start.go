@@ -76,7 +76,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 	}
 	for _, c := range claimed {
 		if !c.queued.IsZero() {
-			s.span(ctx, c.Build.Traceparent, "wait in queue", c.queued, s.now())
+			s.span(ctx, over{parent: c.Build.Traceparent, name: "wait in queue", start: c.queued, end: s.now(), attributes: attributesOf(c.Build)})
 			s.metrics.waited(ctx, c.Build, c.queued, s.now())
 		}
 	}
@@ -138,6 +138,7 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	}
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, b.Traceparent), "start container")
 	defer span.End()
+	span.SetAttributes(attributesOf(b)...)
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
 
 	started, err := s.askEngine(ctx, c)

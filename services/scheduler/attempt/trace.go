@@ -2,17 +2,91 @@ package attempt
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/kit/traceparent"
+	"github.com/forge-ci/forge/services/scheduler/store"
+	"github.com/forge-ci/forge/services/wording"
 )
 
+// over is a span of something that is over already.
+type over struct {
+	parent, own string // traceparents; own "": an id by chance
+	name        string
+	kind        trace.SpanKind
+	start, end  time.Time
+	failed      string // why it has; "": it has not
+	attributes  []attribute.KeyValue
+}
+
 // span records what is over already, under the span that a row remembers.
-func (s *Service) span(ctx context.Context, traceparent, name string, start, end time.Time, attributes ...attribute.KeyValue) {
-	_, span := s.tracer.Start(telemetry.WithTraceparent(ctx, traceparent), name,
-		trace.WithTimestamp(start), trace.WithAttributes(attributes...))
-	span.End(trace.WithTimestamp(end))
+func (s *Service) span(ctx context.Context, of over) {
+	ctx = telemetry.WithSpan(telemetry.WithTraceparent(ctx, of.parent), of.own)
+	_, span := s.tracer.Start(ctx, of.name, trace.WithTimestamp(of.start), trace.WithSpanKind(of.kind), trace.WithAttributes(of.attributes...))
+	if of.failed != "" {
+		span.SetStatus(codes.Error, of.failed)
+	}
+	span.End(trace.WithTimestamp(of.end))
+}
+
+// runSpan is the traceparent of the span of an attempt's commands.
+func runSpan(build, attempt string) string { return traceparent.Below(build, "run "+attempt) }
+
+// stepSpan is the traceparent of the span of a step, below that of runSpan. forgexec makes
+// the same of what it is sent, for the commands of the step.
+func stepSpan(run string, number int32) string {
+	return traceparent.Below(run, "step "+strconv.Itoa(int(number)))
+}
+
+// baggage is what the tools of a build may tell on. They may tell it to anybody, so it is
+// what stands in the address of the build's page, and no more.
+func baggage(b *store.Build) string {
+	return string(semconv.CICDPipelineNameKey) + "=" + pipeline(b.GetAction()).Value.String() + "," + string(semconv.CICDPipelineRunIDKey) + "=" + b.GetId()
+}
+
+// ran records the span of the commands of a build that has ended.
+func ran(s *Service, b *store.Build) {
+	if b.HasJobs() || b.GetStartTime() == nil {
+		return
+	}
+	result := resultOf(b.GetState())
+	of := over{
+		parent: b.Traceparent, own: runSpan(b.Traceparent, store.AttemptName(b.GetId(), b.GetAttempt())),
+		name: "RUN " + pipeline(b.GetAction()).Value.String(), kind: trace.SpanKindServer,
+		start: b.GetStartTime().AsTime(), end: b.GetEndTime().AsTime(), attributes: append(attributesOf(b), result),
+	}
+	if result == semconv.CICDPipelineResultFailure || result == semconv.CICDPipelineResultError || result == semconv.CICDPipelineResultTimeout {
+		of.failed = b.GetMessage()
+		if reason := b.GetReason(); reason != 0 {
+			of.attributes = append(of.attributes, semconv.ErrorTypeKey.String(wording.Value(reason)))
+		}
+	}
+	s.span(context.Background(), of)
+}
+
+// attributesOf says of which run a span is, in the words of the conventions.
+func attributesOf(b *store.Build) []attribute.KeyValue {
+	all := []attribute.KeyValue{
+		semconv.CICDPipelineActionNameRun, pipeline(b.GetAction()), semconv.CICDPipelineRunID(b.GetId()),
+		semconv.VCSProviderNameGithub, semconv.VCSOwnerName(b.GetRepository().GetOwner()), semconv.VCSRepositoryName(b.GetRepository().GetName()),
+		semconv.VCSRefHeadRevision(b.GetSha()),
+	}
+	for _, known := range []attribute.KeyValue{
+		semconv.CICDPipelineRunURLFull(b.GetUrl()), semconv.VCSRefHeadName(b.GetBranch()), semconv.VCSRefBaseName(b.GetBaseRef()),
+	} {
+		if known.Value.String() != "" {
+			all = append(all, known)
+		}
+	}
+	if b.GetPullRequest() != 0 {
+		all = append(all, semconv.VCSChangeID(strconv.Itoa(int(b.GetPullRequest()))))
+	}
+	return all
 }
