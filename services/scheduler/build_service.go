@@ -165,7 +165,16 @@ func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildR
 func (s *Service) ExpediteBuild(ctx context.Context, req *schedulerv1.ExpediteBuildRequest) (*schedulerv1.ExpediteBuildResponse, error) {
 	by := askedBy(ctx)
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		return store.Expedite(ctx, t, req.GetBuildId(), by)
+		if err := store.Expedite(ctx, t, req.GetBuildId(), by); err != nil {
+			return err
+		}
+		b, err := t.Build(ctx, req.GetBuildId())
+		if err != nil {
+			return err
+		}
+		return audit.Add(ctx, t, b.GetRepository().GetId(), &schedulerv1.AuditEntry{
+			Action: schedulerv1.AuditEntry_ACTION_EXPEDITE, Repository: wording.FullName(b.GetRepository()), BuildId: b.GetId(),
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -198,6 +198,11 @@ func TestJobsOfAnExpeditedBuildGoFirst(t *testing.T) {
 		if at := r.build(whole).GetLine(); at.GetPlace() != 2 {
 			t.Errorf("a build whose first job is second in line stands at %v", at)
 		}
+		defer func() {
+			if all := audited(r, &schedulerv1.ListAuditEntriesRequest{}).GetEntries(); len(all) != 1 || all[0].GetAction() != schedulerv1.AuditEntry_ACTION_EXPEDITE || all[0].GetBuildId() != whole {
+				t.Errorf("the audit log has %v", all)
+			}
+		}()
 		if _, err := r.builds.ExpediteBuild(t.Context(), &schedulerv1.ExpediteBuildRequest{BuildId: whole}); err != nil {
 			t.Fatal(err)
 		}

@@ -75,7 +75,7 @@ func actionOf(name string) schedulerv1.AuditEntry_Action {
 		"RollBackEnvironment": schedulerv1.AuditEntry_ACTION_ROLL_BACK, "ReleaseEnvironment": schedulerv1.AuditEntry_ACTION_RELEASE,
 		"SetSecret": schedulerv1.AuditEntry_ACTION_SET_SECRET, "DeleteSecret": schedulerv1.AuditEntry_ACTION_DELETE_SECRET,
 		"CreateRepositoryToken": schedulerv1.AuditEntry_ACTION_CREATE_TOKEN, "DeleteRepositoryToken": schedulerv1.AuditEntry_ACTION_DELETE_TOKEN,
-		"RedeliverDelivery": schedulerv1.AuditEntry_ACTION_REDELIVER, "DeleteCaches": schedulerv1.AuditEntry_ACTION_DELETE_CACHES,
+		"ExpediteBuild": schedulerv1.AuditEntry_ACTION_EXPEDITE, "RedeliverDelivery": schedulerv1.AuditEntry_ACTION_REDELIVER, "DeleteCaches": schedulerv1.AuditEntry_ACTION_DELETE_CACHES,
 	}[name]
 	if !known {
 		return schedulerv1.AuditEntry_ACTION_OTHER

@@ -53,6 +53,8 @@ const (
 	AuditEntry_ACTION_DELETE_CACHES AuditEntry_Action = 18
 	// Another call, which the detail names; only such as were refused.
 	AuditEntry_ACTION_OTHER AuditEntry_Action = 19
+	// A build was moved to the front of the queue.
+	AuditEntry_ACTION_EXPEDITE AuditEntry_Action = 20
 )
 
 // Enum value maps for AuditEntry_Action.
@@ -78,6 +80,7 @@ var (
 		17: "ACTION_SIGN_OUT",
 		18: "ACTION_DELETE_CACHES",
 		19: "ACTION_OTHER",
+		20: "ACTION_EXPEDITE",
 	}
 	AuditEntry_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":   0,
@@ -100,6 +103,7 @@ var (
 		"ACTION_SIGN_OUT":      17,
 		"ACTION_DELETE_CACHES": 18,
 		"ACTION_OTHER":         19,
+		"ACTION_EXPEDITE":      20,
 	}
 )
 
@@ -653,7 +657,7 @@ var File_forge_scheduler_v1_audit_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\b\n" +
+	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\b\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12;\n" +
@@ -675,7 +679,7 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\venvironment\x18\v \x01(\tR\venvironment\x12\x18\n" +
 	"\asubject\x18\f \x01(\tR\asubject\x12\x16\n" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x18\n" +
-	"\arefused\x18\x0e \x01(\bR\arefused\"\xb3\x03\n" +
+	"\arefused\x18\x0e \x01(\bR\arefused\"\xc8\x03\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACTION_APPROVE\x10\x01\x12\x11\n" +
@@ -698,7 +702,8 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\x0eACTION_SIGN_IN\x10\x10\x12\x13\n" +
 	"\x0fACTION_SIGN_OUT\x10\x11\x12\x18\n" +
 	"\x14ACTION_DELETE_CACHES\x10\x12\x12\x10\n" +
-	"\fACTION_OTHER\x10\x13\"\x9e\x01\n" +
+	"\fACTION_OTHER\x10\x13\x12\x13\n" +
+	"\x0fACTION_EXPEDITE\x10\x14\"\x9e\x01\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eORIGIN_COMMENT\x10\x01\x12\x11\n" +
