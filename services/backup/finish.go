@@ -3,6 +3,7 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,10 +37,20 @@ func commit(dataDir, staging string) error {
 	if err := os.MkdirAll(filepath.Join(staging, blobFolder), 0o700); err != nil {
 		return err
 	}
+	// All of it is on disk before its name says so.
+	err := filepath.WalkDir(staging, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return sync(path)
+	})
+	if err != nil {
+		return err
+	}
 	if err := os.Rename(staging, filepath.Join(dataDir, committedName)); err != nil {
 		return err
 	}
-	return syncDir(dataDir)
+	return sync(dataDir)
 }
 
 // Finish moves what a restore has committed and was killed before it moved. Whoever opens
@@ -80,7 +91,7 @@ func finish(dataDir string) error {
 		if err := os.Rename(filepath.Join(committed, entry.Name()), old); err != nil {
 			return fmt.Errorf("finish the restore of %s: %w", dataDir, err)
 		}
-		if err := syncDir(dataDir); err != nil {
+		if err := sync(dataDir); err != nil {
 			return err
 		}
 	}
@@ -98,11 +109,11 @@ func removeUnpacked(dataDir string) error {
 	return err
 }
 
-// syncDir makes the names in a directory survive a loss of power.
-func syncDir(name string) error {
-	dir, err := os.Open(name)
+// sync makes a file, or the names in a directory, survive a loss of power.
+func sync(name string) error {
+	file, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return errors.Join(file.Sync(), file.Close())
 }

@@ -150,7 +150,7 @@ func extract(from io.Reader, name, into string) (File, error) {
 	}
 	sum := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, sum), from)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err := errors.Join(err, file.Close()); err != nil {
 		return File{}, err
 	}
 	return File{name, size, hex.EncodeToString(sum.Sum(nil))}, nil
