@@ -79,7 +79,7 @@ func (w scriptWorld) commands() map[string]func(ts *testscript.TestScript, neg b
 	add("until", 2, func(ts *testscript.TestScript, args []string) {
 		wanted, err := regexp.Compile("(?m)" + args[0])
 		ts.Check(err)
-		w.await(ts, func() error {
+		w.awaitEvery(ts, 200*time.Millisecond, func() error { // each try costs a process
 			err := ts.Exec(args[1], args[2:]...)
 			if said := ts.ReadFile("stdout"); !wanted.MatchString(said) {
 				return fmt.Errorf("it says %q, not %s; %w", said, args[0], err)
@@ -149,9 +149,13 @@ func (w scriptWorld) signInCommand(ts *testscript.TestScript, args []string) {
 
 // await tries until it holds.
 func (w scriptWorld) await(ts *testscript.TestScript, holds func() error) {
+	w.awaitEvery(ts, 20*time.Millisecond, holds)
+}
+
+func (w scriptWorld) awaitEvery(ts *testscript.TestScript, pause time.Duration, holds func() error) {
 	late := time.NewTimer(patienceOfScripts)
 	defer late.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		err := holds()
