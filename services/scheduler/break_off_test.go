@@ -284,3 +284,31 @@ func TestTimeOfAStartGoesOnWithWhoeverIsGoneAndBeginsAnewAfterAnAnswer(t *testin
 		}
 	})
 }
+
+// What the engine waits for is shown while it does, and GitHub is not told of each word.
+func TestWhatTheEngineWaitsForIsShown(t *testing.T) {
+	r := sqliteRig(t)
+	slow, _ := r.engine.slow(&r.deps)
+	r.start()
+	id := r.built(opened(1, "aaa"))
+	slow.awaitStarts(t, 1)
+	kittest.Eventually(t, patience, func() error {
+		b := r.build(id)
+		if b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetReason() != schedulerv1.Build_REASON_MACHINE || b.GetMessage() != "no machine has 4 CPUs free" {
+			return fmt.Errorf("%v", b)
+		}
+		return nil
+	})
+	close(slow.room)
+	r.pass(id)
+	if b := r.build(id); b.GetReason() != schedulerv1.Build_REASON_UNSPECIFIED || b.GetMessage() != "" {
+		t.Errorf("what is over is shown: %v", b)
+	}
+	r.reporter.mu.Lock()
+	defer r.reporter.mu.Unlock()
+	for _, told := range r.reporter.reports {
+		if strings.Contains(told.GetBuild().GetMessage(), "CPUs") {
+			t.Errorf("GitHub is told: %v", told)
+		}
+	}
+}

@@ -20,7 +20,7 @@ func (r *rig) delayedBuild(reason string, within time.Duration) (id string) {
 	id = r.built(opened(1, "aaa"))
 	kittest.Eventually(r.t, patience, func() error {
 		b := r.build(id)
-		if b.GetState() != schedulerv1.Build_STATE_QUEUED || b.GetMessage() != reason || b.GetReason() != schedulerv1.Build_REASON_UNSPECIFIED {
+		if b.GetState() != schedulerv1.Build_STATE_QUEUED || b.GetMessage() != reason || b.GetReason() != schedulerv1.Build_REASON_RETRY || !b.GetRetryTime().AsTime().Equal(r.clock.Now().Add(time.Minute)) {
 			return fmt.Errorf("%v", b)
 		}
 		return nil

@@ -118,6 +118,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 		add("waits", wording.Line(b.GetLine()))
 		add("starts about", localTime(b.GetLine().GetEstimateTime()))
 	}
+	add("tried again", localTime(b.GetRetryTime()))
 	add("put first by", b.GetExpeditedBy())
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))

@@ -15,6 +15,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -50,6 +51,29 @@ type Start struct {
 	Token  string
 	queued time.Time // since when it waited; zero where it was begun before
 	asked  time.Time // since when the engine is asked
+	waits  *waits
+}
+
+// waits is what the engine waits for now while it starts an attempt.
+type waits struct {
+	mu   sync.Mutex
+	what engine.Wait
+	text string
+}
+
+func (w *waits) note(what engine.Wait, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.what, w.text = what, text
+}
+
+// reason is that for programs, and for people.
+func (w *waits) reason() (schedulerv1.Build_Reason, string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return map[engine.Wait]schedulerv1.Build_Reason{
+		engine.WaitImage: schedulerv1.Build_REASON_IMAGE_PULL, engine.WaitMachine: schedulerv1.Build_REASON_MACHINE,
+	}[w.what], w.text
 }
 
 // ClaimStarts takes builds from the queue. Attempt and token are stored before
@@ -84,7 +108,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 }
 
 func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (Start, error) {
-	claimed := Start{Build: b, asked: t.Now}
+	claimed := Start{Build: b, asked: t.Now, waits: &waits{}}
 	fresh := b.GetAttempt() == 0
 	if !fresh {
 		last, err := t.Attempt(ctx, b.GetId(), b.GetAttempt())
@@ -117,6 +141,7 @@ func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (
 		return Start{}, err
 	}
 	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_STARTING, schedulerv1.Build_REASON_UNSPECIFIED, ""
+	b.RetryTime = nil
 	b.Due = t.Now.Add(due.Lease)
 	b.PlaceTime = timestamppb.New(claimed.asked)
 	return claimed, t.SaveBuild(ctx, b)
@@ -210,6 +235,12 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 		mu.Unlock()
 		say(line)
 	}
+	spec.Waits = func(what engine.Wait, text string) {
+		c.waits.note(what, text)
+		if text != "" {
+			trace.SpanFromContext(ctx).AddEvent("waits", trace.WithAttributes(attribute.String("forge.waits_for", text)))
+		}
+	}
 	begin := s.now()
 	err := s.engine.Start(call, spec)
 	mu.Lock()
@@ -264,6 +295,7 @@ func (s *Service) renewStart(ctx context.Context, c Start) error {
 			return due.ErrOver
 		}
 		b.Due = t.Now.Add(due.Lease)
+		b.Reason, b.Message = c.waits.reason()
 		return t.SaveBuild(ctx, b)
 	})
 }
@@ -327,6 +359,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got sta
 				b.Reason, b.Message = schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
 			}
 			b.Due = t.Now.Add(due.Backoff(b.Tries, startRetryFirst, startRetryMost, rand.Float64))
+			b.RetryTime = timestamppb.New(b.Due)
 		}
 		return t.SaveBuild(ctx, b)
 	})
@@ -342,8 +375,9 @@ func (s *Service) delayStart(ctx context.Context, t *store.Tx, b *store.Build, a
 		return s.Finish(ctx, t, b, schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, message)
 	}
 	b.Tries++
-	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
+	b.State, b.Reason, b.Message = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_RETRY, answer.Error()
 	b.Due = t.Now.Add(delayed.Pause)
+	b.RetryTime = timestamppb.New(b.Due)
 	return t.SaveBuild(ctx, b)
 }
 

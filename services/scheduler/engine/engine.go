@@ -89,6 +89,9 @@ type Spec struct {
 	// Say puts a line into the build's log while nothing runs there yet: what Start
 	// is waiting for. A Start that is asked again may say it again. May be nil.
 	Say func(line string)
+	// Waits is told what Start waits for, as often as that changes; an empty text is
+	// for nothing any more. May be nil.
+	Waits func(what Wait, text string)
 	// Placed is told the name of the machine, where there are several, once it is
 	// known. May be nil.
 	Placed func(machine string)
@@ -98,6 +101,23 @@ type Spec struct {
 func (s Spec) PlacedOn(machine string) {
 	if s.Placed != nil && machine != "" {
 		s.Placed(machine)
+	}
+}
+
+// Wait is what a Start waits for.
+type Wait int
+
+// The waits that programs tell apart.
+const (
+	WaitOther Wait = iota
+	WaitImage
+	WaitMachine
+)
+
+// WaitsFor is Waits, where there is one.
+func (s Spec) WaitsFor(what Wait, text string) {
+	if s.Waits != nil {
+		s.Waits(what, text)
 	}
 }
 

@@ -46,6 +46,7 @@ func (w *Waiting) For(reason string, machines ...string) {
 	if w.digits == nil {
 		return
 	}
+	w.spec.WaitsFor(WaitMachine, reason)
 	kind := reason
 	for _, name := range machines {
 		if name != "" {

@@ -168,10 +168,10 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if b.GetState() == schedulerv1.Build_STATE_QUEUED || Ended(b.GetState()) {
 		t.Wake(StartQueue)
 	}
-	// That a container is asked for is over in a moment, and no news to GitHub. Nor is
-	// what a job waits for: its build tells of that.
+	// That a container is asked for is over in a moment, and no news to GitHub, nor what
+	// the engine waits for. Nor is what a job waits for: its build tells of that.
 	moved := b.GetState() != b.publishedState && b.GetState() != schedulerv1.Build_STATE_STARTING
-	told := moved || b.GetMessage() != b.publishedMessage
+	told := moved || b.GetMessage() != b.publishedMessage && (b.GetState() != schedulerv1.Build_STATE_STARTING || b.GetMessage() == "")
 	if b.IsJob() {
 		told = moved && b.GetState() >= schedulerv1.Build_STATE_RUNNING
 	}

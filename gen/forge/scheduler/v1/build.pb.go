@@ -288,6 +288,16 @@ const (
 	// Waiting: the commit has not been deployed yet to the environment that this one
 	// comes after.
 	Build_REASON_DEPLOYS_AFTER Build_Reason = 51
+	// Queued: as many builds run as may at once; `line` says how many are before it.
+	// Shown by GetBuild and WatchBuild alone.
+	Build_REASON_CAPACITY Build_Reason = 60
+	// Starting: its image is being pulled; the message says how far that is.
+	Build_REASON_IMAGE_PULL Build_Reason = 61
+	// Starting: no machine has taken it yet.
+	Build_REASON_MACHINE Build_Reason = 62
+	// Queued: the engine could not start it for a reason that passes by itself, which
+	// the message says; it is tried again at retry_time.
+	Build_REASON_RETRY Build_Reason = 63
 )
 
 // Enum value maps for Build_Reason.
@@ -330,6 +340,10 @@ var (
 		41: "REASON_CONCURRENCY",
 		50: "REASON_DEPLOY_NEEDS_APPROVAL",
 		51: "REASON_DEPLOYS_AFTER",
+		60: "REASON_CAPACITY",
+		61: "REASON_IMAGE_PULL",
+		62: "REASON_MACHINE",
+		63: "REASON_RETRY",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -369,6 +383,10 @@ var (
 		"REASON_CONCURRENCY":           41,
 		"REASON_DEPLOY_NEEDS_APPROVAL": 50,
 		"REASON_DEPLOYS_AFTER":         51,
+		"REASON_CAPACITY":              60,
+		"REASON_IMAGE_PULL":            61,
+		"REASON_MACHINE":               62,
+		"REASON_RETRY":                 63,
 	}
 )
 
@@ -597,7 +615,9 @@ type Build struct {
 	// Who moved it to the front of the queue; empty for nobody.
 	ExpeditedBy string `protobuf:"bytes,140,opt,name=expedited_by,json=expeditedBy,proto3" json:"expedited_by,omitempty"`
 	// Of what is queued: where it stands. Left out of lists.
-	Line          *Line `protobuf:"bytes,141,opt,name=line,proto3" json:"line,omitempty"`
+	Line *Line `protobuf:"bytes,141,opt,name=line,proto3" json:"line,omitempty"`
+	// Of what is queued: when the engine is asked again that could not start it.
+	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,142,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1062,6 +1082,13 @@ func (x *Build) GetExpeditedBy() string {
 func (x *Build) GetLine() *Line {
 	if x != nil {
 		return x.Line
+	}
+	return nil
+}
+
+func (x *Build) GetRetryTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetryTime
 	}
 	return nil
 }
@@ -2908,7 +2935,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x1d\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x1e\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -2983,7 +3010,9 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x06branch\x18x \x01(\tR\x06branch\x12@\n" +
 	"\x0etake_down_time\x18y \x01(\v2\x1a.google.protobuf.TimestampR\ftakeDownTime\x12\"\n" +
 	"\fexpedited_by\x18\x8c\x01 \x01(\tR\vexpeditedBy\x12-\n" +
-	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\"\xde\x01\n" +
+	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\x12:\n" +
+	"\n" +
+	"retry_time\x18\x8e\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -3011,7 +3040,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rACTION_DEPLOY\x10\n" +
 	"\x12\x12\n" +
 	"\x0eACTION_PREVIEW\x10\v\x12\x0f\n" +
-	"\vACTION_STOP\x10\f\"\xb9\a\n" +
+	"\vACTION_STOP\x10\f\"\x8b\b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -3050,7 +3079,11 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0fREASON_UNWANTED\x10(\x12\x16\n" +
 	"\x12REASON_CONCURRENCY\x10)\x12 \n" +
 	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +
-	"\x14REASON_DEPLOYS_AFTER\x103\"y\n" +
+	"\x14REASON_DEPLOYS_AFTER\x103\x12\x13\n" +
+	"\x0fREASON_CAPACITY\x10<\x12\x15\n" +
+	"\x11REASON_IMAGE_PULL\x10=\x12\x12\n" +
+	"\x0eREASON_MACHINE\x10>\x12\x10\n" +
+	"\fREASON_RETRY\x10?\"y\n" +
 	"\x04Line\x12\x14\n" +
 	"\x05place\x18\x01 \x01(\x05R\x05place\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\x05R\bcapacity\x12?\n" +
@@ -3298,63 +3331,64 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	35, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
 	35, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
 	5,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
-	35, // 18: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
-	0,  // 19: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 20: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	35, // 21: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	35, // 22: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	35, // 23: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	35, // 24: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	35, // 25: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 26: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	35, // 27: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	35, // 28: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	37, // 29: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 30: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 31: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 32: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 33: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	13, // 34: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	38, // 35: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	16, // 36: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	34, // 37: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 38: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 39: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 40: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 41: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	33, // 42: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 43: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 44: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 45: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 46: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 47: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	9,  // 48: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	14, // 49: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	11, // 50: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	17, // 51: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	19, // 52: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	21, // 53: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	23, // 54: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	25, // 55: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	27, // 56: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	29, // 57: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
-	31, // 58: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	10, // 59: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	15, // 60: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	12, // 61: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	18, // 62: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	20, // 63: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	22, // 64: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	24, // 65: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	26, // 66: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	28, // 67: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	30, // 68: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
-	32, // 69: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	59, // [59:70] is the sub-list for method output_type
-	48, // [48:59] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	35, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
+	35, // 19: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 20: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 21: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	35, // 22: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	35, // 23: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	35, // 24: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	35, // 25: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	35, // 26: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 27: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	35, // 28: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	35, // 29: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	37, // 30: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 31: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 32: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 33: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 34: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	13, // 35: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	38, // 36: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	16, // 37: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	34, // 38: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 39: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 40: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 41: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 42: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	33, // 43: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 44: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 45: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 46: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 47: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 48: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	9,  // 49: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	14, // 50: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	11, // 51: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	17, // 52: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	19, // 53: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	21, // 54: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	23, // 55: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	25, // 56: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	27, // 57: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	29, // 58: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	31, // 59: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	10, // 60: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	15, // 61: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	12, // 62: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	18, // 63: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	20, // 64: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	22, // 65: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	24, // 66: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	26, // 67: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	28, // 68: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	30, // 69: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	32, // 70: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	60, // [60:71] is the sub-list for method output_type
+	49, // [49:60] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }

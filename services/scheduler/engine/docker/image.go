@@ -57,6 +57,8 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 	}
 	begin := time.Now()
 	spec.Sayf("pulling image %s", name)
+	spec.WaitsFor(engine.WaitImage, "pulling image "+name)
+	defer spec.WaitsFor(engine.WaitOther, "")
 	options := client.ImagePullOptions{RegistryAuth: auth}
 	if asked != "" {
 		options.Platforms = []ocispec.Platform{dockerapi.Platform(asked)}
@@ -128,7 +130,9 @@ func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stre
 		for _, layer := range layers {
 			got, total = got+layer.Current, total+layer.Total
 		}
-		spec.Sayf("pulling image %s: %s of %s", name, dockerapi.Size(got), dockerapi.Size(total))
+		text := fmt.Sprintf("pulling image %s: %s of %s", name, dockerapi.Size(got), dockerapi.Size(total))
+		spec.Sayf("%s", text)
+		spec.WaitsFor(engine.WaitImage, text)
 	}
 	return nil
 }
