@@ -78,6 +78,14 @@ func rules() []rule {
 			},
 			tests: []string{"services/githubsim", "services/forgexec"},
 		},
+		{
+			folder: "services/doctor",
+			may: []string{
+				"services/doctor", "services/wire", "services/registration", "services/gateway", "services/config", "services/scheduler", "services/reporter",
+				"services/settings", "services/kit", "gen",
+			},
+			tests: []string{"services/githubsim"},
+		},
 		{folder: "services/cmd", may: []string{"services", "gen"}, not: []string{"services/cmd"}},
 	}
 }

@@ -126,6 +126,7 @@ func (s *front) execute(rt route, c *call, refusal *response, t trouble) *respon
 		res = instead
 		res.finish(c, rt)
 	}
+	res.header.Set("Date", s.now().Format(http.TimeFormat))
 	res.header.Set("X-Github-Request-Id", strings.ToUpper(uuid.NewString()))
 	if !rt.access.overGit() {
 		s.writeAPIHeaders(rt, c, res)

@@ -49,6 +49,22 @@ func (s Scheduler) ListenRunner(dataDir string, own Certificate) (r Runner, err 
 	return r, err
 }
 
+// RunnerTarget is where ListenRunner would listen, and what forgexec would be told to
+// dial.
+func (s Scheduler) RunnerTarget(dataDir string) (network, address, url string, err error) {
+	path, unix := strings.CutPrefix(s.RunnerAddress, "unix://")
+	switch {
+	case s.RunnerAddress == "":
+		path = filepath.Join(dataDir, "runner", "runner.sock")
+	case !unix:
+		return "tcp", s.RunnerAddress, cmp.Or(s.RunnerURL, s.RunnerAddress), nil
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", "", "", fmt.Errorf("%s: %w", runnerAddress, err)
+	}
+	return "unix", path, cmp.Or(s.RunnerURL, "unix://"+path), nil
+}
+
 func listenSocket(path string) (net.Listener, string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -18,6 +18,7 @@ type commands struct {
 	Demo         demo         `cmd:"" help:"Watch Forge test, merge and deploy on a simulated GitHub."`
 	App          app          `cmd:"" help:"Make the GitHub App that this Forge is connected by."`
 	RunHere      runHere      `cmd:"" name:"run" help:"Build the working tree here and now, as the server would, without any server."`
+	Doctor       examine      `cmd:"" help:"Say what is wrong with this Forge, and how to mend it; exit with 1 where anything is broken."`
 	Check        check        `cmd:"" help:"Say what is wrong with a .forge.yml, without any server."`
 	Deliveries   deliveries   `cmd:"" help:"What GitHub sent, and what became of it: why was nothing built?"`
 	Why          why          `cmd:"" help:"What became of a pull request, a commit, a build or a status: what was built, why it waits or failed, and if nothing was built, why."`

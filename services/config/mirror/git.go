@@ -49,6 +49,17 @@ func findGit(ctx context.Context, patience time.Duration) (*git, error) {
 	return g, nil
 }
 
+// CheckGit says which git there is, and fails as a mirror would where that is none or
+// too old.
+func CheckGit(ctx context.Context) (version string, err error) {
+	g, err := findGit(ctx, time.Second)
+	if err != nil {
+		return "", err
+	}
+	version, err = g.output(ctx, call{}, "version")
+	return strings.TrimSpace(version), err
+}
+
 // environment is what git needs of Forge's own, and nothing of whoever started it.
 func environment(all []string) []string {
 	environ := []string{
