@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,7 +128,7 @@ func TestHostileSpansAreCutToSize(t *testing.T) {
 	}
 	attributes := []*commonv1.KeyValue{{Key: huge, Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_StringValue{StringValue: huge}}}, {Key: "nested", Value: nested}, {Key: "none"}}
 	for n := range 10_000 {
-		attributes = append(attributes, &commonv1.KeyValue{Key: fmt.Sprint(n)})
+		attributes = append(attributes, &commonv1.KeyValue{Key: strconv.Itoa(n)})
 	}
 	answer, err := traces.Intake{Store: s}.Export(t.Context(), &collectorv1.ExportTraceServiceRequest{ResourceSpans: []*tracev1.ResourceSpans{{ScopeSpans: []*tracev1.ScopeSpans{{Spans: []*tracev1.Span{
 		{TraceId: id[:], SpanId: []byte{1, 2, 3}, Name: "a short id"},
