@@ -9,6 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +43,7 @@ func startWorld(t *testing.T) scriptWorld {
 			t.Log(w.logTail())
 		}
 		w.close()
+		endBuilds(dir)
 	})
 	w.sim.SetOAuth(githubsim.OAuth{ClientID: "client", ClientSecret: "hush", DeviceFlow: true})
 	w.env = []string{
@@ -54,6 +58,18 @@ func startWorld(t *testing.T) scriptWorld {
 		t.Fatal(err)
 	}
 	return scriptWorld{w}
+}
+
+// endBuilds kills what runs in a folder: builds outlive Forge, and are not to outlive the test.
+func endBuilds(dir string) {
+	folders, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, folder := range folders {
+		at, err := os.Readlink(folder)
+		pid, wrong := strconv.Atoi(filepath.Base(filepath.Dir(folder)))
+		if err == nil && wrong == nil && strings.HasPrefix(at, dir+string(filepath.Separator)) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
 }
 
 // lowAddresses gives addresses that nobody listens on, none twice. Their ports lie below
