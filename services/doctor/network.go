@@ -82,7 +82,7 @@ func (d *doctor) port(ctx context.Context, r *report, what, address, setting str
 	}
 	_ = lis.Close()
 	if d.runs {
-		r.broken(what, fmt.Sprintf("a Forge runs, and nothing listens on %s", address), "start Forge anew with these settings")
+		r.broken(what, "a Forge runs, and nothing listens on "+address, "start Forge anew with these settings")
 		return
 	}
 	r.finef(what, "%s is free", address)

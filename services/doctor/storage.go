@@ -141,10 +141,10 @@ func (d *doctor) disk(_ context.Context, r *report) {
 		free := uint64(stat.Bavail) * uint64(stat.Bsize) //nolint:gosec,unconvert // systems differ in the types
 		left := humanize.IBytes(free) + " are free in " + folder
 		at := slices.IndexFunc([]uint64{noDisk, littleDisk}, func(least uint64) bool { return free < least })
-		switch {
-		case at == 0:
+		switch at {
+		case 0:
 			r.broken(check, left, "make room: FORGE_CACHE_LIMIT, FORGE_MIRRORS_DISK and FORGE_LOG_RETENTION bound what Forge keeps")
-		case at == 1:
+		case 1:
 			r.warn(check, left, "make room: FORGE_CACHE_LIMIT, FORGE_MIRRORS_DISK and FORGE_LOG_RETENTION bound what Forge keeps")
 		default:
 			r.finef(check, "%s", left)

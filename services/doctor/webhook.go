@@ -119,7 +119,7 @@ func (d *doctor) refusal(r *report, failed *gogithub.HookDelivery) {
 	at := failed.GetDeliveredAt().Local().Format(time.DateTime) //nolint:gosmopolitan // people read their own clock
 	switch status := failed.GetStatusCode(); {
 	case status == http.StatusUnauthorized:
-		r.broken("webhook secret", fmt.Sprintf("GitHub signs with another secret than FORGE_WEBHOOK_SECRETS: Forge refused its delivery of %s", at), "enter the same on the App's settings page under Webhook secret")
+		r.broken("webhook secret", "GitHub signs with another secret than FORGE_WEBHOOK_SECRETS: Forge refused its delivery of "+at, "enter the same on the App's settings page under Webhook secret")
 	case status == http.StatusForbidden:
 		r.broken(webhook, fmt.Sprintf("Forge takes webhooks from other addresses than GitHub's delivery of %s came from", at), "set FORGE_WEBHOOK_ALLOWED_IPS, or FORGE_TRUSTED_PROXIES to the proxy in front")
 	case status == 0:

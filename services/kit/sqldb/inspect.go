@@ -92,11 +92,11 @@ func inspect(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Confi
 	if err := tx.QueryRowContext(ctx, exists).Scan(&found.Exists); err != nil || !found.Exists {
 		return found, err
 	}
-	err = tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+schema+"goose_db_version").Scan(&found.Current) //nolint:gosec // the room's own name
+	err = tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+schema+"goose_db_version").Scan(&found.Current)
 	if err != nil {
 		return found, err
 	}
-	if _, err := tx.ExecContext(ctx, "CREATE TABLE "+schema+"doctor_probe (n INTEGER)"); err != nil { //nolint:gosec // as above
+	if _, err := tx.ExecContext(ctx, "CREATE TABLE "+schema+"doctor_probe (n INTEGER)"); err != nil {
 		return found, fmt.Errorf("it cannot be written to: %w", err)
 	}
 	if found.Current <= found.Known {
@@ -109,7 +109,7 @@ func inspect(ctx context.Context, dialect goose.Dialect, pool *sql.DB, cfg Confi
 func fits(ctx context.Context, tx *sql.Tx, schema, room string, found Inspection) error {
 	var said bool
 	var oldest int64
-	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(CASE WHEN version = $1 THEN 1 ELSE 0 END), 0) = 1, COALESCE(MAX(oldest), 0) FROM "+schema+"schema_versions WHERE version <= $1", //nolint:gosec // as above
+	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(CASE WHEN version = $1 THEN 1 ELSE 0 END), 0) = 1, COALESCE(MAX(oldest), 0) FROM "+schema+"schema_versions WHERE version <= $1",
 		found.Current).Scan(&said, &oldest)
 	if err != nil || !said {
 		oldest = found.Current
