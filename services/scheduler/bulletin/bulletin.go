@@ -235,12 +235,16 @@ func (s *Service) observe(meter metric.Meter) error {
 	}
 	_, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		known, err := store.Board{Store: s.Store}.Addresses(ctx)
+		if err != nil { // a zero would be a count that begins anew
+			s.Log.WarnContext(ctx, "metrics lack how far behind addresses of webhooks are", "error", err)
+			return nil
+		}
 		for _, name := range s.names {
 			to := metric.WithAttributes(attribute.String("address", name))
 			o.ObserveInt64(waiting, known[name].Waiting, to)
 			o.ObserveInt64(dropped, known[name].Dropped, to)
 		}
-		return err
+		return nil
 	}, waiting, dropped)
 	return err
 }
