@@ -39,7 +39,7 @@ func TestDoctorNamesWhatIsWrongBeforeAStart(t *testing.T) {
 		"no App ID":         {"broken App: FORGE_GITHUB_APP_ID is missing", set("FORGE_GITHUB_APP_ID="), nil},
 		"another App's key": {"broken App: the private key is none of App 7's", func(t *testing.T) []string { return []string{"FORGE_GITHUB_PRIVATE_KEY_FILE=" + newPatientKey(t)} }, nil},
 		"key that is none": {"broken App: not a PEM RSA key", func(t *testing.T) []string {
-			return []string{"FORGE_GITHUB_PRIVATE_KEY_FILE=" + p.file(t, "k", "hush hush", 0o600)}
+			return []string{"FORGE_GITHUB_PRIVATE_KEY_FILE=" + p.file(t, "k", "hush", 0o600)}
 		}, nil},
 		"key that is gone": {"broken App: no such file", set("FORGE_GITHUB_PRIVATE_KEY_FILE=/nonexistent"), nil},
 		"key for everybody": {"warning private key: can be read by others", func(t *testing.T) []string {

@@ -33,7 +33,10 @@ type diagnosis struct {
 	Broken   int `json:"broken"`
 	Warnings int `json:"warnings"`
 	Findings []struct {
-		Check, Level, Text, Fix string
+		Check string `json:"check"`
+		Level string `json:"level"`
+		Text  string `json:"text"`
+		Fix   string `json:"fix"`
 	} `json:"findings"`
 	exit int
 	text string

@@ -101,8 +101,7 @@ func (p *logPrinter) follow(ctx context.Context, id string, attempt int32, prefi
 		p.printing.Go(func() error {
 			lines := &prefixed{to: p, prefix: prefix}
 			show := func(part *schedulerv1.WatchLogResponse) error {
-				_, err := lines.Write(part.GetData())
-				return err
+				return lines.print(part.GetData())
 			}
 			return errors.Join(printLog(ctx, show, p.client, req), lines.flush())
 		})
@@ -116,21 +115,21 @@ type prefixed struct {
 	begun  []byte // a line whose end has not come
 }
 
-func (l *prefixed) Write(data []byte) (int, error) {
+func (l *prefixed) print(data []byte) error {
 	if l.prefix == "" {
-		return len(data), l.write(data)
+		return l.write(data)
 	}
 	l.begun = append(l.begun, data...)
 	end := bytes.LastIndexByte(l.begun, '\n') + 1
 	if end == 0 {
-		return len(data), nil
+		return nil
 	}
 	var all []byte
 	for line := range bytes.Lines(l.begun[:end]) {
 		all = append(append(all, l.prefix...), line...)
 	}
 	l.begun = append([]byte{}, l.begun[end:]...)
-	return len(data), l.write(all)
+	return l.write(all)
 }
 
 func (l *prefixed) write(data []byte) error {
@@ -145,8 +144,7 @@ func (l *prefixed) flush() error {
 	if len(l.begun) == 0 {
 		return nil
 	}
-	_, err := l.Write([]byte("\n"))
-	return err
+	return l.print([]byte("\n"))
 }
 
 // print says how each job ended, and which tests failed.

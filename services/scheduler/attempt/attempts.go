@@ -137,8 +137,8 @@ func New(d Deps) (*Service, error) {
 	if err := observe(d.Meter, s); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	d.Store.OnEnd = func(b *store.Build) {
-		s.metrics.ended(b)
+	d.Store.OnEnd = func(ctx context.Context, b *store.Build) {
+		s.metrics.ended(ctx, b)
 		ran(s, b)
 	}
 	d.Environments.Open, d.Environments.Cancel = s.Open, s.Cancel

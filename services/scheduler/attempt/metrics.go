@@ -249,7 +249,7 @@ func (m *metrics) waited(ctx context.Context, b *store.Build, since, now time.Ti
 }
 
 // ended records how a build has ended.
-func (m *metrics) ended(b *store.Build) {
+func (m *metrics) ended(ctx context.Context, b *store.Build) {
 	if b.HasJobs() { // they are counted
 		return
 	}
@@ -257,7 +257,7 @@ func (m *metrics) ended(b *store.Build) {
 	if b.GetStartTime() != nil {
 		took = b.GetEndTime().AsTime().Sub(b.GetStartTime().AsTime()).Seconds()
 	}
-	ctx, result := context.Background(), resultOf(b.GetState())
+	result := resultOf(b.GetState())
 	m.duration.Record(ctx, took, metric.WithAttributes(pipeline(b.GetAction()), semconv.CICDPipelineRunStateExecuting, result))
 	switch result {
 	case semconv.CICDPipelineResultSuccess, semconv.CICDPipelineResultCancellation:

@@ -184,7 +184,7 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 		}
 	}
 	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
-		t.OnCommit(func() { t.store.OnEnd(b) })
+		t.OnCommit(func() { t.store.OnEnd(context.WithoutCancel(ctx), b) })
 	}
 	if moved && !b.IsJob() && t.store.OnMove != nil {
 		if err := t.store.OnMove(ctx, t, b); err != nil {

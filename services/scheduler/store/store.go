@@ -47,7 +47,7 @@ type Store struct {
 	// another replica.
 	Notifier *Notifier
 	// OnEnd, where it is set, is called once it is committed that a build has ended.
-	OnEnd func(*Build)
+	OnEnd func(context.Context, *Build)
 	// OnMove, where it is set, is called in the change by which a build, no job, comes to
 	// another state.
 	OnMove func(context.Context, *Tx, *Build) error
