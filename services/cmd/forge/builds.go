@@ -116,9 +116,13 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("state", stateLine(b))
 	if b.GetLine() != nil {
 		add("waits", wording.Line(b.GetLine()))
-		add("starts about", localTime(b.GetLine().GetEstimateTime()))
+		if b.GetLine().GetEstimateTime() != nil {
+			add("starts about", localTime(b.GetLine().GetEstimateTime()))
+		}
 	}
-	add("tried again", localTime(b.GetRetryTime()))
+	if b.GetRetryTime() != nil {
+		add("tried again", localTime(b.GetRetryTime()))
+	}
 	add("put first by", b.GetExpeditedBy())
 	for _, p := range b.GetConfigProblems() {
 		add("", fmt.Sprintf("%s:%d:%d: %s", cmp.Or(p.GetFile(), ".forge.yml"), p.GetLine(), p.GetColumn(), p.GetMessage()))
