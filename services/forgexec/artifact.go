@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -64,6 +65,15 @@ func (s *sequence) keep(ctx context.Context, ended *schedulerv1.Ended, caches []
 	return ended
 }
 
+// withFolders has a pattern that matches a folder match all in it, too.
+func withFolders(globs []string) []string {
+	all := slices.Clone(globs)
+	for _, glob := range globs {
+		all = append(all, strings.TrimSuffix(strings.TrimSpace(glob), "/")+"/**")
+	}
+	return all
+}
+
 // artifacts keeps what there is of them, and returns what went wrong.
 func (s *sequence) artifacts(ctx context.Context) (problem string) {
 	for _, one := range s.plan.GetArtifacts().GetKept() {
@@ -72,7 +82,7 @@ func (s *sequence) artifacts(ctx context.Context) (problem string) {
 			s.sayf("forge: artifact %s: not kept: %v", one.GetName(), errNoStore)
 			continue
 		}
-		names, err := s.workspace.files(one.GetPaths())
+		names, err := s.workspace.files(withFolders(one.GetPaths()))
 		names = slices.DeleteFunc(names, func(name string) bool {
 			if s.masker.String(name) == name {
 				return false

@@ -149,7 +149,7 @@ func leaving(t *testing.T, step string, artifacts ...*configv1.Artifact) *fakeSc
 }
 
 func TestArtifactsAreKeptAndBrought(t *testing.T) {
-	dist := &configv1.Artifact{Name: "dist", Paths: []string{"dist/**", "./*.log"}}
+	dist := &configv1.Artifact{Name: "dist", Paths: []string{"./dist", "./*.log", "a.log"}}
 	s := leaving(t, "mkdir -p dist/sub out; echo p >dist/sub/program; chmod 700 dist/sub/program; echo l >a.log; ln -s /etc dist/etc; echo o >out/o; exit 1",
 		dist, &configv1.Artifact{Name: "none", Paths: []string{"absent/*"}})
 	s.forgexec(t).wantExit(t, exitReported)
