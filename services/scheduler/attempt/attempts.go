@@ -139,7 +139,7 @@ func New(d Deps) (*Service, error) {
 	}
 	d.Store.OnEnd = func(ctx context.Context, b *store.Build) {
 		s.metrics.ended(ctx, b)
-		ran(s, b)
+		ran(ctx, s, b)
 	}
 	d.Environments.Open, d.Environments.Cancel = s.Open, s.Cancel
 	d.Groups.Open, d.Groups.Cancel = s.Open, s.Cancel

@@ -52,7 +52,7 @@ func baggage(b *store.Build) string {
 }
 
 // ran records the span of the commands of a build that has ended.
-func ran(s *Service, b *store.Build) {
+func ran(ctx context.Context, s *Service, b *store.Build) {
 	if b.HasJobs() || b.GetStartTime() == nil {
 		return
 	}
@@ -68,7 +68,7 @@ func ran(s *Service, b *store.Build) {
 			of.attributes = append(of.attributes, semconv.ErrorTypeKey.String(wording.Value(reason)))
 		}
 	}
-	s.span(context.Background(), of)
+	s.span(ctx, of)
 }
 
 // attributesOf says of which run a span is, in the words of the conventions.
