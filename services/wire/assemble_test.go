@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.uber.org/goleak"
 
 	"github.com/forge-ci/forge/services/kit/kittest"
@@ -27,7 +28,7 @@ func TestRoomsCloseWhatTheyOpened(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	peers := wire.Peers{"config": conn, "scheduler": conn, "reporter": conn, "gateway": conn}
-	tel := &telemetry.Telemetry{Log: kittest.Log(t)}
+	tel := &telemetry.Telemetry{Log: kittest.Log(t), Meter: noop.NewMeterProvider()}
 	config := func(app settings.App) func(wire.Process) (*wire.Room, error) {
 		return func(p wire.Process) (*wire.Room, error) {
 			return wire.Config(t.Context(), wire.ConfigSettings{Process: p, App: app}, tel, peers)
