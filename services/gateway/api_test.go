@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
@@ -116,6 +117,7 @@ func TestAccessNamesEveryMethod(t *testing.T) {
 		{gatewayv1.StatusService_ServiceDesc.ServiceName, len(gatewayv1.StatusService_ServiceDesc.Methods)},
 		{gatewayv1.SignInService_ServiceDesc.ServiceName, len(gatewayv1.SignInService_ServiceDesc.Methods)},
 		{gatewayv1.DeliveryService_ServiceDesc.ServiceName, len(gatewayv1.DeliveryService_ServiceDesc.Methods)},
+		{collectorv1.TraceService_ServiceDesc.ServiceName, len(collectorv1.TraceService_ServiceDesc.Methods)},
 	} {
 		services += desc.methods
 		found := 0

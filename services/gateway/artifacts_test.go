@@ -176,7 +176,7 @@ func TestArtifactsThatAreNotThere(t *testing.T) {
 func TestBrokenArtifactIsNeverSentAsAWhole(t *testing.T) {
 	w := withLeftovers(t)
 	w.rooms.left.leaves("a.bin", strings.Repeat("x", 100_000))
-	w.rooms.left.cut = 50_000
+	w.rooms.left.cut.Store(50_000)
 	for path, header := range map[string][]string{
 		"/builds/b1/artifacts/dist":        nil,
 		"/builds/b1/artifacts/dist/a.bin":  nil,
@@ -190,7 +190,7 @@ func TestBrokenArtifactIsNeverSentAsAWhole(t *testing.T) {
 	if got := w.ask("GET", "/builds/b1/artifacts/dist/a.bin", "Range", "bytes=0-9999"); got.code != 206 || len(got.body) != 10_000 || got.err != nil {
 		t.Errorf("what is whole of it: %d, %d bytes, %v", got.code, len(got.body), got.err)
 	}
-	w.rooms.left.cut = 1
+	w.rooms.left.cut.Store(1)
 	if got := w.ask("GET", "/builds/b1/artifacts/dist/a.bin"); got.code != 500 || !strings.Contains(got.body, "This artifact is broken") || got.err != nil {
 		t.Errorf("broken from its first byte: %d %s %v", got.code, got.body, got.err)
 	}

@@ -22,7 +22,7 @@ type leftovers struct {
 	// honest builder would list.
 	all   []leftover
 	err   error         // of all calls
-	cut   int64         // if there: the scheduler ends with DATA_LOSS before this byte of a file
+	cut   atomic.Int64  // if there: the scheduler ends with DATA_LOSS before this byte of a file
 	hold  chan struct{} // if there: downloads wait for it after their first message
 	calls atomic.Int64  // of DownloadArtifact
 }
@@ -93,7 +93,7 @@ func (l *leftovers) send(one leftover, from int64, out grpc.ServerStreamingServe
 	}
 	const piece = 10_000
 	for n := from; n < int64(len(one.data)); n += piece {
-		if l.cut > 0 && n+piece > l.cut {
+		if cut := l.cut.Load(); cut > 0 && n+piece > cut {
 			return status.Error(codes.DataLoss, "chunk 7 in blob content/x is not what it was")
 		}
 		data := one.data[n:min(n+piece, int64(len(one.data)))]

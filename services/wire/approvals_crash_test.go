@@ -76,9 +76,12 @@ func TestSIGKILLInTheMiddleOfAnApproval(t *testing.T) {
 			if text, err := os.ReadFile(ran); err != nil || string(text) != "once\n" {
 				t.Errorf("it ran as %q, %v", text, err)
 			}
-			if got := deploymentsOf(t, w, merged); len(got) != 2 {
-				t.Errorf("GitHub knows of %v", got)
-			}
+			kittest.Eventually(t, patience, func() error { // it is told apart from the status
+				if got := deploymentsOf(t, w, merged); len(got) != 2 {
+					return fmt.Errorf("GitHub knows of %v", got)
+				}
+				return nil
+			})
 		})
 	}
 }

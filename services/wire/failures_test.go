@@ -85,14 +85,25 @@ func TestPortInUseIsNamed(t *testing.T) {
 
 func TestWrongSettingsStopStartUp(t *testing.T) {
 	w := newWorld(t, hello())
-	w.refused(t, "--capacity", "--capacity=many")
+	w.misused(t, "--capacity", "--capacity=many")
 	w.refused(t, "use one of docker, process", "--engine=abacus")
-	w.refused(t, "--port", "--prot=1")
+	w.misused(t, "--port", "--prot=1")
 	w.refused(t, "FORGE_GITHUB_APP_ID is missing", "--github-app-id=0")
 }
 
 // refused starts `forge up`, which must end at once and say the text.
 func (s *server) refused(t *testing.T, text string, flags ...string) {
+	t.Helper()
+	s.ends(t, 1, text, flags...)
+}
+
+// misused does the same with a command line that cannot be read.
+func (s *server) misused(t *testing.T, text string, flags ...string) {
+	t.Helper()
+	s.ends(t, 2, text, flags...)
+}
+
+func (s *server) ends(t *testing.T, code int, text string, flags ...string) {
 	t.Helper()
 	s.env = []string{fmt.Sprintf("FORGE_PORT=%d", freePort(t)), fmt.Sprintf("FORGE_GRPC_ADDRESS=127.0.0.1:%d", freePort(t)), "FORGE_ENGINE=process"}
 	p := s.start(t, "forge", append([]string{"up"}, flags...)...)
@@ -101,7 +112,7 @@ func (s *server) refused(t *testing.T, text string, flags ...string) {
 	case <-time.After(patience):
 		t.Fatalf("forge up %v runs; it should have refused", flags)
 	}
-	if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(p.output.String(), text) {
+	if p.cmd.ProcessState.ExitCode() != code || !strings.Contains(p.output.String(), text) {
 		t.Errorf("forge up %v: exit code %d, said\n%s\nwant %q", flags, p.cmd.ProcessState.ExitCode(), p.output, text)
 	}
 }
