@@ -29,7 +29,8 @@ func inBubble(t *testing.T, config githubsim.Config, story func(*world)) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		listener := bufconn.Listen(1 << 16)
-		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return listener.DialContext(ctx) }}
+		// A connection that waits for long may be closed just as it is used again.
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return listener.DialContext(ctx) }}
 		config.AppID, config.AppKey = appID, &key.PublicKey
 		w := &world{t: t, key: key, clock: &clock{}, sim: githubsim.New(config), transport: transport}
 		server := httptest.NewUnstartedServer(w.sim)

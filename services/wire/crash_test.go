@@ -83,6 +83,7 @@ type storm struct {
 	outcomes  map[string]schedulerv1.Build_State // what a build of a commit is to come to
 	answered  atomic.Int64                       // deliveries, by Forge
 	kills     int
+	lost      map[string]bool // deploys of which nobody can tell how they ended, and commits of those that were not run again
 }
 
 // proposal is a pull request, as its author knows it.
