@@ -48,6 +48,9 @@ func (s *store) call(ctx context.Context, patience time.Duration, do func(contex
 	for begin := time.Now(); ; {
 		err := s.once(ctx, do)
 		code := status.Code(err)
+		if deadline, bounded := ctx.Deadline(); (code == codes.Canceled || code == codes.DeadlineExceeded) && bounded && time.Until(deadline) < time.Second {
+			<-ctx.Done() // the other end has the same deadline, and saw it a little earlier
+		}
 		if ctx.Err() != nil && err != nil {
 			return context.Cause(ctx)
 		}

@@ -28,7 +28,8 @@ func (c Config) Prepare() (Config, error) {
 		c.WebhookURL = c.URL + "/v1/listen"
 	}
 	host := ""
-	for name, address := range map[string]string{"--url": c.URL, "--webhook-url": c.WebhookURL} {
+	for _, said := range [][2]string{{"--url", c.URL}, {"--webhook-url", c.WebhookURL}} {
+		name, address := said[0], said[1]
 		parsed, err := url.Parse(address)
 		if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
 			return c, fmt.Errorf("%s is %q: use an address such as https://forge.example.com", name, address)
