@@ -18,6 +18,8 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
+const allItMayTake = 5 * time.Minute // a browser, to start and to end; machines are slow
+
 // browser is a tab of a real one.
 type browser struct {
 	t   *testing.T
@@ -28,8 +30,8 @@ func newBrowser(t *testing.T, flags ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	kittest.Require(t, "browser")
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(kittest.Browser()), chromedp.NoSandbox)
-	options = append(options, flags...)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	options = append(append(options, chromedp.WSURLReadTimeout(allItMayTake)), flags...)
+	ctx, cancel := context.WithTimeout(context.Background(), allItMayTake)
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	ctx, closeTab := chromedp.NewContext(ctx)
 	t.Cleanup(func() { closeTab(); stop(); cancel() })
@@ -44,28 +46,28 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 }
 
 // text is what a person reads in the parts that a selector finds, a line each.
-func (b *browser) text(selector string) string {
+func (b *browser) text(selector string) (text string) {
 	b.t.Helper()
-	text, err := b.read(selector)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	kittest.Eventually(b.t, patience, func() (err error) {
+		text, err = b.read(selector)
+		return err
+	})
 	return text
 }
 
-// read is text for a page that may be on its way to another one, which is an error.
+// read is text, or an error of a page that is on its way to another one.
 func (b *browser) read(selector string) (string, error) {
 	return chromedp.Run(b.ctx, chromedp.Evaluate[string](
 		fmt.Sprintf(`[...document.querySelectorAll(%q)].map((e) => e.innerText).join("\n")`, selector)))
 }
 
-// value is what a script comes to, as a text.
-func (b *browser) value(script string) string {
+// value is what a script comes to, as a text, once there is a page that it runs in.
+func (b *browser) value(script string) (value string) {
 	b.t.Helper()
-	value, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	kittest.Eventually(b.t, patience, func() (err error) {
+		value, err = chromedp.Run(b.ctx, chromedp.Evaluate[string]("String("+script+")"))
+		return err
+	})
 	return value
 }
 

@@ -196,6 +196,32 @@ func TestLogIsSearchedInThePage(t *testing.T) {
 	b.reads("#hits", "60,000 of 60,000")
 }
 
+// Whoever searches before the page knows where things are in the log is left in peace once it does.
+func TestSearchStaysWhereItIsWhenThePageLearnsMore(t *testing.T) {
+	w, b := onSQLite(t, nil), newBrowser(t)
+	w.rooms.builds.build, w.rooms.builds.log = longLog(20_000)
+	known := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/outline") {
+			<-known
+		}
+		w.service.Handler().ServeHTTP(out, r)
+	}))
+	t.Cleanup(slow.Close)
+	tell := sync.OnceFunc(func() { close(known) })
+	t.Cleanup(tell)
+	b.do(chromedp.Navigate(slow.URL + "/builds/b1"))
+	b.sees(40_000)
+	b.do(chromedp.SendKeys("[name=q]", "SAYS 19999"))
+	b.reads("#hits", "2 of 3")
+	b.value(`location.hash = "#step-2-L41"`) // which it finds once it knows
+	tell()
+	b.sees(20_041)
+	if got := b.text("#hits"); got != "2 of 3" {
+		t.Errorf("the search went elsewhere: %q", got)
+	}
+}
+
 // The log goes on by itself, also over a gateway that is killed and comes back.
 func TestLogIsFollowedInThePage(t *testing.T) {
 	w, b := onSQLite(t, nil), newBrowser(t)

@@ -287,7 +287,7 @@
       if (current < 0) await (hits.lines.length ? go() : again());
       if (mine === searching) count();
     } catch (error) {
-      if (error.name !== "AbortError") said.textContent = error.message;
+      if (mine === searching) said.textContent = error.message;
     }
   }
 
@@ -443,7 +443,7 @@
   else if (shown) box.scrollTop = shown.offsetTop + shown.offsetHeight + 12 - box.clientHeight;
   outline().catch(() => {}).then(() => {
     if (!choose()) grow();
-    if (input.value) search(Number(section.dataset.at));
+    if (input.value && !typing) search(Number(section.dataset.at)); // as the page's address asks for
     follow();
   });
 })();
