@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	appID    = 7
-	patience = 10 * time.Second
+	patience = time.Minute
 )
 
 // world is a GitHub with the repository acme/app, and config in front of it,

@@ -169,12 +169,12 @@ func TestWhatIsSlowOrTooLargeIsCutOff(t *testing.T) {
 	if server.ReadTimeout <= 0 || server.ReadHeaderTimeout <= 0 || server.MaxHeaderBytes <= 0 {
 		t.Fatalf("no deadlines: %+v", server)
 	}
-	server.ReadTimeout, server.ReadHeaderTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.ReadTimeout, server.ReadHeaderTimeout = 3*time.Second, 3*time.Second
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
+	var serving, asking sync.WaitGroup
 	serving.Go(func() { server.Serve(lis) })
 	defer serving.Wait()
 	defer server.Close()
@@ -189,21 +189,25 @@ func TestWhatIsSlowOrTooLargeIsCutOff(t *testing.T) {
 		"too large header": {"X-Large: " + strings.Repeat("x", 2*server.MaxHeaderBytes) + "\r\n\r\n", 431},
 		"too many headers": {strings.Repeat("X-More: x\r\n", server.MaxHeaderBytes/8) + "\r\n", 431},
 	} {
-		conn, err := net.Dial("tcp", lis.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		fmt.Fprint(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\n"+c.rest)
-		code := 0
-		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
-			resp.Body.Close()
-			code = resp.StatusCode
-		}
-		if code != c.code {
-			t.Errorf("%s: %d, want %d", name, code, c.code)
-		}
+		asking.Go(func() {
+			conn, err := net.Dial("tcp", lis.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "POST /v1/listen HTTP/1.1\r\nHost: forge\r\nX-GitHub-Event: star\r\n"+c.rest)
+			code := 0
+			if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+				resp.Body.Close()
+				code = resp.StatusCode
+			}
+			if code != c.code {
+				t.Errorf("%s: %d, want %d", name, code, c.code)
+			}
+		})
 	}
+	asking.Wait()
 	if w.service.budget.bodies != 0 || w.service.budget.bytes != 0 {
 		t.Errorf("it is still in the budget: %d bodies, %d bytes", w.service.budget.bodies, w.service.budget.bytes)
 	}

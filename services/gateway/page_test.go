@@ -328,7 +328,7 @@ func TestReaderOfAFollowedLogWhoLeavesIsNoticed(t *testing.T) {
 	w := onSQLite(t, nil)
 	w.rooms.builds.build, w.rooms.builds.log, w.rooms.builds.left = failedBuild(), "first line\n", make(chan struct{})
 	server := w.service.Server()
-	server.ReadTimeout = 50 * time.Millisecond
+	server.ReadTimeout = time.Second
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -340,15 +340,21 @@ func TestReaderOfAFollowedLogWhoLeavesIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(conn, "GET /builds/b1/log?follow HTTP/1.1\r\nHost: x\r\n\r\n")
-	conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
-	answer, err := io.ReadAll(conn)
-	if nerr, ok := errors.AsType[net.Error](err); !ok || !nerr.Timeout() || !strings.Contains(string(answer), "first line") {
-		t.Errorf("it ended: %q %v", answer, err)
+	answer := bufio.NewReader(conn)
+	for line := ""; !strings.Contains(line, "first line"); {
+		if line, err = answer.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.SetReadDeadline(time.Now().Add(server.ReadTimeout + 300*time.Millisecond))
+	rest, err := io.ReadAll(answer)
+	if nerr, ok := errors.AsType[net.Error](err); !ok || !nerr.Timeout() {
+		t.Errorf("it ended: %q %v", rest, err)
 	}
 	conn.Close()
 	select {
 	case <-w.rooms.builds.left:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("the log is still followed for nobody")
 	}
 	server.Close()

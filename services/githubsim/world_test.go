@@ -23,7 +23,7 @@ import (
 const (
 	appID    = 4711
 	secret   = "It's a Secret to Everybody"
-	patience = 10 * time.Second
+	patience = time.Minute
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

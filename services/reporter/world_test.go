@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // appKey is the App's, made once: that takes a while.
 var appKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // world is a GitHub with octo/shop, and a config that hands out its tokens.
 type world struct {

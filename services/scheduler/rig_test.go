@@ -35,7 +35,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // rig is a scheduler with everything around it: a config and a reporter that
 // serve their contracts, an engine in memory, a clock that stands still.

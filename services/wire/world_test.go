@@ -38,7 +38,7 @@ const (
 	adminToken    = "the-admin-token"
 	webhookSecret = "the-webhook-secret"
 	secretsKey    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	patience      = 30 * time.Second
+	patience      = 2 * time.Minute
 )
 
 // world is a simulated GitHub with one repository, and the Forge that serves it.

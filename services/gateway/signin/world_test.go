@@ -104,7 +104,7 @@ func eachStore(t *testing.T, test func(t *testing.T, w *world)) {
 	kittest.DBs(t, "gateway", gateway.Migrations(), func(t *testing.T, open func() *sqldb.DB) { test(t, newWorld(t, open(), nil)) })
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()

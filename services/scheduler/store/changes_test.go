@@ -161,7 +161,7 @@ func TestChangesAreReadOnceTheConnectionIsBack(t *testing.T) {
 	// A statement may fail, or the pool may have noticed before: in any case the change is told in the end, and once.
 	cut()
 	told := 0
-	kittest.Eventually(t, 10*time.Second, func() error {
+	kittest.Eventually(t, time.Minute, func() error {
 		err := f.look(t.Context())
 		told += len(w.told())
 		return err
