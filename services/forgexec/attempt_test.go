@@ -128,10 +128,10 @@ func TestCancelStopsTheWholeGroup(t *testing.T) {
 
 func TestTimeoutKillsWhatIgnoresSIGTERM(t *testing.T) {
 	s := newScheduler(t, `trap '' TERM; echo $$; sh -c 'echo $$; while :; do sleep 1; done'`)
-	s.plan.Timeout = durationpb.New(500 * time.Millisecond)
+	s.plan.Timeout, s.plan.Grace = durationpb.New(3*time.Second), durationpb.New(300*time.Millisecond)
 	f := s.forgexec(t)
 	f.wantExit(t, exitReported)
-	if story := s.story(); !strings.HasSuffix(story, "end 1 exit 137 stopped\nTIMED_OUT the build ran into its timeout of 500ms") {
+	if story := s.story(); !strings.HasSuffix(story, "end 1 exit 137 stopped\nTIMED_OUT the build ran into its timeout of 3s") {
 		t.Errorf("reported:\n%s", story)
 	}
 	wantGone(t, s.output())

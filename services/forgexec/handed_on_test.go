@@ -61,10 +61,10 @@ func TestAValueThatWasInterruptedIsOfNoOtherStep(t *testing.T) {
 // The first step has ended by itself when the time is up; its output has not.
 func TestATimeoutBetweenStepsIsAFailureToo(t *testing.T) {
 	s := newScheduler(t, "sleep 1000 &", "echo never", "echo logs", "echo sweep").when(map[int]configv1.Command_When{3: onFailure, 4: always})
-	s.plan.Timeout = durationpb.New(background / 2)
+	s.plan.Timeout = durationpb.New(background * 9 / 10)
 	s.wantStory(t, s.forgexec(t), "source 1 entries", "start 1", strings.ReplaceAll(`"`+backgroundNotice+`"`, "\n", `\n`), "end 1 exit 0",
 		"start 3", `"logs\n"`, "end 3 exit 0", "start 4", `"sweep\n"`, "end 4 exit 0",
-		"TIMED_OUT the build ran into its timeout of "+short(background/2))
+		"TIMED_OUT the build ran into its timeout of "+short(background*9/10))
 }
 
 // That a step failed is known, whatever keeps those after it from being run.

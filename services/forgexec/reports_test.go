@@ -87,7 +87,7 @@ func TestReportsAreReadOfWhatWasStopped(t *testing.T) {
 	s.wantReported(t, f, junitResults, junitSaid)
 
 	s = reporting(t, []string{"a.xml"}, script("a.xml", junitFile)+"sleep 1000")
-	s.plan.Timeout = durationpb.New(time.Second)
+	s.plan.Timeout = durationpb.New(3 * time.Second)
 	s.wantReported(t, s.forgexec(t), junitResults, junitSaid)
 }
 

@@ -29,7 +29,7 @@ import (
 
 const (
 	testToken = "token-of-one-attempt"
-	soon      = 20 * time.Second // what must happen happens at once; machines are slow
+	soon      = time.Minute // what must happen happens at once; machines are slow
 )
 
 // The test binary is forgexec itself when this is set: forgexec reaps every child
@@ -90,7 +90,7 @@ func newScheduler(t testing.TB, steps ...string) *fakeScheduler {
 	s := &fakeScheduler{
 		plan: &schedulerv1.Plan{
 			BuildId: "b1", Attempt: 1,
-			Timeout: durationpb.New(time.Minute), Grace: durationpb.New(300 * time.Millisecond), Heartbeat: durationpb.New(20 * time.Millisecond),
+			Timeout: durationpb.New(time.Minute), Grace: durationpb.New(soon), Heartbeat: durationpb.New(20 * time.Millisecond),
 		},
 		source:    tarball(t, folder("top/"), file("top/file", "content\n")),
 		socket:    filepath.Join(dir, "runner.sock"),

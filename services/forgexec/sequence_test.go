@@ -19,10 +19,8 @@ const (
 	always    = configv1.Command_WHEN_ALWAYS
 )
 
-// when has some steps of the plan run at other times. What is told to stop may take
-// as long as a busy machine needs for that.
+// when has some steps of the plan run at other times.
 func (s *fakeScheduler) when(all map[int]configv1.Command_When) *fakeScheduler {
-	s.plan.Grace = durationpb.New(soon)
 	for number, when := range all {
 		s.plan.Steps[number-1].When = when
 	}
@@ -75,14 +73,14 @@ func TestOnlyWhatAlwaysRunsFollowsACancellation(t *testing.T) {
 
 func TestWhatIsThereForAFailureFollowsATimeout(t *testing.T) {
 	s := newScheduler(t, "sleep 1000", "echo logs", "echo sweep").when(map[int]configv1.Command_When{2: onFailure, 3: always})
-	s.plan.Timeout = durationpb.New(300 * time.Millisecond)
+	s.plan.Timeout = durationpb.New(2 * time.Second) // by then the first step runs
 	s.wantStory(t, s.forgexec(t), "source 1 entries", "start 1", "end 1 exit 143 stopped",
-		"start 2", `"logs\n"`, "end 2 exit 0", "start 3", `"sweep\n"`, "end 3 exit 0", "TIMED_OUT the build ran into its timeout of 300ms")
+		"start 2", `"logs\n"`, "end 2 exit 0", "start 3", `"sweep\n"`, "end 3 exit 0", "TIMED_OUT the build ran into its timeout of 2s")
 }
 
 func TestWhatFollowsACancellationHasATimeOfItsOwn(t *testing.T) {
 	s := newScheduler(t, "echo ready; sleep 1000", "echo sweep; sleep 1000", "echo never").when(map[int]configv1.Command_When{2: always, 3: always})
-	s.plan.Cleanup = durationpb.New(2 * time.Second)
+	s.plan.Cleanup = durationpb.New(3 * time.Second)
 	f := s.forgexec(t)
 	s.awaitOutput(t, "ready")
 	s.cancelled <- "enough"
