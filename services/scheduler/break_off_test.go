@@ -17,8 +17,8 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
-// brokenOffWithin is how long a Start goes on at most that is not wanted any more.
-const brokenOffWithin = 6 * time.Second
+// brokenOffWithin is how long a Start goes on at most that is not wanted any more, on a machine that is busy.
+const brokenOffWithin = time.Minute
 
 // slowEngine makes what it is asked for at once and then waits, for ten minutes or
 // until there is room.

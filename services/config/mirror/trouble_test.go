@@ -60,7 +60,10 @@ func hangs(request *http.Request) {
 func TestGitHubThatBreaksOffCostsNoMirror(t *testing.T) {
 	r := newRig(t)
 	log := &kittest.Logbook{}
-	r.openWith(mirror.Config{MaxBytes: 1 << 30, Patience: time.Second, Log: slog.New(slog.NewTextHandler(log, nil))})
+	open := func(patience time.Duration) {
+		r.openWith(mirror.Config{MaxBytes: 1 << 30, Patience: patience, Log: slog.New(slog.NewTextHandler(log, nil))})
+	}
+	open(time.Minute)
 	first := r.commit(map[string]string{"a": noise(4 << 20)})
 	r.mustCheckout(mirror.Want{SHA: first, History: mirror.All})
 	second := r.commit(map[string]string{"b": noise(2<<20) + "b"})
@@ -83,12 +86,16 @@ func TestGitHubThatBreaksOffCostsNoMirror(t *testing.T) {
 		"nobody is there": {func() { r.ends("/", 0, breaksOff) }, "octo/cat: GitHub broke off"},
 	} {
 		c.begin()
+		if name == "hangs" {
+			open(time.Second)
+		}
 		_, err := r.checkout(mirror.Want{SHA: second})
 		if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %s", name, err, c.says)
 		}
 		r.wrap.Store(nil)
 		r.refuse.Store(nil)
+		open(time.Minute)
 	}
 	fetches := r.fetches.Load()
 	r.mustCheckout(mirror.Want{SHA: first})
@@ -124,6 +131,7 @@ func TestLFSThatHangsIsBrokenOff(t *testing.T) {
 		}
 	}
 	r.wrap.Store(nil)
+	r.open(1 << 30)
 	if got := read(t, filepath.Join(r.mustCheckout(mirror.Want{SHA: sha, LFS: true}), "a.bin")); got != content {
 		t.Errorf("%d bytes", len(got))
 	}

@@ -111,35 +111,36 @@ func TestServiceIsWaitedForAsLongAsTheFileSays(t *testing.T) {
 func TestServiceThatDoesNotGetReadyErrorsTheBuild(t *testing.T) {
 	r := newRig(t, docker.Config{ReadyWithin: 3 * time.Second})
 	for _, c := range []struct {
-		name string
-		want []string
-		log  string
+		name   string
+		within time.Duration // the engine's, where it is 0
+		want   []string
+		log    string
 		// of the image
 		changes []string
 	}{
 		{
-			"crashed",
+			"crashed", time.Hour,
 			[]string{"ended with exit code 3 before it was ready", "its last lines are in the log"},
 			"db | no disk for me\ndb | sorry",
 			[]string{"EXPOSE 5432", `CMD ["sh", "-c", "echo no disk for me; echo sorry >&2; sleep 0.3; exit 3"]`},
 		},
 		{
-			"deaf",
+			"deaf", 0,
 			[]string{"did not listen at port 5432 within 3s"},
 			"db | starting",
 			[]string{"EXPOSE 5432", `CMD ["sh", "-c", "echo starting; sleep 1000"]`},
 		},
 		{
-			"ill",
+			"ill", 0,
 			[]string{"was not healthy within 3s"},
 			"",
 			[]string{"HEALTHCHECK --interval=1h CMD false", `CMD ["sleep", "1000"]`},
 		},
-		{"not to be started", []string{"cannot be started", "/no/such/program"}, "", []string{`CMD ["/no/such/program"]`}},
+		{"not to be started", time.Hour, []string{"cannot be started", "/no/such/program"}, "", []string{`CMD ["/no/such/program"]`}},
 	} {
 		r.said = nil
 		spec := r.spec(r.image(t))
-		spec.Sidecars = []engine.Sidecar{{Name: "db", Image: r.image(t, c.changes...)}}
+		spec.Sidecars = []engine.Sidecar{{Name: "db", Image: r.image(t, c.changes...), Ready: engine.Ready{Within: c.within}}}
 		err := r.Start(t.Context(), spec)
 		if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "service db ("+spec.Sidecars[0].Image+") ") {
 			t.Errorf("%s: got %v", c.name, err)

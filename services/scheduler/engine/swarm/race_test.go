@@ -17,7 +17,7 @@ import (
 func whatIsMadeWhileItsNetworkGoesIsStopped(t *testing.T, s *kittest.Swarm, image string) {
 	r := newRig(t, s, swarmengine.Config{Image: image})
 	busybox := s.Image(t)
-	for began := time.Now(); time.Since(began) < time.Minute; {
+	for began := time.Now(); time.Since(began) < 5*time.Minute; {
 		attempt, raced := r.race(t, busybox)
 		if err := r.Stop(t.Context(), attempt); err != nil {
 			t.Fatalf("stop, whose network was removed first %t: %v", raced, err)
