@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 )
 
 const junitFile = `<testsuite name="unit"><testcase name="adds" time="0.5"/><testcase name="total"><failure message="got 1">file:3: got 1</failure></testcase></testsuite>`
@@ -141,21 +142,39 @@ echo >$TOKEN.txt`)
 }
 
 func TestReportsComeInBatchesAndWithinBounds(t *testing.T) {
-	s := newScheduler(t, `awk 'BEGIN { for (i = 0; i < 200010; i++) print "{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"test_" i "\"}" }' >a.json`)
-	s.plan.Reports = &configv1.Reports{Go: []string{"a.json"}}
+	s := newScheduler(t, `awk 'BEGIN { for (i = 0; i < 20000; i++) print "{\"Action\":\"pass\",\"Package\":\"p\",\"Test\":\"test_" i "\"}" }' >a.json
+		awk 'BEGIN { printf "{\"runs\":[{\"results\":["; for (i = 0; i < 5010; i++) printf "%s{\"ruleId\":\"rule_%d\"}", i ? "," : "", i; print "]}]}" }' >b.sarif`)
+	s.plan.Reports = &configv1.Reports{Go: []string{"a.json"}, Sarif: []string{"b.sarif"}}
 	s.cutEvery = 20
-	s.forgexec(t).wantExitWithin(t, 6*soon, exitReported) // 200,000 results, with the race detector
+	s.forgexec(t).wantExit(t, exitReported)
 	results, said := s.reported()
-	if len(results) != maxTests || results[len(results)-1] != `PASSED test_199999 :0 ""` {
+	if len(results) != 20_000+maxFindings || results[19_999] != `PASSED test_19999 :0 ""` || !strings.Contains(results[20_000+maxFindings-1], " rule_4999 ") {
 		t.Errorf("%d results", len(results))
 	}
-	if want := "forge: reports: 200000 tests, 0 of them failed; 10 more of both are left out, for they are too many"; !slices.Equal(said, []string{want}) {
+	if want := "forge: reports: 20000 tests, 0 of them failed; 5000 findings; 10 more of both are left out, for they are too many"; !slices.Equal(said, []string{want}) {
 		t.Errorf("said %q", said)
 	}
 	for _, report := range s.reports {
 		if tests := report.GetTests(); tests != nil && bulk(report) > 2*testBatch {
 			t.Errorf("a report of %d bytes", bulk(report))
 		}
+	}
+}
+
+func TestTestsAreToldUpToABound(t *testing.T) {
+	told, leftOut := 0, int64(0)
+	tests := &tests{batch: &schedulerv1.TestReport{}, report: func(r *schedulerv1.Report) {
+		told, leftOut = told+len(r.GetTests().GetTests()), leftOut+r.GetTests().GetLeftOut()
+		if bulk(r) > 2*testBatch {
+			t.Errorf("a report of %d bytes", bulk(r))
+		}
+	}}
+	for range maxTests + 10 {
+		must(t, tests.test(&schedulerv1.Test{Name: "adds", State: schedulerv1.Test_STATE_PASSED}))
+	}
+	tests.send()
+	if told != maxTests || tests.count != maxTests || leftOut != 10 || tests.leftOut != 10 {
+		t.Errorf("%d told of %d, %d left out, %d said to be", told, tests.count, leftOut, tests.leftOut)
 	}
 }
 
