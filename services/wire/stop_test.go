@@ -21,8 +21,8 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
-// stopWithin is how long a stop may take while logs are followed and a build runs.
-const stopWithin = 10 * time.Second
+// stopWithin is how long a stop may take while logs are followed and a build runs, on a machine that is busy.
+const stopWithin = 30 * time.Second
 
 // gated is a repository whose build waits until the file is there.
 func gated(file string) map[string]string {
