@@ -100,6 +100,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 		},
 		Close:       opened.close,
 		Ready:       answers("gateway", db),
+		Schema:      db.Schema,
 		CallsItself: true,
 		Spans:       kept,
 		OTLP:        traces.Intake{Store: kept},

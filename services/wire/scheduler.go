@@ -124,6 +124,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		},
 		Close:  opened.close,
 		Ready:  answers("scheduler", db),
+		Schema: db.Schema,
 		Engine: s.Engine, containers: containers, instance: instance,
 	}, nil
 }

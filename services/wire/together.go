@@ -90,7 +90,7 @@ func Together(ctx context.Context, s Settings) error {
 			return nil, err
 		}
 		server := rpc.NewServer(rpc.Config{
-			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms),
+			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms), About: aboutThem(rooms...),
 			HTTP: beside(tel, admin, rooms...),
 			Log:  tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 		})

@@ -63,6 +63,8 @@ type Config struct {
 type DB struct {
 	Dialect Dialect
 
+	room        string
+	migrations  fs.FS
 	write, read *sql.DB
 	stop        func()
 	statements  statements // of transactions
