@@ -46,7 +46,7 @@ type commands struct {
 	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`
 	Logout       logout       `cmd:"" help:"Forget that, and end the token it was done by."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`
-	Version      version      `cmd:"" help:"Print the version."`
+	Version      version      `cmd:"" help:"Print the version; of the Forge that runs, too, and whether its services fit together."`
 }
 
 func main() { os.Exit(run()) }
