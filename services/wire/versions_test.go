@@ -43,8 +43,8 @@ type versions struct {
 	text, stderr string
 }
 
-// versions runs it, once for programs and once for people.
-func (w *world) versions(t *testing.T) (v versions) {
+// versionsOf runs it, once for programs and once for people.
+func versionsOf(t *testing.T, w *world) (v versions) {
 	t.Helper()
 	var env []string
 	for _, p := range w.processes {
@@ -100,12 +100,12 @@ func TestVersionTellsOfAllServices(t *testing.T) {
 			w := newWorld(t, hello())
 			w.deploy(t, d)
 			kittest.Eventually(t, patience, func() error {
-				if v := w.versions(t); v.exit != 0 || !maps.Equal(v.rooms(), each(1)) || len(v.Misfits) > 0 {
+				if v := versionsOf(t, w); v.exit != 0 || !maps.Equal(v.rooms(), each(1)) || len(v.Misfits) > 0 {
 					return fmt.Errorf("exit code %d: %s%s", v.exit, v.text, v.stderr)
 				}
 				return nil
 			})
-			v := w.versions(t)
+			v := versionsOf(t, w)
 			known := int64(0)
 			for _, p := range v.Processes {
 				for _, s := range p.Schemas {
@@ -123,13 +123,13 @@ func TestVersionTellsOfAllServices(t *testing.T) {
 					t.Errorf("one process is told as %+v", v.Processes)
 				}
 				w.process("forge").kill()
-				if v := w.versions(t); v.exit != 4 || len(v.rooms()) != 0 {
+				if v := versionsOf(t, w); v.exit != 4 || len(v.rooms()) != 0 {
 					t.Errorf("it is away: exit code %d, %s", v.exit, v.text)
 				}
 				return
 			}
 			w.process("reporter").kill()
-			v = w.versions(t)
+			v = versionsOf(t, w)
 			want := each(1)
 			delete(want, "reporter")
 			if v.exit != 4 || !maps.Equal(v.rooms(), want) || !strings.Contains(v.stderr, "reporter at "+w.apart["reporter"]+" does not answer") {
@@ -145,7 +145,7 @@ func TestVersionAsksEachReplica(t *testing.T) {
 	w := newWorld(t, hello())
 	w.deploy(t, deployment{apart: true, postgres: true, replicas: 2})
 	kittest.Eventually(t, patience, func() error {
-		if v := w.versions(t); v.exit != 0 || !maps.Equal(v.rooms(), each(2)) {
+		if v := versionsOf(t, w); v.exit != 0 || !maps.Equal(v.rooms(), each(2)) {
 			return fmt.Errorf("exit code %d: %s%s", v.exit, v.text, v.stderr)
 		}
 		return nil
@@ -199,7 +199,7 @@ func TestVersionTellsOfAServiceThatIsTooOld(t *testing.T) {
 	w.deploy(t, deployment{apart: true})
 	w.process("config").kill()
 	olderConfig(t, w.apart["config"])
-	v := w.versions(t)
+	v := versionsOf(t, w)
 	if v.exit != 1 || !strings.Contains(v.stderr, "do not fit together") {
 		t.Errorf("exit code %d: %s", v.exit, v.stderr)
 	}
@@ -235,7 +235,7 @@ func TestVersionTellsOfASchemaThatIsTooNew(t *testing.T) {
 	w := newWorld(t, hello())
 	w.deploy(t, deployment{apart: true, postgres: true})
 	kittest.Eventually(t, patience, func() error {
-		if v := w.versions(t); v.exit != 0 {
+		if v := versionsOf(t, w); v.exit != 0 {
 			return fmt.Errorf("exit code %d: %s%s", v.exit, v.text, v.stderr)
 		}
 		return nil
@@ -257,7 +257,7 @@ func TestVersionTellsOfASchemaThatIsTooNew(t *testing.T) {
 	db, err := sqldb.Open(t.Context(), sqldb.Config{URL: url, Room: "scheduler", Migrations: next})
 	must(t, err)
 	must(t, db.Close())
-	v := w.versions(t)
+	v := versionsOf(t, w)
 	want := "and the database is at 99999, which is for those that know 99999"
 	if v.exit != 1 || len(v.Misfits) != 1 || !strings.HasPrefix(v.Misfits[0].Text, "scheduler dev at "+w.apart["scheduler"]) || !strings.HasSuffix(v.Misfits[0].Text, want) {
 		t.Errorf("exit code %d, %+v", v.exit, v.Misfits)
