@@ -35,6 +35,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/outbox"
 	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/schedule"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -102,6 +103,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	registries   *registry.Service
 	inputs       *input.Service
 	tokens       *token.Service
 	contents     *content.Service
@@ -154,6 +156,7 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
+	s.registries = &registry.Service{Store: s.store, Secrets: s.secrets}
 	s.tokens = token.New(token.Deps{Store: s.store, Config: deps.Config, Random: deps.Random, Log: deps.Log})
 	s.audit = audit.New(s.store, deps.Config)
 	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}
@@ -174,7 +177,7 @@ func New(deps Deps) (*Service, error) {
 	}
 	s.store.OnMove = s.bulletin.Note
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
@@ -278,6 +281,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},
 		schedulerv1.SecretService_DeleteSecret_FullMethodName: {},
+
+		schedulerv1.SecretService_SetRegistryCredentials_FullMethodName:    {},
+		schedulerv1.SecretService_ListRegistryCredentials_FullMethodName:   {},
+		schedulerv1.SecretService_DeleteRegistryCredentials_FullMethodName: {},
 	}
 }
 

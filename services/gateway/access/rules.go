@@ -111,6 +111,10 @@ func Rules() map[string]Rule {
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {Role: Writer, of: ofRepository},
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {Role: Manager, of: ofRepository},
 		schedulerv1.SecretService_DeleteSecret_FullMethodName: {Role: Manager, of: ofRepository},
+		// And so may what is shown to a registry.
+		schedulerv1.SecretService_ListRegistryCredentials_FullMethodName:   {Role: Writer, of: ofRepository},
+		schedulerv1.SecretService_SetRegistryCredentials_FullMethodName:    {Role: Manager, of: ofRepository},
+		schedulerv1.SecretService_DeleteRegistryCredentials_FullMethodName: {Role: Manager, of: ofRepository},
 
 		// A token of a repository builds there for as long as it is good, whoever made it.
 		schedulerv1.RepositoryTokenService_ListRepositoryTokens_FullMethodName:  {Role: Writer, of: ofRepository},

@@ -75,6 +75,9 @@ forge.scheduler.v1.CacheService/DeleteCaches                wes    wes
 forge.scheduler.v1.SecretService/ListSecrets                wes    wes
 forge.scheduler.v1.SecretService/SetSecret                  ada    ada
 forge.scheduler.v1.SecretService/DeleteSecret               ada    ada
+forge.scheduler.v1.SecretService/ListRegistryCredentials    wes    wes
+forge.scheduler.v1.SecretService/SetRegistryCredentials     ada    ada
+forge.scheduler.v1.SecretService/DeleteRegistryCredentials  ada    ada
 forge.reporter.v1.ReporterService/ListTargets               Boss   Boss
 forge.reporter.v1.ReporterService/GetTarget                 Boss   Boss
 forge.reporter.v1.ReporterService/RetryTarget               Boss   Boss

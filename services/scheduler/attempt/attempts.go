@@ -22,6 +22,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/logs"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
@@ -65,6 +66,7 @@ type Deps struct {
 	Store        *store.Store
 	Logs         *logs.Service
 	Secrets      *secrets.Service
+	Registries   *registry.Service
 	Inputs       *input.Service
 	Contents     *content.Service
 	Environments *environment.Service
@@ -88,6 +90,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	registries   *registry.Service
 	inputs       *input.Service
 	contents     *content.Service
 	environments *environment.Service
@@ -115,7 +118,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

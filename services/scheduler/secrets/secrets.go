@@ -83,6 +83,19 @@ func (v *Service) repository(ctx context.Context, owner, name string) (*eventv1.
 	return answer.GetRepository(), err
 }
 
+// shownRepository is a repository that GitHub shows Forge.
+func (v *Service) shownRepository(ctx context.Context, fullName string) (*eventv1.Repository, error) {
+	owner, name, err := store.SplitRepository(fullName)
+	if err != nil {
+		return nil, err
+	}
+	repository, err := v.repository(ctx, owner, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.Newf(fault.NotFound, "GitHub shows Forge no repository %s: is it the right name, and is the App installed there?", fullName)
+	}
+	return repository, err
+}
+
 // SetSecret stores a secret.
 func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretRequest) (*schedulerv1.SetSecretResponse, error) {
 	if err := checkSecret(req); err != nil {
@@ -92,14 +105,7 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	if err != nil {
 		return nil, err
 	}
-	owner, name, err := store.SplitRepository(req.GetRepository())
-	if err != nil {
-		return nil, err
-	}
-	repository, err := v.repository(ctx, owner, name)
-	if fault.Is(err, fault.NotFound) {
-		return nil, fault.Newf(fault.NotFound, "GitHub shows Forge no repository %s: is it the right name, and is the App installed there?", req.GetRepository())
-	}
+	repository, err := v.shownRepository(ctx, req.GetRepository())
 	if err != nil {
 		return nil, err
 	}
@@ -376,6 +382,11 @@ func (v *Service) Renew(ctx context.Context) error {
 		}
 		renewed++
 	}
+	registries, err := v.renewRegistries(ctx, lost)
+	if err != nil {
+		return err
+	}
+	renewed += registries
 	if renewed > 0 {
 		v.log.InfoContext(ctx, "secrets were encrypted anew", "key", v.keyring.First(), "secrets", renewed)
 	}

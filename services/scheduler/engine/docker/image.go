@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,7 +26,9 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 	if err != nil {
 		return client.ImageInspectResult{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
 	}
-	image, err := e.client.ImageInspect(ctx, name)
+	// The whole name, since a short one can be the id of an image that is somebody else's.
+	whole := reference.TagNameOnly(ref).String()
+	image, err := e.client.ImageInspect(ctx, whole)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return image, fmt.Errorf("inspect image %s: %w", name, err)
 	}
@@ -33,9 +36,11 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 		if err := e.pull(ctx, spec, ref, name, asked); err != nil {
 			return image, err
 		}
-		if image, err = e.client.ImageInspect(ctx, name); err != nil {
+		if image, err = e.client.ImageInspect(ctx, whole); err != nil {
 			return image, fmt.Errorf("inspect image %s: %w", name, err)
 		}
+	} else if err := e.mayHave(ctx, spec, ref, name); err != nil {
+		return image, err
 	}
 	if has := platform(image); has != e.forgexec.platform {
 		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, has, e.forgexec.platform)
@@ -49,9 +54,21 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 // platform is that of an image, as os/architecture.
 func platform(image client.ImageInspectResult) string { return image.Os + "/" + image.Architecture }
 
+// mayHave is nil where a build may have an image that is there.
+func (e *Engine) mayHave(ctx context.Context, spec engine.Spec, ref reference.Named, name string) error {
+	login, err := e.access.Check(ctx, spec, ref)
+	if refused, ok := errors.AsType[dockerapi.RefusedError](err); ok {
+		return e.notGiven(ctx, spec, request{ref, name, login, "is on this machine for other repositories alone"}, refused.Unwrap())
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", name, err)
+	}
+	return nil
+}
+
+// pull pulls an image with what the build may show.
 func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name, asked string) error {
-	host := reference.Domain(ref)
-	auth, err := e.registries().Credentials(host)
+	login, err := e.access.Registries.Login(ctx, spec, reference.Domain(ref))
 	if err != nil {
 		return fmt.Errorf("credentials for image %s: %w", name, err)
 	}
@@ -59,7 +76,16 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 	spec.Sayf("pulling image %s", name)
 	spec.WaitsFor(engine.WaitImage, "pulling image "+name)
 	defer spec.WaitsFor(engine.WaitOther, "")
-	options := client.ImagePullOptions{RegistryAuth: auth}
+	want := request{ref, name, login, "cannot be pulled"}
+	if login.Own { // nobody else is to get it before it is known whose it is
+		if _, err := e.access.Ask(ctx, ref, login); err != nil {
+			return e.notGiven(ctx, spec, want, err)
+		}
+		if err := e.access.Announce(ctx, spec, ref, login); err != nil {
+			return fmt.Errorf("image %s: %w", name, err)
+		}
+	}
+	options := client.ImagePullOptions{RegistryAuth: login.Auth}
 	if asked != "" {
 		options.Platforms = []ocispec.Platform{dockerapi.Platform(asked)}
 	}
@@ -67,24 +93,42 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 	if err == nil {
 		err = e.follow(ctx, spec, name, stream)
 	}
+	if err != nil {
+		return e.notGiven(ctx, spec, want, login.Hide(err))
+	}
+	if login.Own {
+		e.access.Prove(ref, login)
+	}
+	took := time.Since(begin).Round(100 * time.Millisecond)
+	spec.Sayf("image %s pulled in %v", name, took)
+	e.config.Log.InfoContext(ctx, "pulled", "image", name, "took", took)
+	return nil
+}
+
+// request is what is asked of a registry.
+type request struct {
+	ref   reference.Named
+	name  string // as people wrote it
+	login dockerapi.Login
+	so    string // what follows where the registry refuses it
+}
+
+// notGiven says why a registry, or the Docker engine, has not given an image.
+func (e *Engine) notGiven(ctx context.Context, spec engine.Spec, want request, err error) error {
+	name, host := want.name, reference.Domain(want.ref)
 	switch {
-	case err == nil:
-		took := time.Since(begin).Round(100 * time.Millisecond)
-		spec.Sayf("image %s pulled in %v", name, took)
-		e.config.Log.InfoContext(ctx, "pulled", "image", name, "took", took)
-		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("pull image %s: %w", name, err)
 	case dockerapi.Limited(err):
-		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials in %s (docker login) raise that limit",
-			name, host, dockerapi.Plain(err), e.config.ConfigFile))
+		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials raise that limit: %s",
+			name, host, dockerapi.Plain(err), want.login.Advice(spec, e.config.ConfigFile)))
 	case dockerapi.Unmatched(err):
-		return e.unmatched(ctx, name, host, auth)
+		return e.unmatched(ctx, name, host, want.login.Auth)
 	case dockerapi.Missing(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, dockerapi.Plain(err), host)
+		return fault.Newf(fault.Invalid, "image %s %s: %s: %s has no such image", name, want.so, dockerapi.Plain(err), host)
 	case dockerapi.Refused(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s refuses it; credentials for it belong into %s on Forge's host (docker login)",
-			name, dockerapi.Plain(err), host, e.config.ConfigFile)
+		return fault.Newf(fault.Invalid, "image %s %s: %s: %s refuses it; %s",
+			name, want.so, dockerapi.Plain(err), host, want.login.Advice(spec, e.config.ConfigFile))
 	case passing(full(err)):
 		return full(err)
 	}
