@@ -34,6 +34,12 @@ type registry struct {
 	server *httptest.Server
 	// user and password are asked for, if set.
 	user, password string
+	// tokens: a service of its own takes user and password, and gives a token for them.
+	tokens bool
+	// open: whatever is shown is taken.
+	open bool
+	// repeats what it was shown, where it refuses that.
+	repeats bool
 	// down: it answers, but not what it should.
 	down atomic.Bool
 	// limited: it wants fewer pulls, as Docker Hub says it.
@@ -90,6 +96,12 @@ func (r *registry) image(name string) string {
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	user, password, _ := request.BasicAuth()
+	if r.tokens && r.tokenService(w, request) {
+		return
+	}
+	if bearer, ok := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer "); ok && r.tokens {
+		user, password, _ = strings.Cut(bearer, ":")
+	}
 	kind, digestOrTag := "", ""
 	if parts := strings.Split(request.URL.Path, "/"); len(parts) > 4 { // /v2/NAME/KIND/DIGEST
 		kind, digestOrTag = parts[len(parts)-2], parts[len(parts)-1]
@@ -104,10 +116,18 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		_, _ = w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}`))
 		return
-	case user != r.user || password != r.password:
+	case !r.open && (user != r.user || password != r.password):
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+		if r.tokens {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+r.server.URL+`/token",service="test",scope="repository:octo/tools:pull"`)
+		}
+		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`))
+		message := "authentication required"
+		if r.repeats {
+			message += " " + request.Header.Get("Authorization") + " " + user + " " + password
+		}
+		_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"` + message + `"}]}`))
 		return
 	case kind == "manifests" && digestOrTag != "absent":
 		r.manifests.Add(1)
@@ -131,6 +151,17 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		}
 		_, _ = w.Write(part)
 	}
+}
+
+// tokenService answers where a token is asked for: one is for whoever it was asked by.
+func (r *registry) tokenService(w http.ResponseWriter, request *http.Request) bool {
+	if request.URL.Path != "/token" {
+		return false
+	}
+	user, password, _ := request.BasicAuth()
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": user + ":" + password, "expires_in": 300})
+	return true
 }
 
 func digest(content []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(content)) }
