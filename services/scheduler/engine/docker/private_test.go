@@ -1,77 +1,41 @@
 package docker_test
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
+	"github.com/forge-ci/forge/services/scheduler/engine/enginetest"
 )
 
-// marks is what all builds know of images.
-type marks struct {
-	mu    sync.Mutex
-	since map[string]time.Time
-}
-
-// shows is what one repository's builds may show to registries.
-type shows struct {
-	*marks
-	login engine.Login
-}
-
-func (s shows) Login(context.Context, string) (engine.Login, error) { return s.login, nil }
-
-func (s shows) Private(_ context.Context, name string) (time.Time, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.since[name], nil
-}
-
-func (s shows) Mark(_ context.Context, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.since[name] = time.Now()
-	return nil
-}
-
-func (s shows) Unmark(_ context.Context, name string, since time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.since[name].Equal(since) {
-		delete(s.since, name)
-	}
-	return nil
-}
-
 // of is the spec of a build of a repository, which has the login.
-func (r *rig) of(m *marks, repository, image string, login engine.Login) engine.Spec {
+func (r *rig) of(m *enginetest.Marks, repository, image string, login engine.Login) engine.Spec {
 	spec := r.spec(image)
-	spec.Repository, spec.Registries = repository, shows{m, login}
+	spec.Repository, spec.Registries = repository, m.Shows(login)
 	return spec
 }
 
 func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
-	for name, change := range map[string]func(*registry){
-		"basic":         func(*registry) {},
-		"token service": func(reg *registry) { reg.tokens = true },
+	for name, change := range map[string]func(*kittest.Registry){
+		"basic":         func(*kittest.Registry) {},
+		"token service": func(reg *kittest.Registry) { reg.Tokens = true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			reg := newRegistry(t, runtime.GOARCH)
-			reg.user, reg.password = "octo", "s3cret-of-octo"
+			reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+			reg.User, reg.Password = "octo", "s3cret-of-octo"
 			change(reg)
-			m := &marks{since: map[string]time.Time{}}
+			m := &enginetest.Marks{}
 			r := newRig(t, docker.Config{Waiting: 2})
-			image := reg.image("octo/tools:1")
+			image := reg.Image("octo/tools:1")
 			host, path, _ := strings.Cut(image, "/")
 			r.images = append(r.images, image)
 			own := engine.Login{Username: "octo", Password: "s3cret-of-octo"}
@@ -97,14 +61,14 @@ func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
 			}
 			refused(r.of(m, "octo/cat", image, engine.Login{}), "image "+image+" cannot be pulled", "forge secrets registry set "+host+" --repo octo/cat")
 			refused(r.of(m, "octo/cat", image, engine.Login{Username: "octo", Password: "wr0ng-one"}), "cannot be pulled", "those that are set for it are refused")
-			if len(m.since) > 0 {
-				t.Errorf("an image that nobody got is marked: %v", m.since)
+			if len(m.Names()) > 0 {
+				t.Errorf("an image that nobody got is marked: %v", m.Names())
 			}
 
 			mine := r.of(m, "octo/cat", image, own)
 			container := r.start(t, mine)
-			if m.since[host+"/octo/tools"].IsZero() {
-				t.Errorf("%s is not marked: %v", path, m.since)
+			if !slices.Contains(m.Names(), host+"/octo/tools") {
+				t.Errorf("%s is not marked: %v", path, m.Names())
 			}
 			seen, err := json.Marshal(r.inspect(t, container))
 			if err != nil {
@@ -121,9 +85,9 @@ func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
 			if err := r.Prepare(t.Context(), mine); err != nil {
 				t.Fatal(err)
 			}
-			asked := reg.manifests.Load()
+			asked := reg.Manifests.Load()
 			r.start(t, r.of(m, "octo/cat", image, own))
-			if again := reg.manifests.Load(); again != asked {
+			if again := reg.Manifests.Load(); again != asked {
 				t.Errorf("the registry is asked %d times for who has just pulled it", again-asked)
 			}
 			there := "is on this machine for other repositories alone"
@@ -151,18 +115,18 @@ func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
 
 			// Another that the registry gives it to.
 			r.start(t, r.of(m, "acme/bird", image, own))
-			if m.since[host+"/octo/tools"].IsZero() {
+			if !slices.Contains(m.Names(), host+"/octo/tools") {
 				t.Error("it is marked no more")
 			}
 			// It becomes public, which the next build finds.
-			reg.user, reg.password = "", ""
+			reg.User, reg.Password = "", ""
 			r.start(t, r.of(m, "evil/dog", image, engine.Login{}))
-			if len(m.since) > 0 {
-				t.Errorf("a public image is still marked: %v", m.since)
+			if len(m.Names()) > 0 {
+				t.Errorf("a public image is still marked: %v", m.Names())
 			}
-			asked = reg.manifests.Load()
+			asked = reg.Manifests.Load()
 			r.start(t, r.of(m, "evil/dog", image, engine.Login{}))
-			if again := reg.manifests.Load(); again != asked {
+			if again := reg.Manifests.Load(); again != asked {
 				t.Errorf("the registry is asked %d times about an image for all", again-asked)
 			}
 		})
@@ -171,42 +135,42 @@ func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
 
 // What all may pull is nobody's, whatever it is pulled with: nobody else has to ask for it.
 func TestAPublicImageIsNotMarkedByWhoPullsItWithALogin(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	m := &marks{since: map[string]time.Time{}}
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	m := &enginetest.Marks{}
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
-	reg.open = true
+	reg.Open = true
 	r.start(t, r.of(m, "octo/cat", image, engine.Login{Username: "octo", Password: "s3cret-of-octo"}))
-	if len(m.since) > 0 {
-		t.Errorf("marked: %v", m.since)
+	if len(m.Names()) > 0 {
+		t.Errorf("marked: %v", m.Names())
 	}
-	reg.server.Close() // what is there goes on
+	reg.Server.Close() // what is there goes on
 	r.start(t, r.of(m, "acme/bird", image, engine.Login{}))
 }
 
 func TestAPrivateImageOfARegistryThatIsAwayIsForNobody(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.user, reg.password = "octo", "s3cret-of-octo"
-	m := &marks{since: map[string]time.Time{}}
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.User, reg.Password = "octo", "s3cret-of-octo"
+	m := &enginetest.Marks{}
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	own := engine.Login{Username: "octo", Password: "s3cret-of-octo"}
 	r.start(t, r.of(m, "octo/cat", image, own))
 	r.start(t, r.of(m, "acme/bird", image, own)) // it shows the same
 
-	reg.limited.Store(true)
+	reg.Limited.Store(true)
 	if err := r.Start(t.Context(), r.of(m, "evil/dog", image, engine.Login{})); err == nil || !strings.Contains(err.Error(), "limits how many are") {
 		t.Errorf("429: %v", err)
 	}
-	reg.limited.Store(false)
-	reg.down.Store(true)
+	reg.Limited.Store(false)
+	reg.Down.Store(true)
 	if err := r.Start(t.Context(), r.of(m, "evil/dog", image, engine.Login{})); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "does not answer as a registry should") {
 		t.Errorf("503: %v", err)
 	}
 	r.start(t, r.of(m, "octo/cat", image, own)) // it has proven it a moment ago
-	reg.server.Close()
+	reg.Server.Close()
 	if err := r.Start(t.Context(), r.of(m, "evil/dog", image, engine.Login{})); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("away: %v", err)
 	}
@@ -215,10 +179,10 @@ func TestAPrivateImageOfARegistryThatIsAwayIsForNobody(t *testing.T) {
 }
 
 func TestARegistryThatRepeatsWhatItIsShownDoesNotPrintIt(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.user, reg.password, reg.repeats = "octo", "another", true
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.User, reg.Password, reg.Repeats = "octo", "another", true
 	r := newRig(t, docker.Config{})
-	spec := r.of(&marks{since: map[string]time.Time{}}, "octo/cat", reg.image("octo/tools:1"), engine.Login{Username: "octo", Password: "s3cret-of-octo"})
+	spec := r.of(&enginetest.Marks{}, "octo/cat", reg.Image("octo/tools:1"), engine.Login{Username: "octo", Password: "s3cret-of-octo"})
 	err := r.Start(t.Context(), spec)
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "authentication required Basic ***") {
 		t.Errorf("got %v", err)
@@ -232,24 +196,24 @@ func TestARegistryThatRepeatsWhatItIsShownDoesNotPrintIt(t *testing.T) {
 
 // What docker login has stored is for every build, and an image that was pulled with it.
 func TestWhatTheFileOpensIsForAllBuilds(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.user, reg.password = "octo", "s3cret-of-octo"
-	m := &marks{since: map[string]time.Time{}}
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.User, reg.Password = "octo", "s3cret-of-octo"
+	m := &enginetest.Marks{}
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	auth := map[string]any{"username": "octo", "password": "s3cret-of-octo"}
-	file := encode(t, map[string]any{"auths": map[string]any{strings.TrimPrefix(reg.server.URL, "http://"): auth}})
+	file := kittest.JSON(t, map[string]any{"auths": map[string]any{strings.TrimPrefix(reg.Server.URL, "http://"): auth}})
 	if err := os.WriteFile(r.config.ConfigFile, file, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.start(t, r.of(m, "octo/cat", image, engine.Login{Username: "octo", Password: "s3cret-of-octo"}))
-	if len(m.since) > 0 {
-		t.Errorf("marked: %v", m.since)
+	if len(m.Names()) > 0 {
+		t.Errorf("marked: %v", m.Names())
 	}
-	asked := reg.manifests.Load()
+	asked := reg.Manifests.Load()
 	r.start(t, r.of(m, "acme/bird", image, engine.Login{}))
-	if again := reg.manifests.Load(); again != asked {
+	if again := reg.Manifests.Load(); again != asked {
 		t.Error("the registry is asked again")
 	}
 }
