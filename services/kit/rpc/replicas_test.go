@@ -124,6 +124,7 @@ func TestReplicasComeAndGo(t *testing.T) {
 }
 
 func TestCallsWaitForAServerAsLongAsTheirPeerIsPatient(t *testing.T) {
+	t.Parallel()
 	const nobody, patience = "127.0.0.1:1", time.Second
 	for shape, call := range calls {
 		t.Run(shape, func(t *testing.T) {
