@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
@@ -50,6 +52,10 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 	}
 	defer func() { _ = other.Close() }()
 	byProcess := uint16(other.Addr().(*net.TCPAddr).Port)
+	own, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	build := r.spec(image)
 	build.BuildID, build.Repository = "holder", "octo/dog"
@@ -77,7 +83,7 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 	for host, want := range map[uint16]string{
 		build.Ports[0].Host: "is taken by build holder of octo/dog",
 		byContainer:         "is taken by container " + somebody.Name,
-		byProcess:           "is taken by process " + strconv.Itoa(os.Getpid()) + " (docker.test)",
+		byProcess:           "is taken by process " + strconv.Itoa(os.Getpid()) + " (" + strings.TrimSpace(string(own)) + ")",
 	} {
 		spec := r.spec(image)
 		spec.Ports = []engine.Port{{Container: 81, Host: freePort(t)}, {Container: 80, Host: host}}
@@ -88,12 +94,18 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 	}
 }
 
+// freePort is a port that nobody listens on. It lies below those that the kernel gives to
+// outgoing connections, one of which could take it before its container does.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	listener, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := uint16(30_000 + rand.IntN(2700))
+		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return uint16(listener.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return 0
 }
