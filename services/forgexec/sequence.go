@@ -136,6 +136,6 @@ func (s *sequence) handOn() {
 // isOurs reports whether a variable is one that Forge or the shell sets.
 func isOurs(name string) bool {
 	return strings.HasPrefix(name, "FORGE") || slices.Contains([]string{
-		"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH",
+		"CI", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH",
 	}, name)
 }

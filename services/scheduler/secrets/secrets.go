@@ -39,7 +39,7 @@ var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // setByOthers are variables that a secret would not reach, or would break the
 // shell by.
 var setByOthers = []string{
-	"CI", "FORGE", "TRACEPARENT",
+	"CI", "FORGE", "TRACEPARENT", "TRACESTATE", "BAGGAGE",
 	"PATH", "HOME", "PWD", "OLDPWD", "SHLVL", "IFS", "ENV", "PS4", "LD_PRELOAD", "LD_LIBRARY_PATH",
 }
 
