@@ -16,9 +16,10 @@ import (
 // sequence is the steps of a plan on their way.
 type sequence struct {
 	*runner
-	plan *schedulerv1.Plan
-	file *envFile
-	ctx  context.Context //nolint:containedctx // it is replaced once the build is stopped
+	plan  *schedulerv1.Plan
+	file  *envFile
+	spans *spanIntake
+	ctx   context.Context //nolint:containedctx // it is replaced once the build is stopped
 
 	failed  bool               // a step has
 	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
@@ -40,7 +41,8 @@ func (s *sequence) run() *schedulerv1.Ended {
 		if s.ctx.Err() != nil { // what follows a stop has had its time, or nobody may run anything any more
 			break
 		}
-		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step))
+		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step), s.spans.variables())
+		s.spans.begin(step.GetNumber())
 		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
 		if err != nil {
 			if s.failed || s.stopped != nil {
@@ -56,6 +58,7 @@ func (s *sequence) run() *schedulerv1.Ended {
 				end.ExitCode = 1
 			}
 		}
+		s.spans.flush(s.report)
 		s.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepEnded{StepEnded: end}})
 		s.failed = s.failed || end.GetStopped() || end.GetExitCode() != 0
 		if end.GetStopped() && s.stopped == nil {
@@ -71,11 +74,16 @@ func (s *sequence) run() *schedulerv1.Ended {
 // traced are the variables by which a command's own spans become children of its step's,
 // to which the scheduler gives the same id.
 func (s *sequence) traced(step *schedulerv1.PlannedStep) map[string]string {
-	parent := traceparent.Below(s.plan.GetEnvironment()["TRACEPARENT"], fmt.Sprintf("step %d", step.GetNumber()))
+	parent := ofStep(s.plan.GetEnvironment()["TRACEPARENT"], step.GetNumber())
 	if parent == "" {
 		return nil
 	}
 	return map[string]string{"TRACEPARENT": parent, "TRACESTATE": "forge=" + traceparent.SpanID(parent)}
+}
+
+// ofStep is the traceparent of a step below that of its run.
+func ofStep(run string, number int32) string {
+	return traceparent.Below(run, fmt.Sprintf("step %d", number))
 }
 
 // stop has only those steps run from here on that are there for it, within a time

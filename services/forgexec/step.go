@@ -100,8 +100,12 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
 	}
 	defer file.remove()
-	s := sequence{runner: r, plan: plan, file: file, ctx: ctx}
+	spans := r.takeSpans(ctx, plan)
+	file.held = spans.variables()
+	s := sequence{runner: r, plan: plan, file: file, spans: spans, ctx: ctx}
 	ended := s.run()
+	spans.close()
+	spans.flush(r.report)
 	s.handOn()
 	s.readReports()
 	return s.keep(whole, ended, caches)

@@ -83,9 +83,11 @@ type Deps struct {
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
-	Meter  metric.MeterProvider
-	Now    func() time.Time
-	Random io.Reader
+	// ToolTracer is that of the spans which builds' tools make, as attempt.Deps has it.
+	ToolTracer func() trace.TracerProvider
+	Meter      metric.MeterProvider
+	Now        func() time.Time
+	Random     io.Reader
 }
 
 // Retention is how long what has ended, and the audit log, is kept; 0 is for good.
@@ -178,7 +180,7 @@ func New(deps Deps) (*Service, error) {
 	s.store.OnMove = s.bulletin.Note
 	s.attempts, err = attempt.New(attempt.Deps{
 		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
-		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
+		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, ToolTracer: deps.ToolTracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention, Audit: s.AuditRetention},
-		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+		Log:       tel.Log, Tracer: tel.Tracer, ToolTracer: tel.Tools, Meter: tel.Meter,
 		Chats:       bulletin.Chats{Channels: s.NotifyChannels, Private: s.NotifyPrivate},
 		WebhooksOut: bulletin.Webhooks{Addresses: s.WebhooksOut, Secret: s.WebhooksOutSecret, TryFor: s.WebhooksOutTryFor},
 	})

@@ -54,6 +54,10 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return Browser() != "" },
 			"install chromium",
 		},
+		"curl": {
+			func() bool { return installed("curl") },
+			"install curl",
+		},
 		"soak": {
 			func() bool { return os.Getenv("TEST_SOAK") != "" },
 			"run make soak, which takes long",

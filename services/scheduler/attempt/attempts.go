@@ -81,8 +81,11 @@ type Deps struct {
 	Trust    Trust
 	Log      *slog.Logger
 	Tracer   trace.Tracer
-	Meter    metric.Meter
-	Random   io.Reader
+	// ToolTracer records spans that builds' tools have made; it returns nil where nobody
+	// keeps any, and is nil where that is so for good.
+	ToolTracer func() trace.TracerProvider
+	Meter      metric.Meter
+	Random     io.Reader
 }
 
 // Service owns builds from the queue to their end.
@@ -103,6 +106,7 @@ type Service struct {
 	trust        Trust
 	log          *slog.Logger
 	tracer       trace.Tracer
+	tools        toolTracer
 	metrics      *metrics
 	now          func() time.Time
 	random       io.Reader
@@ -120,7 +124,7 @@ func New(d Deps) (*Service, error) {
 	s := &Service{
 		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
-		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
+		log: d.Log, tracer: d.Tracer, tools: d.ToolTracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),
 	}
 	s.Limits.Timeout = cmp.Or(s.Limits.Timeout, time.Hour)

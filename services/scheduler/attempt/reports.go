@@ -135,6 +135,8 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		b.tx.OnCommit(func() { b.service.metrics.kept(ctx, event.Kept) })
 	case *schedulerv1.Report_Tests:
 		b.tests.Add(event.Tests)
+	case *schedulerv1.Report_Spans:
+		return b.storeSpans(ctx, event.Spans)
 	case *schedulerv1.Report_Ended:
 		b.end = event.Ended
 	}

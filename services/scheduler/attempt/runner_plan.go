@@ -138,7 +138,7 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 		LogLimit: s.Limits.Log, Cleanup: durationpb.New(cleanup),
 		WorkingDirectory: b.ConfigJob().GetWorkingDirectory(), Shell: b.ConfigJob().GetShell(), Outputs: b.ConfigJob().GetOutputs(),
 		Reports: b.ConfigJob().GetReports(),
-		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(),
+		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(), SpanLimit: s.tools.limit(),
 	}
 	needed, err := s.contents.Needed(ctx, b)
 	if err != nil {

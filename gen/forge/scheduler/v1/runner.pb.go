@@ -85,6 +85,61 @@ func (Kept_Result) EnumDescriptor() ([]byte, []int) {
 	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18, 0}
 }
 
+type ToolSpan_SpanKind int32
+
+const (
+	ToolSpan_SPAN_KIND_UNSPECIFIED ToolSpan_SpanKind = 0
+	ToolSpan_SPAN_KIND_SERVER      ToolSpan_SpanKind = 1
+	ToolSpan_SPAN_KIND_CLIENT      ToolSpan_SpanKind = 2
+	ToolSpan_SPAN_KIND_PRODUCER    ToolSpan_SpanKind = 3
+	ToolSpan_SPAN_KIND_CONSUMER    ToolSpan_SpanKind = 4
+)
+
+// Enum value maps for ToolSpan_SpanKind.
+var (
+	ToolSpan_SpanKind_name = map[int32]string{
+		0: "SPAN_KIND_UNSPECIFIED",
+		1: "SPAN_KIND_SERVER",
+		2: "SPAN_KIND_CLIENT",
+		3: "SPAN_KIND_PRODUCER",
+		4: "SPAN_KIND_CONSUMER",
+	}
+	ToolSpan_SpanKind_value = map[string]int32{
+		"SPAN_KIND_UNSPECIFIED": 0,
+		"SPAN_KIND_SERVER":      1,
+		"SPAN_KIND_CLIENT":      2,
+		"SPAN_KIND_PRODUCER":    3,
+		"SPAN_KIND_CONSUMER":    4,
+	}
+)
+
+func (x ToolSpan_SpanKind) Enum() *ToolSpan_SpanKind {
+	p := new(ToolSpan_SpanKind)
+	*p = x
+	return p
+}
+
+func (x ToolSpan_SpanKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolSpan_SpanKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_scheduler_v1_runner_proto_enumTypes[1].Descriptor()
+}
+
+func (ToolSpan_SpanKind) Type() protoreflect.EnumType {
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[1]
+}
+
+func (x ToolSpan_SpanKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolSpan_SpanKind.Descriptor instead.
+func (ToolSpan_SpanKind) EnumDescriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23, 0}
+}
+
 type Ended_Cause int32
 
 const (
@@ -146,11 +201,11 @@ func (x Ended_Cause) String() string {
 }
 
 func (Ended_Cause) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_scheduler_v1_runner_proto_enumTypes[1].Descriptor()
+	return file_forge_scheduler_v1_runner_proto_enumTypes[2].Descriptor()
 }
 
 func (Ended_Cause) Type() protoreflect.EnumType {
-	return &file_forge_scheduler_v1_runner_proto_enumTypes[1]
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[2]
 }
 
 func (x Ended_Cause) Number() protoreflect.EnumNumber {
@@ -159,7 +214,7 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type GetContentRequest struct {
@@ -1117,7 +1172,10 @@ type Plan struct {
 	Artifacts *Plan_Artifacts `protobuf:"bytes,27,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// Files that are read once the last step has ended, and told of as TestReport.
 	// Absent: none.
-	Reports       *v1.Reports `protobuf:"bytes,28,opt,name=reports,proto3" json:"reports,omitempty"`
+	Reports *v1.Reports `protobuf:"bytes,28,opt,name=reports,proto3" json:"reports,omitempty"`
+	// How many spans of the commands' own tools are told of as ToolSpans, at most. 0:
+	// nobody keeps any, and the commands are told of no address that takes them.
+	SpanLimit     int32 `protobuf:"varint,35,opt,name=span_limit,json=spanLimit,proto3" json:"span_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1269,6 +1327,13 @@ func (x *Plan) GetReports() *v1.Reports {
 		return x.Reports
 	}
 	return nil
+}
+
+func (x *Plan) GetSpanLimit() int32 {
+	if x != nil {
+		return x.SpanLimit
+	}
+	return 0
 }
 
 type PlannedStep struct {
@@ -1581,6 +1646,7 @@ type Report struct {
 	//	*Report_Outputs
 	//	*Report_Kept
 	//	*Report_Tests
+	//	*Report_Spans
 	Event         isReport_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1718,6 +1784,15 @@ func (x *Report) GetTests() *TestReport {
 	return nil
 }
 
+func (x *Report) GetSpans() *ToolSpans {
+	if x != nil {
+		if x, ok := x.Event.(*Report_Spans); ok {
+			return x.Spans
+		}
+	}
+	return nil
+}
+
 type isReport_Event interface {
 	isReport_Event()
 }
@@ -1759,6 +1834,10 @@ type Report_Tests struct {
 	Tests *TestReport `protobuf:"bytes,17,opt,name=tests,proto3,oneof"`
 }
 
+type Report_Spans struct {
+	Spans *ToolSpans `protobuf:"bytes,25,opt,name=spans,proto3,oneof"`
+}
+
 func (*Report_Heartbeat) isReport_Event() {}
 
 func (*Report_StepStarted) isReport_Event() {}
@@ -1776,6 +1855,8 @@ func (*Report_Outputs) isReport_Event() {}
 func (*Report_Kept) isReport_Event() {}
 
 func (*Report_Tests) isReport_Event() {}
+
+func (*Report_Spans) isReport_Event() {}
 
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2045,6 +2126,233 @@ func (x *TestReport) GetLeftOut() int64 {
 	return 0
 }
 
+// ToolSpans are spans that the tools of commands have made. None says of which trace it
+// is: each joins that of its attempt, whatever its tool had in mind. Secrets are masked.
+type ToolSpans struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Together at most 128 KiB.
+	Spans []*ToolSpan `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
+	// How many were of another trace, and are not told.
+	Foreign int32 `protobuf:"varint,2,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	// How many are not told, for they are too many or too large.
+	LeftOut       int32 `protobuf:"varint,3,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSpans) Reset() {
+	*x = ToolSpans{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSpans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSpans) ProtoMessage() {}
+
+func (x *ToolSpans) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSpans.ProtoReflect.Descriptor instead.
+func (*ToolSpans) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ToolSpans) GetSpans() []*ToolSpan {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *ToolSpans) GetForeign() int32 {
+	if x != nil {
+		return x.Foreign
+	}
+	return 0
+}
+
+func (x *ToolSpans) GetLeftOut() int32 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+// ToolSpan is a span below that of a step, or below another ToolSpan of its attempt.
+type ToolSpan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As its tool has it, 8 bytes. The server gives it another.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Parent:
+	//
+	//	*ToolSpan_Step
+	//	*ToolSpan_Span
+	Parent    isToolSpan_Parent      `protobuf_oneof:"parent"`
+	Name      string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Kind      ToolSpan_SpanKind      `protobuf:"varint,5,opt,name=kind,proto3,enum=forge.scheduler.v1.ToolSpan_SpanKind" json:"kind,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// It has failed.
+	Failed bool `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Why it has.
+	Message string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	// What its tool calls itself.
+	Tool string `protobuf:"bytes,10,opt,name=tool,proto3" json:"tool,omitempty"`
+	// Values as text; at most 48.
+	Attributes    map[string]string `protobuf:"bytes,11,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSpan) Reset() {
+	*x = ToolSpan{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSpan) ProtoMessage() {}
+
+func (x *ToolSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSpan.ProtoReflect.Descriptor instead.
+func (*ToolSpan) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ToolSpan) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetParent() isToolSpan_Parent {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetStep() int32 {
+	if x != nil {
+		if x, ok := x.Parent.(*ToolSpan_Step); ok {
+			return x.Step
+		}
+	}
+	return 0
+}
+
+func (x *ToolSpan) GetSpan() []byte {
+	if x != nil {
+		if x, ok := x.Parent.(*ToolSpan_Span); ok {
+			return x.Span
+		}
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetKind() ToolSpan_SpanKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ToolSpan_SPAN_KIND_UNSPECIFIED
+}
+
+func (x *ToolSpan) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *ToolSpan) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type isToolSpan_Parent interface {
+	isToolSpan_Parent()
+}
+
+type ToolSpan_Step struct {
+	// The number of the step whose command has made it.
+	Step int32 `protobuf:"varint,2,opt,name=step,proto3,oneof"`
+}
+
+type ToolSpan_Span struct {
+	// The id of another.
+	Span []byte `protobuf:"bytes,3,opt,name=span,proto3,oneof"`
+}
+
+func (*ToolSpan_Step) isToolSpan_Parent() {}
+
+func (*ToolSpan_Span) isToolSpan_Parent() {}
+
 type StepStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2054,7 +2362,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2374,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2387,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -2101,7 +2409,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2421,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2434,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -2158,7 +2466,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2478,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2491,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -2227,7 +2535,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2547,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2560,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -2286,7 +2594,7 @@ type GetContentResponse_Found struct {
 
 func (x *GetContentResponse_Found) Reset() {
 	*x = GetContentResponse_Found{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2606,7 @@ func (x *GetContentResponse_Found) String() string {
 func (*GetContentResponse_Found) ProtoMessage() {}
 
 func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2369,7 +2677,7 @@ type PutContentRequest_Begin struct {
 
 func (x *PutContentRequest_Begin) Reset() {
 	*x = PutContentRequest_Begin{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2689,7 @@ func (x *PutContentRequest_Begin) String() string {
 func (*PutContentRequest_Begin) ProtoMessage() {}
 
 func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2783,7 @@ type PutContentRequest_Commit struct {
 
 func (x *PutContentRequest_Commit) Reset() {
 	*x = PutContentRequest_Commit{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2795,7 @@ func (x *PutContentRequest_Commit) String() string {
 func (*PutContentRequest_Commit) ProtoMessage() {}
 
 func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2821,7 @@ type PutContentResponse_Lacking struct {
 
 func (x *PutContentResponse_Lacking) Reset() {
 	*x = PutContentResponse_Lacking{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2833,7 @@ func (x *PutContentResponse_Lacking) String() string {
 func (*PutContentResponse_Lacking) ProtoMessage() {}
 
 func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2873,7 @@ type PutContentResponse_Kept struct {
 
 func (x *PutContentResponse_Kept) Reset() {
 	*x = PutContentResponse_Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2885,7 @@ func (x *PutContentResponse_Kept) String() string {
 func (*PutContentResponse_Kept) ProtoMessage() {}
 
 func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2922,7 @@ type Plan_Artifacts struct {
 
 func (x *Plan_Artifacts) Reset() {
 	*x = Plan_Artifacts{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +2934,7 @@ func (x *Plan_Artifacts) String() string {
 func (*Plan_Artifacts) ProtoMessage() {}
 
 func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3050,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\x12!\n" +
 	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\"2\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xce\b\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xed\b\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -2760,7 +3068,9 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x12.\n" +
 	"\x06caches\x18\x1a \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x12@\n" +
 	"\tartifacts\x18\x1b \x01(\v2\".forge.scheduler.v1.Plan.ArtifactsR\tartifacts\x122\n" +
-	"\areports\x18\x1c \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
+	"\areports\x18\x1c \x01(\v2\x18.forge.config.v1.ReportsR\areports\x12\x1d\n" +
+	"\n" +
+	"span_limit\x18# \x01(\x05R\tspanLimit\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2787,7 +3097,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xfb\x04\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xb2\x05\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12=\n" +
@@ -2801,7 +3111,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpacked\x127\n" +
 	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputs\x12.\n" +
 	"\x04kept\x18\x13 \x01(\v2\x18.forge.scheduler.v1.KeptH\x00R\x04kept\x126\n" +
-	"\x05tests\x18\x11 \x01(\v2\x1e.forge.scheduler.v1.TestReportH\x00R\x05testsB\a\n" +
+	"\x05tests\x18\x11 \x01(\v2\x1e.forge.scheduler.v1.TestReportH\x00R\x05tests\x125\n" +
+	"\x05spans\x18\x19 \x01(\v2\x1d.forge.scheduler.v1.ToolSpansH\x00R\x05spansB\a\n" +
 	"\x05event\"\v\n" +
 	"\tHeartbeat\"\x82\x02\n" +
 	"\x04Kept\x127\n" +
@@ -2828,7 +3139,37 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"TestReport\x12.\n" +
 	"\x05tests\x18\x01 \x03(\v2\x18.forge.scheduler.v1.TestR\x05tests\x127\n" +
 	"\bfindings\x18\x02 \x03(\v2\x1b.forge.scheduler.v1.FindingR\bfindings\x12\x19\n" +
-	"\bleft_out\x18\x03 \x01(\x03R\aleftOut\"%\n" +
+	"\bleft_out\x18\x03 \x01(\x03R\aleftOut\"t\n" +
+	"\tToolSpans\x122\n" +
+	"\x05spans\x18\x01 \x03(\v2\x1c.forge.scheduler.v1.ToolSpanR\x05spans\x12\x18\n" +
+	"\aforeign\x18\x02 \x01(\x05R\aforeign\x12\x19\n" +
+	"\bleft_out\x18\x03 \x01(\x05R\aleftOut\"\xe8\x04\n" +
+	"\bToolSpan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
+	"\x04step\x18\x02 \x01(\x05H\x00R\x04step\x12\x14\n" +
+	"\x04span\x18\x03 \x01(\fH\x00R\x04span\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x129\n" +
+	"\x04kind\x18\x05 \x01(\x0e2%.forge.scheduler.v1.ToolSpan.SpanKindR\x04kind\x129\n" +
+	"\n" +
+	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
+	"\x06failed\x18\b \x01(\bR\x06failed\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x12\x12\n" +
+	"\x04tool\x18\n" +
+	" \x01(\tR\x04tool\x12L\n" +
+	"\n" +
+	"attributes\x18\v \x03(\v2,.forge.scheduler.v1.ToolSpan.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\bSpanKind\x12\x19\n" +
+	"\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10SPAN_KIND_SERVER\x10\x01\x12\x14\n" +
+	"\x10SPAN_KIND_CLIENT\x10\x02\x12\x16\n" +
+	"\x12SPAN_KIND_PRODUCER\x10\x03\x12\x16\n" +
+	"\x12SPAN_KIND_CONSUMER\x10\x04B\b\n" +
+	"\x06parent\"%\n" +
 	"\vStepStarted\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\"4\n" +
 	"\x06Output\x12\x16\n" +
@@ -2873,118 +3214,128 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 	return file_forge_scheduler_v1_runner_proto_rawDescData
 }
 
-var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
-	(Ended_Cause)(0),                   // 1: forge.scheduler.v1.Ended.Cause
-	(*GetContentRequest)(nil),          // 2: forge.scheduler.v1.GetContentRequest
-	(*CacheKey)(nil),                   // 3: forge.scheduler.v1.CacheKey
-	(*NeededArtifact)(nil),             // 4: forge.scheduler.v1.NeededArtifact
-	(*GetContentResponse)(nil),         // 5: forge.scheduler.v1.GetContentResponse
-	(*PutContentRequest)(nil),          // 6: forge.scheduler.v1.PutContentRequest
-	(*PutContentResponse)(nil),         // 7: forge.scheduler.v1.PutContentResponse
-	(*AttachRequest)(nil),              // 8: forge.scheduler.v1.AttachRequest
-	(*AttachResponse)(nil),             // 9: forge.scheduler.v1.AttachResponse
-	(*Hello)(nil),                      // 10: forge.scheduler.v1.Hello
-	(*Welcome)(nil),                    // 11: forge.scheduler.v1.Welcome
-	(*Plan)(nil),                       // 12: forge.scheduler.v1.Plan
-	(*PlannedStep)(nil),                // 13: forge.scheduler.v1.PlannedStep
-	(*SourceChunk)(nil),                // 14: forge.scheduler.v1.SourceChunk
-	(*SourceBegun)(nil),                // 15: forge.scheduler.v1.SourceBegun
-	(*Ack)(nil),                        // 16: forge.scheduler.v1.Ack
-	(*Cancel)(nil),                     // 17: forge.scheduler.v1.Cancel
-	(*Report)(nil),                     // 18: forge.scheduler.v1.Report
-	(*Heartbeat)(nil),                  // 19: forge.scheduler.v1.Heartbeat
-	(*Kept)(nil),                       // 20: forge.scheduler.v1.Kept
-	(*SourceUnpacked)(nil),             // 21: forge.scheduler.v1.SourceUnpacked
-	(*Outputs)(nil),                    // 22: forge.scheduler.v1.Outputs
-	(*TestReport)(nil),                 // 23: forge.scheduler.v1.TestReport
-	(*StepStarted)(nil),                // 24: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                     // 25: forge.scheduler.v1.Output
-	(*StepEnded)(nil),                  // 26: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                      // 27: forge.scheduler.v1.Ended
-	(*GetContentResponse_Found)(nil),   // 28: forge.scheduler.v1.GetContentResponse.Found
-	(*PutContentRequest_Begin)(nil),    // 29: forge.scheduler.v1.PutContentRequest.Begin
-	(*PutContentRequest_Commit)(nil),   // 30: forge.scheduler.v1.PutContentRequest.Commit
-	(*PutContentResponse_Lacking)(nil), // 31: forge.scheduler.v1.PutContentResponse.Lacking
-	(*PutContentResponse_Kept)(nil),    // 32: forge.scheduler.v1.PutContentResponse.Kept
-	nil,                                // 33: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                                // 34: forge.scheduler.v1.Plan.SecretsEntry
-	(*Plan_Artifacts)(nil),             // 35: forge.scheduler.v1.Plan.Artifacts
-	nil,                                // 36: forge.scheduler.v1.Outputs.ValuesEntry
-	(*Manifest)(nil),                   // 37: forge.scheduler.v1.Manifest
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
-	(v1.Shell)(0),                      // 39: forge.config.v1.Shell
-	(*v1.Cache)(nil),                   // 40: forge.config.v1.Cache
-	(*v1.Reports)(nil),                 // 41: forge.config.v1.Reports
-	(v1.Command_When)(0),               // 42: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
-	(*Test)(nil),                       // 44: forge.scheduler.v1.Test
-	(*Finding)(nil),                    // 45: forge.scheduler.v1.Finding
-	(*v1.Artifact)(nil),                // 46: forge.config.v1.Artifact
+	(ToolSpan_SpanKind)(0),             // 1: forge.scheduler.v1.ToolSpan.SpanKind
+	(Ended_Cause)(0),                   // 2: forge.scheduler.v1.Ended.Cause
+	(*GetContentRequest)(nil),          // 3: forge.scheduler.v1.GetContentRequest
+	(*CacheKey)(nil),                   // 4: forge.scheduler.v1.CacheKey
+	(*NeededArtifact)(nil),             // 5: forge.scheduler.v1.NeededArtifact
+	(*GetContentResponse)(nil),         // 6: forge.scheduler.v1.GetContentResponse
+	(*PutContentRequest)(nil),          // 7: forge.scheduler.v1.PutContentRequest
+	(*PutContentResponse)(nil),         // 8: forge.scheduler.v1.PutContentResponse
+	(*AttachRequest)(nil),              // 9: forge.scheduler.v1.AttachRequest
+	(*AttachResponse)(nil),             // 10: forge.scheduler.v1.AttachResponse
+	(*Hello)(nil),                      // 11: forge.scheduler.v1.Hello
+	(*Welcome)(nil),                    // 12: forge.scheduler.v1.Welcome
+	(*Plan)(nil),                       // 13: forge.scheduler.v1.Plan
+	(*PlannedStep)(nil),                // 14: forge.scheduler.v1.PlannedStep
+	(*SourceChunk)(nil),                // 15: forge.scheduler.v1.SourceChunk
+	(*SourceBegun)(nil),                // 16: forge.scheduler.v1.SourceBegun
+	(*Ack)(nil),                        // 17: forge.scheduler.v1.Ack
+	(*Cancel)(nil),                     // 18: forge.scheduler.v1.Cancel
+	(*Report)(nil),                     // 19: forge.scheduler.v1.Report
+	(*Heartbeat)(nil),                  // 20: forge.scheduler.v1.Heartbeat
+	(*Kept)(nil),                       // 21: forge.scheduler.v1.Kept
+	(*SourceUnpacked)(nil),             // 22: forge.scheduler.v1.SourceUnpacked
+	(*Outputs)(nil),                    // 23: forge.scheduler.v1.Outputs
+	(*TestReport)(nil),                 // 24: forge.scheduler.v1.TestReport
+	(*ToolSpans)(nil),                  // 25: forge.scheduler.v1.ToolSpans
+	(*ToolSpan)(nil),                   // 26: forge.scheduler.v1.ToolSpan
+	(*StepStarted)(nil),                // 27: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 28: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 29: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 30: forge.scheduler.v1.Ended
+	(*GetContentResponse_Found)(nil),   // 31: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 32: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 33: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 34: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 35: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 36: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 37: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 38: forge.scheduler.v1.Plan.Artifacts
+	nil,                                // 39: forge.scheduler.v1.Outputs.ValuesEntry
+	nil,                                // 40: forge.scheduler.v1.ToolSpan.AttributesEntry
+	(*Manifest)(nil),                   // 41: forge.scheduler.v1.Manifest
+	(*durationpb.Duration)(nil),        // 42: google.protobuf.Duration
+	(v1.Shell)(0),                      // 43: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 44: forge.config.v1.Cache
+	(*v1.Reports)(nil),                 // 45: forge.config.v1.Reports
+	(v1.Command_When)(0),               // 46: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 47: google.protobuf.Timestamp
+	(*Test)(nil),                       // 48: forge.scheduler.v1.Test
+	(*Finding)(nil),                    // 49: forge.scheduler.v1.Finding
+	(*v1.Artifact)(nil),                // 50: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
-	3,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
-	28, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
-	37, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
-	29, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
-	37, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
-	30, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
-	31, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
-	32, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
-	10, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
-	18, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
-	11, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
-	12, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
-	14, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
-	16, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
-	17, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
-	15, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
-	13, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	33, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	38, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	38, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	38, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	34, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	39, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	38, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	40, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
-	35, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
-	41, // 27: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
-	42, // 28: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	43, // 29: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	19, // 30: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	24, // 31: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	25, // 32: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	26, // 33: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	27, // 34: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	21, // 35: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	22, // 36: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	20, // 37: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
-	23, // 38: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
-	0,  // 39: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
-	38, // 40: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
-	36, // 41: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	44, // 42: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
-	45, // 43: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
-	1,  // 44: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	3,  // 45: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 46: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
-	46, // 47: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
-	38, // 48: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
-	8,  // 49: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 50: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
-	6,  // 51: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
-	9,  // 52: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	5,  // 53: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
-	7,  // 54: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
-	52, // [52:55] is the sub-list for method output_type
-	49, // [49:52] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	4,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
+	5,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
+	31, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	41, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	32, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	41, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	33, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	34, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	35, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	11, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
+	19, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
+	12, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
+	13, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
+	15, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
+	17, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
+	18, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
+	16, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
+	14, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
+	36, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	42, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	42, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	42, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	37, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	43, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	42, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	44, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	38, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	45, // 27: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
+	46, // 28: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	47, // 29: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	20, // 30: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	27, // 31: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	28, // 32: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	29, // 33: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	30, // 34: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	22, // 35: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	23, // 36: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	21, // 37: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	24, // 38: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
+	25, // 39: forge.scheduler.v1.Report.spans:type_name -> forge.scheduler.v1.ToolSpans
+	0,  // 40: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	42, // 41: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	39, // 42: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	48, // 43: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
+	49, // 44: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
+	26, // 45: forge.scheduler.v1.ToolSpans.spans:type_name -> forge.scheduler.v1.ToolSpan
+	1,  // 46: forge.scheduler.v1.ToolSpan.kind:type_name -> forge.scheduler.v1.ToolSpan.SpanKind
+	47, // 47: forge.scheduler.v1.ToolSpan.start_time:type_name -> google.protobuf.Timestamp
+	47, // 48: forge.scheduler.v1.ToolSpan.end_time:type_name -> google.protobuf.Timestamp
+	40, // 49: forge.scheduler.v1.ToolSpan.attributes:type_name -> forge.scheduler.v1.ToolSpan.AttributesEntry
+	2,  // 50: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	4,  // 51: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	5,  // 52: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	50, // 53: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	42, // 54: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	9,  // 55: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	3,  // 56: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	7,  // 57: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	10, // 58: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	6,  // 59: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	8,  // 60: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	58, // [58:61] is the sub-list for method output_type
+	55, // [55:58] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -3034,8 +3385,13 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_Outputs)(nil),
 		(*Report_Kept)(nil),
 		(*Report_Tests)(nil),
+		(*Report_Spans)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[27].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[23].OneofWrappers = []any{
+		(*ToolSpan_Step)(nil),
+		(*ToolSpan_Span)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[29].OneofWrappers = []any{
 		(*PutContentRequest_Begin_Cache)(nil),
 		(*PutContentRequest_Begin_Artifact)(nil),
 	}
@@ -3044,8 +3400,8 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   35,
+			NumEnums:      3,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
