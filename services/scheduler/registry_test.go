@@ -5,6 +5,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/engine"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 )
 
 // pulling is a rig whose builds pull images.
@@ -327,4 +330,35 @@ func TestWhichImagesArePrivateIsRemembered(t *testing.T) {
 			t.Errorf("it is marked still, %v", since)
 		}
 	})
+}
+
+// What a repository has set itself goes before what the server shows for it.
+func TestTheServersOwnLoginIsForWhomItNames(t *testing.T) {
+	r := pulling{sqliteRig(t)}
+	path := filepath.Join(t.TempDir(), "helper")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\necho '{\"Username\": \"server\", \"Secret\": \"hunter2-own\"}'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	commands, err := registry.ParseCommands([]string{"ghcr.io acme/* deploys " + path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.deps.RegistryCommands = commands
+	r.start()
+	shows := func(id, want string) {
+		t.Helper()
+		if got := r.showsTo(id, "ghcr.io"); got != want {
+			t.Errorf("it shows %q, want %q", got, want)
+		}
+		r.cancelled(id)
+	}
+	shows(r.built(opened(1, "head")), "the server's own credentials for ghcr.io are not for pull requests of Acme/shop (FORGE_REGISTRY_COMMANDS)")
+	shows(r.built(mergedInto(2, "main", "staged")), "server hunter2-own")
+	fork := r.send(fromFork("eve", opened(3, "fff"))).GetBuildIds()[0]
+	if _, err := r.builds.ApproveBuild(t.Context(), &schedulerv1.ApproveBuildRequest{BuildId: fork}); err != nil {
+		t.Fatal(err)
+	}
+	shows(fork, "the server's own credentials for ghcr.io are not for builds of forks (FORGE_REGISTRY_COMMANDS)")
+	r.setRegistry("staging", "ghcr.io", "hunter2")
+	shows(r.built(mergedInto(4, "main", "again")), "octo hunter2")
 }

@@ -70,6 +70,8 @@ type Deps struct {
 	// SecretsKeys are of 32 bytes each: secrets are encrypted with the first and
 	// decrypted with any.
 	SecretsKeys [][]byte
+	// RegistryCommands print what the server itself may show to registries.
+	RegistryCommands []*registry.Command
 
 	Policy    trigger.Policy
 	Limits    attempt.Limits
@@ -158,7 +160,7 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
-	s.registries = &registry.Service{Store: s.store, Secrets: s.secrets}
+	s.registries = registry.New(registry.Deps{Store: s.store, Secrets: s.secrets, Commands: deps.RegistryCommands, Log: deps.Log})
 	s.tokens = token.New(token.Deps{Store: s.store, Config: deps.Config, Random: deps.Random, Log: deps.Log})
 	s.audit = audit.New(s.store, deps.Config)
 	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}

@@ -157,6 +157,7 @@ type Limits struct {
 type Grants struct {
 	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
 	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
+	RegistryCommands    []string          `env:"FORGE_REGISTRY_COMMANDS" sep:";" placeholder:"ENTRY" help:"Commands that print credentials of registries, as HOST REPOSITORIES USES COMMAND; several with semicolons. Default: none."`
 	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/settings"
 )
@@ -41,6 +42,10 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	if err := s.CheckEngine(); err != nil {
+		return nil, err
+	}
+	commands, err := registry.ParseCommands(s.RegistryCommands)
+	if err != nil {
 		return nil, err
 	}
 	runners, err := s.ListenRunner(s.DataDir, s.Certificate) // before the database is opened: another Forge may hold the address, and it
@@ -89,7 +94,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	}
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
-		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys,
+		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys, RegistryCommands: commands,
 		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy, TrustedBots: s.TrustedBots},
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,

@@ -68,9 +68,9 @@ func (u uses) words() string {
 
 func word(use schedulerv1.Secret_Use) string { return strings.ReplaceAll(wording.Value(use), " ", "-") }
 
-// useOf is what a build uses a secret for. What nobody knows to be pushed or merged
+// UseOf is what a build uses a secret for. What nobody knows to be pushed or merged
 // counts as a pull request.
-func useOf(b *store.Build) schedulerv1.Secret_Use {
+func UseOf(b *store.Build) schedulerv1.Secret_Use {
 	switch {
 	case trigger.ActionOf(b.GetAction()).Deploys:
 		return schedulerv1.Secret_USE_DEPLOYS
@@ -101,7 +101,7 @@ func ofRef(b *store.Build) bool {
 // branchOf is the branch that a build is of, or that it is or was merged into.
 func branchOf(b *store.Build) string {
 	branch, isBranch := strings.CutPrefix(b.GetRef(), "refs/heads/")
-	switch useOf(b) {
+	switch UseOf(b) {
 	case schedulerv1.Secret_USE_TAGS:
 		return ""
 	case schedulerv1.Secret_USE_PUSHES:
@@ -125,7 +125,7 @@ func (s storedSecret) barred(b *store.Build) string {
 // bars says why a build does not get what is called so, and by which command it would;
 // "" where it does.
 func (r reach) bars(b *store.Build, environment, what, command string) string {
-	use := useOf(b)
+	use := UseOf(b)
 	if environment == "" && !r.uses.has(use) {
 		return fmt.Sprintf("%s is not for %s: %s --for %s", what, wording.Value(use), command, (r.uses | 1<<use).words())
 	}

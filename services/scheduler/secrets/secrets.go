@@ -309,7 +309,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 	}
 	if len(missing) > 0 {
 		reach := ""
-		if use := useOf(b); !unasked().has(use) {
+		if use := UseOf(b); !unasked().has(use) {
 			reach = " --for " + (unasked() | 1<<use).words()
 		}
 		return nil, nil, UnavailableError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s%s",
