@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -146,6 +147,8 @@ func (c *Command) run(ctx context.Context) (login engine.Login, until time.Time,
 	command.Stdin = strings.NewReader(c.host + "\n")
 	var printed, complaint bytes.Buffer
 	command.Stdout, command.Stderr = &bounded{&printed, mostAnswer}, &bounded{&complaint, mostComplaint}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it has started ends with it
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = time.Second
 	begin := c.now()
 	err = command.Run()

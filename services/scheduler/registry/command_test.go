@@ -118,7 +118,7 @@ func TestACommandThatHangsIsLeft(t *testing.T) {
 	if err := syscall.Mkfifo(begun, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, _, _ := helper(t, "echo >"+begun+"; exec sleep 1000")
+	c, _, _ := helper(t, "echo >"+begun+"; sleep 1000; true")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	for range 2 {
