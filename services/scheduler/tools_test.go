@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/traceparent"
 )
 
@@ -105,18 +106,21 @@ func idOf(tp string) []byte {
 	return id[:]
 }
 
-// recorded are spans that have ended, by their names.
+// recorded waits for spans, and returns them by their names.
 func recorded(r *rig, names ...string) map[string]sdktrace.ReadOnlySpan {
 	r.t.Helper()
 	found := map[string]sdktrace.ReadOnlySpan{}
-	for _, span := range r.spans.Ended() {
-		if slices.Contains(names, span.Name()) {
-			found[span.Name()] = span
+	kittest.Eventually(r.t, patience, func() error { // they are recorded once what they tell of is stored
+		for _, span := range r.spans.Ended() {
+			if slices.Contains(names, span.Name()) {
+				found[span.Name()] = span
+			}
 		}
-	}
-	if len(found) != len(names) {
-		r.t.Fatalf("of %q there are %d", names, len(found))
-	}
+		if len(found) != len(names) {
+			return fmt.Errorf("of %q there are %d", names, len(found))
+		}
+		return nil
+	})
 	return found
 }
 
