@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -30,6 +31,9 @@ func note(ctx context.Context, t *store.Tx, origin schedulerv1.AuditEntry_Origin
 	entry := &schedulerv1.AuditEntry{
 		Action: action, Actor: p.Event.GetSender().GetLogin(), Origin: origin,
 		Repository: wording.FullName(p.Event.GetRepository()), Environment: p.DeploysTo(), Detail: decided.GetText(),
+	}
+	if action == schedulerv1.AuditEntry_ACTION_DEPLOY {
+		entry.Detail = cause(p)
 	}
 	for _, id := range decided.GetBuildIds() {
 		entry.BuildId = id
@@ -60,6 +64,25 @@ func actionOf(p prepared) schedulerv1.AuditEntry_Action {
 		return schedulerv1.AuditEntry_ACTION_RUN
 	}
 	return schedulerv1.AuditEntry_ACTION_UNSPECIFIED
+}
+
+// cause is what brought a deploy about.
+func cause(p prepared) string {
+	by, sha, number := " by "+p.Event.GetSender().GetLogin(), wording.Short(p.Sha), p.Pull.GetNumber()
+	switch {
+	case p.Kind == trigger.PullRequestMerged:
+		return fmt.Sprintf("merge of #%d as %s%s", number, sha, by)
+	case p.Kind == trigger.Pushed:
+		return "push of " + sha + by
+	case p.Kind == trigger.ReleasePublished:
+		return "release of " + sha + by
+	case trigger.IsPreview(p.Action):
+		return fmt.Sprintf("%s of #%d passed its tests", sha, number)
+	case p.Kind == trigger.DeployCame:
+		return "a deploy of " + sha + by
+	default:
+		return sha + " was asked for" + by
+	}
 }
 
 // did reports whether a decision is that something was done.
