@@ -33,7 +33,7 @@ func sourced(t testing.TB, size int) checkoutWorld {
 			"  - cat a-first z-last && stat -c 'inode %i.' a-first",
 		),
 	})
-	w.patience = 2 * time.Minute
+	w.patience = 10 * time.Minute
 	return w
 }
 
