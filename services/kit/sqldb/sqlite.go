@@ -53,6 +53,7 @@ func openSQLite(ctx context.Context, cfg Config, dir string) (_ *DB, err error) 
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	db.write.SetMaxOpenConns(1)
+	db.turns.held = make(chan struct{}, 1)
 	if db.read, err = sql.Open("sqlite", sqliteDSN(path, "deferred", "query_only(1)")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.write.Close())
 	}
