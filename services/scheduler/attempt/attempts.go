@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
@@ -114,6 +115,7 @@ type Service struct {
 	serving    time.Time
 	heartbeats heartbeats
 	preparing  preparations
+	estimates  *lru.Cache[string, estimate]
 
 	Starts *due.Loop[Start]
 	Stops  *due.Loop[store.Stop]
@@ -138,6 +140,9 @@ func New(d Deps) (*Service, error) {
 	s.heartbeats.service = s
 	s.preparing = preparations{sources: s.sources, log: s.log, tracer: s.tracer, soon: make(chan preparation, maxPreparing)}
 	var err error
+	if s.estimates, err = newEstimates(); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(d.Meter); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}

@@ -24,6 +24,7 @@ type metrics struct {
 	errors, failures metric.Int64Counter
 	caches, printed  metric.Int64Counter
 	toolSpans        metric.Int64Counter
+	estimates        metric.Int64Counter
 }
 
 // Parts of Forge that metrics blame.
@@ -63,6 +64,11 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.estimates, err = meter.Int64Counter("forge.scheduler.estimates",
+		metric.WithDescription("Builds that were placed after somebody was told when they would be, by outcome: right, early, late."))
+	if err != nil {
+		return nil, err
+	}
 	m.printed, err = meter.Int64Counter("forge.scheduler.log", metric.WithUnit("By"),
 		metric.WithDescription("What commands have printed, as it is stored in logs."))
 	if err != nil {
@@ -86,6 +92,9 @@ func (m *metrics) begin(ctx context.Context) {
 	m.countTools(ctx, 0, 0, 0)
 	for _, call := range []string{"start", "stop", "list", "tail"} {
 		m.failures.Add(ctx, 0, metric.WithAttributes(semconv.CICDSystemComponent(engineAtFault), semconv.ErrorTypeKey.String(call)))
+	}
+	for _, outcome := range []string{estimateRight, estimateEarly, estimateLate} {
+		m.estimates.Add(ctx, 0, metric.WithAttributes(attribute.String("outcome", outcome)))
 	}
 	for result := range schedulerv1.Kept_Result_name {
 		if result := schedulerv1.Kept_Result(result); result != schedulerv1.Kept_RESULT_UNSPECIFIED {
