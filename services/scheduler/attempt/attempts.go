@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
@@ -115,7 +114,8 @@ type Service struct {
 	serving    time.Time
 	heartbeats heartbeats
 	preparing  preparations
-	estimates  *lru.Cache[string, estimate]
+	// Estimates are what people were told of when builds are placed.
+	Estimates *Estimates
 
 	Starts *due.Loop[Start]
 	Stops  *due.Loop[store.Stop]
@@ -140,11 +140,11 @@ func New(d Deps) (*Service, error) {
 	s.heartbeats.service = s
 	s.preparing = preparations{sources: s.sources, log: s.log, tracer: s.tracer, soon: make(chan preparation, maxPreparing)}
 	var err error
-	if s.estimates, err = newEstimates(); err != nil {
-		return nil, err
-	}
 	if s.metrics, err = newMetrics(d.Meter); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	if s.Estimates, err = newEstimates(s.metrics, s.now); err != nil {
+		return nil, err
 	}
 	if err := observe(d.Meter, s); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)

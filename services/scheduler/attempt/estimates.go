@@ -21,6 +21,13 @@ const (
 // estimate is when somebody was told when a build is placed.
 type estimate struct{ told, placed time.Time }
 
+// Estimates are what people were told here of when builds are placed.
+type Estimates struct {
+	first   *lru.Cache[string, estimate] // by the id of the build
+	metrics *metrics
+	now     func() time.Time
+}
+
 // The outcomes of estimates.
 const (
 	estimateRight = "right"
@@ -30,29 +37,30 @@ const (
 
 // Told takes note that somebody was told when a build, or the first of its jobs, is
 // placed. What was told first counts: later it is easy to say.
-func (s *Service) Told(id string, placed time.Time) {
-	s.estimates.ContainsOrAdd(id, estimate{s.now(), placed})
+func (e *Estimates) Told(id string, placed time.Time) {
+	e.first.ContainsOrAdd(id, estimate{e.now(), placed})
 }
 
-// settleEstimate counts how right it was what somebody was told here of a build that is
+// settle counts how right it was what somebody was told here of a build that is
 // placed now. It was wrong if that came earlier or later by more than half of the wait.
-func (s *Service) settleEstimate(ctx context.Context, b *store.Build, now time.Time) {
+func (e *Estimates) settle(ctx context.Context, b *store.Build) {
 	for _, id := range []string{b.GetId(), b.GetPartOf()} {
-		e, found := s.estimates.Peek(id)
-		if !found || !s.estimates.Remove(id) {
+		of, found := e.first.Peek(id)
+		if !found || !e.first.Remove(id) {
 			continue
 		}
-		outcome, most := estimateRight, max(e.placed.Sub(e.told)/2, estimateSlack)
-		switch off := now.Sub(e.placed); {
+		outcome, most := estimateRight, max(of.placed.Sub(of.told)/2, estimateSlack)
+		switch off := e.now().Sub(of.placed); {
 		case off > most:
 			outcome = estimateLate
 		case off < -most:
 			outcome = estimateEarly
 		}
-		s.metrics.estimates.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+		e.metrics.estimates.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
 	}
 }
 
-func newEstimates() (*lru.Cache[string, estimate], error) {
-	return lru.New[string, estimate](maxEstimates)
+func newEstimates(m *metrics, now func() time.Time) (*Estimates, error) {
+	first, err := lru.New[string, estimate](maxEstimates)
+	return &Estimates{first: first, metrics: m, now: now}, err
 }

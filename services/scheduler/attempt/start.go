@@ -102,7 +102,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 		if !c.queued.IsZero() {
 			s.span(ctx, over{parent: c.Build.Traceparent, name: "wait in queue", start: c.queued, end: s.now(), attributes: attributesOf(c.Build)})
 			s.metrics.waited(ctx, c.Build, c.queued, s.now())
-			s.settleEstimate(ctx, c.Build, s.now())
+			s.Estimates.settle(ctx, c.Build)
 		}
 	}
 	return claimed, nil
