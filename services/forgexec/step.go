@@ -38,6 +38,7 @@ type runner struct {
 	masker    *mask.Masker
 	budget    *budget // of the log
 	store     *store  // of what builds keep; nil: plans have none of that
+	remains   *remains
 	// report may block while too much output waits to be sent.
 	report func(*schedulerv1.Report)
 }
@@ -108,6 +109,7 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 	spans.flush(r.report)
 	s.handOn()
 	s.readReports()
+	r.remains = s.leftBehind()
 	return s.keep(whole, ended, caches)
 }
 

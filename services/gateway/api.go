@@ -95,6 +95,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(config)),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(scheduler)),
 		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(scheduler)),
+		schedulerv1.RegisterShellServiceHandlerClient(ctx, mux, schedulerv1.NewShellServiceClient(scheduler)),
 		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(scheduler)),
 		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(scheduler)),
 		schedulerv1.RegisterAuditServiceHandlerClient(ctx, mux, schedulerv1.NewAuditServiceClient(scheduler)),

@@ -118,7 +118,7 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r.deps = Deps{
 		Blobs: blobsIn(t, r.blobs), Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		Policy:      trigger.Policy{IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Forks: trigger.ForkApprove},
-		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", Runners: attempt.Runners{URL: "unix:///run/forge/runner.sock"},
+		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", Runners: attempt.Runners{URL: "unix:///run/forge/runner.sock"}, Limits: attempt.Limits{MaxKeep: time.Hour},
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
 		ToolTracer: func() trace.TracerProvider { return tools },
 	}

@@ -38,6 +38,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/schedule"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/shell"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
 	"github.com/forge-ci/forge/services/scheduler/token"
@@ -120,6 +121,7 @@ type Service struct {
 	plan         *plan.Service
 	schedules    *schedule.Service
 	audit        *audit.Service
+	shells       *shell.Service
 	// wakes have the loop of a queue look at its rows.
 	wakes map[store.Queue]func()
 }
@@ -180,8 +182,9 @@ func New(deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.store.OnMove = s.bulletin.Note
+	s.shells = shell.New(shell.Deps{Store: s.store, Secrets: s.secrets, Config: deps.Config, Log: deps.Log, Random: deps.Random})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Shells: s.shells, Engine: deps.Engine, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, ToolTracer: deps.ToolTracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
@@ -214,6 +217,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterRepositoryTokenServiceServer(reg, s.tokens)
 	schedulerv1.RegisterAuditServiceServer(reg, s.audit)
 	schedulerv1.RegisterOutgoingWebhookServiceServer(reg, s.bulletin)
+	schedulerv1.RegisterShellServiceServer(reg, s.shells)
 }
 
 // Bound finds a token that is bound to a repository, for the server that serves the
@@ -245,6 +249,8 @@ func Access() map[string]rpc.Access {
 		schedulerv1.RunnerService_Attach_FullMethodName:            {Public: true},
 		schedulerv1.RunnerService_GetContent_FullMethodName:        {Public: true},
 		schedulerv1.RunnerService_PutContent_FullMethodName:        {Public: true},
+		schedulerv1.RunnerService_Keep_FullMethodName:              {Public: true},
+		schedulerv1.RunnerService_Shell_FullMethodName:             {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:         {Rooms: []string{"gateway"}},
 
 		schedulerv1.LogService_GetLog_FullMethodName:    {Public: true},
@@ -252,6 +258,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.LogService_SearchLog_FullMethodName: {Public: true},
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
+
+		schedulerv1.ShellService_OpenShell_FullMethodName:       {},
+		schedulerv1.ShellService_SendToShell_FullMethodName:     {},
+		schedulerv1.ShellService_RemoveContainer_FullMethodName: {},
 
 		schedulerv1.OutgoingWebhookService_ListOutgoingWebhooks_FullMethodName: {},
 
@@ -302,7 +312,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
-	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.bulletin.Run, s.logs.Run, s.schedules.Run, s.contents.Run, s.pruneOften} {
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.bulletin.Run, s.logs.Run, s.schedules.Run, s.shells.Run, s.contents.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

@@ -122,8 +122,10 @@ type Scheduler struct {
 	TrustedBots         []string      `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`
 	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Limits
-	SecretsKey     string `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
-	SecretsKeyFile string `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	Keep           time.Duration `env:"FORGE_KEEP" default:"0" help:"How long the container of a job that failed is kept, for forge shell, where .forge.yml does not say; 0 is not at all."`
+	MaxKeep        time.Duration `env:"FORGE_MAX_KEEP" default:"1h" help:"How long it is kept whatever .forge.yml says; 0 is not at all."`
+	SecretsKey     string        `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+	SecretsKeyFile string        `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	Grants
 	LogRetention      time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	CacheLimit        Size              `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`

@@ -99,6 +99,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
+			Keep: s.Keep, MaxKeep: s.MaxKeep,
 			Log: int64(s.LogLimit), Disk: s.Build.Disk, PortAllowed: s.PortAllowed,
 		},
 		Contents: content.Limits{

@@ -141,6 +141,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("approvers", strings.Join(b.GetApprovers(), ", "))
 	add("after", b.GetAfter())
 	add("machine", b.GetMachine())
+	add("container", keptLine(b.GetId(), b.GetKeptUntilTime(), b.GetNotKept()))
 	if b.GetAttempt() > 1 {
 		add("attempt", strconv.Itoa(int(b.GetAttempt())))
 	}

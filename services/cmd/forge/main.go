@@ -25,6 +25,7 @@ type commands struct {
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
 	Watch        watch        `cmd:"" help:"See what waits and runs, as it changes."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
+	Shell        shell        `cmd:"" help:"Open a terminal, or run a command, in the kept container of a job that failed."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
 	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
 	Webhooks     webhooks     `cmd:"" help:"Addresses that are told of builds and deploys: what they took, and why not."`
@@ -67,7 +68,9 @@ func run() int {
 		err = verb.Run()
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "forge:", complaint(err))
+		if text := complaint(err); text != "" {
+			fmt.Fprintln(os.Stderr, "forge:", text)
+		}
 	}
 	return exitCode(err)
 }

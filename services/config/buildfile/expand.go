@@ -119,7 +119,7 @@ func (d *draft) expand(f *file, c *cell) *configv1.Job {
 		Name: d.name, Matrix: c.values, Title: c.title, Needs: d.job.GetNeeds(), Condition: d.job.GetCondition(), MayFail: d.job.GetMayFail(),
 		Retry: d.job.GetRetry(), Commands: d.job.GetCommands(), Secrets: d.job.GetSecrets(), Resources: d.job.GetResources(), Ports: d.job.GetPorts(),
 		Privileged: d.job.GetPrivileged(), Volumes: d.job.GetVolumes(), Shell: d.job.GetShell(), Outputs: d.job.GetOutputs(),
-		Source: d.job.GetSource(),
+		Source: d.job.GetSource(), Keep: d.job.GetKeep(),
 	}
 	if c.mayFail != nil {
 		job.MayFail = *c.mayFail

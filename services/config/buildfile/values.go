@@ -291,6 +291,19 @@ func (f *file) duration(path string, n *yaml.Node) *durationpb.Duration {
 	return durationpb.New(duration)
 }
 
+// keep is how long, or 0 for not at all.
+func (f *file) keep(path string, n *yaml.Node) *durationpb.Duration {
+	text, n, ok := f.bare(path, n)
+	if !ok {
+		return nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration != 0 && duration < time.Second {
+		f.complainf(n, "%s: %q is not how long a container is kept: expected a duration such as 15m or 1h, or 0 for not at all", path, clip(text))
+	}
+	return durationpb.New(duration)
+}
+
 func (f *file) cpus(path string, n *yaml.Node) float64 {
 	text, n, ok := f.bare(path, n)
 	if !ok {

@@ -104,6 +104,11 @@ func Rules() map[string]Rule {
 		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {Role: Writer, of: ofRepository},
 		schedulerv1.EnvironmentService_ReleaseEnvironment_FullMethodName:  {Role: Writer, of: ofRepository},
 
+		// Whoever may not set secrets is given none there, which the scheduler sees to.
+		schedulerv1.ShellService_OpenShell_FullMethodName:       {Role: Writer, of: ofBuild},
+		schedulerv1.ShellService_SendToShell_FullMethodName:     {Role: Writer, of: ofBuild},
+		schedulerv1.ShellService_RemoveContainer_FullMethodName: {Role: Writer, of: ofBuild},
+
 		schedulerv1.CacheService_ListCaches_FullMethodName:   {Role: Reader, of: ofRepository},
 		schedulerv1.CacheService_DeleteCaches_FullMethodName: {Role: Writer, of: ofRepository},
 

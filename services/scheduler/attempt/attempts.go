@@ -24,6 +24,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/shell"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -39,6 +40,9 @@ type Limits struct {
 	// Log is how many bytes the log of an attempt may have, but for the runner's
 	// words; 0 is no limit.
 	Log int64
+	// Keep is how long the container of what failed is kept where .forge.yml does not say,
+	// and MaxKeep how long in any case: with 0 none is.
+	Keep, MaxKeep time.Duration
 	// Disk is what a container may fill, in the words of who set it; "" is no limit.
 	Disk string
 	// PortAllowed reports whether builds may have a port of the host; nil is none.
@@ -71,6 +75,7 @@ type Deps struct {
 	Contents     *content.Service
 	Environments *environment.Service
 	Groups       *concurrency.Service
+	Shells       *shell.Service
 	Engine       engine.Engine
 	// Config brings the source.
 	Config grpc.ClientConnInterface
@@ -98,6 +103,7 @@ type Service struct {
 	contents     *content.Service
 	environments *environment.Service
 	groups       *concurrency.Service
+	shells       *shell.Service
 	engine       engine.Engine
 	sources      configv1.SourceServiceClient
 	Capacity     int
@@ -124,7 +130,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine,
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, tools: d.ToolTracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

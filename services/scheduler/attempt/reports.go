@@ -24,7 +24,8 @@ import (
 type StoredReports struct {
 	Sequence int64 // all up to this one are stored
 	Ended    bool
-	Gap      bool // a report is missing; those after it were not taken
+	KeptFor  time.Duration // the container, once the attempt has ended; 0: it is not
+	Gap      bool          // a report is missing; those after it were not taken
 }
 
 // StoreReports stores what a runner reports, in one transaction. What was stored before
@@ -64,7 +65,11 @@ func (s *Service) StoreReports(ctx context.Context, buildID string, number int32
 			a.Sequence = report.GetSequence()
 		}
 		done.Sequence, done.Ended, spans = a.Sequence, batch.end != nil, batch.spans
-		return batch.store(ctx)
+		if err := batch.store(ctx); err != nil || batch.end == nil || batch.build.GetKeptUntilTime() == nil {
+			return err
+		}
+		done.KeptFor = batch.build.GetKeptUntilTime().AsTime().Sub(t.Now)
+		return nil
 	})
 	if err != nil {
 		return StoredReports{}, err
@@ -326,7 +331,13 @@ func (b *batch) store(ctx context.Context) error {
 	if o.state == schedulerv1.Build_STATE_FAILED && retried(b.build, all) {
 		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d failed, queued once more: %s", b.build.GetAttempt(), o.message))
 	}
-	return b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
+	if err := keep(ctx, b.service, b.tx, b.build, b.attempt, o); err != nil {
+		return err
+	}
+	if err := b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message); err != nil || b.build.GetKeptUntilTime() == nil {
+		return err
+	}
+	return b.service.leave(ctx, b.tx, store.WholeID(b.build.GetId())) // its container holds up nobody
 }
 
 // outcome is how a build has ended.

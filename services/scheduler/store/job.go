@@ -42,7 +42,7 @@ func (b *Build) ConfigJob() *configv1.Job {
 		Image: c.GetImage(), Commands: b.Pipeline().GetCommands(), Environment: c.GetEnvironment(), Services: c.GetServices(),
 		Secrets: c.GetSecrets(), Timeout: c.GetTimeout(), Resources: c.GetResources(), Ports: c.GetPorts(),
 		Privileged: c.GetPrivileged(), Volumes: c.GetVolumes(),
-		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(),
+		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(), Keep: c.GetKeep(),
 		Caches: c.GetCaches(), Artifacts: c.GetArtifacts(), Reports: c.GetReports(),
 	}
 }
@@ -111,6 +111,7 @@ func ShowJob(b *Build) *schedulerv1.Job {
 		Needs: b.GetNeeds(), MayFail: b.GetMayFail(), Attempt: b.GetAttempt(),
 		StartTime: b.GetStartTime(), EndTime: b.GetEndTime(), Url: b.GetUrl(),
 		PlaceTime: b.GetPlaceTime(), ContainerTime: b.GetContainerTime(), SourceTime: b.GetSourceTime(),
+		KeptUntilTime: b.GetKeptUntilTime(),
 	}
 }
 

@@ -1313,6 +1313,9 @@ type BuildConfig struct {
 	// Whom to tell how builds of branches end; at most 10. Those of the default branch's
 	// file count, whatever is built.
 	Notify []*Notify `protobuf:"bytes,40,rep,name=notify,proto3" json:"notify,omitempty"`
+	// How long the container of a job is kept that has failed; absent means the server's
+	// default.
+	Keep *durationpb.Duration `protobuf:"bytes,50,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1536,6 +1539,13 @@ func (x *BuildConfig) GetEnvironments() []*Destination {
 func (x *BuildConfig) GetNotify() []*Notify {
 	if x != nil {
 		return x.Notify
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
 	}
 	return nil
 }
@@ -1961,7 +1971,9 @@ type Job struct {
 	Caches    []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// Absent: no file is read.
-	Reports       *Reports `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
+	Reports *Reports `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
+	// As the file's.
+	Keep          *durationpb.Duration `protobuf:"bytes,50,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2167,6 +2179,13 @@ func (x *Job) GetArtifacts() []*Artifact {
 func (x *Job) GetReports() *Reports {
 	if x != nil {
 		return x.Reports
+	}
+	return nil
+}
+
+func (x *Job) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
 	}
 	return nil
 }
@@ -3607,7 +3626,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xa7\x10\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xd6\x10\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -3638,7 +3657,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\vconcurrency\x18  \x01(\v2\x1c.forge.config.v1.ConcurrencyR\vconcurrency\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12@\n" +
 	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12/\n" +
-	"\x06notify\x18( \x03(\v2\x17.forge.config.v1.NotifyR\x06notify\x12.\n" +
+	"\x06notify\x18( \x03(\v2\x17.forge.config.v1.NotifyR\x06notify\x12-\n" +
+	"\x04keep\x182 \x01(\v2\x19.google.protobuf.DurationR\x04keep\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
 	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
@@ -3694,7 +3714,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\x98\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xc7\n" +
 	"\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
@@ -3724,7 +3744,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
-	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
+	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x12-\n" +
+	"\x04keep\x182 \x01(\v2\x19.google.protobuf.DurationR\x04keep\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -3970,58 +3991,60 @@ var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	37, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
 	36, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
 	19, // 36: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
-	21, // 37: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	22, // 38: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 39: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	3,  // 40: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
-	54, // 41: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	29, // 42: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	24, // 43: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	26, // 44: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	27, // 45: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	28, // 46: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	29, // 47: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	47, // 48: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	48, // 49: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	54, // 50: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	41, // 51: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	30, // 52: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	49, // 53: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 54: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	20, // 55: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	21, // 56: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	22, // 57: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 58: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	5,  // 59: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	4,  // 60: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	6,  // 61: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	23, // 62: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	23, // 63: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	35, // 64: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	23, // 65: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	23, // 66: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	23, // 67: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
-	23, // 68: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	50, // 69: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	39, // 70: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	54, // 71: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	38, // 72: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 73: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	23, // 74: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	38, // 75: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	13, // 76: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	11, // 77: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	9,  // 78: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	7,  // 79: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	14, // 80: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	12, // 81: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	10, // 82: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	8,  // 83: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	80, // [80:84] is the sub-list for method output_type
-	76, // [76:80] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	54, // 37: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
+	21, // 38: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	22, // 39: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 40: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	3,  // 41: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
+	54, // 42: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	29, // 43: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	24, // 44: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	26, // 45: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	27, // 46: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	28, // 47: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	29, // 48: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	47, // 49: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	48, // 50: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	54, // 51: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	41, // 52: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	30, // 53: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	49, // 54: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 55: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	20, // 56: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	21, // 57: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	22, // 58: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 59: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	54, // 60: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
+	5,  // 61: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	4,  // 62: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	6,  // 63: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	23, // 64: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	23, // 65: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	35, // 66: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	23, // 67: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	23, // 68: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	23, // 69: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	23, // 70: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	50, // 71: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	39, // 72: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	54, // 73: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	38, // 74: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 75: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	23, // 76: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	38, // 77: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	13, // 78: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	11, // 79: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	9,  // 80: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	7,  // 81: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	14, // 82: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	12, // 83: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	10, // 84: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	8,  // 85: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	82, // [82:86] is the sub-list for method output_type
+	78, // [78:82] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }

@@ -82,7 +82,7 @@ func (x Kept_Result) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Kept_Result.Descriptor instead.
 func (Kept_Result) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type ToolSpan_SpanKind int32
@@ -137,7 +137,7 @@ func (x ToolSpan_SpanKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ToolSpan_SpanKind.Descriptor instead.
 func (ToolSpan_SpanKind) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type Ended_Cause int32
@@ -214,8 +214,304 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{31, 0}
 }
+
+type KeepRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId      string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepRequest) Reset() {
+	*x = KeepRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepRequest) ProtoMessage() {}
+
+func (x *KeepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepRequest.ProtoReflect.Descriptor instead.
+func (*KeepRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *KeepRequest) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+type KeepResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For how long from now the container is kept.
+	Left *durationpb.Duration `protobuf:"bytes,1,opt,name=left,proto3" json:"left,omitempty"`
+	// Shells that wait for a runner; one may be named again.
+	ShellIds      []string `protobuf:"bytes,2,rep,name=shell_ids,json=shellIds,proto3" json:"shell_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepResponse) Reset() {
+	*x = KeepResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepResponse) ProtoMessage() {}
+
+func (x *KeepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepResponse.ProtoReflect.Descriptor instead.
+func (*KeepResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *KeepResponse) GetLeft() *durationpb.Duration {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *KeepResponse) GetShellIds() []string {
+	if x != nil {
+		return x.ShellIds
+	}
+	return nil
+}
+
+type ShellRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ShellRequest_Begin_
+	//	*ShellRequest_Output
+	//	*ShellRequest_Exited_
+	//	*ShellRequest_Taken
+	Message       isShellRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest) Reset() {
+	*x = ShellRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest) ProtoMessage() {}
+
+func (x *ShellRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
+func (*ShellRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ShellRequest) GetMessage() isShellRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetBegin() *ShellRequest_Begin {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Begin_); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetOutput() *ShellOutput {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetExited() *ShellRequest_Exited {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Exited_); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetTaken() int64 {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Taken); ok {
+			return x.Taken
+		}
+	}
+	return 0
+}
+
+type isShellRequest_Message interface {
+	isShellRequest_Message()
+}
+
+type ShellRequest_Begin_ struct {
+	Begin *ShellRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type ShellRequest_Output struct {
+	Output *ShellOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
+}
+
+type ShellRequest_Exited_ struct {
+	Exited *ShellRequest_Exited `protobuf:"bytes,3,opt,name=exited,proto3,oneof"`
+}
+
+type ShellRequest_Taken struct {
+	// How many inputs were handed on so far: at most 8 more are sent.
+	Taken int64 `protobuf:"varint,4,opt,name=taken,proto3,oneof"`
+}
+
+func (*ShellRequest_Begin_) isShellRequest_Message() {}
+
+func (*ShellRequest_Output) isShellRequest_Message() {}
+
+func (*ShellRequest_Exited_) isShellRequest_Message() {}
+
+func (*ShellRequest_Taken) isShellRequest_Message() {}
+
+type ShellResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ShellResponse_Opening_
+	//	*ShellResponse_Input
+	Message       isShellResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellResponse) Reset() {
+	*x = ShellResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellResponse) ProtoMessage() {}
+
+func (x *ShellResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
+func (*ShellResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ShellResponse) GetMessage() isShellResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ShellResponse) GetOpening() *ShellResponse_Opening {
+	if x != nil {
+		if x, ok := x.Message.(*ShellResponse_Opening_); ok {
+			return x.Opening
+		}
+	}
+	return nil
+}
+
+func (x *ShellResponse) GetInput() *ShellInput {
+	if x != nil {
+		if x, ok := x.Message.(*ShellResponse_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+type isShellResponse_Message interface {
+	isShellResponse_Message()
+}
+
+type ShellResponse_Opening_ struct {
+	Opening *ShellResponse_Opening `protobuf:"bytes,1,opt,name=opening,proto3,oneof"`
+}
+
+type ShellResponse_Input struct {
+	Input *ShellInput `protobuf:"bytes,2,opt,name=input,proto3,oneof"`
+}
+
+func (*ShellResponse_Opening_) isShellResponse_Message() {}
+
+func (*ShellResponse_Input) isShellResponse_Message() {}
 
 type GetContentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +530,7 @@ type GetContentRequest struct {
 
 func (x *GetContentRequest) Reset() {
 	*x = GetContentRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +542,7 @@ func (x *GetContentRequest) String() string {
 func (*GetContentRequest) ProtoMessage() {}
 
 func (x *GetContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +555,7 @@ func (x *GetContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentRequest.ProtoReflect.Descriptor instead.
 func (*GetContentRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetContentRequest) GetRunnerId() string {
@@ -332,7 +628,7 @@ type CacheKey struct {
 
 func (x *CacheKey) Reset() {
 	*x = CacheKey{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -344,7 +640,7 @@ func (x *CacheKey) String() string {
 func (*CacheKey) ProtoMessage() {}
 
 func (x *CacheKey) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -357,7 +653,7 @@ func (x *CacheKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheKey.ProtoReflect.Descriptor instead.
 func (*CacheKey) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CacheKey) GetVersion() string {
@@ -393,7 +689,7 @@ type NeededArtifact struct {
 
 func (x *NeededArtifact) Reset() {
 	*x = NeededArtifact{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +701,7 @@ func (x *NeededArtifact) String() string {
 func (*NeededArtifact) ProtoMessage() {}
 
 func (x *NeededArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +714,7 @@ func (x *NeededArtifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NeededArtifact.ProtoReflect.Descriptor instead.
 func (*NeededArtifact) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NeededArtifact) GetBuildId() string {
@@ -449,7 +745,7 @@ type GetContentResponse struct {
 
 func (x *GetContentResponse) Reset() {
 	*x = GetContentResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +757,7 @@ func (x *GetContentResponse) String() string {
 func (*GetContentResponse) ProtoMessage() {}
 
 func (x *GetContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +770,7 @@ func (x *GetContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentResponse.ProtoReflect.Descriptor instead.
 func (*GetContentResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetContentResponse) GetMessage() isGetContentResponse_Message {
@@ -550,7 +846,7 @@ type PutContentRequest struct {
 
 func (x *PutContentRequest) Reset() {
 	*x = PutContentRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +858,7 @@ func (x *PutContentRequest) String() string {
 func (*PutContentRequest) ProtoMessage() {}
 
 func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +871,7 @@ func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest.ProtoReflect.Descriptor instead.
 func (*PutContentRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PutContentRequest) GetMessage() isPutContentRequest_Message {
@@ -664,7 +960,7 @@ type PutContentResponse struct {
 
 func (x *PutContentResponse) Reset() {
 	*x = PutContentResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +972,7 @@ func (x *PutContentResponse) String() string {
 func (*PutContentResponse) ProtoMessage() {}
 
 func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +985,7 @@ func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse.ProtoReflect.Descriptor instead.
 func (*PutContentResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PutContentResponse) GetMessage() isPutContentResponse_Message {
@@ -749,7 +1045,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1057,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1070,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -834,7 +1130,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1142,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1155,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -977,14 +1273,17 @@ type Hello struct {
 	// the log says so.
 	ReadsReports bool `protobuf:"varint,24,opt,name=reads_reports,json=readsReports,proto3" json:"reads_reports,omitempty"`
 	// The runner takes files of a checkout from its pack.
-	TakesPacked   bool `protobuf:"varint,26,opt,name=takes_packed,json=takesPacked,proto3" json:"takes_packed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	TakesPacked bool `protobuf:"varint,26,opt,name=takes_packed,json=takesPacked,proto3" json:"takes_packed,omitempty"`
+	// The runner keeps its container, and calls Keep, where it is told to. Without this
+	// none is kept.
+	KeepsContainer bool `protobuf:"varint,27,opt,name=keeps_container,json=keepsContainer,proto3" json:"keeps_container,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1295,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1308,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hello) GetRunnerId() string {
@@ -1089,18 +1388,27 @@ func (x *Hello) GetTakesPacked() bool {
 	return false
 }
 
+func (x *Hello) GetKeepsContainer() bool {
+	if x != nil {
+		return x.KeepsContainer
+	}
+	return false
+}
+
 // Welcome answers a Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last report the server has stored; the runner goes on after it.
 	StoredSequence int64 `protobuf:"varint,1,opt,name=stored_sequence,json=storedSequence,proto3" json:"stored_sequence,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As in Ack: this attempt has ended.
+	KeptFor       *durationpb.Duration `protobuf:"bytes,2,opt,name=kept_for,json=keptFor,proto3" json:"kept_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1420,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1433,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Welcome) GetStoredSequence() int64 {
@@ -1133,6 +1441,13 @@ func (x *Welcome) GetStoredSequence() int64 {
 		return x.StoredSequence
 	}
 	return 0
+}
+
+func (x *Welcome) GetKeptFor() *durationpb.Duration {
+	if x != nil {
+		return x.KeptFor
+	}
+	return nil
 }
 
 // Plan is all an attempt needs but the source.
@@ -1182,7 +1497,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1509,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1522,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Plan) GetBuildId() string {
@@ -1351,7 +1666,7 @@ type PlannedStep struct {
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1678,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1691,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PlannedStep) GetNumber() int32 {
@@ -1426,7 +1741,7 @@ type SourceChunk struct {
 
 func (x *SourceChunk) Reset() {
 	*x = SourceChunk{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1438,7 +1753,7 @@ func (x *SourceChunk) String() string {
 func (*SourceChunk) ProtoMessage() {}
 
 func (x *SourceChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1451,7 +1766,7 @@ func (x *SourceChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceChunk.ProtoReflect.Descriptor instead.
 func (*SourceChunk) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SourceChunk) GetData() []byte {
@@ -1494,7 +1809,7 @@ type SourceBegun struct {
 
 func (x *SourceBegun) Reset() {
 	*x = SourceBegun{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1821,7 @@ func (x *SourceBegun) String() string {
 func (*SourceBegun) ProtoMessage() {}
 
 func (x *SourceBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1834,7 @@ func (x *SourceBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceBegun.ProtoReflect.Descriptor instead.
 func (*SourceBegun) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SourceBegun) GetBytes() int64 {
@@ -1538,15 +1853,17 @@ func (x *SourceBegun) GetSha256() []byte {
 
 // Ack: everything up to this report is stored.
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Of the last report: the container is kept for so long. Absent: the runner ends.
+	KeptFor       *durationpb.Duration `protobuf:"bytes,2,opt,name=kept_for,json=keptFor,proto3" json:"kept_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1875,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1888,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Ack) GetSequence() int64 {
@@ -1579,6 +1896,13 @@ func (x *Ack) GetSequence() int64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *Ack) GetKeptFor() *durationpb.Duration {
+	if x != nil {
+		return x.KeptFor
+	}
+	return nil
 }
 
 // Cancel: stop the commands and report the end.
@@ -1592,7 +1916,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1928,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1941,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Cancel) GetMessage() string {
@@ -1654,7 +1978,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1990,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +2003,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Report) GetSequence() int64 {
@@ -1866,7 +2190,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2202,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2215,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
 }
 
 // Kept is what a cache, or an artifact, came to, for counting.
@@ -1907,7 +2231,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2243,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2256,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Kept) GetResult() Kept_Result {
@@ -1969,7 +2293,7 @@ type SourceUnpacked struct {
 
 func (x *SourceUnpacked) Reset() {
 	*x = SourceUnpacked{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2305,7 @@ func (x *SourceUnpacked) String() string {
 func (*SourceUnpacked) ProtoMessage() {}
 
 func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2318,7 @@ func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceUnpacked.ProtoReflect.Descriptor instead.
 func (*SourceUnpacked) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SourceUnpacked) GetEntries() int64 {
@@ -2023,7 +2347,7 @@ type Outputs struct {
 
 func (x *Outputs) Reset() {
 	*x = Outputs{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2359,7 @@ func (x *Outputs) String() string {
 func (*Outputs) ProtoMessage() {}
 
 func (x *Outputs) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2372,7 @@ func (x *Outputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
 func (*Outputs) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Outputs) GetValues() map[string]string {
@@ -2077,7 +2401,7 @@ type TestReport struct {
 
 func (x *TestReport) Reset() {
 	*x = TestReport{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2089,7 +2413,7 @@ func (x *TestReport) String() string {
 func (*TestReport) ProtoMessage() {}
 
 func (x *TestReport) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2102,7 +2426,7 @@ func (x *TestReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReport.ProtoReflect.Descriptor instead.
 func (*TestReport) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TestReport) GetTests() []*Test {
@@ -2142,7 +2466,7 @@ type ToolSpans struct {
 
 func (x *ToolSpans) Reset() {
 	*x = ToolSpans{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2478,7 @@ func (x *ToolSpans) String() string {
 func (*ToolSpans) ProtoMessage() {}
 
 func (x *ToolSpans) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2491,7 @@ func (x *ToolSpans) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolSpans.ProtoReflect.Descriptor instead.
 func (*ToolSpans) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ToolSpans) GetSpans() []*ToolSpan {
@@ -2219,7 +2543,7 @@ type ToolSpan struct {
 
 func (x *ToolSpan) Reset() {
 	*x = ToolSpan{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2555,7 @@ func (x *ToolSpan) String() string {
 func (*ToolSpan) ProtoMessage() {}
 
 func (x *ToolSpan) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2568,7 @@ func (x *ToolSpan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolSpan.ProtoReflect.Descriptor instead.
 func (*ToolSpan) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ToolSpan) GetId() []byte {
@@ -2362,7 +2686,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2698,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2711,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -2409,7 +2733,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2745,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2758,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -2466,7 +2790,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2802,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2815,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{26}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -2535,7 +2859,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2871,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2884,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -2575,6 +2899,177 @@ func (x *Ended) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+type ShellRequest_Begin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId      string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	ShellId       string `protobuf:"bytes,2,opt,name=shell_id,json=shellId,proto3" json:"shell_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest_Begin) Reset() {
+	*x = ShellRequest_Begin{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest_Begin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest_Begin) ProtoMessage() {}
+
+func (x *ShellRequest_Begin) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest_Begin.ProtoReflect.Descriptor instead.
+func (*ShellRequest_Begin) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2, 0}
+}
+
+func (x *ShellRequest_Begin) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *ShellRequest_Begin) GetShellId() string {
+	if x != nil {
+		return x.ShellId
+	}
+	return ""
+}
+
+// Exited is the last message.
+type ShellRequest_Exited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 128 + the signal where a signal ended it.
+	ExitCode int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// Why it could not be started, for people; empty where it was.
+	Problem       string `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest_Exited) Reset() {
+	*x = ShellRequest_Exited{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest_Exited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest_Exited) ProtoMessage() {}
+
+func (x *ShellRequest_Exited) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest_Exited.ProtoReflect.Descriptor instead.
+func (*ShellRequest_Exited) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2, 1}
+}
+
+func (x *ShellRequest_Exited) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *ShellRequest_Exited) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ShellResponse_Opening struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is run; empty for a shell of the container's.
+	Command []string `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	// Absent: pipes in place of a terminal.
+	Terminal *ShellTerminal `protobuf:"bytes,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// Set besides what the steps had.
+	Secrets       map[string]string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellResponse_Opening) Reset() {
+	*x = ShellResponse_Opening{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellResponse_Opening) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellResponse_Opening) ProtoMessage() {}
+
+func (x *ShellResponse_Opening) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellResponse_Opening.ProtoReflect.Descriptor instead.
+func (*ShellResponse_Opening) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *ShellResponse_Opening) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ShellResponse_Opening) GetTerminal() *ShellTerminal {
+	if x != nil {
+		return x.Terminal
+	}
+	return nil
+}
+
+func (x *ShellResponse_Opening) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
 }
 
 type GetContentResponse_Found struct {
@@ -2594,7 +3089,7 @@ type GetContentResponse_Found struct {
 
 func (x *GetContentResponse_Found) Reset() {
 	*x = GetContentResponse_Found{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +3101,7 @@ func (x *GetContentResponse_Found) String() string {
 func (*GetContentResponse_Found) ProtoMessage() {}
 
 func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3114,7 @@ func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentResponse_Found.ProtoReflect.Descriptor instead.
 func (*GetContentResponse_Found) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *GetContentResponse_Found) GetKey() string {
@@ -2677,7 +3172,7 @@ type PutContentRequest_Begin struct {
 
 func (x *PutContentRequest_Begin) Reset() {
 	*x = PutContentRequest_Begin{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3184,7 @@ func (x *PutContentRequest_Begin) String() string {
 func (*PutContentRequest_Begin) ProtoMessage() {}
 
 func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3197,7 @@ func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest_Begin.ProtoReflect.Descriptor instead.
 func (*PutContentRequest_Begin) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8, 0}
 }
 
 func (x *PutContentRequest_Begin) GetRunnerId() string {
@@ -2783,7 +3278,7 @@ type PutContentRequest_Commit struct {
 
 func (x *PutContentRequest_Commit) Reset() {
 	*x = PutContentRequest_Commit{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +3290,7 @@ func (x *PutContentRequest_Commit) String() string {
 func (*PutContentRequest_Commit) ProtoMessage() {}
 
 func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +3303,7 @@ func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest_Commit.ProtoReflect.Descriptor instead.
 func (*PutContentRequest_Commit) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8, 1}
 }
 
 type PutContentResponse_Lacking struct {
@@ -2821,7 +3316,7 @@ type PutContentResponse_Lacking struct {
 
 func (x *PutContentResponse_Lacking) Reset() {
 	*x = PutContentResponse_Lacking{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3328,7 @@ func (x *PutContentResponse_Lacking) String() string {
 func (*PutContentResponse_Lacking) ProtoMessage() {}
 
 func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3341,7 @@ func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse_Lacking.ProtoReflect.Descriptor instead.
 func (*PutContentResponse_Lacking) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *PutContentResponse_Lacking) GetChunks() []int32 {
@@ -2873,7 +3368,7 @@ type PutContentResponse_Kept struct {
 
 func (x *PutContentResponse_Kept) Reset() {
 	*x = PutContentResponse_Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +3380,7 @@ func (x *PutContentResponse_Kept) String() string {
 func (*PutContentResponse_Kept) ProtoMessage() {}
 
 func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3393,7 @@ func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse_Kept.ProtoReflect.Descriptor instead.
 func (*PutContentResponse_Kept) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9, 1}
 }
 
 func (x *PutContentResponse_Kept) GetStored() int64 {
@@ -2922,7 +3417,7 @@ type Plan_Artifacts struct {
 
 func (x *Plan_Artifacts) Reset() {
 	*x = Plan_Artifacts{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3429,7 @@ func (x *Plan_Artifacts) String() string {
 func (*Plan_Artifacts) ProtoMessage() {}
 
 func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3442,7 @@ func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan_Artifacts.ProtoReflect.Descriptor instead.
 func (*Plan_Artifacts) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10, 2}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14, 2}
 }
 
 func (x *Plan_Artifacts) GetNeeded() []*NeededArtifact {
@@ -2975,7 +3470,35 @@ var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1dforge/scheduler/v1/test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1eforge/scheduler/v1/shell.proto\x1a\x1dforge/scheduler/v1/test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"\vKeepRequest\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\"Z\n" +
+	"\fKeepResponse\x12-\n" +
+	"\x04left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04left\x12\x1b\n" +
+	"\tshell_ids\x18\x02 \x03(\tR\bshellIds\"\xf1\x02\n" +
+	"\fShellRequest\x12>\n" +
+	"\x05begin\x18\x01 \x01(\v2&.forge.scheduler.v1.ShellRequest.BeginH\x00R\x05begin\x129\n" +
+	"\x06output\x18\x02 \x01(\v2\x1f.forge.scheduler.v1.ShellOutputH\x00R\x06output\x12A\n" +
+	"\x06exited\x18\x03 \x01(\v2'.forge.scheduler.v1.ShellRequest.ExitedH\x00R\x06exited\x12\x16\n" +
+	"\x05taken\x18\x04 \x01(\x03H\x00R\x05taken\x1a?\n" +
+	"\x05Begin\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x19\n" +
+	"\bshell_id\x18\x02 \x01(\tR\ashellId\x1a?\n" +
+	"\x06Exited\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblemB\t\n" +
+	"\amessage\"\x8c\x03\n" +
+	"\rShellResponse\x12E\n" +
+	"\aopening\x18\x01 \x01(\v2).forge.scheduler.v1.ShellResponse.OpeningH\x00R\aopening\x126\n" +
+	"\x05input\x18\x02 \x01(\v2\x1e.forge.scheduler.v1.ShellInputH\x00R\x05input\x1a\xf0\x01\n" +
+	"\aOpening\x12\x18\n" +
+	"\acommand\x18\x01 \x03(\tR\acommand\x12=\n" +
+	"\bterminal\x18\x02 \x01(\v2!.forge.scheduler.v1.ShellTerminalR\bterminal\x12P\n" +
+	"\asecrets\x18\x03 \x03(\v26.forge.scheduler.v1.ShellResponse.Opening.SecretsEntryR\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\amessage\"\xcb\x01\n" +
 	"\x11GetContentRequest\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
 	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12@\n" +
@@ -3034,7 +3557,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\x94\x03\n" +
+	"\amessage\"\xbd\x03\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -3048,9 +3571,11 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\fsource_begun\x18\x19 \x01(\v2\x1f.forge.scheduler.v1.SourceBegunR\vsourceBegun\x12#\n" +
 	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\x12#\n" +
 	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\x12!\n" +
-	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\"2\n" +
+	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\x12'\n" +
+	"\x0fkeeps_container\x18\x1b \x01(\bR\x0ekeepsContainer\"h\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xed\b\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\x124\n" +
+	"\bkept_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\akeptFor\"\xed\b\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -3093,9 +3618,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\";\n" +
 	"\vSourceBegun\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x16\n" +
-	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"!\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"W\n" +
 	"\x03Ack\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x124\n" +
+	"\bkept_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\akeptFor\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"\xb2\x05\n" +
 	"\x06Report\x12\x1a\n" +
@@ -3194,13 +3720,15 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x12CAUSE_NOT_RUNNABLE\x10\x06\x12\x11\n" +
 	"\rCAUSE_STOPPED\x10\a\x12\x1b\n" +
 	"\x17CAUSE_SERVICE_NOT_READY\x10\b\x12\x12\n" +
-	"\x0eCAUSE_ARTIFACT\x10\t2\xa4\x02\n" +
+	"\x0eCAUSE_ARTIFACT\x10\t2\xc3\x03\n" +
 	"\rRunnerService\x12S\n" +
 	"\x06Attach\x12!.forge.scheduler.v1.AttachRequest\x1a\".forge.scheduler.v1.AttachResponse(\x010\x01\x12]\n" +
 	"\n" +
 	"GetContent\x12%.forge.scheduler.v1.GetContentRequest\x1a&.forge.scheduler.v1.GetContentResponse0\x01\x12_\n" +
 	"\n" +
-	"PutContent\x12%.forge.scheduler.v1.PutContentRequest\x1a&.forge.scheduler.v1.PutContentResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
+	"PutContent\x12%.forge.scheduler.v1.PutContentRequest\x1a&.forge.scheduler.v1.PutContentResponse(\x010\x01\x12K\n" +
+	"\x04Keep\x12\x1f.forge.scheduler.v1.KeepRequest\x1a .forge.scheduler.v1.KeepResponse0\x01\x12P\n" +
+	"\x05Shell\x12 .forge.scheduler.v1.ShellRequest\x1a!.forge.scheduler.v1.ShellResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_forge_scheduler_v1_runner_proto_rawDescOnce sync.Once
@@ -3215,127 +3743,152 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
 	(ToolSpan_SpanKind)(0),             // 1: forge.scheduler.v1.ToolSpan.SpanKind
 	(Ended_Cause)(0),                   // 2: forge.scheduler.v1.Ended.Cause
-	(*GetContentRequest)(nil),          // 3: forge.scheduler.v1.GetContentRequest
-	(*CacheKey)(nil),                   // 4: forge.scheduler.v1.CacheKey
-	(*NeededArtifact)(nil),             // 5: forge.scheduler.v1.NeededArtifact
-	(*GetContentResponse)(nil),         // 6: forge.scheduler.v1.GetContentResponse
-	(*PutContentRequest)(nil),          // 7: forge.scheduler.v1.PutContentRequest
-	(*PutContentResponse)(nil),         // 8: forge.scheduler.v1.PutContentResponse
-	(*AttachRequest)(nil),              // 9: forge.scheduler.v1.AttachRequest
-	(*AttachResponse)(nil),             // 10: forge.scheduler.v1.AttachResponse
-	(*Hello)(nil),                      // 11: forge.scheduler.v1.Hello
-	(*Welcome)(nil),                    // 12: forge.scheduler.v1.Welcome
-	(*Plan)(nil),                       // 13: forge.scheduler.v1.Plan
-	(*PlannedStep)(nil),                // 14: forge.scheduler.v1.PlannedStep
-	(*SourceChunk)(nil),                // 15: forge.scheduler.v1.SourceChunk
-	(*SourceBegun)(nil),                // 16: forge.scheduler.v1.SourceBegun
-	(*Ack)(nil),                        // 17: forge.scheduler.v1.Ack
-	(*Cancel)(nil),                     // 18: forge.scheduler.v1.Cancel
-	(*Report)(nil),                     // 19: forge.scheduler.v1.Report
-	(*Heartbeat)(nil),                  // 20: forge.scheduler.v1.Heartbeat
-	(*Kept)(nil),                       // 21: forge.scheduler.v1.Kept
-	(*SourceUnpacked)(nil),             // 22: forge.scheduler.v1.SourceUnpacked
-	(*Outputs)(nil),                    // 23: forge.scheduler.v1.Outputs
-	(*TestReport)(nil),                 // 24: forge.scheduler.v1.TestReport
-	(*ToolSpans)(nil),                  // 25: forge.scheduler.v1.ToolSpans
-	(*ToolSpan)(nil),                   // 26: forge.scheduler.v1.ToolSpan
-	(*StepStarted)(nil),                // 27: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                     // 28: forge.scheduler.v1.Output
-	(*StepEnded)(nil),                  // 29: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                      // 30: forge.scheduler.v1.Ended
-	(*GetContentResponse_Found)(nil),   // 31: forge.scheduler.v1.GetContentResponse.Found
-	(*PutContentRequest_Begin)(nil),    // 32: forge.scheduler.v1.PutContentRequest.Begin
-	(*PutContentRequest_Commit)(nil),   // 33: forge.scheduler.v1.PutContentRequest.Commit
-	(*PutContentResponse_Lacking)(nil), // 34: forge.scheduler.v1.PutContentResponse.Lacking
-	(*PutContentResponse_Kept)(nil),    // 35: forge.scheduler.v1.PutContentResponse.Kept
-	nil,                                // 36: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                                // 37: forge.scheduler.v1.Plan.SecretsEntry
-	(*Plan_Artifacts)(nil),             // 38: forge.scheduler.v1.Plan.Artifacts
-	nil,                                // 39: forge.scheduler.v1.Outputs.ValuesEntry
-	nil,                                // 40: forge.scheduler.v1.ToolSpan.AttributesEntry
-	(*Manifest)(nil),                   // 41: forge.scheduler.v1.Manifest
-	(*durationpb.Duration)(nil),        // 42: google.protobuf.Duration
-	(v1.Shell)(0),                      // 43: forge.config.v1.Shell
-	(*v1.Cache)(nil),                   // 44: forge.config.v1.Cache
-	(*v1.Reports)(nil),                 // 45: forge.config.v1.Reports
-	(v1.Command_When)(0),               // 46: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil),      // 47: google.protobuf.Timestamp
-	(*Test)(nil),                       // 48: forge.scheduler.v1.Test
-	(*Finding)(nil),                    // 49: forge.scheduler.v1.Finding
-	(*v1.Artifact)(nil),                // 50: forge.config.v1.Artifact
+	(*KeepRequest)(nil),                // 3: forge.scheduler.v1.KeepRequest
+	(*KeepResponse)(nil),               // 4: forge.scheduler.v1.KeepResponse
+	(*ShellRequest)(nil),               // 5: forge.scheduler.v1.ShellRequest
+	(*ShellResponse)(nil),              // 6: forge.scheduler.v1.ShellResponse
+	(*GetContentRequest)(nil),          // 7: forge.scheduler.v1.GetContentRequest
+	(*CacheKey)(nil),                   // 8: forge.scheduler.v1.CacheKey
+	(*NeededArtifact)(nil),             // 9: forge.scheduler.v1.NeededArtifact
+	(*GetContentResponse)(nil),         // 10: forge.scheduler.v1.GetContentResponse
+	(*PutContentRequest)(nil),          // 11: forge.scheduler.v1.PutContentRequest
+	(*PutContentResponse)(nil),         // 12: forge.scheduler.v1.PutContentResponse
+	(*AttachRequest)(nil),              // 13: forge.scheduler.v1.AttachRequest
+	(*AttachResponse)(nil),             // 14: forge.scheduler.v1.AttachResponse
+	(*Hello)(nil),                      // 15: forge.scheduler.v1.Hello
+	(*Welcome)(nil),                    // 16: forge.scheduler.v1.Welcome
+	(*Plan)(nil),                       // 17: forge.scheduler.v1.Plan
+	(*PlannedStep)(nil),                // 18: forge.scheduler.v1.PlannedStep
+	(*SourceChunk)(nil),                // 19: forge.scheduler.v1.SourceChunk
+	(*SourceBegun)(nil),                // 20: forge.scheduler.v1.SourceBegun
+	(*Ack)(nil),                        // 21: forge.scheduler.v1.Ack
+	(*Cancel)(nil),                     // 22: forge.scheduler.v1.Cancel
+	(*Report)(nil),                     // 23: forge.scheduler.v1.Report
+	(*Heartbeat)(nil),                  // 24: forge.scheduler.v1.Heartbeat
+	(*Kept)(nil),                       // 25: forge.scheduler.v1.Kept
+	(*SourceUnpacked)(nil),             // 26: forge.scheduler.v1.SourceUnpacked
+	(*Outputs)(nil),                    // 27: forge.scheduler.v1.Outputs
+	(*TestReport)(nil),                 // 28: forge.scheduler.v1.TestReport
+	(*ToolSpans)(nil),                  // 29: forge.scheduler.v1.ToolSpans
+	(*ToolSpan)(nil),                   // 30: forge.scheduler.v1.ToolSpan
+	(*StepStarted)(nil),                // 31: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 32: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 33: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 34: forge.scheduler.v1.Ended
+	(*ShellRequest_Begin)(nil),         // 35: forge.scheduler.v1.ShellRequest.Begin
+	(*ShellRequest_Exited)(nil),        // 36: forge.scheduler.v1.ShellRequest.Exited
+	(*ShellResponse_Opening)(nil),      // 37: forge.scheduler.v1.ShellResponse.Opening
+	nil,                                // 38: forge.scheduler.v1.ShellResponse.Opening.SecretsEntry
+	(*GetContentResponse_Found)(nil),   // 39: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 40: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 41: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 42: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 43: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 44: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 45: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 46: forge.scheduler.v1.Plan.Artifacts
+	nil,                                // 47: forge.scheduler.v1.Outputs.ValuesEntry
+	nil,                                // 48: forge.scheduler.v1.ToolSpan.AttributesEntry
+	(*durationpb.Duration)(nil),        // 49: google.protobuf.Duration
+	(*ShellOutput)(nil),                // 50: forge.scheduler.v1.ShellOutput
+	(*ShellInput)(nil),                 // 51: forge.scheduler.v1.ShellInput
+	(*Manifest)(nil),                   // 52: forge.scheduler.v1.Manifest
+	(v1.Shell)(0),                      // 53: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 54: forge.config.v1.Cache
+	(*v1.Reports)(nil),                 // 55: forge.config.v1.Reports
+	(v1.Command_When)(0),               // 56: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 57: google.protobuf.Timestamp
+	(*Test)(nil),                       // 58: forge.scheduler.v1.Test
+	(*Finding)(nil),                    // 59: forge.scheduler.v1.Finding
+	(*ShellTerminal)(nil),              // 60: forge.scheduler.v1.ShellTerminal
+	(*v1.Artifact)(nil),                // 61: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
-	4,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
-	5,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
-	31, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
-	41, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
-	32, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
-	41, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
-	33, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
-	34, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
-	35, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
-	11, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
-	19, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
-	12, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
-	13, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
-	15, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
-	17, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
-	18, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
-	16, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
-	14, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	36, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	42, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	42, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	42, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	37, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	43, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	42, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	44, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
-	38, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
-	45, // 27: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
-	46, // 28: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	47, // 29: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	20, // 30: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	27, // 31: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	28, // 32: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	29, // 33: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	30, // 34: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	22, // 35: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	23, // 36: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	21, // 37: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
-	24, // 38: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
-	25, // 39: forge.scheduler.v1.Report.spans:type_name -> forge.scheduler.v1.ToolSpans
-	0,  // 40: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
-	42, // 41: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
-	39, // 42: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	48, // 43: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
-	49, // 44: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
-	26, // 45: forge.scheduler.v1.ToolSpans.spans:type_name -> forge.scheduler.v1.ToolSpan
-	1,  // 46: forge.scheduler.v1.ToolSpan.kind:type_name -> forge.scheduler.v1.ToolSpan.SpanKind
-	47, // 47: forge.scheduler.v1.ToolSpan.start_time:type_name -> google.protobuf.Timestamp
-	47, // 48: forge.scheduler.v1.ToolSpan.end_time:type_name -> google.protobuf.Timestamp
-	40, // 49: forge.scheduler.v1.ToolSpan.attributes:type_name -> forge.scheduler.v1.ToolSpan.AttributesEntry
-	2,  // 50: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	4,  // 51: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
-	5,  // 52: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
-	50, // 53: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
-	42, // 54: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
-	9,  // 55: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	3,  // 56: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
-	7,  // 57: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
-	10, // 58: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	6,  // 59: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
-	8,  // 60: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
-	58, // [58:61] is the sub-list for method output_type
-	55, // [55:58] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	49, // 0: forge.scheduler.v1.KeepResponse.left:type_name -> google.protobuf.Duration
+	35, // 1: forge.scheduler.v1.ShellRequest.begin:type_name -> forge.scheduler.v1.ShellRequest.Begin
+	50, // 2: forge.scheduler.v1.ShellRequest.output:type_name -> forge.scheduler.v1.ShellOutput
+	36, // 3: forge.scheduler.v1.ShellRequest.exited:type_name -> forge.scheduler.v1.ShellRequest.Exited
+	37, // 4: forge.scheduler.v1.ShellResponse.opening:type_name -> forge.scheduler.v1.ShellResponse.Opening
+	51, // 5: forge.scheduler.v1.ShellResponse.input:type_name -> forge.scheduler.v1.ShellInput
+	8,  // 6: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
+	9,  // 7: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
+	39, // 8: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	52, // 9: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	40, // 10: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	52, // 11: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	41, // 12: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	42, // 13: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	43, // 14: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	15, // 15: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
+	23, // 16: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
+	16, // 17: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
+	17, // 18: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
+	19, // 19: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
+	21, // 20: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
+	22, // 21: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
+	20, // 22: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
+	49, // 23: forge.scheduler.v1.Welcome.kept_for:type_name -> google.protobuf.Duration
+	18, // 24: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
+	44, // 25: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	49, // 26: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	49, // 27: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	49, // 28: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	45, // 29: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	53, // 30: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	49, // 31: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	54, // 32: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	46, // 33: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	55, // 34: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
+	56, // 35: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	49, // 36: forge.scheduler.v1.Ack.kept_for:type_name -> google.protobuf.Duration
+	57, // 37: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	24, // 38: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	31, // 39: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	32, // 40: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	33, // 41: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	34, // 42: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	26, // 43: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	27, // 44: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	25, // 45: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	28, // 46: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
+	29, // 47: forge.scheduler.v1.Report.spans:type_name -> forge.scheduler.v1.ToolSpans
+	0,  // 48: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	49, // 49: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	47, // 50: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	58, // 51: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
+	59, // 52: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
+	30, // 53: forge.scheduler.v1.ToolSpans.spans:type_name -> forge.scheduler.v1.ToolSpan
+	1,  // 54: forge.scheduler.v1.ToolSpan.kind:type_name -> forge.scheduler.v1.ToolSpan.SpanKind
+	57, // 55: forge.scheduler.v1.ToolSpan.start_time:type_name -> google.protobuf.Timestamp
+	57, // 56: forge.scheduler.v1.ToolSpan.end_time:type_name -> google.protobuf.Timestamp
+	48, // 57: forge.scheduler.v1.ToolSpan.attributes:type_name -> forge.scheduler.v1.ToolSpan.AttributesEntry
+	2,  // 58: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	60, // 59: forge.scheduler.v1.ShellResponse.Opening.terminal:type_name -> forge.scheduler.v1.ShellTerminal
+	38, // 60: forge.scheduler.v1.ShellResponse.Opening.secrets:type_name -> forge.scheduler.v1.ShellResponse.Opening.SecretsEntry
+	8,  // 61: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	9,  // 62: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	61, // 63: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	49, // 64: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	13, // 65: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	7,  // 66: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	11, // 67: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	3,  // 68: forge.scheduler.v1.RunnerService.Keep:input_type -> forge.scheduler.v1.KeepRequest
+	5,  // 69: forge.scheduler.v1.RunnerService.Shell:input_type -> forge.scheduler.v1.ShellRequest
+	14, // 70: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	10, // 71: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	12, // 72: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	4,  // 73: forge.scheduler.v1.RunnerService.Keep:output_type -> forge.scheduler.v1.KeepResponse
+	6,  // 74: forge.scheduler.v1.RunnerService.Shell:output_type -> forge.scheduler.v1.ShellResponse
+	70, // [70:75] is the sub-list for method output_type
+	65, // [65:70] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -3344,38 +3897,49 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		return
 	}
 	file_forge_scheduler_v1_content_proto_init()
+	file_forge_scheduler_v1_shell_proto_init()
 	file_forge_scheduler_v1_test_proto_init()
-	file_forge_scheduler_v1_runner_proto_msgTypes[0].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[2].OneofWrappers = []any{
+		(*ShellRequest_Begin_)(nil),
+		(*ShellRequest_Output)(nil),
+		(*ShellRequest_Exited_)(nil),
+		(*ShellRequest_Taken)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[3].OneofWrappers = []any{
+		(*ShellResponse_Opening_)(nil),
+		(*ShellResponse_Input)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[4].OneofWrappers = []any{
 		(*GetContentRequest_Cache)(nil),
 		(*GetContentRequest_Artifact)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[3].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[7].OneofWrappers = []any{
 		(*GetContentResponse_Found_)(nil),
 		(*GetContentResponse_Manifest)(nil),
 		(*GetContentResponse_Data)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[4].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[8].OneofWrappers = []any{
 		(*PutContentRequest_Begin_)(nil),
 		(*PutContentRequest_Manifest)(nil),
 		(*PutContentRequest_Data)(nil),
 		(*PutContentRequest_Commit_)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[5].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[9].OneofWrappers = []any{
 		(*PutContentResponse_Lacking_)(nil),
 		(*PutContentResponse_Kept_)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[6].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[10].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Report)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[7].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[11].OneofWrappers = []any{
 		(*AttachResponse_Welcome)(nil),
 		(*AttachResponse_Plan)(nil),
 		(*AttachResponse_Source)(nil),
 		(*AttachResponse_Ack)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[16].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[20].OneofWrappers = []any{
 		(*Report_Heartbeat)(nil),
 		(*Report_StepStarted)(nil),
 		(*Report_Output)(nil),
@@ -3387,11 +3951,11 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_Tests)(nil),
 		(*Report_Spans)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[23].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[27].OneofWrappers = []any{
 		(*ToolSpan_Step)(nil),
 		(*ToolSpan_Span)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[29].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[37].OneofWrappers = []any{
 		(*PutContentRequest_Begin_Cache)(nil),
 		(*PutContentRequest_Begin_Artifact)(nil),
 	}
@@ -3401,7 +3965,7 @@ func file_forge_scheduler_v1_runner_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	RunnerService_Attach_FullMethodName     = "/forge.scheduler.v1.RunnerService/Attach"
 	RunnerService_GetContent_FullMethodName = "/forge.scheduler.v1.RunnerService/GetContent"
 	RunnerService_PutContent_FullMethodName = "/forge.scheduler.v1.RunnerService/PutContent"
+	RunnerService_Keep_FullMethodName       = "/forge.scheduler.v1.RunnerService/Keep"
+	RunnerService_Shell_FullMethodName      = "/forge.scheduler.v1.RunnerService/Shell"
 )
 
 // RunnerServiceClient is the client API for RunnerService service.
@@ -59,6 +61,19 @@ type RunnerServiceClient interface {
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
 	// larger than may be. Errors besides are those of Attach.
 	PutContent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutContentRequest, PutContentResponse], error)
+	// Keep is called once an attempt has ended whose container is kept, as the last Ack,
+	// or Welcome, says. It tells which shells people ask for, until the container goes.
+	// Nothing that is said here or in Shell is a report of the attempt.
+	//
+	// FAILED_PRECONDITION: the container is not kept any more; end. UNAUTHENTICATED and
+	// other errors are those of Attach.
+	Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[KeepResponse], error)
+	// Shell is one terminal, or one command, in a kept container: Begin, then Opening,
+	// then what is typed and what is printed, until either side ends the stream.
+	//
+	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
+	// already, or it was closed.
+	Shell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ShellRequest, ShellResponse], error)
 }
 
 type runnerServiceClient struct {
@@ -114,6 +129,38 @@ func (c *runnerServiceClient) PutContent(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_PutContentClient = grpc.BidiStreamingClient[PutContentRequest, PutContentResponse]
 
+func (c *runnerServiceClient) Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[KeepResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[3], RunnerService_Keep_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[KeepRequest, KeepResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_KeepClient = grpc.ServerStreamingClient[KeepResponse]
+
+func (c *runnerServiceClient) Shell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ShellRequest, ShellResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[4], RunnerService_Shell_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ShellRequest, ShellResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_ShellClient = grpc.BidiStreamingClient[ShellRequest, ShellResponse]
+
 // RunnerServiceServer is the server API for RunnerService service.
 // All implementations must embed UnimplementedRunnerServiceServer
 // for forward compatibility.
@@ -149,6 +196,19 @@ type RunnerServiceServer interface {
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
 	// larger than may be. Errors besides are those of Attach.
 	PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error
+	// Keep is called once an attempt has ended whose container is kept, as the last Ack,
+	// or Welcome, says. It tells which shells people ask for, until the container goes.
+	// Nothing that is said here or in Shell is a report of the attempt.
+	//
+	// FAILED_PRECONDITION: the container is not kept any more; end. UNAUTHENTICATED and
+	// other errors are those of Attach.
+	Keep(*KeepRequest, grpc.ServerStreamingServer[KeepResponse]) error
+	// Shell is one terminal, or one command, in a kept container: Begin, then Opening,
+	// then what is typed and what is printed, until either side ends the stream.
+	//
+	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
+	// already, or it was closed.
+	Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error
 	mustEmbedUnimplementedRunnerServiceServer()
 }
 
@@ -167,6 +227,12 @@ func (UnimplementedRunnerServiceServer) GetContent(*GetContentRequest, grpc.Serv
 }
 func (UnimplementedRunnerServiceServer) PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error {
 	return status.Error(codes.Unimplemented, "method PutContent not implemented")
+}
+func (UnimplementedRunnerServiceServer) Keep(*KeepRequest, grpc.ServerStreamingServer[KeepResponse]) error {
+	return status.Error(codes.Unimplemented, "method Keep not implemented")
+}
+func (UnimplementedRunnerServiceServer) Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error {
+	return status.Error(codes.Unimplemented, "method Shell not implemented")
 }
 func (UnimplementedRunnerServiceServer) mustEmbedUnimplementedRunnerServiceServer() {}
 func (UnimplementedRunnerServiceServer) testEmbeddedByValue()                       {}
@@ -214,6 +280,24 @@ func _RunnerService_PutContent_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_PutContentServer = grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]
 
+func _RunnerService_Keep_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(KeepRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RunnerServiceServer).Keep(m, &grpc.GenericServerStream[KeepRequest, KeepResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_KeepServer = grpc.ServerStreamingServer[KeepResponse]
+
+func _RunnerService_Shell_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunnerServiceServer).Shell(&grpc.GenericServerStream[ShellRequest, ShellResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_ShellServer = grpc.BidiStreamingServer[ShellRequest, ShellResponse]
+
 // RunnerService_ServiceDesc is the grpc.ServiceDesc for RunnerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -236,6 +320,17 @@ var RunnerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "PutContent",
 			Handler:       _RunnerService_PutContent_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Keep",
+			Handler:       _RunnerService_Keep_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Shell",
+			Handler:       _RunnerService_Shell_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
