@@ -31,7 +31,7 @@ func canKeep(runnerID string) *schedulerv1.Hello {
 
 // failsKept plays a run that fails, and returns for how long the runner is told to keep
 // its container, and its token.
-func (r *rig) failsKept(id string, hello *schedulerv1.Hello) (keptFor time.Duration, token string) {
+func failsKept(r *rig, id string, hello *schedulerv1.Hello) (keptFor time.Duration, token string) {
 	r.t.Helper()
 	token = r.spec(id, 1).Runner.Token
 	u := r.stream(token, hello)
@@ -50,16 +50,16 @@ func (r *rig) failsKept(id string, hello *schedulerv1.Hello) (keptFor time.Durat
 }
 
 // asRunner is a context of a runner's calls.
-func (r *rig) asRunner(token string) context.Context {
+func asRunner(r *rig, token string) context.Context {
 	ctx, leave := context.WithTimeout(r.t.Context(), 3*patience)
 	r.t.Cleanup(leave)
 	return metadata.AppendToOutgoingContext(ctx, attempt.TokenHeader, token)
 }
 
-// waits keeps a container until a shell is asked for.
-func (r *rig) waits(token, runnerID string) (shellID string, err error) {
+// waitsForShell keeps a container until a shell is asked for.
+func waitsForShell(r *rig, token, runnerID string) (shellID string, err error) {
 	r.t.Helper()
-	ctx, leave := context.WithCancel(r.asRunner(token))
+	ctx, leave := context.WithCancel(asRunner(r, token))
 	defer leave()
 	stream, err := r.runners.Keep(ctx, &schedulerv1.KeepRequest{RunnerId: runnerID})
 	for err == nil {
@@ -71,10 +71,10 @@ func (r *rig) waits(token, runnerID string) (shellID string, err error) {
 	return "", err
 }
 
-// begins opens a runner's side of a shell.
-func (r *rig) begins(token, runnerID, shellID string) (schedulerv1.RunnerService_ShellClient, *schedulerv1.ShellResponse_Opening, error) {
+// beginsShell opens a runner's side of a shell.
+func beginsShell(r *rig, token, runnerID, shellID string) (schedulerv1.RunnerService_ShellClient, *schedulerv1.ShellResponse_Opening, error) {
 	r.t.Helper()
-	stream, err := r.runners.Shell(r.asRunner(token))
+	stream, err := r.runners.Shell(asRunner(r, token))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,14 +108,14 @@ type person struct {
 	leave  context.CancelFunc
 }
 
-func (r *rig) as(login string) context.Context {
+func asPerson(r *rig, login string) context.Context {
 	return rpc.From(rpc.For(r.t.Context(), login), rpc.Origin{Way: "api", Credential: "personal token laptop", Address: "192.0.2.7", Agent: "forge/test"})
 }
 
-// opens asks for a shell.
-func (r *rig) opens(login, id string, command ...string) (*person, error) {
+// opensShell asks for a shell.
+func opensShell(r *rig, login, id string, command ...string) (*person, error) {
 	r.t.Helper()
-	ctx, leave := context.WithTimeout(r.as(login), 3*patience)
+	ctx, leave := context.WithTimeout(asPerson(r, login), 3*patience)
 	r.t.Cleanup(leave)
 	p := &person{r: r, login: login, client: schedulerv1.NewShellServiceClient(r.gateway), leave: leave}
 	var err error
@@ -128,7 +128,7 @@ func (r *rig) opens(login, id string, command ...string) (*person, error) {
 }
 
 func (p *person) types(login string, number int64, text string, id string) error {
-	_, err := p.client.SendToShell(p.r.as(login), &schedulerv1.SendToShellRequest{
+	_, err := p.client.SendToShell(asPerson(p.r, login), &schedulerv1.SendToShellRequest{
 		BuildId: id, ShellId: p.opened.GetShellId(), Number: number, Input: &schedulerv1.ShellInput{Data: []byte(text)},
 	})
 	return err
