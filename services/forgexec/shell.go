@@ -179,20 +179,20 @@ func openTerminal(size *schedulerv1.ShellTerminal) (*ends, error) {
 	if err != nil {
 		return nil, errors.Join(err, theirs.Close())
 	}
-	ours := os.NewFile(uintptr(fd), opened.Name()) //nolint:gosec // not negative
+	ours := os.NewFile(uintptr(fd), opened.Name())
 	resize(ours, size)
 	return &ends{command: command{input: theirs, output: theirs, terminal: true}, input: ours, output: []*os.File{ours}, terminal: ours}, nil
 }
 
 // resize tells a terminal how large it is.
 func resize(terminal *os.File, size *schedulerv1.ShellTerminal) {
-	within := func(n int32) uint16 { return uint16(min(max(n, 1), 10000)) } //nolint:gosec // 1 to 10,000
+	within := func(n int32) uint16 { return uint16(min(max(n, 1), 10000)) }
 	raw, err := terminal.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: within(size.GetRows()), Col: within(size.GetColumns())}) //nolint:gosec // a descriptor
+		_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: within(size.GetRows()), Col: within(size.GetColumns())})
 	})
 }
 

@@ -127,7 +127,7 @@ func opensShell(r *rig, login, id string, command ...string) (*person, error) {
 	return p, err
 }
 
-func (p *person) types(login string, number int64, text string, id string) error {
+func (p *person) types(login string, number int64, text, id string) error {
 	_, err := p.client.SendToShell(asPerson(p.r, login), &schedulerv1.SendToShellRequest{
 		BuildId: id, ShellId: p.opened.GetShellId(), Number: number, Input: &schedulerv1.ShellInput{Data: []byte(text)},
 	})

@@ -64,7 +64,7 @@ func window() *schedulerv1.ShellTerminal {
 	if err != nil {
 		columns, rows = 80, 24
 	}
-	return &schedulerv1.ShellTerminal{Columns: int32(columns), Rows: int32(rows), Type: os.Getenv("TERM")} //nolint:gosec // a screen's
+	return &schedulerv1.ShellTerminal{Columns: int32(columns), Rows: int32(rows), Type: os.Getenv("TERM")}
 }
 
 func (t talk) run(ctx context.Context, command []string) error {
@@ -87,7 +87,7 @@ func (t talk) run(ctx context.Context, command []string) error {
 			without = ", with the job's secrets"
 		}
 		fmt.Fprintf(os.Stderr, "forge: this container is kept until %s%s; forge shell --end %s removes it\n",
-			opened.GetKeptUntilTime().AsTime().Local().Format("15:04:05"), without, t.name)
+			localTime(opened.GetKeptUntilTime()), without, t.name)
 		before, err := term.MakeRaw(int(os.Stdin.Fd()))
 		if err != nil {
 			return fmt.Errorf("terminal: %w", err)
@@ -144,7 +144,7 @@ func (t talk) send(ctx context.Context, inputs <-chan *schedulerv1.ShellInput, s
 				return errInterrupted
 			default:
 				interrupted = true
-				input = &schedulerv1.ShellInput{Signal: int32(number)}
+				input = &schedulerv1.ShellInput{Signal: int32(number)} //nolint:gosec // a signal's
 			}
 		}
 		*t.number++

@@ -97,14 +97,8 @@ func (w *work) serve(ctx context.Context) (problem string, err error) {
 		if err := w.sendInput(ctx); err != nil {
 			return "", err
 		}
-		if pending != nil {
-			stored, err := w.keep(ctx, pending)
-			if err != nil {
-				return "", err
-			}
-			if stored {
-				pending = nil
-			}
+		if pending, err = w.keep(ctx, pending); err != nil {
+			return "", err
 		}
 		next := incoming
 		if pending != nil { // nobody reads: nothing more is taken from the runner
@@ -121,24 +115,33 @@ func (w *work) serve(ctx context.Context) (problem string, err error) {
 			}
 			return "", err
 		case message := <-next:
-			switch m := message.GetMessage().(type) {
-			case *schedulerv1.ShellRequest_Output:
-				if len(m.Output.GetData()) > largestOutput {
-					return "", fault.Newf(fault.Invalid, "output: at most %d KiB", largestOutput>>10)
-				}
-				pending = m.Output
-			case *schedulerv1.ShellRequest_Taken:
-				if m.Taken < w.taken || m.Taken > w.inputs {
-					return "", fault.New(fault.Invalid, "taken: more than was sent")
-				}
-				w.taken = m.Taken
-			case *schedulerv1.ShellRequest_Exited_:
-				return "", s.close(ctx, w.id, max(0, m.Exited.GetExitCode()), clip(m.Exited.GetProblem()))
+			if exited := message.GetExited(); exited != nil {
+				return "", s.close(ctx, w.id, max(0, exited.GetExitCode()), clip(exited.GetProblem()))
+			}
+			if pending, err = w.hear(message); err != nil {
+				return "", err
 			}
 		case <-changed:
 		case <-look.C:
 		}
 	}
+}
+
+// hear takes what the runner says, and returns what is to be stored of it.
+func (w *work) hear(message *schedulerv1.ShellRequest) (printed *schedulerv1.ShellOutput, err error) {
+	switch m := message.GetMessage().(type) {
+	case *schedulerv1.ShellRequest_Output:
+		if len(m.Output.GetData()) > largestOutput {
+			return nil, fault.Newf(fault.Invalid, "output: at most %d KiB", largestOutput>>10)
+		}
+		return m.Output, nil
+	case *schedulerv1.ShellRequest_Taken:
+		if m.Taken < w.taken || m.Taken > w.inputs {
+			return nil, fault.New(fault.Invalid, "taken: more than was sent")
+		}
+		w.taken = m.Taken
+	}
+	return nil, nil //nolint:nilnil // nothing is an answer
 }
 
 func clip(text string) string { return text[:min(len(text), longestProblem)] }
@@ -205,8 +208,12 @@ func (w *work) sendInput(ctx context.Context) error {
 	return w.input.taken(ctx, last)
 }
 
-// keep stores what was printed, unless too much of it waits to be read.
-func (w *work) keep(ctx context.Context, printed *schedulerv1.ShellOutput) (stored bool, err error) {
+// keep stores what was printed, and returns it where too much waits to be read.
+func (w *work) keep(ctx context.Context, printed *schedulerv1.ShellOutput) (left *schedulerv1.ShellOutput, err error) {
+	if printed == nil {
+		return nil, nil //nolint:nilnil // nothing is an answer
+	}
+	stored := false
 	w.active = w.service.store.Now()
 	err = w.service.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		stored = false
@@ -216,8 +223,9 @@ func (w *work) keep(ctx context.Context, printed *schedulerv1.ShellOutput) (stor
 		stored = true
 		return w.output.put(ctx, t, w.printed+1, printed)
 	})
-	if err == nil && stored {
-		w.printed++
+	if err != nil || !stored {
+		return printed, err
 	}
-	return stored, err
+	w.printed++
+	return nil, nil //nolint:nilnil // nothing is an answer
 }
