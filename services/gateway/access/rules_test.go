@@ -72,6 +72,9 @@ forge.scheduler.v1.EnvironmentService/RollBackEnvironment   wes    wes
 forge.scheduler.v1.EnvironmentService/ReleaseEnvironment    wes    wes
 forge.scheduler.v1.CacheService/ListCaches                  rita   -
 forge.scheduler.v1.CacheService/DeleteCaches                wes    wes
+forge.scheduler.v1.ShellService/OpenShell                   wes    wes
+forge.scheduler.v1.ShellService/SendToShell                 wes    wes
+forge.scheduler.v1.ShellService/RemoveContainer             wes    wes
 forge.scheduler.v1.SecretService/ListSecrets                wes    wes
 forge.scheduler.v1.SecretService/SetSecret                  ada    ada
 forge.scheduler.v1.SecretService/DeleteSecret               ada    ada
