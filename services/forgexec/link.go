@@ -151,7 +151,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 	}
 	if err := stream.Send(&schedulerv1.AttachRequest{Message: &schedulerv1.AttachRequest_Hello{Hello: &schedulerv1.Hello{
 		RunnerId: l.RunnerID, Version: l.Version, HasPlan: l.hasPlan.Load(), HasSource: l.hasSource.Load(), MasksSecrets: true, HeedsJobs: true, TakesCheckout: true, TakesPacked: true,
-		KeepsContent: true, KeepsContainer: true, SourceBegun: l.intake.begun(), ReadsReports: true,
+		KeepsContent: true, KeepsContainer: true, SourceBegun: l.intake.begun(), ReadsReports: true, BuildsImages: true,
 	}}}); err != nil {
 		_, err = stream.Recv() // says why
 		return false, false, err

@@ -71,6 +71,7 @@ type fakeScheduler struct {
 	age time.Duration
 
 	contents fakeContents
+	image    func(begin *schedulerv1.BuildImageRequest_Begin, stream imageServer) error
 	socket   string
 	mu       sync.Mutex
 	server   *grpc.Server

@@ -22,6 +22,7 @@ type sequence struct {
 	ctx   context.Context //nolint:containedctx // it is replaced once the build is stopped
 
 	failed  bool               // a step has
+	broken  error              // why an image was not built, which lies in nothing here
 	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
 	late    context.Context    //nolint:containedctx // that of the halt; nil: nothing may follow it
 	last    int32              // the number of the last that ran
@@ -41,10 +42,8 @@ func (s *sequence) run() *schedulerv1.Ended {
 		if s.ctx.Err() != nil { // what follows a stop has had its time, or nobody may run anything any more
 			break
 		}
-		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step), s.spans.variables())
-		s.spans.begin(step.GetNumber())
-		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
-		if err != nil {
+		end, err := s.one(step, n == len(s.plan.GetSteps())-1)
+		if end == nil {
 			if s.failed || s.stopped != nil {
 				s.sayf("forge: step %d was not run: %v", step.GetNumber(), err)
 				break
@@ -65,10 +64,28 @@ func (s *sequence) run() *schedulerv1.Ended {
 			forget = s.stop()
 		}
 	}
-	if s.stopped != nil {
+	switch {
+	case s.stopped != nil:
 		return s.stopped
+	case s.broken != nil:
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_IMAGE, Message: s.broken.Error()}
+	default:
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
 	}
-	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+}
+
+// one runs a step. It has no end where it could not be started.
+func (s *sequence) one(step *schedulerv1.PlannedStep, last bool) (*schedulerv1.StepEnded, error) {
+	if step.GetImage() != nil {
+		end, err := s.imageStep(s.ctx, step, last)
+		if s.broken == nil && !s.failed {
+			s.broken = err
+		}
+		return end, err
+	}
+	env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step), s.spans.variables())
+	s.spans.begin(step.GetNumber())
+	return s.step(s.ctx, step, last, s.plan, env)
 }
 
 // traced are the variables by which a command's own spans become children of its step's,

@@ -66,6 +66,10 @@ type Deps struct {
 	Engine           engine.Engine
 	// Capacity is how many builds run at once, at least 1.
 	Capacity int
+	// Images builds images for image steps; nil: builds that have some are refused.
+	Images attempt.Images
+	// GitHubURL is where people see repositories.
+	GitHubURL string
 	// ExternalURL is where people reach Forge.
 	ExternalURL string
 	// SecretsKeys are of 32 bytes each: secrets are encrypted with the first and
@@ -184,7 +188,7 @@ func New(deps Deps) (*Service, error) {
 	s.store.OnMove = s.bulletin.Note
 	s.shells = shell.New(shell.Deps{Store: s.store, Secrets: s.secrets, Config: deps.Config, Log: deps.Log, Random: deps.Random})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Shells: s.shells, Engine: deps.Engine, Config: deps.Config,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Shells: s.shells, Engine: deps.Engine, Images: deps.Images, GitHub: deps.GitHubURL, Config: deps.Config,
 		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, ToolTracer: deps.ToolTracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
@@ -251,6 +255,7 @@ func Access() map[string]rpc.Access {
 		schedulerv1.RunnerService_PutContent_FullMethodName:        {Public: true},
 		schedulerv1.RunnerService_Keep_FullMethodName:              {Public: true},
 		schedulerv1.RunnerService_Shell_FullMethodName:             {Public: true},
+		schedulerv1.RunnerService_BuildImage_FullMethodName:        {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:         {Rooms: []string{"gateway"}},
 
 		schedulerv1.LogService_GetLog_FullMethodName:    {Public: true},

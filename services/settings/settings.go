@@ -3,7 +3,10 @@
 // for. A binary embeds the groups it needs.
 package settings
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Common is what every service takes.
 type Common struct {
@@ -141,7 +144,15 @@ type Scheduler struct {
 	NotifyPrivate     bool              `env:"FORGE_NOTIFY_PRIVATE" help:"Addresses of chats that repositories have may lead to private addresses, too."`
 	ForgexecImage     string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Build             Build             `embed:"" prefix:"build-"`
+	Image             Image             `embed:""`
 	Swarm             Swarm             `embed:"" prefix:"swarm-"`
+}
+
+// Image is what is set of images that builds build.
+type Image struct {
+	BuildKitURL string         `env:"FORGE_BUILDKIT_URL" name:"buildkit-url" placeholder:"URL" help:"A BuildKit that builds images, tcp://host:port or unix:///path. Default: the Docker engine's own, with engine docker."`
+	Networks    []netip.Prefix `env:"FORGE_IMAGE_NETWORKS" name:"image-networks" placeholder:"CIDR" help:"Private networks that registries of images may be in, and what a Dockerfile adds by address, such as 10.0.0.0/8. Default: none."`
+	Scanner     string         `env:"FORGE_IMAGE_SCANNER" name:"image-scanner" placeholder:"IMAGE" help:"The image that makes SBOMs of images that the BuildKit at FORGE_BUILDKIT_URL builds, such as docker/buildkit-syft-scanner:stable-1. Default: none are made."`
 }
 
 // Limits bound what builds may use.

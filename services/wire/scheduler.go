@@ -23,6 +23,7 @@ import (
 type SchedulerSettings struct {
 	Process
 	settings.Links
+	settings.GitHub
 	settings.Scheduler
 	settings.ConfigAddress
 	settings.ReporterAddress
@@ -92,8 +93,15 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
+	images, err := images(ctx, s, containers, instance, db.Dialect == sqldb.SQLite, tel)
+	if err != nil {
+		return nil, err
+	}
+	if closer, ok := images.(interface{ Close() }); ok {
+		opened.add(func() error { closer.Close(); return nil })
+	}
 	service, err := scheduler.New(scheduler.Deps{
-		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
+		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers, Images: images, GitHubURL: s.GitHubURL,
 		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys, RegistryCommands: commands,
 		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy, TrustedBots: s.TrustedBots},
 		Limits: attempt.Limits{

@@ -36,7 +36,7 @@ func (s Settings) rooms() []row {
 	return []row{
 		{"config", of(Config, ConfigSettings{Process: process, GitHub: s.GitHub, App: s.App})},
 		{"reporter", of(Reporter, ReporterSettings{Process: process, GitHub: s.GitHub, Reporter: s.Reporter})},
-		{"scheduler", of(Scheduler, SchedulerSettings{Process: process, Links: s.Links, Scheduler: s.Scheduler})},
+		{"scheduler", of(Scheduler, SchedulerSettings{Process: process, Links: s.Links, GitHub: s.GitHub, Scheduler: s.Scheduler})},
 		{"gateway", of(Gateway, GatewaySettings{Process: process, Links: s.Links, GitHub: s.GitHub, Gateway: s.Gateway})},
 	}
 }

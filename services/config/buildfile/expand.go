@@ -24,6 +24,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 	f.defaults.takeFor(f, config, jobs)
 	missing := all["image"] == nil && jobsAlone(f, config)
 	for _, p := range f.pipelines {
+		imaging{f}.check(p.into.GetCommands(), config.GetSecrets())
 		for _, d := range p.drafts {
 			if len(f.problems) >= enough {
 				return
@@ -53,6 +54,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 // within bounds.
 func (d *draft) addTo(p *configv1.Pipeline, f *file, config *configv1.BuildConfig) bool {
 	d.inherit(config)
+	imaging{f}.check(d.job.GetCommands(), d.job.GetSecrets())
 	size := proto.Size(d.job)
 	for _, c := range d.cells {
 		job := d.expand(f, c)

@@ -88,6 +88,7 @@ func (f *file) draft(path string, e entry) *draft {
 	if d.condition != nil {
 		d.job.Condition = d.condition.Condition
 	}
+	d.addImageOutputs()
 	if at := d.given["outputs"]; at != nil && d.matrix != nil {
 		f.complainf(at, "%s.outputs: the cells of a matrix would each say something else: move the command to a job without one", e.path)
 	}

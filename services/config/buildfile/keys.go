@@ -170,6 +170,7 @@ func Keys() []string {
 	return slices.Concat(
 		names(configKeys()),
 		within("execute[].", names(commandKeys())),
+		within("execute[].image.", names(imageKeys())),
 		within("jobs.*.", names(jobKeys())),
 		within("jobs.*.matrix.", []string{includeKey, excludeKey}),
 		within("jobs.*.matrix.include[].", []string{mayFailKey}),

@@ -115,7 +115,11 @@ func (f *file) command(path string, n *yaml.Node) *configv1.Command {
 
 // named has a command that got no name go by its first line.
 func named(command *configv1.Command) *configv1.Command {
-	if command.GetName() == "" {
+	switch {
+	case command.GetName() != "":
+	case command.GetImage() != nil:
+		command.Name = nameOfImage(command.GetImage())
+	default:
 		command.Name = firstLine(command.GetRun())
 	}
 	return command

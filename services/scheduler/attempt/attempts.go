@@ -77,6 +77,9 @@ type Deps struct {
 	Groups       *concurrency.Service
 	Shells       *shell.Service
 	Engine       engine.Engine
+	Images       Images
+	// GitHub is where the pages of repositories are.
+	GitHub string
 	// Config brings the source.
 	Config grpc.ClientConnInterface
 	// Capacity is how many builds run at once, at least 1.
@@ -105,6 +108,8 @@ type Service struct {
 	groups       *concurrency.Service
 	shells       *shell.Service
 	engine       engine.Engine
+	images       *images
+	github       string
 	sources      configv1.SourceServiceClient
 	Capacity     int
 	Limits       Limits
@@ -130,7 +135,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine, github: d.GitHub, images: &images{Images: d.Images, building: map[store.AttemptKey]bool{}},
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, tools: d.ToolTracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

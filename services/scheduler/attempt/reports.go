@@ -331,6 +331,10 @@ func (b *batch) store(ctx context.Context) error {
 	if o.state == schedulerv1.Build_STATE_FAILED && retried(b.build, all) {
 		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d failed, queued once more: %s", b.build.GetAttempt(), o.message))
 	}
+	if retry := b.build.ConfigJob().GetRetry(); o.reason == schedulerv1.Build_REASON_IMAGE_BUILD && b.build.Cancel.Time.IsZero() &&
+		retry.GetLost() && b.build.GetAttempt() <= retry.GetTimes() {
+		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d ended, queued once more: %s", b.build.GetAttempt(), o.message))
+	}
 	if err := keep(ctx, b.service, b.tx, b.build, b.attempt, o); err != nil {
 		return err
 	}
@@ -359,6 +363,7 @@ func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Ca
 		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
 		schedulerv1.Ended_CAUSE_STOPPED:           {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
 		schedulerv1.Ended_CAUSE_ARTIFACT:          {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_ARTIFACT, cmp.Or(end.GetMessage(), "an artifact could not be kept")},
+		schedulerv1.Ended_CAUSE_IMAGE:             {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_IMAGE_BUILD, cmp.Or(end.GetMessage(), "an image could not be built")},
 		schedulerv1.Ended_CAUSE_SERVICE_NOT_READY: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, cmp.Or(end.GetMessage(), "a service was not ready in time")},
 	}
 	if o, ok := table[end.GetCause()]; ok {

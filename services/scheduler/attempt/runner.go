@@ -217,6 +217,10 @@ func (begun *beginning) welcome() error {
 		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
 			"this build uses when, shell, working_directory, outputs or artifacts, and its forgexec is too old for them: replace it by the one that came with Forge")
 	}
+	if err == nil && hasImages(begun.build) && !hello.GetBuildsImages() {
+		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
+			"this build has a step that builds an image, and its forgexec is too old for that: replace it by the one that came with Forge")
+	}
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,12 @@ func (s *Service) scopeOf(b *store.Build) scope {
 	}
 }
 
+// Tier names how far a build is trusted, for what is kept of builds elsewhere: what one
+// tier has written is never another's.
+func (s *Service) Tier(b *store.Build) string {
+	return fmt.Sprintf("%d/%s", b.GetRepository().GetId(), s.scopeOf(b).name)
+}
+
 // readable are the scopes that a build reads, its own first. An environment's caches
 // are its own: its deploys may have written there what their secrets open.
 func readable(own scope) []string {

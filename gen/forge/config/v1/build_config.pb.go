@@ -2467,8 +2467,10 @@ type Command struct {
 	// For people; the command's first line where the file gives no name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Handed to the shell.
-	Run           string       `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
-	When          Command_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	Run  string       `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	When Command_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	// An image to be built in place of a command; run is then empty.
+	Image         *ImageStep `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2524,6 +2526,130 @@ func (x *Command) GetWhen() Command_When {
 	return Command_WHEN_UNSPECIFIED
 }
 
+func (x *Command) GetImage() *ImageStep {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// ImageStep is a container image that a step builds of files of the workspace. In
+// target, args and tags ${NAME} stands for a variable as commands before it have set it.
+type ImageStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Paths within the workspace, clean. Empty: Dockerfile in the context, and the
+	// workspace.
+	Dockerfile string `protobuf:"bytes,1,opt,name=dockerfile,proto3" json:"dockerfile,omitempty"`
+	Context    string `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	// The stage that is built; empty for the last.
+	Target string            `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	Args   map[string]string `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// By name, as BuildKit's secrets. Each is one of the job's.
+	Secrets []string `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// Such as linux/arm64; none for the builder's own.
+	Platforms []string `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	Tags      []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Sent to the registries of its tags, where the build is one that may.
+	Push bool `protobuf:"varint,8,opt,name=push,proto3" json:"push,omitempty"`
+	// The variable that is name@digest for what comes after it; empty for none.
+	Output        string `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageStep) Reset() {
+	*x = ImageStep{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageStep) ProtoMessage() {}
+
+func (x *ImageStep) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageStep.ProtoReflect.Descriptor instead.
+func (*ImageStep) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ImageStep) GetDockerfile() string {
+	if x != nil {
+		return x.Dockerfile
+	}
+	return ""
+}
+
+func (x *ImageStep) GetContext() string {
+	if x != nil {
+		return x.Context
+	}
+	return ""
+}
+
+func (x *ImageStep) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ImageStep) GetArgs() map[string]string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *ImageStep) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *ImageStep) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *ImageStep) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ImageStep) GetPush() bool {
+	if x != nil {
+		return x.Push
+	}
+	return false
+}
+
+func (x *ImageStep) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
 // Port is a container's port published on the host.
 type Port struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2536,7 +2662,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2674,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2687,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -2591,7 +2717,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2729,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2742,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Push) GetBranches() []string {
@@ -2658,7 +2784,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2670,7 +2796,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2683,7 +2809,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Schedule) GetName() string {
@@ -2736,7 +2862,7 @@ type Concurrency struct {
 
 func (x *Concurrency) Reset() {
 	*x = Concurrency{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +2874,7 @@ func (x *Concurrency) String() string {
 func (*Concurrency) ProtoMessage() {}
 
 func (x *Concurrency) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +2887,7 @@ func (x *Concurrency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
 func (*Concurrency) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Concurrency) GetGroup() string {
@@ -2790,7 +2916,7 @@ type Manual struct {
 
 func (x *Manual) Reset() {
 	*x = Manual{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +2928,7 @@ func (x *Manual) String() string {
 func (*Manual) ProtoMessage() {}
 
 func (x *Manual) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +2941,7 @@ func (x *Manual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manual.ProtoReflect.Descriptor instead.
 func (*Manual) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Manual) GetInputs() []*Input {
@@ -2856,7 +2982,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +2994,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3007,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Input) GetName() string {
@@ -2965,7 +3091,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3103,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3116,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Destination) GetName() string {
@@ -3077,7 +3203,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3215,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3228,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Release) GetTags() []string {
@@ -3143,7 +3269,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3155,7 +3281,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3168,7 +3294,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -3229,7 +3355,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3367,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3380,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Ready) GetRun() string {
@@ -3289,7 +3415,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3301,7 +3427,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3314,7 +3440,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -3346,7 +3472,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +3484,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3371,7 +3497,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{34}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -3415,7 +3541,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3553,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3623,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3509,7 +3635,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,16 +3918,32 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
 	"\n" +
 	"exit_codes\x18\x03 \x03(\x05R\texitCodes\x12\"\n" +
-	"\rany_exit_code\x18\x04 \x01(\bR\vanyExitCode\"\xb5\x01\n" +
+	"\rany_exit_code\x18\x04 \x01(\bR\vanyExitCode\"\xe7\x01\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x121\n" +
-	"\x04when\x18\x03 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"Q\n" +
+	"\x04when\x18\x03 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\x120\n" +
+	"\x05image\x18\x04 \x01(\v2\x1a.forge.config.v1.ImageStepR\x05image\"Q\n" +
 	"\x04When\x12\x14\n" +
 	"\x10WHEN_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fWHEN_SUCCESS\x10\x01\x12\x10\n" +
 	"\fWHEN_FAILURE\x10\x02\x12\x0f\n" +
-	"\vWHEN_ALWAYS\x10\x03\"8\n" +
+	"\vWHEN_ALWAYS\x10\x03\"\xc8\x02\n" +
+	"\tImageStep\x12\x1e\n" +
+	"\n" +
+	"dockerfile\x18\x01 \x01(\tR\n" +
+	"dockerfile\x12\x18\n" +
+	"\acontext\x18\x02 \x01(\tR\acontext\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x128\n" +
+	"\x04args\x18\x04 \x03(\v2$.forge.config.v1.ImageStep.ArgsEntryR\x04args\x12\x18\n" +
+	"\asecrets\x18\x05 \x03(\tR\asecrets\x12\x1c\n" +
+	"\tplatforms\x18\x06 \x03(\tR\tplatforms\x12\x12\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x12\x12\n" +
+	"\x04push\x18\b \x01(\bR\x04push\x12\x16\n" +
+	"\x06output\x18\t \x01(\tR\x06output\x1a7\n" +
+	"\tArgsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +
 	"\x04Port\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x05R\tcontainer\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\x05R\x04host\"k\n" +
@@ -3895,7 +4037,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3927,124 +4069,128 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Condition)(nil),                   // 27: forge.config.v1.Condition
 	(*Retry)(nil),                       // 28: forge.config.v1.Retry
 	(*Command)(nil),                     // 29: forge.config.v1.Command
-	(*Port)(nil),                        // 30: forge.config.v1.Port
-	(*Push)(nil),                        // 31: forge.config.v1.Push
-	(*Schedule)(nil),                    // 32: forge.config.v1.Schedule
-	(*Concurrency)(nil),                 // 33: forge.config.v1.Concurrency
-	(*Manual)(nil),                      // 34: forge.config.v1.Manual
-	(*Input)(nil),                       // 35: forge.config.v1.Input
-	(*Destination)(nil),                 // 36: forge.config.v1.Destination
-	(*Release)(nil),                     // 37: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 38: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 39: forge.config.v1.Ready
-	(*Paths)(nil),                       // 40: forge.config.v1.Paths
-	(*Resources)(nil),                   // 41: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 42: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 43: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 44: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 45: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 46: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 47: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 48: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 49: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 50: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 51: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 52: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 54: google.protobuf.Duration
+	(*ImageStep)(nil),                   // 30: forge.config.v1.ImageStep
+	(*Port)(nil),                        // 31: forge.config.v1.Port
+	(*Push)(nil),                        // 32: forge.config.v1.Push
+	(*Schedule)(nil),                    // 33: forge.config.v1.Schedule
+	(*Concurrency)(nil),                 // 34: forge.config.v1.Concurrency
+	(*Manual)(nil),                      // 35: forge.config.v1.Manual
+	(*Input)(nil),                       // 36: forge.config.v1.Input
+	(*Destination)(nil),                 // 37: forge.config.v1.Destination
+	(*Release)(nil),                     // 38: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 39: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 40: forge.config.v1.Ready
+	(*Paths)(nil),                       // 41: forge.config.v1.Paths
+	(*Resources)(nil),                   // 42: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 43: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 44: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 45: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 46: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 47: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 48: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 49: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 50: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 51: forge.config.v1.ImageStep.ArgsEntry
+	nil,                                 // 52: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 53: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 54: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 55: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 56: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	51, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	53, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	18, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	15, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	16, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	17, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
 	18, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	16, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	52, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	53, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	54, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	55, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
 	18, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	15, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	16, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	17, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	42, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	43, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	23, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
 	23, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
 	23, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
 	23, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	43, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	30, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	31, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	44, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	40, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	54, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	41, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	45, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	44, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	31, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	32, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	45, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	41, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	56, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	42, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	46, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
 	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
 	28, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
 	20, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	46, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	32, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	34, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	33, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
-	37, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	36, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	47, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	33, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	35, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	34, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
+	38, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	37, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
 	19, // 36: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
-	54, // 37: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
+	56, // 37: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
 	21, // 38: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
 	22, // 39: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
 	25, // 40: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
 	3,  // 41: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
-	54, // 42: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	56, // 42: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
 	29, // 43: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
 	24, // 44: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
 	26, // 45: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
 	27, // 46: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
 	28, // 47: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
 	29, // 48: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	47, // 49: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	48, // 50: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	54, // 51: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	41, // 52: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	30, // 53: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	49, // 54: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	48, // 49: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	49, // 50: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	56, // 51: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	42, // 52: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	31, // 53: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	50, // 54: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
 	0,  // 55: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
 	20, // 56: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
 	21, // 57: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
 	22, // 58: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
 	25, // 59: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	54, // 60: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
+	56, // 60: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
 	5,  // 61: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
 	4,  // 62: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
 	6,  // 63: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	23, // 64: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	23, // 65: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	35, // 66: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	23, // 67: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	23, // 68: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	23, // 69: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
-	23, // 70: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	50, // 71: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	39, // 72: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	54, // 73: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	38, // 74: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 75: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	23, // 76: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	38, // 77: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	13, // 78: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	11, // 79: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	9,  // 80: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	7,  // 81: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	14, // 82: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	12, // 83: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	10, // 84: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	8,  // 85: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	82, // [82:86] is the sub-list for method output_type
-	78, // [78:82] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	30, // 64: forge.config.v1.Command.image:type_name -> forge.config.v1.ImageStep
+	51, // 65: forge.config.v1.ImageStep.args:type_name -> forge.config.v1.ImageStep.ArgsEntry
+	23, // 66: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	23, // 67: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	36, // 68: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	23, // 69: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	23, // 70: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	23, // 71: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	23, // 72: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	52, // 73: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	40, // 74: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	56, // 75: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	39, // 76: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 77: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	23, // 78: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	39, // 79: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	13, // 80: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	11, // 81: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	9,  // 82: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	7,  // 83: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	14, // 84: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	12, // 85: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	10, // 86: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	8,  // 87: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	84, // [84:88] is the sub-list for method output_type
+	80, // [80:84] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -4072,15 +4218,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[30].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[39].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[31].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -277,6 +277,9 @@ const (
 	Build_REASON_MERGE_CONFLICT Build_Reason = 32
 	// Errored: an artifact could not be kept, or one that is needed could not be had.
 	Build_REASON_ARTIFACT Build_Reason = 33
+	// Errored: an image could not be built or pushed, for no reason that lies in its
+	// files.
+	Build_REASON_IMAGE_BUILD Build_Reason = 34
 	// Cancelled: the pull request lost the label that it is built for, or became a
 	// draft.
 	Build_REASON_UNWANTED Build_Reason = 40
@@ -336,6 +339,7 @@ var (
 		30: "REASON_OUT_OF_DISK",
 		32: "REASON_MERGE_CONFLICT",
 		33: "REASON_ARTIFACT",
+		34: "REASON_IMAGE_BUILD",
 		40: "REASON_UNWANTED",
 		41: "REASON_CONCURRENCY",
 		50: "REASON_DEPLOY_NEEDS_APPROVAL",
@@ -379,6 +383,7 @@ var (
 		"REASON_OUT_OF_DISK":           30,
 		"REASON_MERGE_CONFLICT":        32,
 		"REASON_ARTIFACT":              33,
+		"REASON_IMAGE_BUILD":           34,
 		"REASON_UNWANTED":              40,
 		"REASON_CONCURRENCY":           41,
 		"REASON_DEPLOY_NEEDS_APPROVAL": 50,
@@ -2962,7 +2967,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x1f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x1f\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -3069,7 +3074,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rACTION_DEPLOY\x10\n" +
 	"\x12\x12\n" +
 	"\x0eACTION_PREVIEW\x10\v\x12\x0f\n" +
-	"\vACTION_STOP\x10\f\"\x8b\b\n" +
+	"\vACTION_STOP\x10\f\"\xa3\b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -3104,7 +3109,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
-	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
+	"\x0fREASON_ARTIFACT\x10!\x12\x16\n" +
+	"\x12REASON_IMAGE_BUILD\x10\"\x12\x13\n" +
 	"\x0fREASON_UNWANTED\x10(\x12\x16\n" +
 	"\x12REASON_CONCURRENCY\x10)\x12 \n" +
 	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +

@@ -24,6 +24,7 @@ const (
 	RunnerService_PutContent_FullMethodName = "/forge.scheduler.v1.RunnerService/PutContent"
 	RunnerService_Keep_FullMethodName       = "/forge.scheduler.v1.RunnerService/Keep"
 	RunnerService_Shell_FullMethodName      = "/forge.scheduler.v1.RunnerService/Shell"
+	RunnerService_BuildImage_FullMethodName = "/forge.scheduler.v1.RunnerService/BuildImage"
 )
 
 // RunnerServiceClient is the client API for RunnerService service.
@@ -74,6 +75,13 @@ type RunnerServiceClient interface {
 	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
 	// already, or it was closed.
 	Shell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ShellRequest, ShellResponse], error)
+	// BuildImage has an image step of the plan done by the server: Begin, and then the
+	// files that BuildKit asks for. The server sends what is for the log, and Built at
+	// last. What is built, and whether it is pushed, is of the plan and never of the call.
+	//
+	// INVALID_ARGUMENT: the image cannot be built; the log says why, or the text does.
+	// Errors besides are those of Attach; the call is not made again.
+	BuildImage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse], error)
 }
 
 type runnerServiceClient struct {
@@ -161,6 +169,19 @@ func (c *runnerServiceClient) Shell(ctx context.Context, opts ...grpc.CallOption
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_ShellClient = grpc.BidiStreamingClient[ShellRequest, ShellResponse]
 
+func (c *runnerServiceClient) BuildImage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[5], RunnerService_BuildImage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BuildImageRequest, BuildImageResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_BuildImageClient = grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse]
+
 // RunnerServiceServer is the server API for RunnerService service.
 // All implementations must embed UnimplementedRunnerServiceServer
 // for forward compatibility.
@@ -209,6 +230,13 @@ type RunnerServiceServer interface {
 	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
 	// already, or it was closed.
 	Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error
+	// BuildImage has an image step of the plan done by the server: Begin, and then the
+	// files that BuildKit asks for. The server sends what is for the log, and Built at
+	// last. What is built, and whether it is pushed, is of the plan and never of the call.
+	//
+	// INVALID_ARGUMENT: the image cannot be built; the log says why, or the text does.
+	// Errors besides are those of Attach; the call is not made again.
+	BuildImage(grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]) error
 	mustEmbedUnimplementedRunnerServiceServer()
 }
 
@@ -233,6 +261,9 @@ func (UnimplementedRunnerServiceServer) Keep(*KeepRequest, grpc.ServerStreamingS
 }
 func (UnimplementedRunnerServiceServer) Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error {
 	return status.Error(codes.Unimplemented, "method Shell not implemented")
+}
+func (UnimplementedRunnerServiceServer) BuildImage(grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]) error {
+	return status.Error(codes.Unimplemented, "method BuildImage not implemented")
 }
 func (UnimplementedRunnerServiceServer) mustEmbedUnimplementedRunnerServiceServer() {}
 func (UnimplementedRunnerServiceServer) testEmbeddedByValue()                       {}
@@ -298,6 +329,13 @@ func _RunnerService_Shell_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_ShellServer = grpc.BidiStreamingServer[ShellRequest, ShellResponse]
 
+func _RunnerService_BuildImage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunnerServiceServer).BuildImage(&grpc.GenericServerStream[BuildImageRequest, BuildImageResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_BuildImageServer = grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]
+
 // RunnerService_ServiceDesc is the grpc.ServiceDesc for RunnerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -331,6 +369,12 @@ var RunnerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Shell",
 			Handler:       _RunnerService_Shell_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "BuildImage",
+			Handler:       _RunnerService_BuildImage_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

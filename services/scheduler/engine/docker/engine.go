@@ -198,6 +198,9 @@ func unanswered(host string, err error) error {
 // Name is "docker".
 func (e *Engine) Name() string { return "docker" }
 
+// Docker is the client of the engine, for its BuildKit; it is closed with this one.
+func (e *Engine) Docker() *client.Client { return e.client }
+
 func (e *Engine) registries() dockerapi.Registries {
 	return dockerapi.Registries{File: e.config.ConfigFile}
 }
