@@ -167,7 +167,7 @@ func (f *envFile) add(name, value string) error {
 		text += "\n"
 	}
 	text += name + "=" + value + "\n"
-	set, err := parseEnv(text)
+	set, err := f.parse(text)
 	if err != nil {
 		return err
 	}
