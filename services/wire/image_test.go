@@ -77,7 +77,7 @@ func (i *images) digest(t *testing.T, tag string) (string, error) {
 	return found.Digest.String(), nil
 }
 
-// allowed lets images be pushed to this machine.
+// imageNetworks lets images be pushed to this machine.
 const imageNetworks = "--image-networks=127.0.0.0/8"
 
 // A pull request builds the image and changes nothing of the registry; what was merged
@@ -148,7 +148,16 @@ func TestImageIsBuiltPushedAndNamedToLaterJobs(t *testing.T) {
 	kittest.Want(t, fmt.Sprint(platforms), fmt.Sprint(map[string]string{
 		"linux/amd64": "of " + repo + " plain, " + merged, "linux/arm64": "of " + repo + " plain, " + merged,
 	}), "platforms and labels")
+	w.promoted(t)
 	w.cleared(t, test.GetId(), deploy.GetId())
+}
+
+// promoted waits until the pull request is tested that a passed deploy to staging has
+// asked for, and nothing is left of that.
+func (w *dockerWorld) promoted(t testing.TB) {
+	t.Helper()
+	w.shows(t, w.promotion(t).HeadSHA, "forge/staging", "success")
+	w.cleared(t, w.newest(t).GetId())
 }
 
 // jobLog is the log of a build's job.
@@ -211,5 +220,6 @@ func TestSIGKILLOfForgeWhileAnImageIsPushed(t *testing.T) {
 	if _, err := i.digest(t, "acme/web:latest"); err != nil {
 		t.Error(err)
 	}
+	w.promoted(t)
 	w.cleared(t, deploy.GetId())
 }
