@@ -57,12 +57,15 @@ func (i *images) enter(of store.AttemptKey) (leave func(), err error) {
 	}, nil
 }
 
+// imageSteps has the steps of builds done that build images.
+type imageSteps struct{ *Service }
+
 func hasImages(b *store.Build) bool {
 	return slices.ContainsFunc(b.ConfigJob().GetCommands(), func(c *configv1.Command) bool { return c.GetImage() != nil })
 }
 
 // canBuildImages refuses a build that has image steps, where nothing builds images.
-func (s *Service) canBuildImages(b *store.Build) error {
+func (s imageSteps) canBuildImages(b *store.Build) error {
 	if s.images.Images != nil || !hasImages(b) {
 		return nil
 	}
@@ -121,11 +124,11 @@ func (r runnerService) BuildImage(stream schedulerv1.RunnerService_BuildImageSer
 	if err != nil {
 		return err
 	}
-	step := imageOf(b, begin.GetNumber())
+	steps, step := imageSteps{r.service}, imageOf(b, begin.GetNumber())
 	if step == nil {
 		return fault.Newf(fault.Invalid, "step %d builds no image", begin.GetNumber())
 	}
-	if err := r.service.canBuildImages(b); err != nil {
+	if err := steps.canBuildImages(b); err != nil {
 		return err
 	}
 	leave, err := r.service.images.enter(store.AttemptKey{BuildID: b.GetId(), Number: b.GetAttempt()})
@@ -139,18 +142,18 @@ func (r runnerService) BuildImage(stream schedulerv1.RunnerService_BuildImageSer
 	defer watching.Wait()
 	defer cancel(nil)
 	begun := make(chan struct{})
-	watching.Go(func() { cancel(r.service.watchImage(ctx, b, begin, begun)) })
+	watching.Go(func() { cancel(steps.watchImage(ctx, b, begin, begun)) })
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-begun:
 	}
-	return r.service.buildImage(ctx, b, begin, step, stream)
+	return steps.buildImage(ctx, b, begin, step, stream)
 }
 
 // watchImage looks after the step of an image: closes begun once the step has, and
 // returns, while ctx lasts, why nobody may build it any more.
-func (s *Service) watchImage(ctx context.Context, of *store.Build, begin *schedulerv1.BuildImageRequest_Begin, begun chan<- struct{}) error {
+func (s imageSteps) watchImage(ctx context.Context, of *store.Build, begin *schedulerv1.BuildImageRequest_Begin, begun chan<- struct{}) error {
 	changed, leave := s.store.Notifier.Subscribe(store.BuildTopic(of.GetId()), store.RunnerTopic(of.GetId()))
 	defer leave()
 	look := time.NewTicker(imageLooks)
@@ -185,7 +188,7 @@ func (s *Service) watchImage(ctx context.Context, of *store.Build, begin *schedu
 
 // stateOfImage is how the step stands, as long as its attempt is the one that counts and
 // nobody wants it to end.
-func (s *Service) stateOfImage(ctx context.Context, of *store.Build, begin *schedulerv1.BuildImageRequest_Begin) (schedulerv1.Step_State, error) {
+func (s imageSteps) stateOfImage(ctx context.Context, of *store.Build, begin *schedulerv1.BuildImageRequest_Begin) (schedulerv1.Step_State, error) {
 	pool := s.store.DB.Read()
 	a, err := store.ReadAttempt(ctx, pool, of.GetId(), of.GetAttempt(), "")
 	if err != nil {
@@ -205,7 +208,7 @@ func (s *Service) stateOfImage(ctx context.Context, of *store.Build, begin *sche
 	return steps[begin.GetNumber()-1].GetState(), nil
 }
 
-func (s *Service) buildImage(ctx context.Context, b *store.Build, begin *schedulerv1.BuildImageRequest_Begin, step *configv1.ImageStep, stream schedulerv1.RunnerService_BuildImageServer) error {
+func (s imageSteps) buildImage(ctx context.Context, b *store.Build, begin *schedulerv1.BuildImageRequest_Begin, step *configv1.ImageStep, stream schedulerv1.RunnerService_BuildImageServer) error {
 	files := newImageFiles(stream, step)
 	defer files.close()
 	log := imageLog{files}
@@ -249,8 +252,8 @@ var (
 
 // imageRequest is what a step asks for, as far as its build may have it, and what the log
 // says of the rest. told are variables by the runner's word.
-func (s *Service) imageRequest(ctx context.Context, b *store.Build, step *configv1.ImageStep, told map[string]string) (r image.Request, notices []string, err error) {
-	known, _, err := s.environment(ctx, b)
+func (s imageSteps) imageRequest(ctx context.Context, b *store.Build, step *configv1.ImageStep, told map[string]string) (r image.Request, notices []string, err error) {
+	known, _, err := environmentOfBuild(ctx, s.Service, b)
 	if err != nil {
 		return r, nil, err
 	}

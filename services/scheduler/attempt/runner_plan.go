@@ -108,9 +108,9 @@ func variableOf(name string) string {
 	}, name)
 }
 
-// environment is what every command of a build sees, but for its secrets, and of what
+// environmentOfBuild is what every command of a build sees, but for its secrets, and of what
 // was given for it that which is secret.
-func (s *Service) environment(ctx context.Context, b *store.Build) (all, secret map[string]string, err error) {
+func environmentOfBuild(ctx context.Context, s *Service, b *store.Build) (all, secret map[string]string, err error) {
 	handed, err := handedOn(ctx, s.store, b)
 	if err != nil {
 		return nil, nil, err
@@ -132,7 +132,7 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 	if err != nil {
 		return nil, err
 	}
-	environment, secret, err := s.environment(ctx, b)
+	environment, secret, err := environmentOfBuild(ctx, s, b)
 	if err != nil {
 		return nil, err
 	}

@@ -219,7 +219,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	if _, _, err := s.inputs.For(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
 	}
-	if err := s.canBuildImages(c.Build); err != nil {
+	if err := (imageSteps{s}).canBuildImages(c.Build); err != nil {
 		return started{}, err
 	}
 	call, cancel := context.WithTimeout(ctx, startWithin(s.Runners.StartTimeout, s.now().Sub(c.asked)))
