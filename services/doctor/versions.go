@@ -146,8 +146,12 @@ func replicas(ctx context.Context, address string) ([]string, error) {
 
 // callees are the rooms that each room calls.
 var callees = []struct{ caller, callee string }{
-	{"gateway", "config"}, {"gateway", "scheduler"}, {"gateway", "reporter"},
-	{"scheduler", "config"}, {"scheduler", "reporter"}, {"reporter", "config"},
+	{"gateway", "config"},
+	{"gateway", "scheduler"},
+	{"gateway", "reporter"},
+	{"scheduler", "config"},
+	{"scheduler", "reporter"},
+	{"reporter", "config"},
 }
 
 // Misfits says which processes do not fit together, and what to do: one that calls what

@@ -210,7 +210,7 @@ func TestRegistriesAreListedAndDeletedAndNeverRead(t *testing.T) {
 		}
 		for _, table := range []string{"registry_credentials", "audit_entries"} {
 			var stored strings.Builder
-			if err := (publisher{r.rig}).dump(&stored, table); err != nil || strings.Contains(stored.String(), "hunter2") {
+			if err := publisher(r).dump(&stored, table); err != nil || strings.Contains(stored.String(), "hunter2") {
 				t.Errorf("%s holds a password, or cannot be read: %v", table, err)
 			}
 		}

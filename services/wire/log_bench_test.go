@@ -37,6 +37,7 @@ func BenchmarkLog(b *testing.B) {
 }
 
 func benchmarkLog(b *testing.B, d deployment) {
+	b.Helper()
 	const size = 200 << 20
 	w := newWorld(b, nil)
 	bulk := filepath.Join(w.dir, "bulk")

@@ -55,23 +55,23 @@ func TestAPrivateImageIsPulledForWhomItIsSet(t *testing.T) {
 	}
 	page = w.page(t, shown.TargetURL)
 	w.cleared(t, w.newest(t).GetId())
-	printed := ""
+	var printed strings.Builder
 	for _, p := range w.processes {
 		p.stop(t)
-		printed += p.output.String()
+		printed.WriteString(p.output.String())
 	}
 	err = filepath.WalkDir(w.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		printed += string(text)
+		printed.Write(text)
 		return err
 	})
 	if err != nil {
 		t.Error(err)
 	}
-	for where, text := range map[string]string{"the log": log, "the page": page, "the build": string(build), "what Forge says and keeps": printed} {
+	for where, text := range map[string]string{"the log": log, "the page": page, "the build": string(build), "what Forge says and keeps": printed.String()} {
 		if strings.Contains(text, password) || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte("octo:" + password))[:20]) {
 			t.Errorf("%s holds the password", where)
 		}

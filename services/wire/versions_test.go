@@ -32,13 +32,18 @@ import (
 
 // versions is what forge version --rooms prints.
 type versions struct {
-	Version   string
+	Version   string `json:"version"`
 	Processes []struct {
-		Rooms                   []string
-		Address, Version, Error string
-		Schemas                 []sqldb.Schema
-	}
-	Misfits      []struct{ Text, Fix string }
+		Rooms   []string       `json:"rooms"`
+		Address string         `json:"address"`
+		Version string         `json:"version"`
+		Error   string         `json:"error"`
+		Schemas []sqldb.Schema `json:"schemas"`
+	} `json:"processes"`
+	Misfits []struct {
+		Text string `json:"text"`
+		Fix  string `json:"fix"`
+	} `json:"misfits"`
 	exit         int
 	text, stderr string
 }

@@ -11,8 +11,10 @@ import (
 // Schema is where the schema of a room is, and up to where one of its processes knows it.
 // The process does no harm there as long as Known is not before Oldest.
 type Schema struct {
-	Room                   string
-	Known, Current, Oldest int64
+	Room    string `json:"room"`
+	Known   int64  `json:"known"`
+	Current int64  `json:"current"`
+	Oldest  int64  `json:"oldest"`
 }
 
 // Schema reads how the schema is now: another process may have moved it on since Open.

@@ -97,7 +97,7 @@ func ParseCommands(all []string) ([]*Command, error) {
 // barred says why a build may not show what the command prints; "" where it may.
 func (c *Command) barred(b *store.Build) string {
 	name, use := wording.FullName(b.GetRepository()), secrets.UseOf(b)
-	why := ""
+	var why string
 	switch {
 	case b.GetFork():
 		why = "builds of forks"
@@ -142,7 +142,7 @@ func (c *Command) login(ctx context.Context) (engine.Login, error) {
 func (c *Command) run(ctx context.Context) (login engine.Login, until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandWithin)
 	defer cancel()
-	command := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
+	command := exec.CommandContext(ctx, c.args[0], c.args[1:]...) //nolint:gosec // it is a setting
 	command.Env = slices.DeleteFunc(os.Environ(), func(line string) bool { return strings.HasPrefix(line, "FORGE_") })
 	command.Stdin = strings.NewReader(c.host + "\n")
 	var printed, complaint bytes.Buffer
@@ -167,8 +167,9 @@ func (c *Command) run(ctx context.Context) (login engine.Login, until time.Time,
 		return login, until, errors.New("cannot be run; the server's log says more")
 	}
 	var answer struct {
-		Username, Secret string
-		ExpiresAt        time.Time
+		Username  string    `json:"Username"`
+		Secret    string    `json:"Secret"`
+		ExpiresAt time.Time `json:"ExpiresAt"`
 	}
 	if err := json.Unmarshal(printed.Bytes(), &answer); err != nil || answer.Secret == "" {
 		return login, until, errors.New(`did not print {"Username": …, "Secret": …}`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -144,7 +145,9 @@ func (w *work) hear(message *schedulerv1.ShellRequest) (printed *schedulerv1.She
 	return nil, nil //nolint:nilnil // nothing is an answer
 }
 
-func clip(text string) string { return text[:min(len(text), longestProblem)] }
+func clip(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), longestProblem)], "")
+}
 
 // open tells the runner what to run.
 func (w *work) open(ctx context.Context) (problem string, err error) {

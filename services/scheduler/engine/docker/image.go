@@ -87,7 +87,7 @@ func (w wanted) pull(ctx context.Context) error {
 	w.spec.WaitsFor(engine.WaitImage, "pulling image "+w.name)
 	defer w.spec.WaitsFor(engine.WaitOther, "")
 	const so = "cannot be pulled"
-	if login.Own { // whose it is is known before it is there
+	if login.Own { // its owner is known before it is there
 		if _, err := w.access.Ask(ctx, w.ref, login); err != nil {
 			return w.notGiven(ctx, login, so, err)
 		}
