@@ -248,6 +248,7 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {},
 		schedulerv1.BuildService_ExpediteBuild_FullMethodName:      {},
 		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Bound: true},
+		schedulerv1.BuildService_CreateRemoteBuild_FullMethodName:  {},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {},
 		schedulerv1.RunnerService_Attach_FullMethodName:            {Public: true},

@@ -73,6 +73,7 @@ func Rules() map[string]Rule {
 		schedulerv1.BuildService_WatchBuild_FullMethodName:         {Role: Reader, of: ofBuild, link: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:           {Role: Reader, of: ofBuild, link: true},
 		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Role: Writer, of: ofRepository, bound: true},
+		schedulerv1.BuildService_CreateRemoteBuild_FullMethodName:  {Role: Writer, of: ofRepository},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {Role: Writer, of: ofBuild},

@@ -41,6 +41,7 @@ forge.scheduler.v1.BuildService/GetBuild                    rita   -
 forge.scheduler.v1.BuildService/WatchBuild                  rita   -
 forge.scheduler.v1.BuildService/WatchLog                    rita   -
 forge.scheduler.v1.BuildService/CreateBuild                 wes    wes
+forge.scheduler.v1.BuildService/CreateRemoteBuild           wes    wes
 forge.scheduler.v1.BuildService/RetryBuild                  wes    wes
 forge.scheduler.v1.BuildService/ApproveBuild                wes    wes
 forge.scheduler.v1.BuildService/CancelBuild                 wes    wes

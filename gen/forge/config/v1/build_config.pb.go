@@ -875,7 +875,10 @@ type GetBuildConfigRequest struct {
 	Part GetBuildConfigRequest_Part `protobuf:"varint,7,opt,name=part,proto3,enum=forge.config.v1.GetBuildConfigRequest_Part" json:"part,omitempty"`
 	// The branch whose newest commit is read in place of sha, without refs/heads/.
 	// NOT_FOUND: there is no such branch.
-	Branch        string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
+	Branch string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
+	// What is changed on the commit before the file is read; then change is unset.
+	// INVALID_ARGUMENT: git refuses it.
+	Difference    *Difference `protobuf:"bytes,20,opt,name=difference,proto3" json:"difference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +980,13 @@ func (x *GetBuildConfigRequest) GetBranch() string {
 	return ""
 }
 
+func (x *GetBuildConfigRequest) GetDifference() *Difference {
+	if x != nil {
+		return x.Difference
+	}
+	return nil
+}
+
 type isGetBuildConfigRequest_Change interface {
 	isGetBuildConfigRequest_Change()
 }
@@ -1010,8 +1020,10 @@ type GetBuildConfigResponse struct {
 	// Goes with config: names of jobs whose condition names paths that match nothing
 	// of the change. Empty where that cannot be told.
 	JobsWithoutMatchingPaths []string `protobuf:"bytes,6,rep,name=jobs_without_matching_paths,json=jobsWithoutMatchingPaths,proto3" json:"jobs_without_matching_paths,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// The full sha of the commit that a difference makes; empty without one.
+	Sha           string `protobuf:"bytes,20,opt,name=sha,proto3" json:"sha,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetBuildConfigResponse) Reset() {
@@ -1099,6 +1111,13 @@ func (x *GetBuildConfigResponse) GetJobsWithoutMatchingPaths() []string {
 		return x.JobsWithoutMatchingPaths
 	}
 	return nil
+}
+
+func (x *GetBuildConfigResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
 }
 
 type isGetBuildConfigResponse_Outcome interface {
@@ -3690,7 +3709,7 @@ var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10GetSchemaRequest\"D\n" +
 	"\x11GetSchemaResponse\x12/\n" +
 	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"J\n" +
@@ -3715,7 +3734,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
 	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
-	"\aoutcome\"\xbf\x03\n" +
+	"\aoutcome\"\xfc\x03\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -3727,20 +3746,24 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12?\n" +
 	"\x04part\x18\a \x01(\x0e2+.forge.config.v1.GetBuildConfigRequest.PartR\x04part\x12\x16\n" +
-	"\x06branch\x18\b \x01(\tR\x06branch\"O\n" +
+	"\x06branch\x18\b \x01(\tR\x06branch\x12;\n" +
+	"\n" +
+	"difference\x18\x14 \x01(\v2\x1b.forge.config.v1.DifferenceR\n" +
+	"difference\"O\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPART_EXECUTE\x10\x01\x12\x10\n" +
 	"\fPART_STAGING\x10\x02\x12\r\n" +
 	"\tPART_PUSH\x10\x03B\b\n" +
-	"\x06change\"\xfd\x02\n" +
+	"\x06change\"\x8f\x03\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
 	"\x06absent\x18\x02 \x01(\v2\x1d.forge.config.v1.ConfigAbsentH\x00R\x06absent\x12:\n" +
 	"\ainvalid\x18\x03 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12@\n" +
 	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbidden\x12*\n" +
 	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPaths\x12=\n" +
-	"\x1bjobs_without_matching_paths\x18\x06 \x03(\tR\x18jobsWithoutMatchingPathsB\t\n" +
+	"\x1bjobs_without_matching_paths\x18\x06 \x03(\tR\x18jobsWithoutMatchingPaths\x12\x10\n" +
+	"\x03sha\x18\x14 \x01(\tR\x03shaB\t\n" +
 	"\aoutcome\"\x0e\n" +
 	"\fConfigAbsent\"\xd2\x01\n" +
 	"\rConfigInvalid\x12B\n" +
@@ -4095,7 +4118,8 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*structpb.Struct)(nil),             // 53: google.protobuf.Struct
 	(*v1.Repository)(nil),               // 54: forge.event.v1.Repository
 	(*timestamppb.Timestamp)(nil),       // 55: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 56: google.protobuf.Duration
+	(*Difference)(nil),                  // 56: forge.config.v1.Difference
+	(*durationpb.Duration)(nil),         // 57: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	53, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
@@ -4108,89 +4132,90 @@ var file_forge_config_v1_build_config_proto_depIdxs = []int32{
 	54, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
 	55, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
-	18, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	15, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	16, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	17, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	43, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	23, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	23, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	23, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	23, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	44, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	31, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	32, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	45, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	41, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	56, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	42, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	46, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
-	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	28, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	20, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	47, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	33, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	35, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	34, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
-	38, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	37, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
-	19, // 36: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
-	56, // 37: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
-	21, // 38: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	22, // 39: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 40: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	3,  // 41: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
-	56, // 42: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	29, // 43: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	24, // 44: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	26, // 45: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	27, // 46: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	28, // 47: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	29, // 48: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	48, // 49: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	49, // 50: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	56, // 51: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	42, // 52: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	31, // 53: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	50, // 54: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 55: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	20, // 56: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	21, // 57: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	22, // 58: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 59: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	56, // 60: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
-	5,  // 61: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	4,  // 62: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	6,  // 63: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	30, // 64: forge.config.v1.Command.image:type_name -> forge.config.v1.ImageStep
-	51, // 65: forge.config.v1.ImageStep.args:type_name -> forge.config.v1.ImageStep.ArgsEntry
-	23, // 66: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	23, // 67: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	36, // 68: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	23, // 69: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	23, // 70: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	23, // 71: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
-	23, // 72: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	52, // 73: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	40, // 74: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	56, // 75: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	39, // 76: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 77: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	23, // 78: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	39, // 79: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	13, // 80: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	11, // 81: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	9,  // 82: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	7,  // 83: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	14, // 84: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	12, // 85: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	10, // 86: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	8,  // 87: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	84, // [84:88] is the sub-list for method output_type
-	80, // [80:84] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	56, // 10: forge.config.v1.GetBuildConfigRequest.difference:type_name -> forge.config.v1.Difference
+	18, // 11: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	15, // 12: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	16, // 13: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	17, // 14: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	43, // 15: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	23, // 16: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	23, // 17: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	23, // 18: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	23, // 19: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	44, // 20: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	31, // 21: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	32, // 22: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	45, // 23: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	41, // 24: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	57, // 25: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	42, // 26: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	46, // 27: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	0,  // 28: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
+	28, // 29: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	20, // 30: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	47, // 31: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	33, // 32: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	35, // 33: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	34, // 34: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
+	38, // 35: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	37, // 36: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	19, // 37: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
+	57, // 38: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
+	21, // 39: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	22, // 40: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 41: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	3,  // 42: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
+	57, // 43: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	29, // 44: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	24, // 45: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	26, // 46: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	27, // 47: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	28, // 48: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	29, // 49: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	48, // 50: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	49, // 51: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	57, // 52: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	42, // 53: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	31, // 54: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	50, // 55: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 56: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	20, // 57: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	21, // 58: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	22, // 59: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 60: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	57, // 61: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
+	5,  // 62: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	4,  // 63: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	6,  // 64: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	30, // 65: forge.config.v1.Command.image:type_name -> forge.config.v1.ImageStep
+	51, // 66: forge.config.v1.ImageStep.args:type_name -> forge.config.v1.ImageStep.ArgsEntry
+	23, // 67: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	23, // 68: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	36, // 69: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	23, // 70: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	23, // 71: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	23, // 72: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	23, // 73: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	52, // 74: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	40, // 75: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	57, // 76: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	39, // 77: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 78: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	23, // 79: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	39, // 80: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	13, // 81: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	11, // 82: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	9,  // 83: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	7,  // 84: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	14, // 85: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	12, // 86: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	10, // 87: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	8,  // 88: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	85, // [85:89] is the sub-list for method output_type
+	81, // [81:85] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -4198,6 +4223,7 @@ func file_forge_config_v1_build_config_proto_init() {
 	if File_forge_config_v1_build_config_proto != nil {
 		return
 	}
+	file_forge_config_v1_difference_proto_init()
 	file_forge_config_v1_build_config_proto_msgTypes[3].OneofWrappers = []any{
 		(*ShowBuildConfigResponse_Config)(nil),
 		(*ShowBuildConfigResponse_Absent)(nil),
