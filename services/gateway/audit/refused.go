@@ -70,7 +70,7 @@ func reads(name string) bool {
 
 func actionOf(name string) schedulerv1.AuditEntry_Action {
 	action, known := map[string]schedulerv1.AuditEntry_Action{
-		"CreateBuild": schedulerv1.AuditEntry_ACTION_RUN, "RetryBuild": schedulerv1.AuditEntry_ACTION_RETRY,
+		"CreateBuild": schedulerv1.AuditEntry_ACTION_RUN, "CreateRemoteBuild": schedulerv1.AuditEntry_ACTION_RUN, "RetryBuild": schedulerv1.AuditEntry_ACTION_RETRY,
 		"OpenShell": schedulerv1.AuditEntry_ACTION_OPEN_SHELL, "RemoveContainer": schedulerv1.AuditEntry_ACTION_REMOVE_CONTAINER,
 		"ApproveBuild": schedulerv1.AuditEntry_ACTION_APPROVE, "CancelBuild": schedulerv1.AuditEntry_ACTION_CANCEL,
 		"FreezeEnvironment": schedulerv1.AuditEntry_ACTION_FREEZE, "UnfreezeEnvironment": schedulerv1.AuditEntry_ACTION_UNFREEZE,

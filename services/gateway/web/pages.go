@@ -245,7 +245,12 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func actionName(b *schedulerv1.Build) string { return wording.Value(b.GetAction()) }
+func actionName(b *schedulerv1.Build) string {
+	if b.GetRemoteBy() != "" {
+		return "REMOTE run by " + b.GetRemoteBy()
+	}
+	return wording.Value(b.GetAction())
+}
 
 // confirmText is what a button at a build asks about before it is believed; empty for
 // what changes nothing out there.

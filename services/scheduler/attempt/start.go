@@ -158,9 +158,11 @@ func TokenHash(token string) []byte {
 // meanwhile.
 func (s *Service) Start(ctx context.Context, c Start) {
 	b := c.Build
-	select {
-	case s.preparing.soon <- preparationOf(b):
-	default: // many are: the runner waits a little longer
+	if !b.IsRemote() { // whose difference is read once it is needed
+		select {
+		case s.preparing.soon <- preparationOf(b):
+		default: // many are: the runner waits a little longer
+		}
 	}
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, b.Traceparent), "start container")
 	defer span.End()

@@ -38,9 +38,10 @@ func (t Trust) covers(b *store.Build) bool {
 }
 
 // ofRepository reports whether a build is of what somebody with write access has merged
-// or pushed: no pull request, its merge group and preview included, and no fork.
+// or pushed: no pull request, its merge group and preview included, no fork, and no
+// working tree.
 func ofRepository(b *store.Build) bool {
-	if b.GetFork() {
+	if b.GetFork() || b.IsRemote() {
 		return false
 	}
 	switch b.GetAction() {

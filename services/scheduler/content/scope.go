@@ -46,6 +46,8 @@ func (s *Service) scopeOf(b *store.Build) scope {
 	switch {
 	case b.GetFork():
 		return scope{tierFork, fmt.Sprintf("fork/%d", b.GetPullRequest())}
+	case b.IsRemote():
+		return scope{tierUnmerged, "remote/" + strings.ToLower(b.GetRemoteBy())}
 	case environment != "" && !trigger.IsPreview(b.GetAction()):
 		return scope{tierEnvironment, "environment/" + environment}
 	case b.GetAction() == schedulerv1.Build_ACTION_PUSH && told && (tag || isBranch && built),

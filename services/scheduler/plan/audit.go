@@ -35,6 +35,9 @@ func note(ctx context.Context, t *store.Tx, origin schedulerv1.AuditEntry_Origin
 	if action == schedulerv1.AuditEntry_ACTION_DEPLOY {
 		entry.Detail = cause(p)
 	}
+	if p.Remote != nil {
+		entry.Detail = fmt.Sprintf("remote run of the working tree of %s on %s: %s", p.Remote.GetDifference().GetAuthor(), wording.Short(p.Remote.GetBaseSha()), decided.GetText())
+	}
 	for _, id := range decided.GetBuildIds() {
 		entry.BuildId = id
 		if err := audit.Add(ctx, t, p.Event.GetRepository().GetId(), entry); err != nil {
@@ -56,11 +59,11 @@ func actionOf(p prepared) schedulerv1.AuditEntry_Action {
 		return schedulerv1.AuditEntry_ACTION_APPROVE
 	case p.Kind == trigger.CancelAsked:
 		return schedulerv1.AuditEntry_ACTION_CANCEL
-	case p.Kind == trigger.RebuildAsked && again:
+	case (p.Kind == trigger.RebuildAsked || p.Kind == trigger.RemoteAsked) && again:
 		return schedulerv1.AuditEntry_ACTION_RETRY
 	case p.DeploysTo() != "":
 		return schedulerv1.AuditEntry_ACTION_DEPLOY
-	case p.Kind == trigger.RebuildAsked, p.Kind == trigger.ManualAsked:
+	case p.Kind == trigger.RebuildAsked, p.Kind == trigger.ManualAsked, p.Kind == trigger.RemoteAsked:
 		return schedulerv1.AuditEntry_ACTION_RUN
 	}
 	return schedulerv1.AuditEntry_ACTION_UNSPECIFIED

@@ -90,7 +90,9 @@ func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 		}
 		b.Id, b.PartOf, b.Url = id, whole.GetId(), strings.TrimSuffix(whole.GetUrl(), whole.GetId())+id
 		b.Job, b.Needs, b.MayFail, b.Image = job.GetTitle(), job.GetNeeds(), job.GetMayFail(), job.GetImage()
-		b.Context += "/" + job.GetTitle()
+		if !whole.IsRemote() {
+			b.Context += "/" + job.GetTitle()
+		}
 		b.StepCount = int32(len(job.GetCommands())) //nolint:gosec // config bounds it by 500
 		b.EnvironmentUrl, b.JobCount, b.Inputs = "", 0, nil
 		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_NEEDS, ""
