@@ -118,7 +118,7 @@ func TestARemoteRunBuildsWhatIsNotPushed(t *testing.T) {
 		desk.write(t, "greeting", "hello, committed\n")
 		desk.git(t, desk.dir, "commit", "--quiet", "--all", "--message=Not pushed")
 		desk.write(t, ".forge.yml", tried(), "new/file", "new\n", "gone", "", "run.sh", "#!/bin/sh\necho from a script\n")
-		must(t, os.Chmod(filepath.Join(desk.dir, "run.sh"), 0o700)) //nolint:gosec // it is to be run
+		must(t, os.Chmod(filepath.Join(desk.dir, "run.sh"), 0o700))
 
 		out, b, code := desk.run(t)
 		if code != 0 || b.GetState() != schedulerv1.Build_STATE_PASSED {
@@ -234,7 +234,7 @@ func TestARemoteRunRefusesWhatIsHostile(t *testing.T) {
 			}
 		})
 	}
-	if answer, err := http.Post(w.http+"/v1/builds:remote", "application/json", strings.NewReader(`{}`)); err != nil || answer.StatusCode != http.StatusUnauthorized { //nolint:noctx,bodyclose // of a test
+	if answer, err := http.Post(w.http+"/v1/builds:remote", "application/json", strings.NewReader(`{}`)); err != nil || answer.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a stranger: %v, %v", answer, err)
 	}
 	w.says(t, "no builds", "builds", "list")

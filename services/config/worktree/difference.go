@@ -59,7 +59,7 @@ func (s *Snapshot) Since(ctx context.Context, base string) (*configv1.Difference
 		return nil, err
 	}
 	d := &configv1.Difference{}
-	fields := strings.Split(text, "\x00") // :MODE MODE SHA SHA STATUS, path
+	fields := strings.Split(text, "\x00") // about it, from its old mode to its status; then its path
 	for n := 0; n+1 < len(fields); n += 2 {
 		words, name := strings.Fields(fields[n]), fields[n+1]
 		if len(words) != 5 {
