@@ -38,7 +38,7 @@ func (s *sequence) imageStep(ctx context.Context, step *schedulerv1.PlannedStep,
 	switch {
 	case ctx.Err() != nil && err != nil:
 		end.Stopped = true
-		return end, nil
+		return end, nil //nolint:nilerr // who has stopped it knows
 	case status.Code(err) == codes.InvalidArgument:
 		s.print(printed, status.Convert(err).Message())
 		return end, nil

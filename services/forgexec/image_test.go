@@ -204,17 +204,21 @@ func TestImageStepThatFails(t *testing.T) {
 		end   func(k *taker) error
 		lines []string
 	}{
-		"its files": {func(*taker) error { return status.Error(codes.InvalidArgument, "Dockerfile, line 3: hunter2-hunter2") },
-			[]string{`"forge: Dockerfile, line 3: ***\n"`, "end 2 exit 1", "DONE"}},
+		"its files": {
+			func(*taker) error { return status.Error(codes.InvalidArgument, "Dockerfile, line 3: hunter2-hunter2") },
+			[]string{`"forge: Dockerfile, line 3: ***\n"`, "end 2 exit 1", "DONE"},
+		},
 		"a registry": {func(k *taker) error {
 			err := k.Send(&schedulerv1.BuildImageResponse{Message: &schedulerv1.BuildImageResponse_Failed{Failed: "registry.example is away"}})
 			return errors.Join(err, k.say("not heard"))
 		}, []string{`"forge: ` + strings.ReplaceAll(broken("registry.example is away"), `"`, `\"`) + `\n"`, "end 2 exit 1", "IMAGE " + broken("registry.example is away")}},
-		"a scheduler that goes": {func(k *taker) error {
-			_ = k.say("begun\n")
-			return status.Error(codes.Unavailable, "gone")
+		"a scheduler that goes": {
+			func(k *taker) error {
+				_ = k.say("begun\n")
+				return status.Error(codes.Unavailable, "gone")
+			},
+			[]string{`"begun\nforge: ` + strings.ReplaceAll(broken("the connection to the scheduler broke off: gone"), `"`, `\"`) + `\n"`, "end 2 exit 1", "IMAGE " + broken("the connection to the scheduler broke off: gone")},
 		},
-			[]string{`"begun\nforge: ` + strings.ReplaceAll(broken("the connection to the scheduler broke off: gone"), `"`, `\"`) + `\n"`, "end 2 exit 1", "IMAGE " + broken("the connection to the scheduler broke off: gone")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := 0

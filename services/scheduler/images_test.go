@@ -62,13 +62,10 @@ func newImaging(t *testing.T) imaging {
 }
 
 // config has a step that builds an image, after a command and before another one.
-func (r imaging) config(sha string, change ...func(*configv1.ImageStep)) {
+func (r imaging) config(sha string) {
 	step := &configv1.ImageStep{
 		Context: "web", Args: map[string]string{"SHA": "${FORGE_SHA}", "FLAVOUR": "${FLAVOUR}"},
 		Tags: []string{"registry.example/web:${FORGE_SHA}-${FLAVOUR}"}, Push: true, Output: "WEB_IMAGE",
-	}
-	for _, c := range change {
-		c(step)
 	}
 	commands := []*configv1.Command{{Name: "make", Run: "make"}, {Name: "image", Image: step}, {Name: "after", Run: "true"}}
 	r.rig.config.set(sha, valid(&configv1.BuildConfig{
@@ -216,7 +213,7 @@ func TestImageEndsWithItsRunner(t *testing.T) {
 	r := newImaging(t)
 	ended := make(chan error, 1)
 	r.builder.build = func(ctx context.Context, _ image.Request, files image.Files, _ io.Writer) (image.Result, error) {
-		err := files.DiffCopy(ctx, image.Want{Dir: "context", FollowPaths: []string{"app"}}, quiet{ctx})
+		err := files.DiffCopy(ctx, image.Want{Dir: "context", FollowPaths: []string{"app"}}, quiet{func() context.Context { return ctx }})
 		ended <- err
 		return image.Result{}, fault.Newf(fault.Unavailable, "files: %w", err)
 	}
@@ -244,17 +241,17 @@ func TestImageEndsWithItsRunner(t *testing.T) {
 }
 
 // quiet is a BuildKit that asks for nothing more.
-type quiet struct{ ctx context.Context }
+type quiet struct{ context func() context.Context }
 
-func (q quiet) Context() context.Context { return q.ctx }
+func (q quiet) Context() context.Context { return q.context() }
 func (q quiet) SendMsg(message any) error {
 	_, _ = message.(*types.Packet)
 	return nil
 }
 
 func (q quiet) RecvMsg(any) error {
-	<-q.ctx.Done()
-	return q.ctx.Err()
+	<-q.context().Done()
+	return q.context().Err()
 }
 
 // What lies in the files fails the step; what does not ends the build, and is repeated

@@ -31,7 +31,7 @@ type images struct {
 func newImages(t *testing.T) *images {
 	t.Helper()
 	i := &images{}
-	real := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	kept := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
 		i.asked = append(i.asked, r.Method+" "+r.URL.Path)
@@ -40,7 +40,7 @@ func newImages(t *testing.T) *images {
 		if hold != nil {
 			hold(r)
 		}
-		real.ServeHTTP(w, r)
+		kept.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
 	i.host = strings.TrimPrefix(server.URL, "http://")

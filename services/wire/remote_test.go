@@ -234,7 +234,7 @@ func TestARemoteRunRefusesWhatIsHostile(t *testing.T) {
 			}
 		})
 	}
-	if answer, err := http.Post(w.http+"/v1/builds:remote", "application/json", strings.NewReader(`{}`)); err != nil || answer.StatusCode != http.StatusUnauthorized {
+	if answer, err := http.Post(w.http+"/v1/builds:remote", "application/json", strings.NewReader(`{}`)); err != nil || answer.StatusCode != http.StatusUnauthorized { //nolint:bodyclose // of a test
 		t.Errorf("a stranger: %v, %v", answer, err)
 	}
 	w.says(t, "no builds", "builds", "list")
