@@ -48,9 +48,6 @@ func attend(ctx context.Context, run *runner, link *link) (int, error) {
 	case err != nil:
 		return exitFailed, err
 	}
-	if link.keptFor > 0 && run.remains != nil {
-		newKeeper(run, link).run(told)
-	}
 	return exitReported, nil
 }
 

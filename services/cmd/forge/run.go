@@ -25,12 +25,11 @@ import (
 
 type runHere struct {
 	settings.Local
-	remote
 	happening
 	chosen
 	Secrets string `placeholder:"FILE" help:"The secrets that .forge.yml names: lines of NAME=VALUE. Builds here get none besides."`
 	NoCache bool   `help:"Find no caches, and keep none."`
-	Remote  bool   `help:"Send what is not pushed to the server, and build it there without telling GitHub. For who may write to the repository."`
+	Debug   bool   `short:"d" help:"Say what Forge does."`
 
 	out, errors io.Writer
 	dir         string // that it is run in
@@ -70,15 +69,9 @@ func (r *runHere) run(signals <-chan os.Signal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
-	if err := r.fitsRemote(); err != nil {
-		return err
-	}
 	source, file, err := r.read(ctx, filepath.Join(temporary, "source"))
 	if err != nil {
 		return err
-	}
-	if r.Remote {
-		return r.elsewhere(ctx, now, source)
 	}
 	given, err := r.secrets(file.secrets)
 	if err != nil {
@@ -102,7 +95,7 @@ func (r *runHere) run(signals <-chan os.Signal) (err error) {
 }
 
 func (r *runHere) log() *slog.Logger {
-	if !r.Common.Debug {
+	if !r.Debug {
 		return nil
 	}
 	return slog.New(slog.NewTextHandler(r.errors, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -7,7 +7,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
@@ -17,7 +16,6 @@ type file struct {
 	steps     int
 	defaults  fields
 	pipelines []*pipeline
-	images    map[*configv1.ImageStep]*yaml.Node
 }
 
 // reader reads nodes, whatever their meaning.

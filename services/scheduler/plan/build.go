@@ -151,7 +151,6 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 		b.ScheduleTime, b.ScheduleNote = timestamppb.New(p.Time), p.Note
 	}
 	b.Inputs = input.Show(p.inputs)
-	b.RemoteBy, b.RemoteBase = p.Remote.GetDifference().GetAuthor(), p.Remote.GetBaseSha()
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config
 	}

@@ -14,9 +14,6 @@ import (
 // enqueueReport has the reporter told of a build that has news, and of those that
 // share its commit status where these are shown, or hidden, by that.
 func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
-	if b.IsRemote() {
-		return nil
-	}
 	s, repository := commit{t}, b.GetRepository().GetId()
 	if err := s.lockCommit(ctx, repository, b.GetSha()); err != nil {
 		return err
@@ -39,7 +36,7 @@ func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
 	if err != nil {
 		return err
 	}
-	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() || r.IsRemote() })
+	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() })
 	return s.show(ctx, rivals, b.GetId())
 }
 

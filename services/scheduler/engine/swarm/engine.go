@@ -137,8 +137,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		managers:  &managers{config: c, client: api, registries: dockerapi.Registries{File: c.ConfigFile}, names: map[string]string{}},
 		installer: newInstaller(c.Image), empty: map[string]time.Time{},
 	}
-	e.access = &dockerapi.Access{Registries: e.registries, Client: api}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin+dockerapi.InspectWithin)
+	ctx, cancel := context.WithTimeout(ctx, answerWithin+registryWithin)
 	defer cancel()
 	if err := e.checkSwarm(ctx); err != nil {
 		return nil, errors.Join(err, api.Close())

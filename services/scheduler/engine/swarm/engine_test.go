@@ -29,7 +29,6 @@ func TestASwarmOfOneMachine(t *testing.T) {
 		{"AServiceThatDiesIsSaid", aServiceThatDiesIsSaid},
 		{"WhatCanNeverStartSaysWhy", whatCanNeverStartSaysWhy},
 		{"AnImageThatCannotBePulledSaysWhy", anImageThatCannotBePulledSaysWhy},
-		{"ARepositorysLoginPullsItsImagesForItsBuildsAlone", aRepositorysLoginPullsItsImagesForItsBuildsAlone},
 		{"WhatWaitsSaysWhatFor", whatWaitsSaysWhatFor},
 		{"StartCanBeBrokenOff", startCanBeBrokenOff},
 		{"WhatIsMadeWhileItsNetworkGoesIsStopped", whatIsMadeWhileItsNetworkGoesIsStopped},
