@@ -2,7 +2,6 @@ package services_test
 
 import (
 	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -152,10 +151,7 @@ func newDeployment(t *testing.T) *deployment {
 	if err := yaml.Load(text, &d.composition, yaml.WithKnownFields()); err != nil {
 		t.Fatalf("compose.yaml: %v", err)
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	d.variables = dotEnv(t, string(text), key)
 	d.variables["FORGE_WEBHOOK_ALLOWED_IPS"] = "any"
 	d.variables["DOCKER_SOCKET"], _ = strings.CutPrefix(os.Getenv("DOCKER_HOST"), "unix://") // none: the usual one

@@ -53,10 +53,7 @@ func newStackWorld(t *testing.T) *stackWorld {
 		deployment: &deployment{name: "forge-test-" + unique, owner: "octo-" + unique, host: s.Address, variables: map[string]string{"FORGE_GITHUB_APP_ID": "123456"}},
 	}
 	t.Logf("the swarm is there after %v", time.Since(began))
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	w.startGitHub(t, &key.PublicKey)
 	w.startDatabase(t)
 	t.Setenv("DOCKER_HOST", s.Nodes[0].URL) // of the command docker

@@ -2,7 +2,6 @@ package config
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -55,14 +54,6 @@ type world struct {
 	install int64
 }
 
-var appKey = sync.OnceValue(func() *rsa.PrivateKey {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return key
-})
-
 func keyPEM(key *rsa.PrivateKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 }
@@ -73,9 +64,9 @@ func newWorld(t testing.TB, change ...func(*githubsim.Config, *Deps)) *world {
 	t.Helper()
 	// The clock runs apart from GitHub's, which checks the App's own tokens by it.
 	w := &world{t: t, clock: kittest.NewClock(time.Now()), log: &kittest.Logbook{}}
-	sim := githubsim.Config{AppID: appID, AppKey: &appKey().PublicKey}
+	sim := githubsim.Config{AppID: appID, AppKey: &kittest.AppKey(t).PublicKey}
 	w.deps = Deps{
-		GitHub: GitHub{App: kitgithub.App{ID: appID, Key: keyPEM(appKey())}},
+		GitHub: GitHub{App: kitgithub.App{ID: appID, Key: keyPEM(kittest.AppKey(t))}},
 		Log:    slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now:    w.clock.Now,
 	}

@@ -3,8 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -22,6 +20,7 @@ import (
 	"github.com/forge-ci/forge/services/gateway/signin/signintest"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // signIns is a gateway where people sign in, and its GitHub. The build is one of
@@ -33,10 +32,7 @@ type signIns struct {
 
 func newSignIns(t *testing.T, change func(*Deps)) *signIns {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	sim := githubsim.New(githubsim.Config{AppID: 7, AppKey: &key.PublicKey})
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() {

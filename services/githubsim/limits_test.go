@@ -2,8 +2,6 @@ package githubsim_test
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"net"
 	"net/http"
@@ -18,15 +16,13 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // inBubble tells a story in a world where hours pass at once. It has no webhooks, and connections in memory alone.
 func inBubble(t *testing.T, config githubsim.Config, story func(*world)) {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	synctest.Test(t, func(t *testing.T) {
 		listener := bufconn.Listen(1 << 16)
 		// A connection that waits for long may be closed just as it is used again.

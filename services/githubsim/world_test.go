@@ -2,7 +2,6 @@ package githubsim_test
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 const (
@@ -42,10 +42,7 @@ type world struct {
 
 func newWorld(t *testing.T, changes ...func(*githubsim.Config)) *world {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	w := &world{t: t, key: key, clock: &clock{now: time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)}, hooks: &receiver{status: http.StatusOK}}
 	hooks := httptest.NewServer(w.hooks)
 	config := githubsim.Config{AppID: appID, AppKey: &key.PublicKey, WebhookURL: hooks.URL, WebhookSecret: secret, Now: w.clock.Now}

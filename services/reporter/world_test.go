@@ -2,8 +2,6 @@ package reporter
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -40,9 +38,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// appKey is the App's, made once: that takes a while.
-var appKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-
 const patience = time.Minute
 
 // world is a GitHub with octo/shop, and a config that hands out its tokens.
@@ -74,17 +69,14 @@ func newWorld(t testing.TB) *world {
 // newWorldWithin is one where GitHub has limits.
 func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 	t.Helper()
-	key, err := appKey()
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{t: t, clock: kittest.NewClock(time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC))}
-	w.sim = githubsim.New(githubsim.Config{AppID: 7, AppKey: &key.PublicKey, Limits: limits})
+	w.sim = githubsim.New(githubsim.Config{AppID: 7, AppKey: &kittest.AppKey(t).PublicKey, Limits: limits})
 	t.Cleanup(w.sim.Close)
 	w.installation = w.sim.AddInstallation("octo")
 	w.must(w.sim.AddRepository(githubsim.Repository{Owner: "octo", Name: "shop", Files: map[string]string{"README.md": "shop"}}))
-	w.sha, err = w.sim.Head("octo", "shop", "main")
+	sha, err := w.sim.Head("octo", "shop", "main")
 	w.must(err)
+	w.sha = sha
 	w.github = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		way := w.way
@@ -98,7 +90,7 @@ func newWorldWithin(t testing.TB, limits githubsim.Limits) *world {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	app, err := kitgithub.NewApp(kitgithub.Config{APIURL: w.github.URL, Base: transport}, kitgithub.App{
-		ID: 7, Key: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}),
+		ID: 7, Key: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(kittest.AppKey(t))}),
 	})
 	w.must(err)
 	w.app = app

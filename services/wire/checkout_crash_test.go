@@ -75,7 +75,9 @@ func (w checkoutWorld) gits(t *testing.T) map[int]string {
 func (w checkoutWorld) halted(t *testing.T) (first uint64, goOn func()) {
 	t.Helper()
 	var workspace string
-	for deadline := time.Now().Add(w.patience); workspace == ""; {
+	look := time.NewTicker(2 * time.Millisecond) // a processor is left for the others
+	defer look.Stop()
+	for deadline := time.Now().Add(w.patience); workspace == ""; <-look.C {
 		if time.Now().After(deadline) {
 			t.Fatal("no forgexec unpacks a source")
 		}

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	stormPulls   = 200 // pull requests in all; TEST_CRASH is another number
+	stormPulls   = 80 // pull requests in all; TEST_CRASH is another number
 	calmPatience = 3 * time.Minute
 )
 

@@ -56,18 +56,7 @@ func newDockerWorld(t testing.TB, host string, config func(image string) map[str
 // engine, and removes it.
 func (w *dockerWorld) nothingIsLeft(t testing.TB) {
 	ctx := context.WithoutCancel(t.Context())
-	db, err := sqldb.Open(ctx, sqldb.Config{Dir: w.dir + "/forge-data", Room: "scheduler", Migrations: scheduler.Migrations()})
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer func() { _ = db.Close() }()
-	instance, err := scheduler.Instance(ctx, db)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	mine := client.Filters{}.Add("label", "forge.instance="+instance)
+	mine := w.mine(ctx, t)
 	containers, err := w.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: mine})
 	if err != nil {
 		t.Error(err)
@@ -84,6 +73,42 @@ func (w *dockerWorld) nothingIsLeft(t testing.TB) {
 		t.Errorf("left behind: network %s", n.Name)
 		_, _ = w.api.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
 	}
+}
+
+// mine is what this Forge has on the Docker engine, for builds and for none yet.
+func (w *dockerWorld) mine(ctx context.Context, t testing.TB) client.Filters {
+	t.Helper()
+	db, err := sqldb.Open(ctx, sqldb.Config{Dir: w.dir + "/forge-data", Room: "scheduler", Migrations: scheduler.Migrations()})
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	instance, err := scheduler.Instance(ctx, db)
+	must(t, err)
+	return client.Filters{}.Add("label", "forge.instance="+instance)
+}
+
+// idle waits until Forge has removed what all builds had: what is left waits for others.
+func (w *dockerWorld) idle(t testing.TB) {
+	t.Helper()
+	mine := w.mine(t.Context(), t)
+	kittest.Eventually(t, dockerPatience, func() error {
+		containers, err := w.api.ContainerList(t.Context(), client.ContainerListOptions{All: true, Filters: mine})
+		if err != nil {
+			return err
+		}
+		networks, err := w.api.NetworkList(t.Context(), client.NetworkListOptions{Filters: mine})
+		if err != nil {
+			return err
+		}
+		for _, c := range containers.Items {
+			if !strings.HasPrefix(c.Names[0], "/forge_waiting_") {
+				return fmt.Errorf("there is container %s still", c.Names[0])
+			}
+		}
+		if len(networks.Items) > len(containers.Items) {
+			return fmt.Errorf("there are %d networks still", len(networks.Items))
+		}
+		return nil
+	})
 }
 
 // cleared waits until Forge has removed what builds had.

@@ -126,6 +126,7 @@ func TestPipelinesRunInDocker(t *testing.T) {
 			})
 		},
 	})
+	w.idle(t)
 }
 
 func runPipelines(t *testing.T, e engineOfPipelines) {

@@ -3,8 +3,6 @@ package wire_test
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -78,10 +76,7 @@ func newWorld(t testing.TB, files map[string]string) *world {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	w := &world{server: &server{dir: dir, key: filepath.Join(dir, "app.pem")}}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	if err := os.WriteFile(w.key, block, 0o600); err != nil {

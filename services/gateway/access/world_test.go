@@ -3,8 +3,6 @@ package access_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -47,10 +45,7 @@ type world struct {
 
 func newWorld(t *testing.T, change func(*access.Deps)) *world {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	w := &world{t: t, clock: kittest.NewClock(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)), ids: map[string]int64{}}
 	w.sim = githubsim.New(githubsim.Config{
 		AppID: 7, AppKey: &key.PublicKey, Now: w.clock.Now, Permissions: map[string]string{"contents": "read", "members": "read"},

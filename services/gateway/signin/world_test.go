@@ -3,8 +3,6 @@ package signin_test
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -42,10 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T, db *sqldb.DB, change func(*signin.Deps)) *world {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := kittest.AppKey(t)
 	w := &world{t: t, clock: kittest.NewClock(time.Date(2026, 11, 2, 9, 0, 0, 0, time.UTC)), logs: &kittest.Logbook{}}
 	w.sim = githubsim.New(githubsim.Config{
 		AppID: 7, AppKey: &key.PublicKey, Now: w.clock.Now, Permissions: map[string]string{"contents": "read", "members": "read"},
