@@ -41,7 +41,7 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 		if s.tls != nil {
 			serve = func(lis net.Listener) error { return server.ServeTLS(lis, "", "") }
 		}
-		if err := serve(lis); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(&lastCalls{Listener: lis}); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve HTTP on %s: %w", lis.Addr(), err)
 		}
 		return nil
