@@ -143,7 +143,7 @@ func (s *storm) lateMerges(builds []*schedulerv1.Build) map[string]bool {
 // states are those of builds as statuses on GitHub.
 func states() map[schedulerv1.Build_State]string {
 	return map[schedulerv1.Build_State]string{
-		schedulerv1.Build_STATE_PASSED: "success", schedulerv1.Build_STATE_FAILED: "failure", schedulerv1.Build_STATE_CANCELLED: "error",
+		schedulerv1.Build_STATE_PASSED: "success", schedulerv1.Build_STATE_FAILED: "failure", schedulerv1.Build_STATE_CANCELLED: "error", schedulerv1.Build_STATE_ERRORED: "error",
 	}
 }
 
