@@ -127,7 +127,9 @@ func (m modelChecker) checkEnd(b *store.Build) {
 			m.t.Errorf("build %s passed, and what ran was %+v", b.GetId(), ran)
 		}
 		if where := deploysTo(b); where != "" && b.GetRollBackOf() == "" && !b.IsJob() {
-			m.frontier[where] = max(m.frontier[where], mergeOf(b.GetSha()))
+			if at := mergeOf(b.GetSha()); at > m.frontier[where] {
+				m.frontier[where], m.deployed[where] = at, b.GetId()
+			}
 		}
 	case schedulerv1.Build_STATE_FAILED:
 		limited := ran != nil && (ran.endedBy == engine.OutOfMemory && b.GetReason() == schedulerv1.Build_REASON_OUT_OF_MEMORY ||

@@ -232,9 +232,10 @@ func deploysTo(b *store.Build) string {
 	return ""
 }
 
-// checkDeploy holds a deploy that is at work against what was deployed.
+// checkDeploy holds a deploy that is at work against what was deployed. A job that may fail,
+// and ran for too long, is at work until it is stopped, though its build has passed.
 func (m *model) checkDeploy(c *modelContainer, where string) {
-	at, again := mergeOf(c.build.GetSha()), c.build.GetRetryOf() != ""
+	at, again := mergeOf(c.build.GetSha()), c.build.GetRetryOf() != "" || c.build.GetPartOf() == m.deployed[where]
 	if c.build.GetRollBackOf() == "" && at <= m.frontier[where] && (!again || at != m.frontier[where]) {
 		m.t.Errorf("%s deploys %s to %s after merge%d", c.spec.Attempt, c.build.GetSha(), where, m.frontier[where])
 	}
