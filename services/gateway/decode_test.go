@@ -30,7 +30,7 @@ func small() map[string]string {
 	const more = `,"sender":{"id":9,"login":"ann","type":"User"},"installation":{"id":7},` + repo + `}`
 	return map[string]string{
 		"pull_request":              string(pullRequestPayload()),
-		"push":                      `{"ref":"refs/heads/main","before":"b0","after":"a1","forced":true,"commits":[{"id":"a1"}],"head_commit":{"message":"m","timestamp":"2026-01-02T03:04:05Z"},"pusher":{"name":"ann"}` + more,
+		"push":                      `{"ref":"refs/heads/main","before":"b0","after":"a1","forced":true,"commits":[{"id":"a1"}],"head_commit":{"message":"m","timestamp":"2026-01-02T03:04:05Z"},"pusher":{"name":"ann"}` + strings.Replace(more, `"id":11,`, `"id":11,"pushed_at":1767323046,`, 1),
 		"merge_group":               `{"action":"destroyed","reason":"merged","merge_group":{"head_sha":"a1","head_ref":"refs/heads/gh-readonly-queue/main/pr-1-b0","base_sha":"b0","base_ref":"refs/heads/main","head_commit":{"message":"m"}}` + more,
 		"check_run":                 `{"action":"requested_action","requested_action":{"identifier":"retest"},"check_run":{"id":1,"name":"forge/test","head_sha":"a1","external_id":"bld","check_suite":{"id":2},"app":{"id":4},"pull_requests":[{"number":5}]}` + more,
 		"check_suite":               `{"action":"rerequested","check_suite":{"id":2,"head_sha":"a1","head_branch":"fix","updated_at":"2026-01-02T03:04:06Z","app":{"id":4},"pull_requests":[{"number":5}]}` + more,

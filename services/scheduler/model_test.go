@@ -137,6 +137,7 @@ type model struct {
 	times        []*store.Schedule                 // by loops that have not come further
 	graphs       uint64                            // what the jobs of commits are made of; 0: there are none
 	frontier     map[string]int                    // the newest merge deployed, by repository and environment
+	deployed     map[string]string                 // the build that did so
 }
 
 func newModel(t *testing.T, open func() *sqldb.DB) *model {
@@ -191,7 +192,7 @@ func (m *model) play(seed uint64) {
 	if m.deploys = m.random.IntN(2) == 0; m.deploys {
 		m.repositories = 1
 	}
-	m.unsure, m.ended, m.frontier = m.random.IntN(4) == 0, map[string]schedulerv1.Build_State{}, map[string]int{}
+	m.unsure, m.ended, m.frontier, m.deployed = m.random.IntN(4) == 0, map[string]schedulerv1.Build_State{}, map[string]int{}, map[string]string{}
 	if m.graphs = 0; m.random.IntN(2) == 0 {
 		m.graphs = m.random.Uint64()
 	}

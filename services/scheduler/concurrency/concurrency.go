@@ -38,20 +38,29 @@ func (s *Service) Enter(ctx context.Context, t *store.Tx, b *store.Build) error 
 		return err
 	}
 	b.ConcurrencyGroup, b.Group = name, key
-	before, err := g.Members(ctx, b.GetRepository().GetId(), key)
+	members, err := g.Members(ctx, b.GetRepository().GetId(), key)
 	if err != nil {
 		return err
 	}
-	if b.Config.GetConcurrency().GetCancel() && len(before) > 0 {
-		if err := s.cancel(ctx, t, b, before); err != nil {
+	if b.Config.GetConcurrency().GetCancel() && len(members) > 0 {
+		if err := s.cancel(ctx, t, b, older(b, members)); err != nil {
 			return err
 		}
-		if before, err = g.Members(ctx, b.GetRepository().GetId(), key); err != nil {
+		if members, err = g.Members(ctx, b.GetRepository().GetId(), key); err != nil {
 			return err
 		}
 	}
-	if len(before) > 0 {
-		waitFor(b, last(before))
+	if len(members) == 0 {
+		return nil
+	}
+	waitFor(b, last(members))
+	for _, m := range line(asPushed(append(members, b))) {
+		if m == b {
+			continue // whoever stores it does
+		}
+		if err := t.SaveBuild(ctx, m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -83,7 +92,7 @@ func (s *Service) cancel(ctx context.Context, t *store.Tx, b *store.Build, membe
 			continue
 		}
 		m.SupersededBy = b.GetId()
-		if err := s.Cancel(ctx, t, m, schedulerv1.Build_REASON_CONCURRENCY, fmt.Sprintf("build %s of concurrency group %s took its place", b.GetId(), clip(b.GetConcurrencyGroup()))); err != nil {
+		if err := s.Cancel(ctx, t, m, schedulerv1.Build_REASON_CONCURRENCY, TookItsPlace(b)); err != nil {
 			return err
 		}
 	}
@@ -154,26 +163,16 @@ func (s *Service) advance(ctx context.Context, t *store.Tx, repository int64, gr
 	if err != nil {
 		return err
 	}
-	var before, opened *store.Build
-	for _, m := range members { // who has the turn may be newer than one that was approved since
-		if !waits(m) {
-			before = m
+	members = asPushed(members)
+	var opened *store.Build
+	if len(members) > 0 && !slices.ContainsFunc(members, func(m *store.Build) bool { return !waits(m) }) {
+		opened = members[0]
+		opened.State, opened.Reason, opened.Message, opened.Due = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, "", t.Now
+		if err := t.SaveBuild(ctx, opened); err != nil {
+			return err
 		}
 	}
-	for _, m := range members {
-		if !waits(m) {
-			continue
-		}
-		news := true
-		if before != nil {
-			news = waitFor(m, before)
-		} else {
-			m.State, m.Reason, m.Message, m.Due = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_UNSPECIFIED, "", t.Now
-			opened = m
-		}
-		if before = m; !news {
-			continue
-		}
+	for _, m := range line(members) {
 		if err := t.SaveBuild(ctx, m); err != nil {
 			return err
 		}

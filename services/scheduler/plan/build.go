@@ -11,6 +11,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/telemetry"
+	"github.com/forge-ci/forge/services/scheduler/concurrency"
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -103,6 +104,13 @@ func (s deploying) admit(ctx context.Context, t *store.Tx, p prepared, b *store.
 	if err := s.enter(ctx, t, p, b); err != nil || b.GetState() != schedulerv1.Build_STATE_QUEUED {
 		return nil, err
 	}
+	newer, err := s.groups.Overtaken(ctx, t, b)
+	if err != nil {
+		return nil, err
+	}
+	if newer != nil {
+		return skip(b, schedulerv1.Build_REASON_CONCURRENCY, eventv1.Reason_REASON_STALE, concurrency.TookItsPlace(newer)), t.AddBuild(ctx, b)
+	}
 	return nil, s.groups.Enter(ctx, t, b)
 }
 
@@ -149,6 +157,9 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 	}
 	if b.Schedule = p.Schedule; !p.Time.IsZero() {
 		b.ScheduleTime, b.ScheduleNote = timestamppb.New(p.Time), p.Note
+	}
+	if p.Kind == trigger.Pushed && p.retryOf == "" { // what is run again is as new as its wish
+		b.PushTime = p.Event.GetPush().GetPushTime()
 	}
 	b.Inputs = input.Show(p.inputs)
 	if config := p.config.GetConfig(); config != nil {

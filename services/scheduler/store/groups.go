@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -25,6 +26,21 @@ func (g Groups) Lock(ctx context.Context, repositoryID int64) error {
 func (g Groups) Members(ctx context.Context, repositoryID int64, group string) ([]*Build, error) {
 	return sqldb.Collect(ctx, g, ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE repository_id = $1 AND concurrency = $2 AND concurrency <> '' ORDER BY number`+g.Locked, repositoryID, group)
+}
+
+// pushesAtMost is how many of a branch's newest builds of pushes are looked at for one
+// that is newer than another.
+const pushesAtMost = 20
+
+// Pushes are the newest builds of pushes to the branch of a build, whether they have ended
+// or not, the newest first; none for a tag.
+func (g Groups) Pushes(ctx context.Context, b *Build) ([]*Build, error) {
+	if b.branch() == "" {
+		return nil, nil
+	}
+	return sqldb.Collect(ctx, g, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+		WHERE repository = $1 AND branch = $2 AND part_of = '' AND action = $3 ORDER BY number DESC LIMIT $4`,
+		b.RepositoryKey(), b.branch(), int32(schedulerv1.Build_ACTION_PUSH), pushesAtMost)
 }
 
 // Join puts a build that is stored into a group; "" takes it out of its own.

@@ -44,7 +44,10 @@ type PushEvent struct {
 	Pusher string `protobuf:"bytes,10,opt,name=pusher,proto3" json:"pusher,omitempty"`
 	// The newest commit. An annotated tag's `after` is the tag itself, and no
 	// commit.
-	HeadSha       string `protobuf:"bytes,11,opt,name=head_sha,json=headSha,proto3" json:"head_sha,omitempty"`
+	HeadSha string `protobuf:"bytes,11,opt,name=head_sha,json=headSha,proto3" json:"head_sha,omitempty"`
+	// When it was pushed, to the second. Unset where GitHub did not tell, and where no
+	// webhook came and Forge has found the push by itself.
+	PushTime      *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=push_time,json=pushTime,proto3" json:"push_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,11 +159,18 @@ func (x *PushEvent) GetHeadSha() string {
 	return ""
 }
 
+func (x *PushEvent) GetPushTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PushTime
+	}
+	return nil
+}
+
 var File_forge_event_v1_push_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_push_proto_rawDesc = "" +
 	"\n" +
-	"\x19forge/event/v1/push.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x02\n" +
+	"\x19forge/event/v1/push.proto\x12\x0eforge.event.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x03\n" +
 	"\tPushEvent\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
 	"\x06before\x18\x02 \x01(\tR\x06before\x12\x14\n" +
@@ -173,7 +183,8 @@ const file_forge_event_v1_push_proto_rawDesc = "" +
 	"\thead_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\bheadTime\x12\x16\n" +
 	"\x06pusher\x18\n" +
 	" \x01(\tR\x06pusher\x12\x19\n" +
-	"\bhead_sha\x18\v \x01(\tR\aheadShaB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
+	"\bhead_sha\x18\v \x01(\tR\aheadSha\x127\n" +
+	"\tpush_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\bpushTimeB6Z4github.com/forge-ci/forge/gen/forge/event/v1;eventv1b\x06proto3"
 
 var (
 	file_forge_event_v1_push_proto_rawDescOnce sync.Once
@@ -194,11 +205,12 @@ var file_forge_event_v1_push_proto_goTypes = []any{
 }
 var file_forge_event_v1_push_proto_depIdxs = []int32{
 	1, // 0: forge.event.v1.PushEvent.head_time:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	1, // 1: forge.event.v1.PushEvent.push_time:type_name -> google.protobuf.Timestamp
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_forge_event_v1_push_proto_init() }

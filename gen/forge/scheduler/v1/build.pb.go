@@ -617,7 +617,11 @@ type Build struct {
 	// Of what is queued: where it stands. Left out of lists.
 	Line *Line `protobuf:"bytes,141,opt,name=line,proto3" json:"line,omitempty"`
 	// Of what is queued: when the engine is asked again that could not start it.
-	RetryTime     *timestamppb.Timestamp `protobuf:"bytes,142,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	RetryTime *timestamppb.Timestamp `protobuf:"bytes,142,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	// Of what a push brought: when that was, to the second, by which builds of one branch or
+	// tag keep their order in a concurrency group. Unset where that is not known, and for
+	// what is run again.
+	PushTime      *timestamppb.Timestamp `protobuf:"bytes,162,opt,name=push_time,json=pushTime,proto3" json:"push_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1089,6 +1093,13 @@ func (x *Build) GetLine() *Line {
 func (x *Build) GetRetryTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.RetryTime
+	}
+	return nil
+}
+
+func (x *Build) GetPushTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PushTime
 	}
 	return nil
 }
@@ -2935,7 +2946,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x1e\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x1f\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -3012,7 +3023,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\fexpedited_by\x18\x8c\x01 \x01(\tR\vexpeditedBy\x12-\n" +
 	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\x12:\n" +
 	"\n" +
-	"retry_time\x18\x8e\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\"\xde\x01\n" +
+	"retry_time\x18\x8e\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x128\n" +
+	"\tpush_time\x18\xa2\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bpushTime\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -3332,63 +3344,64 @@ var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
 	35, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
 	5,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
 	35, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
-	35, // 19: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
-	0,  // 20: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 21: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	35, // 22: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	35, // 23: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	35, // 24: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	35, // 25: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	35, // 26: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 27: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	35, // 28: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	35, // 29: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	37, // 30: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 31: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 32: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 33: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 34: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	13, // 35: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	38, // 36: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	16, // 37: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	34, // 38: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 39: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 40: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 41: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 42: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	33, // 43: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 44: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 45: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 46: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 47: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 48: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	9,  // 49: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	14, // 50: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	11, // 51: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	17, // 52: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	19, // 53: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	21, // 54: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	23, // 55: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	25, // 56: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	27, // 57: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	29, // 58: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
-	31, // 59: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	10, // 60: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	15, // 61: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	12, // 62: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	18, // 63: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	20, // 64: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	22, // 65: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	24, // 66: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	26, // 67: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	28, // 68: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	30, // 69: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
-	32, // 70: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	60, // [60:71] is the sub-list for method output_type
-	49, // [49:60] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	35, // 19: forge.scheduler.v1.Build.push_time:type_name -> google.protobuf.Timestamp
+	35, // 20: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 21: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 22: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	35, // 23: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	35, // 24: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	35, // 25: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	35, // 26: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	35, // 27: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	3,  // 28: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	35, // 29: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	35, // 30: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	37, // 31: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 32: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 33: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 34: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 35: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	13, // 36: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	38, // 37: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	16, // 38: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	34, // 39: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 40: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 41: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 42: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 43: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	33, // 44: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 45: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 46: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 47: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 48: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 49: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	9,  // 50: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	14, // 51: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	11, // 52: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	17, // 53: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	19, // 54: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	21, // 55: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	23, // 56: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	25, // 57: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	27, // 58: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	29, // 59: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	31, // 60: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	10, // 61: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	15, // 62: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	12, // 63: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	18, // 64: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	20, // 65: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	22, // 66: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	24, // 67: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	26, // 68: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	28, // 69: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	30, // 70: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	32, // 71: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	61, // [61:72] is the sub-list for method output_type
+	50, // [50:61] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
