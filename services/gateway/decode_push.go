@@ -24,7 +24,7 @@ func decodePush(payload []byte) (*eventv1.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := shared.event()
+	e, pushTime := shared.event(), p.GetRepo().GetPushedAt()
 	e.Payload = &eventv1.Event_Push{Push: &eventv1.PushEvent{
 		Ref:         p.GetRef(),
 		Before:      p.GetBefore(),
@@ -36,7 +36,7 @@ func decodePush(payload []byte) (*eventv1.Event, error) {
 		HeadMessage: p.GetHeadCommit().GetMessage(),
 		HeadTime:    timestamp(head(p).Timestamp),
 		HeadSha:     p.GetHeadCommit().GetID(),
-		PushTime:    timestamp(pushTime(p.Repo)),
+		PushTime:    timestamp(&pushTime),
 		Pusher:      cmp.Or(p.GetPusher().GetLogin(), p.GetPusher().GetName()),
 	}}
 	return e, nil
@@ -51,14 +51,6 @@ func pushed(r *github.PushEventRepository) *github.Repository {
 		ID: r.ID, Owner: r.Owner, FullName: r.FullName, Name: r.Name, DefaultBranch: r.DefaultBranch,
 		Private: r.Private, Fork: r.Fork, Archived: r.Archived,
 	}
-}
-
-// pushTime is the second of a push; nil where the payload does not tell.
-func pushTime(r *github.PushEventRepository) *github.Timestamp {
-	if r == nil {
-		return nil
-	}
-	return r.PushedAt
 }
 
 // head is the newest commit; a deletion has none.

@@ -14,9 +14,8 @@ import (
 type lastCalls struct {
 	net.Listener
 
-	mu     sync.Mutex
-	left   []net.Conn
-	closed bool
+	mu   sync.Mutex
+	left []net.Conn
 }
 
 func (l *lastCalls) Accept() (net.Conn, error) {
@@ -36,8 +35,7 @@ func (l *lastCalls) Accept() (net.Conn, error) {
 func (l *lastCalls) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if socket, ok := l.Listener.(syscall.Conn); ok && !l.closed {
-		l.closed = true
+	if socket, ok := l.Listener.(syscall.Conn); ok {
 		if raw, err := socket.SyscallConn(); err == nil {
 			_ = raw.Control(func(fd uintptr) { l.left = accepted(int(fd)) }) // it fails where the socket is closed
 		}

@@ -53,27 +53,8 @@ func (s *Service) Enter(ctx context.Context, t *store.Tx, b *store.Build) error 
 	if len(members) == 0 {
 		return nil
 	}
-	waitFor(b, last(members))
-	for _, m := range line(asPushed(append(members, b))) {
-		if m == b {
-			continue // whoever stores it does
-		}
-		if err := t.SaveBuild(ctx, m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// last is whom one waits for who comes after all of a group: the last of those that wait,
-// or else who has the turn.
-func last(members []*store.Build) *store.Build {
-	for _, m := range slices.Backward(members) {
-		if waits(m) {
-			return m
-		}
-	}
-	return members[len(members)-1]
+	waitFor(b, members[len(members)-1])
+	return lineUp(ctx, t, asPushed(append(members, b)), b)
 }
 
 // cancel cancels those of a group that a newer build takes the place of. Those that wait go
@@ -172,13 +153,8 @@ func (s *Service) advance(ctx context.Context, t *store.Tx, repository int64, gr
 			return err
 		}
 	}
-	for _, m := range line(members) {
-		if err := t.SaveBuild(ctx, m); err != nil {
-			return err
-		}
-	}
-	if opened == nil {
-		return nil
+	if err := lineUp(ctx, t, members, nil); err != nil || opened == nil {
+		return err
 	}
 	return s.Open(ctx, t, opened)
 }

@@ -72,9 +72,10 @@ func older(b *store.Build, members []*store.Build) []*store.Build {
 	return slices.DeleteFunc(slices.Clone(members), func(m *store.Build) bool { return pushedBefore(b, m) })
 }
 
-// line has each that waits do so for the one before it, and returns those that waited for
-// another. Who has the turn may be newer than one that was approved since.
-func line(members []*store.Build) (news []*store.Build) {
+// lineUp has each that waits do so for the one before it, and stores those that waited for
+// another, but for a new one, which is not stored yet. Who has the turn may be newer than
+// one that was approved since.
+func lineUp(ctx context.Context, t *store.Tx, members []*store.Build, newcomer *store.Build) error {
 	var before *store.Build
 	for _, m := range members {
 		if !waits(m) {
@@ -85,10 +86,12 @@ func line(members []*store.Build) (news []*store.Build) {
 		if !waits(m) {
 			continue
 		}
-		if before != nil && waitFor(m, before) {
-			news = append(news, m)
+		if before != nil && waitFor(m, before) && m != newcomer {
+			if err := t.SaveBuild(ctx, m); err != nil {
+				return err
+			}
 		}
 		before = m
 	}
-	return news
+	return nil
 }

@@ -38,8 +38,9 @@ func (g Groups) Pushes(ctx context.Context, b *Build) ([]*Build, error) {
 	if b.branch() == "" {
 		return nil, nil
 	}
-	return sqldb.Collect(ctx, g, ScanBuild, `SELECT `+BuildColumns+` FROM builds
-		WHERE repository = $1 AND branch = $2 AND part_of = '' AND action = $3 ORDER BY number DESC LIMIT $4`,
+	// The index of lists finds them without their rows, of which a branch may have many.
+	return sqldb.Collect(ctx, g, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE number IN (SELECT number FROM builds
+		WHERE repository = $1 AND branch = $2 AND part_of = '' AND action = $3 ORDER BY number DESC LIMIT $4) ORDER BY number DESC`,
 		b.RepositoryKey(), b.branch(), int32(schedulerv1.Build_ACTION_PUSH), pushesAtMost)
 }
 
