@@ -26,7 +26,7 @@ func (r queueing) pushesAt(sha string, second int, cancel bool) string {
 }
 
 // late sends a push that comes late, and checks that it takes no other's place.
-func (r queueing) late(e *eventv1.Event, newer string) {
+func (r queueing) late(e *eventv1.Event, context, newer string) {
 	r.t.Helper()
 	r.names(e.GetPush().GetAfter(), "tests", true)
 	d := r.send(e)
@@ -38,7 +38,7 @@ func (r queueing) late(e *eventv1.Event, newer string) {
 		b.GetReason() != schedulerv1.Build_REASON_CONCURRENCY || b.GetMessage() != want || b.GetSupersededBy() != newer || b.GetConcurrencyGroup() != "tests" {
 		r.t.Errorf("%v, want %q", b, want)
 	}
-	r.shown(e.GetPush().GetAfter(), "forge/push", schedulerv1.Build_STATE_CANCELLED)
+	r.shown(e.GetPush().GetAfter(), context, schedulerv1.Build_STATE_CANCELLED)
 }
 
 // Webhooks come in any order. The newest is the newest push, not the latest webhook.
@@ -46,10 +46,10 @@ func TestAPushThatComesLateCancelsNoneThatIsNewer(t *testing.T) {
 	eachQueueing(t, func(t *testing.T, r queueing) {
 		newest := r.pushesAt("ccc", 30, true)
 		r.running(newest)
-		r.late(pushedAt("refs/heads/main", "0000000", "bbb", 20), newest)
+		r.late(pushedAt("refs/heads/main", "0000000", "bbb", 20), "forge/push", newest)
 		kittest.Want(t, r.build(newest).GetState() == schedulerv1.Build_STATE_CANCELLED, false, "the newest is cancelled")
 		r.pass(newest)
-		r.late(pushedAt("refs/heads/main", "0000000", "aaa", 10), newest) // not even when it has passed
+		r.late(pushedAt("refs/heads/main", "0000000", "aaa", 10), "forge/push", newest) // not even when it has passed
 
 		later := r.pushesAt("ddd", 40, true)
 		r.pass(later)
@@ -61,13 +61,25 @@ func TestAPushThatComesLateCancelsNoneThatIsNewer(t *testing.T) {
 	})
 }
 
+// A tag that was moved twice is as good as a branch.
+func TestATagThatComesLateCancelsNoneThatIsNewer(t *testing.T) {
+	eachQueueing(t, func(_ *testing.T, r queueing) {
+		r.names("ccc", "tests", true)
+		newest := r.built(pushedAt("refs/tags/v1", "0000000", "ccc", 30))
+		r.running(newest)
+		r.late(pushedAt("refs/tags/v1", "0000000", "bbb", 20), "forge/tag", newest)
+		r.pass(newest)
+		r.late(pushedAt("refs/tags/v1", "0000000", "aaa", 10), "forge/tag", newest)
+	})
+}
+
 // Of pushes within one second the commit that was there before tells.
 func TestPushesWithinASecondFollowEachOther(t *testing.T) {
 	eachQueueing(t, func(_ *testing.T, r queueing) {
 		r.names("bbb", "tests", true)
 		newest := r.built(pushedAt("refs/heads/main", "aaa", "bbb", 10))
 		r.running(newest)
-		r.late(pushedAt("refs/heads/main", "0000000", "aaa", 10), newest)
+		r.late(pushedAt("refs/heads/main", "0000000", "aaa", 10), "forge/push", newest)
 		r.pass(newest)
 	})
 }

@@ -28,16 +28,13 @@ func (g Groups) Members(ctx context.Context, repositoryID int64, group string) (
 		WHERE repository_id = $1 AND concurrency = $2 AND concurrency <> '' ORDER BY number`+g.Locked, repositoryID, group)
 }
 
-// pushesAtMost is how many of a branch's newest builds of pushes are looked at for one
-// that is newer than another.
+// pushesAtMost is how many of the newest builds of pushes to a branch, or of tags, are
+// looked at for one that is newer than another.
 const pushesAtMost = 20
 
 // Pushes are the newest builds of pushes to the branch of a build, whether they have ended
-// or not, the newest first; none for a tag.
+// or not, the newest first; of a tag, those of all tags.
 func (g Groups) Pushes(ctx context.Context, b *Build) ([]*Build, error) {
-	if b.branch() == "" {
-		return nil, nil
-	}
 	// The index of lists finds them without their rows, of which a branch may have many.
 	return sqldb.Collect(ctx, g, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE number IN (SELECT number FROM builds
 		WHERE repository = $1 AND branch = $2 AND part_of = '' AND action = $3 ORDER BY number DESC LIMIT $4) ORDER BY number DESC`,
