@@ -23,7 +23,7 @@ demo: build ## watch Forge test, merge and deploy on a simulated GitHub (ARGS=--
 run: build ## start Forge for a real GitHub App (ARGS: its flags; without settings it says which it needs)
 	@$(BIN)/forge up $(ARGS)
 
-test: need $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests, or of them ROOM=reporter, PKG=./services/kit/due, RUN=TestName, DB=sqlite; TESTFLAGS=-v TEST_RACE=1
+test: need $(BIN)/.buildkitd $(BIN)/.grpcurl $(BIN)/.pebble ## run all tests, or of them ROOM=reporter, PKG=./services/kit/due, RUN=TestName, DB=sqlite; TESTFLAGS=-v TEST_RACE=1
 	@POSTGRES_OPTIONS='-c fsync=off -c full_page_writes=off -c synchronous_commit=off' TESTFLAGS='$(TESTFLAGS) $(RUNS)' \
 		.ci/services .ci/test $(PACKAGES)
 

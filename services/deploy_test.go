@@ -125,6 +125,8 @@ type composed struct {
 	DependsOn   any    `yaml:"depends_on"`
 	Healthcheck any
 	Profiles    []string
+	SecurityOpt []string `yaml:"security_opt"`
+	Networks    []string
 }
 
 // deployment is the services in containers, and what they need of a world.

@@ -51,6 +51,9 @@ func (s *Service) GetBuildConfig(ctx context.Context, req *configv1.GetBuildConf
 	if err := checkSHA(req.GetSha()); err != nil {
 		return nil, err
 	}
+	if req.GetDifference() != nil {
+		return differenceConfig(ctx, s, g, req)
+	}
 	recent := s.recent(req.GetEventTime())
 	read, err := s.buildConfig(ctx, g, req.GetSha(), recent)
 	if err != nil || req.GetChange() == nil {

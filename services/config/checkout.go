@@ -40,9 +40,9 @@ func (c checkouts) wanted(g grant, req *configv1.GetSourceRequest) (mirror.Want,
 }
 
 // Wanted is what a request wants checked out, but for where submodules are.
-func Wanted(req *configv1.GetSourceRequest) (mirror.Want, error) {
+func Wanted(req *configv1.GetSourceRequest) (want mirror.Want, err error) {
 	source := req.GetCheckout()
-	want := mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs(), Packed: req.GetPacked()}
+	want = mirror.Want{SHA: req.GetSha(), History: int(source.GetHistory()), PullRequest: int(req.GetPullRequest()), Into: req.GetIntoSha(), LFS: source.GetLfs(), Packed: req.GetPacked()}
 	switch {
 	case want.History < 0 || want.History > 0 && source.GetFullHistory():
 		return want, fault.New(fault.Invalid, "the history is a number of commits, or all of it")
@@ -55,10 +55,15 @@ func Wanted(req *configv1.GetSourceRequest) (mirror.Want, error) {
 	if strings.ContainsFunc(want.Tag, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return want, fault.New(fault.Invalid, "git has no tags of such a name")
 	}
-	if want.Into != "" {
+	switch {
+	case want.Into != "" && req.GetDifference() != nil:
+		return want, fault.New(fault.Invalid, "a difference is not merged")
+	case want.Into != "":
 		return want, checkSHA(want.Into)
+	case req.GetDifference() != nil:
+		want.Difference, err = readDifference(req.GetDifference())
 	}
-	return want, nil
+	return want, err
 }
 
 // Merge implements configv1.SourceServiceServer.
@@ -103,7 +108,7 @@ func (c checkouts) possible(g grant) error {
 // than the build's own are in it as they were when it was made. What a fork gets has a name of its own: it may lack
 // submodules, and nothing that it asked for is served to others.
 func checkoutName(of commitKey, want mirror.Want, fork bool) string {
-	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %t %s %s %s", fork, want.History, want.Submodule != nil, want.LFS, want.Packed, want.Into, want.Base, want.Tag))
+	kind := sha256.Sum256(fmt.Appendf(nil, "%t %d %t %t %t %s %s %s%s", fork, want.History, want.Submodule != nil, want.LFS, want.Packed, want.Into, want.Base, want.Tag, differenceName(want.Difference)))
 	return fmt.Sprintf("%s%d-%s-%x%s", sourcesFolder, of.repository, of.sha, kind[:8], checkoutSuffix)
 }
 

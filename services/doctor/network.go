@@ -97,6 +97,7 @@ func (d *doctor) rooms(ctx context.Context, r *report) {
 				return
 			}
 			r.finef("Forge", "it runs at %s", d.Settings.GRPCAddress)
+			d.versions(ctx, r)
 			return
 		}
 		r.finef("Forge", "it does not run here now")
@@ -110,6 +111,25 @@ func (d *doctor) rooms(ctx context.Context, r *report) {
 			continue
 		}
 		r.finef(name, "it runs at %s", address)
+	}
+	d.versions(ctx, r)
+}
+
+// versions are those of the services that run, which are to fit together.
+func (d *doctor) versions(ctx context.Context, r *report) {
+	all := Versions(ctx, Where{d.Settings.GRPC, d.Settings.Certificate, d.Siblings})
+	misfits := Misfits(all)
+	for _, m := range misfits {
+		r.broken("versions", m.Text, m.Fix)
+	}
+	var said []string
+	for _, p := range all {
+		if p.Error == "" {
+			said = append(said, p.name(strings.Join(p.Rooms, ", "))+" at "+p.Address)
+		}
+	}
+	if len(misfits) == 0 && len(said) > 0 {
+		r.finef("versions", "they fit together: %s", strings.Join(said, "; "))
 	}
 }
 

@@ -48,6 +48,9 @@ func attend(ctx context.Context, run *runner, link *link) (int, error) {
 	case err != nil:
 		return exitFailed, err
 	}
+	if link.keptFor > 0 && run.remains != nil {
+		newKeeper(run, link).run(told)
+	}
 	return exitReported, nil
 }
 

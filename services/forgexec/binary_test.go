@@ -10,7 +10,7 @@ import (
 
 // What is copied into each container runs in any image, and is small.
 func TestTheBinaryIsStaticAndSmall(t *testing.T) {
-	const most = 15_000_000
+	const most = 16_500_000 // gRPC, OTLP, and the protocol of BuildKit's files are most of it
 	for arch, machine := range map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64} {
 		path := filepath.Join(t.TempDir(), "forgexec")
 		// As the Makefile and the Dockerfile build it.

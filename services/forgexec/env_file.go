@@ -27,6 +27,7 @@ type envFile struct {
 	path string
 	text string // as it was last understood
 	set  map[string]string
+	held map[string]string // what steps do not set, besides what isOurs
 }
 
 // newEnvFile makes the file beside the workspace: what is unpacked there does not
@@ -50,7 +51,7 @@ func (f *envFile) read() error {
 	text, err := readPlainly(f.path)
 	if err == nil {
 		var set map[string]string
-		if set, err = parseEnv(text); err == nil {
+		if set, err = f.parse(text); err == nil {
 			f.text, f.set = text, set
 			return nil
 		}
@@ -71,7 +72,7 @@ func (f *envFile) restore() {
 	_ = file.Close()
 }
 
-func parseEnv(text string) (map[string]string, error) {
+func (f *envFile) parse(text string) (map[string]string, error) {
 	set := map[string]string{}
 	for n := 0; text != ""; {
 		var line string
@@ -94,7 +95,7 @@ func parseEnv(text string) (map[string]string, error) {
 		switch {
 		case !envName.MatchString(name):
 			return nil, fmt.Errorf("%s, line %d: %q cannot be the name of a variable: letters, digits and _, no digit first", envFileEnv, n, clip(name))
-		case isOurs(name):
+		case isOurs(name), f.held[name] != "":
 			return nil, fmt.Errorf("%s, line %d: %s is not for steps to set", envFileEnv, n, clip(name))
 		}
 		set[name] = value

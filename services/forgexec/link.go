@@ -44,6 +44,9 @@ type link struct {
 	window *window
 
 	// What the scheduler gives, each once.
+	// keptFor is how long the container is kept once the attempt has ended; set when run returns.
+	keptFor time.Duration
+
 	plan   chan *schedulerv1.Plan
 	source chan *schedulerv1.Report // SourceUnpacked, or Ended instead
 
@@ -148,7 +151,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 	}
 	if err := stream.Send(&schedulerv1.AttachRequest{Message: &schedulerv1.AttachRequest_Hello{Hello: &schedulerv1.Hello{
 		RunnerId: l.RunnerID, Version: l.Version, HasPlan: l.hasPlan.Load(), HasSource: l.hasSource.Load(), MasksSecrets: true, HeedsJobs: true, TakesCheckout: true, TakesPacked: true,
-		KeepsContent: true, SourceBegun: l.intake.begun(), ReadsReports: true,
+		KeepsContent: true, KeepsContainer: true, SourceBegun: l.intake.begun(), ReadsReports: true, BuildsImages: true,
 	}}}); err != nil {
 		_, err = stream.Recv() // says why
 		return false, false, err
@@ -168,6 +171,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 			if done, err = l.window.ack(m.Welcome.GetStoredSequence()); err != nil {
 				return false, false, status.Error(codes.FailedPrecondition, err.Error())
 			}
+			l.keptFor = m.Welcome.GetKeptFor().AsDuration()
 			l.window.bound(maxUnderWay)
 			if !welcomed && !done {
 				sender.Go(func() { l.send(sending, stream, m.Welcome.GetStoredSequence()) })
@@ -177,6 +181,7 @@ func (l *link) attach(ctx context.Context, stop context.CancelCauseFunc) (welcom
 			if done, err = l.window.ack(m.Ack.GetSequence()); err != nil {
 				return welcomed, false, err
 			}
+			l.keptFor = m.Ack.GetKeptFor().AsDuration()
 		case *schedulerv1.AttachResponse_Plan:
 			l.planned(m.Plan)
 		case *schedulerv1.AttachResponse_Source:

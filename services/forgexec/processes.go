@@ -39,10 +39,13 @@ func (p *processes) stop() {
 
 // command is a process with a session and a group of its own.
 type command struct {
-	argv   []string // argv[0] is a path
-	env    []string
-	dir    string
-	output *os.File
+	argv     []string // argv[0] is a path
+	env      []string
+	dir      string
+	output   *os.File
+	input    *os.File // nil: nothing
+	problems *os.File // nil: the output
+	terminal bool     // the input is its controlling terminal
 }
 
 // start returns the process, and a channel that gets its end.
@@ -52,13 +55,19 @@ func (p *processes) start(c command) (pid int, ended <-chan syscall.WaitStatus, 
 		return 0, nil, err
 	}
 	defer nothing.Close() //nolint:errcheck // it was not written to
-	output := c.output.Fd()
+	files := []uintptr{nothing.Fd(), c.output.Fd(), c.output.Fd()}
+	if c.input != nil {
+		files[0] = c.input.Fd()
+	}
+	if c.problems != nil {
+		files[2] = c.problems.Fd()
+	}
 	status := make(chan syscall.WaitStatus, 1)
 	p.mu.Lock() // so that it is not reaped before it is known
 	defer p.mu.Unlock()
 	pid, err = syscall.ForkExec(c.argv[0], c.argv, &syscall.ProcAttr{
-		Dir: c.dir, Env: c.env, Files: []uintptr{nothing.Fd(), output, output},
-		Sys: &syscall.SysProcAttr{Setsid: true},
+		Dir: c.dir, Env: c.env, Files: files,
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: c.terminal},
 	})
 	if err != nil {
 		return 0, nil, &os.PathError{Op: "start", Path: c.argv[0], Err: err}

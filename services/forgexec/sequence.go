@@ -16,11 +16,13 @@ import (
 // sequence is the steps of a plan on their way.
 type sequence struct {
 	*runner
-	plan *schedulerv1.Plan
-	file *envFile
-	ctx  context.Context //nolint:containedctx // it is replaced once the build is stopped
+	plan  *schedulerv1.Plan
+	file  *envFile
+	spans *spanIntake
+	ctx   context.Context //nolint:containedctx // it is replaced once the build is stopped
 
 	failed  bool               // a step has
+	broken  error              // why an image was not built, which lies in nothing here
 	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
 	late    context.Context    //nolint:containedctx // that of the halt; nil: nothing may follow it
 	last    int32              // the number of the last that ran
@@ -40,9 +42,8 @@ func (s *sequence) run() *schedulerv1.Ended {
 		if s.ctx.Err() != nil { // what follows a stop has had its time, or nobody may run anything any more
 			break
 		}
-		env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step))
-		end, err := s.step(s.ctx, step, n == len(s.plan.GetSteps())-1, s.plan, env)
-		if err != nil {
+		end, err := s.one(step, n == len(s.plan.GetSteps())-1)
+		if end == nil {
 			if s.failed || s.stopped != nil {
 				s.sayf("forge: step %d was not run: %v", step.GetNumber(), err)
 				break
@@ -56,26 +57,50 @@ func (s *sequence) run() *schedulerv1.Ended {
 				end.ExitCode = 1
 			}
 		}
+		s.spans.flush(s.report)
 		s.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepEnded{StepEnded: end}})
 		s.failed = s.failed || end.GetStopped() || end.GetExitCode() != 0
 		if end.GetStopped() && s.stopped == nil {
 			forget = s.stop()
 		}
 	}
-	if s.stopped != nil {
+	switch {
+	case s.stopped != nil:
 		return s.stopped
+	case s.broken != nil:
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_IMAGE, Message: s.broken.Error()}
+	default:
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
 	}
-	return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+}
+
+// one runs a step. It has no end where it could not be started.
+func (s *sequence) one(step *schedulerv1.PlannedStep, last bool) (*schedulerv1.StepEnded, error) {
+	if step.GetImage() != nil {
+		end, err := s.imageStep(s.ctx, step, last)
+		if s.broken == nil && !s.failed {
+			s.broken = err
+		}
+		return end, err
+	}
+	env := joined(s.environ, s.plan.GetEnvironment(), s.file.set, s.plan.GetSecrets(), map[string]string{envFileEnv: s.file.path}, s.traced(step), s.spans.variables())
+	s.spans.begin(step.GetNumber())
+	return s.step(s.ctx, step, last, s.plan, env)
 }
 
 // traced are the variables by which a command's own spans become children of its step's,
 // to which the scheduler gives the same id.
 func (s *sequence) traced(step *schedulerv1.PlannedStep) map[string]string {
-	parent := traceparent.Below(s.plan.GetEnvironment()["TRACEPARENT"], fmt.Sprintf("step %d", step.GetNumber()))
+	parent := ofStep(s.plan.GetEnvironment()["TRACEPARENT"], step.GetNumber())
 	if parent == "" {
 		return nil
 	}
 	return map[string]string{"TRACEPARENT": parent, "TRACESTATE": "forge=" + traceparent.SpanID(parent)}
+}
+
+// ofStep is the traceparent of a step below that of its run.
+func ofStep(run string, number int32) string {
+	return traceparent.Below(run, fmt.Sprintf("step %d", number))
 }
 
 // stop has only those steps run from here on that are there for it, within a time
@@ -136,6 +161,6 @@ func (s *sequence) handOn() {
 // isOurs reports whether a variable is one that Forge or the shell sets.
 func isOurs(name string) bool {
 	return strings.HasPrefix(name, "FORGE") || slices.Contains([]string{
-		"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH",
+		"CI", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH",
 	}, name)
 }

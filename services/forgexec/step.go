@@ -38,6 +38,7 @@ type runner struct {
 	masker    *mask.Masker
 	budget    *budget // of the log
 	store     *store  // of what builds keep; nil: plans have none of that
+	remains   *remains
 	// report may block while too much output waits to be sent.
 	report func(*schedulerv1.Report)
 }
@@ -100,10 +101,15 @@ func (r *runner) each(ctx context.Context, plan *schedulerv1.Plan) *schedulerv1.
 		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_NOT_RUNNABLE, Message: err.Error()}
 	}
 	defer file.remove()
-	s := sequence{runner: r, plan: plan, file: file, ctx: ctx}
+	spans := r.takeSpans(ctx, plan)
+	file.held = spans.variables()
+	s := sequence{runner: r, plan: plan, file: file, spans: spans, ctx: ctx}
 	ended := s.run()
+	spans.close()
+	spans.flush(r.report)
 	s.handOn()
 	s.readReports()
+	r.remains = s.leftBehind()
 	return s.keep(whole, ended, caches)
 }
 
@@ -131,17 +137,7 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 	if err != nil {
 		return nil, fmt.Errorf("step %d cannot be started: %w", step.GetNumber(), err)
 	}
-	r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepStarted{StepStarted: &schedulerv1.StepStarted{Number: step.GetNumber()}}})
-	printed := func(data []byte) {
-		for part := range slices.Chunk(data, chunk) {
-			r.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: step.GetNumber(), Data: part}}})
-		}
-	}
-	for _, notice := range r.notices {
-		printed([]byte(notice + "\n"))
-	}
-	r.notices = nil
-
+	printed := r.begin(step)
 	share, masked := r.budget.step(last, printed), r.masker.Stream()
 	var sudo sudoWatch
 	pump := &pump{r: output, emit: func(data []byte) {
@@ -165,6 +161,21 @@ func (r *runner) step(ctx context.Context, step *schedulerv1.PlannedStep, last b
 		Number: step.GetNumber(), ExitCode: int32(exitCode(status)), Stopped: stopped, //nolint:gosec // 0 to 255
 		OutOfMemory: memoryKills(os.Getpid(), memoryEvents()) > killed,
 	}, nil
+}
+
+// begin reports that a step has begun, and returns what reports its output.
+func (r *runner) begin(step *schedulerv1.PlannedStep) (printed func([]byte)) {
+	r.report(&schedulerv1.Report{Event: &schedulerv1.Report_StepStarted{StepStarted: &schedulerv1.StepStarted{Number: step.GetNumber()}}})
+	printed = func(data []byte) {
+		for part := range slices.Chunk(data, chunk) {
+			r.report(&schedulerv1.Report{Event: &schedulerv1.Report_Output{Output: &schedulerv1.Output{Number: step.GetNumber(), Data: part}}})
+		}
+	}
+	for _, notice := range r.notices {
+		printed([]byte(notice + "\n"))
+	}
+	r.notices = nil
+	return printed
 }
 
 // wait waits for the command. When ctx ends first it stops the whole group, which

@@ -20,6 +20,7 @@ import (
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/gateway/web"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
@@ -53,6 +54,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/listen", s.listen(api))
 	mux.Handle("/v1/", maxBody(api))
+	mux.Handle("POST /v1/builds:remote", maxDifference(api))
 	mux.HandleFunc("GET /badges/{owner}/{name}", badges.serve)
 	pages.Register(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -95,6 +97,7 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 		configv1.RegisterBuildConfigServiceHandlerClient(ctx, mux, configv1.NewBuildConfigServiceClient(config)),
 		schedulerv1.RegisterBuildServiceHandlerClient(ctx, mux, schedulerv1.NewBuildServiceClient(scheduler)),
 		schedulerv1.RegisterManualServiceHandlerClient(ctx, mux, schedulerv1.NewManualServiceClient(scheduler)),
+		schedulerv1.RegisterShellServiceHandlerClient(ctx, mux, schedulerv1.NewShellServiceClient(scheduler)),
 		schedulerv1.RegisterLogServiceHandlerClient(ctx, mux, schedulerv1.NewLogServiceClient(scheduler)),
 		schedulerv1.RegisterRepositoryTokenServiceHandlerClient(ctx, mux, schedulerv1.NewRepositoryTokenServiceClient(scheduler)),
 		schedulerv1.RegisterAuditServiceHandlerClient(ctx, mux, schedulerv1.NewAuditServiceClient(scheduler)),
@@ -173,6 +176,34 @@ func writeError(w http.ResponseWriter, code int, grpcCode codes.Code, message st
 func maxBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// largestDifference is what config takes of a difference, 16 MiB, as base64 with what is
+// around it.
+const largestDifference = 24 << 20
+
+// maxDifference bounds the differences that are being read, one by one and together, and
+// reads none of who does not even say who they are.
+func maxDifference(next http.Handler) http.Handler {
+	held := &budget{}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" && !signin.From(r.Context()).Known() {
+			writeError(w, http.StatusUnauthorized, codes.Unauthenticated, "sign in by forge login, or show a token")
+			return
+		}
+		if r.ContentLength < 0 || r.ContentLength > largestDifference {
+			writeError(w, http.StatusRequestEntityTooLarge, codes.InvalidArgument, "the difference is larger than 16 MiB: push a commit that is nearer")
+			return
+		}
+		if !held.take(int(r.ContentLength), 1) {
+			w.Header().Set("Retry-After", retryAfter)
+			writeError(w, http.StatusServiceUnavailable, codes.Unavailable, "too many differences are being read: ask again")
+			return
+		}
+		defer held.give(int(r.ContentLength), 1)
+		r.Body = http.MaxBytesReader(w, r.Body, r.ContentLength)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -99,6 +99,9 @@ func TestWhatPeopleDoIsWrittenDown(t *testing.T) {
 		if len(all) > 4 && (all[0].GetBuildId() != first || all[2].GetBuildId() != again || all[3].GetBuildId() != fork || all[4].GetBuildId() != deployed || all[2].GetAgent() != "Firefox[31m") {
 			t.Errorf("%v", all[:5])
 		}
+		if len(all) > 4 && all[4].GetDetail() != "merge of #3 as m3 by ada" {
+			t.Errorf("the cause of a deploy: %q", all[4].GetDetail())
+		}
 		var stored strings.Builder
 		if err := (publisher{r}).dump(&stored, "audit_entries"); err != nil || strings.Contains(stored.String(), "hunter2") || strings.Contains(stored.String(), bot.secret) {
 			t.Errorf("the log holds a secret, or cannot be read: %v", err)

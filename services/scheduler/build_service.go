@@ -190,6 +190,9 @@ func (s *Service) readWhole(ctx context.Context, id string) (*schedulerv1.Build,
 	if err == nil {
 		b.Line, err = store.Line(ctx, s.store, b, s.deps.Capacity)
 	}
+	if at := b.GetLine().GetEstimateTime(); at != nil {
+		s.attempts.Estimates.Told(id, at.AsTime())
+	}
 	if b.GetLine() != nil && b.GetReason() == schedulerv1.Build_REASON_UNSPECIFIED && b.GetState() == schedulerv1.Build_STATE_QUEUED {
 		b.Reason = schedulerv1.Build_REASON_CAPACITY
 	}

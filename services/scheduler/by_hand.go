@@ -110,6 +110,12 @@ func (s *Service) RetryBuild(ctx context.Context, req *schedulerv1.RetryBuildReq
 	if decided := s.deps.Policy.ForkDecision(i.Fork); decided != nil {
 		return nil, undone(decided)
 	}
+	if old.IsRemote() {
+		i.Kind = trigger.RemoteAsked
+		if i.Remote, err = store.ReadDifference(ctx, s.store.DB.Read(), old.GetId()); err != nil {
+			return nil, err
+		}
+	}
 	b, err := s.byHand(ctx, i)
 	return &schedulerv1.RetryBuildResponse{Build: b}, err
 }

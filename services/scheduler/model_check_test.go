@@ -35,8 +35,8 @@ type modelAttempt struct {
 func (m *model) attempts() map[string]modelAttempt {
 	all, err := sqldb.Collect(m.t.Context(), m.db.Read(), func(row sqldb.Row) (modelAttempt, error) {
 		a := &store.Attempt{}
-		var contact, deadline, asked, stop int64
-		err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked, &stop)
+		var contact, deadline, asked, kept, stop int64
+		err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked, &a.Spans, &a.Keeps, &kept, &stop)
 		a.Deadline = store.DueTime(deadline)
 		return modelAttempt{a, stop != store.Never}, err
 	}, `SELECT `+store.AttemptColumns+`, stop_time FROM attempts`)

@@ -173,7 +173,7 @@ func (m *model) attach(c *modelContainer) {
 		m.t.Errorf("the token of %s opens %s", c.spec.Attempt, store.AttemptName(buildID, number))
 	}
 	if err == nil {
-		c.build, _, err = m.service.attempts.Bind(m.t.Context(), buildID, number, id)
+		c.build, _, err = m.service.attempts.Bind(m.t.Context(), buildID, number, &schedulerv1.Hello{RunnerId: id})
 	}
 	if err != nil { // its attempt is over: forgexec ends
 		m.failed("attach "+c.spec.Attempt, err, fault.Conflict)
@@ -192,7 +192,7 @@ func (m *model) impostor() {
 			continue
 		}
 		buildID, number, _ := store.KnownAttempt(name)
-		if _, _, err := m.service.attempts.Bind(m.t.Context(), buildID, number, "impostor"); !fault.Is(err, fault.Conflict) {
+		if _, _, err := m.service.attempts.Bind(m.t.Context(), buildID, number, &schedulerv1.Hello{RunnerId: "impostor"}); !fault.Is(err, fault.Conflict) {
 			m.t.Errorf("a second runner of %s: %v", name, err)
 		}
 		_, err := m.service.attempts.StoreReports(m.t.Context(), buildID, number, "impostor", []*schedulerv1.Report{over(c.told+1, schedulerv1.Ended_CAUSE_DONE)})

@@ -82,6 +82,10 @@ func TestAPreviewIsBuiltRebuiltAndTakenDown(t *testing.T) {
 		}
 		r.pass(test)
 		first := offered(r, "aaa")
+		if all := audited(r, &schedulerv1.ListAuditEntriesRequest{}).GetEntries(); len(all) != 1 || all[0].GetBuildId() != first.GetId() ||
+			did(all[0]) != "ada deploy by event preview-1" || all[0].GetDetail() != "aaa of #1 passed its tests" {
+			t.Errorf("the audit log has %v", all)
+		}
 		u := r.attach(r.spec(first.GetId(), 1).Runner.Token)
 		said := u.plan.GetEnvironment()
 		if said["FORGE_ACTION"] != "deploy-preview-1" || said["FORGE_ENVIRONMENT"] != "preview-1" || said["FORGE_VERSION"] != "rc2" || u.plan.GetSteps()[0].GetRun() != "./up" {

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -245,6 +247,63 @@ func TestPlaceInLineHasAnEstimate(t *testing.T) {
 		r.clock.Advance(time.Hour) // what runs takes longer than it uses to
 		if at := r.build(third).GetLine(); !at.GetEstimateTime().AsTime().Equal(r.clock.Now()) {
 			t.Errorf("what is overdue may end at any time: %v", at)
+		}
+	})
+}
+
+// Who is told when a build is placed can rely on it, or an operator sees that nobody can.
+func TestEstimatesThatWereWrongAreCounted(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		reader := sdkmetric.NewManualReader()
+		r.deps.Meter, r.deps.Capacity = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), 1
+		r.start()
+		const usual = time.Hour
+		number := int32(0)
+		build := func() string {
+			number++
+			return r.built(opened(number, fmt.Sprintf("a%d", number)))
+		}
+		// run has a build run for so long, and something done while it begins to.
+		run := func(id string, takes time.Duration, meanwhile func()) {
+			t.Helper()
+			u := r.attach(r.spec(id, 1).Runner.Token)
+			all := passing(int32(len(u.plan.GetSteps())))
+			all[0].Time = timestamppb.New(r.clock.Now())
+			u.send(all[0])
+			u.acked(1)
+			meanwhile()
+			r.clock.Advance(takes)
+			u.send(all[1:]...)
+			if err := u.refused(); err != nil {
+				t.Fatalf("run of %s: %v", id, err)
+			}
+		}
+		first := build()
+		second, third, fourth, fifth, sixth := build(), build(), build(), build(), build()
+		told := func(id string, want time.Duration) func() {
+			return func() {
+				t.Helper()
+				for range 2 { // later nothing else is counted
+					if in := r.build(id).GetLine().GetEstimateTime().AsTime().Sub(r.clock.Now()); in < want-time.Minute || in > want+time.Minute {
+						t.Errorf("build %s is said to be placed in %v, want %v", id, in, want)
+					}
+				}
+			}
+		}
+		run(first, usual, func() {
+			if at := r.build(second).GetLine(); at.GetEstimateTime() != nil {
+				t.Errorf("with nothing to tell from, it says %v", at)
+			}
+		})
+		run(second, usual-10*time.Minute, told(third, usual))
+		run(third, 0, told(fourth, usual-10*time.Minute))
+		run(fourth, 3*usual, told(fifth, usual-10*time.Minute))
+		run(fifth, 0, func() {})
+		r.spec(sixth, 1)
+		for outcome, want := range map[string]float64{"right": 1, "early": 1, "late": 1} {
+			if got := kittest.Metric(t, reader, "forge.scheduler.estimates", "outcome="+outcome); got != want {
+				t.Errorf("%v estimates were %s, want %v", got, outcome, want)
+			}
 		}
 	})
 }

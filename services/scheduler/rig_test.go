@@ -14,6 +14,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -27,6 +28,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
+	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -85,7 +87,8 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 		config:   &fakeConfig{answers: map[string]*configv1.GetBuildConfigResponse{}, source: []string{"tar", "ball"}},
 		reporter: &fakeReporter{}, github: newGitHub(),
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans), sdktrace.WithIDGenerator(telemetry.IDs()))
+	tools := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans), sdktrace.WithIDGenerator(telemetry.IDs()))
 	siblings := rpc.NewPipe()
 	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
 		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
@@ -115,8 +118,9 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	r.deps = Deps{
 		Blobs: blobsIn(t, r.blobs), Config: conn, Reporter: conn, Engine: r.engine, Capacity: 2,
 		Policy:      trigger.Policy{IntegrationBranches: []string{"main"}, ProductionBranches: []string{"production"}, Forks: trigger.ForkApprove},
-		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", Runners: attempt.Runners{URL: "unix:///run/forge/runner.sock"},
+		SecretsKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}, ExternalURL: "https://forge.example/", Runners: attempt.Runners{URL: "unix:///run/forge/runner.sock"}, Limits: attempt.Limits{MaxKeep: time.Hour},
 		Log: slog.New(strict{kittest.Log(t).Handler(), t}), Tracer: provider, Now: r.clock.Now,
+		ToolTracer: func() trace.TracerProvider { return tools },
 	}
 	t.Cleanup(func() { r.stop() })
 	return r

@@ -236,17 +236,20 @@ func TestBadSecretsAreRefused(t *testing.T) {
 	r := sqliteRig(t)
 	r.start()
 	for want, req := range map[string]*schedulerv1.SetSecretRequest{
-		"expected owner/name":                    {Repository: "shop", Name: "A", Value: "hunter2"},
-		"GitHub shows Forge no repository a/b":   {Repository: "a/b", Name: "A", Value: "hunter2"},
-		"name: letters, digits and _":            {Repository: "Acme/shop", Name: "A-B", Value: "hunter2"},
-		"no digit first":                         {Repository: "Acme/shop", Name: "1A", Value: "hunter2"},
-		"name: at most 100 characters":           {Repository: "Acme/shop", Name: strings.Repeat("A", 101), Value: "hunter2"},
-		"FORGE_SHA is set by Forge or the shell": {Repository: "Acme/shop", Name: "FORGE_SHA", Value: "hunter2"},
-		"PATH is set by Forge or the shell":      {Repository: "Acme/shop", Name: "PATH", Value: "hunter2"},
-		"value: it is empty":                     {Repository: "Acme/shop", Name: "A"},
-		"value: at most 48 KiB":                  {Repository: "Acme/shop", Name: "A", Value: strings.Repeat("hunter2", 8<<10)},
-		"cannot hold a NUL":                      {Repository: "Acme/shop", Name: "A", Value: "hunter2\x00"},
-		`environment "Live": expected a name`:    {Repository: "Acme/shop", Environment: "Live", Name: "A", Value: "hunter2"},
+		"expected owner/name":                      {Repository: "shop", Name: "A", Value: "hunter2"},
+		"GitHub shows Forge no repository a/b":     {Repository: "a/b", Name: "A", Value: "hunter2"},
+		"name: letters, digits and _":              {Repository: "Acme/shop", Name: "A-B", Value: "hunter2"},
+		"no digit first":                           {Repository: "Acme/shop", Name: "1A", Value: "hunter2"},
+		"name: at most 100 characters":             {Repository: "Acme/shop", Name: strings.Repeat("A", 101), Value: "hunter2"},
+		"FORGE_SHA is set by Forge or the shell":   {Repository: "Acme/shop", Name: "FORGE_SHA", Value: "hunter2"},
+		"PATH is set by Forge or the shell":        {Repository: "Acme/shop", Name: "PATH", Value: "hunter2"},
+		"TRACEPARENT is set by Forge or the shell": {Repository: "Acme/shop", Name: "TRACEPARENT", Value: "hunter2"},
+		"TRACESTATE is set by Forge or the shell":  {Repository: "Acme/shop", Name: "TRACESTATE", Value: "hunter2"},
+		"BAGGAGE is set by Forge or the shell":     {Repository: "Acme/shop", Name: "BAGGAGE", Value: "hunter2"},
+		"value: it is empty":                       {Repository: "Acme/shop", Name: "A"},
+		"value: at most 48 KiB":                    {Repository: "Acme/shop", Name: "A", Value: strings.Repeat("hunter2", 8<<10)},
+		"cannot hold a NUL":                        {Repository: "Acme/shop", Name: "A", Value: "hunter2\x00"},
+		`environment "Live": expected a name`:      {Repository: "Acme/shop", Environment: "Live", Name: "A", Value: "hunter2"},
 	} {
 		_, err := r.secrets.SetSecret(t.Context(), req)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {

@@ -35,8 +35,10 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/outbox"
 	"github.com/forge-ci/forge/services/scheduler/plan"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/schedule"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/shell"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/tests"
 	"github.com/forge-ci/forge/services/scheduler/token"
@@ -64,11 +66,17 @@ type Deps struct {
 	Engine           engine.Engine
 	// Capacity is how many builds run at once, at least 1.
 	Capacity int
+	// Images builds images for image steps; nil: builds that have some are refused.
+	Images attempt.Images
+	// GitHubURL is where people see repositories.
+	GitHubURL string
 	// ExternalURL is where people reach Forge.
 	ExternalURL string
 	// SecretsKeys are of 32 bytes each: secrets are encrypted with the first and
 	// decrypted with any.
 	SecretsKeys [][]byte
+	// RegistryCommands print what the server itself may show to registries.
+	RegistryCommands []*registry.Command
 
 	Policy    trigger.Policy
 	Limits    attempt.Limits
@@ -82,9 +90,11 @@ type Deps struct {
 
 	Log    *slog.Logger
 	Tracer trace.TracerProvider
-	Meter  metric.MeterProvider
-	Now    func() time.Time
-	Random io.Reader
+	// ToolTracer is that of the spans which builds' tools make, as attempt.Deps has it.
+	ToolTracer func() trace.TracerProvider
+	Meter      metric.MeterProvider
+	Now        func() time.Time
+	Random     io.Reader
 }
 
 // Retention is how long what has ended, and the audit log, is kept; 0 is for good.
@@ -102,6 +112,7 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	registries   *registry.Service
 	inputs       *input.Service
 	tokens       *token.Service
 	contents     *content.Service
@@ -114,6 +125,7 @@ type Service struct {
 	plan         *plan.Service
 	schedules    *schedule.Service
 	audit        *audit.Service
+	shells       *shell.Service
 	// wakes have the loop of a queue look at its rows.
 	wakes map[store.Queue]func()
 }
@@ -154,6 +166,7 @@ func New(deps Deps) (*Service, error) {
 	if s.secrets, err = secrets.New(secrets.Deps{Store: s.store, Config: deps.Config, Keys: deps.SecretsKeys, Random: deps.Random, Log: deps.Log}); err != nil {
 		return nil, err
 	}
+	s.registries = registry.New(registry.Deps{Store: s.store, Secrets: s.secrets, Commands: deps.RegistryCommands, Log: deps.Log})
 	s.tokens = token.New(token.Deps{Store: s.store, Config: deps.Config, Random: deps.Random, Log: deps.Log})
 	s.audit = audit.New(s.store, deps.Config)
 	s.inputs = &input.Service{Store: s.store, Secrets: s.secrets}
@@ -173,9 +186,10 @@ func New(deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.store.OnMove = s.bulletin.Note
+	s.shells = shell.New(shell.Deps{Store: s.store, Secrets: s.secrets, Config: deps.Config, Log: deps.Log, Random: deps.Random})
 	s.attempts, err = attempt.New(attempt.Deps{
-		Store: s.store, Logs: s.logs, Secrets: s.secrets, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Engine: deps.Engine, Config: deps.Config,
-		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
+		Store: s.store, Logs: s.logs, Secrets: s.secrets, Registries: s.registries, Inputs: s.inputs, Contents: s.contents, Environments: s.environments, Groups: s.groups, Shells: s.shells, Engine: deps.Engine, Images: deps.Images, GitHub: deps.GitHubURL, Config: deps.Config,
+		Capacity: deps.Capacity, Limits: deps.Limits, Runners: deps.Runners, Trust: deps.Trust, Log: deps.Log, Tracer: tracer, ToolTracer: deps.ToolTracer, Meter: deps.Meter.Meter("forge/scheduler"), Random: deps.Random,
 	})
 	if err != nil {
 		return nil, err
@@ -207,6 +221,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterRepositoryTokenServiceServer(reg, s.tokens)
 	schedulerv1.RegisterAuditServiceServer(reg, s.audit)
 	schedulerv1.RegisterOutgoingWebhookServiceServer(reg, s.bulletin)
+	schedulerv1.RegisterShellServiceServer(reg, s.shells)
 }
 
 // Bound finds a token that is bound to a repository, for the server that serves the
@@ -233,11 +248,15 @@ func Access() map[string]rpc.Access {
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {},
 		schedulerv1.BuildService_ExpediteBuild_FullMethodName:      {},
 		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Bound: true},
+		schedulerv1.BuildService_CreateRemoteBuild_FullMethodName:  {},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {},
 		schedulerv1.RunnerService_Attach_FullMethodName:            {Public: true},
 		schedulerv1.RunnerService_GetContent_FullMethodName:        {Public: true},
 		schedulerv1.RunnerService_PutContent_FullMethodName:        {Public: true},
+		schedulerv1.RunnerService_Keep_FullMethodName:              {Public: true},
+		schedulerv1.RunnerService_Shell_FullMethodName:             {Public: true},
+		schedulerv1.RunnerService_BuildImage_FullMethodName:        {Public: true},
 		schedulerv1.EngineService_GetEngine_FullMethodName:         {Rooms: []string{"gateway"}},
 
 		schedulerv1.LogService_GetLog_FullMethodName:    {Public: true},
@@ -245,6 +264,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.LogService_SearchLog_FullMethodName: {Public: true},
 
 		schedulerv1.ScheduleService_ListSchedules_FullMethodName: {},
+
+		schedulerv1.ShellService_OpenShell_FullMethodName:       {},
+		schedulerv1.ShellService_SendToShell_FullMethodName:     {},
+		schedulerv1.ShellService_RemoveContainer_FullMethodName: {},
 
 		schedulerv1.OutgoingWebhookService_ListOutgoingWebhooks_FullMethodName: {},
 
@@ -278,6 +301,10 @@ func Access() map[string]rpc.Access {
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {},
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {},
 		schedulerv1.SecretService_DeleteSecret_FullMethodName: {},
+
+		schedulerv1.SecretService_SetRegistryCredentials_FullMethodName:    {},
+		schedulerv1.SecretService_ListRegistryCredentials_FullMethodName:   {},
+		schedulerv1.SecretService_DeleteRegistryCredentials_FullMethodName: {},
 	}
 }
 
@@ -291,7 +318,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	follow := func(ctx context.Context) error { return s.store.FollowChanges(ctx, s.deps.Log) }
-	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.bulletin.Run, s.logs.Run, s.schedules.Run, s.contents.Run, s.pruneOften} {
+	for _, run := range []func(context.Context) error{follow, s.attempts.Run, s.outbox.Run, s.bulletin.Run, s.logs.Run, s.schedules.Run, s.shells.Run, s.contents.Run, s.pruneOften} {
 		group.Go(func() error { return run(ctx) })
 	}
 	return group.Wait()

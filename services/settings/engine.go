@@ -76,6 +76,7 @@ func (s Scheduler) CheckEngine() error {
 	}{
 		{b.Pull != "" && b.Pull != "missing", "FORGE_BUILD_PULL", "its machines ask the registry for each build", "it has no images"},
 		{b.RegistriesFile != "", "FORGE_BUILD_REGISTRIES_FILE", "", "it has no images"},
+		{len(s.RegistryCommands) > 0, "FORGE_REGISTRY_COMMANDS", "", "it has no images"},
 		{b.Pids != 0 && b.Pids != 4096, "FORGE_BUILD_PIDS", "", "it does not count processes"},
 		{b.Disk != "", "FORGE_BUILD_DISK", "it has no limit of disk", "it has no limit of disk"},
 		{b.User != "", "FORGE_BUILD_USER", "", "builds run as the user of Forge"},

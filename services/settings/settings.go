@@ -3,7 +3,10 @@
 // for. A binary embeds the groups it needs.
 package settings
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Common is what every service takes.
 type Common struct {
@@ -122,8 +125,10 @@ type Scheduler struct {
 	TrustedBots         []string      `env:"FORGE_TRUSTED_BOTS" placeholder:"LOGIN" help:"Bots whose pull requests get secrets, such as renovate. Default: none."`
 	ForkPolicy          string        `env:"FORGE_FORK_POLICY" default:"approve" enum:"approve,run,never" help:"What becomes of pull requests from forks: approve, run, never."`
 	Limits
-	SecretsKey     string `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
-	SecretsKeyFile string `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
+	Keep           time.Duration `env:"FORGE_KEEP" default:"0" help:"How long the container of a job that failed is kept, for forge shell, where .forge.yml does not say; 0 is not at all."`
+	MaxKeep        time.Duration `env:"FORGE_MAX_KEEP" default:"1h" help:"How long it is kept whatever .forge.yml says; 0 is not at all."`
+	SecretsKey     string        `env:"FORGE_SECRETS_KEY" placeholder:"KEY" secret:"" help:"What secrets are encrypted with: 64 hexadecimal digits; several, the first encrypts. Default: made at first start, kept in the data directory."`
+	SecretsKeyFile string        `env:"FORGE_SECRETS_KEY_FILE" placeholder:"FILE" help:"File with that key, or those keys."`
 	Grants
 	LogRetention      time.Duration     `env:"FORGE_LOG_RETENTION" default:"720h" help:"How long logs are kept after the end of their builds; 0 is for good."`
 	CacheLimit        Size              `env:"FORGE_CACHE_LIMIT" default:"10GiB" help:"How much the caches of a repository may take, as they are stored. Those of forks and pull requests go first, then those used longest ago."`
@@ -139,7 +144,15 @@ type Scheduler struct {
 	NotifyPrivate     bool              `env:"FORGE_NOTIFY_PRIVATE" help:"Addresses of chats that repositories have may lead to private addresses, too."`
 	ForgexecImage     string            `env:"FORGE_FORGEXEC_IMAGE" placeholder:"IMAGE" help:"With swarm: an image with forgexec, for every platform of its machines. Default: that of this release."`
 	Build             Build             `embed:"" prefix:"build-"`
+	Image             Image             `embed:""`
 	Swarm             Swarm             `embed:"" prefix:"swarm-"`
+}
+
+// Image is what is set of images that builds build.
+type Image struct {
+	BuildKitURL string         `env:"FORGE_BUILDKIT_URL" name:"buildkit-url" placeholder:"URL" help:"A BuildKit that builds images, tcp://host:port or unix:///path. Default: the Docker engine's own, with engine docker."`
+	Networks    []netip.Prefix `env:"FORGE_IMAGE_NETWORKS" name:"image-networks" placeholder:"CIDR" help:"Private networks that registries of images may be in, and what a Dockerfile adds by address, such as 10.0.0.0/8. Default: none."`
+	Scanner     string         `env:"FORGE_IMAGE_SCANNER" name:"image-scanner" placeholder:"IMAGE" help:"The image that makes SBOMs of images that the BuildKit at FORGE_BUILDKIT_URL builds, such as docker/buildkit-syft-scanner:stable-1. Default: none are made."`
 }
 
 // Limits bound what builds may use.
@@ -157,6 +170,7 @@ type Limits struct {
 type Grants struct {
 	BuildPorts          []PortRange       `env:"FORGE_BUILD_PORTS" placeholder:"PORT" help:"Ports of the host that builds may publish theirs at, such as 8080,9000-9099. Default: none."`
 	BuildVolumes        map[string]string `env:"FORGE_BUILD_VOLUMES" mapsep:";" placeholder:"NAME=DIR" help:"Folders of the Docker engine's host that builds of trusted repositories may mount, such as cache=/srv/cache; several with semicolons. Default: none."`
+	RegistryCommands    []string          `env:"FORGE_REGISTRY_COMMANDS" sep:";" placeholder:"ENTRY" help:"Commands that print credentials of registries, as HOST REPOSITORIES USES COMMAND; several with semicolons. Default: none."`
 	TrustedRepositories []string          `env:"FORGE_TRUSTED_REPOSITORIES" placeholder:"PATTERN" help:"Repositories whose merged and pushed commits may run privileged, which is as good as root on the host, such as acme/*. Default: none."`
 }
 

@@ -57,6 +57,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 		}
 		opened.add(room.Close)
 		serving.Access, serving.Bound, serving.Behalf, serving.Ready = room.Access, room.Bound, behalf(), room.Ready
+		serving.About = aboutThem(room)
 		serving.HTTP = beside(tel, admin, room)
 		if err := observe(tel, s.Common, s.Certificate); err != nil {
 			return nil, err

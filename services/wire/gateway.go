@@ -91,7 +91,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	if err != nil {
 		return nil, err
 	}
-	return &Room{
+	room := &Room{
 		Register: service.Register,
 		Access:   gateway.Access(),
 		Parts: []daemon.Part{
@@ -100,9 +100,13 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 		},
 		Close:       opened.close,
 		Ready:       answers("gateway", db),
+		Schema:      db.Schema,
 		CallsItself: true,
-		Spans:       kept,
 		OTLP:        traces.Intake{Store: kept},
 		HTTP:        web.Addr(),
-	}, nil
+	}
+	if s.TracesMemory > 0 {
+		room.Spans = kept
+	}
+	return room, nil
 }

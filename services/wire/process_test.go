@@ -28,6 +28,7 @@ var buildBinaries = sync.OnceValue(func() error {
 })
 
 func TestMain(m *testing.M) {
+	kittest.MaybeTool()
 	var err error
 	if binDir, err = os.MkdirTemp("", "forge-bin"); err != nil {
 		panic(err)

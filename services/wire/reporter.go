@@ -48,5 +48,6 @@ func Reporter(ctx context.Context, s ReporterSettings, tel *telemetry.Telemetry,
 		Parts:    []daemon.Part{daemon.Background("reporter", service.Run)},
 		Close:    opened.close,
 		Ready:    answers("reporter", db),
+		Schema:   db.Schema,
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engines"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/settings"
 )
@@ -22,6 +23,7 @@ import (
 type SchedulerSettings struct {
 	Process
 	settings.Links
+	settings.GitHub
 	settings.Scheduler
 	settings.ConfigAddress
 	settings.ReporterAddress
@@ -41,6 +43,10 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		return nil, err
 	}
 	if err := s.CheckEngine(); err != nil {
+		return nil, err
+	}
+	commands, err := registry.ParseCommands(s.RegistryCommands)
+	if err != nil {
 		return nil, err
 	}
 	runners, err := s.ListenRunner(s.DataDir, s.Certificate) // before the database is opened: another Forge may hold the address, and it
@@ -87,13 +93,21 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
+	images, err := images(ctx, s, containers, instance, db.Dialect == sqldb.SQLite, tel)
+	if err != nil {
+		return nil, err
+	}
+	if closer, ok := images.(interface{ Close() }); ok {
+		opened.add(func() error { closer.Close(); return nil })
+	}
 	service, err := scheduler.New(scheduler.Deps{
-		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers,
-		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys,
+		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers, Images: images, GitHubURL: s.GitHubURL,
+		Capacity: capacity, ExternalURL: s.ExternalURL, SecretsKeys: keys, RegistryCommands: commands,
 		Policy: trigger.Policy{IntegrationBranches: s.IntegrationBranches, ProductionBranches: s.ProductionBranches, Forks: s.ForkPolicy, TrustedBots: s.TrustedBots},
 		Limits: attempt.Limits{
 			Timeout: s.Timeout, MaxTimeout: s.MaxTimeout,
 			CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, Memory: int64(s.Memory), MaxMemory: int64(s.MaxMemory),
+			Keep: s.Keep, MaxKeep: s.MaxKeep,
 			Log: int64(s.LogLimit), Disk: s.Build.Disk, PortAllowed: s.PortAllowed,
 		},
 		Contents: content.Limits{
@@ -102,7 +116,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		Runners:   attempt.Runners{URL: runners.URL, CA: runners.CA, MachineGrace: s.MachineGrace, StartTimeout: s.StartTimeout},
 		Trust:     attempt.Trust{Repositories: s.TrustedRepositories, Volumes: s.BuildVolumes},
 		Retention: scheduler.Retention{Logs: s.LogRetention, Builds: s.BuildRetention, Audit: s.AuditRetention},
-		Log:       tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
+		Log:       tel.Log, Tracer: tel.Tracer, ToolTracer: tel.Tools, Meter: tel.Meter,
 		Chats:       bulletin.Chats{Channels: s.NotifyChannels, Private: s.NotifyPrivate},
 		WebhooksOut: bulletin.Webhooks{Addresses: s.WebhooksOut, Secret: s.WebhooksOutSecret, TryFor: s.WebhooksOutTryFor},
 	})
@@ -124,6 +138,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 		},
 		Close:  opened.close,
 		Ready:  answers("scheduler", db),
+		Schema: db.Schema,
 		Engine: s.Engine, containers: containers, instance: instance,
 	}, nil
 }

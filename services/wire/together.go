@@ -36,7 +36,7 @@ func (s Settings) rooms() []row {
 	return []row{
 		{"config", of(Config, ConfigSettings{Process: process, GitHub: s.GitHub, App: s.App})},
 		{"reporter", of(Reporter, ReporterSettings{Process: process, GitHub: s.GitHub, Reporter: s.Reporter})},
-		{"scheduler", of(Scheduler, SchedulerSettings{Process: process, Links: s.Links, Scheduler: s.Scheduler})},
+		{"scheduler", of(Scheduler, SchedulerSettings{Process: process, Links: s.Links, GitHub: s.GitHub, Scheduler: s.Scheduler})},
 		{"gateway", of(Gateway, GatewaySettings{Process: process, Links: s.Links, GitHub: s.GitHub, Gateway: s.Gateway})},
 	}
 }
@@ -90,7 +90,7 @@ func Together(ctx context.Context, s Settings) error {
 			return nil, err
 		}
 		server := rpc.NewServer(rpc.Config{
-			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms),
+			Name: "forge", Access: access, AdminToken: admin, Bound: bound(rooms), Behalf: behalf(), Ready: allReady(rooms), About: aboutThem(rooms...),
 			HTTP: beside(tel, admin, rooms...),
 			Log:  tel.Log, Tracer: tel.Tracer, Meter: tel.Meter,
 		})

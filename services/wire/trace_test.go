@@ -41,7 +41,7 @@ func TestOneDeliveryIsOneTrace(t *testing.T) {
 // traced has one delivery come and returns its trace as text.
 func traced(t *testing.T, d deployment) (tree string) {
 	w := newWorld(t, map[string]string{
-		".forge.yml": lines("image: busybox", "execute:", "  - {name: look, run: 'echo $TRACEPARENT'}", "  - {name: fail, run: exit 3}"),
+		".forge.yml": lines("image: busybox", "execute:", "  - {name: look, run: 'echo $TRACEPARENT'}", "  - {name: make, run: \""+kittest.Tool("link")+"\"}", "  - {name: fail, run: exit 3}"),
 	})
 	// Before Forge listens, so that the pull request is all that GitHub tells of.
 	sha := w.branch(t, "change", files("greeting", "hello\n"))
@@ -226,7 +226,7 @@ func (c *collector) roots(but string) (names []string) {
 
 // With no set-up a build's trace is on a page, and who has no token writes nothing into it.
 func TestTheTraceOfABuildIsShownWithNoSetUp(t *testing.T) {
-	w := newWorld(t, map[string]string{".forge.yml": lines("image: busybox", "execute: ['echo $TRACEPARENT $TRACESTATE $BAGGAGE']")})
+	w := newWorld(t, map[string]string{".forge.yml": lines("image: busybox", "execute:", "  - echo $TRACEPARENT $TRACESTATE $BAGGAGE", "  - {name: make, run: \""+kittest.Tool("link")+"\"}")})
 	w.deploy(t, deployment{})
 	w.awaitServing(t)
 	_, sha := w.propose(t, "change", files("greeting", "hello\n"))
@@ -261,7 +261,7 @@ func TestTheTraceOfABuildIsShownWithNoSetUp(t *testing.T) {
 	page := w.http + "/traces/" + said[1] + "?build=" + said[4]
 	kittest.Eventually(t, patience, func() error {
 		shown := w.page(t, page)
-		for _, want := range []string{"wait in queue", "start container", "RUN test", "step echo", "of-gotestsum", "of-otel-cli", "cicd.pipeline.task.name", "vcs.ref.head.revision"} {
+		for _, want := range []string{"wait in queue", "start container", "RUN test", "step echo", "compile", "link", "build</span>", "forge.tool", "of-gotestsum", "of-otel-cli", "cicd.pipeline.task.name", "vcs.ref.head.revision"} {
 			if !strings.Contains(shown, want) {
 				return fmt.Errorf("%s shows no %s", page, want)
 			}

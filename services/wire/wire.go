@@ -48,6 +48,7 @@ type Room struct {
 
 	Bound       func(ctx context.Context, token string) (rpc.Bound, error) // finds tokens that are bound to a repository; nil: it has none
 	Ready       func(context.Context) error                                // what is missing that its calls need; nil: nothing ever is
+	Schema      func(context.Context) (sqldb.Schema, error)                // how the room's is; nil: it has none
 	CallsItself bool                                                       // Parts call the room's own services, which so are served first.
 	HTTP        net.Addr                                                   // where the room serves HTTP; nil: it does not
 	Spans       sdktrace.SpanExporter                                      // keeps the spans of its process; nil: it does not

@@ -85,6 +85,9 @@ func printBuilds(out io.Writer, all []*schedulerv1.Build) {
 
 // what a build does, and for whom: "test #7", "deploy-staging".
 func what(b *schedulerv1.Build) string {
+	if b.GetRemoteBy() != "" {
+		return "REMOTE run by " + b.GetRemoteBy()
+	}
 	did := strings.TrimPrefix(b.GetContext(), "forge/")
 	if b.GetPullRequest() != 0 {
 		did = fmt.Sprintf("%s #%d", did, b.GetPullRequest())
@@ -112,6 +115,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("of build", b.GetPartOf())
 	add("needs", strings.Join(b.GetNeeds(), ", "))
 	add("commit", b.GetSha())
+	add("differs from", b.GetRemoteBase())
 	add("by", b.GetActor())
 	add("state", stateLine(b))
 	if b.GetLine() != nil {
@@ -141,6 +145,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 	add("approvers", strings.Join(b.GetApprovers(), ", "))
 	add("after", b.GetAfter())
 	add("machine", b.GetMachine())
+	add("container", keptLine(b.GetId(), b.GetKeptUntilTime(), b.GetNotKept()))
 	if b.GetAttempt() > 1 {
 		add("attempt", strconv.Itoa(int(b.GetAttempt())))
 	}

@@ -59,7 +59,7 @@ func TestExitCodesAreAsDocumented(t *testing.T) {
 }
 
 // silent are verbs that list and show nothing of Forge's.
-const silent = `up demo run shell mcp completion backup restore, app create, logout login health version, secret new, cert self-signed, secrets set, secrets delete, tokens create, tokens delete,
+const silent = `up demo run shell mcp completion backup restore, app create, logout login health, secret new, cert self-signed, secrets set, secrets delete, secrets registry set, secrets registry delete, tokens create, tokens delete,
 	caches delete, artifacts get`
 
 func TestWhatListsOrShowsSomethingDoesAsJSON(t *testing.T) {

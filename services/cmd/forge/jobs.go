@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/wording"
@@ -105,4 +107,16 @@ func jobLine(j *schedulerv1.Job) string {
 		line += ": " + j.GetMessage()
 	}
 	return line
+}
+
+// keptLine is until when a container is kept and how to open it, or why it is not though
+// it was to be; "" where it is not.
+func keptLine(id string, until *timestamppb.Timestamp, notKept string) string {
+	switch {
+	case until.AsTime().After(time.Now()):
+		return "kept until " + localTime(until) + ": forge shell " + id
+	case notKept != "":
+		return "not kept: " + notKept
+	}
+	return ""
 }

@@ -25,6 +25,7 @@ type commands struct {
 	Builds       builds       `cmd:"" help:"What was built, is and will be, and steer it."`
 	Watch        watch        `cmd:"" help:"See what waits and runs, as it changes."`
 	Logs         logs         `cmd:"" help:"Print the log of a build."`
+	Shell        shell        `cmd:"" help:"Open a terminal, or run a command, in the kept container of a job that failed."`
 	Tests        tests        `cmd:"" help:"What failed, is slow or flaky, of what builds report of their tests."`
 	Schedules    schedules    `cmd:"" help:"What runs at times of the clock: when next, and what became of the last."`
 	Webhooks     webhooks     `cmd:"" help:"Addresses that are told of builds and deploys: what they took, and why not."`
@@ -46,7 +47,7 @@ type commands struct {
 	Login        login        `cmd:"" help:"Sign in with GitHub at a Forge, and ask it as yourself from then on."`
 	Logout       logout       `cmd:"" help:"Forget that, and end the token it was done by."`
 	Health       health       `cmd:"" help:"Ask the Forge that runs here whether it serves; exit with 0 or 1."`
-	Version      version      `cmd:"" help:"Print the version."`
+	Version      version      `cmd:"" help:"Print the version; of the Forge that runs, too, and whether its services fit together."`
 }
 
 func main() { os.Exit(run()) }
@@ -67,7 +68,9 @@ func run() int {
 		err = verb.Run()
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "forge:", complaint(err))
+		if text := complaint(err); text != "" {
+			fmt.Fprintln(os.Stderr, "forge:", text)
+		}
 	}
 	return exitCode(err)
 }

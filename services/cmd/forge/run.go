@@ -25,11 +25,12 @@ import (
 
 type runHere struct {
 	settings.Local
+	remote
 	happening
 	chosen
 	Secrets string `placeholder:"FILE" help:"The secrets that .forge.yml names: lines of NAME=VALUE. Builds here get none besides."`
 	NoCache bool   `help:"Find no caches, and keep none."`
-	Debug   bool   `short:"d" help:"Say what Forge does."`
+	Remote  bool   `help:"Send what is not pushed to the server, and build it there without telling GitHub. For who may write to the repository."`
 
 	out, errors io.Writer
 	dir         string // that it is run in
@@ -69,9 +70,15 @@ func (r *runHere) run(signals <-chan os.Signal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temporary)) }()
+	if err := r.fitsRemote(); err != nil {
+		return err
+	}
 	source, file, err := r.read(ctx, filepath.Join(temporary, "source"))
 	if err != nil {
 		return err
+	}
+	if r.Remote {
+		return r.elsewhere(ctx, now, source)
 	}
 	given, err := r.secrets(file.secrets)
 	if err != nil {
@@ -95,7 +102,7 @@ func (r *runHere) run(signals <-chan os.Signal) (err error) {
 }
 
 func (r *runHere) log() *slog.Logger {
-	if !r.Debug {
+	if !r.Common.Debug {
 		return nil
 	}
 	return slog.New(slog.NewTextHandler(r.errors, &slog.HandlerOptions{Level: slog.LevelDebug}))

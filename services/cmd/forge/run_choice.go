@@ -49,7 +49,7 @@ func (c chosen) choose(config *configv1.BuildConfig, action schedulerv1.Build_Ac
 		if !given || key == "" {
 			return nil, usagef("--matrix %s: expected KEY=VALUE", pair)
 		}
-		if !slices.ContainsFunc(whole.GetJobs(), func(job *configv1.Job) bool { return valueOf(job, key) == value && hasKey(job, key) }) {
+		if !slices.ContainsFunc(whole.GetJobs(), func(job *configv1.Job) bool { return trigger.HasValue(job, key, value) }) {
 			return nil, usagef("--matrix %s: no job has a cell with that value", pair)
 		}
 	}
@@ -61,68 +61,7 @@ func (c chosen) choose(config *configv1.BuildConfig, action schedulerv1.Build_Ac
 	return &selection{left, secretsOf(config, left)}, nil
 }
 
-// leave leaves of a file what is to be run. Nothing that deploys is in it, and nothing
-// that runs at times.
-func (c chosen) leave(config *configv1.BuildConfig) {
-	config.DeployStaging, config.DeployProduction, config.Environments, config.Schedules = nil, nil, nil, nil
-	for _, p := range []*configv1.Pipeline{
-		config.GetExecute(), config.GetStaging(), config.GetPush().GetExecute(), config.GetRelease().GetExecute(),
-		config.GetManual().GetExecute(), config.GetPullRequest().GetClosed(),
-	} {
-		if len(p.GetJobs()) > 0 {
-			p.Jobs = c.jobs(p.GetJobs())
-		}
-	}
-}
+// leave leaves of a file what is to be run.
+func (c chosen) leave(config *configv1.BuildConfig) { c.choice().Leave(config) }
 
-// jobs are those that are chosen, with what they need.
-func (c chosen) jobs(all []*configv1.Job) []*configv1.Job {
-	all = slices.DeleteFunc(slices.Clone(all), func(job *configv1.Job) bool { return !c.fits(job) })
-	if c.Job == "" {
-		return all
-	}
-	wanted := map[string]bool{} // by name: with all its cells
-	var left func(names []string)
-	left = func(names []string) {
-		for _, job := range all {
-			if slices.Contains(names, job.GetName()) && !wanted[job.GetName()] {
-				wanted[job.GetName()] = true
-				left(job.GetNeeds())
-			}
-		}
-	}
-	titled := func(job *configv1.Job) bool { return job.GetTitle() == c.Job && job.GetName() != c.Job }
-	for _, job := range all {
-		if job.GetName() == c.Job {
-			left([]string{c.Job})
-		} else if titled(job) {
-			left(job.GetNeeds())
-		}
-	}
-	return slices.DeleteFunc(all, func(job *configv1.Job) bool { return !wanted[job.GetName()] && !titled(job) })
-}
-
-// fits reports whether a cell has the values that are asked for, as far as it has their
-// keys.
-func (c chosen) fits(job *configv1.Job) bool {
-	for _, pair := range c.Matrix {
-		key, value, _ := strings.Cut(pair, "=")
-		if hasKey(job, key) && valueOf(job, key) != value {
-			return false
-		}
-	}
-	return true
-}
-
-func hasKey(job *configv1.Job, key string) bool {
-	return slices.ContainsFunc(job.GetMatrix(), func(v *configv1.MatrixValue) bool { return v.GetName() == key })
-}
-
-func valueOf(job *configv1.Job, key string) string {
-	for _, v := range job.GetMatrix() {
-		if v.GetName() == key {
-			return v.GetValue()
-		}
-	}
-	return ""
-}
+func (c chosen) choice() trigger.Choice { return trigger.Choice{Job: c.Job, Matrix: c.Matrix} }

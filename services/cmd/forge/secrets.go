@@ -20,6 +20,8 @@ type secrets struct {
 	Set    setSecret    `cmd:"" help:"Set a secret; its value is read from standard input, or asked for."`
 	List   listSecrets  `cmd:"" help:"List the names of secrets. Values are never shown."`
 	Delete deleteSecret `cmd:"" help:"Delete a secret."`
+
+	Registry registries `cmd:"" help:"Set, list and delete what images are pulled with."`
 }
 
 // secretsWithin leaves GitHub time to be asked which repository is meant.
@@ -84,18 +86,23 @@ func (s setSecret) set(out io.Writer, value string) error {
 }
 
 func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, error) {
-	request := func(environment string, uses []schedulerv1.Secret_Use) *schedulerv1.SetSecretRequest {
+	return eachReach(s.Environment, s.For, func(environment string, uses []schedulerv1.Secret_Use) *schedulerv1.SetSecretRequest {
 		return &schedulerv1.SetSecretRequest{Repository: s.Repo, Environment: environment, Name: s.Name, Value: value, Uses: uses, Branches: s.Branches}
-	}
-	if s.Environment != "" {
-		if len(s.For) > 0 {
+	})
+}
+
+// eachReach makes a request for the builds that have no environment of their own among the
+// words of --for, and one for each environment.
+func eachReach[R any](environment string, words []string, request func(environment string, uses []schedulerv1.Secret_Use) R) ([]R, error) {
+	if environment != "" {
+		if len(words) > 0 {
 			return nil, usagef("--environment and --for say the same: use --for")
 		}
-		return []*schedulerv1.SetSecretRequest{request(s.Environment, nil)}, nil
+		return []R{request(environment, nil)}, nil
 	}
 	var uses []schedulerv1.Secret_Use
-	var all []*schedulerv1.SetSecretRequest
-	for _, word := range s.For {
+	var all []R
+	for _, word := range words {
 		use, isUse := schedulerv1.Secret_Use_value["USE_"+strings.ToUpper(strings.ReplaceAll(word, "-", "_"))]
 		switch {
 		case isUse && use != 0:
@@ -124,8 +131,15 @@ func namesEnvironment(word string) bool {
 	return true
 }
 
+// reaching is what is kept for some builds.
+type reaching interface {
+	GetEnvironment() string
+	GetUses() []schedulerv1.Secret_Use
+	GetBranches() []string
+}
+
 // reachOf says which builds get a secret.
-func reachOf(secret *schedulerv1.Secret) string {
+func reachOf(secret reaching) string {
 	where := "deploys to " + secret.GetEnvironment()
 	if secret.GetEnvironment() == "" {
 		var uses []string
@@ -146,8 +160,12 @@ func reachOf(secret *schedulerv1.Secret) string {
 // readSecret asks a person without showing what is typed, and reads from anything
 // else to its end. The line end after a single line is echo's.
 func readSecret(in *os.File, out io.Writer, name string) (string, error) {
+	return readHidden(in, out, "Value of "+name)
+}
+
+func readHidden(in *os.File, out io.Writer, what string) (string, error) {
 	if term.IsTerminal(int(in.Fd())) {
-		if _, err := fmt.Fprintf(out, "Value of %s: ", name); err != nil {
+		if _, err := fmt.Fprintf(out, "%s: ", what); err != nil {
 			return "", err
 		}
 		typed, err := term.ReadPassword(int(in.Fd()))

@@ -78,11 +78,17 @@ func explainedBuild(out io.Writer, b *schedulerv1.Build) [][]string {
 		if j.GetState() != schedulerv1.Build_STATE_PASSED {
 			rows = append(rows, []string{"job " + j.GetTitle(), paint(out, colourOf(j.GetState()), jobLine(j))})
 		}
+		if line := keptLine(j.GetId(), j.GetKeptUntilTime(), ""); line != "" {
+			rows = append(rows, []string{"container", line})
+		}
 	}
 	for _, s := range b.GetSteps() {
 		if s.GetState() == schedulerv1.Step_STATE_FAILED || s.GetState() == schedulerv1.Step_STATE_RUNNING {
 			rows = append(rows, []string{fmt.Sprintf("step %d", s.GetNumber()), paint(out, colourOfStep(s), stepState(s)) + ": " + s.GetName()})
 		}
+	}
+	if line := keptLine(b.GetId(), b.GetKeptUntilTime(), b.GetNotKept()); line != "" {
+		rows = append(rows, []string{"container", line})
 	}
 	return rows
 }

@@ -24,6 +24,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 	f.defaults.takeFor(f, config, jobs)
 	missing := all["image"] == nil && jobsAlone(f, config)
 	for _, p := range f.pipelines {
+		imaging{f}.check(p.into.GetCommands(), config.GetSecrets())
 		for _, d := range p.drafts {
 			if len(f.problems) >= enough {
 				return
@@ -53,6 +54,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 // within bounds.
 func (d *draft) addTo(p *configv1.Pipeline, f *file, config *configv1.BuildConfig) bool {
 	d.inherit(config)
+	imaging{f}.check(d.job.GetCommands(), d.job.GetSecrets())
 	size := proto.Size(d.job)
 	for _, c := range d.cells {
 		job := d.expand(f, c)
@@ -119,7 +121,7 @@ func (d *draft) expand(f *file, c *cell) *configv1.Job {
 		Name: d.name, Matrix: c.values, Title: c.title, Needs: d.job.GetNeeds(), Condition: d.job.GetCondition(), MayFail: d.job.GetMayFail(),
 		Retry: d.job.GetRetry(), Commands: d.job.GetCommands(), Secrets: d.job.GetSecrets(), Resources: d.job.GetResources(), Ports: d.job.GetPorts(),
 		Privileged: d.job.GetPrivileged(), Volumes: d.job.GetVolumes(), Shell: d.job.GetShell(), Outputs: d.job.GetOutputs(),
-		Source: d.job.GetSource(),
+		Source: d.job.GetSource(), Keep: d.job.GetKeep(),
 	}
 	if c.mayFail != nil {
 		job.MayFail = *c.mayFail

@@ -24,6 +24,7 @@ working_directory: file
 platform: linux/arm64
 shell: bash
 retry: 1
+keep: 1m
 source: {history: 5}
 cache: {key: file, paths: file}
 artifacts: file
@@ -42,6 +43,7 @@ working_directory: job
 platform: linux/amd64
 shell: sh
 retry: 2
+keep: 0
 source: {history: none}
 cache: {key: job, paths: job}
 artifacts: job

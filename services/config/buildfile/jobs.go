@@ -88,6 +88,7 @@ func (f *file) draft(path string, e entry) *draft {
 	if d.condition != nil {
 		d.job.Condition = d.condition.Condition
 	}
+	d.addImageOutputs()
 	if at := d.given["outputs"]; at != nil && d.matrix != nil {
 		f.complainf(at, "%s.outputs: the cells of a matrix would each say something else: move the command to a job without one", e.path)
 	}
@@ -128,7 +129,7 @@ func (f *file) outputs(path string, n *yaml.Node) []string {
 
 // setByOthers are variables that no command can hand on, besides those that begin
 // with FORGE.
-var setByOthers = []string{"CI", "TRACEPARENT", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"}
+var setByOthers = []string{"CI", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "PWD", "OLDPWD", "SHLVL", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"}
 
 // staged is what staging, and stop of a preview, is as a mapping: one command, or jobs.
 type staged struct {

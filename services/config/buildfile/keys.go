@@ -69,6 +69,9 @@ func configKeys() []key[*configv1.BuildConfig] {
 		{name: "retry", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Retry = f.retry(path, n)
 		}},
+		{name: "keep", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
+			c.Keep = f.keep(path, n)
+		}},
 		{name: "privileged", read: func(f *file, path string, n *yaml.Node, c *configv1.BuildConfig) {
 			c.Privileged = f.truth(path, n)
 		}},
@@ -167,6 +170,7 @@ func Keys() []string {
 	return slices.Concat(
 		names(configKeys()),
 		within("execute[].", names(commandKeys())),
+		within("execute[].image.", names(imageKeys())),
 		within("jobs.*.", names(jobKeys())),
 		within("jobs.*.matrix.", []string{includeKey, excludeKey}),
 		within("jobs.*.matrix.include[].", []string{mayFailKey}),

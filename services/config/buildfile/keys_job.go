@@ -40,6 +40,9 @@ func jobKeys() []key[*draft] {
 		{name: "retry", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			d.job.Retry = f.retry(path, n)
 		}},
+		{name: "keep", read: func(f *file, path string, n *yaml.Node, d *draft) {
+			d.job.Keep = f.keep(path, n)
+		}},
 		{name: "may_fail", read: func(f *file, path string, n *yaml.Node, d *draft) {
 			d.job.MayFail = f.truth(path, n)
 		}},
@@ -92,6 +95,7 @@ func (d *draft) inherit(config *configv1.BuildConfig) {
 	for name, take := range map[string]func(){
 		"secrets":    func() { d.job.Secrets = config.GetSecrets() },
 		"retry":      func() { d.job.Retry = config.GetRetry() },
+		"keep":       func() { d.job.Keep = config.GetKeep() },
 		"source":     func() { d.job.Source = config.GetSource() },
 		"resources":  func() { d.job.Resources = config.GetResources() },
 		"shell":      func() { d.job.Shell = config.GetShell() },

@@ -11,8 +11,11 @@ func commandKeys() []key[*configv1.Command] {
 		{name: "name", read: func(f *file, path string, n *yaml.Node, c *configv1.Command) {
 			c.Name = f.commandName(path, n)
 		}},
-		{name: "run", missing: "the command itself", read: func(f *file, path string, n *yaml.Node, c *configv1.Command) {
+		{name: "run", or: "image", missing: "the command itself, or image in its place", read: func(f *file, path string, n *yaml.Node, c *configv1.Command) {
 			c.Run = f.commandText(path, n)
+		}},
+		{name: "image", read: func(f *file, path string, n *yaml.Node, c *configv1.Command) {
+			c.Image = imaging{f}.step(path, n)
 		}},
 		{name: "when", read: func(f *file, path string, n *yaml.Node, c *configv1.Command) {
 			c.When = f.when(path, n)

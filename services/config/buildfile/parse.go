@@ -63,7 +63,7 @@ func read(text []byte) (*configv1.BuildConfig, []*Problem) {
 	if problem != nil {
 		return nil, []*Problem{problem}
 	}
-	f := &file{reader: &reader{
+	f := &file{images: map[*configv1.ImageStep]*yaml.Node{}, reader: &reader{
 		sizes: map[*yaml.Node]int{}, blamed: map[*yaml.Node]bool{}, holes: map[*yaml.Node]bool{}, weights: map[*yaml.Node]int{},
 	}}
 	config := &configv1.BuildConfig{}

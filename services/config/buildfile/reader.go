@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	"github.com/forge-ci/forge/services/kit/nearest"
 )
 
@@ -16,6 +17,7 @@ type file struct {
 	steps     int
 	defaults  fields
 	pipelines []*pipeline
+	images    map[*configv1.ImageStep]*yaml.Node
 }
 
 // reader reads nodes, whatever their meaning.

@@ -26,7 +26,7 @@ func beyondSchema() map[string]string {
 		"alias_bomb": syntax, "yaml_after": syntax, "yaml_binary": syntax, "yaml_documents": syntax, "yaml_tag": syntax,
 		"environments_after_itself": apart, "environments_after_moon": apart, "environments_after_unknown": apart, "environments_cycle": apart,
 		"ports_hex":   "a number like another",
-		"command_nul": exact, "environment_nul": exact, "image_upper": exact, "push_glob": exact, "timeout_huge": exact, "timeout_zero": exact,
+		"command_nul": exact, "environment_nul": exact, "image_upper": exact, "push_glob": exact, "timeout_huge": exact, "timeout_zero": exact, "keep_short": exact,
 		"services_ready_long": exact, "volumes_forge": exact, "volumes_parent": exact,
 		"ports_host_twice": "values cannot be held against each other",
 		"matrix_value":     exact, "matrix_value_unseen": exact, "hole_unused": filled,

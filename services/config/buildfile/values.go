@@ -115,7 +115,11 @@ func (f *file) command(path string, n *yaml.Node) *configv1.Command {
 
 // named has a command that got no name go by its first line.
 func named(command *configv1.Command) *configv1.Command {
-	if command.GetName() == "" {
+	switch {
+	case command.GetName() != "":
+	case command.GetImage() != nil:
+		command.Name = nameOfImage(command.GetImage())
+	default:
 		command.Name = firstLine(command.GetRun())
 	}
 	return command
@@ -287,6 +291,19 @@ func (f *file) duration(path string, n *yaml.Node) *durationpb.Duration {
 	duration, err := time.ParseDuration(text)
 	if err != nil || duration < time.Second {
 		f.complainf(n, "%s: %q is not a duration of a second or more: expected one such as 90s, 30m or 1h30m", path, clip(text))
+	}
+	return durationpb.New(duration)
+}
+
+// keep is how long, or 0 for not at all.
+func (f *file) keep(path string, n *yaml.Node) *durationpb.Duration {
+	text, n, ok := f.bare(path, n)
+	if !ok {
+		return nil
+	}
+	duration, err := time.ParseDuration(text)
+	if err != nil || duration != 0 && duration < time.Second {
+		f.complainf(n, "%s: %q is not how long a container is kept: expected a duration such as 15m or 1h, or 0 for not at all", path, clip(text))
 	}
 	return durationpb.New(duration)
 }

@@ -38,6 +38,9 @@ type Want struct {
 	// Into is the full sha of a commit that SHA is merged into first: the merge is what
 	// is checked out. "" for none.
 	Into string
+	// Difference is what is changed on SHA first: the commit that this makes is what is
+	// checked out. nil for none.
+	Difference *Difference
 	// Submodule says where the repository of a submodule is, by its address, and
 	// refuses what must not be fetched; nil: submodules are empty folders.
 	Submodule func(ctx context.Context, address string) (Remote, error)

@@ -76,6 +76,11 @@ func (g *gathering) gather(ctx context.Context, of *module, depth int) error {
 			return g.mirrors.acquireMerge(ctx, remote, &of.want)
 		}
 	}
+	if of.want.Difference != nil {
+		acquire = func(ctx context.Context, remote Remote, _ Want) (*repository, error) {
+			return g.mirrors.acquireDifference(ctx, remote, &of.want)
+		}
+	}
 	r, err := acquire(ctx, of.remote, of.want)
 	if err != nil {
 		return err

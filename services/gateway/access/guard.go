@@ -41,9 +41,7 @@ func (g *guard) Invoke(ctx context.Context, method string, args, reply any, opts
 	v := signin.From(ctx)
 	request, _ := args.(proto.Message)
 	if err := g.control.Check(ctx, v, method, request); err != nil {
-		if refused := g.control.deps.Refused; refused != nil && v.ID != 0 && fault.Is(err, fault.Denied) {
-			refused(ctx, v.ID, v.Login, method, request)
-		}
+		g.refused(ctx, v, method, request, err)
 		return rpc.Remote(err, errService)
 	}
 	rule := g.control.rules[method]
@@ -65,6 +63,13 @@ func (g *guard) Invoke(ctx context.Context, method string, args, reply any, opts
 		err = g.control.list(ctx, v, request, answer, call)
 	}
 	return rpc.Remote(err, errService)
+}
+
+// refused tells of a call that somebody who is known may not make.
+func (g *guard) refused(ctx context.Context, v signin.Viewer, method string, request proto.Message, err error) {
+	if tell := g.control.deps.Refused; tell != nil && v.ID != 0 && fault.Is(err, fault.Denied) {
+		tell(ctx, v.ID, v.Login, method, request)
+	}
 }
 
 // onBehalf is a context of calls that a viewer may make.
@@ -118,6 +123,7 @@ func (s *guardedStream) check() error {
 func (s *guardedStream) SendMsg(m any) (err error) {
 	s.request, _ = m.(proto.Message)
 	if err := s.check(); err != nil {
+		s.guard.refused(s.ctx, signin.From(s.ctx), s.method, s.request, err)
 		return err
 	}
 	if s.ClientStream, err = s.open(); err != nil {

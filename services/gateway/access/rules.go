@@ -73,6 +73,7 @@ func Rules() map[string]Rule {
 		schedulerv1.BuildService_WatchBuild_FullMethodName:         {Role: Reader, of: ofBuild, link: true},
 		schedulerv1.BuildService_WatchLog_FullMethodName:           {Role: Reader, of: ofBuild, link: true},
 		schedulerv1.BuildService_CreateBuild_FullMethodName:        {Role: Writer, of: ofRepository, bound: true},
+		schedulerv1.BuildService_CreateRemoteBuild_FullMethodName:  {Role: Writer, of: ofRepository},
 		schedulerv1.BuildService_RetryBuild_FullMethodName:         {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:       {Role: Writer, of: ofBuild},
 		schedulerv1.BuildService_CancelBuild_FullMethodName:        {Role: Writer, of: ofBuild},
@@ -104,6 +105,11 @@ func Rules() map[string]Rule {
 		schedulerv1.EnvironmentService_RollBackEnvironment_FullMethodName: {Role: Writer, of: ofRepository},
 		schedulerv1.EnvironmentService_ReleaseEnvironment_FullMethodName:  {Role: Writer, of: ofRepository},
 
+		// Whoever may not set secrets is given none there, which the scheduler sees to.
+		schedulerv1.ShellService_OpenShell_FullMethodName:       {Role: Writer, of: ofBuild},
+		schedulerv1.ShellService_SendToShell_FullMethodName:     {Role: Writer, of: ofBuild},
+		schedulerv1.ShellService_RemoveContainer_FullMethodName: {Role: Writer, of: ofBuild},
+
 		schedulerv1.CacheService_ListCaches_FullMethodName:   {Role: Reader, of: ofRepository},
 		schedulerv1.CacheService_DeleteCaches_FullMethodName: {Role: Writer, of: ofRepository},
 
@@ -111,6 +117,10 @@ func Rules() map[string]Rule {
 		schedulerv1.SecretService_ListSecrets_FullMethodName:  {Role: Writer, of: ofRepository},
 		schedulerv1.SecretService_SetSecret_FullMethodName:    {Role: Manager, of: ofRepository},
 		schedulerv1.SecretService_DeleteSecret_FullMethodName: {Role: Manager, of: ofRepository},
+		// And so may what is shown to a registry.
+		schedulerv1.SecretService_ListRegistryCredentials_FullMethodName:   {Role: Writer, of: ofRepository},
+		schedulerv1.SecretService_SetRegistryCredentials_FullMethodName:    {Role: Manager, of: ofRepository},
+		schedulerv1.SecretService_DeleteRegistryCredentials_FullMethodName: {Role: Manager, of: ofRepository},
 
 		// A token of a repository builds there for as long as it is good, whoever made it.
 		schedulerv1.RepositoryTokenService_ListRepositoryTokens_FullMethodName:  {Role: Writer, of: ofRepository},

@@ -41,6 +41,7 @@ forge.scheduler.v1.BuildService/GetBuild                    rita   -
 forge.scheduler.v1.BuildService/WatchBuild                  rita   -
 forge.scheduler.v1.BuildService/WatchLog                    rita   -
 forge.scheduler.v1.BuildService/CreateBuild                 wes    wes
+forge.scheduler.v1.BuildService/CreateRemoteBuild           wes    wes
 forge.scheduler.v1.BuildService/RetryBuild                  wes    wes
 forge.scheduler.v1.BuildService/ApproveBuild                wes    wes
 forge.scheduler.v1.BuildService/CancelBuild                 wes    wes
@@ -72,9 +73,15 @@ forge.scheduler.v1.EnvironmentService/RollBackEnvironment   wes    wes
 forge.scheduler.v1.EnvironmentService/ReleaseEnvironment    wes    wes
 forge.scheduler.v1.CacheService/ListCaches                  rita   -
 forge.scheduler.v1.CacheService/DeleteCaches                wes    wes
+forge.scheduler.v1.ShellService/OpenShell                   wes    wes
+forge.scheduler.v1.ShellService/SendToShell                 wes    wes
+forge.scheduler.v1.ShellService/RemoveContainer             wes    wes
 forge.scheduler.v1.SecretService/ListSecrets                wes    wes
 forge.scheduler.v1.SecretService/SetSecret                  ada    ada
 forge.scheduler.v1.SecretService/DeleteSecret               ada    ada
+forge.scheduler.v1.SecretService/ListRegistryCredentials    wes    wes
+forge.scheduler.v1.SecretService/SetRegistryCredentials     ada    ada
+forge.scheduler.v1.SecretService/DeleteRegistryCredentials  ada    ada
 forge.reporter.v1.ReporterService/ListTargets               Boss   Boss
 forge.reporter.v1.ReporterService/GetTarget                 Boss   Boss
 forge.reporter.v1.ReporterService/RetryTarget               Boss   Boss

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"sync"
@@ -50,7 +51,7 @@ func (o *Outbox) Refused(ctx context.Context, person int64, login, method string
 	}
 	e := &schedulerv1.AuditEntry{
 		Action: actionOf(name), Actor: login, Refused: true, Detail: name,
-		Repository: text(request, "repository"), BuildId: text(request, "build_id"), Environment: text(request, "environment"), Subject: text(request, "name"),
+		Repository: text(request, "repository"), BuildId: text(request, "build_id"), Environment: text(request, "environment"), Subject: cmp.Or(text(request, "name"), text(request, "host")),
 	}
 	if err := o.Write(ctx, e); err != nil {
 		o.deps.Log.WarnContext(ctx, "a refusal is not in the audit log", "login", login, "method", method, "error", err)
@@ -69,11 +70,13 @@ func reads(name string) bool {
 
 func actionOf(name string) schedulerv1.AuditEntry_Action {
 	action, known := map[string]schedulerv1.AuditEntry_Action{
-		"CreateBuild": schedulerv1.AuditEntry_ACTION_RUN, "RetryBuild": schedulerv1.AuditEntry_ACTION_RETRY,
+		"CreateBuild": schedulerv1.AuditEntry_ACTION_RUN, "CreateRemoteBuild": schedulerv1.AuditEntry_ACTION_RUN, "RetryBuild": schedulerv1.AuditEntry_ACTION_RETRY,
+		"OpenShell": schedulerv1.AuditEntry_ACTION_OPEN_SHELL, "RemoveContainer": schedulerv1.AuditEntry_ACTION_REMOVE_CONTAINER,
 		"ApproveBuild": schedulerv1.AuditEntry_ACTION_APPROVE, "CancelBuild": schedulerv1.AuditEntry_ACTION_CANCEL,
 		"FreezeEnvironment": schedulerv1.AuditEntry_ACTION_FREEZE, "UnfreezeEnvironment": schedulerv1.AuditEntry_ACTION_UNFREEZE,
 		"RollBackEnvironment": schedulerv1.AuditEntry_ACTION_ROLL_BACK, "ReleaseEnvironment": schedulerv1.AuditEntry_ACTION_RELEASE,
 		"SetSecret": schedulerv1.AuditEntry_ACTION_SET_SECRET, "DeleteSecret": schedulerv1.AuditEntry_ACTION_DELETE_SECRET,
+		"SetRegistryCredentials": schedulerv1.AuditEntry_ACTION_SET_REGISTRY, "DeleteRegistryCredentials": schedulerv1.AuditEntry_ACTION_DELETE_REGISTRY,
 		"CreateRepositoryToken": schedulerv1.AuditEntry_ACTION_CREATE_TOKEN, "DeleteRepositoryToken": schedulerv1.AuditEntry_ACTION_DELETE_TOKEN,
 		"ExpediteBuild": schedulerv1.AuditEntry_ACTION_EXPEDITE, "RedeliverDelivery": schedulerv1.AuditEntry_ACTION_REDELIVER, "DeleteCaches": schedulerv1.AuditEntry_ACTION_DELETE_CACHES,
 	}[name]

@@ -2,8 +2,6 @@ package traces
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -14,9 +12,10 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/forge-ci/forge/services/kit/otlp"
 )
 
 // mostSent bounds a request of OTLP over HTTP, in bytes.
@@ -32,12 +31,7 @@ type Intake struct {
 func (i Intake) Export(_ context.Context, request *collectorv1.ExportTraceServiceRequest) (*collectorv1.ExportTraceServiceResponse, error) {
 	answer := &collectorv1.ExportTraceServiceResponse{}
 	for _, resource := range request.GetResourceSpans() {
-		service := ""
-		for _, a := range resource.GetResource().GetAttributes() {
-			if a.GetKey() == "service.name" {
-				service = a.GetValue().GetStringValue()
-			}
-		}
+		service := otlp.Service(resource.GetResource())
 		for _, scope := range resource.GetScopeSpans() {
 			spans := make([]Span, 0, len(scope.GetSpans()))
 			for _, s := range scope.GetSpans() {
@@ -102,7 +96,7 @@ func received(service string, s *tracev1.Span) Span {
 		kept.Kind = ""
 	}
 	for _, a := range s.GetAttributes()[:min(len(s.GetAttributes()), mostAttributes)] {
-		kept.Attributes = append(kept.Attributes, Attribute{a.GetKey(), text(a.GetValue())})
+		kept.Attributes = append(kept.Attributes, Attribute{a.GetKey(), otlp.Text(a.GetValue())})
 	}
 	return kept
 }
@@ -111,29 +105,6 @@ func received(service string, s *tracev1.Span) Span {
 func nanos(t uint64) time.Time {
 	const latest = 1 << 62
 	return time.Unix(0, int64(min(t, latest)))
-}
-
-// text is a value as people read it. Lists and maps are not looked into: they may nest as
-// deep as their sender likes.
-func text(v *commonv1.AnyValue) string {
-	switch of := v.GetValue().(type) {
-	case *commonv1.AnyValue_StringValue:
-		return of.StringValue
-	case *commonv1.AnyValue_BoolValue:
-		return strconv.FormatBool(of.BoolValue)
-	case *commonv1.AnyValue_IntValue:
-		return strconv.FormatInt(of.IntValue, 10)
-	case *commonv1.AnyValue_DoubleValue:
-		return strconv.FormatFloat(of.DoubleValue, 'g', -1, 64)
-	case *commonv1.AnyValue_BytesValue:
-		return hex.EncodeToString(of.BytesValue[:min(len(of.BytesValue), mostValue)])
-	case *commonv1.AnyValue_ArrayValue:
-		return fmt.Sprintf("a list of %d", len(of.ArrayValue.GetValues()))
-	case *commonv1.AnyValue_KvlistValue:
-		return fmt.Sprintf("a map of %d", len(of.KvlistValue.GetValues()))
-	default:
-		return ""
-	}
 }
 
 // ExportSpans keeps the spans of this process: a Store is an exporter of the SDK's.

@@ -80,6 +80,7 @@ func New(deps Deps) (*Pages, error) {
 		"trace":    func(id, build string) string { return traceAddress(deps, id, build) },
 		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
 		"ended":    ended,
+		"isKept":   func(until *timestamppb.Timestamp) bool { return until.AsTime().After(deps.Now()) },
 		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },
 		"duration": func(s *schedulerv1.Step) string { return duration(s.GetStartTime(), s.GetEndTime(), deps.Now()) },
 		"test":     func(t *schedulerv1.Test) string { return wording.Value(t.GetState()) },
@@ -244,7 +245,12 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func actionName(b *schedulerv1.Build) string { return wording.Value(b.GetAction()) }
+func actionName(b *schedulerv1.Build) string {
+	if b.GetRemoteBy() != "" {
+		return "REMOTE run by " + b.GetRemoteBy()
+	}
+	return wording.Value(b.GetAction())
+}
 
 // confirmText is what a button at a build asks about before it is believed; empty for
 // what changes nothing out there.

@@ -40,6 +40,10 @@ func needs(t testing.TB) map[string]need {
 			},
 			"run as root where dockerd and unshare are: a daemon is started, and killed",
 		},
+		"buildkitd": {
+			func() bool { return os.Geteuid() == 0 && installed("buildkitd", "runc") },
+			"run as root where runc is, and run `make test`, or `make .bin/.buildkitd` and add .bin to PATH",
+		},
 		"swarm": {
 			func() bool {
 				return os.Geteuid() == 0 && installed("dockerd", "unshare", "nsenter", "ip", "iptables")
@@ -54,6 +58,10 @@ func needs(t testing.TB) map[string]need {
 			func() bool { return Browser() != "" },
 			"install chromium",
 		},
+		"curl": {
+			func() bool { return installed("curl") },
+			"install curl",
+		},
 		"soak": {
 			func() bool { return os.Getenv("TEST_SOAK") != "" },
 			"run make soak, which takes long",
@@ -66,7 +74,7 @@ func needs(t testing.TB) map[string]need {
 }
 
 // Require skips the test when the named thing ("postgres", "pgbouncer", "docker",
-// "dockerd", "swarm", "disk", "browser", "soak") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
+// "dockerd", "buildkitd", "swarm", "disk", "browser", "soak") is not there, and says how to get it. When the comma-separated TEST_REQUIRE
 // names it, the test fails instead.
 func Require(t testing.TB, name string) {
 	t.Helper()

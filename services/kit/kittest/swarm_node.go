@@ -114,7 +114,8 @@ func (n *SwarmNode) StartDaemon(t testing.TB) {
 	}
 	n.daemon = exec.CommandContext(context.WithoutCancel(t.Context()), "nsenter", "--target", n.init, "--net", "--mount", "--uts", "--pid",
 		"dockerd", "--host="+n.URL, "--host=unix:///run/docker.sock", "--data-root="+filepath.Join(n.dir, "data"), "--exec-root="+filepath.Join(n.dir, "exec"),
-		"--pidfile="+filepath.Join(n.dir, "docker.pid"), "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent="+n.cgroup)
+		"--pidfile="+filepath.Join(n.dir, "docker.pid"), "--exec-opt=native.cgroupdriver=cgroupfs", "--cgroup-parent="+n.cgroup,
+		"--insecure-registry=198.18.0.0/15") // the networks of swarms, see address
 	n.daemon.Stdout, n.daemon.Stderr = log, log
 	if err := n.daemon.Start(); err != nil {
 		t.Fatal(err)

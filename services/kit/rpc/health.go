@@ -20,11 +20,15 @@ const readyWithin = 2 * time.Second
 // readiness is the health of a server, and of what its calls need.
 type readiness struct {
 	*health.Server
-	ready func(ctx context.Context) error // nil: they need nothing
+	ready func(ctx context.Context) error        // nil: they need nothing
+	about func(ctx context.Context) (any, error) // nil: it says nothing
 }
 
 // Check has an error where something is missing that calls need. It says what that is.
 func (r readiness) Check(ctx context.Context, req *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	if req.GetService() == about && r.about != nil {
+		return r.checkAbout(ctx)
+	}
 	if req.GetService() != Ready {
 		return r.Server.Check(ctx, req)
 	}

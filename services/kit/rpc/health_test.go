@@ -60,3 +60,30 @@ func TestAServerWhoseCallsNeedNothingIsReady(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAServerSaysWhatItIsToWhoAsks(t *testing.T) {
+	type said struct{ Version string }
+	wrong := errors.New("the database does not answer")
+	for name, c := range map[string]struct {
+		about func(context.Context) (any, error)
+		want  said
+		kind  fault.Kind
+	}{
+		"it says":            {func(context.Context) (any, error) { return said{"v1"}, nil }, said{"v1"}, fault.Internal},
+		"it does not know":   {func(context.Context) (any, error) { return nil, fault.Newf(fault.Unavailable, "%w", wrong) }, said{}, fault.Unavailable},
+		"it was never asked": {nil, said{}, fault.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pipe := rpc.NewPipe()
+			stop := serve(t, rpc.Config{About: c.about}, succeed, pipe)
+			var got said
+			err := rpc.AskAbout(t.Context(), throughPipe(t, pipe, "", nil), &got)
+			if got != c.want || (err == nil) != (c.want != said{}) || err != nil && fault.KindOf(err) != c.kind {
+				t.Errorf("%+v, %v", got, err)
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -61,6 +61,9 @@ type Config struct {
 	// Ready says what is missing that calls need, in words for anybody; nil: nothing
 	// ever is.
 	Ready func(ctx context.Context) error
+	// About is what the server says of itself to anybody, as JSON: see AskAbout; nil:
+	// nothing.
+	About func(ctx context.Context) (any, error)
 
 	Log    *slog.Logger         // nil: none
 	Tracer trace.TracerProvider // nil: none
@@ -130,7 +133,7 @@ func NewServer(cfg Config) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	if !cfg.Bare {
-		healthv1.RegisterHealthServer(s.grpc, readiness{s.health, cfg.Ready})
+		healthv1.RegisterHealthServer(s.grpc, readiness{s.health, cfg.Ready, cfg.About})
 		reflection.Register(s.grpc)
 	}
 	return s

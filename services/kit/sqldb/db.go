@@ -63,7 +63,10 @@ type Config struct {
 type DB struct {
 	Dialect Dialect
 
+	room        string
+	migrations  fs.FS
 	write, read *sql.DB
+	turns       turns // of those who write to a SQLite file
 	stop        func()
 	statements  statements // of transactions
 	reads       statements // outside of them
@@ -150,6 +153,11 @@ func (db *DB) Write(ctx context.Context, do func(ctx context.Context, tx *sql.Tx
 }
 
 func (db *DB) attempt(ctx context.Context, do func(ctx context.Context, tx *sql.Tx) error) error {
+	over, err := db.turns.take(ctx)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	defer over()
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)

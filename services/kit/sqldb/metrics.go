@@ -76,7 +76,11 @@ func (db *DB) Observe(provider metric.MeterProvider, room string, log *slog.Logg
 			o.ObserveInt64(most, int64(stats.MaxOpenConnections), metric.WithAttributes(of))
 			o.ObserveInt64(connections, int64(stats.InUse), metric.WithAttributes(of, attribute.String("db.client.connection.state", "used")))
 			o.ObserveInt64(connections, int64(stats.Idle), metric.WithAttributes(of, attribute.String("db.client.connection.state", "idle")))
-			o.ObserveFloat64(waits, stats.WaitDuration.Seconds(), metric.WithAttributes(of))
+			waited := stats.WaitDuration
+			if pool == db.write {
+				waited += time.Duration(db.turns.waited.Load())
+			}
+			o.ObserveFloat64(waits, waited.Seconds(), metric.WithAttributes(of))
 		}
 		o.ObserveInt64(broken, db.failures.unavailable.Load(), metric.WithAttributes(of, attribute.String("kind", "unavailable")))
 		o.ObserveInt64(broken, db.failures.refused.Load(), metric.WithAttributes(of, attribute.String("kind", "refused")))

@@ -157,3 +157,32 @@ func TestOldAndNewBinariesStartTogether(t *testing.T) {
 		starts.Wait()
 	})
 }
+
+// A process is told when another has moved the schema on, past what it may run on or not.
+func TestASchemaTellsWhoMayRunOnIt(t *testing.T) {
+	eachConfig(t, func(t *testing.T, cfg sqldb.Config) {
+		open := func(files ...string) *sqldb.DB {
+			cfg.Migrations = release(files...)
+			db, err := sqldb.Open(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = db.Close() })
+			return db
+		}
+		first := open("001_builds.sql")
+		for _, next := range []struct {
+			files []string
+			want  sqldb.Schema
+		}{
+			{[]string{"001_builds.sql"}, sqldb.Schema{Room: cfg.Room, Known: 1, Current: 1, Oldest: 1}},
+			{[]string{"001_builds.sql", "005_more.sql"}, sqldb.Schema{Room: cfg.Room, Known: 1, Current: 5, Oldest: 1}},
+			{[]string{"001_builds.sql", "005_more.sql", "007_jobs.sql", "008_index.sql"}, sqldb.Schema{Room: cfg.Room, Known: 1, Current: 8, Oldest: 5}},
+		} {
+			open(next.files...)
+			if got, err := first.Schema(t.Context()); err != nil || got != next.want {
+				t.Errorf("%+v, %v; want %+v", got, err, next.want)
+			}
+		}
+	})
+}

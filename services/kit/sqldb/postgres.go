@@ -52,7 +52,7 @@ func openPostgres(ctx context.Context, cfg Config) (*DB, error) {
 	if err := migratePostgres(ctx, pool, cfg); err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}
-	return &DB{Dialect: Postgres, write: pool, read: pool}, nil
+	return &DB{Dialect: Postgres, room: cfg.Room, migrations: cfg.Migrations, write: pool, read: pool}, nil
 }
 
 // migratePostgres creates the schema and migrates it while a transaction holds a

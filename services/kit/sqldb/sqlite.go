@@ -48,11 +48,12 @@ func openSQLite(ctx context.Context, cfg Config, dir string) (_ *DB, err error) 
 		return nil, err
 	}
 
-	db := &DB{Dialect: SQLite}
+	db := &DB{Dialect: SQLite, room: cfg.Room, migrations: cfg.Migrations}
 	if db.write, err = sql.Open("sqlite", sqliteDSN(path, "immediate", fmt.Sprintf("wal_autocheckpoint(%d)", writerCheckpointPages))); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	db.write.SetMaxOpenConns(1)
+	db.turns.held = make(chan struct{}, 1)
 	if db.read, err = sql.Open("sqlite", sqliteDSN(path, "deferred", "query_only(1)")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.write.Close())
 	}

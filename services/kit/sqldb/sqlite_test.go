@@ -6,8 +6,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -65,6 +68,47 @@ func TestSQLiteIsCheckpointedBesideTheWriter(t *testing.T) {
 			err = errors.New("the log has not been moved into the file")
 		}
 		return err
+	})
+}
+
+// Many who print much write all the time. Each gets its turn when it comes, or the line of
+// one would wait for several of every other.
+func TestWritersOfSQLiteTakeTurnsInTheOrderInWhichTheyAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: t.TempDir(), Room: "config", Migrations: builds()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		begun, end := make(chan struct{}), make(chan struct{})
+		var writers sync.WaitGroup
+		write := func(ctx context.Context, do func()) {
+			err := db.Write(ctx, func(context.Context, *sql.Tx) error { do(); return nil })
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+		writers.Go(func() { write(t.Context(), func() { close(begun); <-end }) })
+		<-begun
+		impatient, leave := context.WithCancel(t.Context())
+		var got, want []int
+		for n := range 20 {
+			ctx := t.Context()
+			if n%5 == 0 { // gives up, and is in nobody's way
+				ctx = impatient
+			} else {
+				want = append(want, n)
+			}
+			writers.Go(func() { write(ctx, func() { got = append(got, n) }) })
+			synctest.Wait() // until it waits
+		}
+		leave()
+		synctest.Wait()
+		close(end)
+		writers.Wait()
+		if !slices.Equal(got, want) {
+			t.Errorf("the writers came in the order %v, want %v", got, want)
+		}
 	})
 }
 

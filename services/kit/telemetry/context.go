@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 
 	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -44,6 +45,9 @@ func WithSpan(ctx context.Context, tp string) context.Context {
 	}
 	return context.WithValue(ctx, spanIDKey{}, named.SpanID())
 }
+
+// IDs gives spans the ids that WithSpan names, and others ids by chance.
+func IDs() sdktrace.IDGenerator { return ids{} }
 
 // ids gives ids by chance, but to spans that have theirs.
 type ids struct{}

@@ -41,6 +41,8 @@ type Telemetry struct {
 	Metrics http.Handler
 
 	spans *sdktrace.TracerProvider // nil: Tracer is another's
+	tools *sdktrace.TracerProvider
+	kept  bool // somebody keeps spans
 }
 
 // keepWithin is how long a span waits until it is handed to who keeps it here.
@@ -49,8 +51,26 @@ const keepWithin = time.Second
 // Keep hands the spans that end from now on to an exporter of this process, too.
 func (t *Telemetry) Keep(exporter sdktrace.SpanExporter) {
 	if t.spans != nil {
-		t.spans.RegisterSpanProcessor(sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(keepWithin)))
+		t.keep(sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(keepWithin)))
 	}
+}
+
+func (t *Telemetry) keep(processor sdktrace.SpanProcessor) {
+	t.spans.RegisterSpanProcessor(processor)
+	t.tools.RegisterSpanProcessor(processor)
+	t.kept = true
+}
+
+// ToolService is whose spans those are that tools of builds have made.
+const ToolService = "build"
+
+// Tools records spans that tools of builds have made, where this process's own go, and as
+// those of ToolService; nil where these go nowhere.
+func (t *Telemetry) Tools() trace.TracerProvider {
+	if !t.kept {
+		return nil
+	}
+	return t.tools
 }
 
 // Start reads OTEL_* and returns the telemetry and the function that sends what
@@ -66,9 +86,17 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) e
 	if err != nil {
 		return nil, nil, fmt.Errorf("telemetry: OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	tracer, err := newTracer(ctx, log, res)
+	exporter, err := newExporter(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("telemetry: OTEL_TRACES_EXPORTER %q: %w", os.Getenv("OTEL_TRACES_EXPORTER"), err)
+	}
+	// Without an exporter spans are sampled all the same: another process may
+	// export its part of the trace, and so may a build by its TRACEPARENT.
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithIDGenerator(ids{}))
+	tools := sdktrace.NewTracerProvider(sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName(ToolService))), sdktrace.WithIDGenerator(ids{}))
+	t := &Telemetry{Log: log, Tracer: tracer, spans: tracer, tools: tools}
+	if exporter != nil {
+		t.keep(sdktrace.NewBatchSpanProcessor(spanExporter{exporter, log}))
 	}
 	meter, metrics, err := newMeter(ctx, res)
 	if err != nil {
@@ -78,23 +106,20 @@ func Start(ctx context.Context, cfg Config) (*Telemetry, func(context.Context) e
 	stop := func(ctx context.Context) error {
 		return errors.Join(tracer.Shutdown(ctx), meter.Shutdown(ctx))
 	}
-	return &Telemetry{Log: log, Tracer: tracer, Meter: meter, Metrics: metrics, spans: tracer}, stop, nil
+	t.Meter, t.Metrics = meter, metrics
+	return t, stop, nil
 }
 
-func newTracer(ctx context.Context, log *slog.Logger, res *resource.Resource) (*sdktrace.TracerProvider, error) {
-	// Without an exporter spans are sampled all the same: another process may
-	// export its part of the trace, and so may a build by its TRACEPARENT.
-	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithIDGenerator(ids{})}
-	if wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-		exporter, err := autoexport.NewSpanExporter(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if !autoexport.IsNoneSpanExporter(exporter) {
-			options = append(options, sdktrace.WithBatcher(spanExporter{exporter, log}))
-		}
+// newExporter is where the environment has spans be sent; nil: nowhere.
+func newExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
+	if !wanted("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+		return nil, nil //nolint:nilnil // none is no error
 	}
-	return sdktrace.NewTracerProvider(options...), nil
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil || autoexport.IsNoneSpanExporter(exporter) {
+		return nil, err
+	}
+	return exporter, nil
 }
 
 // wanted reports whether one of the variables is set. The exporters' own default

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/goleak"
@@ -288,3 +289,28 @@ func TestRequestJoinsTheCallersTrace(t *testing.T) {
 		t.Errorf("a request without a trace got %q", got)
 	}
 }
+
+// What tools of builds have made goes where the process's own spans go, and is never taken
+// for one of these.
+func TestSpansOfToolsAreOfAServiceOfTheirOwn(t *testing.T) {
+	tel, stop := start(t, io.Discard, map[string]string{"OTEL_SERVICE_NAME": "scheduler"})
+	if tel.Tools() != nil {
+		t.Error("spans are recorded that nobody keeps")
+	}
+	kept := tracetest.NewInMemoryExporter()
+	tel.Keep(keeping{kept})
+	const named = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	ctx := telemetry.WithSpan(telemetry.WithTraceparent(t.Context(), "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"), named)
+	_, span := tel.Tools().Tracer("test").Start(ctx, "compile")
+	span.End()
+	stop()
+	spans := kept.GetSpans()
+	if len(spans) != 1 || spans[0].SpanContext.SpanID().String() != "b7ad6b7169203331" || spans[0].Resource.Attributes()[0].Value.AsString() != "build" || spans[0].Resource.Len() != 1 {
+		t.Errorf("kept %v", spans)
+	}
+}
+
+// keeping is an exporter that keeps what it has when it is stopped.
+type keeping struct{ *tracetest.InMemoryExporter }
+
+func (keeping) Shutdown(context.Context) error { return nil }

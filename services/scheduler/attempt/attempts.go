@@ -22,7 +22,9 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/environment"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/logs"
+	"github.com/forge-ci/forge/services/scheduler/registry"
 	"github.com/forge-ci/forge/services/scheduler/secrets"
+	"github.com/forge-ci/forge/services/scheduler/shell"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
@@ -38,6 +40,9 @@ type Limits struct {
 	// Log is how many bytes the log of an attempt may have, but for the runner's
 	// words; 0 is no limit.
 	Log int64
+	// Keep is how long the container of what failed is kept where .forge.yml does not say,
+	// and MaxKeep how long in any case: with 0 none is.
+	Keep, MaxKeep time.Duration
 	// Disk is what a container may fill, in the words of who set it; "" is no limit.
 	Disk string
 	// PortAllowed reports whether builds may have a port of the host; nil is none.
@@ -65,11 +70,16 @@ type Deps struct {
 	Store        *store.Store
 	Logs         *logs.Service
 	Secrets      *secrets.Service
+	Registries   *registry.Service
 	Inputs       *input.Service
 	Contents     *content.Service
 	Environments *environment.Service
 	Groups       *concurrency.Service
+	Shells       *shell.Service
 	Engine       engine.Engine
+	Images       Images
+	// GitHub is where the pages of repositories are.
+	GitHub string
 	// Config brings the source.
 	Config grpc.ClientConnInterface
 	// Capacity is how many builds run at once, at least 1.
@@ -79,8 +89,11 @@ type Deps struct {
 	Trust    Trust
 	Log      *slog.Logger
 	Tracer   trace.Tracer
-	Meter    metric.Meter
-	Random   io.Reader
+	// ToolTracer records spans that builds' tools have made; it returns nil where nobody
+	// keeps any, and is nil where that is so for good.
+	ToolTracer func() trace.TracerProvider
+	Meter      metric.Meter
+	Random     io.Reader
 }
 
 // Service owns builds from the queue to their end.
@@ -88,11 +101,15 @@ type Service struct {
 	store        *store.Store
 	logs         *logs.Service
 	secrets      *secrets.Service
+	registries   *registry.Service
 	inputs       *input.Service
 	contents     *content.Service
 	environments *environment.Service
 	groups       *concurrency.Service
+	shells       *shell.Service
 	engine       engine.Engine
+	images       *images
+	github       string
 	sources      configv1.SourceServiceClient
 	Capacity     int
 	Limits       Limits
@@ -100,6 +117,7 @@ type Service struct {
 	trust        Trust
 	log          *slog.Logger
 	tracer       trace.Tracer
+	tools        toolTracer
 	metrics      *metrics
 	now          func() time.Time
 	random       io.Reader
@@ -107,6 +125,8 @@ type Service struct {
 	serving    time.Time
 	heartbeats heartbeats
 	preparing  preparations
+	// Estimates are what people were told of when builds are placed.
+	Estimates *Estimates
 
 	Starts *due.Loop[Start]
 	Stops  *due.Loop[store.Stop]
@@ -115,9 +135,9 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, engine: d.Engine,
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine, github: d.GitHub, images: &images{Images: d.Images, building: map[store.AttemptKey]bool{}},
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
-		log: d.Log, tracer: d.Tracer, now: d.Store.Now, random: d.Random,
+		log: d.Log, tracer: d.Tracer, tools: d.ToolTracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),
 	}
 	s.Limits.Timeout = cmp.Or(s.Limits.Timeout, time.Hour)
@@ -133,6 +153,9 @@ func New(d Deps) (*Service, error) {
 	var err error
 	if s.metrics, err = newMetrics(d.Meter); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	if s.Estimates, err = newEstimates(s.metrics, s.now); err != nil {
+		return nil, err
 	}
 	if err := observe(d.Meter, s); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)

@@ -80,6 +80,9 @@ func endAttempt(ctx context.Context, t *store.Tx, b *store.Build) error {
 			return err
 		}
 	}
+	if b.GetKeptUntilTime() != nil {
+		return store.KeepUntil(ctx, t, b)
+	}
 	return t.StopSoon(ctx, b.GetId(), b.GetAttempt())
 }
 
@@ -98,7 +101,11 @@ func (s *Service) Cancel(ctx context.Context, t *store.Tx, b *store.Build, reaso
 // cancelOne leaves it to its caller what follows for the build of a job.
 func (s *Service) cancelOne(ctx context.Context, t *store.Tx, b *store.Build, reason schedulerv1.Build_Reason, message string) error {
 	if store.Ended(b.GetState()) || !b.Cancel.Time.IsZero() {
-		return nil
+		if reason == schedulerv1.Build_REASON_FAIL_FAST { // nobody asked for that
+			return nil
+		}
+		_, err := store.RemoveKept(ctx, t, b)
+		return err
 	}
 	if b.GetState() != schedulerv1.Build_STATE_RUNNING && !b.HasJobs() {
 		return s.end(ctx, t, b, schedulerv1.Build_STATE_CANCELLED, reason, message)

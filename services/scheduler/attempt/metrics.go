@@ -23,6 +23,8 @@ type metrics struct {
 	duration, starts metric.Float64Histogram
 	errors, failures metric.Int64Counter
 	caches, printed  metric.Int64Counter
+	toolSpans        metric.Int64Counter
+	estimates        metric.Int64Counter
 }
 
 // Parts of Forge that metrics blame.
@@ -62,16 +64,37 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.estimates, err = meter.Int64Counter("forge.scheduler.estimates",
+		metric.WithDescription("Builds that were placed after somebody was told when they would be, by outcome: right, early, late."))
+	if err != nil {
+		return nil, err
+	}
 	m.printed, err = meter.Int64Counter("forge.scheduler.log", metric.WithUnit("By"),
 		metric.WithDescription("What commands have printed, as it is stored in logs."))
+	if err != nil {
+		return nil, err
+	}
+	m.toolSpans, err = meter.Int64Counter("forge.scheduler.tool.spans",
+		metric.WithDescription("Spans that tools of builds have sent, by result: joined their build's trace, were foreign to it, left out as too many or too large."))
 	return m, err
+}
+
+// countTools counts spans of tools.
+func (m *metrics) countTools(ctx context.Context, joined, foreign, left int) {
+	for result, count := range map[string]int{"joined": joined, "foreign": foreign, "left_out": left} {
+		m.toolSpans.Add(ctx, int64(count), metric.WithAttributes(attribute.String("result", result)))
+	}
 }
 
 // begin counts none of what may happen: whoever watches for the first sees it as one more
 // then, and not as the begin of a series.
 func (m *metrics) begin(ctx context.Context) {
+	m.countTools(ctx, 0, 0, 0)
 	for _, call := range []string{"start", "stop", "list", "tail"} {
 		m.failures.Add(ctx, 0, metric.WithAttributes(semconv.CICDSystemComponent(engineAtFault), semconv.ErrorTypeKey.String(call)))
+	}
+	for _, outcome := range []string{estimateRight, estimateEarly, estimateLate} {
+		m.estimates.Add(ctx, 0, metric.WithAttributes(attribute.String("outcome", outcome)))
 	}
 	for result := range schedulerv1.Kept_Result_name {
 		if result := schedulerv1.Kept_Result(result); result != schedulerv1.Kept_RESULT_UNSPECIFIED {

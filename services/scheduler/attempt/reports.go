@@ -24,7 +24,8 @@ import (
 type StoredReports struct {
 	Sequence int64 // all up to this one are stored
 	Ended    bool
-	Gap      bool // a report is missing; those after it were not taken
+	KeptFor  time.Duration // the container, once the attempt has ended; 0: it is not
+	Gap      bool          // a report is missing; those after it were not taken
 }
 
 // StoreReports stores what a runner reports, in one transaction. What was stored before
@@ -64,7 +65,11 @@ func (s *Service) StoreReports(ctx context.Context, buildID string, number int32
 			a.Sequence = report.GetSequence()
 		}
 		done.Sequence, done.Ended, spans = a.Sequence, batch.end != nil, batch.spans
-		return batch.store(ctx)
+		if err := batch.store(ctx); err != nil || batch.end == nil || batch.build.GetKeptUntilTime() == nil {
+			return err
+		}
+		done.KeptFor = batch.build.GetKeptUntilTime().AsTime().Sub(t.Now)
+		return nil
 	})
 	if err != nil {
 		return StoredReports{}, err
@@ -135,6 +140,8 @@ func (b *batch) apply(ctx context.Context, report *schedulerv1.Report) error {
 		b.tx.OnCommit(func() { b.service.metrics.kept(ctx, event.Kept) })
 	case *schedulerv1.Report_Tests:
 		b.tests.Add(event.Tests)
+	case *schedulerv1.Report_Spans:
+		return b.storeSpans(ctx, event.Spans)
 	case *schedulerv1.Report_Ended:
 		b.end = event.Ended
 	}
@@ -324,7 +331,17 @@ func (b *batch) store(ctx context.Context) error {
 	if o.state == schedulerv1.Build_STATE_FAILED && retried(b.build, all) {
 		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d failed, queued once more: %s", b.build.GetAttempt(), o.message))
 	}
-	return b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message)
+	if retry := b.build.ConfigJob().GetRetry(); o.reason == schedulerv1.Build_REASON_IMAGE_BUILD && b.build.Cancel.Time.IsZero() &&
+		retry.GetLost() && b.build.GetAttempt() <= retry.GetTimes() {
+		return again(ctx, b.tx, b.build, o.reason, fmt.Sprintf("attempt %d ended, queued once more: %s", b.build.GetAttempt(), o.message))
+	}
+	if err := keep(ctx, b.service, b.tx, b.build, b.attempt, o); err != nil {
+		return err
+	}
+	if err := b.service.Finish(ctx, b.tx, b.build, o.state, o.reason, o.message); err != nil || b.build.GetKeptUntilTime() == nil {
+		return err
+	}
+	return b.service.leave(ctx, b.tx, store.WholeID(b.build.GetId())) // its container holds up nobody
 }
 
 // outcome is how a build has ended.
@@ -346,6 +363,7 @@ func outcomeOf(end *schedulerv1.Ended, steps []*schedulerv1.Step, asked store.Ca
 		schedulerv1.Ended_CAUSE_NOT_RUNNABLE:      {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_NOT_RUNNABLE, cmp.Or(end.GetMessage(), "the container cannot run a command")},
 		schedulerv1.Ended_CAUSE_STOPPED:           {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_LOST, cmp.Or(end.GetMessage(), "the container was told to stop from outside")},
 		schedulerv1.Ended_CAUSE_ARTIFACT:          {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_ARTIFACT, cmp.Or(end.GetMessage(), "an artifact could not be kept")},
+		schedulerv1.Ended_CAUSE_IMAGE:             {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_IMAGE_BUILD, cmp.Or(end.GetMessage(), "an image could not be built")},
 		schedulerv1.Ended_CAUSE_SERVICE_NOT_READY: {schedulerv1.Build_STATE_ERRORED, schedulerv1.Build_REASON_START_FAILED, cmp.Or(end.GetMessage(), "a service was not ready in time")},
 	}
 	if o, ok := table[end.GetCause()]; ok {

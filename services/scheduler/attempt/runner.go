@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -64,9 +65,14 @@ func (r runnerService) begin(ctx context.Context, stream schedulerv1.RunnerServi
 	if hello.GetRunnerId() == "" {
 		return nil, fault.New(fault.Invalid, "the first message is a Hello with a runner id")
 	}
-	b, a, err := s.Bind(ctx, buildID, number, hello.GetRunnerId())
+	b, a, err := s.Bind(ctx, buildID, number, hello)
 	if err != nil {
 		return nil, err
+	}
+	if a.Ended {
+		return nil, stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Welcome{
+			Welcome: &schedulerv1.Welcome{StoredSequence: a.Sequence, KeptFor: durationpb.New(a.Kept.Sub(s.now()))},
+		}})
 	}
 	ctx = telemetry.WithTraceparent(ctx, b.Traceparent)
 	s.log.DebugContext(ctx, "runner attached", "attempt", a.Name(), "version", hello.GetVersion(), "stored", a.Sequence)
@@ -93,8 +99,8 @@ func (r runnerService) attemptOf(ctx context.Context) (buildID string, number in
 }
 
 // Bind gives an attempt to the first runner that says hello, and to that one
-// again.
-func (s *Service) Bind(ctx context.Context, buildID string, number int32, runnerID string) (b *store.Build, a *store.Attempt, err error) {
+// again. One that has ended is only where its container is kept.
+func (s *Service) Bind(ctx context.Context, buildID string, number int32, hello *schedulerv1.Hello) (b *store.Build, a *store.Attempt, err error) {
 	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		if b, err = t.Build(ctx, buildID); err != nil {
 			return err
@@ -102,10 +108,13 @@ func (s *Service) Bind(ctx context.Context, buildID string, number int32, runner
 		if a, err = t.Attempt(ctx, buildID, number); err != nil {
 			return err
 		}
-		if a.Ended || (a.RunnerID != "" && a.RunnerID != runnerID) {
+		if a.RunnerID == hello.GetRunnerId() && a.IsKept(t.Now) {
+			return nil
+		}
+		if a.Ended || (a.RunnerID != "" && a.RunnerID != hello.GetRunnerId()) {
 			return attemptOver(a)
 		}
-		a.RunnerID, a.Contact, a.Placed = runnerID, t.Now, true
+		a.RunnerID, a.Keeps, a.Contact, a.Placed = hello.GetRunnerId(), hello.GetKeepsContainer(), t.Now, true
 		if b.GetState() == schedulerv1.Build_STATE_RUNNING {
 			return t.SaveAttempt(ctx, a)
 		}
@@ -208,6 +217,10 @@ func (begun *beginning) welcome() error {
 		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
 			"this build uses when, shell, working_directory, outputs or artifacts, and its forgexec is too old for them: replace it by the one that came with Forge")
 	}
+	if err == nil && hasImages(begun.build) && !hello.GetBuildsImages() {
+		return at.service.giveUp(ctx, at.attempt, schedulerv1.Build_REASON_NOT_RUNNABLE,
+			"this build has a step that builds an image, and its forgexec is too old for that: replace it by the one that came with Forge")
+	}
 	if err != nil {
 		return err
 	}
@@ -287,7 +300,11 @@ func (at *attachment) store(ctx context.Context, batch []*schedulerv1.Report) (o
 	if err != nil {
 		return false, err
 	}
-	err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Ack{Ack: &schedulerv1.Ack{Sequence: done.Sequence}}})
+	ack := &schedulerv1.Ack{Sequence: done.Sequence}
+	if done.KeptFor > 0 {
+		ack.KeptFor = durationpb.New(done.KeptFor)
+	}
+	err = at.stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Ack{Ack: ack}})
 	if err == nil && done.Gap {
 		err = fault.Newf(fault.Unavailable, "a report after %d is missing: attach again", done.Sequence)
 	}

@@ -108,37 +108,45 @@ func variableOf(name string) string {
 	}, name)
 }
 
+// environmentOfBuild is what every command of a build sees, but for its secrets, and of what
+// was given for it that which is secret.
+func environmentOfBuild(ctx context.Context, s *Service, b *store.Build) (all, secret map[string]string, err error) {
+	handed, err := handedOn(ctx, s.store, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	given, secret, err := s.inputs.For(ctx, b)
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(handed, given)
+	if handed["FORGE_MERGE_SHA"], err = merge(ctx, s.sources, b); err != nil {
+		return nil, nil, err
+	}
+	return variables(b, handed), secret, nil
+}
+
 // runnerPlan is what a runner is sent; its error is that of secretsFor.
 func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.Plan, error) {
 	secrets, notices, err := s.secrets.SecretsFor(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	handed, err := handedOn(ctx, s.store, b)
+	environment, secret, err := environmentOfBuild(ctx, s, b)
 	if err != nil {
 		return nil, err
 	}
-	given, secret, err := s.inputs.For(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	maps.Copy(handed, given)
 	if secrets == nil {
 		secrets = secret
 	}
 	maps.Copy(secrets, secret) // a secret of the repository can be called as an input, and what was given counts
-	merged, err := merge(ctx, s.sources, b)
-	if err != nil {
-		return nil, err
-	}
-	handed["FORGE_MERGE_SHA"] = merged
 	plan := &schedulerv1.Plan{
-		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: variables(b, handed),
+		BuildId: b.GetId(), Attempt: b.GetAttempt(), Environment: environment,
 		Timeout: durationpb.New(s.timeout(b)), Grace: durationpb.New(s.Runners.Grace), Heartbeat: durationpb.New(s.Runners.Heartbeat),
 		LogLimit: s.Limits.Log, Cleanup: durationpb.New(cleanup),
 		WorkingDirectory: b.ConfigJob().GetWorkingDirectory(), Shell: b.ConfigJob().GetShell(), Outputs: b.ConfigJob().GetOutputs(),
 		Reports: b.ConfigJob().GetReports(),
-		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(),
+		Secrets: secrets, Notices: notices, Caches: b.ConfigJob().GetCaches(), SpanLimit: s.tools.limit(),
 	}
 	needed, err := s.contents.Needed(ctx, b)
 	if err != nil {
@@ -148,7 +156,9 @@ func (s *Service) runnerPlan(ctx context.Context, b *store.Build) (*schedulerv1.
 		plan.Artifacts = &schedulerv1.Plan_Artifacts{Needed: needed, Kept: kept, Within: durationpb.New(keepTime(b))}
 	}
 	for _, step := range b.PlannedSteps() {
-		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun(), When: step.GetWhen()})
+		plan.Steps = append(plan.Steps, &schedulerv1.PlannedStep{
+			Number: step.GetNumber(), Name: step.GetName(), Run: step.GetRun(), When: step.GetWhen(), Image: plannedImage(b, step.GetNumber(), plan.GetEnvironment()),
+		})
 	}
 	return plan, nil
 }

@@ -49,7 +49,14 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedu
 	}
 	request, begun := sourceRequest(b, hello), hello.GetSourceBegun()
 	var sent int
-	err := retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
+	err := differ(ctx, s.store, b, request)
+	if err != nil && temporary(err) {
+		return fault.Newf(fault.Unavailable, "the difference could not be read: attach again: %w", err)
+	}
+	if err != nil {
+		return send(&schedulerv1.SourceChunk{Error: err.Error()})
+	}
+	err = retry(ctx, sourceTries, sourceRetryFirst, sourceRetryMost, func() (again bool, err error) {
 		if sent, err = s.streamSource(ctx, request, begun, send); errors.Is(err, errOtherSource) {
 			begun = nil
 			sent, err = s.streamSource(ctx, request, begun, send)
@@ -67,6 +74,22 @@ func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedu
 		s.log.WarnContext(ctx, "no source", "build", b.GetId(), "error", err)
 		return send(&schedulerv1.SourceChunk{Error: fmt.Sprintf("no source of %s: %v", wording.Short(b.GetSha()), err)})
 	}
+}
+
+// differ has a request for the source of a remote run ask for what that is of.
+func differ(ctx context.Context, s *store.Store, b *store.Build, request *configv1.GetSourceRequest) error {
+	if !b.IsRemote() {
+		return nil
+	}
+	if request.GetCheckout() == nil {
+		return fault.New(fault.Invalid, "forgexec is of another version, which does not take a checkout: a remote run needs one")
+	}
+	asked, err := store.ReadDifference(ctx, s.DB.Read(), b.GetId())
+	if err != nil {
+		return err
+	}
+	request.Sha, request.Difference = b.GetRemoteBase(), asked.GetDifference()
+	return nil
 }
 
 // preparation is a source that a runner will ask for.

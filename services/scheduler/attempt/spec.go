@@ -25,10 +25,10 @@ func (s *Service) spec(ctx context.Context, c Start) engine.Spec {
 		Attempt: store.AttemptName(b.GetId(), b.GetAttempt()), BuildID: b.GetId(),
 		Repository: wording.FullName(b.GetRepository()),
 		Action:     trigger.ActionName(b.GetAction(), b.GetEnvironment()), Image: b.GetImage(), Platform: b.ConfigJob().GetPlatform(), Fork: b.GetFork(),
-		Sidecars: sidecars(b.ConfigJob()),
-		Runner:   engine.Runner{URL: s.Runners.URL, CA: s.Runners.CA, Token: c.Token},
-		CPUs:     Bound(b.ConfigJob().GetResources().GetCpus(), s.Limits.CPUs, s.Limits.MaxCPUs),
-		Memory:   s.memory(b), SharedMemory: b.ConfigJob().GetResources().GetShm(),
+		Sidecars: sidecars(b.ConfigJob()), Registries: s.registries.For(b),
+		Runner: engine.Runner{URL: s.Runners.URL, CA: s.Runners.CA, Token: c.Token},
+		CPUs:   Bound(b.ConfigJob().GetResources().GetCpus(), s.Limits.CPUs, s.Limits.MaxCPUs),
+		Memory: s.memory(b), SharedMemory: b.ConfigJob().GetResources().GetShm(),
 		Say: func(line string) { s.say(ctx, b, line) },
 	}
 	if note := b.GetScheduleNote(); note != "" {

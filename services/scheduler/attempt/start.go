@@ -102,6 +102,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 		if !c.queued.IsZero() {
 			s.span(ctx, over{parent: c.Build.Traceparent, name: "wait in queue", start: c.queued, end: s.now(), attributes: attributesOf(c.Build)})
 			s.metrics.waited(ctx, c.Build, c.queued, s.now())
+			s.Estimates.settle(ctx, c.Build)
 		}
 	}
 	return claimed, nil
@@ -157,9 +158,11 @@ func TokenHash(token string) []byte {
 // meanwhile.
 func (s *Service) Start(ctx context.Context, c Start) {
 	b := c.Build
-	select {
-	case s.preparing.soon <- preparationOf(b):
-	default: // many are: the runner waits a little longer
+	if !b.IsRemote() { // whose difference is read once it is needed
+		select {
+		case s.preparing.soon <- preparationOf(b):
+		default: // many are: the runner waits a little longer
+		}
 	}
 	ctx, span := s.tracer.Start(telemetry.WithTraceparent(ctx, b.Traceparent), "start container")
 	defer span.End()
@@ -217,6 +220,9 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	}
 	if _, _, err := s.inputs.For(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
+	}
+	if err := (imageSteps{s}).canBuildImages(c.Build); err != nil {
+		return started{}, err
 	}
 	call, cancel := context.WithTimeout(ctx, startWithin(s.Runners.StartTimeout, s.now().Sub(c.asked)))
 	defer cancel()

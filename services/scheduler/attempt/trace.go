@@ -21,6 +21,7 @@ type over struct {
 	parent, own string // traceparents; own "": an id by chance
 	name        string
 	kind        trace.SpanKind
+	by          trace.Tracer // nil: the scheduler's own
 	start, end  time.Time
 	failed      string // why it has; "": it has not
 	attributes  []attribute.KeyValue
@@ -29,7 +30,11 @@ type over struct {
 // span records what is over already, under the span that a row remembers.
 func (s *Service) span(ctx context.Context, of over) {
 	ctx = telemetry.WithSpan(telemetry.WithTraceparent(ctx, of.parent), of.own)
-	_, span := s.tracer.Start(ctx, of.name, trace.WithTimestamp(of.start), trace.WithSpanKind(of.kind), trace.WithAttributes(of.attributes...))
+	by := s.tracer
+	if of.by != nil {
+		by = of.by
+	}
+	_, span := by.Start(ctx, of.name, trace.WithTimestamp(of.start), trace.WithSpanKind(of.kind), trace.WithAttributes(of.attributes...))
 	if of.failed != "" {
 		span.SetStatus(codes.Error, of.failed)
 	}

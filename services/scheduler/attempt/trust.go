@@ -29,9 +29,19 @@ type Trust struct {
 // group or a rebuild either; a fork's commit is nobody's whom the server knows.
 func (t Trust) covers(b *store.Build) bool {
 	name := strings.ToLower(wording.FullName(b.GetRepository()))
-	if b.GetFork() || !slices.ContainsFunc(t.Repositories, func(pattern string) bool {
+	if !slices.ContainsFunc(t.Repositories, func(pattern string) bool {
 		return doublestar.MatchUnvalidated(strings.ToLower(pattern), name)
 	}) {
+		return false
+	}
+	return ofRepository(b)
+}
+
+// ofRepository reports whether a build is of what somebody with write access has merged
+// or pushed: no pull request, its merge group and preview included, no fork, and no
+// working tree.
+func ofRepository(b *store.Build) bool {
+	if b.GetFork() || b.IsRemote() {
 		return false
 	}
 	switch b.GetAction() {

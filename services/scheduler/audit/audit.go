@@ -38,14 +38,14 @@ func Actor(ctx context.Context) string {
 func Add(ctx context.Context, t *store.Tx, repositoryID int64, e *schedulerv1.AuditEntry) error {
 	e = proto.CloneOf(e)
 	if e.GetOrigin() == schedulerv1.AuditEntry_ORIGIN_UNSPECIFIED {
-		called(ctx, e)
+		Called(ctx, e)
 	}
 	e.CreateTime = timestamppb.New(t.Now)
 	return insert(ctx, t, sql.NullString{}, repositoryID, e)
 }
 
-// called fills in who makes a call, and from where.
-func called(ctx context.Context, e *schedulerv1.AuditEntry) {
+// Called fills in who makes a call, and from where.
+func Called(ctx context.Context, e *schedulerv1.AuditEntry) {
 	caller, from := rpc.Caller(ctx), rpc.OriginOf(ctx)
 	e.Actor, e.Address, e.Agent = cmp.Or(e.GetActor(), Actor(ctx)), from.Address, from.Agent
 	e.Origin = schedulerv1.AuditEntry_Origin(schedulerv1.AuditEntry_Origin_value["ORIGIN_"+strings.ToUpper(cmp.Or(from.Way, "grpc"))])

@@ -12,9 +12,10 @@ import (
 )
 
 // The tiers of trust, of which none shares a group with another. A stranger's has the
-// number of its pull request behind it.
+// number of its pull request behind it, that of somebody's working tree their login.
 const (
 	strange  = "strange/"
+	remote   = "remote/"
 	proposed = "proposed"
 	merged   = "merged"
 )
@@ -27,6 +28,8 @@ func (s *Service) tierOf(b *store.Build) string {
 	built := isBranch && (branch == standard || s.Trusted.Match(branch, standard))
 	tag := strings.HasPrefix(b.GetRef(), trigger.TagRef)
 	switch {
+	case b.IsRemote():
+		return remote + strings.ToLower(b.GetRemoteBy())
 	case b.GetFork() || b.GetSecretsWithheld():
 		return strange + strconv.Itoa(int(b.GetPullRequest()))
 	case b.GetPullRequest() != 0 || strings.HasPrefix(b.GetRef(), trigger.QueueRef):

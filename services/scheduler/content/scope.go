@@ -46,6 +46,8 @@ func (s *Service) scopeOf(b *store.Build) scope {
 	switch {
 	case b.GetFork():
 		return scope{tierFork, fmt.Sprintf("fork/%d", b.GetPullRequest())}
+	case b.IsRemote():
+		return scope{tierUnmerged, "remote/" + strings.ToLower(b.GetRemoteBy())}
 	case environment != "" && !trigger.IsPreview(b.GetAction()):
 		return scope{tierEnvironment, "environment/" + environment}
 	case b.GetAction() == schedulerv1.Build_ACTION_PUSH && told && (tag || isBranch && built),
@@ -59,6 +61,12 @@ func (s *Service) scopeOf(b *store.Build) scope {
 	default: // a merge queue's commit, and what somebody asks for by hand
 		return scope{tierUnmerged, "ref/" + b.GetRef()}
 	}
+}
+
+// Tier names how far a build is trusted, for what is kept of builds elsewhere: what one
+// tier has written is never another's.
+func (s *Service) Tier(b *store.Build) string {
+	return fmt.Sprintf("%d/%s", b.GetRepository().GetId(), s.scopeOf(b).name)
 }
 
 // readable are the scopes that a build reads, its own first. An environment's caches

@@ -74,6 +74,9 @@ type Spec struct {
 	Sidecars []Sidecar
 	// Ports of the container that the host is to lend it.
 	Ports []Port
+	// Registries is what the build may show to registries of images, besides what all
+	// builds may. nil: nothing.
+	Registries Registries
 	// Runner is what forgexec is told: where to attach, and with which token.
 	Runner Runner
 	// CPUs in cores and Memory in bytes, of the container and of each sidecar; 0 is

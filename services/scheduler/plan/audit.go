@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -31,6 +32,12 @@ func note(ctx context.Context, t *store.Tx, origin schedulerv1.AuditEntry_Origin
 		Action: action, Actor: p.Event.GetSender().GetLogin(), Origin: origin,
 		Repository: wording.FullName(p.Event.GetRepository()), Environment: p.DeploysTo(), Detail: decided.GetText(),
 	}
+	if action == schedulerv1.AuditEntry_ACTION_DEPLOY {
+		entry.Detail = cause(p)
+	}
+	if p.Remote != nil {
+		entry.Detail = fmt.Sprintf("remote run of the working tree of %s on %s: %s", p.Remote.GetDifference().GetAuthor(), wording.Short(p.Remote.GetBaseSha()), decided.GetText())
+	}
 	for _, id := range decided.GetBuildIds() {
 		entry.BuildId = id
 		if err := audit.Add(ctx, t, p.Event.GetRepository().GetId(), entry); err != nil {
@@ -52,14 +59,33 @@ func actionOf(p prepared) schedulerv1.AuditEntry_Action {
 		return schedulerv1.AuditEntry_ACTION_APPROVE
 	case p.Kind == trigger.CancelAsked:
 		return schedulerv1.AuditEntry_ACTION_CANCEL
-	case p.Kind == trigger.RebuildAsked && again:
+	case (p.Kind == trigger.RebuildAsked || p.Kind == trigger.RemoteAsked) && again:
 		return schedulerv1.AuditEntry_ACTION_RETRY
 	case p.DeploysTo() != "":
 		return schedulerv1.AuditEntry_ACTION_DEPLOY
-	case p.Kind == trigger.RebuildAsked, p.Kind == trigger.ManualAsked:
+	case p.Kind == trigger.RebuildAsked, p.Kind == trigger.ManualAsked, p.Kind == trigger.RemoteAsked:
 		return schedulerv1.AuditEntry_ACTION_RUN
 	}
 	return schedulerv1.AuditEntry_ACTION_UNSPECIFIED
+}
+
+// cause is what brought a deploy about.
+func cause(p prepared) string {
+	by, sha, number := " by "+p.Event.GetSender().GetLogin(), wording.Short(p.Sha), p.Pull.GetNumber()
+	switch {
+	case p.Kind == trigger.PullRequestMerged:
+		return fmt.Sprintf("merge of #%d as %s%s", number, sha, by)
+	case p.Kind == trigger.Pushed:
+		return "push of " + sha + by
+	case p.Kind == trigger.ReleasePublished:
+		return "release of " + sha + by
+	case trigger.IsPreview(p.Action):
+		return fmt.Sprintf("%s of #%d passed its tests", sha, number)
+	case p.Kind == trigger.DeployCame:
+		return "a deploy of " + sha + by
+	default:
+		return sha + " was asked for" + by
+	}
 }
 
 // did reports whether a decision is that something was done.

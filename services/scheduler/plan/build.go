@@ -162,6 +162,7 @@ func (s *Service) newBuild(ctx context.Context, t *store.Tx, p prepared) *store.
 		b.PushTime = p.Event.GetPush().GetPushTime()
 	}
 	b.Inputs = input.Show(p.inputs)
+	b.RemoteBy, b.RemoteBase = p.Remote.GetDifference().GetAuthor(), p.Remote.GetBaseSha()
 	if config := p.config.GetConfig(); config != nil {
 		b.Config = config
 	}

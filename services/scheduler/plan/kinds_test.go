@@ -22,7 +22,7 @@ func TestTheTablesCoverTheSameKinds(t *testing.T) {
 			wanted = append(wanted, kind)
 		}
 	}
-	wanted = append(wanted, trigger.PullRequestEnded, trigger.RebuildAsked, trigger.CancelAsked, trigger.ApprovalGiven, trigger.ManualAsked)
+	wanted = append(wanted, trigger.PullRequestEnded, trigger.RebuildAsked, trigger.CancelAsked, trigger.ApprovalGiven, trigger.RemoteAsked, trigger.ManualAsked)
 	slices.Sort(wanted)
 	if got := slices.Sorted(maps.Keys(applied)); !slices.Equal(got, wanted) {
 		t.Errorf("applied are the kinds %v, wanted %v", got, wanted)

@@ -181,6 +181,10 @@ func (s *Service) prepare(ctx context.Context, i trigger.Intent) (p prepared, de
 	if err != nil {
 		return p, nil, fmt.Errorf("read .forge.yml at %s: %w", wording.Short(i.Sha), err)
 	}
+	if i.Remote != nil {
+		p = remoting{s}.located(p)
+		i = p.Intent
+	}
 	if i.Action == schedulerv1.Build_ACTION_SCHEDULE {
 		ofSchedule(p.config.GetConfig(), i.Schedule)
 	}
@@ -219,6 +223,9 @@ func fileOf(i trigger.Intent) *configv1.GetBuildConfigRequest {
 	if i.Action == schedulerv1.Build_ACTION_SCHEDULE {
 		req.Sha, req.Branch = "", i.Event.GetRepository().GetDefaultBranch()
 	}
+	if i.Remote != nil {
+		req.Sha, req.Difference = i.Remote.GetBaseSha(), i.Remote.GetDifference()
+	}
 	return req
 }
 
@@ -245,7 +252,7 @@ func (s *Service) appliers() map[trigger.Kind]apply {
 		trigger.GroupRequested:   s.applyGroup, trigger.GroupDestroyed: s.applyGroupDestroyed,
 		trigger.Pushed: s.applyOnce, trigger.ReleasePublished: s.applyOnce,
 		trigger.RebuildAsked: s.applyRebuild, trigger.CancelAsked: s.applyCancel, trigger.ApprovalGiven: s.applyApproval,
-		trigger.ManualAsked: asking{s}.apply,
+		trigger.ManualAsked: asking{s}.apply, trigger.RemoteAsked: remoting{s}.apply,
 	}
 }
 

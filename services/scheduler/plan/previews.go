@@ -237,7 +237,12 @@ func (s previewing) replace(ctx context.Context, t *store.Tx, event *eventv1.Eve
 	i := Repeat(event, tested)
 	i.Kind, i.Action, i.Environment = trigger.DeployCame, schedulerv1.Build_ACTION_PREVIEW, name
 	i.Pull.Labels = wanted.Labels
-	return s.addBuild(ctx, t, prepared{Intent: i, id: id, config: alone(wanted.File, name)})
+	p := prepared{Intent: i, id: id, config: alone(wanted.File, name)}
+	decided, err := s.addBuild(ctx, t, p)
+	if err != nil {
+		return nil, err
+	}
+	return decided, note(ctx, t, schedulerv1.AuditEntry_ORIGIN_EVENT, p, decided)
 }
 
 // refuse tells at the commit that the name of a preview is another environment's.

@@ -68,9 +68,9 @@ func (u uses) words() string {
 
 func word(use schedulerv1.Secret_Use) string { return strings.ReplaceAll(wording.Value(use), " ", "-") }
 
-// useOf is what a build uses a secret for. What nobody knows to be pushed or merged
+// UseOf is what a build uses a secret for. What nobody knows to be pushed or merged
 // counts as a pull request.
-func useOf(b *store.Build) schedulerv1.Secret_Use {
+func UseOf(b *store.Build) schedulerv1.Secret_Use {
 	switch {
 	case trigger.ActionOf(b.GetAction()).Deploys:
 		return schedulerv1.Secret_USE_DEPLOYS
@@ -101,7 +101,7 @@ func ofRef(b *store.Build) bool {
 // branchOf is the branch that a build is of, or that it is or was merged into.
 func branchOf(b *store.Build) string {
 	branch, isBranch := strings.CutPrefix(b.GetRef(), "refs/heads/")
-	switch useOf(b) {
+	switch UseOf(b) {
 	case schedulerv1.Secret_USE_TAGS:
 		return ""
 	case schedulerv1.Secret_USE_PUSHES:
@@ -119,30 +119,43 @@ func branchOf(b *store.Build) string {
 
 // barred says why a build does not get the secret, and how it would; "" where it does.
 func (s storedSecret) barred(b *store.Build) string {
-	use, command := useOf(b), fmt.Sprintf("forge secrets set %s --repo %s", s.name, wording.FullName(b.GetRepository()))
-	if s.environment == "" && !s.uses.has(use) {
-		return fmt.Sprintf("secret %s is not for %s: %s --for %s", s.name, wording.Value(use), command, (s.uses | 1<<use).words())
+	return s.bars(b, s.environment, "secret "+s.name, fmt.Sprintf("forge secrets set %s --repo %s", s.name, wording.FullName(b.GetRepository())))
+}
+
+// bars says why a build does not get what is called so, and by which command it would;
+// "" where it does.
+func (r reach) bars(b *store.Build, environment, what, command string) string {
+	use := UseOf(b)
+	if environment == "" && !r.uses.has(use) {
+		return fmt.Sprintf("%s is not for %s: %s --for %s", what, wording.Value(use), command, (r.uses | 1<<use).words())
 	}
 	branch := branchOf(b)
-	if len(s.branches) == 0 || branch != "" && slices.ContainsFunc(s.branches, func(glob string) bool { return doublestar.MatchUnvalidated(glob, branch) }) {
+	if len(r.branches) == 0 || branch != "" && slices.ContainsFunc(r.branches, func(glob string) bool { return doublestar.MatchUnvalidated(glob, branch) }) {
 		return ""
+	}
+	if branch == "" {
+		return fmt.Sprintf("%s is only for branches %s, and a tag is of none: set it once more without --branches", what, strings.Join(r.branches, ", "))
 	}
 	if !plainBranch.MatchString(branch) { // the command is for a shell
 		branch = "BRANCH"
 	}
-	widened := slices.Concat(s.branches, []string{branch})
-	if branchOf(b) == "" {
-		return fmt.Sprintf("secret %s is only for branches %s, and a tag is of none: set it once more without --branches", s.name, strings.Join(s.branches, ", "))
+	widened := slices.Concat(r.branches, []string{branch})
+	reach := " --for " + r.uses.words()
+	if environment != "" {
+		reach = " --environment " + environment
 	}
-	reach := " --for " + s.uses.words()
-	if s.environment != "" {
-		reach = " --environment " + s.environment
-	}
-	return fmt.Sprintf("secret %s is only for branches %s: %s%s --branches %s", s.name, strings.Join(s.branches, ", "), command, reach, strings.Join(widened, ","))
+	return fmt.Sprintf("%s is only for branches %s: %s%s --branches %s", what, strings.Join(r.branches, ", "), command, reach, strings.Join(widened, ","))
+}
+
+// reaching is a request that says which builds get what it sets.
+type reaching interface {
+	GetEnvironment() string
+	GetUses() []schedulerv1.Secret_Use
+	GetBranches() []string
 }
 
 // reachOf is what a request asks for.
-func reachOf(req *schedulerv1.SetSecretRequest) (reach, error) {
+func reachOf(req reaching) (reach, error) {
 	for _, use := range req.GetUses() {
 		if use < schedulerv1.Secret_USE_PULL_REQUESTS || use > schedulerv1.Secret_USE_DEPLOYS {
 			return reach{}, fault.New(fault.Invalid, "uses: expected pull requests, pushes, tags or deploys")

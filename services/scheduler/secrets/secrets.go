@@ -39,7 +39,7 @@ var secretName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // setByOthers are variables that a secret would not reach, or would break the
 // shell by.
 var setByOthers = []string{
-	"CI", "FORGE", "TRACEPARENT",
+	"CI", "FORGE", "TRACEPARENT", "TRACESTATE", "BAGGAGE",
 	"PATH", "HOME", "PWD", "OLDPWD", "SHLVL", "IFS", "ENV", "PS4", "LD_PRELOAD", "LD_LIBRARY_PATH",
 }
 
@@ -83,6 +83,19 @@ func (v *Service) repository(ctx context.Context, owner, name string) (*eventv1.
 	return answer.GetRepository(), err
 }
 
+// shownRepository is a repository that GitHub shows Forge.
+func (v *Service) shownRepository(ctx context.Context, fullName string) (*eventv1.Repository, error) {
+	owner, name, err := store.SplitRepository(fullName)
+	if err != nil {
+		return nil, err
+	}
+	repository, err := v.repository(ctx, owner, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.Newf(fault.NotFound, "GitHub shows Forge no repository %s: is it the right name, and is the App installed there?", fullName)
+	}
+	return repository, err
+}
+
 // SetSecret stores a secret.
 func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretRequest) (*schedulerv1.SetSecretResponse, error) {
 	if err := checkSecret(req); err != nil {
@@ -92,14 +105,7 @@ func (v *Service) SetSecret(ctx context.Context, req *schedulerv1.SetSecretReque
 	if err != nil {
 		return nil, err
 	}
-	owner, name, err := store.SplitRepository(req.GetRepository())
-	if err != nil {
-		return nil, err
-	}
-	repository, err := v.repository(ctx, owner, name)
-	if fault.Is(err, fault.NotFound) {
-		return nil, fault.Newf(fault.NotFound, "GitHub shows Forge no repository %s: is it the right name, and is the App installed there?", req.GetRepository())
-	}
+	repository, err := v.shownRepository(ctx, req.GetRepository())
 	if err != nil {
 		return nil, err
 	}
@@ -303,7 +309,7 @@ func (v *Service) SecretsFor(ctx context.Context, b *store.Build) (secrets map[s
 	}
 	if len(missing) > 0 {
 		reach := ""
-		if use := useOf(b); !unasked().has(use) {
+		if use := UseOf(b); !unasked().has(use) {
 			reach = " --for " + (unasked() | 1<<use).words()
 		}
 		return nil, nil, UnavailableError(fmt.Sprintf("no secret %s: forge secrets set %s --repo %s%s",
@@ -376,6 +382,11 @@ func (v *Service) Renew(ctx context.Context) error {
 		}
 		renewed++
 	}
+	registries, err := v.renewRegistries(ctx, lost)
+	if err != nil {
+		return err
+	}
+	renewed += registries
 	if renewed > 0 {
 		v.log.InfoContext(ctx, "secrets were encrypted anew", "key", v.keyring.First(), "secrets", renewed)
 	}

@@ -16,3 +16,14 @@ type secretSlot struct {
 func (s secretSlot) Bytes() []byte {
 	return fmt.Appendf(nil, "forge secret\x00%d\x00%s\x00%s", s.repositoryID, s.environment, s.name)
 }
+
+// registrySlot is where what a repository shows to a registry has its place.
+type registrySlot struct {
+	repositoryID      int64
+	environment, host string
+}
+
+// Bytes holds no two slots to be the same.
+func (s registrySlot) Bytes() []byte {
+	return fmt.Appendf(nil, "forge registry\x00%d\x00%s\x00%s", s.repositoryID, s.environment, s.host)
+}

@@ -78,15 +78,17 @@ func (v *Service) listSecrets(ctx context.Context, repositoryID int64, after sec
 	return found, sqldb.Kind(err)
 }
 
-// secretsRepository is the id of the repository whose secrets were set last under
+// secretsRepository is the id of the repository for which something was set last under
 // a name; 0 for none.
 func (v *Service) secretsRepository(ctx context.Context, repository string) (int64, error) {
-	found, err := sqldb.Collect(ctx, v.store.DB.Read(), scanSecret, `SELECT `+secretColumns+` FROM secrets
+	found, err := sqldb.Collect(ctx, v.store.DB.Read(), func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) }, `SELECT repository_id FROM (
+			SELECT repository_id, repository, update_time FROM secrets
+			UNION ALL SELECT repository_id, repository, update_time FROM registry_credentials) AS kept
 		WHERE lower(repository) = $1 ORDER BY update_time DESC LIMIT 1`, strings.ToLower(repository))
 	if err != nil || len(found) == 0 {
 		return 0, sqldb.Kind(err)
 	}
-	return found[0].repositoryID, nil
+	return found[0], nil
 }
 
 // outdatedSecrets are those that are not encrypted with the key.

@@ -25,11 +25,14 @@ type Attempt struct {
 	RunnerID string // empty until one has said hello
 	Sequence int64  // the last report stored
 	LogSize  int64
+	Spans    int64     // how many of its tools' were taken
 	Contact  time.Time // when the runner was heard last, or the container started
 	Deadline time.Time // zero: none yet
 	Ended    bool      // nothing more is taken from its runner
 	Machine  string    // the host it is on, where its engine has several
 	Asked    time.Time // since when the engine is asked to start it; zero where nobody knows
+	Keeps    bool      // its runner can keep the container
+	Kept     time.Time // until when the container is kept, or was; zero where it was not
 }
 
 // Name is what engines know the attempt by.
@@ -41,13 +44,13 @@ func AttemptName(buildID string, number int32) string {
 }
 
 // AttemptColumns are what scanAttempt reads.
-const AttemptColumns = `build_id, attempt, placed, runner_id, sequence, log_size, contact_time, deadline, ended, machine, asked_time`
+const AttemptColumns = `build_id, attempt, placed, runner_id, sequence, log_size, contact_time, deadline, ended, machine, asked_time, spans, keeps, kept_until`
 
 func scanAttempt(row sqldb.Row) (*Attempt, error) {
 	a := &Attempt{}
-	var contact, deadline, asked int64
-	err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked)
-	a.Contact, a.Deadline, a.Asked = sqldb.Time(contact), DueTime(deadline), sqldb.Time(asked)
+	var contact, deadline, asked, kept int64
+	err := row.Scan(&a.BuildID, &a.Number, &a.Placed, &a.RunnerID, &a.Sequence, &a.LogSize, &contact, &deadline, &a.Ended, &a.Machine, &asked, &a.Spans, &a.Keeps, &kept)
+	a.Contact, a.Deadline, a.Asked, a.Kept = sqldb.Time(contact), DueTime(deadline), sqldb.Time(asked), sqldb.Time(kept)
 	return a, err
 }
 
@@ -83,7 +86,7 @@ func (t *Tx) Attempt(ctx context.Context, buildID string, number int32) (*Attemp
 // AddAttempt stores a new attempt, of which no runner has been heard.
 func (t *Tx) AddAttempt(ctx context.Context, buildID string, number int32) error {
 	return t.Exec(ctx, `INSERT INTO attempts (`+AttemptColumns+`, stop_time, stop_tries)
-		VALUES ($1, $2, $3, '', 0, 0, 0, $4, $3, '', $5, $4, 0)`, buildID, number, false, int64(Never), sqldb.Micros(t.Now))
+		VALUES ($1, $2, $3, '', 0, 0, 0, $4, $3, '', $5, 0, $3, 0, $4, 0)`, buildID, number, false, int64(Never), sqldb.Micros(t.Now))
 }
 
 // AskAnew has the time begin anew in which the engine is to have started it.
@@ -100,9 +103,9 @@ func (a *Attempt) SetMachine(ctx context.Context, t *Tx, machine string) error {
 // SaveAttempt stores an attempt as it is now.
 func (t *Tx) SaveAttempt(ctx context.Context, a *Attempt) error {
 	return t.Exec(ctx, `UPDATE attempts SET placed = $3, runner_id = $4, sequence = $5, log_size = $6,
-		contact_time = $7, deadline = $8, ended = $9 WHERE build_id = $1 AND attempt = $2`,
+		contact_time = $7, deadline = $8, ended = $9, spans = $10, keeps = $11 WHERE build_id = $1 AND attempt = $2`,
 		a.BuildID, a.Number, a.Placed, a.RunnerID, a.Sequence, a.LogSize,
-		sqldb.Micros(a.Contact), DueMicros(a.Deadline), a.Ended)
+		sqldb.Micros(a.Contact), DueMicros(a.Deadline), a.Ended, a.Spans, a.Keeps)
 }
 
 // NotePlaced stores that the engine has started an attempt whose build still

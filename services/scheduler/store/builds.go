@@ -186,6 +186,10 @@ func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
 	if moved && Ended(b.GetState()) && t.store.OnEnd != nil {
 		t.OnCommit(func() { t.store.OnEnd(context.WithoutCancel(ctx), b) })
 	}
+	if b.IsRemote() {
+		b.publishedState, b.publishedMessage = b.GetState(), b.GetMessage()
+		return nil
+	}
 	if moved && !b.IsJob() && t.store.OnMove != nil {
 		if err := t.store.OnMove(ctx, t, b); err != nil {
 			return err
@@ -244,6 +248,9 @@ func (t *Tx) NewestContent(ctx context.Context, i trigger.Intent) (*Build, error
 		return nil, err
 	}
 	at := slices.IndexFunc(all, func(b *Build) bool {
+		if b.IsRemote() { // whoever pushes that commit has it built
+			return false
+		}
 		ofRef := i.Action == schedulerv1.Build_ACTION_PUSH || i.Action == schedulerv1.Build_ACTION_RELEASE
 		return b.GetAction() == i.Action && b.GetEnvironment() == i.DeploysTo() && b.GetRollBackOf() == "" && b.GetSchedule() == i.Schedule && (!ofRef || b.GetRef() == i.Ref)
 	})

@@ -71,6 +71,6 @@ func (s *Store) CountWaiting(ctx context.Context) (map[schedulerv1.Build_Reason]
 func (s *Store) CountStops(ctx context.Context) (count int64, oldest time.Time, err error) {
 	var since int64
 	err = s.DB.Read().QueryRowContext(ctx, `SELECT count(*), COALESCE(min(CASE stop_asked_time WHEN 0 THEN stop_time ELSE stop_asked_time END), 0)
-		FROM attempts WHERE stop_time < 9223372036854775807`).Scan(&count, &since)
+		FROM attempts WHERE stop_time < 9223372036854775807 AND kept_until <= $1`, sqldb.Micros(s.Now())).Scan(&count, &since)
 	return count, sqldb.Time(since), sqldb.Kind(err)
 }

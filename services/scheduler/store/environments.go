@@ -103,7 +103,7 @@ func (t *Tx) EnvironmentLeftBy(ctx context.Context, buildID string) (*Environmen
 	found, err := sqldb.Collect(ctx, t, ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
 		WHERE build_id = $1 AND EXISTS (SELECT 1 FROM builds WHERE id = $1 AND state >= $2) AND NOT EXISTS (
 			SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
-			WHERE jobs.part_of = $1 AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807))`+t.Locked,
+			WHERE jobs.part_of = $1 AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807 AND kept_until = 0))`+t.Locked,
 		buildID, int32(firstEnded))
 	if err != nil || len(found) == 0 {
 		return nil, err

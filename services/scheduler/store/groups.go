@@ -65,6 +65,6 @@ func (s *Store) EndedMembers(ctx context.Context) ([]string, error) {
 // Unstopped are the attempts of a build and its jobs whose container may be there.
 func (g Groups) Unstopped(ctx context.Context, wholeID string) ([]*Attempt, error) {
 	return sqldb.Collect(ctx, g, scanAttempt, `SELECT `+AttemptColumns+` FROM attempts
-		WHERE (NOT ended OR stop_time < 9223372036854775807)
+		WHERE (NOT ended OR stop_time < 9223372036854775807 AND kept_until = 0)
 		AND build_id IN (SELECT id FROM builds WHERE id = $1 UNION ALL SELECT id FROM builds WHERE part_of = $1 AND part_of <> '')`, wholeID)
 }

@@ -42,7 +42,7 @@ func (b *Build) ConfigJob() *configv1.Job {
 		Image: c.GetImage(), Commands: b.Pipeline().GetCommands(), Environment: c.GetEnvironment(), Services: c.GetServices(),
 		Secrets: c.GetSecrets(), Timeout: c.GetTimeout(), Resources: c.GetResources(), Ports: c.GetPorts(),
 		Privileged: c.GetPrivileged(), Volumes: c.GetVolumes(),
-		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(),
+		WorkingDirectory: c.GetWorkingDirectory(), Shell: c.GetShell(), Platform: c.GetPlatform(), Retry: c.GetRetry(), Source: c.GetSource(), Keep: c.GetKeep(),
 		Caches: c.GetCaches(), Artifacts: c.GetArtifacts(), Reports: c.GetReports(),
 	}
 }
@@ -90,7 +90,9 @@ func NewJobs(whole *Build, of []*configv1.Job) []*Build {
 		}
 		b.Id, b.PartOf, b.Url = id, whole.GetId(), strings.TrimSuffix(whole.GetUrl(), whole.GetId())+id
 		b.Job, b.Needs, b.MayFail, b.Image = job.GetTitle(), job.GetNeeds(), job.GetMayFail(), job.GetImage()
-		b.Context += "/" + job.GetTitle()
+		if !whole.IsRemote() {
+			b.Context += "/" + job.GetTitle()
+		}
 		b.StepCount = int32(len(job.GetCommands())) //nolint:gosec // config bounds it by 500
 		b.EnvironmentUrl, b.JobCount, b.Inputs = "", 0, nil
 		b.State, b.Reason, b.Message = schedulerv1.Build_STATE_WAITING, schedulerv1.Build_REASON_NEEDS, ""
@@ -111,6 +113,7 @@ func ShowJob(b *Build) *schedulerv1.Job {
 		Needs: b.GetNeeds(), MayFail: b.GetMayFail(), Attempt: b.GetAttempt(),
 		StartTime: b.GetStartTime(), EndTime: b.GetEndTime(), Url: b.GetUrl(),
 		PlaceTime: b.GetPlaceTime(), ContainerTime: b.GetContainerTime(), SourceTime: b.GetSourceTime(),
+		KeptUntilTime: b.GetKeptUntilTime(),
 	}
 }
 

@@ -14,6 +14,9 @@ import (
 // enqueueReport has the reporter told of a build that has news, and of those that
 // share its commit status where these are shown, or hidden, by that.
 func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
+	if b.IsRemote() {
+		return nil
+	}
 	s, repository := commit{t}, b.GetRepository().GetId()
 	if err := s.lockCommit(ctx, repository, b.GetSha()); err != nil {
 		return err
@@ -36,7 +39,7 @@ func (t *Tx) enqueueReport(ctx context.Context, b *Build) error {
 	if err != nil {
 		return err
 	}
-	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() })
+	rivals = slices.DeleteFunc(rivals, func(r *Build) bool { return r.GetContext() != b.GetContext() || r.IsRemote() })
 	return s.show(ctx, rivals, b.GetId())
 }
 

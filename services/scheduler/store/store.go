@@ -206,7 +206,7 @@ func (s *Store) FreeLeases(ctx context.Context) error {
 		return errors.Join(
 			t.Exec(ctx, `UPDATE builds SET due_time = $1 WHERE state = $2 AND due_time > $1 AND due_time < $3`,
 				now, int32(schedulerv1.Build_STATE_STARTING), int64(Never)),
-			t.Exec(ctx, `UPDATE attempts SET stop_time = $1 WHERE stop_time > $1 AND stop_time < $2`, now, int64(Never)),
+			t.Exec(ctx, `UPDATE attempts SET stop_time = $1 WHERE stop_time > $1 AND stop_time < $2 AND kept_until <= $1`, now, int64(Never)),
 			t.Exec(ctx, `UPDATE targets SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),
 			t.Exec(ctx, `UPDATE promotions SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),
 			t.Exec(ctx, `UPDATE archives SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),

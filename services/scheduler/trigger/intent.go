@@ -41,6 +41,8 @@ type Intent struct {
 	Time           time.Time
 	// Inputs are what was given for a build by hand, by their names.
 	Inputs map[string]string
+	// Remote is what a remote run was asked for, and the difference in it; nil for all else.
+	Remote *schedulerv1.CreateRemoteBuildRequest
 	// Environment is what is deployed to, where the action does not say.
 	Environment string
 	// Again says what is run of the build that is asked for once more.
@@ -57,9 +59,12 @@ type Again struct {
 // Some reports whether it is not all.
 func (a Again) Some() bool { return a.Failed || a.Job != "" }
 
-// Context is the commit status that a build is told as. A tag has one of its own:
+// Context is the commit status that a build is told as; "" for one that nobody is told of. A tag has one of its own:
 // pushed together with a branch, it would hide what became of the branch.
 func (i Intent) Context() string {
+	if i.Remote != nil {
+		return ""
+	}
 	if i.Action == schedulerv1.Build_ACTION_PUSH && strings.HasPrefix(i.Ref, TagRef) {
 		return "forge/tag"
 	}
@@ -107,7 +112,7 @@ func (i Intent) BeforeSha() string {
 // Builds reports whether something may be built, and .forge.yml is to be read.
 func (i Intent) Builds() bool {
 	return i.Action != schedulerv1.Build_ACTION_UNSPECIFIED && slices.Contains([]Kind{
-		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, ReleasePublished, RebuildAsked, ManualAsked,
+		PullRequestOffered, PullRequestMarked, PullRequestMerged, PullRequestEnded, GroupRequested, Pushed, ReleasePublished, RebuildAsked, ManualAsked, RemoteAsked,
 	}, i.Kind)
 }
 

@@ -31,6 +31,7 @@ const (
 
 	TimeCame    // that a schedule has; no event tells of it
 	DeployCame  // after one of the same commit to another environment; likewise
+	RemoteAsked // somebody wants their working tree built; by a call
 	ManualAsked // somebody wants what `manual` runs, with values of its inputs; by a call
 )
 

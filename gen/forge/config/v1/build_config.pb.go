@@ -875,7 +875,10 @@ type GetBuildConfigRequest struct {
 	Part GetBuildConfigRequest_Part `protobuf:"varint,7,opt,name=part,proto3,enum=forge.config.v1.GetBuildConfigRequest_Part" json:"part,omitempty"`
 	// The branch whose newest commit is read in place of sha, without refs/heads/.
 	// NOT_FOUND: there is no such branch.
-	Branch        string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
+	Branch string `protobuf:"bytes,8,opt,name=branch,proto3" json:"branch,omitempty"`
+	// What is changed on the commit before the file is read; then change is unset.
+	// INVALID_ARGUMENT: git refuses it.
+	Difference    *Difference `protobuf:"bytes,20,opt,name=difference,proto3" json:"difference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +980,13 @@ func (x *GetBuildConfigRequest) GetBranch() string {
 	return ""
 }
 
+func (x *GetBuildConfigRequest) GetDifference() *Difference {
+	if x != nil {
+		return x.Difference
+	}
+	return nil
+}
+
 type isGetBuildConfigRequest_Change interface {
 	isGetBuildConfigRequest_Change()
 }
@@ -1010,8 +1020,10 @@ type GetBuildConfigResponse struct {
 	// Goes with config: names of jobs whose condition names paths that match nothing
 	// of the change. Empty where that cannot be told.
 	JobsWithoutMatchingPaths []string `protobuf:"bytes,6,rep,name=jobs_without_matching_paths,json=jobsWithoutMatchingPaths,proto3" json:"jobs_without_matching_paths,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// The full sha of the commit that a difference makes; empty without one.
+	Sha           string `protobuf:"bytes,20,opt,name=sha,proto3" json:"sha,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetBuildConfigResponse) Reset() {
@@ -1099,6 +1111,13 @@ func (x *GetBuildConfigResponse) GetJobsWithoutMatchingPaths() []string {
 		return x.JobsWithoutMatchingPaths
 	}
 	return nil
+}
+
+func (x *GetBuildConfigResponse) GetSha() string {
+	if x != nil {
+		return x.Sha
+	}
+	return ""
 }
 
 type isGetBuildConfigResponse_Outcome interface {
@@ -1313,6 +1332,9 @@ type BuildConfig struct {
 	// Whom to tell how builds of branches end; at most 10. Those of the default branch's
 	// file count, whatever is built.
 	Notify []*Notify `protobuf:"bytes,40,rep,name=notify,proto3" json:"notify,omitempty"`
+	// How long the container of a job is kept that has failed; absent means the server's
+	// default.
+	Keep *durationpb.Duration `protobuf:"bytes,50,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Of every job that says nothing of its own.
 	Caches        []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts     []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
@@ -1536,6 +1558,13 @@ func (x *BuildConfig) GetEnvironments() []*Destination {
 func (x *BuildConfig) GetNotify() []*Notify {
 	if x != nil {
 		return x.Notify
+	}
+	return nil
+}
+
+func (x *BuildConfig) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
 	}
 	return nil
 }
@@ -1961,7 +1990,9 @@ type Job struct {
 	Caches    []*Cache    `protobuf:"bytes,27,rep,name=caches,proto3" json:"caches,omitempty"`
 	Artifacts []*Artifact `protobuf:"bytes,28,rep,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// Absent: no file is read.
-	Reports       *Reports `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
+	Reports *Reports `protobuf:"bytes,29,opt,name=reports,proto3" json:"reports,omitempty"`
+	// As the file's.
+	Keep          *durationpb.Duration `protobuf:"bytes,50,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2167,6 +2198,13 @@ func (x *Job) GetArtifacts() []*Artifact {
 func (x *Job) GetReports() *Reports {
 	if x != nil {
 		return x.Reports
+	}
+	return nil
+}
+
+func (x *Job) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
 	}
 	return nil
 }
@@ -2448,8 +2486,10 @@ type Command struct {
 	// For people; the command's first line where the file gives no name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Handed to the shell.
-	Run           string       `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
-	When          Command_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	Run  string       `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	When Command_When `protobuf:"varint,3,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	// An image to be built in place of a command; run is then empty.
+	Image         *ImageStep `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2505,6 +2545,130 @@ func (x *Command) GetWhen() Command_When {
 	return Command_WHEN_UNSPECIFIED
 }
 
+func (x *Command) GetImage() *ImageStep {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// ImageStep is a container image that a step builds of files of the workspace. In
+// target, args and tags ${NAME} stands for a variable as commands before it have set it.
+type ImageStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Paths within the workspace, clean. Empty: Dockerfile in the context, and the
+	// workspace.
+	Dockerfile string `protobuf:"bytes,1,opt,name=dockerfile,proto3" json:"dockerfile,omitempty"`
+	Context    string `protobuf:"bytes,2,opt,name=context,proto3" json:"context,omitempty"`
+	// The stage that is built; empty for the last.
+	Target string            `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	Args   map[string]string `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// By name, as BuildKit's secrets. Each is one of the job's.
+	Secrets []string `protobuf:"bytes,5,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	// Such as linux/arm64; none for the builder's own.
+	Platforms []string `protobuf:"bytes,6,rep,name=platforms,proto3" json:"platforms,omitempty"`
+	Tags      []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Sent to the registries of its tags, where the build is one that may.
+	Push bool `protobuf:"varint,8,opt,name=push,proto3" json:"push,omitempty"`
+	// The variable that is name@digest for what comes after it; empty for none.
+	Output        string `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageStep) Reset() {
+	*x = ImageStep{}
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageStep) ProtoMessage() {}
+
+func (x *ImageStep) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageStep.ProtoReflect.Descriptor instead.
+func (*ImageStep) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ImageStep) GetDockerfile() string {
+	if x != nil {
+		return x.Dockerfile
+	}
+	return ""
+}
+
+func (x *ImageStep) GetContext() string {
+	if x != nil {
+		return x.Context
+	}
+	return ""
+}
+
+func (x *ImageStep) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ImageStep) GetArgs() map[string]string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *ImageStep) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+func (x *ImageStep) GetPlatforms() []string {
+	if x != nil {
+		return x.Platforms
+	}
+	return nil
+}
+
+func (x *ImageStep) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ImageStep) GetPush() bool {
+	if x != nil {
+		return x.Push
+	}
+	return false
+}
+
+func (x *ImageStep) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
 // Port is a container's port published on the host.
 type Port struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2517,7 +2681,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2693,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[23]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2706,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{23}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Port) GetContainer() int32 {
@@ -2572,7 +2736,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2748,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[24]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2761,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{24}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Push) GetBranches() []string {
@@ -2639,7 +2803,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2815,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[25]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2828,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{25}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Schedule) GetName() string {
@@ -2717,7 +2881,7 @@ type Concurrency struct {
 
 func (x *Concurrency) Reset() {
 	*x = Concurrency{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2893,7 @@ func (x *Concurrency) String() string {
 func (*Concurrency) ProtoMessage() {}
 
 func (x *Concurrency) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[26]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2906,7 @@ func (x *Concurrency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
 func (*Concurrency) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{26}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Concurrency) GetGroup() string {
@@ -2771,7 +2935,7 @@ type Manual struct {
 
 func (x *Manual) Reset() {
 	*x = Manual{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2783,7 +2947,7 @@ func (x *Manual) String() string {
 func (*Manual) ProtoMessage() {}
 
 func (x *Manual) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[27]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2796,7 +2960,7 @@ func (x *Manual) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Manual.ProtoReflect.Descriptor instead.
 func (*Manual) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{27}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Manual) GetInputs() []*Input {
@@ -2837,7 +3001,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +3013,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[28]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3026,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{28}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Input) GetName() string {
@@ -2946,7 +3110,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2958,7 +3122,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[29]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2971,7 +3135,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{29}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Destination) GetName() string {
@@ -3058,7 +3222,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3070,7 +3234,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[30]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3083,7 +3247,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{30}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Release) GetTags() []string {
@@ -3124,7 +3288,7 @@ type Sidecar struct {
 
 func (x *Sidecar) Reset() {
 	*x = Sidecar{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3300,7 @@ func (x *Sidecar) String() string {
 func (*Sidecar) ProtoMessage() {}
 
 func (x *Sidecar) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[31]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3313,7 @@ func (x *Sidecar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sidecar.ProtoReflect.Descriptor instead.
 func (*Sidecar) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{31}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Sidecar) GetImage() string {
@@ -3210,7 +3374,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3222,7 +3386,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[32]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3235,7 +3399,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{32}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Ready) GetRun() string {
@@ -3270,7 +3434,7 @@ type Paths struct {
 
 func (x *Paths) Reset() {
 	*x = Paths{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3446,7 @@ func (x *Paths) String() string {
 func (*Paths) ProtoMessage() {}
 
 func (x *Paths) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[33]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3459,7 @@ func (x *Paths) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Paths.ProtoReflect.Descriptor instead.
 func (*Paths) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{33}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Paths) GetInclude() []string {
@@ -3327,7 +3491,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3339,7 +3503,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[34]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3352,7 +3516,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{34}
+	return file_forge_config_v1_build_config_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Resources) GetCpus() float64 {
@@ -3396,7 +3560,7 @@ type ConfigInvalid_Problem struct {
 
 func (x *ConfigInvalid_Problem) Reset() {
 	*x = ConfigInvalid_Problem{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3572,7 @@ func (x *ConfigInvalid_Problem) String() string {
 func (*ConfigInvalid_Problem) ProtoMessage() {}
 
 func (x *ConfigInvalid_Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[35]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3642,7 @@ type BuildConfig_PullRequest struct {
 
 func (x *BuildConfig_PullRequest) Reset() {
 	*x = BuildConfig_PullRequest{}
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3654,7 @@ func (x *BuildConfig_PullRequest) String() string {
 func (*BuildConfig_PullRequest) ProtoMessage() {}
 
 func (x *BuildConfig_PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_build_config_proto_msgTypes[39]
+	mi := &file_forge_config_v1_build_config_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3709,7 @@ var File_forge_config_v1_build_config_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
-	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
+	"\"forge/config/v1/build_config.proto\x12\x0fforge.config.v1\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
 	"\x10GetSchemaRequest\"D\n" +
 	"\x11GetSchemaResponse\x12/\n" +
 	"\x06schema\x18\x01 \x01(\v2\x17.google.protobuf.StructR\x06schema\"J\n" +
@@ -3570,7 +3734,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x12:\n" +
 	"\ainvalid\x18\x02 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04textB\t\n" +
-	"\aoutcome\"\xbf\x03\n" +
+	"\aoutcome\"\xfc\x03\n" +
 	"\x15GetBuildConfigRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -3582,20 +3746,24 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\n" +
 	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12?\n" +
 	"\x04part\x18\a \x01(\x0e2+.forge.config.v1.GetBuildConfigRequest.PartR\x04part\x12\x16\n" +
-	"\x06branch\x18\b \x01(\tR\x06branch\"O\n" +
+	"\x06branch\x18\b \x01(\tR\x06branch\x12;\n" +
+	"\n" +
+	"difference\x18\x14 \x01(\v2\x1b.forge.config.v1.DifferenceR\n" +
+	"difference\"O\n" +
 	"\x04Part\x12\x14\n" +
 	"\x10PART_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPART_EXECUTE\x10\x01\x12\x10\n" +
 	"\fPART_STAGING\x10\x02\x12\r\n" +
 	"\tPART_PUSH\x10\x03B\b\n" +
-	"\x06change\"\xfd\x02\n" +
+	"\x06change\"\x8f\x03\n" +
 	"\x16GetBuildConfigResponse\x126\n" +
 	"\x06config\x18\x01 \x01(\v2\x1c.forge.config.v1.BuildConfigH\x00R\x06config\x127\n" +
 	"\x06absent\x18\x02 \x01(\v2\x1d.forge.config.v1.ConfigAbsentH\x00R\x06absent\x12:\n" +
 	"\ainvalid\x18\x03 \x01(\v2\x1e.forge.config.v1.ConfigInvalidH\x00R\ainvalid\x12@\n" +
 	"\tforbidden\x18\x04 \x01(\v2 .forge.config.v1.ConfigForbiddenH\x00R\tforbidden\x12*\n" +
 	"\x11no_matching_paths\x18\x05 \x01(\bR\x0fnoMatchingPaths\x12=\n" +
-	"\x1bjobs_without_matching_paths\x18\x06 \x03(\tR\x18jobsWithoutMatchingPathsB\t\n" +
+	"\x1bjobs_without_matching_paths\x18\x06 \x03(\tR\x18jobsWithoutMatchingPaths\x12\x10\n" +
+	"\x03sha\x18\x14 \x01(\tR\x03shaB\t\n" +
 	"\aoutcome\"\x0e\n" +
 	"\fConfigAbsent\"\xd2\x01\n" +
 	"\rConfigInvalid\x12B\n" +
@@ -3607,7 +3775,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\asnippet\x18\x04 \x01(\tR\asnippet\x12\x12\n" +
 	"\x04file\x18\x05 \x01(\tR\x04file\"+\n" +
 	"\x0fConfigForbidden\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xa7\x10\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xd6\x10\n" +
 	"\vBuildConfig\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x123\n" +
 	"\aexecute\x18\x02 \x01(\v2\x19.forge.config.v1.PipelineR\aexecute\x123\n" +
@@ -3638,7 +3806,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\vconcurrency\x18  \x01(\v2\x1c.forge.config.v1.ConcurrencyR\vconcurrency\x122\n" +
 	"\arelease\x18\" \x01(\v2\x18.forge.config.v1.ReleaseR\arelease\x12@\n" +
 	"\fenvironments\x18! \x03(\v2\x1c.forge.config.v1.DestinationR\fenvironments\x12/\n" +
-	"\x06notify\x18( \x03(\v2\x17.forge.config.v1.NotifyR\x06notify\x12.\n" +
+	"\x06notify\x18( \x03(\v2\x17.forge.config.v1.NotifyR\x06notify\x12-\n" +
+	"\x04keep\x182 \x01(\v2\x19.google.protobuf.DurationR\x04keep\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
 	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
@@ -3694,7 +3863,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\bcommands\x18\x01 \x03(\v2\x18.forge.config.v1.CommandR\bcommands\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12(\n" +
 	"\x04jobs\x18\x03 \x03(\v2\x14.forge.config.v1.JobR\x04jobs\x12\x1b\n" +
-	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\x98\n" +
+	"\tfail_fast\x18\x04 \x01(\bR\bfailFast\"\xc7\n" +
 	"\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
@@ -3724,7 +3893,8 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x06source\x18\x19 \x01(\v2\x17.forge.config.v1.SourceR\x06source\x12.\n" +
 	"\x06caches\x18\x1b \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x127\n" +
 	"\tartifacts\x18\x1c \x03(\v2\x19.forge.config.v1.ArtifactR\tartifacts\x122\n" +
-	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
+	"\areports\x18\x1d \x01(\v2\x18.forge.config.v1.ReportsR\areports\x12-\n" +
+	"\x04keep\x182 \x01(\v2\x19.google.protobuf.DurationR\x04keep\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aU\n" +
@@ -3771,16 +3941,32 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x1d\n" +
 	"\n" +
 	"exit_codes\x18\x03 \x03(\x05R\texitCodes\x12\"\n" +
-	"\rany_exit_code\x18\x04 \x01(\bR\vanyExitCode\"\xb5\x01\n" +
+	"\rany_exit_code\x18\x04 \x01(\bR\vanyExitCode\"\xe7\x01\n" +
 	"\aCommand\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x121\n" +
-	"\x04when\x18\x03 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"Q\n" +
+	"\x04when\x18\x03 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\x120\n" +
+	"\x05image\x18\x04 \x01(\v2\x1a.forge.config.v1.ImageStepR\x05image\"Q\n" +
 	"\x04When\x12\x14\n" +
 	"\x10WHEN_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fWHEN_SUCCESS\x10\x01\x12\x10\n" +
 	"\fWHEN_FAILURE\x10\x02\x12\x0f\n" +
-	"\vWHEN_ALWAYS\x10\x03\"8\n" +
+	"\vWHEN_ALWAYS\x10\x03\"\xc8\x02\n" +
+	"\tImageStep\x12\x1e\n" +
+	"\n" +
+	"dockerfile\x18\x01 \x01(\tR\n" +
+	"dockerfile\x12\x18\n" +
+	"\acontext\x18\x02 \x01(\tR\acontext\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x128\n" +
+	"\x04args\x18\x04 \x03(\v2$.forge.config.v1.ImageStep.ArgsEntryR\x04args\x12\x18\n" +
+	"\asecrets\x18\x05 \x03(\tR\asecrets\x12\x1c\n" +
+	"\tplatforms\x18\x06 \x03(\tR\tplatforms\x12\x12\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x12\x12\n" +
+	"\x04push\x18\b \x01(\bR\x04push\x12\x16\n" +
+	"\x06output\x18\t \x01(\tR\x06output\x1a7\n" +
+	"\tArgsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +
 	"\x04Port\x12\x1c\n" +
 	"\tcontainer\x18\x01 \x01(\x05R\tcontainer\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\x05R\x04host\"k\n" +
@@ -3874,7 +4060,7 @@ func file_forge_config_v1_build_config_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_build_config_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_forge_config_v1_build_config_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(Shell)(0),                          // 0: forge.config.v1.Shell
 	(GetBuildConfigRequest_Part)(0),     // 1: forge.config.v1.GetBuildConfigRequest.Part
@@ -3906,122 +4092,130 @@ var file_forge_config_v1_build_config_proto_goTypes = []any{
 	(*Condition)(nil),                   // 27: forge.config.v1.Condition
 	(*Retry)(nil),                       // 28: forge.config.v1.Retry
 	(*Command)(nil),                     // 29: forge.config.v1.Command
-	(*Port)(nil),                        // 30: forge.config.v1.Port
-	(*Push)(nil),                        // 31: forge.config.v1.Push
-	(*Schedule)(nil),                    // 32: forge.config.v1.Schedule
-	(*Concurrency)(nil),                 // 33: forge.config.v1.Concurrency
-	(*Manual)(nil),                      // 34: forge.config.v1.Manual
-	(*Input)(nil),                       // 35: forge.config.v1.Input
-	(*Destination)(nil),                 // 36: forge.config.v1.Destination
-	(*Release)(nil),                     // 37: forge.config.v1.Release
-	(*Sidecar)(nil),                     // 38: forge.config.v1.Sidecar
-	(*Ready)(nil),                       // 39: forge.config.v1.Ready
-	(*Paths)(nil),                       // 40: forge.config.v1.Paths
-	(*Resources)(nil),                   // 41: forge.config.v1.Resources
-	(*ConfigInvalid_Problem)(nil),       // 42: forge.config.v1.ConfigInvalid.Problem
-	nil,                                 // 43: forge.config.v1.BuildConfig.EnvironmentEntry
-	nil,                                 // 44: forge.config.v1.BuildConfig.ServicesEntry
-	nil,                                 // 45: forge.config.v1.BuildConfig.VolumesEntry
-	(*BuildConfig_PullRequest)(nil),     // 46: forge.config.v1.BuildConfig.PullRequest
-	nil,                                 // 47: forge.config.v1.Job.EnvironmentEntry
-	nil,                                 // 48: forge.config.v1.Job.ServicesEntry
-	nil,                                 // 49: forge.config.v1.Job.VolumesEntry
-	nil,                                 // 50: forge.config.v1.Sidecar.EnvironmentEntry
-	(*structpb.Struct)(nil),             // 51: google.protobuf.Struct
-	(*v1.Repository)(nil),               // 52: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),         // 54: google.protobuf.Duration
+	(*ImageStep)(nil),                   // 30: forge.config.v1.ImageStep
+	(*Port)(nil),                        // 31: forge.config.v1.Port
+	(*Push)(nil),                        // 32: forge.config.v1.Push
+	(*Schedule)(nil),                    // 33: forge.config.v1.Schedule
+	(*Concurrency)(nil),                 // 34: forge.config.v1.Concurrency
+	(*Manual)(nil),                      // 35: forge.config.v1.Manual
+	(*Input)(nil),                       // 36: forge.config.v1.Input
+	(*Destination)(nil),                 // 37: forge.config.v1.Destination
+	(*Release)(nil),                     // 38: forge.config.v1.Release
+	(*Sidecar)(nil),                     // 39: forge.config.v1.Sidecar
+	(*Ready)(nil),                       // 40: forge.config.v1.Ready
+	(*Paths)(nil),                       // 41: forge.config.v1.Paths
+	(*Resources)(nil),                   // 42: forge.config.v1.Resources
+	(*ConfigInvalid_Problem)(nil),       // 43: forge.config.v1.ConfigInvalid.Problem
+	nil,                                 // 44: forge.config.v1.BuildConfig.EnvironmentEntry
+	nil,                                 // 45: forge.config.v1.BuildConfig.ServicesEntry
+	nil,                                 // 46: forge.config.v1.BuildConfig.VolumesEntry
+	(*BuildConfig_PullRequest)(nil),     // 47: forge.config.v1.BuildConfig.PullRequest
+	nil,                                 // 48: forge.config.v1.Job.EnvironmentEntry
+	nil,                                 // 49: forge.config.v1.Job.ServicesEntry
+	nil,                                 // 50: forge.config.v1.Job.VolumesEntry
+	nil,                                 // 51: forge.config.v1.ImageStep.ArgsEntry
+	nil,                                 // 52: forge.config.v1.Sidecar.EnvironmentEntry
+	(*structpb.Struct)(nil),             // 53: google.protobuf.Struct
+	(*v1.Repository)(nil),               // 54: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),       // 55: google.protobuf.Timestamp
+	(*Difference)(nil),                  // 56: forge.config.v1.Difference
+	(*durationpb.Duration)(nil),         // 57: google.protobuf.Duration
 }
 var file_forge_config_v1_build_config_proto_depIdxs = []int32{
-	51, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
+	53, // 0: forge.config.v1.GetSchemaResponse.schema:type_name -> google.protobuf.Struct
 	18, // 1: forge.config.v1.ShowBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	15, // 2: forge.config.v1.ShowBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
 	16, // 3: forge.config.v1.ShowBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
 	17, // 4: forge.config.v1.ShowBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
 	18, // 5: forge.config.v1.ValidateBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
 	16, // 6: forge.config.v1.ValidateBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	52, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
-	53, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
+	54, // 7: forge.config.v1.GetBuildConfigRequest.repository:type_name -> forge.event.v1.Repository
+	55, // 8: forge.config.v1.GetBuildConfigRequest.event_time:type_name -> google.protobuf.Timestamp
 	1,  // 9: forge.config.v1.GetBuildConfigRequest.part:type_name -> forge.config.v1.GetBuildConfigRequest.Part
-	18, // 10: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
-	15, // 11: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
-	16, // 12: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
-	17, // 13: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
-	42, // 14: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	23, // 15: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
-	23, // 16: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
-	23, // 17: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
-	23, // 18: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
-	43, // 19: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
-	30, // 20: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
-	31, // 21: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
-	44, // 22: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
-	40, // 23: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
-	54, // 24: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
-	41, // 25: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
-	45, // 26: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
-	0,  // 27: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
-	28, // 28: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
-	20, // 29: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
-	46, // 30: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
-	32, // 31: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
-	34, // 32: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
-	33, // 33: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
-	37, // 34: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
-	36, // 35: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
-	19, // 36: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
-	21, // 37: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
-	22, // 38: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 39: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
-	3,  // 40: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
-	54, // 41: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
-	29, // 42: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
-	24, // 43: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
-	26, // 44: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
-	27, // 45: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
-	28, // 46: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
-	29, // 47: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
-	47, // 48: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
-	48, // 49: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
-	54, // 50: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
-	41, // 51: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
-	30, // 52: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
-	49, // 53: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
-	0,  // 54: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
-	20, // 55: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
-	21, // 56: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
-	22, // 57: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
-	25, // 58: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
-	5,  // 59: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
-	4,  // 60: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
-	6,  // 61: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
-	23, // 62: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
-	23, // 63: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
-	35, // 64: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
-	23, // 65: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
-	23, // 66: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
-	23, // 67: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
-	23, // 68: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
-	50, // 69: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
-	39, // 70: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
-	54, // 71: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
-	38, // 72: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	2,  // 73: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
-	23, // 74: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
-	38, // 75: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
-	13, // 76: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
-	11, // 77: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
-	9,  // 78: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
-	7,  // 79: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
-	14, // 80: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
-	12, // 81: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
-	10, // 82: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
-	8,  // 83: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
-	80, // [80:84] is the sub-list for method output_type
-	76, // [76:80] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	56, // 10: forge.config.v1.GetBuildConfigRequest.difference:type_name -> forge.config.v1.Difference
+	18, // 11: forge.config.v1.GetBuildConfigResponse.config:type_name -> forge.config.v1.BuildConfig
+	15, // 12: forge.config.v1.GetBuildConfigResponse.absent:type_name -> forge.config.v1.ConfigAbsent
+	16, // 13: forge.config.v1.GetBuildConfigResponse.invalid:type_name -> forge.config.v1.ConfigInvalid
+	17, // 14: forge.config.v1.GetBuildConfigResponse.forbidden:type_name -> forge.config.v1.ConfigForbidden
+	43, // 15: forge.config.v1.ConfigInvalid.problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	23, // 16: forge.config.v1.BuildConfig.execute:type_name -> forge.config.v1.Pipeline
+	23, // 17: forge.config.v1.BuildConfig.staging:type_name -> forge.config.v1.Pipeline
+	23, // 18: forge.config.v1.BuildConfig.deploy_staging:type_name -> forge.config.v1.Pipeline
+	23, // 19: forge.config.v1.BuildConfig.deploy_production:type_name -> forge.config.v1.Pipeline
+	44, // 20: forge.config.v1.BuildConfig.environment:type_name -> forge.config.v1.BuildConfig.EnvironmentEntry
+	31, // 21: forge.config.v1.BuildConfig.ports:type_name -> forge.config.v1.Port
+	32, // 22: forge.config.v1.BuildConfig.push:type_name -> forge.config.v1.Push
+	45, // 23: forge.config.v1.BuildConfig.services:type_name -> forge.config.v1.BuildConfig.ServicesEntry
+	41, // 24: forge.config.v1.BuildConfig.paths:type_name -> forge.config.v1.Paths
+	57, // 25: forge.config.v1.BuildConfig.timeout:type_name -> google.protobuf.Duration
+	42, // 26: forge.config.v1.BuildConfig.resources:type_name -> forge.config.v1.Resources
+	46, // 27: forge.config.v1.BuildConfig.volumes:type_name -> forge.config.v1.BuildConfig.VolumesEntry
+	0,  // 28: forge.config.v1.BuildConfig.shell:type_name -> forge.config.v1.Shell
+	28, // 29: forge.config.v1.BuildConfig.retry:type_name -> forge.config.v1.Retry
+	20, // 30: forge.config.v1.BuildConfig.source:type_name -> forge.config.v1.Source
+	47, // 31: forge.config.v1.BuildConfig.pull_request:type_name -> forge.config.v1.BuildConfig.PullRequest
+	33, // 32: forge.config.v1.BuildConfig.schedules:type_name -> forge.config.v1.Schedule
+	35, // 33: forge.config.v1.BuildConfig.manual:type_name -> forge.config.v1.Manual
+	34, // 34: forge.config.v1.BuildConfig.concurrency:type_name -> forge.config.v1.Concurrency
+	38, // 35: forge.config.v1.BuildConfig.release:type_name -> forge.config.v1.Release
+	37, // 36: forge.config.v1.BuildConfig.environments:type_name -> forge.config.v1.Destination
+	19, // 37: forge.config.v1.BuildConfig.notify:type_name -> forge.config.v1.Notify
+	57, // 38: forge.config.v1.BuildConfig.keep:type_name -> google.protobuf.Duration
+	21, // 39: forge.config.v1.BuildConfig.caches:type_name -> forge.config.v1.Cache
+	22, // 40: forge.config.v1.BuildConfig.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 41: forge.config.v1.BuildConfig.reports:type_name -> forge.config.v1.Reports
+	3,  // 42: forge.config.v1.Notify.when:type_name -> forge.config.v1.Notify.When
+	57, // 43: forge.config.v1.Artifact.keep:type_name -> google.protobuf.Duration
+	29, // 44: forge.config.v1.Pipeline.commands:type_name -> forge.config.v1.Command
+	24, // 45: forge.config.v1.Pipeline.jobs:type_name -> forge.config.v1.Job
+	26, // 46: forge.config.v1.Job.matrix:type_name -> forge.config.v1.MatrixValue
+	27, // 47: forge.config.v1.Job.condition:type_name -> forge.config.v1.Condition
+	28, // 48: forge.config.v1.Job.retry:type_name -> forge.config.v1.Retry
+	29, // 49: forge.config.v1.Job.commands:type_name -> forge.config.v1.Command
+	48, // 50: forge.config.v1.Job.environment:type_name -> forge.config.v1.Job.EnvironmentEntry
+	49, // 51: forge.config.v1.Job.services:type_name -> forge.config.v1.Job.ServicesEntry
+	57, // 52: forge.config.v1.Job.timeout:type_name -> google.protobuf.Duration
+	42, // 53: forge.config.v1.Job.resources:type_name -> forge.config.v1.Resources
+	31, // 54: forge.config.v1.Job.ports:type_name -> forge.config.v1.Port
+	50, // 55: forge.config.v1.Job.volumes:type_name -> forge.config.v1.Job.VolumesEntry
+	0,  // 56: forge.config.v1.Job.shell:type_name -> forge.config.v1.Shell
+	20, // 57: forge.config.v1.Job.source:type_name -> forge.config.v1.Source
+	21, // 58: forge.config.v1.Job.caches:type_name -> forge.config.v1.Cache
+	22, // 59: forge.config.v1.Job.artifacts:type_name -> forge.config.v1.Artifact
+	25, // 60: forge.config.v1.Job.reports:type_name -> forge.config.v1.Reports
+	57, // 61: forge.config.v1.Job.keep:type_name -> google.protobuf.Duration
+	5,  // 62: forge.config.v1.Condition.events:type_name -> forge.config.v1.Condition.Event
+	4,  // 63: forge.config.v1.Condition.on:type_name -> forge.config.v1.Condition.On
+	6,  // 64: forge.config.v1.Command.when:type_name -> forge.config.v1.Command.When
+	30, // 65: forge.config.v1.Command.image:type_name -> forge.config.v1.ImageStep
+	51, // 66: forge.config.v1.ImageStep.args:type_name -> forge.config.v1.ImageStep.ArgsEntry
+	23, // 67: forge.config.v1.Push.execute:type_name -> forge.config.v1.Pipeline
+	23, // 68: forge.config.v1.Schedule.execute:type_name -> forge.config.v1.Pipeline
+	36, // 69: forge.config.v1.Manual.inputs:type_name -> forge.config.v1.Input
+	23, // 70: forge.config.v1.Manual.execute:type_name -> forge.config.v1.Pipeline
+	23, // 71: forge.config.v1.Destination.execute:type_name -> forge.config.v1.Pipeline
+	23, // 72: forge.config.v1.Destination.stop:type_name -> forge.config.v1.Pipeline
+	23, // 73: forge.config.v1.Release.execute:type_name -> forge.config.v1.Pipeline
+	52, // 74: forge.config.v1.Sidecar.environment:type_name -> forge.config.v1.Sidecar.EnvironmentEntry
+	40, // 75: forge.config.v1.Sidecar.ready:type_name -> forge.config.v1.Ready
+	57, // 76: forge.config.v1.Ready.within:type_name -> google.protobuf.Duration
+	39, // 77: forge.config.v1.BuildConfig.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	2,  // 78: forge.config.v1.BuildConfig.PullRequest.test:type_name -> forge.config.v1.BuildConfig.PullRequest.Test
+	23, // 79: forge.config.v1.BuildConfig.PullRequest.closed:type_name -> forge.config.v1.Pipeline
+	39, // 80: forge.config.v1.Job.ServicesEntry.value:type_name -> forge.config.v1.Sidecar
+	13, // 81: forge.config.v1.BuildConfigService.GetBuildConfig:input_type -> forge.config.v1.GetBuildConfigRequest
+	11, // 82: forge.config.v1.BuildConfigService.ValidateBuildConfig:input_type -> forge.config.v1.ValidateBuildConfigRequest
+	9,  // 83: forge.config.v1.BuildConfigService.ShowBuildConfig:input_type -> forge.config.v1.ShowBuildConfigRequest
+	7,  // 84: forge.config.v1.BuildConfigService.GetSchema:input_type -> forge.config.v1.GetSchemaRequest
+	14, // 85: forge.config.v1.BuildConfigService.GetBuildConfig:output_type -> forge.config.v1.GetBuildConfigResponse
+	12, // 86: forge.config.v1.BuildConfigService.ValidateBuildConfig:output_type -> forge.config.v1.ValidateBuildConfigResponse
+	10, // 87: forge.config.v1.BuildConfigService.ShowBuildConfig:output_type -> forge.config.v1.ShowBuildConfigResponse
+	8,  // 88: forge.config.v1.BuildConfigService.GetSchema:output_type -> forge.config.v1.GetSchemaResponse
+	85, // [85:89] is the sub-list for method output_type
+	81, // [81:85] is the sub-list for method input_type
+	81, // [81:81] is the sub-list for extension type_name
+	81, // [81:81] is the sub-list for extension extendee
+	0,  // [0:81] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_build_config_proto_init() }
@@ -4029,6 +4223,7 @@ func file_forge_config_v1_build_config_proto_init() {
 	if File_forge_config_v1_build_config_proto != nil {
 		return
 	}
+	file_forge_config_v1_difference_proto_init()
 	file_forge_config_v1_build_config_proto_msgTypes[3].OneofWrappers = []any{
 		(*ShowBuildConfigResponse_Config)(nil),
 		(*ShowBuildConfigResponse_Absent)(nil),
@@ -4049,15 +4244,15 @@ func file_forge_config_v1_build_config_proto_init() {
 		(*GetBuildConfigResponse_Invalid)(nil),
 		(*GetBuildConfigResponse_Forbidden)(nil),
 	}
-	file_forge_config_v1_build_config_proto_msgTypes[30].OneofWrappers = []any{}
-	file_forge_config_v1_build_config_proto_msgTypes[39].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[31].OneofWrappers = []any{}
+	file_forge_config_v1_build_config_proto_msgTypes[40].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_build_config_proto_rawDesc), len(file_forge_config_v1_build_config_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,7 +50,10 @@ type GetSourceRequest struct {
 	// tag is by now; empty for none.
 	Tag string `protobuf:"bytes,20,opt,name=tag,proto3" json:"tag,omitempty"`
 	// The caller takes files of a checkout from the pack.
-	Packed        bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
+	Packed bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
+	// What is changed on the commit: the one that this makes is what is checked out. Goes
+	// with checkout, and without into_sha.
+	Difference    *Difference `protobuf:"bytes,22,opt,name=difference,proto3" json:"difference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -160,6 +163,13 @@ func (x *GetSourceRequest) GetPacked() bool {
 		return x.Packed
 	}
 	return false
+}
+
+func (x *GetSourceRequest) GetDifference() *Difference {
+	if x != nil {
+		return x.Difference
+	}
+	return nil
 }
 
 type PrepareSourceRequest struct {
@@ -437,7 +447,7 @@ var File_forge_config_v1_source_proto protoreflect.FileDescriptor
 
 const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\n" +
-	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n" +
+	"\x1cforge/config/v1/source.proto\x12\x0fforge.config.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc6\x03\n" +
 	"\x10GetSourceRequest\x12:\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
@@ -452,7 +462,10 @@ const file_forge_config_v1_source_proto_rawDesc = "" +
 	"\binto_sha\x18\b \x01(\tR\aintoSha\x12\x12\n" +
 	"\x04fork\x18\t \x01(\bR\x04fork\x12\x10\n" +
 	"\x03tag\x18\x14 \x01(\tR\x03tag\x12\x16\n" +
-	"\x06packed\x18\x15 \x01(\bR\x06packed\"Q\n" +
+	"\x06packed\x18\x15 \x01(\bR\x06packed\x12;\n" +
+	"\n" +
+	"difference\x18\x16 \x01(\v2\x1b.forge.config.v1.DifferenceR\n" +
+	"difference\"Q\n" +
 	"\x14PrepareSourceRequest\x129\n" +
 	"\x06source\x18\x01 \x01(\v2!.forge.config.v1.GetSourceRequestR\x06source\"\x17\n" +
 	"\x15PrepareSourceResponse\"\xfe\x01\n" +
@@ -499,25 +512,27 @@ var file_forge_config_v1_source_proto_goTypes = []any{
 	(*v1.Repository)(nil),         // 6: forge.event.v1.Repository
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 	(*Source)(nil),                // 8: forge.config.v1.Source
+	(*Difference)(nil),            // 9: forge.config.v1.Difference
 }
 var file_forge_config_v1_source_proto_depIdxs = []int32{
-	6, // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
-	7, // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
-	8, // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
-	0, // 3: forge.config.v1.PrepareSourceRequest.source:type_name -> forge.config.v1.GetSourceRequest
-	6, // 4: forge.config.v1.MergeRequest.repository:type_name -> forge.event.v1.Repository
-	7, // 5: forge.config.v1.MergeRequest.event_time:type_name -> google.protobuf.Timestamp
-	0, // 6: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
-	1, // 7: forge.config.v1.SourceService.PrepareSource:input_type -> forge.config.v1.PrepareSourceRequest
-	3, // 8: forge.config.v1.SourceService.Merge:input_type -> forge.config.v1.MergeRequest
-	5, // 9: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
-	2, // 10: forge.config.v1.SourceService.PrepareSource:output_type -> forge.config.v1.PrepareSourceResponse
-	4, // 11: forge.config.v1.SourceService.Merge:output_type -> forge.config.v1.MergeResponse
-	9, // [9:12] is the sub-list for method output_type
-	6, // [6:9] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6,  // 0: forge.config.v1.GetSourceRequest.repository:type_name -> forge.event.v1.Repository
+	7,  // 1: forge.config.v1.GetSourceRequest.event_time:type_name -> google.protobuf.Timestamp
+	8,  // 2: forge.config.v1.GetSourceRequest.checkout:type_name -> forge.config.v1.Source
+	9,  // 3: forge.config.v1.GetSourceRequest.difference:type_name -> forge.config.v1.Difference
+	0,  // 4: forge.config.v1.PrepareSourceRequest.source:type_name -> forge.config.v1.GetSourceRequest
+	6,  // 5: forge.config.v1.MergeRequest.repository:type_name -> forge.event.v1.Repository
+	7,  // 6: forge.config.v1.MergeRequest.event_time:type_name -> google.protobuf.Timestamp
+	0,  // 7: forge.config.v1.SourceService.GetSource:input_type -> forge.config.v1.GetSourceRequest
+	1,  // 8: forge.config.v1.SourceService.PrepareSource:input_type -> forge.config.v1.PrepareSourceRequest
+	3,  // 9: forge.config.v1.SourceService.Merge:input_type -> forge.config.v1.MergeRequest
+	5,  // 10: forge.config.v1.SourceService.GetSource:output_type -> forge.config.v1.GetSourceResponse
+	2,  // 11: forge.config.v1.SourceService.PrepareSource:output_type -> forge.config.v1.PrepareSourceResponse
+	4,  // 12: forge.config.v1.SourceService.Merge:output_type -> forge.config.v1.MergeResponse
+	10, // [10:13] is the sub-list for method output_type
+	7,  // [7:10] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_source_proto_init() }
@@ -526,6 +541,7 @@ func file_forge_config_v1_source_proto_init() {
 		return
 	}
 	file_forge_config_v1_build_config_proto_init()
+	file_forge_config_v1_difference_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -55,6 +55,12 @@ const (
 	AuditEntry_ACTION_OTHER AuditEntry_Action = 19
 	// A build was moved to the front of the queue.
 	AuditEntry_ACTION_EXPEDITE AuditEntry_Action = 20
+	// What a repository shows to a registry was set; the subject is its host.
+	AuditEntry_ACTION_SET_REGISTRY    AuditEntry_Action = 21
+	AuditEntry_ACTION_DELETE_REGISTRY AuditEntry_Action = 22
+	AuditEntry_ACTION_CLOSE_SHELL     AuditEntry_Action = 23
+	// A kept container was removed before its time.
+	AuditEntry_ACTION_REMOVE_CONTAINER AuditEntry_Action = 24
 )
 
 // Enum value maps for AuditEntry_Action.
@@ -81,29 +87,37 @@ var (
 		18: "ACTION_DELETE_CACHES",
 		19: "ACTION_OTHER",
 		20: "ACTION_EXPEDITE",
+		21: "ACTION_SET_REGISTRY",
+		22: "ACTION_DELETE_REGISTRY",
+		23: "ACTION_CLOSE_SHELL",
+		24: "ACTION_REMOVE_CONTAINER",
 	}
 	AuditEntry_Action_value = map[string]int32{
-		"ACTION_UNSPECIFIED":   0,
-		"ACTION_APPROVE":       1,
-		"ACTION_DEPLOY":        2,
-		"ACTION_FREEZE":        3,
-		"ACTION_UNFREEZE":      4,
-		"ACTION_ROLL_BACK":     5,
-		"ACTION_RELEASE":       6,
-		"ACTION_SET_SECRET":    7,
-		"ACTION_DELETE_SECRET": 8,
-		"ACTION_RETRY":         9,
-		"ACTION_CANCEL":        10,
-		"ACTION_RUN":           11,
-		"ACTION_CREATE_TOKEN":  12,
-		"ACTION_DELETE_TOKEN":  13,
-		"ACTION_REDELIVER":     14,
-		"ACTION_OPEN_SHELL":    15,
-		"ACTION_SIGN_IN":       16,
-		"ACTION_SIGN_OUT":      17,
-		"ACTION_DELETE_CACHES": 18,
-		"ACTION_OTHER":         19,
-		"ACTION_EXPEDITE":      20,
+		"ACTION_UNSPECIFIED":      0,
+		"ACTION_APPROVE":          1,
+		"ACTION_DEPLOY":           2,
+		"ACTION_FREEZE":           3,
+		"ACTION_UNFREEZE":         4,
+		"ACTION_ROLL_BACK":        5,
+		"ACTION_RELEASE":          6,
+		"ACTION_SET_SECRET":       7,
+		"ACTION_DELETE_SECRET":    8,
+		"ACTION_RETRY":            9,
+		"ACTION_CANCEL":           10,
+		"ACTION_RUN":              11,
+		"ACTION_CREATE_TOKEN":     12,
+		"ACTION_DELETE_TOKEN":     13,
+		"ACTION_REDELIVER":        14,
+		"ACTION_OPEN_SHELL":       15,
+		"ACTION_SIGN_IN":          16,
+		"ACTION_SIGN_OUT":         17,
+		"ACTION_DELETE_CACHES":    18,
+		"ACTION_OTHER":            19,
+		"ACTION_EXPEDITE":         20,
+		"ACTION_SET_REGISTRY":     21,
+		"ACTION_DELETE_REGISTRY":  22,
+		"ACTION_CLOSE_SHELL":      23,
+		"ACTION_REMOVE_CONTAINER": 24,
 	}
 )
 
@@ -657,7 +671,7 @@ var File_forge_scheduler_v1_audit_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\b\n" +
+	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\t\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12;\n" +
@@ -679,7 +693,7 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\venvironment\x18\v \x01(\tR\venvironment\x12\x18\n" +
 	"\asubject\x18\f \x01(\tR\asubject\x12\x16\n" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x18\n" +
-	"\arefused\x18\x0e \x01(\bR\arefused\"\xc8\x03\n" +
+	"\arefused\x18\x0e \x01(\bR\arefused\"\xb2\x04\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACTION_APPROVE\x10\x01\x12\x11\n" +
@@ -703,7 +717,11 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\x0fACTION_SIGN_OUT\x10\x11\x12\x18\n" +
 	"\x14ACTION_DELETE_CACHES\x10\x12\x12\x10\n" +
 	"\fACTION_OTHER\x10\x13\x12\x13\n" +
-	"\x0fACTION_EXPEDITE\x10\x14\"\x9e\x01\n" +
+	"\x0fACTION_EXPEDITE\x10\x14\x12\x17\n" +
+	"\x13ACTION_SET_REGISTRY\x10\x15\x12\x1a\n" +
+	"\x16ACTION_DELETE_REGISTRY\x10\x16\x12\x16\n" +
+	"\x12ACTION_CLOSE_SHELL\x10\x17\x12\x1b\n" +
+	"\x17ACTION_REMOVE_CONTAINER\x10\x18\"\x9e\x01\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eORIGIN_COMMENT\x10\x01\x12\x11\n" +

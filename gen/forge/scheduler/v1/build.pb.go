@@ -277,6 +277,9 @@ const (
 	Build_REASON_MERGE_CONFLICT Build_Reason = 32
 	// Errored: an artifact could not be kept, or one that is needed could not be had.
 	Build_REASON_ARTIFACT Build_Reason = 33
+	// Errored: an image could not be built or pushed, for no reason that lies in its
+	// files.
+	Build_REASON_IMAGE_BUILD Build_Reason = 34
 	// Cancelled: the pull request lost the label that it is built for, or became a
 	// draft.
 	Build_REASON_UNWANTED Build_Reason = 40
@@ -336,6 +339,7 @@ var (
 		30: "REASON_OUT_OF_DISK",
 		32: "REASON_MERGE_CONFLICT",
 		33: "REASON_ARTIFACT",
+		34: "REASON_IMAGE_BUILD",
 		40: "REASON_UNWANTED",
 		41: "REASON_CONCURRENCY",
 		50: "REASON_DEPLOY_NEEDS_APPROVAL",
@@ -379,6 +383,7 @@ var (
 		"REASON_OUT_OF_DISK":           30,
 		"REASON_MERGE_CONFLICT":        32,
 		"REASON_ARTIFACT":              33,
+		"REASON_IMAGE_BUILD":           34,
 		"REASON_UNWANTED":              40,
 		"REASON_CONCURRENCY":           41,
 		"REASON_DEPLOY_NEEDS_APPROVAL": 50,
@@ -618,6 +623,15 @@ type Build struct {
 	Line *Line `protobuf:"bytes,141,opt,name=line,proto3" json:"line,omitempty"`
 	// Of what is queued: when the engine is asked again that could not start it.
 	RetryTime *timestamppb.Timestamp `protobuf:"bytes,142,opt,name=retry_time,json=retryTime,proto3" json:"retry_time,omitempty"`
+	// Of what has failed: its container is kept until then, for `forge shell`; unset, or in
+	// the past, where it is not. Of a build with jobs: unset.
+	KeptUntilTime *timestamppb.Timestamp `protobuf:"bytes,150,opt,name=kept_until_time,json=keptUntilTime,proto3" json:"kept_until_time,omitempty"`
+	// Why its container is not kept, where it was to be; for people.
+	NotKept string `protobuf:"bytes,151,opt,name=not_kept,json=notKept,proto3" json:"not_kept,omitempty"`
+	// Of a remote run: whose working tree it is of, a login, and the commit that this differs
+	// from. GitHub is told nothing of it. Empty for all else.
+	RemoteBy   string `protobuf:"bytes,160,opt,name=remote_by,json=remoteBy,proto3" json:"remote_by,omitempty"`
+	RemoteBase string `protobuf:"bytes,161,opt,name=remote_base,json=remoteBase,proto3" json:"remote_base,omitempty"`
 	// Of what a push brought: when that was, to the second, by which builds of one branch or
 	// tag keep their order in a concurrency group. Unset where that is not known, and for
 	// what is run again.
@@ -1097,6 +1111,34 @@ func (x *Build) GetRetryTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Build) GetKeptUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KeptUntilTime
+	}
+	return nil
+}
+
+func (x *Build) GetNotKept() string {
+	if x != nil {
+		return x.NotKept
+	}
+	return ""
+}
+
+func (x *Build) GetRemoteBy() string {
+	if x != nil {
+		return x.RemoteBy
+	}
+	return ""
+}
+
+func (x *Build) GetRemoteBase() string {
+	if x != nil {
+		return x.RemoteBase
+	}
+	return ""
+}
+
 func (x *Build) GetPushTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.PushTime
@@ -1270,6 +1312,7 @@ type Job struct {
 	PlaceTime     *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=place_time,json=placeTime,proto3" json:"place_time,omitempty"`
 	ContainerTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=container_time,json=containerTime,proto3" json:"container_time,omitempty"`
 	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`
+	KeptUntilTime *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=kept_until_time,json=keptUntilTime,proto3" json:"kept_until_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1405,6 +1448,13 @@ func (x *Job) GetContainerTime() *timestamppb.Timestamp {
 func (x *Job) GetSourceTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.SourceTime
+	}
+	return nil
+}
+
+func (x *Job) GetKeptUntilTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KeptUntilTime
 	}
 	return nil
 }
@@ -2560,6 +2610,140 @@ func (x *CreateBuildResponse) GetBuild() *Build {
 	return nil
 }
 
+type CreateRemoteBuildRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// Without refs/heads/; empty means the default branch. It counts as the base of a pull
+	// request.
+	Branch string `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The full sha of a commit that the branch holds.
+	BaseSha    string          `protobuf:"bytes,3,opt,name=base_sha,json=baseSha,proto3" json:"base_sha,omitempty"`
+	Difference *v11.Difference `protobuf:"bytes,4,opt,name=difference,proto3" json:"difference,omitempty"`
+	// Only this job, by its name or its title, with those that it needs; empty means all.
+	Job string `protobuf:"bytes,5,opt,name=job,proto3" json:"job,omitempty"`
+	// Only cells of a matrix that have these values, each KEY=VALUE.
+	Matrix        []string `protobuf:"bytes,6,rep,name=matrix,proto3" json:"matrix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRemoteBuildRequest) Reset() {
+	*x = CreateRemoteBuildRequest{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRemoteBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRemoteBuildRequest) ProtoMessage() {}
+
+func (x *CreateRemoteBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRemoteBuildRequest.ProtoReflect.Descriptor instead.
+func (*CreateRemoteBuildRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CreateRemoteBuildRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *CreateRemoteBuildRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *CreateRemoteBuildRequest) GetBaseSha() string {
+	if x != nil {
+		return x.BaseSha
+	}
+	return ""
+}
+
+func (x *CreateRemoteBuildRequest) GetDifference() *v11.Difference {
+	if x != nil {
+		return x.Difference
+	}
+	return nil
+}
+
+func (x *CreateRemoteBuildRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *CreateRemoteBuildRequest) GetMatrix() []string {
+	if x != nil {
+		return x.Matrix
+	}
+	return nil
+}
+
+type CreateRemoteBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *Build                 `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRemoteBuildResponse) Reset() {
+	*x = CreateRemoteBuildResponse{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRemoteBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRemoteBuildResponse) ProtoMessage() {}
+
+func (x *CreateRemoteBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRemoteBuildResponse.ProtoReflect.Descriptor instead.
+func (*CreateRemoteBuildResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CreateRemoteBuildResponse) GetBuild() *Build {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
 type RetryBuildRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -2572,7 +2756,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2768,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2781,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -2623,7 +2807,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2819,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2832,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -2670,7 +2854,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2866,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2879,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -2721,7 +2905,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2917,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2930,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -2766,7 +2950,7 @@ type ExpediteBuildRequest struct {
 
 func (x *ExpediteBuildRequest) Reset() {
 	*x = ExpediteBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2962,7 @@ func (x *ExpediteBuildRequest) String() string {
 func (*ExpediteBuildRequest) ProtoMessage() {}
 
 func (x *ExpediteBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2975,7 @@ func (x *ExpediteBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpediteBuildRequest.ProtoReflect.Descriptor instead.
 func (*ExpediteBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExpediteBuildRequest) GetBuildId() string {
@@ -2810,7 +2994,7 @@ type ExpediteBuildResponse struct {
 
 func (x *ExpediteBuildResponse) Reset() {
 	*x = ExpediteBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3006,7 @@ func (x *ExpediteBuildResponse) String() string {
 func (*ExpediteBuildResponse) ProtoMessage() {}
 
 func (x *ExpediteBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3019,7 @@ func (x *ExpediteBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpediteBuildResponse.ProtoReflect.Descriptor instead.
 func (*ExpediteBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{26}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExpediteBuildResponse) GetBuild() *Build {
@@ -2856,7 +3040,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +3052,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3065,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{27}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -2907,7 +3091,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2919,7 +3103,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2932,7 +3116,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{28}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -2946,7 +3130,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x1f\n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8 \n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -3023,7 +3207,12 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\fexpedited_by\x18\x8c\x01 \x01(\tR\vexpeditedBy\x12-\n" +
 	"\x04line\x18\x8d\x01 \x01(\v2\x18.forge.scheduler.v1.LineR\x04line\x12:\n" +
 	"\n" +
-	"retry_time\x18\x8e\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x128\n" +
+	"retry_time\x18\x8e\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tretryTime\x12C\n" +
+	"\x0fkept_until_time\x18\x96\x01 \x01(\v2\x1a.google.protobuf.TimestampR\rkeptUntilTime\x12\x1a\n" +
+	"\bnot_kept\x18\x97\x01 \x01(\tR\anotKept\x12\x1c\n" +
+	"\tremote_by\x18\xa0\x01 \x01(\tR\bremoteBy\x12 \n" +
+	"\vremote_base\x18\xa1\x01 \x01(\tR\n" +
+	"remoteBase\x128\n" +
 	"\tpush_time\x18\xa2\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bpushTime\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
@@ -3052,7 +3241,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rACTION_DEPLOY\x10\n" +
 	"\x12\x12\n" +
 	"\x0eACTION_PREVIEW\x10\v\x12\x0f\n" +
-	"\vACTION_STOP\x10\f\"\x8b\b\n" +
+	"\vACTION_STOP\x10\f\"\xa3\b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -3087,7 +3276,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x14REASON_CONFIG_ABSENT\x10\x1d\x12\x16\n" +
 	"\x12REASON_OUT_OF_DISK\x10\x1e\x12\x19\n" +
 	"\x15REASON_MERGE_CONFLICT\x10 \x12\x13\n" +
-	"\x0fREASON_ARTIFACT\x10!\x12\x13\n" +
+	"\x0fREASON_ARTIFACT\x10!\x12\x16\n" +
+	"\x12REASON_IMAGE_BUILD\x10\"\x12\x13\n" +
 	"\x0fREASON_UNWANTED\x10(\x12\x16\n" +
 	"\x12REASON_CONCURRENCY\x10)\x12 \n" +
 	"\x1cREASON_DEPLOY_NEEDS_APPROVAL\x102\x12\x18\n" +
@@ -3104,7 +3294,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x18\n" +
-	"\aclipped\x18\x04 \x01(\bR\aclipped\"\xd4\x04\n" +
+	"\aclipped\x18\x04 \x01(\bR\aclipped\"\x98\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x125\n" +
@@ -3124,7 +3314,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"place_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\tplaceTime\x12A\n" +
 	"\x0econtainer_time\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\rcontainerTime\x12;\n" +
 	"\vsource_time\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"sourceTime\"\xa3\x04\n" +
+	"sourceTime\x12B\n" +
+	"\x0fkept_until_time\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\rkeptUntilTime\"\xa3\x04\n" +
 	"\x04Step\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -3230,6 +3421,19 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"F\n" +
 	"\x13CreateBuildResponse\x12/\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"\xd4\x01\n" +
+	"\x18CreateRemoteBuildRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x19\n" +
+	"\bbase_sha\x18\x03 \x01(\tR\abaseSha\x12;\n" +
+	"\n" +
+	"difference\x18\x04 \x01(\v2\x1b.forge.config.v1.DifferenceR\n" +
+	"difference\x12\x10\n" +
+	"\x03job\x18\x05 \x01(\tR\x03job\x12\x16\n" +
+	"\x06matrix\x18\x06 \x03(\tR\x06matrix\"L\n" +
+	"\x19CreateRemoteBuildResponse\x12/\n" +
 	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build\"O\n" +
 	"\x11RetryBuildRequest\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x1f\n" +
@@ -3250,7 +3454,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
 	"\x13CancelBuildResponse\x12/\n" +
-	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xbb\v\n" +
+	"\x05build\x18\x01 \x01(\v2\x19.forge.scheduler.v1.BuildR\x05build2\xcc\f\n" +
 	"\fBuildService\x12o\n" +
 	"\n" +
 	"ListBuilds\x12%.forge.scheduler.v1.ListBuildsRequest\x1a&.forge.scheduler.v1.ListBuildsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
@@ -3262,7 +3466,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"WatchBuild\x12%.forge.scheduler.v1.WatchBuildRequest\x1a&.forge.scheduler.v1.WatchBuildResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/builds/{build_id}:watch0\x01\x12z\n" +
 	"\bWatchLog\x12#.forge.scheduler.v1.WatchLogRequest\x1a$.forge.scheduler.v1.WatchLogResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/builds/{build_id}/log0\x01\x12u\n" +
 	"\vCreateBuild\x12&.forge.scheduler.v1.CreateBuildRequest\x1a'.forge.scheduler.v1.CreateBuildResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
-	"/v1/builds\x12\x83\x01\n" +
+	"/v1/builds\x12\x8e\x01\n" +
+	"\x11CreateRemoteBuild\x12,.forge.scheduler.v1.CreateRemoteBuildRequest\x1a-.forge.scheduler.v1.CreateRemoteBuildResponse\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/builds:remote\x12\x83\x01\n" +
 	"\n" +
 	"RetryBuild\x12%.forge.scheduler.v1.RetryBuildRequest\x1a&.forge.scheduler.v1.RetryBuildResponse\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/builds/{build_id}:retry\x12\x8b\x01\n" +
 	"\fApproveBuild\x12'.forge.scheduler.v1.ApproveBuildRequest\x1a(.forge.scheduler.v1.ApproveBuildResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/builds/{build_id}:approve\x12\x8f\x01\n" +
@@ -3282,7 +3487,7 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                   // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                  // 1: forge.scheduler.v1.Build.Action
@@ -3309,99 +3514,108 @@ var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(*WatchLogResponse)(nil),           // 22: forge.scheduler.v1.WatchLogResponse
 	(*CreateBuildRequest)(nil),         // 23: forge.scheduler.v1.CreateBuildRequest
 	(*CreateBuildResponse)(nil),        // 24: forge.scheduler.v1.CreateBuildResponse
-	(*RetryBuildRequest)(nil),          // 25: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),         // 26: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),        // 27: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),       // 28: forge.scheduler.v1.ApproveBuildResponse
-	(*ExpediteBuildRequest)(nil),       // 29: forge.scheduler.v1.ExpediteBuildRequest
-	(*ExpediteBuildResponse)(nil),      // 30: forge.scheduler.v1.ExpediteBuildResponse
-	(*CancelBuildRequest)(nil),         // 31: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),        // 32: forge.scheduler.v1.CancelBuildResponse
-	nil,                                // 33: forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	(*v1.Repository)(nil),              // 34: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil),  // 36: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),              // 37: forge.config.v1.Command.When
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
+	(*CreateRemoteBuildRequest)(nil),   // 25: forge.scheduler.v1.CreateRemoteBuildRequest
+	(*CreateRemoteBuildResponse)(nil),  // 26: forge.scheduler.v1.CreateRemoteBuildResponse
+	(*RetryBuildRequest)(nil),          // 27: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),         // 28: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),        // 29: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),       // 30: forge.scheduler.v1.ApproveBuildResponse
+	(*ExpediteBuildRequest)(nil),       // 31: forge.scheduler.v1.ExpediteBuildRequest
+	(*ExpediteBuildResponse)(nil),      // 32: forge.scheduler.v1.ExpediteBuildResponse
+	(*CancelBuildRequest)(nil),         // 33: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),        // 34: forge.scheduler.v1.CancelBuildResponse
+	nil,                                // 35: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),              // 36: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil),  // 38: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),              // 39: forge.config.v1.Command.When
+	(*durationpb.Duration)(nil),        // 40: google.protobuf.Duration
+	(*v11.Difference)(nil),             // 41: forge.config.v1.Difference
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	34, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	36, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	35, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	35, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	35, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	37, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	37, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	37, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
 	8,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	36, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	38, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
 	7,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	35, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	37, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
 	6,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	35, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
-	35, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	35, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	35, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	35, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
+	37, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
+	37, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	37, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	37, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	37, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
 	5,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
-	35, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
-	35, // 19: forge.scheduler.v1.Build.push_time:type_name -> google.protobuf.Timestamp
-	35, // 20: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
-	0,  // 21: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 22: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	35, // 23: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	35, // 24: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	35, // 25: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	35, // 26: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	35, // 27: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	3,  // 28: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	35, // 29: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	35, // 30: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	37, // 31: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 32: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 33: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 34: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 35: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	13, // 36: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	38, // 37: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	16, // 38: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	34, // 39: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 40: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 41: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 42: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 43: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	33, // 44: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 45: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 46: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 47: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 48: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 49: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	9,  // 50: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	14, // 51: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	11, // 52: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	17, // 53: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	19, // 54: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	21, // 55: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	23, // 56: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	25, // 57: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	27, // 58: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	29, // 59: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
-	31, // 60: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	10, // 61: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	15, // 62: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	12, // 63: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	18, // 64: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	20, // 65: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	22, // 66: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	24, // 67: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	26, // 68: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	28, // 69: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	30, // 70: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
-	32, // 71: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	37, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
+	37, // 19: forge.scheduler.v1.Build.kept_until_time:type_name -> google.protobuf.Timestamp
+	37, // 20: forge.scheduler.v1.Build.push_time:type_name -> google.protobuf.Timestamp
+	37, // 21: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 22: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 23: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	37, // 24: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	37, // 25: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	37, // 26: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	37, // 27: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	37, // 28: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	37, // 29: forge.scheduler.v1.Job.kept_until_time:type_name -> google.protobuf.Timestamp
+	3,  // 30: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	37, // 31: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	37, // 32: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	39, // 33: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 34: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 35: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 36: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 37: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	13, // 38: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	40, // 39: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	16, // 40: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	36, // 41: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 42: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 43: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 44: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 45: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	35, // 46: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 47: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	41, // 48: forge.scheduler.v1.CreateRemoteBuildRequest.difference:type_name -> forge.config.v1.Difference
+	4,  // 49: forge.scheduler.v1.CreateRemoteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 50: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 51: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 52: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 53: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	9,  // 54: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	14, // 55: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	11, // 56: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	17, // 57: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	19, // 58: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	21, // 59: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	23, // 60: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	25, // 61: forge.scheduler.v1.BuildService.CreateRemoteBuild:input_type -> forge.scheduler.v1.CreateRemoteBuildRequest
+	27, // 62: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	29, // 63: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	31, // 64: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	33, // 65: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	10, // 66: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	15, // 67: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	12, // 68: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	18, // 69: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	20, // 70: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	22, // 71: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	24, // 72: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	26, // 73: forge.scheduler.v1.BuildService.CreateRemoteBuild:output_type -> forge.scheduler.v1.CreateRemoteBuildResponse
+	28, // 74: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	30, // 75: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	32, // 76: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	34, // 77: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	66, // [66:78] is the sub-list for method output_type
+	54, // [54:66] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -3416,7 +3630,7 @@ func file_forge_scheduler_v1_build_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

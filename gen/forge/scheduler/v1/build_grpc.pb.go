@@ -26,6 +26,7 @@ const (
 	BuildService_WatchBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/WatchBuild"
 	BuildService_WatchLog_FullMethodName           = "/forge.scheduler.v1.BuildService/WatchLog"
 	BuildService_CreateBuild_FullMethodName        = "/forge.scheduler.v1.BuildService/CreateBuild"
+	BuildService_CreateRemoteBuild_FullMethodName  = "/forge.scheduler.v1.BuildService/CreateRemoteBuild"
 	BuildService_RetryBuild_FullMethodName         = "/forge.scheduler.v1.BuildService/RetryBuild"
 	BuildService_ApproveBuild_FullMethodName       = "/forge.scheduler.v1.BuildService/ApproveBuild"
 	BuildService_ExpediteBuild_FullMethodName      = "/forge.scheduler.v1.BuildService/ExpediteBuild"
@@ -69,6 +70,13 @@ type BuildServiceClient interface {
 	// it requires was not given, or a value is none that it can have.
 	// PERMISSION_DENIED: the token is bound to another repository, or asks for more than `manual`.
 	CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*CreateBuildResponse, error)
+	// CreateRemoteBuild builds what somebody's working tree has other than a commit of the
+	// repository, as the head of a pull request would be tested, and tells GitHub nothing of
+	// it. It is tested as that person's alone: it gets what pull requests get, deploys nothing, and its
+	// caches nobody else reads. NOT_FOUND: no such repository or branch, or the branch
+	// does not hold the commit. FAILED_PRECONDITION: nothing to build there, as the text says.
+	// INVALID_ARGUMENT: the difference is too large, or git refuses it.
+	CreateRemoteBuild(ctx context.Context, in *CreateRemoteBuildRequest, opts ...grpc.CallOption) (*CreateRemoteBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
 	// and a fork's commit that nobody has approved waits for that again. Of a job,
 	// its build is built again: that job, those that need it and what did not pass
@@ -191,6 +199,16 @@ func (c *buildServiceClient) CreateBuild(ctx context.Context, in *CreateBuildReq
 	return out, nil
 }
 
+func (c *buildServiceClient) CreateRemoteBuild(ctx context.Context, in *CreateRemoteBuildRequest, opts ...grpc.CallOption) (*CreateRemoteBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateRemoteBuildResponse)
+	err := c.cc.Invoke(ctx, BuildService_CreateRemoteBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *buildServiceClient) RetryBuild(ctx context.Context, in *RetryBuildRequest, opts ...grpc.CallOption) (*RetryBuildResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryBuildResponse)
@@ -268,6 +286,13 @@ type BuildServiceServer interface {
 	// it requires was not given, or a value is none that it can have.
 	// PERMISSION_DENIED: the token is bound to another repository, or asks for more than `manual`.
 	CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error)
+	// CreateRemoteBuild builds what somebody's working tree has other than a commit of the
+	// repository, as the head of a pull request would be tested, and tells GitHub nothing of
+	// it. It is tested as that person's alone: it gets what pull requests get, deploys nothing, and its
+	// caches nobody else reads. NOT_FOUND: no such repository or branch, or the branch
+	// does not hold the commit. FAILED_PRECONDITION: nothing to build there, as the text says.
+	// INVALID_ARGUMENT: the difference is too large, or git refuses it.
+	CreateRemoteBuild(context.Context, *CreateRemoteBuildRequest) (*CreateRemoteBuildResponse, error)
 	// RetryBuild builds the same again, as a new build: .forge.yml is read again,
 	// and a fork's commit that nobody has approved waits for that again. Of a job,
 	// its build is built again: that job, those that need it and what did not pass
@@ -322,6 +347,9 @@ func (UnimplementedBuildServiceServer) WatchLog(*WatchLogRequest, grpc.ServerStr
 }
 func (UnimplementedBuildServiceServer) CreateBuild(context.Context, *CreateBuildRequest) (*CreateBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateBuild not implemented")
+}
+func (UnimplementedBuildServiceServer) CreateRemoteBuild(context.Context, *CreateRemoteBuildRequest) (*CreateRemoteBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateRemoteBuild not implemented")
 }
 func (UnimplementedBuildServiceServer) RetryBuild(context.Context, *RetryBuildRequest) (*RetryBuildResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryBuild not implemented")
@@ -468,6 +496,24 @@ func _BuildService_CreateBuild_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BuildService_CreateRemoteBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateRemoteBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BuildServiceServer).CreateRemoteBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BuildService_CreateRemoteBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BuildServiceServer).CreateRemoteBuild(ctx, req.(*CreateRemoteBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BuildService_RetryBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryBuildRequest)
 	if err := dec(in); err != nil {
@@ -566,6 +612,10 @@ var BuildService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateBuild",
 			Handler:    _BuildService_CreateBuild_Handler,
+		},
+		{
+			MethodName: "CreateRemoteBuild",
+			Handler:    _BuildService_CreateRemoteBuild_Handler,
 		},
 		{
 			MethodName: "RetryBuild",

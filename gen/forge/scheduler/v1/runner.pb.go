@@ -82,7 +82,62 @@ func (x Kept_Result) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Kept_Result.Descriptor instead.
 func (Kept_Result) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{26, 0}
+}
+
+type ToolSpan_SpanKind int32
+
+const (
+	ToolSpan_SPAN_KIND_UNSPECIFIED ToolSpan_SpanKind = 0
+	ToolSpan_SPAN_KIND_SERVER      ToolSpan_SpanKind = 1
+	ToolSpan_SPAN_KIND_CLIENT      ToolSpan_SpanKind = 2
+	ToolSpan_SPAN_KIND_PRODUCER    ToolSpan_SpanKind = 3
+	ToolSpan_SPAN_KIND_CONSUMER    ToolSpan_SpanKind = 4
+)
+
+// Enum value maps for ToolSpan_SpanKind.
+var (
+	ToolSpan_SpanKind_name = map[int32]string{
+		0: "SPAN_KIND_UNSPECIFIED",
+		1: "SPAN_KIND_SERVER",
+		2: "SPAN_KIND_CLIENT",
+		3: "SPAN_KIND_PRODUCER",
+		4: "SPAN_KIND_CONSUMER",
+	}
+	ToolSpan_SpanKind_value = map[string]int32{
+		"SPAN_KIND_UNSPECIFIED": 0,
+		"SPAN_KIND_SERVER":      1,
+		"SPAN_KIND_CLIENT":      2,
+		"SPAN_KIND_PRODUCER":    3,
+		"SPAN_KIND_CONSUMER":    4,
+	}
+)
+
+func (x ToolSpan_SpanKind) Enum() *ToolSpan_SpanKind {
+	p := new(ToolSpan_SpanKind)
+	*p = x
+	return p
+}
+
+func (x ToolSpan_SpanKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ToolSpan_SpanKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_forge_scheduler_v1_runner_proto_enumTypes[1].Descriptor()
+}
+
+func (ToolSpan_SpanKind) Type() protoreflect.EnumType {
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[1]
+}
+
+func (x ToolSpan_SpanKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ToolSpan_SpanKind.Descriptor instead.
+func (ToolSpan_SpanKind) EnumDescriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{31, 0}
 }
 
 type Ended_Cause int32
@@ -105,21 +160,24 @@ const (
 	Ended_CAUSE_SERVICE_NOT_READY Ended_Cause = 8
 	// An artifact could not be kept, or one that is needed could not be had.
 	Ended_CAUSE_ARTIFACT Ended_Cause = 9
+	// An image could not be built or pushed, for no reason that lies in its files.
+	Ended_CAUSE_IMAGE Ended_Cause = 10
 )
 
 // Enum value maps for Ended_Cause.
 var (
 	Ended_Cause_name = map[int32]string{
-		0: "CAUSE_UNSPECIFIED",
-		1: "CAUSE_DONE",
-		2: "CAUSE_CANCELLED",
-		3: "CAUSE_TIMED_OUT",
-		4: "CAUSE_NO_SOURCE",
-		5: "CAUSE_SOURCE_REFUSED",
-		6: "CAUSE_NOT_RUNNABLE",
-		7: "CAUSE_STOPPED",
-		8: "CAUSE_SERVICE_NOT_READY",
-		9: "CAUSE_ARTIFACT",
+		0:  "CAUSE_UNSPECIFIED",
+		1:  "CAUSE_DONE",
+		2:  "CAUSE_CANCELLED",
+		3:  "CAUSE_TIMED_OUT",
+		4:  "CAUSE_NO_SOURCE",
+		5:  "CAUSE_SOURCE_REFUSED",
+		6:  "CAUSE_NOT_RUNNABLE",
+		7:  "CAUSE_STOPPED",
+		8:  "CAUSE_SERVICE_NOT_READY",
+		9:  "CAUSE_ARTIFACT",
+		10: "CAUSE_IMAGE",
 	}
 	Ended_Cause_value = map[string]int32{
 		"CAUSE_UNSPECIFIED":       0,
@@ -132,6 +190,7 @@ var (
 		"CAUSE_STOPPED":           7,
 		"CAUSE_SERVICE_NOT_READY": 8,
 		"CAUSE_ARTIFACT":          9,
+		"CAUSE_IMAGE":             10,
 	}
 )
 
@@ -146,11 +205,11 @@ func (x Ended_Cause) String() string {
 }
 
 func (Ended_Cause) Descriptor() protoreflect.EnumDescriptor {
-	return file_forge_scheduler_v1_runner_proto_enumTypes[1].Descriptor()
+	return file_forge_scheduler_v1_runner_proto_enumTypes[2].Descriptor()
 }
 
 func (Ended_Cause) Type() protoreflect.EnumType {
-	return &file_forge_scheduler_v1_runner_proto_enumTypes[1]
+	return &file_forge_scheduler_v1_runner_proto_enumTypes[2]
 }
 
 func (x Ended_Cause) Number() protoreflect.EnumNumber {
@@ -159,7 +218,671 @@ func (x Ended_Cause) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ended_Cause.Descriptor instead.
 func (Ended_Cause) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{35, 0}
+}
+
+type KeepRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId      string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepRequest) Reset() {
+	*x = KeepRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepRequest) ProtoMessage() {}
+
+func (x *KeepRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepRequest.ProtoReflect.Descriptor instead.
+func (*KeepRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *KeepRequest) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+type KeepResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For how long from now the container is kept.
+	Left *durationpb.Duration `protobuf:"bytes,1,opt,name=left,proto3" json:"left,omitempty"`
+	// Shells that wait for a runner; one may be named again.
+	ShellIds      []string `protobuf:"bytes,2,rep,name=shell_ids,json=shellIds,proto3" json:"shell_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepResponse) Reset() {
+	*x = KeepResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepResponse) ProtoMessage() {}
+
+func (x *KeepResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepResponse.ProtoReflect.Descriptor instead.
+func (*KeepResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *KeepResponse) GetLeft() *durationpb.Duration {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *KeepResponse) GetShellIds() []string {
+	if x != nil {
+		return x.ShellIds
+	}
+	return nil
+}
+
+type ShellRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ShellRequest_Begin_
+	//	*ShellRequest_Output
+	//	*ShellRequest_Exited_
+	//	*ShellRequest_Taken
+	Message       isShellRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest) Reset() {
+	*x = ShellRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest) ProtoMessage() {}
+
+func (x *ShellRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
+func (*ShellRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ShellRequest) GetMessage() isShellRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetBegin() *ShellRequest_Begin {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Begin_); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetOutput() *ShellOutput {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetExited() *ShellRequest_Exited {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Exited_); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
+func (x *ShellRequest) GetTaken() int64 {
+	if x != nil {
+		if x, ok := x.Message.(*ShellRequest_Taken); ok {
+			return x.Taken
+		}
+	}
+	return 0
+}
+
+type isShellRequest_Message interface {
+	isShellRequest_Message()
+}
+
+type ShellRequest_Begin_ struct {
+	Begin *ShellRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type ShellRequest_Output struct {
+	Output *ShellOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
+}
+
+type ShellRequest_Exited_ struct {
+	Exited *ShellRequest_Exited `protobuf:"bytes,3,opt,name=exited,proto3,oneof"`
+}
+
+type ShellRequest_Taken struct {
+	// How many inputs were handed on so far: at most 8 more are sent.
+	Taken int64 `protobuf:"varint,4,opt,name=taken,proto3,oneof"`
+}
+
+func (*ShellRequest_Begin_) isShellRequest_Message() {}
+
+func (*ShellRequest_Output) isShellRequest_Message() {}
+
+func (*ShellRequest_Exited_) isShellRequest_Message() {}
+
+func (*ShellRequest_Taken) isShellRequest_Message() {}
+
+type ShellResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ShellResponse_Opening_
+	//	*ShellResponse_Input
+	Message       isShellResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellResponse) Reset() {
+	*x = ShellResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellResponse) ProtoMessage() {}
+
+func (x *ShellResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
+func (*ShellResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ShellResponse) GetMessage() isShellResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ShellResponse) GetOpening() *ShellResponse_Opening {
+	if x != nil {
+		if x, ok := x.Message.(*ShellResponse_Opening_); ok {
+			return x.Opening
+		}
+	}
+	return nil
+}
+
+func (x *ShellResponse) GetInput() *ShellInput {
+	if x != nil {
+		if x, ok := x.Message.(*ShellResponse_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
+type isShellResponse_Message interface {
+	isShellResponse_Message()
+}
+
+type ShellResponse_Opening_ struct {
+	Opening *ShellResponse_Opening `protobuf:"bytes,1,opt,name=opening,proto3,oneof"`
+}
+
+type ShellResponse_Input struct {
+	Input *ShellInput `protobuf:"bytes,2,opt,name=input,proto3,oneof"`
+}
+
+func (*ShellResponse_Opening_) isShellResponse_Message() {}
+
+func (*ShellResponse_Input) isShellResponse_Message() {}
+
+type BuildImageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*BuildImageRequest_Begin_
+	//	*BuildImageRequest_Packet
+	Message       isBuildImageRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildImageRequest) Reset() {
+	*x = BuildImageRequest{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildImageRequest) ProtoMessage() {}
+
+func (x *BuildImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildImageRequest.ProtoReflect.Descriptor instead.
+func (*BuildImageRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BuildImageRequest) GetMessage() isBuildImageRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *BuildImageRequest) GetBegin() *BuildImageRequest_Begin {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageRequest_Begin_); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *BuildImageRequest) GetPacket() *FilePacket {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageRequest_Packet); ok {
+			return x.Packet
+		}
+	}
+	return nil
+}
+
+type isBuildImageRequest_Message interface {
+	isBuildImageRequest_Message()
+}
+
+type BuildImageRequest_Begin_ struct {
+	Begin *BuildImageRequest_Begin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type BuildImageRequest_Packet struct {
+	Packet *FilePacket `protobuf:"bytes,2,opt,name=packet,proto3,oneof"`
+}
+
+func (*BuildImageRequest_Begin_) isBuildImageRequest_Message() {}
+
+func (*BuildImageRequest_Packet) isBuildImageRequest_Message() {}
+
+type BuildImageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*BuildImageResponse_Open
+	//	*BuildImageResponse_Packet
+	//	*BuildImageResponse_Log
+	//	*BuildImageResponse_Built_
+	//	*BuildImageResponse_Failed
+	Message       isBuildImageResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildImageResponse) Reset() {
+	*x = BuildImageResponse{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildImageResponse) ProtoMessage() {}
+
+func (x *BuildImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildImageResponse.ProtoReflect.Descriptor instead.
+func (*BuildImageResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BuildImageResponse) GetMessage() isBuildImageResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *BuildImageResponse) GetOpen() *OpenFiles {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageResponse_Open); ok {
+			return x.Open
+		}
+	}
+	return nil
+}
+
+func (x *BuildImageResponse) GetPacket() *FilePacket {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageResponse_Packet); ok {
+			return x.Packet
+		}
+	}
+	return nil
+}
+
+func (x *BuildImageResponse) GetLog() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageResponse_Log); ok {
+			return x.Log
+		}
+	}
+	return nil
+}
+
+func (x *BuildImageResponse) GetBuilt() *BuildImageResponse_Built {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageResponse_Built_); ok {
+			return x.Built
+		}
+	}
+	return nil
+}
+
+func (x *BuildImageResponse) GetFailed() string {
+	if x != nil {
+		if x, ok := x.Message.(*BuildImageResponse_Failed); ok {
+			return x.Failed
+		}
+	}
+	return ""
+}
+
+type isBuildImageResponse_Message interface {
+	isBuildImageResponse_Message()
+}
+
+type BuildImageResponse_Open struct {
+	Open *OpenFiles `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
+}
+
+type BuildImageResponse_Packet struct {
+	Packet *FilePacket `protobuf:"bytes,2,opt,name=packet,proto3,oneof"`
+}
+
+type BuildImageResponse_Log struct {
+	// For the log of the step, at most 64 KiB.
+	Log []byte `protobuf:"bytes,3,opt,name=log,proto3,oneof"`
+}
+
+type BuildImageResponse_Built_ struct {
+	// The last message.
+	Built *BuildImageResponse_Built `protobuf:"bytes,4,opt,name=built,proto3,oneof"`
+}
+
+type BuildImageResponse_Failed struct {
+	// In its place: why it was not built, which lies neither in its files nor in
+	// .forge.yml.
+	Failed string `protobuf:"bytes,5,opt,name=failed,proto3,oneof"`
+}
+
+func (*BuildImageResponse_Open) isBuildImageResponse_Message() {}
+
+func (*BuildImageResponse_Packet) isBuildImageResponse_Message() {}
+
+func (*BuildImageResponse_Log) isBuildImageResponse_Message() {}
+
+func (*BuildImageResponse_Built_) isBuildImageResponse_Message() {}
+
+func (*BuildImageResponse_Failed) isBuildImageResponse_Message() {}
+
+// OpenFiles asks for one folder of the workspace, by fsutil's protocol.
+type OpenFiles struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the exchange that it begins, from 1; no two have the same.
+	Exchange int32 `protobuf:"varint,1,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	// Within the workspace: a folder, and its files of these patterns, as BuildKit has
+	// them in include-patterns, exclude-patterns and followpaths.
+	Folder        string   `protobuf:"bytes,2,opt,name=folder,proto3" json:"folder,omitempty"`
+	Include       []string `protobuf:"bytes,3,rep,name=include,proto3" json:"include,omitempty"`
+	Exclude       []string `protobuf:"bytes,4,rep,name=exclude,proto3" json:"exclude,omitempty"`
+	Follow        []string `protobuf:"bytes,5,rep,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenFiles) Reset() {
+	*x = OpenFiles{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenFiles) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenFiles) ProtoMessage() {}
+
+func (x *OpenFiles) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenFiles.ProtoReflect.Descriptor instead.
+func (*OpenFiles) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OpenFiles) GetExchange() int32 {
+	if x != nil {
+		return x.Exchange
+	}
+	return 0
+}
+
+func (x *OpenFiles) GetFolder() string {
+	if x != nil {
+		return x.Folder
+	}
+	return ""
+}
+
+func (x *OpenFiles) GetInclude() []string {
+	if x != nil {
+		return x.Include
+	}
+	return nil
+}
+
+func (x *OpenFiles) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *OpenFiles) GetFollow() []string {
+	if x != nil {
+		return x.Follow
+	}
+	return nil
+}
+
+// FilePacket is one of fsutil's packets.
+type FilePacket struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Exchange int32                  `protobuf:"varint,1,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	// At most 1 MiB.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// In place of data: this side says nothing more.
+	Last bool `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	// With last: why, where not all was said.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilePacket) Reset() {
+	*x = FilePacket{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilePacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilePacket) ProtoMessage() {}
+
+func (x *FilePacket) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilePacket.ProtoReflect.Descriptor instead.
+func (*FilePacket) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *FilePacket) GetExchange() int32 {
+	if x != nil {
+		return x.Exchange
+	}
+	return 0
+}
+
+func (x *FilePacket) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *FilePacket) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *FilePacket) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 type GetContentRequest struct {
@@ -179,7 +902,7 @@ type GetContentRequest struct {
 
 func (x *GetContentRequest) Reset() {
 	*x = GetContentRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -191,7 +914,7 @@ func (x *GetContentRequest) String() string {
 func (*GetContentRequest) ProtoMessage() {}
 
 func (x *GetContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[0]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -204,7 +927,7 @@ func (x *GetContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentRequest.ProtoReflect.Descriptor instead.
 func (*GetContentRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetContentRequest) GetRunnerId() string {
@@ -277,7 +1000,7 @@ type CacheKey struct {
 
 func (x *CacheKey) Reset() {
 	*x = CacheKey{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +1012,7 @@ func (x *CacheKey) String() string {
 func (*CacheKey) ProtoMessage() {}
 
 func (x *CacheKey) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +1025,7 @@ func (x *CacheKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheKey.ProtoReflect.Descriptor instead.
 func (*CacheKey) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CacheKey) GetVersion() string {
@@ -338,7 +1061,7 @@ type NeededArtifact struct {
 
 func (x *NeededArtifact) Reset() {
 	*x = NeededArtifact{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +1073,7 @@ func (x *NeededArtifact) String() string {
 func (*NeededArtifact) ProtoMessage() {}
 
 func (x *NeededArtifact) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +1086,7 @@ func (x *NeededArtifact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NeededArtifact.ProtoReflect.Descriptor instead.
 func (*NeededArtifact) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NeededArtifact) GetBuildId() string {
@@ -394,7 +1117,7 @@ type GetContentResponse struct {
 
 func (x *GetContentResponse) Reset() {
 	*x = GetContentResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +1129,7 @@ func (x *GetContentResponse) String() string {
 func (*GetContentResponse) ProtoMessage() {}
 
 func (x *GetContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +1142,7 @@ func (x *GetContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentResponse.ProtoReflect.Descriptor instead.
 func (*GetContentResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetContentResponse) GetMessage() isGetContentResponse_Message {
@@ -495,7 +1218,7 @@ type PutContentRequest struct {
 
 func (x *PutContentRequest) Reset() {
 	*x = PutContentRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +1230,7 @@ func (x *PutContentRequest) String() string {
 func (*PutContentRequest) ProtoMessage() {}
 
 func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +1243,7 @@ func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest.ProtoReflect.Descriptor instead.
 func (*PutContentRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PutContentRequest) GetMessage() isPutContentRequest_Message {
@@ -609,7 +1332,7 @@ type PutContentResponse struct {
 
 func (x *PutContentResponse) Reset() {
 	*x = PutContentResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1344,7 @@ func (x *PutContentResponse) String() string {
 func (*PutContentResponse) ProtoMessage() {}
 
 func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1357,7 @@ func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse.ProtoReflect.Descriptor instead.
 func (*PutContentResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PutContentResponse) GetMessage() isPutContentResponse_Message {
@@ -694,7 +1417,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +1429,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +1442,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -779,7 +1502,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +1514,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +1527,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -922,14 +1645,19 @@ type Hello struct {
 	// the log says so.
 	ReadsReports bool `protobuf:"varint,24,opt,name=reads_reports,json=readsReports,proto3" json:"reads_reports,omitempty"`
 	// The runner takes files of a checkout from its pack.
-	TakesPacked   bool `protobuf:"varint,26,opt,name=takes_packed,json=takesPacked,proto3" json:"takes_packed,omitempty"`
+	TakesPacked bool `protobuf:"varint,26,opt,name=takes_packed,json=takesPacked,proto3" json:"takes_packed,omitempty"`
+	// The runner keeps its container, and calls Keep, where it is told to. Without this
+	// none is kept.
+	KeepsContainer bool `protobuf:"varint,27,opt,name=keeps_container,json=keepsContainer,proto3" json:"keeps_container,omitempty"`
+	// The runner does image steps. A build that has one ends without this.
+	BuildsImages  bool `protobuf:"varint,40,opt,name=builds_images,json=buildsImages,proto3" json:"builds_images,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1669,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1682,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hello) GetRunnerId() string {
@@ -1034,18 +1762,34 @@ func (x *Hello) GetTakesPacked() bool {
 	return false
 }
 
+func (x *Hello) GetKeepsContainer() bool {
+	if x != nil {
+		return x.KeepsContainer
+	}
+	return false
+}
+
+func (x *Hello) GetBuildsImages() bool {
+	if x != nil {
+		return x.BuildsImages
+	}
+	return false
+}
+
 // Welcome answers a Hello.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last report the server has stored; the runner goes on after it.
 	StoredSequence int64 `protobuf:"varint,1,opt,name=stored_sequence,json=storedSequence,proto3" json:"stored_sequence,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As in Ack: this attempt has ended.
+	KeptFor       *durationpb.Duration `protobuf:"bytes,2,opt,name=kept_for,json=keptFor,proto3" json:"kept_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1801,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1814,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Welcome) GetStoredSequence() int64 {
@@ -1078,6 +1822,13 @@ func (x *Welcome) GetStoredSequence() int64 {
 		return x.StoredSequence
 	}
 	return 0
+}
+
+func (x *Welcome) GetKeptFor() *durationpb.Duration {
+	if x != nil {
+		return x.KeptFor
+	}
+	return nil
 }
 
 // Plan is all an attempt needs but the source.
@@ -1117,14 +1868,17 @@ type Plan struct {
 	Artifacts *Plan_Artifacts `protobuf:"bytes,27,opt,name=artifacts,proto3" json:"artifacts,omitempty"`
 	// Files that are read once the last step has ended, and told of as TestReport.
 	// Absent: none.
-	Reports       *v1.Reports `protobuf:"bytes,28,opt,name=reports,proto3" json:"reports,omitempty"`
+	Reports *v1.Reports `protobuf:"bytes,28,opt,name=reports,proto3" json:"reports,omitempty"`
+	// How many spans of the commands' own tools are told of as ToolSpans, at most. 0:
+	// nobody keeps any, and the commands are told of no address that takes them.
+	SpanLimit     int32 `protobuf:"varint,35,opt,name=span_limit,json=spanLimit,proto3" json:"span_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1890,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1903,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Plan) GetBuildId() string {
@@ -1271,6 +2025,13 @@ func (x *Plan) GetReports() *v1.Reports {
 	return nil
 }
 
+func (x *Plan) GetSpanLimit() int32 {
+	if x != nil {
+		return x.SpanLimit
+	}
+	return 0
+}
+
 type PlannedStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1.
@@ -1279,14 +2040,16 @@ type PlannedStep struct {
 	// Handed to the shell.
 	Run string `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`
 	// When it runs; unspecified means that no step before it has failed.
-	When          v1.Command_When `protobuf:"varint,4,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	When v1.Command_When `protobuf:"varint,4,opt,name=when,proto3,enum=forge.config.v1.Command_When" json:"when,omitempty"`
+	// In place of run.
+	Image         *PlannedStep_ImageStep `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlannedStep) Reset() {
 	*x = PlannedStep{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +2061,7 @@ func (x *PlannedStep) String() string {
 func (*PlannedStep) ProtoMessage() {}
 
 func (x *PlannedStep) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +2074,7 @@ func (x *PlannedStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlannedStep.ProtoReflect.Descriptor instead.
 func (*PlannedStep) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PlannedStep) GetNumber() int32 {
@@ -1342,6 +2105,13 @@ func (x *PlannedStep) GetWhen() v1.Command_When {
 	return v1.Command_When(0)
 }
 
+func (x *PlannedStep) GetImage() *PlannedStep_ImageStep {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
 // SourceChunk is a part of the source, in order: of a gzipped tarball with one
 // top-level folder, or of a checkout for a runner that takes one, as
 // forge.config.v1.SourceService.GetSource says. The source ends with a chunk marked
@@ -1361,7 +2131,7 @@ type SourceChunk struct {
 
 func (x *SourceChunk) Reset() {
 	*x = SourceChunk{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +2143,7 @@ func (x *SourceChunk) String() string {
 func (*SourceChunk) ProtoMessage() {}
 
 func (x *SourceChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +2156,7 @@ func (x *SourceChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceChunk.ProtoReflect.Descriptor instead.
 func (*SourceChunk) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SourceChunk) GetData() []byte {
@@ -1429,7 +2199,7 @@ type SourceBegun struct {
 
 func (x *SourceBegun) Reset() {
 	*x = SourceBegun{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +2211,7 @@ func (x *SourceBegun) String() string {
 func (*SourceBegun) ProtoMessage() {}
 
 func (x *SourceBegun) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +2224,7 @@ func (x *SourceBegun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceBegun.ProtoReflect.Descriptor instead.
 func (*SourceBegun) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SourceBegun) GetBytes() int64 {
@@ -1473,15 +2243,17 @@ func (x *SourceBegun) GetSha256() []byte {
 
 // Ack: everything up to this report is stored.
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence int64                  `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Of the last report: the container is kept for so long. Absent: the runner ends.
+	KeptFor       *durationpb.Duration `protobuf:"bytes,2,opt,name=kept_for,json=keptFor,proto3" json:"kept_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +2265,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +2278,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ack) GetSequence() int64 {
@@ -1514,6 +2286,13 @@ func (x *Ack) GetSequence() int64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *Ack) GetKeptFor() *durationpb.Duration {
+	if x != nil {
+		return x.KeptFor
+	}
+	return nil
 }
 
 // Cancel: stop the commands and report the end.
@@ -1527,7 +2306,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +2318,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +2331,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Cancel) GetMessage() string {
@@ -1581,6 +2360,7 @@ type Report struct {
 	//	*Report_Outputs
 	//	*Report_Kept
 	//	*Report_Tests
+	//	*Report_Spans
 	Event         isReport_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1588,7 +2368,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +2380,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +2393,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Report) GetSequence() int64 {
@@ -1718,6 +2498,15 @@ func (x *Report) GetTests() *TestReport {
 	return nil
 }
 
+func (x *Report) GetSpans() *ToolSpans {
+	if x != nil {
+		if x, ok := x.Event.(*Report_Spans); ok {
+			return x.Spans
+		}
+	}
+	return nil
+}
+
 type isReport_Event interface {
 	isReport_Event()
 }
@@ -1759,6 +2548,10 @@ type Report_Tests struct {
 	Tests *TestReport `protobuf:"bytes,17,opt,name=tests,proto3,oneof"`
 }
 
+type Report_Spans struct {
+	Spans *ToolSpans `protobuf:"bytes,25,opt,name=spans,proto3,oneof"`
+}
+
 func (*Report_Heartbeat) isReport_Event() {}
 
 func (*Report_StepStarted) isReport_Event() {}
@@ -1777,6 +2570,8 @@ func (*Report_Kept) isReport_Event() {}
 
 func (*Report_Tests) isReport_Event() {}
 
+func (*Report_Spans) isReport_Event() {}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1785,7 +2580,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2592,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2605,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
 }
 
 // Kept is what a cache, or an artifact, came to, for counting.
@@ -1826,7 +2621,7 @@ type Kept struct {
 
 func (x *Kept) Reset() {
 	*x = Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2633,7 @@ func (x *Kept) String() string {
 func (*Kept) ProtoMessage() {}
 
 func (x *Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2646,7 @@ func (x *Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kept.ProtoReflect.Descriptor instead.
 func (*Kept) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Kept) GetResult() Kept_Result {
@@ -1888,7 +2683,7 @@ type SourceUnpacked struct {
 
 func (x *SourceUnpacked) Reset() {
 	*x = SourceUnpacked{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2695,7 @@ func (x *SourceUnpacked) String() string {
 func (*SourceUnpacked) ProtoMessage() {}
 
 func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2708,7 @@ func (x *SourceUnpacked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceUnpacked.ProtoReflect.Descriptor instead.
 func (*SourceUnpacked) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SourceUnpacked) GetEntries() int64 {
@@ -1942,7 +2737,7 @@ type Outputs struct {
 
 func (x *Outputs) Reset() {
 	*x = Outputs{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2749,7 @@ func (x *Outputs) String() string {
 func (*Outputs) ProtoMessage() {}
 
 func (x *Outputs) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2762,7 @@ func (x *Outputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outputs.ProtoReflect.Descriptor instead.
 func (*Outputs) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Outputs) GetValues() map[string]string {
@@ -1996,7 +2791,7 @@ type TestReport struct {
 
 func (x *TestReport) Reset() {
 	*x = TestReport{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2803,7 @@ func (x *TestReport) String() string {
 func (*TestReport) ProtoMessage() {}
 
 func (x *TestReport) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2816,7 @@ func (x *TestReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestReport.ProtoReflect.Descriptor instead.
 func (*TestReport) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TestReport) GetTests() []*Test {
@@ -2045,6 +2840,233 @@ func (x *TestReport) GetLeftOut() int64 {
 	return 0
 }
 
+// ToolSpans are spans that the tools of commands have made. None says of which trace it
+// is: each joins that of its attempt, whatever its tool had in mind. Secrets are masked.
+type ToolSpans struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Together at most 128 KiB.
+	Spans []*ToolSpan `protobuf:"bytes,1,rep,name=spans,proto3" json:"spans,omitempty"`
+	// How many were of another trace, and are not told.
+	Foreign int32 `protobuf:"varint,2,opt,name=foreign,proto3" json:"foreign,omitempty"`
+	// How many are not told, for they are too many or too large.
+	LeftOut       int32 `protobuf:"varint,3,opt,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSpans) Reset() {
+	*x = ToolSpans{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSpans) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSpans) ProtoMessage() {}
+
+func (x *ToolSpans) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSpans.ProtoReflect.Descriptor instead.
+func (*ToolSpans) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ToolSpans) GetSpans() []*ToolSpan {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *ToolSpans) GetForeign() int32 {
+	if x != nil {
+		return x.Foreign
+	}
+	return 0
+}
+
+func (x *ToolSpans) GetLeftOut() int32 {
+	if x != nil {
+		return x.LeftOut
+	}
+	return 0
+}
+
+// ToolSpan is a span below that of a step, or below another ToolSpan of its attempt.
+type ToolSpan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As its tool has it, 8 bytes. The server gives it another.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Parent:
+	//
+	//	*ToolSpan_Step
+	//	*ToolSpan_Span
+	Parent    isToolSpan_Parent      `protobuf_oneof:"parent"`
+	Name      string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Kind      ToolSpan_SpanKind      `protobuf:"varint,5,opt,name=kind,proto3,enum=forge.scheduler.v1.ToolSpan_SpanKind" json:"kind,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	EndTime   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// It has failed.
+	Failed bool `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Why it has.
+	Message string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	// What its tool calls itself.
+	Tool string `protobuf:"bytes,10,opt,name=tool,proto3" json:"tool,omitempty"`
+	// Values as text; at most 48.
+	Attributes    map[string]string `protobuf:"bytes,11,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolSpan) Reset() {
+	*x = ToolSpan{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolSpan) ProtoMessage() {}
+
+func (x *ToolSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolSpan.ProtoReflect.Descriptor instead.
+func (*ToolSpan) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ToolSpan) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetParent() isToolSpan_Parent {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetStep() int32 {
+	if x != nil {
+		if x, ok := x.Parent.(*ToolSpan_Step); ok {
+			return x.Step
+		}
+	}
+	return 0
+}
+
+func (x *ToolSpan) GetSpan() []byte {
+	if x != nil {
+		if x, ok := x.Parent.(*ToolSpan_Span); ok {
+			return x.Span
+		}
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetKind() ToolSpan_SpanKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ToolSpan_SPAN_KIND_UNSPECIFIED
+}
+
+func (x *ToolSpan) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ToolSpan) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *ToolSpan) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *ToolSpan) GetAttributes() map[string]string {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+type isToolSpan_Parent interface {
+	isToolSpan_Parent()
+}
+
+type ToolSpan_Step struct {
+	// The number of the step whose command has made it.
+	Step int32 `protobuf:"varint,2,opt,name=step,proto3,oneof"`
+}
+
+type ToolSpan_Span struct {
+	// The id of another.
+	Span []byte `protobuf:"bytes,3,opt,name=span,proto3,oneof"`
+}
+
+func (*ToolSpan_Step) isToolSpan_Parent() {}
+
+func (*ToolSpan_Span) isToolSpan_Parent() {}
+
 type StepStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -2054,7 +3076,7 @@ type StepStarted struct {
 
 func (x *StepStarted) Reset() {
 	*x = StepStarted{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +3088,7 @@ func (x *StepStarted) String() string {
 func (*StepStarted) ProtoMessage() {}
 
 func (x *StepStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +3101,7 @@ func (x *StepStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
 func (*StepStarted) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StepStarted) GetNumber() int32 {
@@ -2101,7 +3123,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +3135,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +3148,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Output) GetNumber() int32 {
@@ -2158,7 +3180,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +3192,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +3205,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StepEnded) GetNumber() int32 {
@@ -2227,7 +3249,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +3261,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +3274,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Ended) GetCause() Ended_Cause {
@@ -2265,6 +3287,296 @@ func (x *Ended) GetCause() Ended_Cause {
 func (x *Ended) GetMessage() string {
 	if x != nil {
 		return x.Message
+	}
+	return ""
+}
+
+type ShellRequest_Begin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId      string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	ShellId       string `protobuf:"bytes,2,opt,name=shell_id,json=shellId,proto3" json:"shell_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest_Begin) Reset() {
+	*x = ShellRequest_Begin{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest_Begin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest_Begin) ProtoMessage() {}
+
+func (x *ShellRequest_Begin) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest_Begin.ProtoReflect.Descriptor instead.
+func (*ShellRequest_Begin) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2, 0}
+}
+
+func (x *ShellRequest_Begin) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *ShellRequest_Begin) GetShellId() string {
+	if x != nil {
+		return x.ShellId
+	}
+	return ""
+}
+
+// Exited is the last message.
+type ShellRequest_Exited struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 128 + the signal where a signal ended it.
+	ExitCode int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	// Why it could not be started, for people; empty where it was.
+	Problem       string `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellRequest_Exited) Reset() {
+	*x = ShellRequest_Exited{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellRequest_Exited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellRequest_Exited) ProtoMessage() {}
+
+func (x *ShellRequest_Exited) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellRequest_Exited.ProtoReflect.Descriptor instead.
+func (*ShellRequest_Exited) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{2, 1}
+}
+
+func (x *ShellRequest_Exited) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *ShellRequest_Exited) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ShellResponse_Opening struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is run; empty for a shell of the container's.
+	Command []string `protobuf:"bytes,1,rep,name=command,proto3" json:"command,omitempty"`
+	// Absent: pipes in place of a terminal.
+	Terminal *ShellTerminal `protobuf:"bytes,2,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// Set besides what the steps had.
+	Secrets       map[string]string `protobuf:"bytes,3,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShellResponse_Opening) Reset() {
+	*x = ShellResponse_Opening{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShellResponse_Opening) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShellResponse_Opening) ProtoMessage() {}
+
+func (x *ShellResponse_Opening) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShellResponse_Opening.ProtoReflect.Descriptor instead.
+func (*ShellResponse_Opening) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3, 0}
+}
+
+func (x *ShellResponse_Opening) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *ShellResponse_Opening) GetTerminal() *ShellTerminal {
+	if x != nil {
+		return x.Terminal
+	}
+	return nil
+}
+
+func (x *ShellResponse_Opening) GetSecrets() map[string]string {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+type BuildImageRequest_Begin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	RunnerId string `protobuf:"bytes,1,opt,name=runner_id,json=runnerId,proto3" json:"runner_id,omitempty"`
+	// Of the step.
+	Number int32 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// What steps have set of the variables that the step names. Those that the server
+	// sets itself it does not take from here.
+	Variables     map[string]string `protobuf:"bytes,3,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildImageRequest_Begin) Reset() {
+	*x = BuildImageRequest_Begin{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildImageRequest_Begin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildImageRequest_Begin) ProtoMessage() {}
+
+func (x *BuildImageRequest_Begin) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildImageRequest_Begin.ProtoReflect.Descriptor instead.
+func (*BuildImageRequest_Begin) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *BuildImageRequest_Begin) GetRunnerId() string {
+	if x != nil {
+		return x.RunnerId
+	}
+	return ""
+}
+
+func (x *BuildImageRequest_Begin) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *BuildImageRequest_Begin) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+type BuildImageResponse_Built struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name@digest of what was pushed, the name in the engine of what was loaded alone;
+	// else empty.
+	Reference string `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	// sha256:… of the manifest, of the index, or of the image that was not pushed.
+	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildImageResponse_Built) Reset() {
+	*x = BuildImageResponse_Built{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildImageResponse_Built) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildImageResponse_Built) ProtoMessage() {}
+
+func (x *BuildImageResponse_Built) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildImageResponse_Built.ProtoReflect.Descriptor instead.
+func (*BuildImageResponse_Built) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 0}
+}
+
+func (x *BuildImageResponse_Built) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *BuildImageResponse_Built) GetDigest() string {
+	if x != nil {
+		return x.Digest
 	}
 	return ""
 }
@@ -2286,7 +3598,7 @@ type GetContentResponse_Found struct {
 
 func (x *GetContentResponse_Found) Reset() {
 	*x = GetContentResponse_Found{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +3610,7 @@ func (x *GetContentResponse_Found) String() string {
 func (*GetContentResponse_Found) ProtoMessage() {}
 
 func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +3623,7 @@ func (x *GetContentResponse_Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContentResponse_Found.ProtoReflect.Descriptor instead.
 func (*GetContentResponse_Found) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{3, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *GetContentResponse_Found) GetKey() string {
@@ -2369,7 +3681,7 @@ type PutContentRequest_Begin struct {
 
 func (x *PutContentRequest_Begin) Reset() {
 	*x = PutContentRequest_Begin{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +3693,7 @@ func (x *PutContentRequest_Begin) String() string {
 func (*PutContentRequest_Begin) ProtoMessage() {}
 
 func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +3706,7 @@ func (x *PutContentRequest_Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest_Begin.ProtoReflect.Descriptor instead.
 func (*PutContentRequest_Begin) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *PutContentRequest_Begin) GetRunnerId() string {
@@ -2475,7 +3787,7 @@ type PutContentRequest_Commit struct {
 
 func (x *PutContentRequest_Commit) Reset() {
 	*x = PutContentRequest_Commit{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +3799,7 @@ func (x *PutContentRequest_Commit) String() string {
 func (*PutContentRequest_Commit) ProtoMessage() {}
 
 func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +3812,7 @@ func (x *PutContentRequest_Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest_Commit.ProtoReflect.Descriptor instead.
 func (*PutContentRequest_Commit) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{4, 1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{12, 1}
 }
 
 type PutContentResponse_Lacking struct {
@@ -2513,7 +3825,7 @@ type PutContentResponse_Lacking struct {
 
 func (x *PutContentResponse_Lacking) Reset() {
 	*x = PutContentResponse_Lacking{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +3837,7 @@ func (x *PutContentResponse_Lacking) String() string {
 func (*PutContentResponse_Lacking) ProtoMessage() {}
 
 func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +3850,7 @@ func (x *PutContentResponse_Lacking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse_Lacking.ProtoReflect.Descriptor instead.
 func (*PutContentResponse_Lacking) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 0}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *PutContentResponse_Lacking) GetChunks() []int32 {
@@ -2565,7 +3877,7 @@ type PutContentResponse_Kept struct {
 
 func (x *PutContentResponse_Kept) Reset() {
 	*x = PutContentResponse_Kept{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +3889,7 @@ func (x *PutContentResponse_Kept) String() string {
 func (*PutContentResponse_Kept) ProtoMessage() {}
 
 func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +3902,7 @@ func (x *PutContentResponse_Kept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse_Kept.ProtoReflect.Descriptor instead.
 func (*PutContentResponse_Kept) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{5, 1}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{13, 1}
 }
 
 func (x *PutContentResponse_Kept) GetStored() int64 {
@@ -2614,7 +3926,7 @@ type Plan_Artifacts struct {
 
 func (x *Plan_Artifacts) Reset() {
 	*x = Plan_Artifacts{}
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3938,7 @@ func (x *Plan_Artifacts) String() string {
 func (*Plan_Artifacts) ProtoMessage() {}
 
 func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[33]
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3951,7 @@ func (x *Plan_Artifacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan_Artifacts.ProtoReflect.Descriptor instead.
 func (*Plan_Artifacts) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{10, 2}
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{18, 2}
 }
 
 func (x *Plan_Artifacts) GetNeeded() []*NeededArtifact {
@@ -2663,11 +3975,127 @@ func (x *Plan_Artifacts) GetWithin() *durationpb.Duration {
 	return nil
 }
 
+// ImageStep is what a runner has to know of one.
+type PlannedStep_ImageStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that its Begin tells of, where steps have set them.
+	Variables []string `protobuf:"bytes,1,rep,name=variables,proto3" json:"variables,omitempty"`
+	// The variable that is name@digest afterwards; empty for none.
+	Output        string `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlannedStep_ImageStep) Reset() {
+	*x = PlannedStep_ImageStep{}
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlannedStep_ImageStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlannedStep_ImageStep) ProtoMessage() {}
+
+func (x *PlannedStep_ImageStep) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_runner_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlannedStep_ImageStep.ProtoReflect.Descriptor instead.
+func (*PlannedStep_ImageStep) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_runner_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *PlannedStep_ImageStep) GetVariables() []string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *PlannedStep_ImageStep) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
 var File_forge_scheduler_v1_runner_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\n" +
-	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1dforge/scheduler/v1/test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
+	"\x1fforge/scheduler/v1/runner.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/scheduler/v1/content.proto\x1a\x1eforge/scheduler/v1/shell.proto\x1a\x1dforge/scheduler/v1/test.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n" +
+	"\vKeepRequest\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\"Z\n" +
+	"\fKeepResponse\x12-\n" +
+	"\x04left\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04left\x12\x1b\n" +
+	"\tshell_ids\x18\x02 \x03(\tR\bshellIds\"\xf1\x02\n" +
+	"\fShellRequest\x12>\n" +
+	"\x05begin\x18\x01 \x01(\v2&.forge.scheduler.v1.ShellRequest.BeginH\x00R\x05begin\x129\n" +
+	"\x06output\x18\x02 \x01(\v2\x1f.forge.scheduler.v1.ShellOutputH\x00R\x06output\x12A\n" +
+	"\x06exited\x18\x03 \x01(\v2'.forge.scheduler.v1.ShellRequest.ExitedH\x00R\x06exited\x12\x16\n" +
+	"\x05taken\x18\x04 \x01(\x03H\x00R\x05taken\x1a?\n" +
+	"\x05Begin\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x19\n" +
+	"\bshell_id\x18\x02 \x01(\tR\ashellId\x1a?\n" +
+	"\x06Exited\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblemB\t\n" +
+	"\amessage\"\x8c\x03\n" +
+	"\rShellResponse\x12E\n" +
+	"\aopening\x18\x01 \x01(\v2).forge.scheduler.v1.ShellResponse.OpeningH\x00R\aopening\x126\n" +
+	"\x05input\x18\x02 \x01(\v2\x1e.forge.scheduler.v1.ShellInputH\x00R\x05input\x1a\xf0\x01\n" +
+	"\aOpening\x12\x18\n" +
+	"\acommand\x18\x01 \x03(\tR\acommand\x12=\n" +
+	"\bterminal\x18\x02 \x01(\v2!.forge.scheduler.v1.ShellTerminalR\bterminal\x12P\n" +
+	"\asecrets\x18\x03 \x03(\v26.forge.scheduler.v1.ShellResponse.Opening.SecretsEntryR\asecrets\x1a:\n" +
+	"\fSecretsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\amessage\"\xf4\x02\n" +
+	"\x11BuildImageRequest\x12C\n" +
+	"\x05begin\x18\x01 \x01(\v2+.forge.scheduler.v1.BuildImageRequest.BeginH\x00R\x05begin\x128\n" +
+	"\x06packet\x18\x02 \x01(\v2\x1e.forge.scheduler.v1.FilePacketH\x00R\x06packet\x1a\xd4\x01\n" +
+	"\x05Begin\x12\x1b\n" +
+	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12X\n" +
+	"\tvariables\x18\x03 \x03(\v2:.forge.scheduler.v1.BuildImageRequest.Begin.VariablesEntryR\tvariables\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\amessage\"\xc1\x02\n" +
+	"\x12BuildImageResponse\x123\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.forge.scheduler.v1.OpenFilesH\x00R\x04open\x128\n" +
+	"\x06packet\x18\x02 \x01(\v2\x1e.forge.scheduler.v1.FilePacketH\x00R\x06packet\x12\x12\n" +
+	"\x03log\x18\x03 \x01(\fH\x00R\x03log\x12D\n" +
+	"\x05built\x18\x04 \x01(\v2,.forge.scheduler.v1.BuildImageResponse.BuiltH\x00R\x05built\x12\x18\n" +
+	"\x06failed\x18\x05 \x01(\tH\x00R\x06failed\x1a=\n" +
+	"\x05Built\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digestB\t\n" +
+	"\amessage\"\x8b\x01\n" +
+	"\tOpenFiles\x12\x1a\n" +
+	"\bexchange\x18\x01 \x01(\x05R\bexchange\x12\x16\n" +
+	"\x06folder\x18\x02 \x01(\tR\x06folder\x12\x18\n" +
+	"\ainclude\x18\x03 \x03(\tR\ainclude\x12\x18\n" +
+	"\aexclude\x18\x04 \x03(\tR\aexclude\x12\x16\n" +
+	"\x06follow\x18\x05 \x03(\tR\x06follow\"f\n" +
+	"\n" +
+	"FilePacket\x12\x1a\n" +
+	"\bexchange\x18\x01 \x01(\x05R\bexchange\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xcb\x01\n" +
 	"\x11GetContentRequest\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x124\n" +
 	"\x05cache\x18\x02 \x01(\v2\x1c.forge.scheduler.v1.CacheKeyH\x00R\x05cache\x12@\n" +
@@ -2726,7 +4154,7 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\v2\x1f.forge.scheduler.v1.SourceChunkH\x00R\x06source\x12+\n" +
 	"\x03ack\x18\x04 \x01(\v2\x17.forge.scheduler.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06cancel\x18\x05 \x01(\v2\x1a.forge.scheduler.v1.CancelH\x00R\x06cancelB\t\n" +
-	"\amessage\"\x94\x03\n" +
+	"\amessage\"\xe2\x03\n" +
 	"\x05Hello\x12\x1b\n" +
 	"\trunner_id\x18\x01 \x01(\tR\brunnerId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x19\n" +
@@ -2740,9 +4168,12 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\fsource_begun\x18\x19 \x01(\v2\x1f.forge.scheduler.v1.SourceBegunR\vsourceBegun\x12#\n" +
 	"\rkeeps_content\x18\x17 \x01(\bR\fkeepsContent\x12#\n" +
 	"\rreads_reports\x18\x18 \x01(\bR\freadsReports\x12!\n" +
-	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\"2\n" +
+	"\ftakes_packed\x18\x1a \x01(\bR\vtakesPacked\x12'\n" +
+	"\x0fkeeps_container\x18\x1b \x01(\bR\x0ekeepsContainer\x12#\n" +
+	"\rbuilds_images\x18( \x01(\bR\fbuildsImages\"h\n" +
 	"\aWelcome\x12'\n" +
-	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\"\xce\b\n" +
+	"\x0fstored_sequence\x18\x01 \x01(\x03R\x0estoredSequence\x124\n" +
+	"\bkept_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\akeptFor\"\xed\b\n" +
 	"\x04Plan\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x125\n" +
@@ -2760,7 +4191,9 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\acleanup\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\acleanup\x12.\n" +
 	"\x06caches\x18\x1a \x03(\v2\x16.forge.config.v1.CacheR\x06caches\x12@\n" +
 	"\tartifacts\x18\x1b \x01(\v2\".forge.scheduler.v1.Plan.ArtifactsR\tartifacts\x122\n" +
-	"\areports\x18\x1c \x01(\v2\x18.forge.config.v1.ReportsR\areports\x1a>\n" +
+	"\areports\x18\x1c \x01(\v2\x18.forge.config.v1.ReportsR\areports\x12\x1d\n" +
+	"\n" +
+	"span_limit\x18# \x01(\x05R\tspanLimit\x1a>\n" +
 	"\x10EnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
@@ -2770,12 +4203,16 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\tArtifacts\x12:\n" +
 	"\x06needed\x18\x01 \x03(\v2\".forge.scheduler.v1.NeededArtifactR\x06needed\x12-\n" +
 	"\x04kept\x18\x02 \x03(\v2\x19.forge.config.v1.ArtifactR\x04kept\x121\n" +
-	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\"~\n" +
+	"\x06within\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06within\"\x82\x02\n" +
 	"\vPlannedStep\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x03 \x01(\tR\x03run\x121\n" +
-	"\x04when\x18\x04 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\"c\n" +
+	"\x04when\x18\x04 \x01(\x0e2\x1d.forge.config.v1.Command.WhenR\x04when\x12?\n" +
+	"\x05image\x18\x05 \x01(\v2).forge.scheduler.v1.PlannedStep.ImageStepR\x05image\x1aA\n" +
+	"\tImageStep\x12\x1c\n" +
+	"\tvariables\x18\x01 \x03(\tR\tvariables\x12\x16\n" +
+	"\x06output\x18\x02 \x01(\tR\x06output\"c\n" +
 	"\vSourceChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\x12\x14\n" +
@@ -2783,11 +4220,12 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\";\n" +
 	"\vSourceBegun\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x16\n" +
-	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"!\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"W\n" +
 	"\x03Ack\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x03R\bsequence\"\"\n" +
+	"\bsequence\x18\x01 \x01(\x03R\bsequence\x124\n" +
+	"\bkept_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\akeptFor\"\"\n" +
 	"\x06Cancel\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage\"\xfb\x04\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\xb2\x05\n" +
 	"\x06Report\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12=\n" +
@@ -2801,7 +4239,8 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x0fsource_unpacked\x18\x0f \x01(\v2\".forge.scheduler.v1.SourceUnpackedH\x00R\x0esourceUnpacked\x127\n" +
 	"\aoutputs\x18\x10 \x01(\v2\x1b.forge.scheduler.v1.OutputsH\x00R\aoutputs\x12.\n" +
 	"\x04kept\x18\x13 \x01(\v2\x18.forge.scheduler.v1.KeptH\x00R\x04kept\x126\n" +
-	"\x05tests\x18\x11 \x01(\v2\x1e.forge.scheduler.v1.TestReportH\x00R\x05testsB\a\n" +
+	"\x05tests\x18\x11 \x01(\v2\x1e.forge.scheduler.v1.TestReportH\x00R\x05tests\x125\n" +
+	"\x05spans\x18\x19 \x01(\v2\x1d.forge.scheduler.v1.ToolSpansH\x00R\x05spansB\a\n" +
 	"\x05event\"\v\n" +
 	"\tHeartbeat\"\x82\x02\n" +
 	"\x04Kept\x127\n" +
@@ -2828,7 +4267,37 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"TestReport\x12.\n" +
 	"\x05tests\x18\x01 \x03(\v2\x18.forge.scheduler.v1.TestR\x05tests\x127\n" +
 	"\bfindings\x18\x02 \x03(\v2\x1b.forge.scheduler.v1.FindingR\bfindings\x12\x19\n" +
-	"\bleft_out\x18\x03 \x01(\x03R\aleftOut\"%\n" +
+	"\bleft_out\x18\x03 \x01(\x03R\aleftOut\"t\n" +
+	"\tToolSpans\x122\n" +
+	"\x05spans\x18\x01 \x03(\v2\x1c.forge.scheduler.v1.ToolSpanR\x05spans\x12\x18\n" +
+	"\aforeign\x18\x02 \x01(\x05R\aforeign\x12\x19\n" +
+	"\bleft_out\x18\x03 \x01(\x05R\aleftOut\"\xe8\x04\n" +
+	"\bToolSpan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
+	"\x04step\x18\x02 \x01(\x05H\x00R\x04step\x12\x14\n" +
+	"\x04span\x18\x03 \x01(\fH\x00R\x04span\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x129\n" +
+	"\x04kind\x18\x05 \x01(\x0e2%.forge.scheduler.v1.ToolSpan.SpanKindR\x04kind\x129\n" +
+	"\n" +
+	"start_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
+	"\x06failed\x18\b \x01(\bR\x06failed\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x12\x12\n" +
+	"\x04tool\x18\n" +
+	" \x01(\tR\x04tool\x12L\n" +
+	"\n" +
+	"attributes\x18\v \x03(\v2,.forge.scheduler.v1.ToolSpan.AttributesEntryR\n" +
+	"attributes\x1a=\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x01\n" +
+	"\bSpanKind\x12\x19\n" +
+	"\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10SPAN_KIND_SERVER\x10\x01\x12\x14\n" +
+	"\x10SPAN_KIND_CLIENT\x10\x02\x12\x16\n" +
+	"\x12SPAN_KIND_PRODUCER\x10\x03\x12\x16\n" +
+	"\x12SPAN_KIND_CONSUMER\x10\x04B\b\n" +
+	"\x06parent\"%\n" +
 	"\vStepStarted\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\"4\n" +
 	"\x06Output\x12\x16\n" +
@@ -2838,10 +4307,10 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\x12\"\n" +
-	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\xbe\x02\n" +
+	"\rout_of_memory\x18\x04 \x01(\bR\voutOfMemory\"\xcf\x02\n" +
 	"\x05Ended\x125\n" +
 	"\x05cause\x18\x01 \x01(\x0e2\x1f.forge.scheduler.v1.Ended.CauseR\x05cause\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xe3\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xf4\x01\n" +
 	"\x05Cause\x12\x15\n" +
 	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2853,13 +4322,19 @@ const file_forge_scheduler_v1_runner_proto_rawDesc = "" +
 	"\x12CAUSE_NOT_RUNNABLE\x10\x06\x12\x11\n" +
 	"\rCAUSE_STOPPED\x10\a\x12\x1b\n" +
 	"\x17CAUSE_SERVICE_NOT_READY\x10\b\x12\x12\n" +
-	"\x0eCAUSE_ARTIFACT\x10\t2\xa4\x02\n" +
+	"\x0eCAUSE_ARTIFACT\x10\t\x12\x0f\n" +
+	"\vCAUSE_IMAGE\x10\n" +
+	"2\xa4\x04\n" +
 	"\rRunnerService\x12S\n" +
 	"\x06Attach\x12!.forge.scheduler.v1.AttachRequest\x1a\".forge.scheduler.v1.AttachResponse(\x010\x01\x12]\n" +
 	"\n" +
 	"GetContent\x12%.forge.scheduler.v1.GetContentRequest\x1a&.forge.scheduler.v1.GetContentResponse0\x01\x12_\n" +
 	"\n" +
-	"PutContent\x12%.forge.scheduler.v1.PutContentRequest\x1a&.forge.scheduler.v1.PutContentResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
+	"PutContent\x12%.forge.scheduler.v1.PutContentRequest\x1a&.forge.scheduler.v1.PutContentResponse(\x010\x01\x12K\n" +
+	"\x04Keep\x12\x1f.forge.scheduler.v1.KeepRequest\x1a .forge.scheduler.v1.KeepResponse0\x01\x12P\n" +
+	"\x05Shell\x12 .forge.scheduler.v1.ShellRequest\x1a!.forge.scheduler.v1.ShellResponse(\x010\x01\x12_\n" +
+	"\n" +
+	"BuildImage\x12%.forge.scheduler.v1.BuildImageRequest\x1a&.forge.scheduler.v1.BuildImageResponse(\x010\x01B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_forge_scheduler_v1_runner_proto_rawDescOnce sync.Once
@@ -2873,118 +4348,170 @@ func file_forge_scheduler_v1_runner_proto_rawDescGZIP() []byte {
 	return file_forge_scheduler_v1_runner_proto_rawDescData
 }
 
-var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_forge_scheduler_v1_runner_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_forge_scheduler_v1_runner_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_forge_scheduler_v1_runner_proto_goTypes = []any{
 	(Kept_Result)(0),                   // 0: forge.scheduler.v1.Kept.Result
-	(Ended_Cause)(0),                   // 1: forge.scheduler.v1.Ended.Cause
-	(*GetContentRequest)(nil),          // 2: forge.scheduler.v1.GetContentRequest
-	(*CacheKey)(nil),                   // 3: forge.scheduler.v1.CacheKey
-	(*NeededArtifact)(nil),             // 4: forge.scheduler.v1.NeededArtifact
-	(*GetContentResponse)(nil),         // 5: forge.scheduler.v1.GetContentResponse
-	(*PutContentRequest)(nil),          // 6: forge.scheduler.v1.PutContentRequest
-	(*PutContentResponse)(nil),         // 7: forge.scheduler.v1.PutContentResponse
-	(*AttachRequest)(nil),              // 8: forge.scheduler.v1.AttachRequest
-	(*AttachResponse)(nil),             // 9: forge.scheduler.v1.AttachResponse
-	(*Hello)(nil),                      // 10: forge.scheduler.v1.Hello
-	(*Welcome)(nil),                    // 11: forge.scheduler.v1.Welcome
-	(*Plan)(nil),                       // 12: forge.scheduler.v1.Plan
-	(*PlannedStep)(nil),                // 13: forge.scheduler.v1.PlannedStep
-	(*SourceChunk)(nil),                // 14: forge.scheduler.v1.SourceChunk
-	(*SourceBegun)(nil),                // 15: forge.scheduler.v1.SourceBegun
-	(*Ack)(nil),                        // 16: forge.scheduler.v1.Ack
-	(*Cancel)(nil),                     // 17: forge.scheduler.v1.Cancel
-	(*Report)(nil),                     // 18: forge.scheduler.v1.Report
-	(*Heartbeat)(nil),                  // 19: forge.scheduler.v1.Heartbeat
-	(*Kept)(nil),                       // 20: forge.scheduler.v1.Kept
-	(*SourceUnpacked)(nil),             // 21: forge.scheduler.v1.SourceUnpacked
-	(*Outputs)(nil),                    // 22: forge.scheduler.v1.Outputs
-	(*TestReport)(nil),                 // 23: forge.scheduler.v1.TestReport
-	(*StepStarted)(nil),                // 24: forge.scheduler.v1.StepStarted
-	(*Output)(nil),                     // 25: forge.scheduler.v1.Output
-	(*StepEnded)(nil),                  // 26: forge.scheduler.v1.StepEnded
-	(*Ended)(nil),                      // 27: forge.scheduler.v1.Ended
-	(*GetContentResponse_Found)(nil),   // 28: forge.scheduler.v1.GetContentResponse.Found
-	(*PutContentRequest_Begin)(nil),    // 29: forge.scheduler.v1.PutContentRequest.Begin
-	(*PutContentRequest_Commit)(nil),   // 30: forge.scheduler.v1.PutContentRequest.Commit
-	(*PutContentResponse_Lacking)(nil), // 31: forge.scheduler.v1.PutContentResponse.Lacking
-	(*PutContentResponse_Kept)(nil),    // 32: forge.scheduler.v1.PutContentResponse.Kept
-	nil,                                // 33: forge.scheduler.v1.Plan.EnvironmentEntry
-	nil,                                // 34: forge.scheduler.v1.Plan.SecretsEntry
-	(*Plan_Artifacts)(nil),             // 35: forge.scheduler.v1.Plan.Artifacts
-	nil,                                // 36: forge.scheduler.v1.Outputs.ValuesEntry
-	(*Manifest)(nil),                   // 37: forge.scheduler.v1.Manifest
-	(*durationpb.Duration)(nil),        // 38: google.protobuf.Duration
-	(v1.Shell)(0),                      // 39: forge.config.v1.Shell
-	(*v1.Cache)(nil),                   // 40: forge.config.v1.Cache
-	(*v1.Reports)(nil),                 // 41: forge.config.v1.Reports
-	(v1.Command_When)(0),               // 42: forge.config.v1.Command.When
-	(*timestamppb.Timestamp)(nil),      // 43: google.protobuf.Timestamp
-	(*Test)(nil),                       // 44: forge.scheduler.v1.Test
-	(*Finding)(nil),                    // 45: forge.scheduler.v1.Finding
-	(*v1.Artifact)(nil),                // 46: forge.config.v1.Artifact
+	(ToolSpan_SpanKind)(0),             // 1: forge.scheduler.v1.ToolSpan.SpanKind
+	(Ended_Cause)(0),                   // 2: forge.scheduler.v1.Ended.Cause
+	(*KeepRequest)(nil),                // 3: forge.scheduler.v1.KeepRequest
+	(*KeepResponse)(nil),               // 4: forge.scheduler.v1.KeepResponse
+	(*ShellRequest)(nil),               // 5: forge.scheduler.v1.ShellRequest
+	(*ShellResponse)(nil),              // 6: forge.scheduler.v1.ShellResponse
+	(*BuildImageRequest)(nil),          // 7: forge.scheduler.v1.BuildImageRequest
+	(*BuildImageResponse)(nil),         // 8: forge.scheduler.v1.BuildImageResponse
+	(*OpenFiles)(nil),                  // 9: forge.scheduler.v1.OpenFiles
+	(*FilePacket)(nil),                 // 10: forge.scheduler.v1.FilePacket
+	(*GetContentRequest)(nil),          // 11: forge.scheduler.v1.GetContentRequest
+	(*CacheKey)(nil),                   // 12: forge.scheduler.v1.CacheKey
+	(*NeededArtifact)(nil),             // 13: forge.scheduler.v1.NeededArtifact
+	(*GetContentResponse)(nil),         // 14: forge.scheduler.v1.GetContentResponse
+	(*PutContentRequest)(nil),          // 15: forge.scheduler.v1.PutContentRequest
+	(*PutContentResponse)(nil),         // 16: forge.scheduler.v1.PutContentResponse
+	(*AttachRequest)(nil),              // 17: forge.scheduler.v1.AttachRequest
+	(*AttachResponse)(nil),             // 18: forge.scheduler.v1.AttachResponse
+	(*Hello)(nil),                      // 19: forge.scheduler.v1.Hello
+	(*Welcome)(nil),                    // 20: forge.scheduler.v1.Welcome
+	(*Plan)(nil),                       // 21: forge.scheduler.v1.Plan
+	(*PlannedStep)(nil),                // 22: forge.scheduler.v1.PlannedStep
+	(*SourceChunk)(nil),                // 23: forge.scheduler.v1.SourceChunk
+	(*SourceBegun)(nil),                // 24: forge.scheduler.v1.SourceBegun
+	(*Ack)(nil),                        // 25: forge.scheduler.v1.Ack
+	(*Cancel)(nil),                     // 26: forge.scheduler.v1.Cancel
+	(*Report)(nil),                     // 27: forge.scheduler.v1.Report
+	(*Heartbeat)(nil),                  // 28: forge.scheduler.v1.Heartbeat
+	(*Kept)(nil),                       // 29: forge.scheduler.v1.Kept
+	(*SourceUnpacked)(nil),             // 30: forge.scheduler.v1.SourceUnpacked
+	(*Outputs)(nil),                    // 31: forge.scheduler.v1.Outputs
+	(*TestReport)(nil),                 // 32: forge.scheduler.v1.TestReport
+	(*ToolSpans)(nil),                  // 33: forge.scheduler.v1.ToolSpans
+	(*ToolSpan)(nil),                   // 34: forge.scheduler.v1.ToolSpan
+	(*StepStarted)(nil),                // 35: forge.scheduler.v1.StepStarted
+	(*Output)(nil),                     // 36: forge.scheduler.v1.Output
+	(*StepEnded)(nil),                  // 37: forge.scheduler.v1.StepEnded
+	(*Ended)(nil),                      // 38: forge.scheduler.v1.Ended
+	(*ShellRequest_Begin)(nil),         // 39: forge.scheduler.v1.ShellRequest.Begin
+	(*ShellRequest_Exited)(nil),        // 40: forge.scheduler.v1.ShellRequest.Exited
+	(*ShellResponse_Opening)(nil),      // 41: forge.scheduler.v1.ShellResponse.Opening
+	nil,                                // 42: forge.scheduler.v1.ShellResponse.Opening.SecretsEntry
+	(*BuildImageRequest_Begin)(nil),    // 43: forge.scheduler.v1.BuildImageRequest.Begin
+	nil,                                // 44: forge.scheduler.v1.BuildImageRequest.Begin.VariablesEntry
+	(*BuildImageResponse_Built)(nil),   // 45: forge.scheduler.v1.BuildImageResponse.Built
+	(*GetContentResponse_Found)(nil),   // 46: forge.scheduler.v1.GetContentResponse.Found
+	(*PutContentRequest_Begin)(nil),    // 47: forge.scheduler.v1.PutContentRequest.Begin
+	(*PutContentRequest_Commit)(nil),   // 48: forge.scheduler.v1.PutContentRequest.Commit
+	(*PutContentResponse_Lacking)(nil), // 49: forge.scheduler.v1.PutContentResponse.Lacking
+	(*PutContentResponse_Kept)(nil),    // 50: forge.scheduler.v1.PutContentResponse.Kept
+	nil,                                // 51: forge.scheduler.v1.Plan.EnvironmentEntry
+	nil,                                // 52: forge.scheduler.v1.Plan.SecretsEntry
+	(*Plan_Artifacts)(nil),             // 53: forge.scheduler.v1.Plan.Artifacts
+	(*PlannedStep_ImageStep)(nil),      // 54: forge.scheduler.v1.PlannedStep.ImageStep
+	nil,                                // 55: forge.scheduler.v1.Outputs.ValuesEntry
+	nil,                                // 56: forge.scheduler.v1.ToolSpan.AttributesEntry
+	(*durationpb.Duration)(nil),        // 57: google.protobuf.Duration
+	(*ShellOutput)(nil),                // 58: forge.scheduler.v1.ShellOutput
+	(*ShellInput)(nil),                 // 59: forge.scheduler.v1.ShellInput
+	(*Manifest)(nil),                   // 60: forge.scheduler.v1.Manifest
+	(v1.Shell)(0),                      // 61: forge.config.v1.Shell
+	(*v1.Cache)(nil),                   // 62: forge.config.v1.Cache
+	(*v1.Reports)(nil),                 // 63: forge.config.v1.Reports
+	(v1.Command_When)(0),               // 64: forge.config.v1.Command.When
+	(*timestamppb.Timestamp)(nil),      // 65: google.protobuf.Timestamp
+	(*Test)(nil),                       // 66: forge.scheduler.v1.Test
+	(*Finding)(nil),                    // 67: forge.scheduler.v1.Finding
+	(*ShellTerminal)(nil),              // 68: forge.scheduler.v1.ShellTerminal
+	(*v1.Artifact)(nil),                // 69: forge.config.v1.Artifact
 }
 var file_forge_scheduler_v1_runner_proto_depIdxs = []int32{
-	3,  // 0: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 1: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
-	28, // 2: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
-	37, // 3: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
-	29, // 4: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
-	37, // 5: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
-	30, // 6: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
-	31, // 7: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
-	32, // 8: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
-	10, // 9: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
-	18, // 10: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
-	11, // 11: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
-	12, // 12: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
-	14, // 13: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
-	16, // 14: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
-	17, // 15: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
-	15, // 16: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
-	13, // 17: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
-	33, // 18: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
-	38, // 19: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
-	38, // 20: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
-	38, // 21: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
-	34, // 22: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
-	39, // 23: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
-	38, // 24: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
-	40, // 25: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
-	35, // 26: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
-	41, // 27: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
-	42, // 28: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
-	43, // 29: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
-	19, // 30: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
-	24, // 31: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
-	25, // 32: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
-	26, // 33: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
-	27, // 34: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
-	21, // 35: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
-	22, // 36: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
-	20, // 37: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
-	23, // 38: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
-	0,  // 39: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
-	38, // 40: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
-	36, // 41: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
-	44, // 42: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
-	45, // 43: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
-	1,  // 44: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
-	3,  // 45: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
-	4,  // 46: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
-	46, // 47: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
-	38, // 48: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
-	8,  // 49: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
-	2,  // 50: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
-	6,  // 51: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
-	9,  // 52: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
-	5,  // 53: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
-	7,  // 54: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
-	52, // [52:55] is the sub-list for method output_type
-	49, // [49:52] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	57, // 0: forge.scheduler.v1.KeepResponse.left:type_name -> google.protobuf.Duration
+	39, // 1: forge.scheduler.v1.ShellRequest.begin:type_name -> forge.scheduler.v1.ShellRequest.Begin
+	58, // 2: forge.scheduler.v1.ShellRequest.output:type_name -> forge.scheduler.v1.ShellOutput
+	40, // 3: forge.scheduler.v1.ShellRequest.exited:type_name -> forge.scheduler.v1.ShellRequest.Exited
+	41, // 4: forge.scheduler.v1.ShellResponse.opening:type_name -> forge.scheduler.v1.ShellResponse.Opening
+	59, // 5: forge.scheduler.v1.ShellResponse.input:type_name -> forge.scheduler.v1.ShellInput
+	43, // 6: forge.scheduler.v1.BuildImageRequest.begin:type_name -> forge.scheduler.v1.BuildImageRequest.Begin
+	10, // 7: forge.scheduler.v1.BuildImageRequest.packet:type_name -> forge.scheduler.v1.FilePacket
+	9,  // 8: forge.scheduler.v1.BuildImageResponse.open:type_name -> forge.scheduler.v1.OpenFiles
+	10, // 9: forge.scheduler.v1.BuildImageResponse.packet:type_name -> forge.scheduler.v1.FilePacket
+	45, // 10: forge.scheduler.v1.BuildImageResponse.built:type_name -> forge.scheduler.v1.BuildImageResponse.Built
+	12, // 11: forge.scheduler.v1.GetContentRequest.cache:type_name -> forge.scheduler.v1.CacheKey
+	13, // 12: forge.scheduler.v1.GetContentRequest.artifact:type_name -> forge.scheduler.v1.NeededArtifact
+	46, // 13: forge.scheduler.v1.GetContentResponse.found:type_name -> forge.scheduler.v1.GetContentResponse.Found
+	60, // 14: forge.scheduler.v1.GetContentResponse.manifest:type_name -> forge.scheduler.v1.Manifest
+	47, // 15: forge.scheduler.v1.PutContentRequest.begin:type_name -> forge.scheduler.v1.PutContentRequest.Begin
+	60, // 16: forge.scheduler.v1.PutContentRequest.manifest:type_name -> forge.scheduler.v1.Manifest
+	48, // 17: forge.scheduler.v1.PutContentRequest.commit:type_name -> forge.scheduler.v1.PutContentRequest.Commit
+	49, // 18: forge.scheduler.v1.PutContentResponse.lacking:type_name -> forge.scheduler.v1.PutContentResponse.Lacking
+	50, // 19: forge.scheduler.v1.PutContentResponse.kept:type_name -> forge.scheduler.v1.PutContentResponse.Kept
+	19, // 20: forge.scheduler.v1.AttachRequest.hello:type_name -> forge.scheduler.v1.Hello
+	27, // 21: forge.scheduler.v1.AttachRequest.report:type_name -> forge.scheduler.v1.Report
+	20, // 22: forge.scheduler.v1.AttachResponse.welcome:type_name -> forge.scheduler.v1.Welcome
+	21, // 23: forge.scheduler.v1.AttachResponse.plan:type_name -> forge.scheduler.v1.Plan
+	23, // 24: forge.scheduler.v1.AttachResponse.source:type_name -> forge.scheduler.v1.SourceChunk
+	25, // 25: forge.scheduler.v1.AttachResponse.ack:type_name -> forge.scheduler.v1.Ack
+	26, // 26: forge.scheduler.v1.AttachResponse.cancel:type_name -> forge.scheduler.v1.Cancel
+	24, // 27: forge.scheduler.v1.Hello.source_begun:type_name -> forge.scheduler.v1.SourceBegun
+	57, // 28: forge.scheduler.v1.Welcome.kept_for:type_name -> google.protobuf.Duration
+	22, // 29: forge.scheduler.v1.Plan.steps:type_name -> forge.scheduler.v1.PlannedStep
+	51, // 30: forge.scheduler.v1.Plan.environment:type_name -> forge.scheduler.v1.Plan.EnvironmentEntry
+	57, // 31: forge.scheduler.v1.Plan.timeout:type_name -> google.protobuf.Duration
+	57, // 32: forge.scheduler.v1.Plan.grace:type_name -> google.protobuf.Duration
+	57, // 33: forge.scheduler.v1.Plan.heartbeat:type_name -> google.protobuf.Duration
+	52, // 34: forge.scheduler.v1.Plan.secrets:type_name -> forge.scheduler.v1.Plan.SecretsEntry
+	61, // 35: forge.scheduler.v1.Plan.shell:type_name -> forge.config.v1.Shell
+	57, // 36: forge.scheduler.v1.Plan.cleanup:type_name -> google.protobuf.Duration
+	62, // 37: forge.scheduler.v1.Plan.caches:type_name -> forge.config.v1.Cache
+	53, // 38: forge.scheduler.v1.Plan.artifacts:type_name -> forge.scheduler.v1.Plan.Artifacts
+	63, // 39: forge.scheduler.v1.Plan.reports:type_name -> forge.config.v1.Reports
+	64, // 40: forge.scheduler.v1.PlannedStep.when:type_name -> forge.config.v1.Command.When
+	54, // 41: forge.scheduler.v1.PlannedStep.image:type_name -> forge.scheduler.v1.PlannedStep.ImageStep
+	57, // 42: forge.scheduler.v1.Ack.kept_for:type_name -> google.protobuf.Duration
+	65, // 43: forge.scheduler.v1.Report.time:type_name -> google.protobuf.Timestamp
+	28, // 44: forge.scheduler.v1.Report.heartbeat:type_name -> forge.scheduler.v1.Heartbeat
+	35, // 45: forge.scheduler.v1.Report.step_started:type_name -> forge.scheduler.v1.StepStarted
+	36, // 46: forge.scheduler.v1.Report.output:type_name -> forge.scheduler.v1.Output
+	37, // 47: forge.scheduler.v1.Report.step_ended:type_name -> forge.scheduler.v1.StepEnded
+	38, // 48: forge.scheduler.v1.Report.ended:type_name -> forge.scheduler.v1.Ended
+	30, // 49: forge.scheduler.v1.Report.source_unpacked:type_name -> forge.scheduler.v1.SourceUnpacked
+	31, // 50: forge.scheduler.v1.Report.outputs:type_name -> forge.scheduler.v1.Outputs
+	29, // 51: forge.scheduler.v1.Report.kept:type_name -> forge.scheduler.v1.Kept
+	32, // 52: forge.scheduler.v1.Report.tests:type_name -> forge.scheduler.v1.TestReport
+	33, // 53: forge.scheduler.v1.Report.spans:type_name -> forge.scheduler.v1.ToolSpans
+	0,  // 54: forge.scheduler.v1.Kept.result:type_name -> forge.scheduler.v1.Kept.Result
+	57, // 55: forge.scheduler.v1.Kept.took:type_name -> google.protobuf.Duration
+	55, // 56: forge.scheduler.v1.Outputs.values:type_name -> forge.scheduler.v1.Outputs.ValuesEntry
+	66, // 57: forge.scheduler.v1.TestReport.tests:type_name -> forge.scheduler.v1.Test
+	67, // 58: forge.scheduler.v1.TestReport.findings:type_name -> forge.scheduler.v1.Finding
+	34, // 59: forge.scheduler.v1.ToolSpans.spans:type_name -> forge.scheduler.v1.ToolSpan
+	1,  // 60: forge.scheduler.v1.ToolSpan.kind:type_name -> forge.scheduler.v1.ToolSpan.SpanKind
+	65, // 61: forge.scheduler.v1.ToolSpan.start_time:type_name -> google.protobuf.Timestamp
+	65, // 62: forge.scheduler.v1.ToolSpan.end_time:type_name -> google.protobuf.Timestamp
+	56, // 63: forge.scheduler.v1.ToolSpan.attributes:type_name -> forge.scheduler.v1.ToolSpan.AttributesEntry
+	2,  // 64: forge.scheduler.v1.Ended.cause:type_name -> forge.scheduler.v1.Ended.Cause
+	68, // 65: forge.scheduler.v1.ShellResponse.Opening.terminal:type_name -> forge.scheduler.v1.ShellTerminal
+	42, // 66: forge.scheduler.v1.ShellResponse.Opening.secrets:type_name -> forge.scheduler.v1.ShellResponse.Opening.SecretsEntry
+	44, // 67: forge.scheduler.v1.BuildImageRequest.Begin.variables:type_name -> forge.scheduler.v1.BuildImageRequest.Begin.VariablesEntry
+	12, // 68: forge.scheduler.v1.PutContentRequest.Begin.cache:type_name -> forge.scheduler.v1.CacheKey
+	13, // 69: forge.scheduler.v1.Plan.Artifacts.needed:type_name -> forge.scheduler.v1.NeededArtifact
+	69, // 70: forge.scheduler.v1.Plan.Artifacts.kept:type_name -> forge.config.v1.Artifact
+	57, // 71: forge.scheduler.v1.Plan.Artifacts.within:type_name -> google.protobuf.Duration
+	17, // 72: forge.scheduler.v1.RunnerService.Attach:input_type -> forge.scheduler.v1.AttachRequest
+	11, // 73: forge.scheduler.v1.RunnerService.GetContent:input_type -> forge.scheduler.v1.GetContentRequest
+	15, // 74: forge.scheduler.v1.RunnerService.PutContent:input_type -> forge.scheduler.v1.PutContentRequest
+	3,  // 75: forge.scheduler.v1.RunnerService.Keep:input_type -> forge.scheduler.v1.KeepRequest
+	5,  // 76: forge.scheduler.v1.RunnerService.Shell:input_type -> forge.scheduler.v1.ShellRequest
+	7,  // 77: forge.scheduler.v1.RunnerService.BuildImage:input_type -> forge.scheduler.v1.BuildImageRequest
+	18, // 78: forge.scheduler.v1.RunnerService.Attach:output_type -> forge.scheduler.v1.AttachResponse
+	14, // 79: forge.scheduler.v1.RunnerService.GetContent:output_type -> forge.scheduler.v1.GetContentResponse
+	16, // 80: forge.scheduler.v1.RunnerService.PutContent:output_type -> forge.scheduler.v1.PutContentResponse
+	4,  // 81: forge.scheduler.v1.RunnerService.Keep:output_type -> forge.scheduler.v1.KeepResponse
+	6,  // 82: forge.scheduler.v1.RunnerService.Shell:output_type -> forge.scheduler.v1.ShellResponse
+	8,  // 83: forge.scheduler.v1.RunnerService.BuildImage:output_type -> forge.scheduler.v1.BuildImageResponse
+	78, // [78:84] is the sub-list for method output_type
+	72, // [72:78] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_runner_proto_init() }
@@ -2993,38 +4520,60 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		return
 	}
 	file_forge_scheduler_v1_content_proto_init()
+	file_forge_scheduler_v1_shell_proto_init()
 	file_forge_scheduler_v1_test_proto_init()
-	file_forge_scheduler_v1_runner_proto_msgTypes[0].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[2].OneofWrappers = []any{
+		(*ShellRequest_Begin_)(nil),
+		(*ShellRequest_Output)(nil),
+		(*ShellRequest_Exited_)(nil),
+		(*ShellRequest_Taken)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[3].OneofWrappers = []any{
+		(*ShellResponse_Opening_)(nil),
+		(*ShellResponse_Input)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[4].OneofWrappers = []any{
+		(*BuildImageRequest_Begin_)(nil),
+		(*BuildImageRequest_Packet)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[5].OneofWrappers = []any{
+		(*BuildImageResponse_Open)(nil),
+		(*BuildImageResponse_Packet)(nil),
+		(*BuildImageResponse_Log)(nil),
+		(*BuildImageResponse_Built_)(nil),
+		(*BuildImageResponse_Failed)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[8].OneofWrappers = []any{
 		(*GetContentRequest_Cache)(nil),
 		(*GetContentRequest_Artifact)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[3].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[11].OneofWrappers = []any{
 		(*GetContentResponse_Found_)(nil),
 		(*GetContentResponse_Manifest)(nil),
 		(*GetContentResponse_Data)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[4].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[12].OneofWrappers = []any{
 		(*PutContentRequest_Begin_)(nil),
 		(*PutContentRequest_Manifest)(nil),
 		(*PutContentRequest_Data)(nil),
 		(*PutContentRequest_Commit_)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[5].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[13].OneofWrappers = []any{
 		(*PutContentResponse_Lacking_)(nil),
 		(*PutContentResponse_Kept_)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[6].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[14].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Report)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[7].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[15].OneofWrappers = []any{
 		(*AttachResponse_Welcome)(nil),
 		(*AttachResponse_Plan)(nil),
 		(*AttachResponse_Source)(nil),
 		(*AttachResponse_Ack)(nil),
 		(*AttachResponse_Cancel)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[16].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[24].OneofWrappers = []any{
 		(*Report_Heartbeat)(nil),
 		(*Report_StepStarted)(nil),
 		(*Report_Output)(nil),
@@ -3034,8 +4583,13 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		(*Report_Outputs)(nil),
 		(*Report_Kept)(nil),
 		(*Report_Tests)(nil),
+		(*Report_Spans)(nil),
 	}
-	file_forge_scheduler_v1_runner_proto_msgTypes[27].OneofWrappers = []any{
+	file_forge_scheduler_v1_runner_proto_msgTypes[31].OneofWrappers = []any{
+		(*ToolSpan_Step)(nil),
+		(*ToolSpan_Span)(nil),
+	}
+	file_forge_scheduler_v1_runner_proto_msgTypes[44].OneofWrappers = []any{
 		(*PutContentRequest_Begin_Cache)(nil),
 		(*PutContentRequest_Begin_Artifact)(nil),
 	}
@@ -3044,8 +4598,8 @@ func file_forge_scheduler_v1_runner_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_runner_proto_rawDesc), len(file_forge_scheduler_v1_runner_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   35,
+			NumEnums:      3,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

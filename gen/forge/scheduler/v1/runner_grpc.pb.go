@@ -22,6 +22,9 @@ const (
 	RunnerService_Attach_FullMethodName     = "/forge.scheduler.v1.RunnerService/Attach"
 	RunnerService_GetContent_FullMethodName = "/forge.scheduler.v1.RunnerService/GetContent"
 	RunnerService_PutContent_FullMethodName = "/forge.scheduler.v1.RunnerService/PutContent"
+	RunnerService_Keep_FullMethodName       = "/forge.scheduler.v1.RunnerService/Keep"
+	RunnerService_Shell_FullMethodName      = "/forge.scheduler.v1.RunnerService/Shell"
+	RunnerService_BuildImage_FullMethodName = "/forge.scheduler.v1.RunnerService/BuildImage"
 )
 
 // RunnerServiceClient is the client API for RunnerService service.
@@ -59,6 +62,26 @@ type RunnerServiceClient interface {
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
 	// larger than may be. Errors besides are those of Attach.
 	PutContent(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutContentRequest, PutContentResponse], error)
+	// Keep is called once an attempt has ended whose container is kept, as the last Ack,
+	// or Welcome, says. It tells which shells people ask for, until the container goes.
+	// Nothing that is said here or in Shell is a report of the attempt.
+	//
+	// FAILED_PRECONDITION: the container is not kept any more; end. UNAUTHENTICATED and
+	// other errors are those of Attach.
+	Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[KeepResponse], error)
+	// Shell is one terminal, or one command, in a kept container: Begin, then Opening,
+	// then what is typed and what is printed, until either side ends the stream.
+	//
+	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
+	// already, or it was closed.
+	Shell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ShellRequest, ShellResponse], error)
+	// BuildImage has an image step of the plan done by the server: Begin, and then the
+	// files that BuildKit asks for. The server sends what is for the log, and Built at
+	// last. What is built, and whether it is pushed, is of the plan and never of the call.
+	//
+	// INVALID_ARGUMENT: the image cannot be built; the log says why, or the text does.
+	// Errors besides are those of Attach; the call is not made again.
+	BuildImage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse], error)
 }
 
 type runnerServiceClient struct {
@@ -114,6 +137,51 @@ func (c *runnerServiceClient) PutContent(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_PutContentClient = grpc.BidiStreamingClient[PutContentRequest, PutContentResponse]
 
+func (c *runnerServiceClient) Keep(ctx context.Context, in *KeepRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[KeepResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[3], RunnerService_Keep_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[KeepRequest, KeepResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_KeepClient = grpc.ServerStreamingClient[KeepResponse]
+
+func (c *runnerServiceClient) Shell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ShellRequest, ShellResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[4], RunnerService_Shell_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ShellRequest, ShellResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_ShellClient = grpc.BidiStreamingClient[ShellRequest, ShellResponse]
+
+func (c *runnerServiceClient) BuildImage(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RunnerService_ServiceDesc.Streams[5], RunnerService_BuildImage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BuildImageRequest, BuildImageResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_BuildImageClient = grpc.BidiStreamingClient[BuildImageRequest, BuildImageResponse]
+
 // RunnerServiceServer is the server API for RunnerService service.
 // All implementations must embed UnimplementedRunnerServiceServer
 // for forward compatibility.
@@ -149,6 +217,26 @@ type RunnerServiceServer interface {
 	// ALREADY_EXISTS: a cache of this key was saved meanwhile. RESOURCE_EXHAUSTED: it is
 	// larger than may be. Errors besides are those of Attach.
 	PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error
+	// Keep is called once an attempt has ended whose container is kept, as the last Ack,
+	// or Welcome, says. It tells which shells people ask for, until the container goes.
+	// Nothing that is said here or in Shell is a report of the attempt.
+	//
+	// FAILED_PRECONDITION: the container is not kept any more; end. UNAUTHENTICATED and
+	// other errors are those of Attach.
+	Keep(*KeepRequest, grpc.ServerStreamingServer[KeepResponse]) error
+	// Shell is one terminal, or one command, in a kept container: Begin, then Opening,
+	// then what is typed and what is printed, until either side ends the stream.
+	//
+	// FAILED_PRECONDITION: there is no such shell of this attempt, or it has a runner
+	// already, or it was closed.
+	Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error
+	// BuildImage has an image step of the plan done by the server: Begin, and then the
+	// files that BuildKit asks for. The server sends what is for the log, and Built at
+	// last. What is built, and whether it is pushed, is of the plan and never of the call.
+	//
+	// INVALID_ARGUMENT: the image cannot be built; the log says why, or the text does.
+	// Errors besides are those of Attach; the call is not made again.
+	BuildImage(grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]) error
 	mustEmbedUnimplementedRunnerServiceServer()
 }
 
@@ -167,6 +255,15 @@ func (UnimplementedRunnerServiceServer) GetContent(*GetContentRequest, grpc.Serv
 }
 func (UnimplementedRunnerServiceServer) PutContent(grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]) error {
 	return status.Error(codes.Unimplemented, "method PutContent not implemented")
+}
+func (UnimplementedRunnerServiceServer) Keep(*KeepRequest, grpc.ServerStreamingServer[KeepResponse]) error {
+	return status.Error(codes.Unimplemented, "method Keep not implemented")
+}
+func (UnimplementedRunnerServiceServer) Shell(grpc.BidiStreamingServer[ShellRequest, ShellResponse]) error {
+	return status.Error(codes.Unimplemented, "method Shell not implemented")
+}
+func (UnimplementedRunnerServiceServer) BuildImage(grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]) error {
+	return status.Error(codes.Unimplemented, "method BuildImage not implemented")
 }
 func (UnimplementedRunnerServiceServer) mustEmbedUnimplementedRunnerServiceServer() {}
 func (UnimplementedRunnerServiceServer) testEmbeddedByValue()                       {}
@@ -214,6 +311,31 @@ func _RunnerService_PutContent_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RunnerService_PutContentServer = grpc.BidiStreamingServer[PutContentRequest, PutContentResponse]
 
+func _RunnerService_Keep_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(KeepRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RunnerServiceServer).Keep(m, &grpc.GenericServerStream[KeepRequest, KeepResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_KeepServer = grpc.ServerStreamingServer[KeepResponse]
+
+func _RunnerService_Shell_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunnerServiceServer).Shell(&grpc.GenericServerStream[ShellRequest, ShellResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_ShellServer = grpc.BidiStreamingServer[ShellRequest, ShellResponse]
+
+func _RunnerService_BuildImage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RunnerServiceServer).BuildImage(&grpc.GenericServerStream[BuildImageRequest, BuildImageResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RunnerService_BuildImageServer = grpc.BidiStreamingServer[BuildImageRequest, BuildImageResponse]
+
 // RunnerService_ServiceDesc is the grpc.ServiceDesc for RunnerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -236,6 +358,23 @@ var RunnerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "PutContent",
 			Handler:       _RunnerService_PutContent_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Keep",
+			Handler:       _RunnerService_Keep_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Shell",
+			Handler:       _RunnerService_Shell_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "BuildImage",
+			Handler:       _RunnerService_BuildImage_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

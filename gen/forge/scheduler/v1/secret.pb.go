@@ -538,6 +538,466 @@ func (*DeleteSecretResponse) Descriptor() ([]byte, []int) {
 	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{6}
 }
 
+// RegistryCredentials are what a repository shows to a registry, without the password.
+type RegistryCredentials struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// owner/name, as GitHub spelled it when they were set.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// staging or production: only deploys to it have them, in place of the repository's
+	// for that host. Empty: the builds that uses names.
+	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	// The registry, as it stands before the first / of an image: ghcr.io. It is
+	// docker.io for images without one.
+	Host     string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Username string `protobuf:"bytes,4,opt,name=username,proto3" json:"username,omitempty"`
+	// When they were set last.
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	// Without an environment: which builds have them.
+	Uses []Secret_Use `protobuf:"varint,6,rep,packed,name=uses,proto3,enum=forge.scheduler.v1.Secret_Use" json:"uses,omitempty"`
+	// Globs of branches, as those of a secret.
+	Branches      []string `protobuf:"bytes,7,rep,name=branches,proto3" json:"branches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistryCredentials) Reset() {
+	*x = RegistryCredentials{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistryCredentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistryCredentials) ProtoMessage() {}
+
+func (x *RegistryCredentials) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistryCredentials.ProtoReflect.Descriptor instead.
+func (*RegistryCredentials) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RegistryCredentials) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *RegistryCredentials) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *RegistryCredentials) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RegistryCredentials) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RegistryCredentials) GetUpdateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdateTime
+	}
+	return nil
+}
+
+func (x *RegistryCredentials) GetUses() []Secret_Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *RegistryCredentials) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+type SetRegistryCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// staging, production or empty.
+	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	// A host, with its port where that is not the usual one.
+	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	// Empty: whatever the password is for, such as a token, decides who it is.
+	Username string `protobuf:"bytes,4,opt,name=username,proto3" json:"username,omitempty"`
+	// A password or a token, at most 48 KiB.
+	Password string `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`
+	// Without an environment: which builds have them. None: pushes, tags and deploys, not
+	// pull requests. A fork's never have any.
+	Uses []Secret_Use `protobuf:"varint,6,rep,packed,name=uses,proto3,enum=forge.scheduler.v1.Secret_Use" json:"uses,omitempty"`
+	// At most 20 globs of branches.
+	Branches      []string `protobuf:"bytes,7,rep,name=branches,proto3" json:"branches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRegistryCredentialsRequest) Reset() {
+	*x = SetRegistryCredentialsRequest{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRegistryCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRegistryCredentialsRequest) ProtoMessage() {}
+
+func (x *SetRegistryCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRegistryCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*SetRegistryCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SetRegistryCredentialsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *SetRegistryCredentialsRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SetRegistryCredentialsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *SetRegistryCredentialsRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *SetRegistryCredentialsRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *SetRegistryCredentialsRequest) GetUses() []Secret_Use {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *SetRegistryCredentialsRequest) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+type SetRegistryCredentialsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Credentials   *RegistryCredentials   `protobuf:"bytes,1,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRegistryCredentialsResponse) Reset() {
+	*x = SetRegistryCredentialsResponse{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRegistryCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRegistryCredentialsResponse) ProtoMessage() {}
+
+func (x *SetRegistryCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRegistryCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*SetRegistryCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetRegistryCredentialsResponse) GetCredentials() *RegistryCredentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+type ListRegistryCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this many; 0 means 50, more than 500 means 500.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; the rest of the request stays the
+	// same.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only this repository, as owner/name.
+	Repository    string `protobuf:"bytes,3,opt,name=repository,proto3" json:"repository,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegistryCredentialsRequest) Reset() {
+	*x = ListRegistryCredentialsRequest{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegistryCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegistryCredentialsRequest) ProtoMessage() {}
+
+func (x *ListRegistryCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegistryCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*ListRegistryCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListRegistryCredentialsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListRegistryCredentialsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListRegistryCredentialsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+type ListRegistryCredentialsResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Credentials []*RegistryCredentials `protobuf:"bytes,1,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegistryCredentialsResponse) Reset() {
+	*x = ListRegistryCredentialsResponse{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegistryCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegistryCredentialsResponse) ProtoMessage() {}
+
+func (x *ListRegistryCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegistryCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*ListRegistryCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListRegistryCredentialsResponse) GetCredentials() []*RegistryCredentials {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+func (x *ListRegistryCredentialsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+type DeleteRegistryCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// owner/name.
+	Repository string `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// staging, production or empty; the others for that host stay.
+	Environment   string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
+	Host          string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRegistryCredentialsRequest) Reset() {
+	*x = DeleteRegistryCredentialsRequest{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRegistryCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRegistryCredentialsRequest) ProtoMessage() {}
+
+func (x *DeleteRegistryCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRegistryCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*DeleteRegistryCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DeleteRegistryCredentialsRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *DeleteRegistryCredentialsRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *DeleteRegistryCredentialsRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+type DeleteRegistryCredentialsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteRegistryCredentialsResponse) Reset() {
+	*x = DeleteRegistryCredentialsResponse{}
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteRegistryCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteRegistryCredentialsResponse) ProtoMessage() {}
+
+func (x *DeleteRegistryCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_secret_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteRegistryCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*DeleteRegistryCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_secret_proto_rawDescGZIP(), []int{13}
+}
+
 var File_forge_scheduler_v1_secret_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_secret_proto_rawDesc = "" +
@@ -588,11 +1048,54 @@ const file_forge_scheduler_v1_secret_proto_rawDesc = "" +
 	"repository\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\"\x16\n" +
-	"\x14DeleteSecretResponse2\xa0\x03\n" +
+	"\x14DeleteSecretResponse\"\x94\x02\n" +
+	"\x13RegistryCredentials\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x1a\n" +
+	"\busername\x18\x04 \x01(\tR\busername\x12;\n" +
+	"\vupdate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"updateTime\x122\n" +
+	"\x04uses\x18\x06 \x03(\x0e2\x1e.forge.scheduler.v1.Secret.UseR\x04uses\x12\x1a\n" +
+	"\bbranches\x18\a \x03(\tR\bbranches\"\xfd\x01\n" +
+	"\x1dSetRegistryCredentialsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x1a\n" +
+	"\busername\x18\x04 \x01(\tR\busername\x12\x1a\n" +
+	"\bpassword\x18\x05 \x01(\tR\bpassword\x122\n" +
+	"\x04uses\x18\x06 \x03(\x0e2\x1e.forge.scheduler.v1.Secret.UseR\x04uses\x12\x1a\n" +
+	"\bbranches\x18\a \x03(\tR\bbranches\"k\n" +
+	"\x1eSetRegistryCredentialsResponse\x12I\n" +
+	"\vcredentials\x18\x01 \x01(\v2'.forge.scheduler.v1.RegistryCredentialsR\vcredentials\"|\n" +
+	"\x1eListRegistryCredentialsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x03 \x01(\tR\n" +
+	"repository\"\x94\x01\n" +
+	"\x1fListRegistryCredentialsResponse\x12I\n" +
+	"\vcredentials\x18\x01 \x03(\v2'.forge.scheduler.v1.RegistryCredentialsR\vcredentials\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"x\n" +
+	" DeleteRegistryCredentialsRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12 \n" +
+	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\"#\n" +
+	"!DeleteRegistryCredentialsResponse2\x9f\a\n" +
 	"\rSecretService\x12\x88\x01\n" +
 	"\tSetSecret\x12$.forge.scheduler.v1.SetSecretRequest\x1a%.forge.scheduler.v1.SetSecretResponse\".\x82\xd3\xe4\x93\x02(:\x01*\x1a#/v1/secrets/{repository=*/*}/{name}\x12s\n" +
 	"\vListSecrets\x12&.forge.scheduler.v1.ListSecretsRequest\x1a'.forge.scheduler.v1.ListSecretsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/secrets\x12\x8e\x01\n" +
-	"\fDeleteSecret\x12'.forge.scheduler.v1.DeleteSecretRequest\x1a(.forge.scheduler.v1.DeleteSecretResponse\"+\x82\xd3\xe4\x93\x02%*#/v1/secrets/{repository=*/*}/{name}B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
+	"\fDeleteSecret\x12'.forge.scheduler.v1.DeleteSecretRequest\x1a(.forge.scheduler.v1.DeleteSecretResponse\"+\x82\xd3\xe4\x93\x02%*#/v1/secrets/{repository=*/*}/{name}\x12\xab\x01\n" +
+	"\x16SetRegistryCredentials\x121.forge.scheduler.v1.SetRegistryCredentialsRequest\x1a2.forge.scheduler.v1.SetRegistryCredentialsResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\x1a\x1f/v1/registries/{repository=*/*}\x12\x9a\x01\n" +
+	"\x17ListRegistryCredentials\x122.forge.scheduler.v1.ListRegistryCredentialsRequest\x1a3.forge.scheduler.v1.ListRegistryCredentialsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/registries\x12\xb1\x01\n" +
+	"\x19DeleteRegistryCredentials\x124.forge.scheduler.v1.DeleteRegistryCredentialsRequest\x1a5.forge.scheduler.v1.DeleteRegistryCredentialsResponse\"'\x82\xd3\xe4\x93\x02!*\x1f/v1/registries/{repository=*/*}B>Z<github.com/forge-ci/forge/gen/forge/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_forge_scheduler_v1_secret_proto_rawDescOnce sync.Once
@@ -607,35 +1110,53 @@ func file_forge_scheduler_v1_secret_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_secret_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_scheduler_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_forge_scheduler_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_forge_scheduler_v1_secret_proto_goTypes = []any{
-	(Secret_Use)(0),               // 0: forge.scheduler.v1.Secret.Use
-	(*Secret)(nil),                // 1: forge.scheduler.v1.Secret
-	(*SetSecretRequest)(nil),      // 2: forge.scheduler.v1.SetSecretRequest
-	(*SetSecretResponse)(nil),     // 3: forge.scheduler.v1.SetSecretResponse
-	(*ListSecretsRequest)(nil),    // 4: forge.scheduler.v1.ListSecretsRequest
-	(*ListSecretsResponse)(nil),   // 5: forge.scheduler.v1.ListSecretsResponse
-	(*DeleteSecretRequest)(nil),   // 6: forge.scheduler.v1.DeleteSecretRequest
-	(*DeleteSecretResponse)(nil),  // 7: forge.scheduler.v1.DeleteSecretResponse
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(Secret_Use)(0),                           // 0: forge.scheduler.v1.Secret.Use
+	(*Secret)(nil),                            // 1: forge.scheduler.v1.Secret
+	(*SetSecretRequest)(nil),                  // 2: forge.scheduler.v1.SetSecretRequest
+	(*SetSecretResponse)(nil),                 // 3: forge.scheduler.v1.SetSecretResponse
+	(*ListSecretsRequest)(nil),                // 4: forge.scheduler.v1.ListSecretsRequest
+	(*ListSecretsResponse)(nil),               // 5: forge.scheduler.v1.ListSecretsResponse
+	(*DeleteSecretRequest)(nil),               // 6: forge.scheduler.v1.DeleteSecretRequest
+	(*DeleteSecretResponse)(nil),              // 7: forge.scheduler.v1.DeleteSecretResponse
+	(*RegistryCredentials)(nil),               // 8: forge.scheduler.v1.RegistryCredentials
+	(*SetRegistryCredentialsRequest)(nil),     // 9: forge.scheduler.v1.SetRegistryCredentialsRequest
+	(*SetRegistryCredentialsResponse)(nil),    // 10: forge.scheduler.v1.SetRegistryCredentialsResponse
+	(*ListRegistryCredentialsRequest)(nil),    // 11: forge.scheduler.v1.ListRegistryCredentialsRequest
+	(*ListRegistryCredentialsResponse)(nil),   // 12: forge.scheduler.v1.ListRegistryCredentialsResponse
+	(*DeleteRegistryCredentialsRequest)(nil),  // 13: forge.scheduler.v1.DeleteRegistryCredentialsRequest
+	(*DeleteRegistryCredentialsResponse)(nil), // 14: forge.scheduler.v1.DeleteRegistryCredentialsResponse
+	(*timestamppb.Timestamp)(nil),             // 15: google.protobuf.Timestamp
 }
 var file_forge_scheduler_v1_secret_proto_depIdxs = []int32{
-	8, // 0: forge.scheduler.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
-	0, // 1: forge.scheduler.v1.Secret.uses:type_name -> forge.scheduler.v1.Secret.Use
-	0, // 2: forge.scheduler.v1.SetSecretRequest.uses:type_name -> forge.scheduler.v1.Secret.Use
-	1, // 3: forge.scheduler.v1.SetSecretResponse.secret:type_name -> forge.scheduler.v1.Secret
-	1, // 4: forge.scheduler.v1.ListSecretsResponse.secrets:type_name -> forge.scheduler.v1.Secret
-	2, // 5: forge.scheduler.v1.SecretService.SetSecret:input_type -> forge.scheduler.v1.SetSecretRequest
-	4, // 6: forge.scheduler.v1.SecretService.ListSecrets:input_type -> forge.scheduler.v1.ListSecretsRequest
-	6, // 7: forge.scheduler.v1.SecretService.DeleteSecret:input_type -> forge.scheduler.v1.DeleteSecretRequest
-	3, // 8: forge.scheduler.v1.SecretService.SetSecret:output_type -> forge.scheduler.v1.SetSecretResponse
-	5, // 9: forge.scheduler.v1.SecretService.ListSecrets:output_type -> forge.scheduler.v1.ListSecretsResponse
-	7, // 10: forge.scheduler.v1.SecretService.DeleteSecret:output_type -> forge.scheduler.v1.DeleteSecretResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	15, // 0: forge.scheduler.v1.Secret.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 1: forge.scheduler.v1.Secret.uses:type_name -> forge.scheduler.v1.Secret.Use
+	0,  // 2: forge.scheduler.v1.SetSecretRequest.uses:type_name -> forge.scheduler.v1.Secret.Use
+	1,  // 3: forge.scheduler.v1.SetSecretResponse.secret:type_name -> forge.scheduler.v1.Secret
+	1,  // 4: forge.scheduler.v1.ListSecretsResponse.secrets:type_name -> forge.scheduler.v1.Secret
+	15, // 5: forge.scheduler.v1.RegistryCredentials.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 6: forge.scheduler.v1.RegistryCredentials.uses:type_name -> forge.scheduler.v1.Secret.Use
+	0,  // 7: forge.scheduler.v1.SetRegistryCredentialsRequest.uses:type_name -> forge.scheduler.v1.Secret.Use
+	8,  // 8: forge.scheduler.v1.SetRegistryCredentialsResponse.credentials:type_name -> forge.scheduler.v1.RegistryCredentials
+	8,  // 9: forge.scheduler.v1.ListRegistryCredentialsResponse.credentials:type_name -> forge.scheduler.v1.RegistryCredentials
+	2,  // 10: forge.scheduler.v1.SecretService.SetSecret:input_type -> forge.scheduler.v1.SetSecretRequest
+	4,  // 11: forge.scheduler.v1.SecretService.ListSecrets:input_type -> forge.scheduler.v1.ListSecretsRequest
+	6,  // 12: forge.scheduler.v1.SecretService.DeleteSecret:input_type -> forge.scheduler.v1.DeleteSecretRequest
+	9,  // 13: forge.scheduler.v1.SecretService.SetRegistryCredentials:input_type -> forge.scheduler.v1.SetRegistryCredentialsRequest
+	11, // 14: forge.scheduler.v1.SecretService.ListRegistryCredentials:input_type -> forge.scheduler.v1.ListRegistryCredentialsRequest
+	13, // 15: forge.scheduler.v1.SecretService.DeleteRegistryCredentials:input_type -> forge.scheduler.v1.DeleteRegistryCredentialsRequest
+	3,  // 16: forge.scheduler.v1.SecretService.SetSecret:output_type -> forge.scheduler.v1.SetSecretResponse
+	5,  // 17: forge.scheduler.v1.SecretService.ListSecrets:output_type -> forge.scheduler.v1.ListSecretsResponse
+	7,  // 18: forge.scheduler.v1.SecretService.DeleteSecret:output_type -> forge.scheduler.v1.DeleteSecretResponse
+	10, // 19: forge.scheduler.v1.SecretService.SetRegistryCredentials:output_type -> forge.scheduler.v1.SetRegistryCredentialsResponse
+	12, // 20: forge.scheduler.v1.SecretService.ListRegistryCredentials:output_type -> forge.scheduler.v1.ListRegistryCredentialsResponse
+	14, // 21: forge.scheduler.v1.SecretService.DeleteRegistryCredentials:output_type -> forge.scheduler.v1.DeleteRegistryCredentialsResponse
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_secret_proto_init() }
@@ -649,7 +1170,7 @@ func file_forge_scheduler_v1_secret_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_secret_proto_rawDesc), len(file_forge_scheduler_v1_secret_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SecretService_SetSecret_FullMethodName    = "/forge.scheduler.v1.SecretService/SetSecret"
-	SecretService_ListSecrets_FullMethodName  = "/forge.scheduler.v1.SecretService/ListSecrets"
-	SecretService_DeleteSecret_FullMethodName = "/forge.scheduler.v1.SecretService/DeleteSecret"
+	SecretService_SetSecret_FullMethodName                 = "/forge.scheduler.v1.SecretService/SetSecret"
+	SecretService_ListSecrets_FullMethodName               = "/forge.scheduler.v1.SecretService/ListSecrets"
+	SecretService_DeleteSecret_FullMethodName              = "/forge.scheduler.v1.SecretService/DeleteSecret"
+	SecretService_SetRegistryCredentials_FullMethodName    = "/forge.scheduler.v1.SecretService/SetRegistryCredentials"
+	SecretService_ListRegistryCredentials_FullMethodName   = "/forge.scheduler.v1.SecretService/ListRegistryCredentials"
+	SecretService_DeleteRegistryCredentials_FullMethodName = "/forge.scheduler.v1.SecretService/DeleteRegistryCredentials"
 )
 
 // SecretServiceClient is the client API for SecretService service.
@@ -43,6 +46,18 @@ type SecretServiceClient interface {
 	// DeleteSecret removes a secret. A build that runs keeps what it has.
 	// NOT_FOUND: there is none.
 	DeleteSecret(ctx context.Context, in *DeleteSecretRequest, opts ...grpc.CallOption) (*DeleteSecretResponse, error)
+	// SetRegistryCredentials stores what a repository shows to a registry of container
+	// images, in place of what it had for the same environment and host. Builds whose
+	// images are pulled from now on show it; their containers and logs never have it.
+	// NOT_FOUND: the GitHub App has no such repository. RESOURCE_EXHAUSTED: there are
+	// 100 already.
+	SetRegistryCredentials(ctx context.Context, in *SetRegistryCredentialsRequest, opts ...grpc.CallOption) (*SetRegistryCredentialsResponse, error)
+	// ListRegistryCredentials lists them by repository, environment and host, without
+	// passwords.
+	ListRegistryCredentials(ctx context.Context, in *ListRegistryCredentialsRequest, opts ...grpc.CallOption) (*ListRegistryCredentialsResponse, error)
+	// DeleteRegistryCredentials removes what a repository shows to a registry. An image
+	// that is pulled just now is pulled to its end. NOT_FOUND: there is nothing.
+	DeleteRegistryCredentials(ctx context.Context, in *DeleteRegistryCredentialsRequest, opts ...grpc.CallOption) (*DeleteRegistryCredentialsResponse, error)
 }
 
 type secretServiceClient struct {
@@ -83,6 +98,36 @@ func (c *secretServiceClient) DeleteSecret(ctx context.Context, in *DeleteSecret
 	return out, nil
 }
 
+func (c *secretServiceClient) SetRegistryCredentials(ctx context.Context, in *SetRegistryCredentialsRequest, opts ...grpc.CallOption) (*SetRegistryCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetRegistryCredentialsResponse)
+	err := c.cc.Invoke(ctx, SecretService_SetRegistryCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretServiceClient) ListRegistryCredentials(ctx context.Context, in *ListRegistryCredentialsRequest, opts ...grpc.CallOption) (*ListRegistryCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRegistryCredentialsResponse)
+	err := c.cc.Invoke(ctx, SecretService_ListRegistryCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *secretServiceClient) DeleteRegistryCredentials(ctx context.Context, in *DeleteRegistryCredentialsRequest, opts ...grpc.CallOption) (*DeleteRegistryCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteRegistryCredentialsResponse)
+	err := c.cc.Invoke(ctx, SecretService_DeleteRegistryCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SecretServiceServer is the server API for SecretService service.
 // All implementations must embed UnimplementedSecretServiceServer
 // for forward compatibility.
@@ -102,6 +147,18 @@ type SecretServiceServer interface {
 	// DeleteSecret removes a secret. A build that runs keeps what it has.
 	// NOT_FOUND: there is none.
 	DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error)
+	// SetRegistryCredentials stores what a repository shows to a registry of container
+	// images, in place of what it had for the same environment and host. Builds whose
+	// images are pulled from now on show it; their containers and logs never have it.
+	// NOT_FOUND: the GitHub App has no such repository. RESOURCE_EXHAUSTED: there are
+	// 100 already.
+	SetRegistryCredentials(context.Context, *SetRegistryCredentialsRequest) (*SetRegistryCredentialsResponse, error)
+	// ListRegistryCredentials lists them by repository, environment and host, without
+	// passwords.
+	ListRegistryCredentials(context.Context, *ListRegistryCredentialsRequest) (*ListRegistryCredentialsResponse, error)
+	// DeleteRegistryCredentials removes what a repository shows to a registry. An image
+	// that is pulled just now is pulled to its end. NOT_FOUND: there is nothing.
+	DeleteRegistryCredentials(context.Context, *DeleteRegistryCredentialsRequest) (*DeleteRegistryCredentialsResponse, error)
 	mustEmbedUnimplementedSecretServiceServer()
 }
 
@@ -120,6 +177,15 @@ func (UnimplementedSecretServiceServer) ListSecrets(context.Context, *ListSecret
 }
 func (UnimplementedSecretServiceServer) DeleteSecret(context.Context, *DeleteSecretRequest) (*DeleteSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSecret not implemented")
+}
+func (UnimplementedSecretServiceServer) SetRegistryCredentials(context.Context, *SetRegistryCredentialsRequest) (*SetRegistryCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetRegistryCredentials not implemented")
+}
+func (UnimplementedSecretServiceServer) ListRegistryCredentials(context.Context, *ListRegistryCredentialsRequest) (*ListRegistryCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRegistryCredentials not implemented")
+}
+func (UnimplementedSecretServiceServer) DeleteRegistryCredentials(context.Context, *DeleteRegistryCredentialsRequest) (*DeleteRegistryCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteRegistryCredentials not implemented")
 }
 func (UnimplementedSecretServiceServer) mustEmbedUnimplementedSecretServiceServer() {}
 func (UnimplementedSecretServiceServer) testEmbeddedByValue()                       {}
@@ -196,6 +262,60 @@ func _SecretService_DeleteSecret_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SecretService_SetRegistryCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetRegistryCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretServiceServer).SetRegistryCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretService_SetRegistryCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretServiceServer).SetRegistryCredentials(ctx, req.(*SetRegistryCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretService_ListRegistryCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRegistryCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretServiceServer).ListRegistryCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretService_ListRegistryCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretServiceServer).ListRegistryCredentials(ctx, req.(*ListRegistryCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SecretService_DeleteRegistryCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteRegistryCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecretServiceServer).DeleteRegistryCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SecretService_DeleteRegistryCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecretServiceServer).DeleteRegistryCredentials(ctx, req.(*DeleteRegistryCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SecretService_ServiceDesc is the grpc.ServiceDesc for SecretService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -214,6 +334,18 @@ var SecretService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSecret",
 			Handler:    _SecretService_DeleteSecret_Handler,
+		},
+		{
+			MethodName: "SetRegistryCredentials",
+			Handler:    _SecretService_SetRegistryCredentials_Handler,
+		},
+		{
+			MethodName: "ListRegistryCredentials",
+			Handler:    _SecretService_ListRegistryCredentials_Handler,
+		},
+		{
+			MethodName: "DeleteRegistryCredentials",
+			Handler:    _SecretService_DeleteRegistryCredentials_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -15,6 +15,7 @@
 //   - Of the host, the directory of the runner's socket, read-only. Never Docker's.
 //   - Docker's default capabilities less NET_RAW, and no way to gain others.
 //   - More of the host only where the Spec says so, and never for a fork.
+//   - Of the images that are there, those that its registry would give it.
 //   - Limits of CPU, memory (swap included) and processes, for each container.
 //
 // forgexec is put beside the runner's socket, once. Where that cannot be (there is
@@ -114,6 +115,7 @@ type Engine struct {
 	config   Config
 	client   *client.Client
 	forgexec *program
+	access   *dockerapi.Access
 	selinux  bool // it confines containers
 	waiting  *waiting
 }
@@ -160,6 +162,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.Join(unanswered(api.DaemonHost(), err), api.Close())
 	}
 	e := &Engine{config: c, client: api, forgexec: forgexec}
+	e.access = &dockerapi.Access{Registries: e.registries(), Client: api}
 	if err := e.heedSELinux(ctx); err != nil {
 		return nil, errors.Join(err, api.Close())
 	}
@@ -194,6 +197,9 @@ func unanswered(host string, err error) error {
 
 // Name is "docker".
 func (e *Engine) Name() string { return "docker" }
+
+// Docker is the client of the engine, for its BuildKit; it is closed with this one.
+func (e *Engine) Docker() *client.Client { return e.client }
 
 func (e *Engine) registries() dockerapi.Registries {
 	return dockerapi.Registries{File: e.config.ConfigFile}

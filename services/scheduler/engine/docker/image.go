@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,17 +26,22 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 	if err != nil {
 		return client.ImageInspectResult{}, fault.Newf(fault.Invalid, "image %q is not a name of an image: %w", name, err)
 	}
-	image, err := e.client.ImageInspect(ctx, name)
+	wants := wanted{Engine: e, spec: spec, ref: ref, name: name, asked: asked}
+	// The whole name, since a short one can be the id of an image that is somebody else's.
+	whole := reference.TagNameOnly(ref).String()
+	image, err := e.client.ImageInspect(ctx, whole)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return image, fmt.Errorf("inspect image %s: %w", name, err)
 	}
 	if err != nil || e.config.Pull == PullAlways || asked != "" && platform(image) != asked {
-		if err := e.pull(ctx, spec, ref, name, asked); err != nil {
+		if err := wants.pull(ctx); err != nil {
 			return image, err
 		}
-		if image, err = e.client.ImageInspect(ctx, name); err != nil {
+		if image, err = e.client.ImageInspect(ctx, whole); err != nil {
 			return image, fmt.Errorf("inspect image %s: %w", name, err)
 		}
+	} else if err := wants.may(ctx); err != nil {
+		return image, err
 	}
 	if has := platform(image); has != e.forgexec.platform {
 		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, has, e.forgexec.platform)
@@ -49,48 +55,89 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 // platform is that of an image, as os/architecture.
 func platform(image client.ImageInspectResult) string { return image.Os + "/" + image.Architecture }
 
-func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named, name, asked string) error {
-	host := reference.Domain(ref)
-	auth, err := e.registries().Credentials(host)
+// wanted is an image that a build wants.
+type wanted struct {
+	*Engine
+	spec  engine.Spec
+	ref   reference.Named
+	name  string // as people wrote it
+	asked string // the platform; "" is any
+}
+
+// may is nil where the build may have the image that is there.
+func (w wanted) may(ctx context.Context) error {
+	login, err := w.access.Check(ctx, w.spec, w.ref)
+	if refused, ok := errors.AsType[dockerapi.RefusedError](err); ok {
+		return w.notGiven(ctx, login, "is on this machine for other repositories alone", refused.Unwrap())
+	}
 	if err != nil {
-		return fmt.Errorf("credentials for image %s: %w", name, err)
+		return fmt.Errorf("image %s: %w", w.name, err)
+	}
+	return nil
+}
+
+// pull pulls the image with what the build may show.
+func (w wanted) pull(ctx context.Context) error {
+	login, err := w.access.Registries.Login(ctx, w.spec, reference.Domain(w.ref))
+	if err != nil {
+		return fmt.Errorf("credentials for image %s: %w", w.name, err)
 	}
 	begin := time.Now()
-	spec.Sayf("pulling image %s", name)
-	spec.WaitsFor(engine.WaitImage, "pulling image "+name)
-	defer spec.WaitsFor(engine.WaitOther, "")
-	options := client.ImagePullOptions{RegistryAuth: auth}
-	if asked != "" {
-		options.Platforms = []ocispec.Platform{dockerapi.Platform(asked)}
+	w.spec.Sayf("pulling image %s", w.name)
+	w.spec.WaitsFor(engine.WaitImage, "pulling image "+w.name)
+	defer w.spec.WaitsFor(engine.WaitOther, "")
+	const so = "cannot be pulled"
+	if login.Own { // its owner is known before it is there
+		if _, err := w.access.Ask(ctx, w.ref, login); err != nil {
+			return w.notGiven(ctx, login, so, err)
+		}
+		if err := w.access.Announce(ctx, w.spec, w.ref, login); err != nil {
+			return fmt.Errorf("image %s: %w", w.name, err)
+		}
 	}
-	stream, err := e.client.ImagePull(ctx, name, options)
+	options := client.ImagePullOptions{RegistryAuth: login.Auth}
+	if w.asked != "" {
+		options.Platforms = []ocispec.Platform{dockerapi.Platform(w.asked)}
+	}
+	stream, err := w.client.ImagePull(ctx, w.name, options)
 	if err == nil {
-		err = e.follow(ctx, spec, name, stream)
+		err = w.follow(ctx, stream)
 	}
+	if err != nil {
+		return w.notGiven(ctx, login, so, login.Hide(err))
+	}
+	if login.Own {
+		w.access.Prove(w.ref, login)
+	}
+	took := time.Since(begin).Round(100 * time.Millisecond)
+	w.spec.Sayf("image %s pulled in %v", w.name, took)
+	w.config.Log.InfoContext(ctx, "pulled", "image", w.name, "took", took)
+	return nil
+}
+
+// notGiven says why a registry, or the Docker engine, has not given the image; so is what
+// it is where the registry will not.
+func (w wanted) notGiven(ctx context.Context, login dockerapi.Login, so string, err error) error {
+	host := reference.Domain(w.ref)
 	switch {
-	case err == nil:
-		took := time.Since(begin).Round(100 * time.Millisecond)
-		spec.Sayf("image %s pulled in %v", name, took)
-		e.config.Log.InfoContext(ctx, "pulled", "image", name, "took", took)
-		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("pull image %s: %w", name, err)
+		return fmt.Errorf("pull image %s: %w", w.name, err)
 	case dockerapi.Limited(err):
-		return delayed(spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials in %s (docker login) raise that limit",
-			name, host, dockerapi.Plain(err), e.config.ConfigFile))
+		return delayed(w.spec, time.Minute, 0, fmt.Errorf("image %s is not pulled yet, for %s limits how many are: %s; credentials raise that limit: %s",
+			w.name, host, dockerapi.Plain(err), login.Advice(w.spec, w.config.ConfigFile)))
 	case dockerapi.Unmatched(err):
-		return e.unmatched(ctx, name, host, auth)
+		return w.unmatched(ctx, login)
 	case dockerapi.Missing(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s has no such image", name, dockerapi.Plain(err), host)
+		return fault.Newf(fault.Invalid, "image %s %s: %s: %s has no such image", w.name, so, dockerapi.Plain(err), host)
 	case dockerapi.Refused(err):
-		return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s: %s refuses it; credentials for it belong into %s on Forge's host (docker login)",
-			name, dockerapi.Plain(err), host, e.config.ConfigFile)
+		return fault.Newf(fault.Invalid, "image %s %s: %s: %s refuses it; %s",
+			w.name, so, dockerapi.Plain(err), host, login.Advice(w.spec, w.config.ConfigFile))
 	case passing(full(err)):
 		return full(err)
 	}
 	// What remains is a registry that is away, or the Docker engine itself.
-	err = fmt.Errorf("pull image %s: %w", name, err)
-	if _, away := e.client.Ping(ctx, client.PingOptions{}); away != nil {
+	err = fmt.Errorf("pull image %s: %w", w.name, err)
+	if _, away := w.client.Ping(ctx, client.PingOptions{}); away != nil {
 		return err
 	}
 	return trouble{fmt.Errorf("%s does not answer as a registry should: %w", host, err)}
@@ -98,17 +145,17 @@ func (e *Engine) pull(ctx context.Context, spec engine.Spec, ref reference.Named
 
 // unmatched says for which platforms the registry has an image that it has for none
 // of the Docker engine's.
-func (e *Engine) unmatched(ctx context.Context, name, host, auth string) error {
+func (w wanted) unmatched(ctx context.Context, login dockerapi.Login) error {
 	has := "others alone"
-	if found, err := e.client.DistributionInspect(ctx, name, client.DistributionInspectOptions{EncodedRegistryAuth: auth}); err == nil && len(found.Platforms) > 0 {
+	if found, err := w.access.Ask(ctx, w.ref, login); err == nil && len(found.Platforms) > 0 {
 		has = strings.Join(dockerapi.Platforms(found.Platforms), ", ")
 	}
-	return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s has it for %s, builds run on %s here", name, host, has, e.forgexec.platform)
+	return fault.Newf(fault.Invalid, "image %s cannot be pulled: %s has it for %s, builds run on %s here", w.name, reference.Domain(w.ref), has, w.forgexec.platform)
 }
 
 // follow reads what Docker tells of a pull and says in the build's log, now and
 // then, how far it is.
-func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stream client.ImagePullResponse) error {
+func (w wanted) follow(ctx context.Context, stream client.ImagePullResponse) error {
 	defer stream.Close() //nolint:errcheck // it was not written to
 	layers := map[string]jsonstream.Progress{}
 	said := time.Now()
@@ -122,7 +169,7 @@ func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stre
 		if message.Status == "Downloading" && message.Progress != nil {
 			layers[message.ID] = *message.Progress
 		}
-		if time.Since(said) < e.config.ProgressEvery {
+		if time.Since(said) < w.config.ProgressEvery {
 			continue
 		}
 		said = time.Now()
@@ -130,9 +177,9 @@ func (e *Engine) follow(ctx context.Context, spec engine.Spec, name string, stre
 		for _, layer := range layers {
 			got, total = got+layer.Current, total+layer.Total
 		}
-		text := fmt.Sprintf("pulling image %s: %s of %s", name, dockerapi.Size(got), dockerapi.Size(total))
-		spec.Sayf("%s", text)
-		spec.WaitsFor(engine.WaitImage, text)
+		text := fmt.Sprintf("pulling image %s: %s of %s", w.name, dockerapi.Size(got), dockerapi.Size(total))
+		w.spec.Sayf("%s", text)
+		w.spec.WaitsFor(engine.WaitImage, text)
 	}
 	return nil
 }

@@ -1,23 +1,12 @@
 package docker_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"regexp"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,125 +18,10 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
 
-// registry serves one image as any name and tag but "absent".
-type registry struct {
-	server *httptest.Server
-	// user and password are asked for, if set.
-	user, password string
-	// down: it answers, but not what it should.
-	down atomic.Bool
-	// limited: it wants fewer pulls, as Docker Hub says it.
-	limited atomic.Bool
-	// slow is how long it takes for each 64 KiB of a layer.
-	slow time.Duration
-	// manifests counts how often one was fetched.
-	manifests atomic.Int32
-	content   map[string][]byte // by digest
-	manifest  []byte
-	index     []byte // lists the manifest; nil: there is it alone
-}
-
-const (
-	manifestType = "application/vnd.docker.distribution.manifest.v2+json"
-	indexType    = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
-func newRegistry(t *testing.T, architecture string) *registry {
-	t.Helper()
-	r := &registry{content: map[string][]byte{}}
-	root := kittest.Busybox(t, rand.Text()) // which no image of this engine has
-	var layer bytes.Buffer
-	w := gzip.NewWriter(&layer)
-	if _, err := w.Write(root); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	config := encode(t, map[string]any{
-		"architecture": architecture, "os": "linux", "config": map[string]any{"Env": []string{"PATH=/bin"}},
-		// Each test's image is another one.
-		"history": []any{map[string]any{"comment": t.Name()}},
-		"rootfs":  map[string]any{"type": "layers", "diff_ids": []string{digest(root)}},
-	})
-	part := func(mediaType string, content []byte) map[string]any {
-		r.content[digest(content)] = content
-		return map[string]any{"mediaType": mediaType, "size": len(content), "digest": digest(content)}
-	}
-	r.manifest = encode(t, map[string]any{
-		"schemaVersion": 2, "mediaType": manifestType,
-		"config": part("application/vnd.docker.container.image.v1+json", config),
-		"layers": []any{part("application/vnd.docker.image.rootfs.diff.tar.gzip", layer.Bytes())},
-	})
-	r.server = httptest.NewServer(r)
-	t.Cleanup(r.server.Close)
-	return r
-}
-
-func (r *registry) image(name string) string {
-	return strings.TrimPrefix(r.server.URL, "http://") + "/" + name
-}
-
-func (r *registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	user, password, _ := request.BasicAuth()
-	kind, digestOrTag := "", ""
-	if parts := strings.Split(request.URL.Path, "/"); len(parts) > 4 { // /v2/NAME/KIND/DIGEST
-		kind, digestOrTag = parts[len(parts)-2], parts[len(parts)-1]
-	}
-	content := r.content[digestOrTag]
-	switch {
-	case r.down.Load():
-		http.Error(w, "maintenance", http.StatusServiceUnavailable)
-		return
-	case r.limited.Load():
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusTooManyRequests)
-		_, _ = w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}`))
-		return
-	case user != r.user || password != r.password:
-		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
-		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`))
-		return
-	case kind == "manifests" && digestOrTag != "absent":
-		r.manifests.Add(1)
-		content = r.manifest
-		w.Header().Set("Content-Type", manifestType)
-		if r.index != nil && digestOrTag != digest(r.manifest) {
-			content = r.index
-			w.Header().Set("Content-Type", indexType)
-		}
-		w.Header().Set("Docker-Content-Digest", digest(content))
-	case kind == "manifests":
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusNotFound)
-		_, _ = w.Write([]byte(`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
-		return
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	for part := range slices.Chunk(content, 64<<10) {
-		if len(content) > len(part) {
-			time.Sleep(r.slow)
-		}
-		_, _ = w.Write(part)
-	}
-}
-
-func digest(content []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(content)) }
-
-func encode(t *testing.T, v any) []byte {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
 func TestMissingImageIsPulledOnce(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	name := r.start(t, r.spec(image))
 	if out, _ := r.run(t, name, "echo hello"); out != "hello\n" {
@@ -156,31 +30,31 @@ func TestMissingImageIsPulledOnce(t *testing.T) {
 	if log := r.log(); !strings.HasPrefix(log, "pulling image "+image+"\n") || !strings.Contains(log, "\nimage "+image+" pulled in ") {
 		t.Errorf("the build's log does not say so: %s", log)
 	}
-	once := reg.manifests.Load()
+	once := reg.Manifests.Load()
 	r.start(t, r.spec(image))
-	if twice := reg.manifests.Load(); once == 0 || twice != once {
+	if twice := reg.Manifests.Load(); once == 0 || twice != once {
 		t.Errorf("manifests fetched: %d, then %d", once, twice)
 	}
 }
 
 func TestImageIsPulledForEachBuildWhenAskedTo(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
 	r := newRig(t, docker.Config{Pull: docker.PullAlways})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	r.start(t, r.spec(image))
-	once := reg.manifests.Load()
+	once := reg.Manifests.Load()
 	r.start(t, r.spec(image))
-	if twice := reg.manifests.Load(); once == 0 || twice <= once {
+	if twice := reg.Manifests.Load(); once == 0 || twice <= once {
 		t.Errorf("manifests fetched: %d, then %d", once, twice)
 	}
 }
 
 func TestPrivateImageIsPulledWithTheCredentialsOfTheFile(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.user, reg.password = "octo", "s3cret"
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.User, reg.Password = "octo", "s3cret"
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	err := r.Start(t.Context(), r.spec(image))
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "image "+image+" cannot be pulled: ") {
@@ -188,7 +62,7 @@ func TestPrivateImageIsPulledWithTheCredentialsOfTheFile(t *testing.T) {
 	}
 	login := func(password string) {
 		auth := map[string]any{"username": "octo", "password": password}
-		file := encode(t, map[string]any{"auths": map[string]any{strings.TrimPrefix(reg.server.URL, "http://"): auth}})
+		file := kittest.JSON(t, map[string]any{"auths": map[string]any{strings.TrimPrefix(reg.Server.URL, "http://"): auth}})
 		if err := os.WriteFile(r.config.ConfigFile, file, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -202,8 +76,8 @@ func TestPrivateImageIsPulledWithTheCredentialsOfTheFile(t *testing.T) {
 }
 
 func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
-	reg, foreign, down := newRegistry(t, runtime.GOARCH), newRegistry(t, "riscv64"), newRegistry(t, runtime.GOARCH)
-	down.down.Store(true)
+	reg, foreign, down := kittest.NewRegistry(t, "", runtime.GOARCH), kittest.NewRegistry(t, "", "riscv64"), kittest.NewRegistry(t, "", runtime.GOARCH)
+	down.Down.Store(true)
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -212,8 +86,8 @@ func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, docker.Config{})
-	r.images = append(r.images, foreign.image("octo/tools:1"))
-	absent, other, away, nowhere := reg.image("octo/tools:absent"), foreign.image("octo/tools:1"), down.image("octo/tools:1"), gone.Addr().String()+"/octo/tools:1"
+	r.images = append(r.images, foreign.Image("octo/tools:1"))
+	absent, other, away, nowhere := reg.Image("octo/tools:absent"), foreign.Image("octo/tools:1"), down.Image("octo/tools:1"), gone.Addr().String()+"/octo/tools:1"
 	for _, c := range []struct {
 		image string
 		want  []string
@@ -245,13 +119,13 @@ func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 }
 
 func TestThePlatformThatIsAskedForIsTheOneThatRuns(t *testing.T) {
-	foreign, native := newRegistry(t, "riscv64"), newRegistry(t, runtime.GOARCH)
-	foreign.index = encode(t, map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": []any{map[string]any{
-		"mediaType": manifestType, "size": len(foreign.manifest), "digest": digest(foreign.manifest), "platform": map[string]any{"os": "linux", "architecture": "riscv64"},
+	foreign, native := kittest.NewRegistry(t, "", "riscv64"), kittest.NewRegistry(t, "", runtime.GOARCH)
+	foreign.Index = kittest.JSON(t, map[string]any{"schemaVersion": 2, "mediaType": kittest.IndexType, "manifests": []any{map[string]any{
+		"mediaType": kittest.ManifestType, "size": len(foreign.Manifest), "digest": kittest.Digest(foreign.Manifest), "platform": map[string]any{"os": "linux", "architecture": "riscv64"},
 	}}})
 	r := newRig(t, docker.Config{})
 	mine := "linux/" + runtime.GOARCH
-	image := native.image("octo/tools:1")
+	image := native.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	spec := r.spec(image)
 	spec.Platform = mine
@@ -259,7 +133,7 @@ func TestThePlatformThatIsAskedForIsTheOneThatRuns(t *testing.T) {
 	other := map[string]string{"linux/amd64": "linux/arm64", "linux/arm64": "linux/amd64"}[mine]
 	for _, c := range []struct{ platform, image, want string }{
 		{other, image, "it asks for platform " + other + ", builds run on " + mine + " here"},
-		{mine, foreign.image("octo/tools:1"), strings.TrimPrefix(foreign.server.URL, "http://") + " has it for linux/riscv64, builds run on " + mine + " here"},
+		{mine, foreign.Image("octo/tools:1"), strings.TrimPrefix(foreign.Server.URL, "http://") + " has it for linux/riscv64, builds run on " + mine + " here"},
 	} {
 		spec := r.spec(c.image)
 		spec.Platform = c.platform
@@ -268,8 +142,8 @@ func TestThePlatformThatIsAskedForIsTheOneThatRuns(t *testing.T) {
 		}
 	}
 	// The Docker engine has another platform's image under the same name.
-	foreign.index = nil
-	strange, name := foreign.image("octo/tools:2"), native.image("octo/tools:2")
+	foreign.Index = nil
+	strange, name := foreign.Image("octo/tools:2"), native.Image("octo/tools:2")
 	r.images = append(r.images, strange, name)
 	pulled, err := r.api.ImagePull(t.Context(), strange, client.ImagePullOptions{})
 	if err != nil {
@@ -290,10 +164,10 @@ func TestThePlatformThatIsAskedForIsTheOneThatRuns(t *testing.T) {
 }
 
 func TestLimitOfARegistryIsWaitedFor(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.limited.Store(true)
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.Limited.Store(true)
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	spec := r.spec(image)
 	host, _, _ := strings.Cut(image, "/")
@@ -310,22 +184,22 @@ func TestLimitOfARegistryIsWaitedFor(t *testing.T) {
 	if !strings.Contains(r.log(), "trying again in 1m0s") {
 		t.Errorf("the log does not say that it waits: %s", r.log())
 	}
-	reg.limited.Store(false)
+	reg.Limited.Store(false)
 	r.start(t, spec)
 }
 
 func TestRegistryThatComesBackIsPulledFrom(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.down.Store(true)
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.Down.Store(true)
 	r := newRig(t, docker.Config{})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	spec := r.spec(image)
 	say := spec.Say
 	spec.Say = func(line string) {
 		say(line)
 		if strings.Contains(line, "trying once more") {
-			reg.down.Store(false)
+			reg.Down.Store(false)
 		}
 	}
 	r.start(t, spec)
@@ -335,8 +209,8 @@ func TestRegistryThatComesBackIsPulledFrom(t *testing.T) {
 func TestDockerThatGoesAwayDuringAPullIsNotTheRegistrysFault(t *testing.T) {
 	wire := newCutter(t, false)
 	r := newRig(t, docker.Config{Host: wire.host()})
-	reg := newRegistry(t, runtime.GOARCH)
-	spec := r.spec(reg.image("octo/tools:1"))
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	spec := r.spec(reg.Image("octo/tools:1"))
 	spec.Say = func(string) { wire.cut.Store("/") } // when the pull begins
 	if err := r.Start(t.Context(), spec); err == nil || fault.Is(err, fault.Invalid) {
 		t.Errorf("got %v", err)
@@ -345,10 +219,10 @@ func TestDockerThatGoesAwayDuringAPullIsNotTheRegistrysFault(t *testing.T) {
 }
 
 func TestProgressOfAPullIsInTheLog(t *testing.T) {
-	reg := newRegistry(t, runtime.GOARCH)
-	reg.slow = 20 * time.Millisecond
+	reg := kittest.NewRegistry(t, "", runtime.GOARCH)
+	reg.Slow = 20 * time.Millisecond
 	r := newRig(t, docker.Config{ProgressEvery: time.Nanosecond})
-	image := reg.image("octo/tools:1")
+	image := reg.Image("octo/tools:1")
 	r.images = append(r.images, image)
 	r.start(t, r.spec(image))
 	if log := r.log(); !regexp.MustCompile(`pulling image \S+: [0-9.]+ [kM]?i?B of [0-9.]+ [kM]iB`).MatchString(log) {

@@ -137,7 +137,8 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		managers:  &managers{config: c, client: api, registries: dockerapi.Registries{File: c.ConfigFile}, names: map[string]string{}},
 		installer: newInstaller(c.Image), empty: map[string]time.Time{},
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerWithin+registryWithin)
+	e.access = &dockerapi.Access{Registries: e.registries, Client: api}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin+dockerapi.InspectWithin)
 	defer cancel()
 	if err := e.checkSwarm(ctx); err != nil {
 		return nil, errors.Join(err, api.Close())

@@ -29,6 +29,7 @@ func TestASwarmOfOneMachine(t *testing.T) {
 		{"AServiceThatDiesIsSaid", aServiceThatDiesIsSaid},
 		{"WhatCanNeverStartSaysWhy", whatCanNeverStartSaysWhy},
 		{"AnImageThatCannotBePulledSaysWhy", anImageThatCannotBePulledSaysWhy},
+		{"ARepositorysLoginPullsItsImagesForItsBuildsAlone", aRepositorysLoginPullsItsImagesForItsBuildsAlone},
 		{"WhatWaitsSaysWhatFor", whatWaitsSaysWhatFor},
 		{"StartCanBeBrokenOff", startCanBeBrokenOff},
 		{"WhatIsMadeWhileItsNetworkGoesIsStopped", whatIsMadeWhileItsNetworkGoesIsStopped},

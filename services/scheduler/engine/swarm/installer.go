@@ -16,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/dockerapi"
 )
 
@@ -128,7 +129,7 @@ func (e *Engine) removeUnwanted(ctx context.Context, service swarm.Service) erro
 
 func (e *Engine) createInstaller(ctx context.Context) error {
 	i := e.installer
-	image, err := e.resolve(ctx, i.image, "")
+	image, err := e.resolve(ctx, engine.Spec{}, i.image, "")
 	if err != nil {
 		return fmt.Errorf("FORGE_FORGEXEC_IMAGE: %w", err)
 	}
@@ -155,7 +156,7 @@ func (e *Engine) createInstaller(ctx context.Context) error {
 		},
 		EndpointSpec: &swarm.EndpointSpec{Mode: swarm.ResolutionModeDNSRR},
 	}
-	_, err = e.client.ServiceCreate(ctx, client.ServiceCreateOptions{Spec: spec, EncodedRegistryAuth: image.auth})
+	_, err = e.client.ServiceCreate(ctx, client.ServiceCreateOptions{Spec: spec, EncodedRegistryAuth: image.login.Auth})
 	if err != nil && !nameTaken(err) { // another replica was faster
 		return fmt.Errorf("create %s: %w", i.name(), err)
 	}

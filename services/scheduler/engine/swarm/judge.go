@@ -67,7 +67,7 @@ func neverStarts(u *unit, task swarm.Task, machine string) error {
 // is asked whether that is for good.
 func (e *Engine) notPulled(ctx context.Context, u *unit, machine string) (verdict, error) {
 	if u.image == nil {
-		resolved, err := e.resolve(ctx, u.imageName, u.platform)
+		resolved, err := e.resolve(ctx, u.spec, u.imageName, u.platform)
 		if err != nil {
 			return verdict{}, err
 		}
@@ -76,8 +76,8 @@ func (e *Engine) notPulled(ctx context.Context, u *unit, machine string) (verdic
 	switch {
 	case u.image.unsaid == nil:
 		return verdict{retry: true, unpulled: true, machine: machine, reason: fmt.Sprintf("%s could not pull %s", machine, u.imageName)}, nil
-	case u.image.refusal() != nil:
-		return verdict{}, u.image.refusal()
+	case u.image.refusal(u.spec) != nil:
+		return verdict{}, u.image.refusal(u.spec)
 	}
 	return verdict{retry: true, reason: fmt.Sprintf("image %s is not pulled yet: %s does not answer as a registry should: %s",
 		u.imageName, u.image.host, oneLine(dockerapi.Plain(u.image.unsaid)))}, nil

@@ -17,6 +17,7 @@ type managers struct {
 	config     Config
 	client     *client.Client
 	registries dockerapi.Registries
+	access     *dockerapi.Access
 
 	mu    sync.Mutex
 	names map[string]string // of machines, by id, those that have left too

@@ -34,12 +34,12 @@ func (e *Engine) startSidecar(ctx context.Context, build *unit, number int, netw
 		return err
 	}
 	if service == nil {
-		resolved, err := e.resolve(ctx, s.Image, "")
+		resolved, err := e.resolve(ctx, u.spec, s.Image, "")
 		if err != nil {
 			return err
 		}
 		u.image = &resolved
-		if service, err = e.create(ctx, e.sidecar(u, networkID), resolved.auth); err != nil {
+		if service, err = e.create(ctx, e.sidecar(u, networkID), resolved.login.Auth); err != nil {
 			return err
 		}
 	}

@@ -91,7 +91,7 @@ func check(spec engine.Spec) error {
 
 // makeJob makes all of an attempt, its job last.
 func (e *Engine) makeJob(ctx context.Context, u *unit) (*swarm.Service, error) {
-	resolved, err := e.resolve(ctx, u.imageName, u.platform)
+	resolved, err := e.resolve(ctx, u.spec, u.imageName, u.platform)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (e *Engine) makeJob(ctx context.Context, u *unit) (*swarm.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.create(ctx, spec, resolved.auth)
+	return e.create(ctx, spec, resolved.login.Auth)
 }
 
 // awaitInstaller returns when a machine has forgexec, with those that lack it.
@@ -256,7 +256,7 @@ func (e *Engine) retry(ctx context.Context, u *unit, id string, task swarm.Task,
 // machines left out. Where somebody else has changed the service meanwhile, that
 // counts.
 func (e *Engine) update(ctx context.Context, u *unit, service swarm.Service, leftOut []string) error {
-	resolved, err := e.resolve(ctx, u.imageName, u.platform)
+	resolved, err := e.resolve(ctx, u.spec, u.imageName, u.platform)
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (e *Engine) update(ctx context.Context, u *unit, service swarm.Service, lef
 	spec.TaskTemplate.ForceUpdate++
 	spec.TaskTemplate.ContainerSpec.Image = resolved.pinned
 	spec.TaskTemplate.Placement = &swarm.Placement{Constraints: without(u.constraints, leftOut), Platforms: resolved.platforms}
-	_, err = e.client.ServiceUpdate(ctx, service.ID, client.ServiceUpdateOptions{Version: service.Version, Spec: spec, EncodedRegistryAuth: resolved.auth})
+	_, err = e.client.ServiceUpdate(ctx, service.ID, client.ServiceUpdateOptions{Version: service.Version, Spec: spec, EncodedRegistryAuth: resolved.login.Auth})
 	if err != nil && !outOfSequence(err) {
 		return fmt.Errorf("update service %s: %w", u.name, err)
 	}
