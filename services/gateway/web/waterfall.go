@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -110,6 +111,17 @@ func (r waterRow) Class() string {
 	default:
 		return "own"
 	}
+}
+
+// Short is the name, of a call without the package of its service: it is what people tell
+// calls apart by.
+func (r waterRow) Short() string {
+	service, call, isCall := strings.Cut(r.Name, "/")
+	dot := strings.LastIndexByte(service, '.')
+	if !isCall || dot < 0 || strings.ContainsAny(r.Name, " ") || strings.Contains(call, "/") {
+		return r.Name
+	}
+	return r.Name[dot+1:]
 }
 
 // runID is the attribute by which OpenTelemetry names the run that a span is of.

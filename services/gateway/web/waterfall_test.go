@@ -47,6 +47,22 @@ s5 90.00% 10.00% lost
 	}
 }
 
+func TestCallsAreShownWithoutTheirPackage(t *testing.T) {
+	for name, want := range map[string]string{
+		"forge.scheduler.v1.EventService/ReceiveEvent": "EventService/ReceiveEvent",
+		"EventService/ReceiveEvent":                    "EventService/ReceiveEvent",
+		"POST /v1.0/listen":                            "POST /v1.0/listen",
+		"a.b/c/d":                                      "a.b/c/d",
+		"./":                                           "/",
+		"v1.2":                                         "v1.2",
+		"":                                             "",
+	} {
+		if got := (waterRow{Span: traces.Span{Name: name}}).Short(); got != want {
+			t.Errorf("%q is shown as %q, want %q", name, got, want)
+		}
+	}
+}
+
 // Each span is shown once, whatever it says of its parents.
 func TestWaterfallOfHostileSpansEnds(t *testing.T) {
 	circle := waterfallOf(traces.Trace{Spans: []traces.Span{spanOf(1, 3, 2, 3), spanOf(2, 1, 1, 4), spanOf(3, 2, 0, 4), spanOf(4, 4, 0, 1)}})
