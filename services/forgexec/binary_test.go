@@ -2,10 +2,16 @@ package forgexec
 
 import (
 	"debug/elf"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // What is copied into each container runs in any image, and is small.
@@ -35,5 +41,41 @@ func TestTheBinaryIsStaticAndSmall(t *testing.T) {
 			}
 		}
 		_ = binary.Close()
+		if arch == runtime.GOARCH && runtime.GOOS == "linux" {
+			waitsInLittleMemory(t, path)
+		}
 	}
+}
+
+// waitsInLittleMemory holds a process that waits for an attempt to what docs/performance.md
+// promises of one: several wait on each host.
+func waitsInLittleMemory(t *testing.T, program string) {
+	t.Helper()
+	const most = 10 << 10                            // KiB
+	begun := filepath.Join(t.TempDir(), "workspace") // made last before it waits
+	waits := exec.Command(program)
+	waits.Env = []string{waitsEnv + "=1", urlEnv + "=127.0.0.1:1", workspaceEnv + "=" + begun}
+	never, err := waits.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := waits.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = never.Close(), waits.Wait() }()
+	kittest.Eventually(t, 30*time.Second, func() error {
+		if _, err := os.Stat(begun); err != nil {
+			return err
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", waits.Process.Pid))
+		if err != nil {
+			return err
+		}
+		var kib int
+		_, rss, _ := strings.Cut(string(status), "VmRSS:")
+		if _, err := fmt.Sscan(rss, &kib); err != nil || kib > most {
+			return fmt.Errorf("%d KiB, want at most %d; %v", kib, most, err)
+		}
+		return nil
+	})
 }

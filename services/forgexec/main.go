@@ -141,6 +141,9 @@ func start(ctx context.Context, env map[string]string, environ []string, plan, s
 	}
 	token := env[tokenEnv]
 	if env[waitsEnv] != "" {
+		if err := letGo(); err != nil {
+			log.DebugContext(ctx, "the program stays in memory while it waits", "error", err)
+		}
 		if token, err = awaitToken(stdin); err != nil {
 			return exitFailed, err
 		}
