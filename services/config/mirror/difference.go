@@ -79,14 +79,7 @@ func (m *Mirrors) acquireDifference(ctx context.Context, remote Remote, want *Wa
 	made, err := r.apply(ctx, want.SHA, want.Difference)
 	if err != nil {
 		r.lock.free()
-		if full(err) {
-			return nil, fullFault(remote.Noun, err)
-		}
-		if _, isGit := errors.AsType[*Error](err); isGit {
-			m.suspect(ctx, remote)
-			return nil, fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)
-		}
-		return nil, err
+		return nil, m.unmade(ctx, remote, err)
 	}
 	want.SHA, want.Difference = made, nil
 	return r, nil

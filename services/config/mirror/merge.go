@@ -54,17 +54,23 @@ func (m *Mirrors) acquireMerge(ctx context.Context, remote Remote, want *Want) (
 	merged, err := r.merge(ctx, want.Into, want.SHA)
 	if err != nil {
 		r.lock.free()
-		if full(err) {
-			return nil, fullFault(remote.Noun, err)
-		}
-		if _, isGit := errors.AsType[*Error](err); isGit {
-			m.suspect(ctx, remote)
-			return nil, fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)
-		}
-		return nil, err
+		return nil, m.unmade(ctx, remote, err)
 	}
 	want.SHA = merged
 	return r, nil
+}
+
+// unmade is why a commit could not be made in a copy. Where git could not, the copy may
+// be broken.
+func (m *Mirrors) unmade(ctx context.Context, remote Remote, err error) error {
+	if full(err) {
+		return fullFault(remote.Noun, err)
+	}
+	if _, isGit := errors.AsType[*Error](err); isGit {
+		m.suspect(ctx, remote)
+		return fault.Newf(fault.Unavailable, "mirror of %s: %w", remote.Noun, err)
+	}
+	return err
 }
 
 // acquireBoth returns the copy with both commits and their history in it. Several ask
