@@ -206,12 +206,14 @@ drwxr-x--- dist/sub dated
 	if got := found(t, get.Into); got != want {
 		t.Errorf("a refusal has left\n%s", got)
 	}
-	get.Force = true
-	l.data[3] = strings.Repeat("y", 12_345)
+	// Whoever refused may be sent the rest still, so what is new comes from elsewhere.
+	changed := &leaver{build: l.build, listed: l.listed, entries: l.entries, data: slices.Clone(l.data)}
+	changed.data[3] = strings.Repeat("y", 12_345)
+	get.Force, get.GRPCAddress = true, changed.serve(t).GRPCAddress
 	if err := get.get(&out); err != nil {
 		t.Error(err)
 	}
-	if content, err := os.ReadFile(filepath.Join(get.Into, "again")); err != nil || string(content) != l.data[3] {
+	if content, err := os.ReadFile(filepath.Join(get.Into, "again")); err != nil || string(content) != changed.data[3] {
 		t.Errorf("it was not replaced: %v", err)
 	}
 }
