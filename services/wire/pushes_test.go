@@ -27,11 +27,14 @@ func TestPushesThatGitHubDoesNotTellOfAreBuilt(t *testing.T) {
 		_, err := deliveries.RecoverDeliveries(asAdmin(t.Context()), &gatewayv1.RecoverDeliveriesRequest{})
 		return err
 	})
-	before := len(w.sim.Calls())
-	kittest.Want(t, len(look()), 0, "the first look at a repository with 500 tags")
-	if calls := len(w.sim.Calls()) - before; calls > 15 {
-		t.Errorf("a look took %d calls", calls)
-	}
+	kittest.Eventually(t, patience, func() error { // another look may go on beside it
+		before := len(w.sim.Calls())
+		kittest.Want(t, len(look()), 0, "the first look at a repository with 500 tags")
+		if calls := len(w.sim.Calls()) - before; calls > 15 {
+			return fmt.Errorf("a look took %d calls", calls)
+		}
+		return nil
+	})
 
 	must(t, w.sim.CreateTags(owner, repo, "main", "v1.0", "v1.1", "v1.2", "v1.3", "v1.4", "other"))
 	w.sim.LoseDeliveries(1)

@@ -61,7 +61,7 @@
   }
 
   // Only the newest wish for another part counts; growth waits for it.
-  let wish = 0, growing = false;
+  let wish = 0, growing = false, missed = false;
 
   async function show(line, align = "center") {
     line = Math.max(1, Math.min(line, log.lines));
@@ -98,11 +98,17 @@
     look();
   }
 
-  // grow asks for more where somebody comes near the end of what is in the page.
+  // grow asks for more where somebody comes near the end of what is in the page. Who is at
+  // an end already cannot scroll to ask again: so it looks once more itself.
   async function grow() {
-    if (growing || !rows.length) return;
+    if (growing || !rows.length) {
+      missed = growing;
+      return;
+    }
     growing = true;
+    missed = false;
     const mine = wish;
+    let pause = 0;
     try {
       while (box.scrollTop < 2 * box.clientHeight && first() > 1 && mine === wish) {
         for (let count = Math.min(step, first() - 1); count >= 1; count = Math.floor(count / 4) || (count > 1 ? 1 : 0)) {
@@ -125,7 +131,13 @@
         settle();
         cut(true);
       }
-    } catch { /* the next scroll asks again */ } finally { growing = false; }
+    } catch {
+      missed = true;
+      pause = 3000; // the server or the way to it is gone
+    } finally {
+      growing = false;
+      if (missed) setTimeout(grow, pause);
+    }
   }
 
   // seen are the first and the last line in view.
