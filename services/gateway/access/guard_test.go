@@ -97,3 +97,31 @@ func TestAFollowedLogEndsForWhoLosesAccess(t *testing.T) {
 		t.Error("the stream goes on")
 	}
 }
+
+// A shell in which nothing happens is closed, too: its call ends, and the scheduler's with it.
+func TestAnOpenShellEndsForWhoLosesAccess(t *testing.T) {
+	w := newWorld(t, nil)
+	shells := schedulerv1.NewShellServiceClient(w.conn)
+	opened, err := shells.OpenShell(w.as("wes"), &schedulerv1.OpenShellRequest{BuildId: "7:acme/shop"})
+	w.must(err)
+	types := func() error {
+		_, err := shells.SendToShell(w.as("wes"), &schedulerv1.SendToShellRequest{BuildId: "7:acme/shop", ShellId: "s1", Number: 1})
+		return err
+	}
+	_, err = opened.Recv()
+	w.must(err)
+	w.must(types())
+	w.must(w.sim.SetPermission("acme", "shop", "wes", "read"))
+	w.clock.Advance(2 * time.Minute)
+	if _, err := opened.Recv(); !fault.Is(err, fault.Denied) {
+		t.Errorf("it goes on: %v", err)
+	}
+	if err := types(); !fault.Is(err, fault.Denied) {
+		t.Errorf("what is typed arrives: %v", err)
+	}
+	select {
+	case <-w.rooms.last.Done():
+	default:
+		t.Error("the scheduler is not told")
+	}
+}

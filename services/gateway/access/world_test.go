@@ -132,6 +132,7 @@ type rooms struct {
 	called []string // but for whose a build is, and what is public
 	away   bool     // config does not answer
 	listed []string
+	last   context.Context //nolint:containedctx // of the stream that was opened last
 }
 
 func (r *rooms) repository(full string) *eventv1.Repository {
@@ -190,6 +191,7 @@ func (r *rooms) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.called = append(r.called, method)
+	r.last = ctx
 	return &stream{ctx: ctx}, nil
 }
 
@@ -202,8 +204,11 @@ type stream struct {
 func (s *stream) SendMsg(any) error { return nil }
 func (s *stream) CloseSend() error  { return nil }
 func (s *stream) RecvMsg(m any) error {
-	if log, ok := m.(*schedulerv1.WatchLogResponse); ok {
-		log.Data = []byte("a line\n")
+	switch answer := m.(type) {
+	case *schedulerv1.WatchLogResponse:
+		answer.Data = []byte("a line\n")
+	case *schedulerv1.OpenShellResponse: // nothing is printed, and it goes on
+		answer.Message = &schedulerv1.OpenShellResponse_Output{Output: &schedulerv1.ShellOutput{}}
 	}
 	return s.ctx.Err()
 }

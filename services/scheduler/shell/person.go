@@ -136,6 +136,10 @@ func (v *visit) serve(ctx context.Context, until time.Time) error {
 				return err
 			}
 		case <-alive.C:
+			// It goes on: who may not see it any more is found out, and so is who is not there.
+			if err := v.stream.Send(&schedulerv1.OpenShellResponse{Message: &schedulerv1.OpenShellResponse_Output{Output: &schedulerv1.ShellOutput{}}}); err != nil {
+				return err
+			}
 			if err := s.alive(ctx, id); err != nil {
 				return err
 			}

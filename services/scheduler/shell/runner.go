@@ -21,6 +21,9 @@ const (
 	largestOutput = 32 << 10
 	// longestProblem bounds what a runner says for people, in bytes.
 	longestProblem = 300
+	// keptBarely is how much earlier than here a container's time may be over by the clock
+	// of its machine.
+	keptBarely = 2 * time.Second
 )
 
 // Waiting names the shells of an attempt that no runner has begun.
@@ -50,7 +53,7 @@ func (s *Service) Attend(a *store.Attempt, id string, stream schedulerv1.RunnerS
 	defer done()
 	if problem == "" {
 		problem = "the connection to its container broke"
-		if now, gone := store.ReadAttempt(ending, s.store.DB.Read(), a.BuildID, a.Number, ""); gone == nil && !now.IsKept(s.store.Now()) {
+		if now, gone := store.ReadAttempt(ending, s.store.DB.Read(), a.BuildID, a.Number, ""); gone == nil && !now.IsKept(s.store.Now().Add(keptBarely)) {
 			problem = "its container is not kept any more"
 		}
 	}

@@ -171,6 +171,8 @@ type OpenShellResponse_Opened_ struct {
 }
 
 type OpenShellResponse_Output struct {
+	// One without data comes every few seconds: the shell is open, and whoever asked may
+	// see it still.
 	Output *ShellOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
 }
 
