@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -208,11 +209,12 @@ func maxDifference(next http.Handler) http.Handler {
 	})
 }
 
-// endStreams ends followed logs and watched builds when the server stops, which
+// endStreams ends followed logs, watched builds and shells when the server stops, which
 // would wait for them else.
 func (s *Service) endStreams(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, ":watch") && !strings.HasSuffix(r.URL.Path, "/log") && !strings.HasSuffix(r.URL.Path, "/log:lines") && !strings.HasSuffix(r.URL.Path, "/log/events") {
+		goesOn := func(ending string) bool { return strings.HasSuffix(r.URL.Path, ending) }
+		if !slices.ContainsFunc([]string{":watch", "/log", "/log:lines", "/log/events", "/shells"}, goesOn) {
 			next.ServeHTTP(w, r)
 			return
 		}

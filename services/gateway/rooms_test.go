@@ -29,6 +29,7 @@ type rooms struct {
 	engine fakeEngine
 	tests  fakeTests
 	audit  auditLog
+	shells fakeShells
 	told   toldGitHub
 
 	installed installed

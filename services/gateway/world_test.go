@@ -106,6 +106,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	})
 	maps.Copy(access, placesAccess())
 	maps.Copy(access, auditAccess())
+	maps.Copy(access, shellAccess())
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Behalf: []string{"gateway"}, Log: deps.Log, Tracer: deps.Tracer})
 	w.service.Register(server)
 	configv1.RegisterHookDeliveryServiceServer(server, shown)
@@ -125,6 +126,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 	schedulerv1.RegisterAuditServiceServer(server, &w.rooms.audit)
+	schedulerv1.RegisterShellServiceServer(server, &w.rooms.shells)
 	reporterv1.RegisterReporterServiceServer(server, &w.rooms.told)
 
 	w.grpc, w.http = conn, httptest.NewServer(w.service.Handler())
