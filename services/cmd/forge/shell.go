@@ -47,11 +47,20 @@ func (s shell) Run() error {
 	})
 }
 
+const (
+	// typedWithin is for how long it is tried to send what was typed.
+	typedWithin = 30 * time.Second
+	// silentFor is how long a Forge that says every few seconds that a shell goes on may
+	// say nothing.
+	silentFor = 30 * time.Second
+)
+
 // talk is a shell on this side.
 type talk struct {
 	client      schedulerv1.ShellServiceClient
 	build, name string
-	shell       string
+	opened      *schedulerv1.OpenShellResponse_Opened
+	terminal    bool
 	number      *int64 // of the last input
 }
 
@@ -68,8 +77,8 @@ func window() *schedulerv1.ShellTerminal {
 }
 
 func (t talk) run(ctx context.Context, command []string) error {
-	ctx, hangUp := context.WithCancel(ctx)
-	defer hangUp()
+	ctx, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
 	terminal := window()
 	stream, err := t.client.OpenShell(ctx, &schedulerv1.OpenShellRequest{BuildId: t.build, Command: command, Terminal: terminal})
 	if err != nil {
@@ -79,36 +88,56 @@ func (t talk) run(ctx context.Context, command []string) error {
 	if err != nil {
 		return err
 	}
-	opened := first.GetOpened()
-	t.shell = opened.GetShellId()
-	if terminal != nil {
-		without := ", without the job's secrets: who may set them has them"
-		if opened.GetHasSecrets() {
-			without = ", with the job's secrets"
-		}
-		fmt.Fprintf(os.Stderr, "forge: this container is kept until %s%s; forge shell --end %s removes it\n",
-			localTime(opened.GetKeptUntilTime()), without, t.name)
-		before, err := term.MakeRaw(int(os.Stdin.Fd()))
-		if err != nil {
-			return fmt.Errorf("terminal: %w", err)
-		}
-		defer term.Restore(int(os.Stdin.Fd()), before) //nolint:errcheck // nothing is left to be done
-	}
-	inputs := make(chan *schedulerv1.ShellInput)
-	go readTyped(ctx, inputs)
+	t.opened, t.terminal = first.GetOpened(), terminal != nil
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGWINCH, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	go func() {
-		if err := t.send(ctx, inputs, signals, terminal != nil); err != nil {
-			hangUp()
-		}
-	}()
-	return show(stream)
+	if !t.terminal {
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		return t.converse(ctx, hangUp, stream, signals)
+	}
+	with := ", without the job's secrets: who may set them has them"
+	if t.opened.GetHasSecrets() {
+		with = ", with the job's secrets"
+	}
+	fmt.Fprintf(os.Stderr, "forge: this container is kept until %s%s; forge shell --end %s removes it\n",
+		localTime(t.opened.GetKeptUntilTime()), with, t.name)
+	signal.Notify(signals, syscall.SIGWINCH, os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP) // before one could end the process and leave the terminal raw
+	before, err := term.MakeRaw(int(os.Stdin.Fd()))
+	if err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
+	err = t.converse(ctx, hangUp, stream, signals)
+	if restored := term.Restore(int(os.Stdin.Fd()), before); err != nil && restored == nil && complaint(err) != "" {
+		fmt.Fprintln(os.Stderr) // what was printed last has hardly ended its line
+	}
+	return err
 }
 
-// readTyped reads what is typed until it ends. It is left behind where the process ends
-// before.
+// converse types and shows until the shell has ended, or cannot go on: its error says why.
+// What reads and writes the files of this process may be left behind, which ends then.
+func (t talk) converse(ctx context.Context, hangUp context.CancelCauseFunc, stream shellAnswers, signals <-chan os.Signal) error {
+	inputs, steering := make(chan *schedulerv1.ShellInput), make(chan syscall.Signal, 1)
+	go readTyped(ctx, inputs)
+	go t.heed(ctx, hangUp, signals, steering)
+	go func() {
+		if err := t.send(ctx, inputs, steering); err != nil {
+			hangUp(err)
+		}
+	}()
+	over := make(chan error, 1)
+	go func() { over <- t.show(hangUp, stream) }()
+	select {
+	case err := <-over:
+		if hungUp := context.Cause(ctx); hungUp != nil {
+			return hungUp
+		}
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// readTyped reads what is typed until it ends.
 func readTyped(ctx context.Context, into chan<- *schedulerv1.ShellInput) {
 	const most = 32 << 10
 	for {
@@ -125,26 +154,42 @@ func readTyped(ctx context.Context, into chan<- *schedulerv1.ShellInput) {
 	}
 }
 
+// heed hands on that the terminal has another size, and where there is none the first
+// signal. Any other signal hangs up, whatever waits to be sent: those of the keys of a
+// terminal are typed.
+func (t talk) heed(ctx context.Context, hangUp context.CancelCauseFunc, signals <-chan os.Signal, steering chan<- syscall.Signal) {
+	for handsOn := !t.terminal; ; {
+		var number syscall.Signal
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			number, _ = sig.(syscall.Signal)
+		}
+		if number != syscall.SIGWINCH && !handsOn {
+			hangUp(codedError{exitInterrupted, errInterrupted})
+			return
+		}
+		handsOn = false
+		select {
+		case steering <- number:
+		default: // the size is read when it is sent: one that waits is enough
+		}
+	}
+}
+
 // send sends what is typed, signals, and the size of the terminal, one after the other.
-func (t talk) send(ctx context.Context, inputs <-chan *schedulerv1.ShellInput, signals <-chan os.Signal, terminal bool) error {
-	for interrupted := false; ; {
+func (t talk) send(ctx context.Context, inputs <-chan *schedulerv1.ShellInput, steering <-chan syscall.Signal) error {
+	for {
 		var input *schedulerv1.ShellInput
 		select {
 		case <-ctx.Done():
 			return nil
 		case input = <-inputs:
-		case sig := <-signals:
-			number, _ := sig.(syscall.Signal)
-			switch {
-			case number == syscall.SIGWINCH && !terminal:
-				continue
-			case number == syscall.SIGWINCH:
+		case number := <-steering:
+			input = &schedulerv1.ShellInput{Signal: int32(number)} //nolint:gosec // a signal's
+			if number == syscall.SIGWINCH {
 				input = &schedulerv1.ShellInput{Resized: window()}
-			case interrupted: // it does not heed the first
-				return errInterrupted
-			default:
-				interrupted = true
-				input = &schedulerv1.ShellInput{Signal: int32(number)} //nolint:gosec // a signal's
 			}
 		}
 		*t.number++
@@ -154,41 +199,74 @@ func (t talk) send(ctx context.Context, inputs <-chan *schedulerv1.ShellInput, s
 	}
 }
 
-// sendOne sends one input, again while it is not taken.
+// sendOne sends one input, again while it is not taken. Its error says why what is typed
+// does not arrive.
 func (t talk) sendOne(ctx context.Context, input *schedulerv1.ShellInput) error {
-	for tries := 0; ; tries++ {
-		_, err := t.client.SendToShell(ctx, &schedulerv1.SendToShellRequest{BuildId: t.build, ShellId: t.shell, Number: *t.number, Input: input})
+	since := time.Now()
+	for {
+		asked, done := context.WithTimeout(ctx, typedWithin)
+		_, err := t.client.SendToShell(asked, &schedulerv1.SendToShellRequest{BuildId: t.build, ShellId: t.opened.GetShellId(), Number: *t.number, Input: input})
+		done()
 		switch code := status.Code(err); {
-		case err == nil, code == codes.FailedPrecondition: // what is shown says why
+		case err == nil, ctx.Err() != nil, code == codes.FailedPrecondition: // what is shown says why
 			return nil
-		case code == codes.ResourceExhausted:
-			continue // it was waited for there
-		case code != codes.Unavailable || tries > 10:
-			return err
+		case code == codes.ResourceExhausted: // it was waited for there
+			since = time.Now()
+			continue
+		case away(code) && time.Since(since) < typedWithin:
+			select {
+			case <-ctx.Done():
+			case <-time.After(followRetry):
+			}
+			continue
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(followRetry):
-		}
+		return t.broken("what is typed does not arrive: ", err)
 	}
 }
 
+// away reports whether a call has failed since Forge, or the way to it, is not there.
+func away(code codes.Code) bool {
+	return code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Canceled
+}
+
+// broken is how a shell ends whose connection has, for people. What ran in it is closed.
+func (t talk) broken(what string, err error) error {
+	code := exitCode(err)
+	what += complaint(err)
+	if away(status.Code(err)) {
+		code = exitNobody
+	}
+	if until := t.opened.GetKeptUntilTime(); code == exitNobody && time.Now().Before(until.AsTime()) {
+		what += fmt.Sprintf("; the container is kept until %s, and forge shell %s opens another shell in it", localTime(until), t.name)
+	}
+	return codedError{code, errors.New(what)} // no status: it is not of the Forge's address alone
+}
+
+// shellAnswers is what a shell prints, and how it ends.
+type shellAnswers = grpc.ServerStreamingClient[schedulerv1.OpenShellResponse]
+
 // show prints what the shell prints, and ends as it does.
-func show(stream grpc.ServerStreamingClient[schedulerv1.OpenShellResponse]) error {
-	for {
-		message, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			err = status.Error(codes.Unavailable, "the shell broke off")
+func (t talk) show(hangUp context.CancelCauseFunc, stream shellAnswers) error {
+	silence := time.AfterFunc(silentFor, func() {
+		hangUp(t.broken("the shell is lost: ", status.Errorf(codes.Unavailable, "nothing came from Forge for %v", silentFor)))
+	})
+	silence.Stop() // an older Forge does not say that it goes on
+	defer silence.Stop()
+	for saysSo := false; ; {
+		if saysSo {
+			silence.Reset(silentFor)
 		}
-		if status.Code(err) == codes.Canceled {
-			return codedError{exitInterrupted, errInterrupted}
+		message, err := stream.Recv()
+		silence.Stop()
+		if errors.Is(err, io.EOF) {
+			err = status.Error(codes.Unavailable, "it broke off")
 		}
 		if err != nil {
-			return err
+			return t.broken("the shell is lost: ", err)
 		}
 		switch m := message.GetMessage().(type) {
 		case *schedulerv1.OpenShellResponse_Output:
+			saysSo = saysSo || len(m.Output.GetData()) == 0
 			into := os.Stdout
 			if m.Output.GetError() {
 				into = os.Stderr
