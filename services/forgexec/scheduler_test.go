@@ -71,6 +71,7 @@ type fakeScheduler struct {
 	age time.Duration
 
 	contents fakeContents
+	kept     keptContainer
 	image    func(begin *schedulerv1.BuildImageRequest_Begin, stream imageServer) error
 	socket   string
 	mu       sync.Mutex
@@ -217,7 +218,7 @@ func (s *fakeScheduler) Attach(stream grpc.BidiStreamingServer[schedulerv1.Attac
 			}
 			if sequence > 0 {
 				if err := stream.Send(&schedulerv1.AttachResponse{Message: &schedulerv1.AttachResponse_Ack{
-					Ack: &schedulerv1.Ack{Sequence: sequence},
+					Ack: &schedulerv1.Ack{Sequence: sequence, KeptFor: s.kept.from(report)},
 				}}); err != nil {
 					return err
 				}
