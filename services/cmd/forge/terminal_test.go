@@ -143,10 +143,10 @@ func (f *terminalForge) command(t *testing.T, args ...string) *exec.Cmd {
 
 // tty is a terminal at which forge runs.
 type tty struct {
-	cmd           *exec.Cmd
+	cmd              *exec.Cmd
 	keyboard, screen *os.File
-	before        *term.State
-	ended         chan struct{}
+	before           *term.State
+	ended            chan struct{}
 
 	mu    sync.Mutex
 	shown bytes.Buffer

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -36,12 +38,15 @@ func (w watch) Validate() error {
 }
 
 // Run shows what waits and runs until Ctrl-C: on a terminal as a page that is drawn
-// again, elsewhere as a line for each change.
+// again, elsewhere as a line for each change. The terminal stays as it is, so that however
+// this ends there is nothing to be restored.
 func (w watch) Run() error {
 	err := untilInterrupted(func(ctx context.Context) error {
 		return w.session(ctx, true, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-			watcher := newWatcher(schedulerv1.NewBuildServiceClient(conn), w.Repo)
-			return watcher.run(ctx, w.screen(), time.NewTicker(w.Every).C)
+			watcher, resized := newWatcher(schedulerv1.NewBuildServiceClient(conn), w.Repo), make(chan os.Signal, 1)
+			signal.Notify(resized, syscall.SIGWINCH)
+			defer signal.Stop(resized)
+			return watcher.run(ctx, w.screen(resized), time.NewTicker(w.Every).C)
 		})
 	})
 	if errors.Is(err, errInterrupted) {
@@ -51,12 +56,12 @@ func (w watch) Run() error {
 }
 
 // screen is where it is shown.
-func (w watch) screen() screen {
+func (w watch) screen(resized <-chan os.Signal) screen {
 	switch {
 	case w.json():
 		return screen{changed: func(b *schedulerv1.Build) error { return w.printLine(b) }}
 	case wantsColour(os.Stdout):
-		return screen{page: func(p *page) error { return drawPage(os.Stdout, p) }}
+		return screen{page: func(p *page) error { return drawPage(os.Stdout, p) }, resized: resized}
 	}
 	return screen{
 		changed: func(b *schedulerv1.Build) error {
@@ -71,6 +76,7 @@ type screen struct {
 	page    func(*page) error
 	changed func(*schedulerv1.Build) error
 	away    func(error) // once, whenever Forge stops to answer
+	resized <-chan os.Signal
 }
 
 // page is what there is to see at one time.
@@ -117,10 +123,24 @@ func (w *watcher) run(ctx context.Context, s screen, tick <-chan time.Time) erro
 		if err := s.show(&w.page, changed); err != nil {
 			return err
 		}
+		if err := s.until(ctx, tick, &w.page); err != nil {
+			return err
+		}
+	}
+}
+
+// until waits for a tick, and draws the same page again where the screen gets another size.
+func (s screen) until(ctx context.Context, tick <-chan time.Time, p *page) error {
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick:
+			return nil
+		case <-s.resized:
+			if err := s.page(p); err != nil {
+				return err
+			}
 		}
 	}
 }
