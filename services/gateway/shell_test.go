@@ -3,6 +3,8 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -111,5 +113,44 @@ func TestThePageNamesAKeptContainer(t *testing.T) {
 	w.rooms.builds.build = not
 	if _, page := w.get("/builds/b1"); strings.Contains(page, "forge shell") || !strings.Contains(page, "not kept: 2 containers are kept already") {
 		t.Errorf("a build whose container is not kept: %s", page)
+	}
+}
+
+// A shell outlives the deadline for reading a request, and ends with whoever has opened it.
+func TestAShellLastsUntilItsPersonLeaves(t *testing.T) {
+	w := onSQLite(t, nil)
+	w.rooms.shells.left = make(chan struct{})
+	server := w.service.Server()
+	server.ReadTimeout = time.Second
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(lis) })
+	defer serving.Wait()
+	defer server.Close()
+	conn, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "POST /v1/builds/b1/shells HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+adminToken+"\r\nContent-Length: 2\r\n\r\n{}")
+	answer := bufio.NewReader(conn)
+	for line := ""; !strings.Contains(line, `"shellId":"s1"`); {
+		if line, err = answer.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.SetReadDeadline(time.Now().Add(server.ReadTimeout + 300*time.Millisecond))
+	rest, err := io.ReadAll(answer)
+	if nerr, ok := errors.AsType[net.Error](err); !ok || !nerr.Timeout() {
+		t.Errorf("it ended: %q %v", rest, err)
+	}
+	conn.Close()
+	select {
+	case <-w.rooms.shells.left:
+	case <-time.After(patience):
+		t.Error("the shell is open for nobody")
 	}
 }
