@@ -62,3 +62,31 @@ func TestBuildsOutliveWhatBefallsASwarm(t *testing.T) {
 	w.nothingIsLeft(t, swarmPatience)
 	lap("nothing is left")
 }
+
+// A shell is as near on a worker as anywhere: no port is opened there, and it comes back
+// when Forge does.
+func TestAShellReachesAWorkerOfASwarm(t *testing.T) {
+	if err := buildBinaries(); err != nil {
+		t.Fatal(err)
+	}
+	s := kittest.NewSwarm(t, 1, 1)
+	image := s.Image(t)
+	w := newSwarmWorld(t, s, s.Nodes[0], "FORGE_SWARM_CONSTRAINTS=node.role==worker")
+	began := time.Now()
+	_, head := w.propose(t, "change", files(".forge.yml", lines("image: "+image, "keep: 15m", "execute: ['echo half done >left; exit 3']")))
+	w.shows(t, head, "forge/test", "failure")
+	build := w.builds(t, head)[0].GetId()
+	open := w.opensShell(t, build, "sh", "-c", "cat left; exec cat")
+	open.says(t, "half done\n")
+	w.process("forge").kill()
+	open.isLost(t, build)
+	w.process("forge").begin(t)
+	w.awaitUp(t)
+	w.says(t, "half done\n", "shell", build, "--", "cat", "left")
+	if on := w.nodes(t, w.builds(t, head)); len(on[s.Nodes[1]]) != 1 {
+		t.Errorf("it is kept on %v", on)
+	}
+	w.says(t, "is removed", "shell", build, "--end")
+	w.nothingIsLeft(t, swarmPatience)
+	t.Logf("from the pull request to the end of the container: %v", time.Since(began).Round(100*time.Millisecond))
+}
