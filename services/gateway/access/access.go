@@ -110,7 +110,13 @@ func (c *Control) Check(ctx context.Context, v signin.Viewer, method string, req
 	case rule.Role == SignedIn:
 		return refuse(v, rule.Role)
 	}
+	began := c.deps.Now()
 	operator, err := c.Operator(ctx, v)
+	if !operator && err == nil && rule.Role == Operator {
+		operator, err = c.inTeams(v, func(key string, ask func(context.Context) (bool, error)) (bool, error) {
+			return c.teams.again(ctx, key, began, ask)
+		})
+	}
 	if operator || err != nil && rule.Role == Operator {
 		return err
 	}
@@ -164,6 +170,14 @@ func (c *Control) Operator(ctx context.Context, v signin.Viewer) (bool, error) {
 	if v.Admin || v.ID == 0 {
 		return v.Admin, nil
 	}
+	return c.inTeams(v, func(key string, ask func(context.Context) (bool, error)) (bool, error) {
+		return c.teams.get(ctx, key, ask)
+	})
+}
+
+// inTeams reports whether a person is one of those who run this Forge, or is in one of
+// their teams, by what member answers.
+func (c *Control) inTeams(v signin.Viewer, member func(key string, ask func(context.Context) (bool, error)) (bool, error)) (bool, error) {
 	var unsure error
 	for _, admin := range c.deps.Admins {
 		org, team, isTeam := strings.Cut(admin, "/")
@@ -173,10 +187,10 @@ func (c *Control) Operator(ctx context.Context, v signin.Viewer) (bool, error) {
 			}
 			continue
 		}
-		member, err := c.teams.get(ctx, fmt.Sprintf("%d %s", v.ID, strings.ToLower(admin)), func(ctx context.Context) (bool, error) {
+		isMember, err := member(fmt.Sprintf("%d %s", v.ID, strings.ToLower(admin)), func(ctx context.Context) (bool, error) {
 			return c.deps.People.InTeam(ctx, v.ID, v.Login, org, team)
 		})
-		if member {
+		if isMember {
 			return true, nil
 		}
 		unsure = errors.Join(unsure, err)
@@ -184,9 +198,14 @@ func (c *Control) Operator(ctx context.Context, v signin.Viewer) (bool, error) {
 	return false, unsure
 }
 
-// require is nil where a viewer has a role in a repository.
+// require is nil where a viewer has a role in a repository. Who was given it a moment ago
+// has it: what is remembered may grant something, and refuses nothing by itself.
 func (c *Control) require(ctx context.Context, v signin.Viewer, role Role, of *eventv1.Repository) error {
+	began := c.deps.Now()
 	has, err := c.roleOf(ctx, v, of)
+	if err == nil && has < role && v.ID != 0 {
+		has, err = c.roles.again(ctx, roleKey(v, of), began, func(ctx context.Context) (Role, error) { return c.ask(ctx, v.ID, of) })
+	}
 	if err != nil {
 		return err
 	}
@@ -198,18 +217,19 @@ func (c *Control) require(ctx context.Context, v signin.Viewer, role Role, of *e
 
 // roleOf is what a viewer is in a repository; below Reader they may not see it.
 func (c *Control) roleOf(ctx context.Context, v signin.Viewer, of *eventv1.Repository) (Role, error) {
-	key := fmt.Sprintf("%d %s/%s", of.GetId(), strings.ToLower(of.GetOwner()), strings.ToLower(of.GetName()))
-	if of.GetId() != 0 {
-		key = strconv.FormatInt(of.GetId(), 10)
-	}
 	if v.ID != 0 {
-		return c.roles.get(ctx, fmt.Sprintf("%d %s", v.ID, key), func(ctx context.Context) (Role, error) { return c.ask(ctx, v.ID, of) })
+		return c.roles.get(ctx, roleKey(v, of), func(ctx context.Context) (Role, error) { return c.ask(ctx, v.ID, of) })
 	}
 	public, err := c.Public(ctx, of)
 	if public {
 		return Reader, err
 	}
 	return Anyone, err
+}
+
+// roleKey finds what is remembered of a person in a repository.
+func roleKey(v signin.Viewer, of *eventv1.Repository) string {
+	return fmt.Sprintf("%d %s", v.ID, keyOf(of))
 }
 
 // ask asks GitHub what a person is in a repository.

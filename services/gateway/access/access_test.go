@@ -13,6 +13,12 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
+// As the package has them.
+const (
+	answerLife = 2 * time.Minute
+	doubtEvery = 5 * time.Second
+)
+
 // viewer is as, for who asks by name; "-" is a stranger.
 func (w *world) viewer(name string) signin.Viewer {
 	w.t.Helper()
@@ -56,6 +62,88 @@ func TestWhoLosesAccessLosesItWithinMinutes(t *testing.T) {
 	if err := w.sees(signin.Viewer{}, "7:acme/site"); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("strangers see what is public no more: %v", err)
 	}
+}
+
+// What was remembered before access was given, by a list or by a refusal, keeps nobody out.
+func TestWhoIsGivenAccessHasItAtOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	stan, olaf := w.viewer("stan"), w.viewer("olaf")
+	w.rooms.listed = []string{"acme/shop"}
+	_, err := schedulerv1.NewBuildServiceClient(w.conn).ListBuilds(w.as("stan"), &schedulerv1.ListBuildsRequest{PageSize: 1})
+	w.must(err)
+	w.clock.Advance(time.Second)
+	w.must(w.sim.SetPermission("acme", "shop", "stan", "read"))
+	w.must(w.sees(stan, "7:acme/shop"))
+	w.clock.Advance(doubtEvery)
+	if err := w.cancels(stan, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("stan cancels as a reader: %v", err)
+	}
+	w.must(w.sim.SetPermission("acme", "shop", "stan", "write"))
+	w.clock.Advance(doubtEvery)
+	w.must(w.cancels(stan, "7:acme/shop"))
+	list := func() error {
+		return w.control.Check(t.Context(), olaf, "/forge.gateway.v1.DeliveryService/ListDeliveries", nil)
+	}
+	if err := list(); !fault.Is(err, fault.Denied) {
+		t.Errorf("olaf runs this Forge: %v", err)
+	}
+	w.sim.SetTeamMember("acme", "ops", "olaf", true)
+	w.clock.Advance(time.Second)
+	w.must(list())
+	// What is taken away is lost as it was, within two minutes.
+	w.must(w.sim.SetPermission("acme", "shop", "stan", "none"))
+	w.clock.Advance(answerLife)
+	if err := w.sees(stan, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("stan sees it still: %v", err)
+	}
+}
+
+// Who is refused again and again, by many requests at once too, costs few calls of GitHub's.
+func TestRefusalsDoNotSpendWhatGitHubAllows(t *testing.T) {
+	w := newWorld(t, nil)
+	rita, stan := w.viewer("rita"), w.viewer("stan")
+	w.must(w.sees(rita, "7:acme/shop"))
+	before := len(w.sim.Calls())
+	for range 120 { // two minutes of a program that asks all the time
+		w.clock.Advance(time.Second)
+		var asking sync.WaitGroup
+		for range 20 {
+			asking.Go(func() {
+				if err := w.cancels(rita, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+					t.Errorf("rita cancels: %v", err)
+				}
+			})
+		}
+		asking.Wait()
+	}
+	if asked := len(w.sim.Calls()) - before; asked < 20 || asked > 30 {
+		t.Errorf("GitHub was asked %d times in two minutes", asked)
+	}
+	// The first refusal is fresh, and is not asked for twice.
+	before = len(w.sim.Calls())
+	if err := w.sees(stan, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("stan: %v", err)
+	}
+	if asked := len(w.sim.Calls()) - before; asked > 2 { // for the team, and for the repository
+		t.Errorf("GitHub was asked %d times for one refusal", asked)
+	}
+	// GitHub does not answer: what it said last counts, and it is not asked more often.
+	w.must(w.sees(rita, "7:acme/shop"))
+	w.sim.Misbehave(githubsim.Misbehaviour{Route: "GET /", Status: http.StatusBadGateway})
+	w.clock.Advance(doubtEvery)
+	if err := w.cancels(rita, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+		t.Errorf("rita cancels while GitHub is away: %v", err)
+	}
+	before = len(w.sim.Calls())
+	for range 10 {
+		if err := w.cancels(rita, "7:acme/shop"); !fault.Is(err, fault.Denied) {
+			t.Errorf("rita cancels while GitHub is away: %v", err)
+		}
+	}
+	if asked := len(w.sim.Calls()) - before; asked != 0 {
+		t.Errorf("GitHub, which is away, was asked %d times more", asked)
+	}
+	w.must(w.sees(rita, "7:acme/shop"))
 }
 
 // A repository is known by its id: neither a new name nor a new owner changes who sees its builds, and who has the old name sees nothing.
