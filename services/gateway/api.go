@@ -23,6 +23,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/gateway/signin"
 	"github.com/forge-ci/forge/services/gateway/web"
+	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 )
 
@@ -58,6 +59,10 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.Handle("POST /v1/builds:remote", maxDifference(api))
 	mux.HandleFunc("GET /badges/{owner}/{name}", badges.serve)
 	pages.Register(mux)
+	pages.RegisterContent(mux, func(w http.ResponseWriter, r *http.Request, err error) {
+		_, out := runtime.MarshalerForRequest(api, r)
+		callError(r.Context(), api, out, w, r, rpc.Remote(err, "gateway"))
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)
 	})

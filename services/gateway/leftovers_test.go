@@ -25,6 +25,7 @@ type leftovers struct {
 	cut   atomic.Int64  // if there: the scheduler ends with DATA_LOSS before this byte of a file
 	hold  chan struct{} // if there: downloads wait for it after their first message
 	calls atomic.Int64  // of DownloadArtifact
+	sent  atomic.Value  // the build of the last of them, a string
 }
 
 type leftover struct {
@@ -66,6 +67,7 @@ func (l *leftovers) ListArtifactFiles(_ context.Context, req *schedulerv1.ListAr
 
 func (l *leftovers) DownloadArtifact(req *schedulerv1.DownloadArtifactRequest, out grpc.ServerStreamingServer[schedulerv1.DownloadArtifactResponse]) error {
 	l.calls.Add(1)
+	l.sent.Store(req.GetBuildId())
 	if req.GetFile() == "" {
 		for _, one := range l.all {
 			if err := l.send(one, 0, out); err != nil {

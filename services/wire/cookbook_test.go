@@ -25,7 +25,7 @@ import (
 func besides() []string {
 	return []string{
 		"NOT_SERVING", "STATE_QUEUED", "STATE_RUNNING", "STATE_CANCELLED", "forge logs", "ReadLog", "-d @", "forge.scheduler.v1.ListBuildsRequest", "error", "difference",
-		`"follow": true`, `"force": true`, `"state": "STATE_KEPT"`, `"states": ["STATE_FAILING", "STATE_KEPT"]`, "manual", ".forge.yml",
+		`"follow": true`, `"force": true`, `"state": "STATE_KEPT"`, `"states": ["STATE_FAILING", "STATE_KEPT"]`, "manual", ".forge.yml", "file", "-C -",
 	}
 }
 
@@ -75,7 +75,7 @@ func kitchen(t *testing.T, grpcurl string) (*world, []string) {
 	t.Helper()
 	all := hello()
 	all[".forge.yml"] = lines(
-		"image: busybox", "execute: ./test.sh", "schedule: [{name: nightly, cron: 17 3 * * *, execute: 'echo night'}]",
+		"image: busybox", "execute: ./test.sh", "artifacts: [{name: words, paths: [greeting]}]", "schedule: [{name: nightly, cron: 17 3 * * *, execute: 'echo night'}]",
 		"manual: {execute: 'echo by hand'}", "deploy: {staging: {run: 'echo staging'}, production: {run: 'echo production', approval: true}}",
 	)
 	w := newWorld(t, all)

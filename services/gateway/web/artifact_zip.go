@@ -25,20 +25,17 @@ const (
 	heldEach = 400
 )
 
-// sendZip sends all files of an artifact, zipped as they come.
-func (a *artifacts) sendZip(w http.ResponseWriter, r *http.Request) {
-	artifact := a.find(w, r)
-	if artifact == nil {
-		return
-	}
+// sendZip sends all files of an artifact, zipped as they come. An error is that nothing was
+// sent.
+func (a *artifacts) sendZip(w http.ResponseWriter, r *http.Request, artifact *schedulerv1.Artifact) error {
 	kind := fileKind{mime: "application/zip"}
 	if r.Method == http.MethodHead {
 		secureDownload(w, artifact.GetName()+".zip", kind)
-		return
+		return nil
 	}
-	leave := a.enter(w, r, a.zipping)
-	if leave == nil {
-		return
+	leave, err := enter(a.zipping)
+	if err != nil {
+		return err
 	}
 	defer leave()
 	stream, err := a.client.DownloadArtifact(r.Context(), &schedulerv1.DownloadArtifactRequest{BuildId: artifact.GetBuildId(), Name: artifact.GetName()})
@@ -47,8 +44,7 @@ func (a *artifacts) sendZip(w http.ResponseWriter, r *http.Request) {
 		message, err = stream.Recv()
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		a.fails(w, r, err)
-		return
+		return a.begun(r, err)
 	}
 	secureDownload(w, artifact.GetName()+".zip", kind)
 	steady := &steadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
@@ -65,6 +61,7 @@ func (a *artifacts) sendZip(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		a.breaksOff(r, steady, err)
 	}
+	return nil
 }
 
 // zipper makes a zip of an artifact's entries. Whoever unpacks it gets nothing outside

@@ -50,9 +50,15 @@ func newArtifacts(p *Pages) *artifacts {
 }
 
 func (a *artifacts) register(mux *http.ServeMux) {
-	mux.HandleFunc("GET /builds/{id}/artifacts/{name}", a.sendZip)
-	mux.HandleFunc("GET /builds/{id}/artifacts/{name}/{$}", a.files)
-	mux.HandleFunc("GET /builds/{id}/artifacts/{name}/{file...}", a.sendFile)
+	mux.HandleFunc("GET /builds/{id}/artifacts/{name}", func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, r, func(artifact *schedulerv1.Artifact) error { return a.sendZip(w, r, artifact) })
+	})
+	mux.HandleFunc("GET /builds/{id}/artifacts/{name}/{$}", func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, r, func(artifact *schedulerv1.Artifact) error { return a.files(w, r, artifact) })
+	})
+	mux.HandleFunc("GET /builds/{id}/artifacts/{name}/{file...}", func(w http.ResponseWriter, r *http.Request) {
+		a.answer(w, r, func(artifact *schedulerv1.Artifact) error { return a.sendFile(w, r, artifact, r.PathValue("file")) })
+	})
 }
 
 // artifactAddress is that of an artifact, of its page where the file is "", or of one
@@ -93,44 +99,44 @@ func (a *artifacts) of(ctx context.Context, b *schedulerv1.Build) ([]group, erro
 	return all, nil
 }
 
-// find is the artifact that a request is for; nil where the answer is given already.
-func (a *artifacts) find(w http.ResponseWriter, r *http.Request) *schedulerv1.Artifact {
-	id, name := r.PathValue("id"), r.PathValue("name")
-	answer, err := a.client.ListArtifacts(r.Context(), &schedulerv1.ListArtifactsRequest{BuildId: id})
-	if err != nil {
-		a.showError(w, r, "ListArtifacts", err)
-		return nil
+// answer answers a request of a browser for an artifact by send, or by a page that says why
+// there is none.
+func (a *artifacts) answer(w http.ResponseWriter, r *http.Request, send func(*schedulerv1.Artifact) error) {
+	id, name, call := r.PathValue("id"), r.PathValue("name"), "ListArtifacts"
+	listed, err := a.client.ListArtifacts(r.Context(), &schedulerv1.ListArtifactsRequest{BuildId: id})
+	if err == nil {
+		all := listed.GetArtifacts()
+		n := slices.IndexFunc(all, func(one *schedulerv1.Artifact) bool { return one.GetBuildId() == id && one.GetName() == name })
+		call = "DownloadArtifact"
+		if n < 0 {
+			err = noSuchArtifact()
+		} else {
+			err = send(all[n])
+		}
 	}
-	all := answer.GetArtifacts()
-	n := slices.IndexFunc(all, func(one *schedulerv1.Artifact) bool { return one.GetBuildId() == id && one.GetName() == name })
-	if n < 0 {
-		a.notThere(w, r)
-		return nil
+	if no, refused := errors.AsType[refusal](err); refused {
+		if no.kind == codes.Unavailable {
+			w.Header().Set("Retry-After", retryAfter)
+		}
+		a.render(w, r, no.code, "error.html", no.shown)
+	} else if err != nil {
+		a.showError(w, r, call, err)
 	}
-	return all[n]
 }
 
-func (a *artifacts) notThere(w http.ResponseWriter, r *http.Request) {
-	a.render(w, r, http.StatusNotFound, "error.html", errorPage{
-		Title: "There is no such artifact",
-		Text:  "The address may be incomplete, or the time for which it was kept is over.",
-	})
-}
-
-// fails answers a request whose download did not begin.
-func (a *artifacts) fails(w http.ResponseWriter, r *http.Request, err error) {
+// begun is why a download did not begin.
+func (a *artifacts) begun(r *http.Request, err error) error {
 	switch {
 	case status.Code(err) == codes.DataLoss:
 		a.deps.Log.WarnContext(r.Context(), "DownloadArtifact failed; the artifact is broken and not sent", "build", r.PathValue("id"), "name", r.PathValue("name"), "error", err)
-		a.render(w, r, http.StatusInternalServerError, "error.html", errorPage{
+		return refusal{http.StatusInternalServerError, codes.DataLoss, errorPage{
 			Title: "This artifact is broken",
 			Text:  "What was stored of it is gone, or is not what it was. Run the job again to have it anew.",
-		})
+		}}
 	case fault.Is(err, fault.NotFound):
-		a.notThere(w, r)
-	default:
-		a.showError(w, r, "DownloadArtifact", err)
+		return noSuchArtifact()
 	}
+	return err
 }
 
 // breaksOff ends a download of which a part was sent already: the connection is cut,
@@ -142,19 +148,16 @@ func (a *artifacts) breaksOff(r *http.Request, to *steadyWriter, err error) {
 	panic(http.ErrAbortHandler)
 }
 
-// enter takes one of a number of places; leave is nil where all are taken, which the
-// answer says then.
-func (a *artifacts) enter(w http.ResponseWriter, r *http.Request, places chan struct{}) (leave func()) {
+// enter takes one of a number of places, unless all are taken.
+func enter(places chan struct{}) (leave func(), _ error) {
 	select {
 	case places <- struct{}{}:
-		return func() { <-places }
+		return func() { <-places }, nil
 	default:
-		w.Header().Set("Retry-After", retryAfter)
-		a.render(w, r, http.StatusServiceUnavailable, "error.html", errorPage{
+		return nil, refusal{http.StatusServiceUnavailable, codes.Unavailable, errorPage{
 			Title: "Too many downloads at once",
 			Text:  "Others are downloading artifacts right now; try again in a moment.",
-		})
-		return nil
+		}}
 	}
 }
 
@@ -166,53 +169,44 @@ type filesPage struct {
 }
 
 // files is the page of an artifact.
-func (a *artifacts) files(w http.ResponseWriter, r *http.Request) {
-	artifact := a.find(w, r)
-	if artifact == nil {
-		return
-	}
+func (a *artifacts) files(w http.ResponseWriter, r *http.Request, artifact *schedulerv1.Artifact) error {
 	answer, err := a.client.ListArtifactFiles(r.Context(), &schedulerv1.ListArtifactFilesRequest{
 		BuildId: artifact.GetBuildId(), Name: artifact.GetName(), PageSize: 500, PageToken: r.URL.Query().Get("from"),
 	})
 	if err != nil {
-		a.fails(w, r, err)
-		return
+		return a.begun(r, err)
 	}
 	a.render(w, r, http.StatusOK, "artifact.html", filesPage{artifact, answer.GetFiles(), answer.GetNextPageToken()})
+	return nil
 }
 
-// sendFile sends one file, or the range of it that is asked for.
-func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request) {
-	artifact := a.find(w, r)
-	if artifact == nil {
-		return
-	}
-	leave := a.enter(w, r, a.sending)
-	if leave == nil {
-		return
+// sendFile sends one file, or the range of it that is asked for. An error is that nothing
+// was sent.
+func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request, artifact *schedulerv1.Artifact, name string) error {
+	leave, err := enter(a.sending)
+	if err != nil {
+		return err
 	}
 	defer leave()
 	ranges := r.Header.Get("Range")
 	if strings.Contains(ranges, ",") { // many small ones would cost much; who asks for them takes the whole, too
 		r.Header.Del("Range")
 	}
-	file, err := openFile(r.Context(), a.client, artifact, r.PathValue("file"))
+	file, err := openFile(r.Context(), a.client, artifact, name)
 	if err == nil && ranges == "" && r.Method == http.MethodGet {
 		err = file.begin() // so that a file that is broken from the start is an error, too
 	}
 	if err != nil {
-		a.fails(w, r, err)
-		return
+		return a.begun(r, err)
 	}
 	defer file.close()
 	if file.entry.GetType() != schedulerv1.FileEntry_TYPE_FILE {
-		a.render(w, r, http.StatusNotFound, "error.html", errorPage{
+		return refusal{http.StatusNotFound, codes.NotFound, errorPage{
 			Title: "This is a link",
 			Text:  "It leads to " + file.entry.GetTarget() + ". Links are not followed here: ask for that file itself.",
-		})
-		return
+		}}
 	}
-	secureDownload(w, path.Base(r.PathValue("file")), kindOf(r.PathValue("file")))
+	secureDownload(w, path.Base(name), kindOf(name))
 	w.Header().Set("ETag", fmt.Sprintf(`"%x-%x"`, artifact.GetCreateTime().AsTime().UnixMicro(), file.entry.GetSize()))
 	steady := &steadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
 	defer steady.done()
@@ -220,6 +214,7 @@ func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request) {
 	if err := errors.Join(file.err, steady.err); err != nil {
 		a.breaksOff(r, steady, err)
 	}
+	return nil
 }
 
 // secureDownload sets the headers of what a build has left.
