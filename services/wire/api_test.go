@@ -1,7 +1,10 @@
 package wire_test
 
 import (
+	"errors"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -59,6 +62,48 @@ func TestNothingOnHTTPIsOpenToTheGatewaysRoom(t *testing.T) {
 		if binding(method) != "" && slices.Contains(accesses()[name].Rooms, "gateway") {
 			t.Errorf("%s is open to the gateway's room and bound to %s", name, binding(method))
 		}
+	}
+}
+
+// What has no binding is not there over HTTP, by whatever path somebody guesses, also for
+// the admin: it is neither answered as another method nor panics.
+func TestWhatIsNotBoundToHTTPIsNotThere(t *testing.T) {
+	w := newWorld(t, hello())
+	w.up(t)
+	w.awaitServing(t)
+	asked := 0
+	for _, method := range methods() {
+		if binding(method) != "" {
+			continue
+		}
+		asked++
+		service, name := string(method.Parent().FullName()), string(method.Name())
+		for _, path := range []string{
+			"/" + service + "/" + name, "/v1/" + service + "/" + name, "/v1/" + string(method.Parent().Name()) + "/" + name, "/v1/" + service + ":" + name, "/v1/builds/7:" + strings.ToLower(name[:1]) + name[1:],
+		} {
+			for _, kind := range []string{"application/json", "application/grpc", "application/grpc-web+proto"} {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.http+path, strings.NewReader("{}"))
+				must(t, err)
+				r.Header.Set("Content-Type", kind)
+				r.Header.Set("Authorization", "Bearer "+adminToken)
+				answer, err := http.DefaultClient.Do(r)
+				must(t, err)
+				text, err := io.ReadAll(answer.Body)
+				must(t, errors.Join(err, answer.Body.Close()))
+				nothing := answer.StatusCode == http.StatusNotFound && strings.Contains(string(text), `"message":"there is nothing at `+path+`"`)
+				// A build can be asked for by any id, "7:promote" too, and is only read so.
+				readOnly := answer.StatusCode == http.StatusMethodNotAllowed && strings.Contains(string(text), `"message":"POST is not possible at `+path+`"`)
+				if !nothing && !readOnly {
+					t.Errorf("POST %s as %s: %s %s", path, kind, answer.Status, text)
+				}
+			}
+		}
+	}
+	if asked < 20 {
+		t.Errorf("%d methods without a binding were asked for", asked)
+	}
+	if code, text := holds(t, w, adminToken, http.MethodGet, "/v1/status", ""); code != http.StatusOK {
+		t.Errorf("afterwards: %d %s", code, text)
 	}
 }
 
