@@ -109,6 +109,9 @@ func TestAPreviewIsBuiltRebuiltAndTakenDown(t *testing.T) {
 
 		r.send(closed("bbb", noon.Add(time.Hour)))
 		stop := inPreview(r, schedulerv1.Build_ACTION_STOP)
+		if all := ends(r); len(all) != 1 || all[0] != "ada take down by event preview-1: #1 was closed, "+stop.GetId() {
+			t.Errorf("the audit log has %q", all)
+		}
 		if stop.GetSha() != "bbb" || stop.GetContext() != "forge/stop-preview-1" || stop.GetPullRequest() != 1 {
 			t.Fatalf("%v", stop)
 		}

@@ -35,6 +35,9 @@ func note(ctx context.Context, t *store.Tx, origin schedulerv1.AuditEntry_Origin
 	if action == schedulerv1.AuditEntry_ACTION_DEPLOY {
 		entry.Detail = cause(p)
 	}
+	if p.Action == schedulerv1.Build_ACTION_STOP {
+		entry.Detail = "what takes it down was asked for again"
+	}
 	if p.Remote != nil {
 		entry.Detail = fmt.Sprintf("remote run of the working tree of %s on %s: %s", p.Remote.GetDifference().GetAuthor(), wording.Short(p.Remote.GetBaseSha()), decided.GetText())
 	}
@@ -67,6 +70,26 @@ func actionOf(p prepared) schedulerv1.AuditEntry_Action {
 		return schedulerv1.AuditEntry_ACTION_RUN
 	}
 	return schedulerv1.AuditEntry_ACTION_UNSPECIFIED
+}
+
+// noteEnd writes down that a preview ends, by what event, if anything of it was there or on
+// its way: stop takes it down, and cancelled are the deploys that are not to come any more.
+func noteEnd(ctx context.Context, t *store.Tx, event *eventv1.Event, e *store.Environment, stop *eventv1.Decision, cancelled []string, message string) error {
+	entry := &schedulerv1.AuditEntry{
+		Action: schedulerv1.AuditEntry_ACTION_TAKE_DOWN, Actor: event.GetSender().GetLogin(), Origin: schedulerv1.AuditEntry_ORIGIN_EVENT,
+		Repository: wording.FullName(event.GetRepository()), Environment: e.Name, Detail: message,
+	}
+	switch {
+	case did(stop):
+		entry.BuildId = stop.GetBuildIds()[0]
+	case len(cancelled) > 0:
+		entry.BuildId = cancelled[0]
+	case e.Holder == "" && e.Deployed != "": // nothing is run for it, and it leaves the lists now
+		entry.BuildId = e.Deployed
+	default:
+		return nil
+	}
+	return audit.Add(ctx, t, event.GetRepository().GetId(), entry)
 }
 
 // cause is what brought a deploy about.

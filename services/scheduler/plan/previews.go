@@ -137,6 +137,9 @@ func (s previewing) end(ctx context.Context, t *store.Tx, event *eventv1.Event, 
 			return nil, err
 		}
 		decided = alongside(decided, stop)
+		if err := noteEnd(ctx, t, event, e, stop, cancelled, message); err != nil {
+			return nil, err
+		}
 	}
 	// What is left free, and has nothing to be taken down, leaves the lists.
 	if all, err = previews.Environments(ctx, repository, number); err != nil {

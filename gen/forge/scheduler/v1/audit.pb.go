@@ -61,6 +61,9 @@ const (
 	AuditEntry_ACTION_CLOSE_SHELL     AuditEntry_Action = 23
 	// A kept container was removed before its time.
 	AuditEntry_ACTION_REMOVE_CONTAINER AuditEntry_Action = 24
+	// A preview is not to be there any more; the build takes it down or, where nothing is
+	// run for that, is what was there. The detail says why.
+	AuditEntry_ACTION_TAKE_DOWN AuditEntry_Action = 25
 )
 
 // Enum value maps for AuditEntry_Action.
@@ -91,6 +94,7 @@ var (
 		22: "ACTION_DELETE_REGISTRY",
 		23: "ACTION_CLOSE_SHELL",
 		24: "ACTION_REMOVE_CONTAINER",
+		25: "ACTION_TAKE_DOWN",
 	}
 	AuditEntry_Action_value = map[string]int32{
 		"ACTION_UNSPECIFIED":      0,
@@ -118,6 +122,7 @@ var (
 		"ACTION_DELETE_REGISTRY":  22,
 		"ACTION_CLOSE_SHELL":      23,
 		"ACTION_REMOVE_CONTAINER": 24,
+		"ACTION_TAKE_DOWN":        25,
 	}
 )
 
@@ -227,7 +232,7 @@ type AuditEntry struct {
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	Action     AuditEntry_Action      `protobuf:"varint,3,opt,name=action,proto3,enum=forge.scheduler.v1.AuditEntry_Action" json:"action,omitempty"`
 	// A login of GitHub; "an administrator" who has the admin token, "token" and its name
-	// for a repository's token. With the admin token somebody can approve in another's name,
+	// for a repository's token; empty where GitHub does not say who. With the admin token somebody can approve in another's name,
 	// which the credential then tells.
 	Actor  string            `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
 	Origin AuditEntry_Origin `protobuf:"varint,5,opt,name=origin,proto3,enum=forge.scheduler.v1.AuditEntry_Origin" json:"origin,omitempty"`
@@ -671,7 +676,7 @@ var File_forge_scheduler_v1_audit_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\t\n" +
+	"\x1eforge/scheduler/v1/audit.proto\x12\x12forge.scheduler.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\t\n" +
 	"\n" +
 	"AuditEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12;\n" +
@@ -693,7 +698,7 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\venvironment\x18\v \x01(\tR\venvironment\x12\x18\n" +
 	"\asubject\x18\f \x01(\tR\asubject\x12\x16\n" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x18\n" +
-	"\arefused\x18\x0e \x01(\bR\arefused\"\xb2\x04\n" +
+	"\arefused\x18\x0e \x01(\bR\arefused\"\xc8\x04\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACTION_APPROVE\x10\x01\x12\x11\n" +
@@ -721,7 +726,8 @@ const file_forge_scheduler_v1_audit_proto_rawDesc = "" +
 	"\x13ACTION_SET_REGISTRY\x10\x15\x12\x1a\n" +
 	"\x16ACTION_DELETE_REGISTRY\x10\x16\x12\x16\n" +
 	"\x12ACTION_CLOSE_SHELL\x10\x17\x12\x1b\n" +
-	"\x17ACTION_REMOVE_CONTAINER\x10\x18\"\x9e\x01\n" +
+	"\x17ACTION_REMOVE_CONTAINER\x10\x18\x12\x14\n" +
+	"\x10ACTION_TAKE_DOWN\x10\x19\"\x9e\x01\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eORIGIN_COMMENT\x10\x01\x12\x11\n" +
