@@ -164,6 +164,7 @@ func (r *rain) send(ctx context.Context, id string, drop int) bool {
 		if ctx.Err() != nil {
 			return false
 		}
+		r.s.t.Logf("webhook %s was answered %d, %v", id, status, err)
 		r.again.Add(1)
 	}
 }

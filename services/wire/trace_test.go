@@ -58,10 +58,12 @@ func traced(t *testing.T, d deployment) (tree string) {
 		p.stop(t)
 	}
 	for _, root := range c.roots(trace[1]) {
-		// The calls of this test, and what config and the gateway do when they start.
+		// The calls of this test, what config and the gateway do when they start, and how
+		// the scheduler learns of schedules.
 		if !slices.Contains([]string{
 			"GET /v1/", "GET /builds/{id}/log", "forge.config.v1.InstallationService/ListInstallations", "GitHub: list the App's installations",
 			"forge.config.v1.HookDeliveryService/ListHookDeliveries",
+			"forge.config.v1.CommitService/FindCommit", "forge.config.v1.BuildConfigService/GetBuildConfig",
 		}, root) {
 			t.Errorf("a trace begins with %q, which nobody asked for", root)
 		}
