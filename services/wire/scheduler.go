@@ -78,8 +78,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
+	alone := db.Dialect == sqldb.SQLite
 	containers, err := engines.New(ctx, engines.Config{
-		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Waiting: waiting, Log: tel.Log,
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Waiting: waiting, Alone: alone, Log: tel.Log,
 		Swarm: engines.Swarm{ForgexecImage: s.Forgexec(), Constraints: s.Swarm.Constraints, ForkConstraints: s.Swarm.ForkConstraints, MTU: s.Swarm.MTU},
 		Build: engines.Build(s.Build),
 	})
@@ -93,7 +94,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
-	images, err := images(ctx, s, containers, instance, db.Dialect == sqldb.SQLite, tel)
+	images, err := images(ctx, s, containers, instance, alone, tel)
 	if err != nil {
 		return nil, err
 	}

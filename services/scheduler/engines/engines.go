@@ -22,9 +22,11 @@ type Config struct {
 	Instance string // of this Forge, see scheduler.Instance
 	// Waiting is how many containers wait for builds, of the engines that can have them wait.
 	Waiting int
-	Build   Build
-	Swarm   Swarm
-	Log     *slog.Logger
+	// Alone: no other process has this Instance.
+	Alone bool
+	Build Build
+	Swarm Swarm
+	Log   *slog.Logger
 	// Getenv is this process's environment. Default: os.Getenv.
 	Getenv func(string) string
 }
@@ -71,7 +73,7 @@ func engines() []struct {
 				Pull: docker.Pull(c.Build.Pull), ConfigFile: c.Build.RegistriesFile,
 				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Build.MTU,
 				Pids: c.Build.Pids, Disk: c.Build.Disk, User: c.Build.User, ReadOnly: c.Build.ReadOnly,
-				Waiting: c.Waiting, Log: c.Log,
+				Waiting: c.Waiting, Alone: c.Alone, Log: c.Log,
 			})
 		}},
 		{"process", func(_ context.Context, c Config, forgexec []string) (engine.Engine, error) {

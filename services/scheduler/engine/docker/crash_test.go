@@ -27,8 +27,9 @@ type cutter struct {
 	*httptest.Server
 	cut    atomic.Value // string; "" for none, "/" for all
 	after  bool
-	answer string // in place of hanging up
-	exact  bool   // the whole of cut counts, not its last part alone
+	answer string       // in place of hanging up
+	exact  bool         // the whole of cut counts, not its last part alone
+	meddle atomic.Value // func(http.ResponseWriter, *http.Request, http.Handler) bool: it has answered in place of the Docker engine
 }
 
 func newCutter(t *testing.T, after bool) *cutter {
@@ -45,6 +46,9 @@ func newCutter(t *testing.T, after bool) *cutter {
 	c := &cutter{after: after}
 	c.cut.Store("")
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if meddle, ok := c.meddle.Load().(func(http.ResponseWriter, *http.Request, http.Handler) bool); ok && meddle(w, r, proxy) {
+			return
+		}
 		cut := c.cut.Load().(string)
 		if cut == "" || cut != "/" && path.Base(r.URL.Path) != path.Base(cut) || c.exact && !strings.HasSuffix(r.URL.Path, cut) {
 			proxy.ServeHTTP(w, r)

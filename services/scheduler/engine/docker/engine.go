@@ -40,7 +40,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli/config"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
 
@@ -95,6 +94,11 @@ type Config struct {
 	// Waiting is how many containers wait for builds at most, so that these start at once.
 	// Default: none.
 	Waiting int
+	// Alone: no other process has this Instance, so that what waits for none of this one's
+	// builds was left behind.
+	Alone bool
+	// TidyEvery is how often those that wait are looked after. Default: a minute.
+	TidyEvery time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -138,6 +142,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	c.ReadyWithin = cmp.Or(c.ReadyWithin, 2*time.Minute)
 	c.RetryAfter = cmp.Or(c.RetryAfter, 10*time.Second)
 	c.ProgressEvery = cmp.Or(c.ProgressEvery, 5*time.Second)
+	c.TidyEvery = cmp.Or(c.TidyEvery, time.Minute)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -341,7 +346,12 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	}
 	var all errgroup.Group
 	for _, c := range containers {
-		all.Go(func() error { return e.remove(ctx, c.ID, true) })
+		all.Go(func() error {
+			if c.Labels[dockerapi.WaitingLabel] != "" {
+				return e.removeTaken(ctx, c)
+			}
+			return e.remove(ctx, c.ID, true)
+		})
 	}
 	if err := all.Wait(); err != nil {
 		return fmt.Errorf("remove the containers of attempt %s: %w", attempt, err)
@@ -349,11 +359,6 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	networks, err := e.networks(ctx, dockerapi.AttemptLabel, attempt)
 	if err != nil {
 		return err
-	}
-	for _, c := range containers {
-		if name := c.Labels[dockerapi.WaitingLabel]; name != "" {
-			networks = append(networks, network.Summary{Network: network.Network{ID: name, Labels: map[string]string{dockerapi.AttemptLabel: attempt}}})
-		}
 	}
 	return e.removeNetworks(ctx, networks)
 }

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -30,10 +31,11 @@ const (
 	// quiet is how long no build has been started before others are made ready, so that
 	// those which are started have the Docker engine for themselves.
 	quiet = 500 * time.Millisecond
-	// tidyEvery is how often those that wait are looked after.
-	tidyEvery = time.Minute
 	// makeWithin and closeWithin bound what is done in the background.
 	makeWithin, closeWithin = 20 * time.Second, 10 * time.Second
+	// closePause is how long what is left has to come to be, or to be removable, before
+	// an engine that closes looks again.
+	closePause = 100 * time.Millisecond
 )
 
 // waiting keeps containers ready: each started with forgexec in it, which waits for the
@@ -42,14 +44,16 @@ const (
 // from then on whose it is, and by the token. None is used twice.
 type waiting struct {
 	*Engine
-	stop  func()
-	ended chan struct{}
-	wake  chan struct{}
+	process string // tells what this process keeps ready from what its replicas do
+	stop    func()
+	ended   chan struct{}
+	wake    chan struct{}
 
 	mu     sync.Mutex
-	kinds  []kind   // the one that was asked for last comes first
-	ready  []waiter // the oldest first
-	making string   // the name of what is being made
+	kinds  []kind              // the one that was asked for last comes first
+	ready  []waiter            // the oldest first
+	left   map[string]leftover // what is still to be removed, by its name
+	making string              // the name of what is being made
 	asked  time.Time
 }
 
@@ -69,7 +73,10 @@ type waiter struct {
 // newWaiting begins to keep containers ready, until it is closed.
 func newWaiting(ctx context.Context, e *Engine, most int) *waiting {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	w := &waiting{Engine: e, stop: stop, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w := &waiting{
+		Engine: e, process: strings.ToLower(rand.Text()), stop: stop,
+		ended: make(chan struct{}), wake: make(chan struct{}, 1), left: map[string]leftover{},
+	}
 	if most <= 0 {
 		close(w.ended)
 		return w
@@ -81,30 +88,40 @@ func newWaiting(ctx context.Context, e *Engine, most int) *waiting {
 	return w
 }
 
-// close ends the keeping, and removes what waits still, also what came to be while the
-// Docker engine gave no answer.
+// close ends the keeping, and removes what waits still: as often as it takes, for what
+// the Docker engine gave no answer about comes to be later, if at all.
 func (w *waiting) close(most int) {
 	w.stop()
 	<-w.ended
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	w.mu.Lock()
-	none := most <= 0 && len(w.ready) == 0
+	none := most <= 0 && len(w.ready) == 0 && len(w.left) == 0
 	w.ready, w.kinds = nil, nil
 	w.mu.Unlock()
-	if !none {
-		w.tidy(ctx, true)
+	if none {
+		return
+	}
+	pause := time.NewTicker(closePause)
+	defer pause.Stop()
+	for !w.tidy(ctx, atTheEnd) {
+		select {
+		case <-ctx.Done():
+			w.config.Log.WarnContext(ctx, "containers that wait may be left on the Docker engine; Forge removes them when they are old", "within", closeWithin)
+			return
+		case <-pause.C:
+		}
 	}
 }
 
 // run makes ready what is missing once no build has been started for a moment.
 func (w *waiting) run(ctx context.Context, most int) {
-	tidy := time.NewTicker(tidyEvery)
+	tidy := time.NewTicker(w.config.TidyEvery)
 	defer tidy.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	for first := true; ; first = false {
-		w.tidy(ctx, first)
+	for when := atTheBegin; ; when = nowAndThen {
+		w.tidy(ctx, when)
 		for again := true; again; {
 			select {
 			case <-ctx.Done():
@@ -158,7 +175,7 @@ func (w *waiting) take(ctx context.Context, spec engine.Spec, like creation) (bo
 	}
 	if err != nil {
 		w.config.Log.InfoContext(ctx, "a container that waited cannot be used", "attempt", spec.Attempt, "container", one.id, "error", err)
-		return false, w.discard(ctx, one)
+		return false, w.drop(ctx, one, nothingLate)
 	}
 	// Where that fails it may have the token all the same: the next Start goes on with it.
 	if err := w.give(ctx, one.id, spec.Runner.Token); err != nil {

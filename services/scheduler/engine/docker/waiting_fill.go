@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
@@ -108,11 +107,14 @@ func (w *waiting) prepare(ctx context.Context, k kind) error {
 	w.mu.Lock()
 	w.making = one.name
 	w.mu.Unlock()
+	late := lateNetwork
 	err := w.makeNetwork(ctx, one.name, w.labels(one.name))
 	if err == nil {
+		late = lateContainer
 		one.id, err = w.create(ctx, k.like.waits(one.name, w.labels(one.name)))
 	}
 	if err == nil {
+		late = nothingLate
 		_, err = w.client.ContainerStart(ctx, one.id, client.ContainerStartOptions{})
 	}
 	w.mu.Lock()
@@ -124,13 +126,16 @@ func (w *waiting) prepare(ctx context.Context, k kind) error {
 	if err == nil {
 		return nil
 	}
+	if answered(err) {
+		late = nothingLate
+	}
 	clean, done := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
 	defer done()
-	return errors.Join(err, w.discard(clean, one))
+	return errors.Join(err, w.drop(clean, one, late))
 }
 
 func (w *waiting) labels(name string) map[string]string {
-	return map[string]string{dockerapi.InstanceLabel: w.config.Instance, dockerapi.WaitingLabel: name}
+	return map[string]string{dockerapi.InstanceLabel: w.config.Instance, dockerapi.WaitingLabel: name, dockerapi.ProcessLabel: w.process}
 }
 
 // waits is the same container without an attempt: of the very image that was found.
@@ -141,35 +146,4 @@ func (c creation) waits(name string, labels map[string]string) creation {
 	host.NetworkMode = container.NetworkMode(name)
 	c.Name, c.Config, c.HostConfig = name, &config, &host
 	return c
-}
-
-// discard removes one, whatever there is of it.
-func (w *waiting) discard(ctx context.Context, one waiter) error {
-	if err := w.remove(ctx, cmp.Or(one.id, one.name), true); err != nil {
-		return err
-	}
-	_, err := w.client.NetworkRemove(ctx, one.name, client.NetworkRemoveOptions{})
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
-
-func (w *waiting) clear(ctx context.Context, one waiter) {
-	if err := w.discard(ctx, one); err != nil {
-		w.config.Log.WarnContext(ctx, "a container that waits is not removed; tried again", "container", one.name, "error", err)
-	}
-}
-
-// giveWay removes all that waits, and reports whether there was anything: what it
-// takes is needed for a build.
-func (w *waiting) giveWay(ctx context.Context) bool {
-	w.mu.Lock()
-	left := w.ready
-	w.ready, w.kinds = nil, nil
-	w.mu.Unlock()
-	for _, one := range left {
-		w.clear(ctx, one)
-	}
-	return len(left) > 0
 }

@@ -151,7 +151,7 @@ func TestNextForgeRemovesWhatWaits(t *testing.T) {
 	left := r.waiting(t)
 
 	config := r.config
-	config.Waiting = 2
+	config.Waiting, config.Alone = 2, true
 	next, err := docker.New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

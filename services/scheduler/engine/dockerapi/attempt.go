@@ -26,6 +26,7 @@ const (
 	ActionLabel     = "forge.action"
 	SidecarLabel    = "forge.service" // its name; the build's own container has none
 	WaitingLabel    = "forge.waiting" // of what was made before there was an attempt, and its network: the name of the latter
+	ProcessLabel    = "forge.process" // of the same: which Forge keeps it ready
 )
 
 // Paths in the container.
