@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // matches calls found with what a pattern's group matches in our source.
@@ -52,6 +55,20 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 			t.Errorf("%s measures %s, which no page in docs names", file, metric)
 		}
 	})
+}
+
+// Why builds wait stands in the page on watching, by the words that metrics have for it.
+func TestEveryReasonToWaitIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/watching.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number := range schedulerv1.Build_Reason_name {
+		reason := schedulerv1.Build_Reason(number)
+		if _, waits := wording.Waits(reason); waits && !strings.Contains(string(page), "`"+wording.Value(reason)+"`") {
+			t.Errorf("docs/watching.md does not say what %v is", reason)
+		}
+	}
 }
 
 // The page on performance has a row for each benchmark, and for no other.

@@ -122,8 +122,8 @@ func nameOf(b *schedulerv1.Build) string {
 // sentence says how a build stands, and why.
 func sentence(b *schedulerv1.Build) string {
 	text := nameOf(b) + " " + wording.Value(b.GetState())
-	if b.GetMessage() != "" {
-		text += ": " + b.GetMessage()
+	if because := wording.Because(b); because != "" {
+		text += ": " + because
 	}
 	if b.GetLine() != nil {
 		text += ", " + wording.Line(b.GetLine())

@@ -17,6 +17,7 @@ import (
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // webPolicy is the policy of every page of Forge's own.
@@ -201,6 +202,30 @@ func TestQueuedBuildShowsWhereItStandsAndCanBePutFirst(t *testing.T) {
 	}
 	if code, _, body := v.send(http.MethodPost, "/builds/b1/expedite", url.Values{"csrf": {token}}); code != http.StatusOK || !strings.Contains(body, "put first by") || strings.Contains(body, "/expedite") {
 		t.Errorf("put first:\n%s", body)
+	}
+}
+
+// Of each reason for which builds wait there is something to read on their pages, in lists
+// and where somebody asks why.
+func TestPagesSayWhateverBuildsWaitFor(t *testing.T) {
+	w := onSQLite(t, nil)
+	for number := range schedulerv1.Build_Reason_name {
+		reason := schedulerv1.Build_Reason(number)
+		text, waits := wording.Waits(reason)
+		if !waits {
+			continue
+		}
+		b := failedBuild()
+		b.State, b.Reason, b.Message, b.EndTime = schedulerv1.Build_STATE_STARTING, reason, "", nil
+		b.Jobs = []*schedulerv1.Job{{Id: "b1-1", Title: "lint", State: schedulerv1.Build_STATE_STARTING, Reason: reason}}
+		w.rooms.builds.build = b
+		_, body := w.get("/builds/b1?log=0")
+		if !strings.Contains(body, `<span class="message">`+text) || !strings.Contains(body, `<div class="fates message">`+text) {
+			t.Errorf("%v: the page lacks %q:\n%s", reason, text, body)
+		}
+		if got, want := sentence(b), nameOf(b)+" starting: "+text+"."; got != want {
+			t.Errorf("%v is explained by %q, want %q", reason, got, want)
+		}
 	}
 }
 

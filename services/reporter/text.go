@@ -18,12 +18,14 @@ import (
 // maxDescription is how many characters GitHub takes as a status's description.
 const maxDescription = 140
 
-func always(text string) func(*schedulerv1.Build) string {
-	return func(*schedulerv1.Build) string { return text }
+// placed says what a build waits for that has its place, but not how far that is.
+func placed(b *schedulerv1.Build) string {
+	text, _ := wording.Waits(b.GetReason())
+	return join(": ", "Running", text)
 }
 
 func because(text string) func(*schedulerv1.Build) string {
-	return func(b *schedulerv1.Build) string { return join(": ", text, b.GetMessage()) }
+	return func(b *schedulerv1.Build) string { return join(": ", text, wording.Because(b)) }
 }
 
 // saying is the build's message, which says all; or else a text.

@@ -13,6 +13,7 @@ import (
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 func lasting(b *schedulerv1.Build, d time.Duration) *schedulerv1.Build {
@@ -136,6 +137,22 @@ func TestCutKeepsWordsAndDrawnCharacters(t *testing.T) {
 	} {
 		if got := cut(c.text, c.most); got != c.want {
 			t.Errorf("cut(%q, %d) = %q, want %q", c.text, c.most, got, c.want)
+		}
+	}
+}
+
+// Of each reason for which builds wait there is something to read in the status.
+func TestStatusSaysWhateverBuildsWaitFor(t *testing.T) {
+	for number := range schedulerv1.Build_Reason_name {
+		reason := schedulerv1.Build_Reason(number)
+		text, waits := wording.Waits(reason)
+		for state, before := range map[schedulerv1.Build_State]string{
+			queued: "Queued: ", schedulerv1.Build_STATE_WAITING: "Waiting: ", schedulerv1.Build_STATE_STARTING: "Running: ", running: "Running: ",
+		} {
+			b := &schedulerv1.Build{State: state, Reason: reason}
+			if got := displayOf(reporterv1.Target_KIND_STATUS, reportOf(b)).description; waits && got != before+text {
+				t.Errorf("%v for %v: %q", state, reason, got)
+			}
 		}
 	}
 }

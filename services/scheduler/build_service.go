@@ -193,8 +193,8 @@ func (s *Service) readWhole(ctx context.Context, id string) (*schedulerv1.Build,
 	if at := b.GetLine().GetEstimateTime(); at != nil {
 		s.attempts.Estimates.Told(id, at.AsTime())
 	}
-	if b.GetLine() != nil && b.GetReason() == schedulerv1.Build_REASON_UNSPECIFIED && b.GetState() == schedulerv1.Build_STATE_QUEUED {
-		b.Reason = schedulerv1.Build_REASON_CAPACITY
+	if b.GetReason() == schedulerv1.Build_REASON_UNSPECIFIED && (b.GetLine() != nil || b.GetState() == schedulerv1.Build_STATE_RUNNING) {
+		b.Reason = store.WaitsFor(b)
 	}
 	return b, err
 }

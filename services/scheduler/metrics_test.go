@@ -29,7 +29,7 @@ func TestMetricsSayWhatRunsWaitsAndEnded(t *testing.T) {
 			test   = "cicd.pipeline.name=test"
 		)
 		want(places, 2, "cicd.worker.state=available")
-		want("forge.scheduler.waiting", 0, "reason=place")
+		want("forge.scheduler.waiting", 0, "reason=capacity")
 		want("forge.scheduler.engine.away", 0)
 
 		passes, runs := r.built(opened(1, "aaa")), r.built(opened(2, "bbb"))

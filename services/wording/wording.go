@@ -34,6 +34,41 @@ func Value(value protoreflect.Enum) string {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(known.Name()), prefix)), "_", " ")
 }
 
+// Waits says of a reason for which builds and jobs wait what that is; false: none waits for it.
+func Waits(reason schedulerv1.Build_Reason) (text string, waits bool) {
+	text, waits = map[schedulerv1.Build_Reason]string{
+		schedulerv1.Build_REASON_ENVIRONMENT_BUSY:      "another build has its environment",
+		schedulerv1.Build_REASON_ENVIRONMENT_FROZEN:    "its environment is frozen",
+		schedulerv1.Build_REASON_NEEDS_APPROVAL:        "nobody has approved it",
+		schedulerv1.Build_REASON_ENGINE_UNAVAILABLE:    "the engine does not answer",
+		schedulerv1.Build_REASON_NEEDS:                 "what it needs has not ended",
+		schedulerv1.Build_REASON_CONCURRENCY:           "the one before it of its concurrency group has not ended",
+		schedulerv1.Build_REASON_DEPLOY_NEEDS_APPROVAL: "nobody has let it go",
+		schedulerv1.Build_REASON_DEPLOYS_AFTER:         "its commit is not deployed yet where it has to be before",
+		schedulerv1.Build_REASON_CAPACITY:              "as many builds run as may at once",
+		schedulerv1.Build_REASON_IMAGE_PULL:            "its image is being pulled",
+		schedulerv1.Build_REASON_MACHINE:               "no machine has taken it yet",
+		schedulerv1.Build_REASON_RETRY:                 "it could not be started yet, and is tried again",
+		schedulerv1.Build_REASON_SOURCE:                "its source is being fetched",
+		schedulerv1.Build_REASON_DISK:                  "there is no disk space for it",
+	}[reason]
+	return text, waits
+}
+
+// Because is why a build or a job is in its state: its message, or else what it waits for; empty where the state says all.
+func Because(of interface {
+	GetState() schedulerv1.Build_State
+	GetReason() schedulerv1.Build_Reason
+	GetMessage() string
+},
+) string {
+	if of.GetMessage() != "" || of.GetState() >= schedulerv1.Build_STATE_PASSED {
+		return of.GetMessage()
+	}
+	text, _ := Waits(of.GetReason())
+	return text
+}
+
 // Count is a number of things, as in "1 job" and "2 jobs", for nouns whose plural ends in s.
 func Count(n int, noun string) string {
 	if n == 1 {

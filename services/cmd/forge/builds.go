@@ -98,8 +98,8 @@ func what(b *schedulerv1.Build) string {
 // stateLine is a build's state and the reason for it.
 func stateLine(b *schedulerv1.Build) string {
 	state := wording.Value(b.GetState())
-	if b.GetMessage() != "" {
-		state += ": " + b.GetMessage()
+	if because := wording.Because(b); because != "" {
+		state += ": " + because
 	}
 	return state
 }
@@ -124,6 +124,7 @@ func printBuild(out io.Writer, b *schedulerv1.Build) {
 			add("starts about", localTime(b.GetLine().GetEstimateTime()))
 		}
 	}
+	add("waited", waitedLine(b.GetWaits()))
 	if b.GetRetryTime() != nil {
 		add("tried again", localTime(b.GetRetryTime()))
 	}

@@ -11,6 +11,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 func TestBuildsEnvironmentsAndReportsArePrintedForPeople(t *testing.T) {
@@ -135,5 +136,42 @@ func TestAsManyPagesAreAskedForAsAreWanted(t *testing.T) {
 	last := func(int32, string) ([]string, string, error) { return []string{"one"}, "", nil }
 	if all, token, err := upTo(9, last); len(all) != 1 || token != "" || err != nil {
 		t.Errorf("%v, %q, %v", all, token, err)
+	}
+}
+
+// Of each reason for which builds wait there is something to read.
+func TestWhateverBuildsWaitForIsPrinted(t *testing.T) {
+	for number := range schedulerv1.Build_Reason_name {
+		reason := schedulerv1.Build_Reason(number)
+		text, waits := wording.Waits(reason)
+		if !waits {
+			continue
+		}
+		want := "starting: " + text
+		b := &schedulerv1.Build{State: schedulerv1.Build_STATE_STARTING, Reason: reason}
+		var list, one strings.Builder
+		printBuilds(&list, []*schedulerv1.Build{b})
+		printBuild(&one, b)
+		job := jobLine(&schedulerv1.Job{State: b.GetState(), Reason: reason})
+		if !strings.Contains(list.String(), want) || !strings.Contains(one.String(), want) || job != want {
+			t.Errorf("%v: in a list %q, alone %q, a job %q", reason, list.String(), one.String(), job)
+		}
+	}
+}
+
+func TestBuildTellsForHowLongItWaited(t *testing.T) {
+	at := func(second int) *timestamppb.Timestamp {
+		return timestamppb.New(time.Date(2026, 11, 23, 18, 0, second, 0, time.UTC))
+	}
+	b := &schedulerv1.Build{State: schedulerv1.Build_STATE_STARTING, Waits: []*schedulerv1.Wait{
+		{Reason: schedulerv1.Build_REASON_ENVIRONMENT_BUSY, StartTime: at(0), EndTime: at(200)},
+		{Reason: schedulerv1.Build_REASON_CAPACITY, StartTime: at(200), EndTime: at(200)},
+		{Reason: schedulerv1.Build_REASON_CAPACITY, StartTime: at(230), EndTime: at(233)},
+		{Reason: schedulerv1.Build_REASON_IMAGE_PULL, StartTime: at(240)},
+	}}
+	var out strings.Builder
+	printBuild(&out, b)
+	if want := "3m20s for environment busy, 3s for capacity\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("printed %s, want %s", out.String(), want)
 	}
 }

@@ -91,8 +91,8 @@ func printEnvironment(out io.Writer, e *schedulerv1.Environment) {
 	}
 	for _, b := range e.GetWaiting() {
 		deploy("waiting", b)
-		if b.GetMessage() != "" {
-			rows = append(rows, []string{"", b.GetMessage()})
+		if because := wording.Because(b); because != "" {
+			rows = append(rows, []string{"", because})
 		}
 	}
 	printTable(out, rows)

@@ -103,10 +103,22 @@ func jobLine(j *schedulerv1.Job) string {
 		}
 		line += " after " + took.String()
 	}
-	if j.GetMessage() != "" {
-		line += ": " + j.GetMessage()
+	if because := wording.Because(j); because != "" {
+		line += ": " + because
 	}
 	return line
+}
+
+// waitedLine is for how long a build has waited for what, without what was over at once.
+func waitedLine(all []*schedulerv1.Wait) string {
+	var said []string
+	for _, wait := range all {
+		took := wait.GetEndTime().AsTime().Sub(wait.GetStartTime().AsTime()).Round(time.Second)
+		if wait.GetEndTime() != nil && took > 0 {
+			said = append(said, took.String()+" for "+wording.Value(wait.GetReason()))
+		}
+	}
+	return strings.Join(said, ", ")
 }
 
 // keptLine is until when a container is kept and how to open it, or why it is not though

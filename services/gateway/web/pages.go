@@ -79,6 +79,7 @@ func New(deps Deps) (*Pages, error) {
 	templates, err := template.New("").Funcs(template.FuncMap{
 		"trace":    func(id, build string) string { return traceAddress(deps, id, build) },
 		"state":    func(b *schedulerv1.Build) string { return wording.Value(b.GetState()) },
+		"because":  wording.Because,
 		"ended":    ended,
 		"isKept":   func(until *timestamppb.Timestamp) bool { return until.AsTime().After(deps.Now()) },
 		"step":     func(s *schedulerv1.Step) string { return wording.Value(s.GetState()) },

@@ -116,7 +116,7 @@ func observe(meter metric.Meter, s *Service) error {
 		return err
 	}
 	waiting, err := meter.Int64ObservableGauge("forge.scheduler.waiting",
-		metric.WithDescription("Builds that no container was asked for yet, by what they wait for."))
+		metric.WithDescription("Builds, and jobs of those that have some, that wait, by the reason: capacity is a place."))
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func observe(meter metric.Meter, s *Service) error {
 			o.ObserveInt64(workers, count, metric.WithAttributes(state))
 		}
 		for reason, of := range now.waiting {
-			why := metric.WithAttributes(attribute.String("reason", waitsFor(reason)))
+			why := metric.WithAttributes(attribute.String("reason", wording.Value(reason)))
 			o.ObserveInt64(waiting, of.Count, why)
 			o.ObserveFloat64(waitingAge, secondsSince(s.now(), of.Oldest), why)
 		}
@@ -187,8 +187,11 @@ func lookAround(ctx context.Context, s *Service) (now surroundings, err error) {
 			now.active[store.Unfinished{State: state, Action: schedulerv1.Build_Action(action)}] += 0
 		}
 	}
-	if _, some := now.waiting[schedulerv1.Build_REASON_UNSPECIFIED]; !some {
-		now.waiting[schedulerv1.Build_REASON_UNSPECIFIED] = store.Waits{}
+	for number := range schedulerv1.Build_Reason_name {
+		reason := schedulerv1.Build_Reason(number)
+		if _, waits := wording.Waits(reason); waits && now.waiting[reason].Count == 0 {
+			now.waiting[reason] = store.Waits{}
+		}
 	}
 	if now.away, err = s.EngineAway(ctx); err != nil {
 		return now, err
@@ -212,14 +215,6 @@ func (n surroundings) workers(capacity int64) map[attribute.KeyValue]int64 {
 	return map[attribute.KeyValue]int64{
 		semconv.CICDWorkerStateBusy: busy, semconv.CICDWorkerStateAvailable: free, semconv.CICDWorkerStateOffline: offline,
 	}
-}
-
-// waitsFor is what builds wait for that are in the queue for this reason.
-func waitsFor(reason schedulerv1.Build_Reason) string {
-	if reason == schedulerv1.Build_REASON_UNSPECIFIED {
-		return "place"
-	}
-	return wording.Value(reason)
 }
 
 // secondsSince is 0 for the zero time.

@@ -15,7 +15,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -49,31 +48,10 @@ const (
 type Start struct {
 	Build  *store.Build
 	Token  string
-	queued time.Time // since when it waited; zero where it was begun before
-	asked  time.Time // since when the engine is asked
+	queued time.Time           // since when it waited; zero where it was begun before
+	waited []*schedulerv1.Wait // what for, the last time
+	asked  time.Time           // since when the engine is asked
 	waits  *waits
-}
-
-// waits is what the engine waits for now while it starts an attempt.
-type waits struct {
-	mu   sync.Mutex
-	what engine.Wait
-	text string
-}
-
-func (w *waits) note(what engine.Wait, text string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.what, w.text = what, text
-}
-
-// reason is that for programs, and for people.
-func (w *waits) reason() (schedulerv1.Build_Reason, string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return map[engine.Wait]schedulerv1.Build_Reason{
-		engine.WaitImage: schedulerv1.Build_REASON_IMAGE_PULL, engine.WaitMachine: schedulerv1.Build_REASON_MACHINE,
-	}[w.what], w.text
 }
 
 // ClaimStarts takes builds from the queue. Attempt and token are stored before
@@ -99,8 +77,8 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 		return nil, err
 	}
 	for _, c := range claimed {
+		queueSpan(ctx, s, c.Build, c.queued, c.waited)
 		if !c.queued.IsZero() {
-			s.span(ctx, over{parent: c.Build.Traceparent, name: "wait in queue", start: c.queued, end: s.now(), attributes: attributesOf(c.Build)})
 			s.metrics.waited(ctx, c.Build, c.queued, s.now())
 			s.Estimates.settle(ctx, c.Build)
 		}
@@ -109,7 +87,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 }
 
 func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (Start, error) {
-	claimed := Start{Build: b, asked: t.Now, waits: &waits{}}
+	claimed := Start{Build: b, asked: t.Now, waits: &waits{now: s.now}}
 	fresh := b.GetAttempt() == 0
 	if !fresh {
 		last, err := t.Attempt(ctx, b.GetId(), b.GetAttempt())
@@ -145,7 +123,9 @@ func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (
 	b.RetryTime = nil
 	b.Due = t.Now.Add(due.Lease)
 	b.PlaceTime = timestamppb.New(claimed.asked)
-	return claimed, t.SaveBuild(ctx, b)
+	err := t.SaveBuild(ctx, b)
+	claimed.waited = b.WaitsUntil(t.Now)
+	return claimed, err
 }
 
 // TokenHash is how a token is stored. It has 256 random bits: a plain hash is enough.
@@ -170,6 +150,7 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
 
 	started, err := s.askEngine(ctx, c)
+	c.waits.end(span)
 	if started.machine != "" {
 		span.SetAttributes(attribute.String("host.name", started.machine))
 	}
@@ -211,7 +192,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	if err := s.environments.StillWanted(ctx, c.Build); err != nil {
 		return started{}, brokenOff(ctx, err)
 	}
-	if _, err := merge(ctx, s.sources, c.Build); err != nil {
+	if err := awaitMerge(ctx, s.sources, c); err != nil {
 		return started{}, brokenOff(ctx, err)
 	}
 	// What else goes wrong with them the runner hears, which asks again.
@@ -241,12 +222,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 		mu.Unlock()
 		say(line)
 	}
-	spec.Waits = func(what engine.Wait, text string) {
-		c.waits.note(what, text)
-		if text != "" {
-			trace.SpanFromContext(ctx).AddEvent("waits", trace.WithAttributes(attribute.String("forge.waits_for", text)))
-		}
-	}
+	spec.Waits = func(what engine.Wait, text string) { c.waits.note(reasonOf(what), text) }
 	begin := s.now()
 	err := s.engine.Start(call, spec)
 	mu.Lock()
@@ -301,7 +277,7 @@ func (s *Service) renewStart(ctx context.Context, c Start) error {
 			return due.ErrOver
 		}
 		b.Due = t.Now.Add(due.Lease)
-		b.Reason, b.Message = c.waits.reason()
+		b.Reason, b.Message = c.waits.why()
 		return t.SaveBuild(ctx, b)
 	})
 }
@@ -359,11 +335,8 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got sta
 			// The container may be there all the same; the attempt stays the one
 			// that counts, and is asked for again.
 			b.Tries++
-			b.State, b.Reason = schedulerv1.Build_STATE_QUEUED, schedulerv1.Build_REASON_ENGINE_UNAVAILABLE
-			b.Message = "the engine does not answer: " + answer.Error()
-			if is[environment.CannotCompareError](answer) || is[unmergedError](answer) {
-				b.Reason, b.Message = schedulerv1.Build_REASON_UNSPECIFIED, answer.Error()
-			}
+			b.State = schedulerv1.Build_STATE_QUEUED
+			b.Reason, b.Message = unstarted(answer)
 			b.Due = t.Now.Add(due.Backoff(b.Tries, startRetryFirst, startRetryMost, rand.Float64))
 			b.RetryTime = timestamppb.New(b.Due)
 		}

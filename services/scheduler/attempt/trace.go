@@ -10,6 +10,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/kit/traceparent"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -25,6 +26,7 @@ type over struct {
 	start, end  time.Time
 	failed      string // why it has; "": it has not
 	attributes  []attribute.KeyValue
+	waits       []waited
 }
 
 // span records what is over already, under the span that a row remembers.
@@ -35,6 +37,9 @@ func (s *Service) span(ctx context.Context, of over) {
 		by = of.by
 	}
 	_, span := by.Start(ctx, of.name, trace.WithTimestamp(of.start), trace.WithSpanKind(of.kind), trace.WithAttributes(of.attributes...))
+	for _, one := range of.waits {
+		one.event(span)
+	}
 	if of.failed != "" {
 		span.SetStatus(codes.Error, of.failed)
 	}
@@ -56,9 +61,15 @@ func baggage(b *store.Build) string {
 	return string(semconv.CICDPipelineNameKey) + "=" + pipeline(b.GetAction()).Value.String() + "," + string(semconv.CICDPipelineRunIDKey) + "=" + b.GetId()
 }
 
-// ran records the span of the commands of a build that has ended.
+// ran records the span of the commands of a build that has ended; of one that had none,
+// what it has waited for.
 func ran(ctx context.Context, s *Service, b *store.Build) {
 	if b.HasJobs() || b.GetStartTime() == nil {
+		all := b.GetWaits()
+		if b.GetAttempt() > 0 { // the others are told of
+			all = b.WaitsUntil(b.GetEndTime().AsTime())
+		}
+		queueSpan(ctx, s, b, time.Time{}, all)
 		return
 	}
 	result := resultOf(b.GetState())
@@ -66,6 +77,11 @@ func ran(ctx context.Context, s *Service, b *store.Build) {
 		parent: b.Traceparent, own: runSpan(b.Traceparent, store.AttemptName(b.GetId(), b.GetAttempt())),
 		name: "RUN " + pipeline(b.GetAction()).Value.String(), kind: trace.SpanKindServer,
 		start: b.GetStartTime().AsTime(), end: b.GetEndTime().AsTime(), attributes: append(attributesOf(b), result),
+	}
+	for _, one := range b.GetWaits() { // those before are told of by other spans
+		if one.GetReason() == schedulerv1.Build_REASON_SOURCE && one.GetEndTime() != nil && !one.GetStartTime().AsTime().Before(b.GetContainerTime().AsTime()) {
+			of.waits = append(of.waits, waited{reason: one.GetReason(), start: one.GetStartTime().AsTime(), end: one.GetEndTime().AsTime()})
+		}
 	}
 	if result == semconv.CICDPipelineResultFailure || result == semconv.CICDPipelineResultError || result == semconv.CICDPipelineResultTimeout {
 		of.failed = b.GetMessage()

@@ -115,6 +115,8 @@ const (
 	WaitOther Wait = iota
 	WaitImage
 	WaitMachine
+	WaitDisk  // the engine's is full
+	WaitRetry // what passes by itself, whatever it is
 )
 
 // WaitsFor is Waits, where there is one.

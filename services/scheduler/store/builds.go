@@ -116,6 +116,7 @@ func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
 	const columns = 19
 	var args []any
 	for _, b := range jobs {
+		b.noteWait(t.Now)
 		seen, err := proto.Marshal(b.Build)
 		if err != nil {
 			return err
@@ -146,6 +147,7 @@ func (t *Tx) AddJobs(ctx context.Context, jobs []*Build) error {
 // SaveBuild stores a build as it is now and, where that is news, has GitHub told
 // of it.
 func (t *Tx) SaveBuild(ctx context.Context, b *Build) error {
+	b.noteWait(t.Now)
 	seen, err := proto.Marshal(b.Build)
 	if err != nil {
 		return err

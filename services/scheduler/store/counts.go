@@ -37,11 +37,11 @@ type Waits struct {
 	Oldest time.Time
 }
 
-// mostWaiting bounds how many waiting builds are looked at, oldest first.
+// mostWaiting bounds how many unfinished builds are looked at, oldest first.
 const mostWaiting = 10_000
 
-// CountWaiting counts the builds that no container was asked for yet, by what they wait
-// for; REASON_UNSPECIFIED is a place. Beyond ten thousand it counts no further.
+// CountWaiting counts the builds that wait, by what for. Beyond ten thousand unfinished
+// ones it counts no further.
 func (s *Store) CountWaiting(ctx context.Context) (map[schedulerv1.Build_Reason]Waits, error) {
 	counted := map[schedulerv1.Build_Reason]Waits{}
 	scan := func(row sqldb.Row) (none struct{}, err error) {
@@ -53,16 +53,20 @@ func (s *Store) CountWaiting(ctx context.Context) (map[schedulerv1.Build_Reason]
 		if err := proto.Unmarshal(text, &b); err != nil {
 			return none, err
 		}
-		of, made := counted[b.GetReason()], b.GetCreateTime().AsTime()
+		reason := WaitsFor(&b)
+		if reason == schedulerv1.Build_REASON_UNSPECIFIED {
+			return none, nil
+		}
+		of, made := counted[reason], b.GetCreateTime().AsTime()
 		of.Count++
 		if of.Oldest.IsZero() || made.Before(of.Oldest) {
 			of.Oldest = made
 		}
-		counted[b.GetReason()] = of
+		counted[reason] = of
 		return none, nil
 	}
 	_, err := sqldb.Collect(ctx, s.DB.Read(), scan,
-		`SELECT build FROM builds WHERE state < $1 AND jobs = 0 ORDER BY number LIMIT $2`, int32(schedulerv1.Build_STATE_STARTING), mostWaiting)
+		`SELECT build FROM builds WHERE state < $1 AND jobs = 0 ORDER BY number LIMIT $2`, int32(firstEnded), mostWaiting)
 	return counted, sqldb.Kind(err)
 }
 

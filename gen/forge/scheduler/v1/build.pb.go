@@ -298,9 +298,15 @@ const (
 	Build_REASON_IMAGE_PULL Build_Reason = 61
 	// Starting: no machine has taken it yet.
 	Build_REASON_MACHINE Build_Reason = 62
-	// Queued: the engine could not start it for a reason that passes by itself, which
-	// the message says; it is tried again at retry_time.
+	// Queued or starting: it could not be started for a reason that passes by itself,
+	// which the message says; it is tried again, of what is queued at retry_time.
 	Build_REASON_RETRY Build_Reason = 63
+	// Queued or starting: the commits that it tests are being merged, or this is to be
+	// tried again. Running: its source is being fetched, and no command runs yet, which
+	// is shown by GetBuild and WatchBuild alone.
+	Build_REASON_SOURCE Build_Reason = 64
+	// Queued or starting: the disk of the engine, or of Forge, is full; it is tried again.
+	Build_REASON_DISK Build_Reason = 65
 )
 
 // Enum value maps for Build_Reason.
@@ -348,6 +354,8 @@ var (
 		61: "REASON_IMAGE_PULL",
 		62: "REASON_MACHINE",
 		63: "REASON_RETRY",
+		64: "REASON_SOURCE",
+		65: "REASON_DISK",
 	}
 	Build_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":           0,
@@ -392,6 +400,8 @@ var (
 		"REASON_IMAGE_PULL":            61,
 		"REASON_MACHINE":               62,
 		"REASON_RETRY":                 63,
+		"REASON_SOURCE":                64,
+		"REASON_DISK":                  65,
 	}
 )
 
@@ -483,7 +493,7 @@ func (x Step_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step_State.Descriptor instead.
 func (Step_State) EnumDescriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4, 0}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5, 0}
 }
 
 // Build is what an event wants run for one commit: commands in one container, or
@@ -635,7 +645,10 @@ type Build struct {
 	// Of what a push brought: when that was, to the second, by which builds of one branch or
 	// tag keep their order in a concurrency group. Unset where that is not known, and for
 	// what is run again.
-	PushTime      *timestamppb.Timestamp `protobuf:"bytes,162,opt,name=push_time,json=pushTime,proto3" json:"push_time,omitempty"`
+	PushTime *timestamppb.Timestamp `protobuf:"bytes,162,opt,name=push_time,json=pushTime,proto3" json:"push_time,omitempty"`
+	// What it has waited for until now, and for how long, in order; the last may last. Beyond
+	// 100 no more are kept.
+	Waits         []*Wait `protobuf:"bytes,170,rep,name=waits,proto3" json:"waits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1159,75 @@ func (x *Build) GetPushTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Build) GetWaits() []*Wait {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+// Wait is that something could not go on.
+type Wait struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Reason    Build_Reason           `protobuf:"varint,1,opt,name=reason,proto3,enum=forge.scheduler.v1.Build_Reason" json:"reason,omitempty"`
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Unset while it lasts.
+	EndTime       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Wait) Reset() {
+	*x = Wait{}
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wait) ProtoMessage() {}
+
+func (x *Wait) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wait.ProtoReflect.Descriptor instead.
+func (*Wait) Descriptor() ([]byte, []int) {
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Wait) GetReason() Build_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Build_REASON_UNSPECIFIED
+}
+
+func (x *Wait) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *Wait) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
 // Line is the place of a build, or of a job, in the queue.
 type Line struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,7 +1245,7 @@ type Line struct {
 
 func (x *Line) Reset() {
 	*x = Line{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1257,7 @@ func (x *Line) String() string {
 func (*Line) ProtoMessage() {}
 
 func (x *Line) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[1]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1270,7 @@ func (x *Line) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Line.ProtoReflect.Descriptor instead.
 func (*Line) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{1}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Line) GetPlace() int32 {
@@ -1228,7 +1310,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1322,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[2]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1335,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{2}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Input) GetName() string {
@@ -1319,7 +1401,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1413,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[3]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1426,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{3}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Job) GetId() string {
@@ -1484,7 +1566,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +1578,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[4]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +1591,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{4}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Step) GetNumber() int32 {
@@ -1616,7 +1698,7 @@ type ListBuildsRequest struct {
 
 func (x *ListBuildsRequest) Reset() {
 	*x = ListBuildsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1710,7 @@ func (x *ListBuildsRequest) String() string {
 func (*ListBuildsRequest) ProtoMessage() {}
 
 func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[5]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1723,7 @@ func (x *ListBuildsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsRequest.ProtoReflect.Descriptor instead.
 func (*ListBuildsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{5}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListBuildsRequest) GetPageSize() int32 {
@@ -1739,7 +1821,7 @@ type ListBuildsResponse struct {
 
 func (x *ListBuildsResponse) Reset() {
 	*x = ListBuildsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +1833,7 @@ func (x *ListBuildsResponse) String() string {
 func (*ListBuildsResponse) ProtoMessage() {}
 
 func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[6]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +1846,7 @@ func (x *ListBuildsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBuildsResponse.ProtoReflect.Descriptor instead.
 func (*ListBuildsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{6}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListBuildsResponse) GetBuilds() []*Build {
@@ -1795,7 +1877,7 @@ type GetBuildStatisticsRequest struct {
 
 func (x *GetBuildStatisticsRequest) Reset() {
 	*x = GetBuildStatisticsRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1889,7 @@ func (x *GetBuildStatisticsRequest) String() string {
 func (*GetBuildStatisticsRequest) ProtoMessage() {}
 
 func (x *GetBuildStatisticsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[7]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1902,7 @@ func (x *GetBuildStatisticsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildStatisticsRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildStatisticsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{7}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetBuildStatisticsRequest) GetRepository() string {
@@ -1854,7 +1936,7 @@ type GetBuildStatisticsResponse struct {
 
 func (x *GetBuildStatisticsResponse) Reset() {
 	*x = GetBuildStatisticsResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1948,7 @@ func (x *GetBuildStatisticsResponse) String() string {
 func (*GetBuildStatisticsResponse) ProtoMessage() {}
 
 func (x *GetBuildStatisticsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[8]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1961,7 @@ func (x *GetBuildStatisticsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildStatisticsResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildStatisticsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{8}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetBuildStatisticsResponse) GetDays() []*BuildDay {
@@ -1908,7 +1990,7 @@ type BuildDay struct {
 
 func (x *BuildDay) Reset() {
 	*x = BuildDay{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2002,7 @@ func (x *BuildDay) String() string {
 func (*BuildDay) ProtoMessage() {}
 
 func (x *BuildDay) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[9]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2015,7 @@ func (x *BuildDay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuildDay.ProtoReflect.Descriptor instead.
 func (*BuildDay) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{9}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BuildDay) GetDate() string {
@@ -1990,7 +2072,7 @@ type ListRepositoriesRequest struct {
 
 func (x *ListRepositoriesRequest) Reset() {
 	*x = ListRepositoriesRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2084,7 @@ func (x *ListRepositoriesRequest) String() string {
 func (*ListRepositoriesRequest) ProtoMessage() {}
 
 func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[10]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2097,7 @@ func (x *ListRepositoriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{10}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRepositoriesRequest) GetPageSize() int32 {
@@ -2043,7 +2125,7 @@ type ListRepositoriesResponse struct {
 
 func (x *ListRepositoriesResponse) Reset() {
 	*x = ListRepositoriesResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2137,7 @@ func (x *ListRepositoriesResponse) String() string {
 func (*ListRepositoriesResponse) ProtoMessage() {}
 
 func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[11]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2150,7 @@ func (x *ListRepositoriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRepositoriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRepositoriesResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{11}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRepositoriesResponse) GetRepositories() []*BuiltRepository {
@@ -2098,7 +2180,7 @@ type BuiltRepository struct {
 
 func (x *BuiltRepository) Reset() {
 	*x = BuiltRepository{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2110,7 +2192,7 @@ func (x *BuiltRepository) String() string {
 func (*BuiltRepository) ProtoMessage() {}
 
 func (x *BuiltRepository) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[12]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2123,7 +2205,7 @@ func (x *BuiltRepository) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BuiltRepository.ProtoReflect.Descriptor instead.
 func (*BuiltRepository) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{12}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BuiltRepository) GetRepository() *v1.Repository {
@@ -2149,7 +2231,7 @@ type GetBuildRequest struct {
 
 func (x *GetBuildRequest) Reset() {
 	*x = GetBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2161,7 +2243,7 @@ func (x *GetBuildRequest) String() string {
 func (*GetBuildRequest) ProtoMessage() {}
 
 func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[13]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2174,7 +2256,7 @@ func (x *GetBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildRequest.ProtoReflect.Descriptor instead.
 func (*GetBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{13}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetBuildRequest) GetBuildId() string {
@@ -2193,7 +2275,7 @@ type GetBuildResponse struct {
 
 func (x *GetBuildResponse) Reset() {
 	*x = GetBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2287,7 @@ func (x *GetBuildResponse) String() string {
 func (*GetBuildResponse) ProtoMessage() {}
 
 func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[14]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2300,7 @@ func (x *GetBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBuildResponse.ProtoReflect.Descriptor instead.
 func (*GetBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{14}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetBuildResponse) GetBuild() *Build {
@@ -2237,7 +2319,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2331,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[15]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2344,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{15}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchBuildRequest) GetBuildId() string {
@@ -2281,7 +2363,7 @@ type WatchBuildResponse struct {
 
 func (x *WatchBuildResponse) Reset() {
 	*x = WatchBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2375,7 @@ func (x *WatchBuildResponse) String() string {
 func (*WatchBuildResponse) ProtoMessage() {}
 
 func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[16]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2388,7 @@ func (x *WatchBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildResponse.ProtoReflect.Descriptor instead.
 func (*WatchBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{16}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchBuildResponse) GetBuild() *Build {
@@ -2337,7 +2419,7 @@ type WatchLogRequest struct {
 
 func (x *WatchLogRequest) Reset() {
 	*x = WatchLogRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2431,7 @@ func (x *WatchLogRequest) String() string {
 func (*WatchLogRequest) ProtoMessage() {}
 
 func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[17]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2444,7 @@ func (x *WatchLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogRequest.ProtoReflect.Descriptor instead.
 func (*WatchLogRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{17}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchLogRequest) GetBuildId() string {
@@ -2420,7 +2502,7 @@ type WatchLogResponse struct {
 
 func (x *WatchLogResponse) Reset() {
 	*x = WatchLogResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2514,7 @@ func (x *WatchLogResponse) String() string {
 func (*WatchLogResponse) ProtoMessage() {}
 
 func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[18]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2527,7 @@ func (x *WatchLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchLogResponse.ProtoReflect.Descriptor instead.
 func (*WatchLogResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{18}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WatchLogResponse) GetData() []byte {
@@ -2489,7 +2571,7 @@ type CreateBuildRequest struct {
 
 func (x *CreateBuildRequest) Reset() {
 	*x = CreateBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2583,7 @@ func (x *CreateBuildRequest) String() string {
 func (*CreateBuildRequest) ProtoMessage() {}
 
 func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[19]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2596,7 @@ func (x *CreateBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{19}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateBuildRequest) GetRepository() string {
@@ -2575,7 +2657,7 @@ type CreateBuildResponse struct {
 
 func (x *CreateBuildResponse) Reset() {
 	*x = CreateBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2669,7 @@ func (x *CreateBuildResponse) String() string {
 func (*CreateBuildResponse) ProtoMessage() {}
 
 func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[20]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2682,7 @@ func (x *CreateBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{20}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateBuildResponse) GetBuild() *Build {
@@ -2630,7 +2712,7 @@ type CreateRemoteBuildRequest struct {
 
 func (x *CreateRemoteBuildRequest) Reset() {
 	*x = CreateRemoteBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2724,7 @@ func (x *CreateRemoteBuildRequest) String() string {
 func (*CreateRemoteBuildRequest) ProtoMessage() {}
 
 func (x *CreateRemoteBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[21]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2737,7 @@ func (x *CreateRemoteBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRemoteBuildRequest.ProtoReflect.Descriptor instead.
 func (*CreateRemoteBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{21}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateRemoteBuildRequest) GetRepository() string {
@@ -2709,7 +2791,7 @@ type CreateRemoteBuildResponse struct {
 
 func (x *CreateRemoteBuildResponse) Reset() {
 	*x = CreateRemoteBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2803,7 @@ func (x *CreateRemoteBuildResponse) String() string {
 func (*CreateRemoteBuildResponse) ProtoMessage() {}
 
 func (x *CreateRemoteBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[22]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2816,7 @@ func (x *CreateRemoteBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRemoteBuildResponse.ProtoReflect.Descriptor instead.
 func (*CreateRemoteBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{22}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateRemoteBuildResponse) GetBuild() *Build {
@@ -2756,7 +2838,7 @@ type RetryBuildRequest struct {
 
 func (x *RetryBuildRequest) Reset() {
 	*x = RetryBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2768,7 +2850,7 @@ func (x *RetryBuildRequest) String() string {
 func (*RetryBuildRequest) ProtoMessage() {}
 
 func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[23]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2781,7 +2863,7 @@ func (x *RetryBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildRequest.ProtoReflect.Descriptor instead.
 func (*RetryBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{23}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RetryBuildRequest) GetBuildId() string {
@@ -2807,7 +2889,7 @@ type RetryBuildResponse struct {
 
 func (x *RetryBuildResponse) Reset() {
 	*x = RetryBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2901,7 @@ func (x *RetryBuildResponse) String() string {
 func (*RetryBuildResponse) ProtoMessage() {}
 
 func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[24]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2914,7 @@ func (x *RetryBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBuildResponse.ProtoReflect.Descriptor instead.
 func (*RetryBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{24}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RetryBuildResponse) GetBuild() *Build {
@@ -2854,7 +2936,7 @@ type ApproveBuildRequest struct {
 
 func (x *ApproveBuildRequest) Reset() {
 	*x = ApproveBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2948,7 @@ func (x *ApproveBuildRequest) String() string {
 func (*ApproveBuildRequest) ProtoMessage() {}
 
 func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[25]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +2961,7 @@ func (x *ApproveBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildRequest.ProtoReflect.Descriptor instead.
 func (*ApproveBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{25}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApproveBuildRequest) GetBuildId() string {
@@ -2905,7 +2987,7 @@ type ApproveBuildResponse struct {
 
 func (x *ApproveBuildResponse) Reset() {
 	*x = ApproveBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +2999,7 @@ func (x *ApproveBuildResponse) String() string {
 func (*ApproveBuildResponse) ProtoMessage() {}
 
 func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[26]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,7 +3012,7 @@ func (x *ApproveBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveBuildResponse.ProtoReflect.Descriptor instead.
 func (*ApproveBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{26}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApproveBuildResponse) GetBuild() *Build {
@@ -2950,7 +3032,7 @@ type ExpediteBuildRequest struct {
 
 func (x *ExpediteBuildRequest) Reset() {
 	*x = ExpediteBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3044,7 @@ func (x *ExpediteBuildRequest) String() string {
 func (*ExpediteBuildRequest) ProtoMessage() {}
 
 func (x *ExpediteBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[27]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3057,7 @@ func (x *ExpediteBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpediteBuildRequest.ProtoReflect.Descriptor instead.
 func (*ExpediteBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{27}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExpediteBuildRequest) GetBuildId() string {
@@ -2994,7 +3076,7 @@ type ExpediteBuildResponse struct {
 
 func (x *ExpediteBuildResponse) Reset() {
 	*x = ExpediteBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3088,7 @@ func (x *ExpediteBuildResponse) String() string {
 func (*ExpediteBuildResponse) ProtoMessage() {}
 
 func (x *ExpediteBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[28]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3101,7 @@ func (x *ExpediteBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpediteBuildResponse.ProtoReflect.Descriptor instead.
 func (*ExpediteBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{28}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExpediteBuildResponse) GetBuild() *Build {
@@ -3040,7 +3122,7 @@ type CancelBuildRequest struct {
 
 func (x *CancelBuildRequest) Reset() {
 	*x = CancelBuildRequest{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3134,7 @@ func (x *CancelBuildRequest) String() string {
 func (*CancelBuildRequest) ProtoMessage() {}
 
 func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[29]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3147,7 @@ func (x *CancelBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildRequest.ProtoReflect.Descriptor instead.
 func (*CancelBuildRequest) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{29}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CancelBuildRequest) GetBuildId() string {
@@ -3091,7 +3173,7 @@ type CancelBuildResponse struct {
 
 func (x *CancelBuildResponse) Reset() {
 	*x = CancelBuildResponse{}
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3185,7 @@ func (x *CancelBuildResponse) String() string {
 func (*CancelBuildResponse) ProtoMessage() {}
 
 func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_scheduler_v1_build_proto_msgTypes[30]
+	mi := &file_forge_scheduler_v1_build_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3198,7 @@ func (x *CancelBuildResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelBuildResponse.ProtoReflect.Descriptor instead.
 func (*CancelBuildResponse) Descriptor() ([]byte, []int) {
-	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{30}
+	return file_forge_scheduler_v1_build_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CancelBuildResponse) GetBuild() *Build {
@@ -3130,7 +3212,7 @@ var File_forge_scheduler_v1_build_proto protoreflect.FileDescriptor
 
 const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\n" +
-	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8 \n" +
+	"\x1eforge/scheduler/v1/build.proto\x12\x12forge.scheduler.v1\x1a\"forge/config/v1/build_config.proto\x1a forge/config/v1/difference.proto\x1a\x1fforge/event/v1/repository.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xad!\n" +
 	"\x05Build\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12:\n" +
 	"\n" +
@@ -3213,7 +3295,8 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\tremote_by\x18\xa0\x01 \x01(\tR\bremoteBy\x12 \n" +
 	"\vremote_base\x18\xa1\x01 \x01(\tR\n" +
 	"remoteBase\x128\n" +
-	"\tpush_time\x18\xa2\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bpushTime\"\xde\x01\n" +
+	"\tpush_time\x18\xa2\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bpushTime\x12/\n" +
+	"\x05waits\x18\xaa\x01 \x03(\v2\x18.forge.scheduler.v1.WaitR\x05waits\"\xde\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_QUEUED\x10\x01\x12\x11\n" +
@@ -3241,7 +3324,7 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\rACTION_DEPLOY\x10\n" +
 	"\x12\x12\n" +
 	"\x0eACTION_PREVIEW\x10\v\x12\x0f\n" +
-	"\vACTION_STOP\x10\f\"\xa3\b\n" +
+	"\vACTION_STOP\x10\f\"\xc7\b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x01\x12\x17\n" +
@@ -3285,7 +3368,14 @@ const file_forge_scheduler_v1_build_proto_rawDesc = "" +
 	"\x0fREASON_CAPACITY\x10<\x12\x15\n" +
 	"\x11REASON_IMAGE_PULL\x10=\x12\x12\n" +
 	"\x0eREASON_MACHINE\x10>\x12\x10\n" +
-	"\fREASON_RETRY\x10?\"y\n" +
+	"\fREASON_RETRY\x10?\x12\x11\n" +
+	"\rREASON_SOURCE\x10@\x12\x0f\n" +
+	"\vREASON_DISK\x10A\"\xb2\x01\n" +
+	"\x04Wait\x128\n" +
+	"\x06reason\x18\x01 \x01(\x0e2 .forge.scheduler.v1.Build.ReasonR\x06reason\x129\n" +
+	"\n" +
+	"start_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"y\n" +
 	"\x04Line\x12\x14\n" +
 	"\x05place\x18\x01 \x01(\x05R\x05place\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\x05R\bcapacity\x12?\n" +
@@ -3487,135 +3577,140 @@ func file_forge_scheduler_v1_build_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_scheduler_v1_build_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_forge_scheduler_v1_build_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_forge_scheduler_v1_build_proto_goTypes = []any{
 	(Build_State)(0),                   // 0: forge.scheduler.v1.Build.State
 	(Build_Action)(0),                  // 1: forge.scheduler.v1.Build.Action
 	(Build_Reason)(0),                  // 2: forge.scheduler.v1.Build.Reason
 	(Step_State)(0),                    // 3: forge.scheduler.v1.Step.State
 	(*Build)(nil),                      // 4: forge.scheduler.v1.Build
-	(*Line)(nil),                       // 5: forge.scheduler.v1.Line
-	(*Input)(nil),                      // 6: forge.scheduler.v1.Input
-	(*Job)(nil),                        // 7: forge.scheduler.v1.Job
-	(*Step)(nil),                       // 8: forge.scheduler.v1.Step
-	(*ListBuildsRequest)(nil),          // 9: forge.scheduler.v1.ListBuildsRequest
-	(*ListBuildsResponse)(nil),         // 10: forge.scheduler.v1.ListBuildsResponse
-	(*GetBuildStatisticsRequest)(nil),  // 11: forge.scheduler.v1.GetBuildStatisticsRequest
-	(*GetBuildStatisticsResponse)(nil), // 12: forge.scheduler.v1.GetBuildStatisticsResponse
-	(*BuildDay)(nil),                   // 13: forge.scheduler.v1.BuildDay
-	(*ListRepositoriesRequest)(nil),    // 14: forge.scheduler.v1.ListRepositoriesRequest
-	(*ListRepositoriesResponse)(nil),   // 15: forge.scheduler.v1.ListRepositoriesResponse
-	(*BuiltRepository)(nil),            // 16: forge.scheduler.v1.BuiltRepository
-	(*GetBuildRequest)(nil),            // 17: forge.scheduler.v1.GetBuildRequest
-	(*GetBuildResponse)(nil),           // 18: forge.scheduler.v1.GetBuildResponse
-	(*WatchBuildRequest)(nil),          // 19: forge.scheduler.v1.WatchBuildRequest
-	(*WatchBuildResponse)(nil),         // 20: forge.scheduler.v1.WatchBuildResponse
-	(*WatchLogRequest)(nil),            // 21: forge.scheduler.v1.WatchLogRequest
-	(*WatchLogResponse)(nil),           // 22: forge.scheduler.v1.WatchLogResponse
-	(*CreateBuildRequest)(nil),         // 23: forge.scheduler.v1.CreateBuildRequest
-	(*CreateBuildResponse)(nil),        // 24: forge.scheduler.v1.CreateBuildResponse
-	(*CreateRemoteBuildRequest)(nil),   // 25: forge.scheduler.v1.CreateRemoteBuildRequest
-	(*CreateRemoteBuildResponse)(nil),  // 26: forge.scheduler.v1.CreateRemoteBuildResponse
-	(*RetryBuildRequest)(nil),          // 27: forge.scheduler.v1.RetryBuildRequest
-	(*RetryBuildResponse)(nil),         // 28: forge.scheduler.v1.RetryBuildResponse
-	(*ApproveBuildRequest)(nil),        // 29: forge.scheduler.v1.ApproveBuildRequest
-	(*ApproveBuildResponse)(nil),       // 30: forge.scheduler.v1.ApproveBuildResponse
-	(*ExpediteBuildRequest)(nil),       // 31: forge.scheduler.v1.ExpediteBuildRequest
-	(*ExpediteBuildResponse)(nil),      // 32: forge.scheduler.v1.ExpediteBuildResponse
-	(*CancelBuildRequest)(nil),         // 33: forge.scheduler.v1.CancelBuildRequest
-	(*CancelBuildResponse)(nil),        // 34: forge.scheduler.v1.CancelBuildResponse
-	nil,                                // 35: forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	(*v1.Repository)(nil),              // 36: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),      // 37: google.protobuf.Timestamp
-	(*v11.ConfigInvalid_Problem)(nil),  // 38: forge.config.v1.ConfigInvalid.Problem
-	(v11.Command_When)(0),              // 39: forge.config.v1.Command.When
-	(*durationpb.Duration)(nil),        // 40: google.protobuf.Duration
-	(*v11.Difference)(nil),             // 41: forge.config.v1.Difference
+	(*Wait)(nil),                       // 5: forge.scheduler.v1.Wait
+	(*Line)(nil),                       // 6: forge.scheduler.v1.Line
+	(*Input)(nil),                      // 7: forge.scheduler.v1.Input
+	(*Job)(nil),                        // 8: forge.scheduler.v1.Job
+	(*Step)(nil),                       // 9: forge.scheduler.v1.Step
+	(*ListBuildsRequest)(nil),          // 10: forge.scheduler.v1.ListBuildsRequest
+	(*ListBuildsResponse)(nil),         // 11: forge.scheduler.v1.ListBuildsResponse
+	(*GetBuildStatisticsRequest)(nil),  // 12: forge.scheduler.v1.GetBuildStatisticsRequest
+	(*GetBuildStatisticsResponse)(nil), // 13: forge.scheduler.v1.GetBuildStatisticsResponse
+	(*BuildDay)(nil),                   // 14: forge.scheduler.v1.BuildDay
+	(*ListRepositoriesRequest)(nil),    // 15: forge.scheduler.v1.ListRepositoriesRequest
+	(*ListRepositoriesResponse)(nil),   // 16: forge.scheduler.v1.ListRepositoriesResponse
+	(*BuiltRepository)(nil),            // 17: forge.scheduler.v1.BuiltRepository
+	(*GetBuildRequest)(nil),            // 18: forge.scheduler.v1.GetBuildRequest
+	(*GetBuildResponse)(nil),           // 19: forge.scheduler.v1.GetBuildResponse
+	(*WatchBuildRequest)(nil),          // 20: forge.scheduler.v1.WatchBuildRequest
+	(*WatchBuildResponse)(nil),         // 21: forge.scheduler.v1.WatchBuildResponse
+	(*WatchLogRequest)(nil),            // 22: forge.scheduler.v1.WatchLogRequest
+	(*WatchLogResponse)(nil),           // 23: forge.scheduler.v1.WatchLogResponse
+	(*CreateBuildRequest)(nil),         // 24: forge.scheduler.v1.CreateBuildRequest
+	(*CreateBuildResponse)(nil),        // 25: forge.scheduler.v1.CreateBuildResponse
+	(*CreateRemoteBuildRequest)(nil),   // 26: forge.scheduler.v1.CreateRemoteBuildRequest
+	(*CreateRemoteBuildResponse)(nil),  // 27: forge.scheduler.v1.CreateRemoteBuildResponse
+	(*RetryBuildRequest)(nil),          // 28: forge.scheduler.v1.RetryBuildRequest
+	(*RetryBuildResponse)(nil),         // 29: forge.scheduler.v1.RetryBuildResponse
+	(*ApproveBuildRequest)(nil),        // 30: forge.scheduler.v1.ApproveBuildRequest
+	(*ApproveBuildResponse)(nil),       // 31: forge.scheduler.v1.ApproveBuildResponse
+	(*ExpediteBuildRequest)(nil),       // 32: forge.scheduler.v1.ExpediteBuildRequest
+	(*ExpediteBuildResponse)(nil),      // 33: forge.scheduler.v1.ExpediteBuildResponse
+	(*CancelBuildRequest)(nil),         // 34: forge.scheduler.v1.CancelBuildRequest
+	(*CancelBuildResponse)(nil),        // 35: forge.scheduler.v1.CancelBuildResponse
+	nil,                                // 36: forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	(*v1.Repository)(nil),              // 37: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),      // 38: google.protobuf.Timestamp
+	(*v11.ConfigInvalid_Problem)(nil),  // 39: forge.config.v1.ConfigInvalid.Problem
+	(v11.Command_When)(0),              // 40: forge.config.v1.Command.When
+	(*durationpb.Duration)(nil),        // 41: google.protobuf.Duration
+	(*v11.Difference)(nil),             // 42: forge.config.v1.Difference
 }
 var file_forge_scheduler_v1_build_proto_depIdxs = []int32{
-	36, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
+	37, // 0: forge.scheduler.v1.Build.repository:type_name -> forge.event.v1.Repository
 	1,  // 1: forge.scheduler.v1.Build.action:type_name -> forge.scheduler.v1.Build.Action
 	0,  // 2: forge.scheduler.v1.Build.state:type_name -> forge.scheduler.v1.Build.State
 	2,  // 3: forge.scheduler.v1.Build.reason:type_name -> forge.scheduler.v1.Build.Reason
-	37, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
-	37, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
-	37, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
-	38, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
-	7,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
-	37, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
-	6,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
-	37, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
-	37, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
-	37, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
-	37, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
-	37, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
-	5,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
-	37, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
-	37, // 19: forge.scheduler.v1.Build.kept_until_time:type_name -> google.protobuf.Timestamp
-	37, // 20: forge.scheduler.v1.Build.push_time:type_name -> google.protobuf.Timestamp
-	37, // 21: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
-	0,  // 22: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
-	2,  // 23: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
-	37, // 24: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
-	37, // 25: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
-	37, // 26: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
-	37, // 27: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
-	37, // 28: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
-	37, // 29: forge.scheduler.v1.Job.kept_until_time:type_name -> google.protobuf.Timestamp
-	3,  // 30: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
-	37, // 31: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
-	37, // 32: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
-	39, // 33: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
-	0,  // 34: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
-	1,  // 35: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	4,  // 36: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
-	1,  // 37: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
-	13, // 38: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
-	40, // 39: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
-	16, // 40: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
-	36, // 41: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
-	4,  // 42: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
-	4,  // 43: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 44: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	1,  // 45: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
-	35, // 46: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
-	4,  // 47: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	41, // 48: forge.scheduler.v1.CreateRemoteBuildRequest.difference:type_name -> forge.config.v1.Difference
-	4,  // 49: forge.scheduler.v1.CreateRemoteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 50: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 51: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 52: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	4,  // 53: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
-	9,  // 54: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
-	14, // 55: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
-	11, // 56: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
-	17, // 57: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
-	19, // 58: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
-	21, // 59: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
-	23, // 60: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
-	25, // 61: forge.scheduler.v1.BuildService.CreateRemoteBuild:input_type -> forge.scheduler.v1.CreateRemoteBuildRequest
-	27, // 62: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
-	29, // 63: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
-	31, // 64: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
-	33, // 65: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
-	10, // 66: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
-	15, // 67: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
-	12, // 68: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
-	18, // 69: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
-	20, // 70: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
-	22, // 71: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
-	24, // 72: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
-	26, // 73: forge.scheduler.v1.BuildService.CreateRemoteBuild:output_type -> forge.scheduler.v1.CreateRemoteBuildResponse
-	28, // 74: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
-	30, // 75: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
-	32, // 76: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
-	34, // 77: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
-	66, // [66:78] is the sub-list for method output_type
-	54, // [54:66] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	38, // 4: forge.scheduler.v1.Build.create_time:type_name -> google.protobuf.Timestamp
+	38, // 5: forge.scheduler.v1.Build.start_time:type_name -> google.protobuf.Timestamp
+	38, // 6: forge.scheduler.v1.Build.end_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: forge.scheduler.v1.Build.steps:type_name -> forge.scheduler.v1.Step
+	39, // 8: forge.scheduler.v1.Build.config_problems:type_name -> forge.config.v1.ConfigInvalid.Problem
+	8,  // 9: forge.scheduler.v1.Build.jobs:type_name -> forge.scheduler.v1.Job
+	38, // 10: forge.scheduler.v1.Build.schedule_time:type_name -> google.protobuf.Timestamp
+	7,  // 11: forge.scheduler.v1.Build.inputs:type_name -> forge.scheduler.v1.Input
+	38, // 12: forge.scheduler.v1.Build.approve_time:type_name -> google.protobuf.Timestamp
+	38, // 13: forge.scheduler.v1.Build.place_time:type_name -> google.protobuf.Timestamp
+	38, // 14: forge.scheduler.v1.Build.container_time:type_name -> google.protobuf.Timestamp
+	38, // 15: forge.scheduler.v1.Build.source_time:type_name -> google.protobuf.Timestamp
+	38, // 16: forge.scheduler.v1.Build.take_down_time:type_name -> google.protobuf.Timestamp
+	6,  // 17: forge.scheduler.v1.Build.line:type_name -> forge.scheduler.v1.Line
+	38, // 18: forge.scheduler.v1.Build.retry_time:type_name -> google.protobuf.Timestamp
+	38, // 19: forge.scheduler.v1.Build.kept_until_time:type_name -> google.protobuf.Timestamp
+	38, // 20: forge.scheduler.v1.Build.push_time:type_name -> google.protobuf.Timestamp
+	5,  // 21: forge.scheduler.v1.Build.waits:type_name -> forge.scheduler.v1.Wait
+	2,  // 22: forge.scheduler.v1.Wait.reason:type_name -> forge.scheduler.v1.Build.Reason
+	38, // 23: forge.scheduler.v1.Wait.start_time:type_name -> google.protobuf.Timestamp
+	38, // 24: forge.scheduler.v1.Wait.end_time:type_name -> google.protobuf.Timestamp
+	38, // 25: forge.scheduler.v1.Line.estimate_time:type_name -> google.protobuf.Timestamp
+	0,  // 26: forge.scheduler.v1.Job.state:type_name -> forge.scheduler.v1.Build.State
+	2,  // 27: forge.scheduler.v1.Job.reason:type_name -> forge.scheduler.v1.Build.Reason
+	38, // 28: forge.scheduler.v1.Job.start_time:type_name -> google.protobuf.Timestamp
+	38, // 29: forge.scheduler.v1.Job.end_time:type_name -> google.protobuf.Timestamp
+	38, // 30: forge.scheduler.v1.Job.place_time:type_name -> google.protobuf.Timestamp
+	38, // 31: forge.scheduler.v1.Job.container_time:type_name -> google.protobuf.Timestamp
+	38, // 32: forge.scheduler.v1.Job.source_time:type_name -> google.protobuf.Timestamp
+	38, // 33: forge.scheduler.v1.Job.kept_until_time:type_name -> google.protobuf.Timestamp
+	3,  // 34: forge.scheduler.v1.Step.state:type_name -> forge.scheduler.v1.Step.State
+	38, // 35: forge.scheduler.v1.Step.start_time:type_name -> google.protobuf.Timestamp
+	38, // 36: forge.scheduler.v1.Step.end_time:type_name -> google.protobuf.Timestamp
+	40, // 37: forge.scheduler.v1.Step.when:type_name -> forge.config.v1.Command.When
+	0,  // 38: forge.scheduler.v1.ListBuildsRequest.states:type_name -> forge.scheduler.v1.Build.State
+	1,  // 39: forge.scheduler.v1.ListBuildsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	4,  // 40: forge.scheduler.v1.ListBuildsResponse.builds:type_name -> forge.scheduler.v1.Build
+	1,  // 41: forge.scheduler.v1.GetBuildStatisticsRequest.actions:type_name -> forge.scheduler.v1.Build.Action
+	14, // 42: forge.scheduler.v1.GetBuildStatisticsResponse.days:type_name -> forge.scheduler.v1.BuildDay
+	41, // 43: forge.scheduler.v1.BuildDay.median_duration:type_name -> google.protobuf.Duration
+	17, // 44: forge.scheduler.v1.ListRepositoriesResponse.repositories:type_name -> forge.scheduler.v1.BuiltRepository
+	37, // 45: forge.scheduler.v1.BuiltRepository.repository:type_name -> forge.event.v1.Repository
+	4,  // 46: forge.scheduler.v1.BuiltRepository.newest_build:type_name -> forge.scheduler.v1.Build
+	4,  // 47: forge.scheduler.v1.GetBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 48: forge.scheduler.v1.WatchBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	1,  // 49: forge.scheduler.v1.CreateBuildRequest.action:type_name -> forge.scheduler.v1.Build.Action
+	36, // 50: forge.scheduler.v1.CreateBuildRequest.inputs:type_name -> forge.scheduler.v1.CreateBuildRequest.InputsEntry
+	4,  // 51: forge.scheduler.v1.CreateBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	42, // 52: forge.scheduler.v1.CreateRemoteBuildRequest.difference:type_name -> forge.config.v1.Difference
+	4,  // 53: forge.scheduler.v1.CreateRemoteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 54: forge.scheduler.v1.RetryBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 55: forge.scheduler.v1.ApproveBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 56: forge.scheduler.v1.ExpediteBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	4,  // 57: forge.scheduler.v1.CancelBuildResponse.build:type_name -> forge.scheduler.v1.Build
+	10, // 58: forge.scheduler.v1.BuildService.ListBuilds:input_type -> forge.scheduler.v1.ListBuildsRequest
+	15, // 59: forge.scheduler.v1.BuildService.ListRepositories:input_type -> forge.scheduler.v1.ListRepositoriesRequest
+	12, // 60: forge.scheduler.v1.BuildService.GetBuildStatistics:input_type -> forge.scheduler.v1.GetBuildStatisticsRequest
+	18, // 61: forge.scheduler.v1.BuildService.GetBuild:input_type -> forge.scheduler.v1.GetBuildRequest
+	20, // 62: forge.scheduler.v1.BuildService.WatchBuild:input_type -> forge.scheduler.v1.WatchBuildRequest
+	22, // 63: forge.scheduler.v1.BuildService.WatchLog:input_type -> forge.scheduler.v1.WatchLogRequest
+	24, // 64: forge.scheduler.v1.BuildService.CreateBuild:input_type -> forge.scheduler.v1.CreateBuildRequest
+	26, // 65: forge.scheduler.v1.BuildService.CreateRemoteBuild:input_type -> forge.scheduler.v1.CreateRemoteBuildRequest
+	28, // 66: forge.scheduler.v1.BuildService.RetryBuild:input_type -> forge.scheduler.v1.RetryBuildRequest
+	30, // 67: forge.scheduler.v1.BuildService.ApproveBuild:input_type -> forge.scheduler.v1.ApproveBuildRequest
+	32, // 68: forge.scheduler.v1.BuildService.ExpediteBuild:input_type -> forge.scheduler.v1.ExpediteBuildRequest
+	34, // 69: forge.scheduler.v1.BuildService.CancelBuild:input_type -> forge.scheduler.v1.CancelBuildRequest
+	11, // 70: forge.scheduler.v1.BuildService.ListBuilds:output_type -> forge.scheduler.v1.ListBuildsResponse
+	16, // 71: forge.scheduler.v1.BuildService.ListRepositories:output_type -> forge.scheduler.v1.ListRepositoriesResponse
+	13, // 72: forge.scheduler.v1.BuildService.GetBuildStatistics:output_type -> forge.scheduler.v1.GetBuildStatisticsResponse
+	19, // 73: forge.scheduler.v1.BuildService.GetBuild:output_type -> forge.scheduler.v1.GetBuildResponse
+	21, // 74: forge.scheduler.v1.BuildService.WatchBuild:output_type -> forge.scheduler.v1.WatchBuildResponse
+	23, // 75: forge.scheduler.v1.BuildService.WatchLog:output_type -> forge.scheduler.v1.WatchLogResponse
+	25, // 76: forge.scheduler.v1.BuildService.CreateBuild:output_type -> forge.scheduler.v1.CreateBuildResponse
+	27, // 77: forge.scheduler.v1.BuildService.CreateRemoteBuild:output_type -> forge.scheduler.v1.CreateRemoteBuildResponse
+	29, // 78: forge.scheduler.v1.BuildService.RetryBuild:output_type -> forge.scheduler.v1.RetryBuildResponse
+	31, // 79: forge.scheduler.v1.BuildService.ApproveBuild:output_type -> forge.scheduler.v1.ApproveBuildResponse
+	33, // 80: forge.scheduler.v1.BuildService.ExpediteBuild:output_type -> forge.scheduler.v1.ExpediteBuildResponse
+	35, // 81: forge.scheduler.v1.BuildService.CancelBuild:output_type -> forge.scheduler.v1.CancelBuildResponse
+	70, // [70:82] is the sub-list for method output_type
+	58, // [58:70] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_forge_scheduler_v1_build_proto_init() }
@@ -3623,14 +3718,14 @@ func file_forge_scheduler_v1_build_proto_init() {
 	if File_forge_scheduler_v1_build_proto != nil {
 		return
 	}
-	file_forge_scheduler_v1_build_proto_msgTypes[4].OneofWrappers = []any{}
+	file_forge_scheduler_v1_build_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_scheduler_v1_build_proto_rawDesc), len(file_forge_scheduler_v1_build_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

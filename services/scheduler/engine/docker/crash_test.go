@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -131,7 +132,12 @@ func TestFullDiskErrorsTheBuildAfterASecondTry(t *testing.T) {
 		r.said = nil
 		wire.cut.Store(step)
 		spec := r.spec(image)
+		var waited []engine.Wait
+		spec.Waits = func(what engine.Wait, _ string) { waited = append(waited, what) }
 		err := r.Start(t.Context(), spec)
+		if !slices.Equal(waited, []engine.Wait{engine.WaitDisk, engine.WaitOther}) {
+			t.Errorf("%s: it waited for %v", step, waited)
+		}
 		if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "the disk of the Docker engine is full: ") || !strings.Contains(r.log(), "trying once more") {
 			t.Errorf("%s: got %v; said %s", step, err, r.log())
 		}

@@ -228,6 +228,8 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 		return err
 	}
 	spec.Sayf("%v; trying once more in %v", err, e.config.RetryAfter)
+	spec.WaitsFor(waitOf(err), err.Error())
+	defer spec.WaitsFor(engine.WaitOther, "")
 	pause := time.NewTimer(e.config.RetryAfter)
 	defer pause.Stop()
 	select {
@@ -243,11 +245,22 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec) error {
 
 // trouble is what keeps a container from being started though the Docker engine
 // answers. It may pass.
-type trouble struct{ error }
+type trouble struct {
+	error
+	fullDisk bool
+}
 
 func passing(err error) bool {
 	_, ok := errors.AsType[trouble](err)
 	return ok
+}
+
+// waitOf is what a build waits for that is in trouble.
+func waitOf(err error) engine.Wait {
+	if of, ok := errors.AsType[trouble](err); ok && of.fullDisk {
+		return engine.WaitDisk
+	}
+	return engine.WaitRetry
 }
 
 func (e *Engine) start(ctx context.Context, spec engine.Spec) error {
@@ -324,13 +337,13 @@ func (e *Engine) notStarted(ctx context.Context, spec engine.Spec, err error) er
 	if err := full(err); passing(err) || !errdefs.IsInternal(err) {
 		return err
 	}
-	return trouble{fmt.Errorf("the container cannot be started: %s", said)}
+	return trouble{error: fmt.Errorf("the container cannot be started: %s", said)}
 }
 
 // full tells a full disk from other errors.
 func full(err error) error {
 	if err != nil && strings.Contains(err.Error(), "no space left on device") {
-		return trouble{fmt.Errorf("the disk of the Docker engine is full: %w", err)}
+		return trouble{error: fmt.Errorf("the disk of the Docker engine is full: %w", err), fullDisk: true}
 	}
 	return err
 }

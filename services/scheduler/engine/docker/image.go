@@ -140,7 +140,7 @@ func (w wanted) notGiven(ctx context.Context, login dockerapi.Login, so string, 
 	if _, away := w.client.Ping(ctx, client.PingOptions{}); away != nil {
 		return err
 	}
-	return trouble{fmt.Errorf("%s does not answer as a registry should: %w", host, err)}
+	return trouble{error: fmt.Errorf("%s does not answer as a registry should: %w", host, err)}
 }
 
 // unmatched says for which platforms the registry has an image that it has for none
