@@ -33,9 +33,12 @@ func (s Scheduler) Builds() int {
 	return runtime.NumCPU()
 }
 
-// Waiting returns how many containers wait for builds.
+// Sparing is whether fewer containers wait where memory is short.
+func (s Scheduler) Sparing() bool { return s.Warm == "" || s.Warm == warmAuto }
+
+// Waiting returns how many containers wait for builds at most.
 func (s Scheduler) Waiting() (int, error) {
-	if s.Warm == "" || s.Warm == warmAuto {
+	if s.Sparing() {
 		return min(s.Builds(), warmUsual), nil
 	}
 	count, err := strconv.Atoi(s.Warm)
@@ -64,7 +67,7 @@ func (s Scheduler) CheckEngine() error {
 	if _, err := s.Waiting(); err != nil {
 		return err
 	}
-	if s.Engine != dockerEngine && s.Warm != "" && s.Warm != warmAuto && s.Warm != "0" {
+	if s.Engine != dockerEngine && !s.Sparing() && s.Warm != "0" {
 		return fmt.Errorf("FORGE_WARM cannot hold with engine %s: no container waits there; unset it", s.Engine)
 	}
 	b := s.Build

@@ -104,6 +104,9 @@ func TestContainersThatWait(t *testing.T) {
 		if got != c.want || (err == nil) != (c.refused == "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%q with %d builds at once: %d, %v", c.warm, c.capacity, got, err)
 		}
+		if got := (settings.Scheduler{Engine: "docker", Warm: c.warm}).Sparing(); got != (c.warm == "auto" || c.warm == "") {
+			t.Errorf("%q heeds the memory: %v", c.warm, got)
+		}
 	}
 	for warm, fine := range map[string]bool{"auto": true, "": true, "0": true, "2": false} {
 		if err := (settings.Scheduler{Engine: "process", Warm: warm}).CheckEngine(); (err == nil) != fine {

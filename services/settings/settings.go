@@ -117,7 +117,7 @@ type Scheduler struct {
 	RunnerURL           string        `env:"FORGE_RUNNER_URL" placeholder:"URL" help:"Where forgexec reaches the runner address: unix:///path or host:port. Default: the runner address."`
 	Engine              string        `env:"FORGE_ENGINE" default:"docker" help:"What runs builds: ${engines}."`
 	Capacity            int           `env:"FORGE_CAPACITY" placeholder:"N" help:"Builds at once. Default: the number of CPUs, as far as the Docker engine has networks for them; 100 with swarm, whose machines decide."`
-	Warm                string        `env:"FORGE_WARM" default:"auto" placeholder:"N" help:"Containers that wait for builds of the images built last, so that these start at once, with engine docker: a number, 0 for none, or auto: as many as builds run at once, and at most 4."`
+	Warm                string        `env:"FORGE_WARM" default:"auto" placeholder:"N" help:"Containers that wait for builds of the images built last, so that these start at once, with engine docker: a number, 0 for none, or auto: as many as builds run at once, at most 4, and no more than take 5 % of the free memory."`
 	StartTimeout        time.Duration `env:"FORGE_START_TIMEOUT" default:"15m" help:"How long the engine may take to start a build, from when it is asked first; more than a machine takes to boot."`
 	MachineGrace        time.Duration `env:"FORGE_MACHINE_GRACE" default:"2m" help:"How long a build may be silent on a machine that the engine does not reach, before it is lost."`
 	IntegrationBranches []string      `env:"FORGE_INTEGRATION_BRANCHES" default:"default,master,main" help:"Branches that pull requests are tested for and staging is deployed from: names, patterns, and default for the default branch of each repository."`

@@ -80,7 +80,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	}
 	alone := db.Dialect == sqldb.SQLite
 	containers, err := engines.New(ctx, engines.Config{
-		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Waiting: waiting, Alone: alone, Log: tel.Log,
+		Name: s.Engine, DataDir: s.DataDir, Instance: instance, Waiting: waiting, Sparing: s.Sparing(), Alone: alone, Log: tel.Log,
 		Swarm: engines.Swarm{ForgexecImage: s.Forgexec(), Constraints: s.Swarm.Constraints, ForkConstraints: s.Swarm.ForkConstraints, MTU: s.Swarm.MTU},
 		Build: engines.Build(s.Build),
 	})

@@ -22,6 +22,8 @@ type Config struct {
 	Instance string // of this Forge, see scheduler.Instance
 	// Waiting is how many containers wait for builds, of the engines that can have them wait.
 	Waiting int
+	// Sparing: fewer, where memory is short.
+	Sparing bool
 	// Alone: no other process has this Instance.
 	Alone bool
 	Build Build
@@ -73,7 +75,7 @@ func engines() []struct {
 				Pull: docker.Pull(c.Build.Pull), ConfigFile: c.Build.RegistriesFile,
 				Proxies: c.proxies(), Environment: c.Build.Environment, MTU: c.Build.MTU,
 				Pids: c.Build.Pids, Disk: c.Build.Disk, User: c.Build.User, ReadOnly: c.Build.ReadOnly,
-				Waiting: c.Waiting, Alone: c.Alone, Log: c.Log,
+				Waiting: c.Waiting, Sparing: c.Sparing, Alone: c.Alone, Log: c.Log,
 			})
 		}},
 		{"process", func(_ context.Context, c Config, forgexec []string) (engine.Engine, error) {

@@ -94,6 +94,8 @@ type Config struct {
 	// Waiting is how many containers wait for builds at most, so that these start at once.
 	// Default: none.
 	Waiting int
+	// Sparing: fewer wait where they would take more than a twentieth of the free memory.
+	Sparing bool
 	// Alone: no other process has this Instance, so that what waits for none of this one's
 	// builds was left behind.
 	Alone bool
@@ -168,10 +170,12 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	e := &Engine{config: c, client: api, forgexec: forgexec}
 	e.access = &dockerapi.Access{Registries: e.registries(), Client: api}
-	if err := e.heedSELinux(ctx); err != nil {
-		return nil, errors.Join(err, api.Close())
+	info, err := api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("what the Docker engine can do: %w", err), api.Close())
 	}
-	e.waiting = newWaiting(ctx, e, c.Waiting)
+	e.heedSELinux(ctx, info.Info)
+	e.waiting = newWaiting(ctx, e, roomOf(info.Info.MemTotal, api.DaemonHost()))
 	return e, nil
 }
 
@@ -213,7 +217,7 @@ func (e *Engine) registries() dockerapi.Registries {
 // Close removes what waits for builds, and closes the connections to the Docker
 // engine. Builds run on.
 func (e *Engine) Close() error {
-	e.waiting.close(e.config.Waiting)
+	e.waiting.close()
 	return e.client.Close()
 }
 

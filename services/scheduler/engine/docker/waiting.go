@@ -45,6 +45,7 @@ const (
 type waiting struct {
 	*Engine
 	process string // tells what this process keeps ready from what its replicas do
+	room    room
 	stop    func()
 	ended   chan struct{}
 	wake    chan struct{}
@@ -71,32 +72,32 @@ type waiter struct {
 }
 
 // newWaiting begins to keep containers ready, until it is closed.
-func newWaiting(ctx context.Context, e *Engine, most int) *waiting {
+func newWaiting(ctx context.Context, e *Engine, free room) *waiting {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w := &waiting{
-		Engine: e, process: strings.ToLower(rand.Text()), stop: stop,
+		Engine: e, process: strings.ToLower(rand.Text()), room: free, stop: stop,
 		ended: make(chan struct{}), wake: make(chan struct{}, 1), left: map[string]leftover{},
 	}
-	if most <= 0 {
+	if e.config.Waiting <= 0 {
 		close(w.ended)
 		return w
 	}
 	go func() {
 		defer close(w.ended)
-		w.run(ctx, most)
+		w.run(ctx)
 	}()
 	return w
 }
 
 // close ends the keeping, and removes what waits still: as often as it takes, for what
 // the Docker engine gave no answer about comes to be later, if at all.
-func (w *waiting) close(most int) {
+func (w *waiting) close() {
 	w.stop()
 	<-w.ended
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
 	w.mu.Lock()
-	none := most <= 0 && len(w.ready) == 0 && len(w.left) == 0
+	none := w.config.Waiting <= 0 && len(w.ready) == 0 && len(w.left) == 0
 	w.ready, w.kinds = nil, nil
 	w.mu.Unlock()
 	if none {
@@ -114,8 +115,16 @@ func (w *waiting) close(most int) {
 	}
 }
 
+// most is how many wait at most, as things are.
+func (w *waiting) most() int {
+	if w.config.Sparing {
+		return w.room.most(w.config.Waiting)
+	}
+	return w.config.Waiting
+}
+
 // run makes ready what is missing once no build has been started for a moment.
-func (w *waiting) run(ctx context.Context, most int) {
+func (w *waiting) run(ctx context.Context) {
 	tidy := time.NewTicker(w.config.TidyEvery)
 	defer tidy.Stop()
 	pause := time.NewTimer(0)
@@ -131,7 +140,7 @@ func (w *waiting) run(ctx context.Context, most int) {
 			case <-w.wake:
 				pause.Reset(quiet)
 			case <-pause.C:
-				w.fill(ctx, most)
+				w.fill(ctx)
 			}
 		}
 	}

@@ -17,9 +17,9 @@ import (
 )
 
 // fill makes ready what is missing: one of each kind, then more of the newest.
-func (w *waiting) fill(ctx context.Context, most int) {
+func (w *waiting) fill(ctx context.Context) {
 	for {
-		missing, instead, ok := w.missing(most)
+		missing, instead, ok := w.missing(w.most())
 		if !ok {
 			return
 		}
@@ -51,7 +51,7 @@ func (w *waiting) missing(most int) (k kind, instead []waiter, ok bool) {
 	}
 	n := slices.IndexFunc(w.kinds, func(k kind) bool { return there[k.key] == 0 })
 	switch {
-	case len(w.kinds) == 0, n < 0 && len(w.ready) >= most:
+	case most <= 0, len(w.kinds) == 0, n < 0 && len(w.ready) >= most:
 		return kind{}, nil, false
 	case n < 0:
 		return w.kinds[0], nil, true

@@ -116,6 +116,9 @@ func (w *waiting) sort(there standing, now time.Time) (gone []waiter, ours map[s
 		}
 		return bad
 	})
+	for most := w.most(); len(w.ready) > max(most, 0); w.ready = w.ready[1:] { // the memory is needed
+		gone = append(gone, w.ready[0])
+	}
 	for _, c := range there.containers {
 		if attemptOf(c) != "" { // a build's after all
 			delete(w.left, c.Labels[dockerapi.WaitingLabel])
