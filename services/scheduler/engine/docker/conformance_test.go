@@ -25,12 +25,16 @@ type prepared struct {
 
 func (p prepared) Start(ctx context.Context, spec engine.Spec) error {
 	name := "forge-" + spec.Attempt
-	if _, err := p.r.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{}); err == nil || p.Prepare(ctx, spec) != nil {
+	if _, err := p.r.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{}); err == nil {
 		return p.Engine.Start(ctx, spec)
 	}
+	unprepared := p.Prepare(ctx, spec)
 	err := p.Engine.Start(ctx, spec)
-	if err != nil {
+	if err != nil || len(spec.Sidecars) > 0 || len(spec.Ports) > 0 || len(spec.Volumes) > 0 || spec.Privileged || spec.Platform != "" {
 		return err
+	}
+	if unprepared != nil {
+		return unprepared
 	}
 	found, err := p.r.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
 	if err == nil && found.Container.Config.Labels["forge.waiting"] == "" {
