@@ -146,7 +146,7 @@ func New(d Deps) (*Service, error) {
 	s.Runners.Heartbeat = cmp.Or(s.Runners.Heartbeat, 5*time.Second)
 	s.Runners.StartTimeout = cmp.Or(s.Runners.StartTimeout, 15*time.Minute)
 	s.Runners.MachineGrace = cmp.Or(s.Runners.MachineGrace, 2*time.Minute)
-	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Drain: startDrain, Log: s.log, Claim: s.ClaimStarts, Renew: s.renewStart, Work: s.Start}
+	s.Starts = &due.Loop[Start]{Name: "starts", Workers: s.Capacity, Drain: startDrain, Log: s.log, Claim: s.ClaimStarts, Renew: starting{s}.renewStart, Work: s.Start}
 	s.Stops = &due.Loop[store.Stop]{Name: "stops", Workers: s.Capacity, Log: s.log, Claim: s.store.ClaimStops, Renew: s.store.RenewStop, Work: s.Stop}
 	s.heartbeats.service = s
 	s.preparing = preparations{sources: s.sources, log: s.log, tracer: s.tracer, soon: make(chan preparation, maxPreparing)}

@@ -164,7 +164,7 @@ func (begun *beginning) serve() error {
 	var noSource chan error
 	if b, hello := begun.build, begun.hello; !hello.GetHasSource() {
 		source, noSource = make(chan *schedulerv1.SourceChunk, 4), make(chan error, 1)
-		working.Go(func() { noSource <- at.service.fetchSource(ctx, b, hello, source) })
+		working.Go(func() { noSource <- sourcing{at.service}.fetchSource(ctx, b, hello, source) })
 	}
 	incoming, gone := receive(ctx, at.stream)
 	for {

@@ -33,10 +33,13 @@ const (
 	maxPreparing     = 64 // sources at once
 )
 
+// sourcing is how a runner gets the source of its build.
+type sourcing struct{ *Service }
+
 // fetchSource reads the source from config into chunks, without what the runner has
 // of it already. What cannot be had is told by the last chunk. An error ends the
 // stream: the runner attaches again and goes on where it is.
-func (s *Service) fetchSource(ctx context.Context, b *store.Build, hello *schedulerv1.Hello, chunks chan<- *schedulerv1.SourceChunk) error {
+func (s sourcing) fetchSource(ctx context.Context, b *store.Build, hello *schedulerv1.Hello, chunks chan<- *schedulerv1.SourceChunk) error {
 	ctx, span := s.tracer.Start(ctx, "source", trace.WithAttributes(attributesOf(b)...))
 	defer span.End()
 	send := func(chunk *schedulerv1.SourceChunk) error {
@@ -199,7 +202,7 @@ func merge(ctx context.Context, sources configv1.SourceServiceClient, b *store.B
 var errOtherSource = errors.New("the source was made anew meanwhile")
 
 // streamSource sends what comes after begun, and counts the chunks.
-func (s *Service) streamSource(ctx context.Context, request *configv1.GetSourceRequest, begun *schedulerv1.SourceBegun, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
+func (s sourcing) streamSource(ctx context.Context, request *configv1.GetSourceRequest, begun *schedulerv1.SourceBegun, send func(*schedulerv1.SourceChunk) error) (sent int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	source, err := s.sources.GetSource(ctx, request)

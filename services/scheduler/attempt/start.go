@@ -54,6 +54,9 @@ type Start struct {
 	waits  *waits
 }
 
+// starting is how an attempt gets its container from the engine.
+type starting struct{ *Service }
+
 // ClaimStarts takes builds from the queue. Attempt and token are stored before
 // the engine hears of them.
 func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
@@ -65,7 +68,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 			return err
 		}
 		for _, b := range startable {
-			one, err := s.claimStart(ctx, t, b)
+			one, err := starting{s}.claimStart(ctx, t, b)
 			if err != nil {
 				return fmt.Errorf("claim build %s: %w", b.GetId(), err)
 			}
@@ -86,7 +89,7 @@ func (s *Service) ClaimStarts(ctx context.Context, limit int) ([]Start, error) {
 	return claimed, nil
 }
 
-func (s *Service) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (Start, error) {
+func (s starting) claimStart(ctx context.Context, t *store.Tx, b *store.Build) (Start, error) {
 	claimed := Start{Build: b, asked: t.Now, waits: &waits{now: s.now}}
 	fresh := b.GetAttempt() == 0
 	if !fresh {
@@ -149,7 +152,7 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	span.SetAttributes(attributesOf(b)...)
 	span.SetAttributes(attribute.String("forge.engine", s.engine.Name()), attribute.String("forge.attempt", store.AttemptName(b.GetId(), b.GetAttempt())))
 
-	started, err := s.askEngine(ctx, c)
+	started, err := starting{s}.askEngine(ctx, c)
 	c.waits.end(span)
 	if started.machine != "" {
 		span.SetAttributes(attribute.String("host.name", started.machine))
@@ -163,7 +166,7 @@ func (s *Service) Start(ctx context.Context, c Start) {
 	}
 	ctx, cancel := settling(ctx)
 	defer cancel()
-	if err := s.settleStart(ctx, b, started, err); err != nil {
+	if err := (starting{s}).settleStart(ctx, b, started, err); err != nil {
 		s.log.WarnContext(ctx, "start not settled; tried again when its lease is over", "build", b.GetId(), "error", err)
 	}
 }
@@ -188,7 +191,7 @@ func (b brokenOffError) Error() string { return b.cause.Error() }
 func (b brokenOffError) Unwrap() error { return b.cause }
 
 // askEngine calls Start, unless a deploy has become needless.
-func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
+func (s starting) askEngine(ctx context.Context, c Start) (started, error) {
 	if err := s.environments.StillWanted(ctx, c.Build); err != nil {
 		return started{}, brokenOff(ctx, err)
 	}
@@ -202,7 +205,7 @@ func (s *Service) askEngine(ctx context.Context, c Start) (started, error) {
 	if _, _, err := s.inputs.For(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
 	}
-	if err := (imageSteps{s}).canBuildImages(c.Build); err != nil {
+	if err := (imageSteps{s.Service}).canBuildImages(c.Build); err != nil {
 		return started{}, err
 	}
 	call, cancel := context.WithTimeout(ctx, startWithin(s.Runners.StartTimeout, s.now().Sub(c.asked)))
@@ -267,7 +270,7 @@ func (t timedOutError) Unwrap() error { return t.error }
 
 // renewStart keeps the build while the engine takes its time. due.ErrOver: it does
 // not wait for its container any more.
-func (s *Service) renewStart(ctx context.Context, c Start) error {
+func (s starting) renewStart(ctx context.Context, c Start) error {
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		b, err := t.Build(ctx, c.Build.GetId())
 		switch {
@@ -285,7 +288,7 @@ func (s *Service) renewStart(ctx context.Context, c Start) error {
 // settleStart stores what the engine answered. The runner may have been faster,
 // and so may a cancellation: then only what is left behind is cleared away. A start
 // that this process breaks off, since it stops, is anybody's at once.
-func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got started, answer error) error {
+func (s starting) settleStart(ctx context.Context, claimed *store.Build, got started, answer error) error {
 	return s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		if got.machine != "" {
 			of := &store.Attempt{BuildID: claimed.GetId(), Number: claimed.GetAttempt()}
@@ -346,7 +349,7 @@ func (s *Service) settleStart(ctx context.Context, claimed *store.Build, got sta
 
 // delayStart has the engine asked again after a pause, unless that has lasted too
 // long.
-func (s *Service) delayStart(ctx context.Context, t *store.Tx, b *store.Build, answer error) error {
+func (s starting) delayStart(ctx context.Context, t *store.Tx, b *store.Build, answer error) error {
 	delayed, _ := errors.AsType[*engine.DelayError](answer)
 	within := cmp.Or(delayed.Within, s.timeout(b))
 	if time.Duration(b.Tries)*delayed.Pause >= within {

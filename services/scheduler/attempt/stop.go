@@ -15,6 +15,10 @@ import (
 // stopTimeout bounds one Stop of the engine.
 const stopTimeout = 30 * time.Second
 
+// stopping is what follows for a build and its environment once the engine was asked to
+// remove a container.
+type stopping struct{ *Service }
+
 // Stop removes the container of an attempt that has ended, for as long as it
 // takes.
 func (s *Service) Stop(ctx context.Context, c store.Stop) {
@@ -35,7 +39,7 @@ func (s *Service) Stop(ctx context.Context, c store.Stop) {
 	}
 	ctx, done := settling(ctx)
 	defer done()
-	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return s.settleStop(ctx, t, c, again, err) }); err != nil {
+	if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return stopping{s}.settleStop(ctx, t, c, again, err) }); err != nil {
 		s.log.WarnContext(ctx, "stop not settled; done again when its lease is over", "build", c.BuildID, "error", err)
 	}
 }
@@ -47,7 +51,7 @@ const heldAfter = 4
 // settleStop stores what the engine answered. With its container gone a deploy
 // that has ended leaves its environment; while it cannot be removed, those who wait
 // for that say so.
-func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time, answer error) error {
+func (s stopping) settleStop(ctx context.Context, t *store.Tx, c store.Stop, again time.Time, answer error) error {
 	whole := store.WholeID(c.BuildID)
 	held := answer != nil && !is[brokenOffError](answer) && c.Tries+1 >= heldAfter
 	if whole != c.BuildID || held { // of two containers that go at once, the later sees that both are gone
@@ -70,7 +74,7 @@ func (s *Service) settleStop(ctx context.Context, t *store.Tx, c store.Stop, aga
 // holdEnvironment says why a deploy that has ended holds its environment, until when
 // its commands run at most, and what a person can do. forgexec keeps the timeout of
 // its build itself, also while it is cut off.
-func (s *Service) holdEnvironment(ctx context.Context, t *store.Tx, whole *store.Build, c store.Stop, answer error) error {
+func (s stopping) holdEnvironment(ctx context.Context, t *store.Tx, whole *store.Build, c store.Stop, answer error) error {
 	of, err := t.Build(ctx, c.BuildID)
 	if err != nil {
 		return err
