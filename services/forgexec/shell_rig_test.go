@@ -1,6 +1,7 @@
 package forgexec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -152,7 +153,7 @@ func (o *openedShell) hear(stream grpc.BidiStreamingServer[schedulerv1.ShellRequ
 	}
 }
 
-// opens opens a shell that is read at once, or once reads is closed.
+// opens asks for a shell that is read at once, or once reads is closed.
 func (s *fakeScheduler) opens(t *testing.T, opening *schedulerv1.ShellResponse_Opening, read bool) *openedShell {
 	t.Helper()
 	o := &openedShell{opening: opening, inputs: make(chan *schedulerv1.ShellInput, mostInputs), reads: make(chan struct{}), left: make(chan struct{}), over: make(chan struct{})}
@@ -176,7 +177,7 @@ func (s *fakeScheduler) keeps(t *testing.T, long time.Duration) *forgexec {
 		s.kept.mu.Lock()
 		defer s.kept.mu.Unlock()
 		if s.kept.until.IsZero() {
-			return fmt.Errorf("it runs still: %s", f.stderr.String())
+			return errors.New("its attempt has not ended")
 		}
 		return nil
 	})

@@ -2,7 +2,7 @@ package forgexec
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,13 +102,13 @@ func TestAShellWaitsForWhoReads(t *testing.T) {
 	const last = 300_000
 	s := newScheduler(t, "exit 3")
 	f := s.keeps(t, soon)
-	slow := s.opens(t, running("seq", fmt.Sprint(last)), false)
+	slow := s.opens(t, running("seq", strconv.Itoa(last)), false)
 	endless := s.opens(t, running("sh", "-c", "echo $$ >pid; exec yes"), false)
 	other := s.opens(t, running("sh", "-c", "until test -s pid; do sleep 0.1; done; cat pid"), true)
 	other.ends(t, 0)
 	close(slow.reads)
 	printed := slow.ends(t, 0)
-	if lines := strings.Split(printed, "\n"); len(lines) != last+1 || lines[0] != "1" || lines[last-1] != fmt.Sprint(last) {
+	if lines := strings.Split(printed, "\n"); len(lines) != last+1 || lines[0] != "1" || lines[last-1] != strconv.Itoa(last) {
 		t.Errorf("%d lines, to %q", len(lines), lines[max(0, len(lines)-2)])
 	}
 	close(endless.left)

@@ -208,8 +208,10 @@ func (t talk) sendOne(ctx context.Context, input *schedulerv1.ShellInput) error 
 		_, err := t.client.SendToShell(asked, &schedulerv1.SendToShellRequest{BuildId: t.build, ShellId: t.opened.GetShellId(), Number: *t.number, Input: input})
 		done()
 		switch code := status.Code(err); {
-		case err == nil, ctx.Err() != nil, code == codes.FailedPrecondition: // what is shown says why
+		case err == nil, code == codes.FailedPrecondition: // what is shown says why
 			return nil
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // who has ended it knows
 		case code == codes.ResourceExhausted: // it was waited for there
 			since = time.Now()
 			continue
