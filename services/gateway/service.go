@@ -229,7 +229,7 @@ func New(deps Deps) (*Service, error) {
 func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	gatewayv1.RegisterWebhookServiceServer(reg, s)
 	if s.deps.Traces != nil {
-		collectorv1.RegisterTraceServiceServer(reg, traces.Intake{Store: s.deps.Traces})
+		traces.Intake{Store: s.deps.Traces}.Register(reg)
 	}
 	gatewayv1.RegisterStatusServiceServer(reg, s)
 	gatewayv1.RegisterDeliveryServiceServer(reg, s)

@@ -88,6 +88,38 @@ func TestTracesAreForWhoMaySeeWhatTheyAreOf(t *testing.T) {
 	if _, text := w.as(rita, http.MethodGet, "/builds/b1", nil); !strings.Contains(text, `href="/traces/`+tracedBuild+`?build=b1"`) {
 		t.Error("the page of the build leads to no trace")
 	}
+	// A kept trace is not shown as that of a build which somebody may see and which is not of it.
+	w.rooms.build.TraceId = "1af7651916cd43dd8448eb211c80319c"
+	for _, path := range []string{part, "/traces/" + strings.ToUpper(tracedBuild) + "?build=b1"} {
+		if answer, text := w.as(rita, http.MethodGet, path, nil); answer.StatusCode != http.StatusNotFound || strings.Contains(text, "RUN test") {
+			t.Errorf("%s of another's trace: %s\n%s", path, answer.Status, text)
+		}
+	}
+}
+
+// Each text of a span may be anybody's, and is text on the page.
+func TestNoTextOfASpanIsMarkup(t *testing.T) {
+	id, err := trace.TraceIDFromHex(tracedBuild)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := traces.New(traces.Config{Bytes: 1 << 20, Age: time.Hour, Now: func() time.Time { return at(100).AsTime() }})
+	kept.Add([]traces.Span{{
+		Trace: id, ID: trace.SpanID{1}, Name: asMarkup, Service: asMarkup, Kind: asMarkup, Failed: true, Message: asMarkup, Start: at(0).AsTime(), End: at(9).AsTime(),
+		Attributes: []traces.Attribute{{Key: "cicd.pipeline.run.id", Value: "b1"}, {Key: asMarkup, Value: asMarkup}, {Key: "vcs.repository.name", Value: asMarkup}},
+	}})
+	w := onSQLite(t, func(d *Deps) { d.Traces = kept })
+	w.rooms.builds.build = failedBuild()
+	w.rooms.builds.build.TraceId = tracedBuild
+	code, body := w.get("/traces/" + tracedBuild + "?build=b1")
+	if code != http.StatusOK || strings.Count(body, "&lt;script&gt;alert(1)") < 5 {
+		t.Errorf("%d %s", code, body)
+	}
+	for _, markup := range []string{"<script>alert", "<img"} {
+		if strings.Contains(body, markup) {
+			t.Errorf("it holds %s:\n%s", markup, body)
+		}
+	}
 }
 
 func TestTracesMayBeShownElsewhere(t *testing.T) {

@@ -2,10 +2,10 @@ package traces
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -15,11 +15,9 @@ import (
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/otlp"
 )
-
-// mostSent bounds a request of OTLP over HTTP, in bytes.
-const mostSent = 8 << 20
 
 // Intake takes spans by OTLP. Whoever serves it sees to who may send them.
 type Intake struct {
@@ -55,13 +53,19 @@ func (i Intake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostSent))
-	if err != nil {
-		http.Error(w, "at most "+strconv.Itoa(mostSent)+" bytes", http.StatusRequestEntityTooLarge)
-		return
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		err = tooLarge()
 	}
-	request := &collectorv1.ExportTraceServiceRequest{}
-	if err := proto.Unmarshal(body, request); err != nil {
-		http.Error(w, "this is no ExportTraceServiceRequest", http.StatusBadRequest)
+	var request *collectorv1.ExportTraceServiceRequest
+	if err == nil {
+		request, err = decode(body)
+	}
+	if err != nil {
+		code := http.StatusBadRequest
+		if fault.Is(err, fault.Exhausted) {
+			code = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, err.Error(), code)
 		return
 	}
 	answer, err := i.Export(r.Context(), request)
