@@ -116,6 +116,7 @@ func (w checkoutWorld) halted(t *testing.T) (first uint64, goOn func()) {
 // A process is killed while config fetches, with its git or without. One that is left
 // goes on, and nobody else works on the mirror meanwhile.
 func TestSIGKILLInTheMiddleOfAFetch(t *testing.T) {
+	t.Parallel()
 	const size = 4 << 20
 	hangs := githubsim.Misbehaviour{Route: "git-upload-pack", HangAfter: size / 2}
 	slow := githubsim.Misbehaviour{Route: "/hello.git/", Latency: 2 * time.Second}
@@ -131,6 +132,7 @@ func TestSIGKILLInTheMiddleOfAFetch(t *testing.T) {
 		"scheduler":             {deployment{apart: true}, "scheduler", false, hangs},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := sourced(t, size)
 			w.deploy(t, c.deployment)
 			behave := w.sim.Misbehave(c.github)
@@ -168,11 +170,13 @@ func TestSIGKILLInTheMiddleOfAFetch(t *testing.T) {
 // A process is killed in the middle of the source's way into the workspace, which goes
 // on where it was.
 func TestSIGKILLInTheMiddleOfATransfer(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		deployment
 		killed string
 	}{{deployment{}, "forge"}, {deployment{apart: true}, "config"}, {deployment{apart: true}, "scheduler"}} {
 		t.Run(c.killed, func(t *testing.T) {
+			t.Parallel()
 			w := sourced(t, largeFile)
 			w.deploy(t, c.deployment)
 			_, sha := w.propose(t, "change", githubsim.Commit{Message: "A change", Files: map[string]string{"b": "x"}})

@@ -16,6 +16,7 @@ const killsInAGraph = 40
 // Builds of twelve jobs run while Forge's processes are killed forty times: each job
 // runs to an end once, after what it needs, and the total is right.
 func TestSIGKILLInAGraphOfTwelveRunsEachJobOnce(t *testing.T) {
+	t.Parallel()
 	for _, d := range []deployment{{}, {apart: true, postgres: true}} {
 		t.Run(d.String(), func(t *testing.T) {
 			if d.postgres {

@@ -38,6 +38,7 @@ const (
 // twice, and GitHub shows what is true in the end. TEST_SEED repeats what people
 // did and what was killed, though not to the microsecond.
 func TestSIGKILLAnywhereLosesNothing(t *testing.T) {
+	t.Parallel()
 	pulls, err := strconv.Atoi(cmp.Or(os.Getenv("TEST_CRASH"), strconv.Itoa(stormPulls)))
 	if err != nil {
 		t.Fatalf("TEST_CRASH: %v; it is the number of pull requests", err)

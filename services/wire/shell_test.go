@@ -87,6 +87,7 @@ func (o *openShell) isLost(t *testing.T, build string) {
 // Forge is killed while somebody has a shell open: the person is told, what ran there is
 // gone, the container is there until its time, and no longer, even where Forge is not.
 func TestSIGKILLOfForgeLeavesNoShellAndNoKeptContainer(t *testing.T) {
+	t.Parallel()
 	kittest.Require(t, "docker")
 	w := newDockerWorld(t, "", func(image string) map[string]string {
 		return map[string]string{".forge.yml": lines("image: "+image, "execute: ['echo half done >left; exit 3']")}
