@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -27,6 +28,27 @@ type builder struct {
 	mu    sync.Mutex
 	asked []image.Request
 	build func(ctx context.Context, r image.Request, files image.Files, log io.Writer) (image.Result, error)
+
+	cannotLoad bool
+	names      int
+	forgotten  []string
+}
+
+func (b *builder) LoadName() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cannotLoad {
+		return ""
+	}
+	b.names++
+	return fmt.Sprintf("forge-load/test/%d:1", b.names)
+}
+
+func (b *builder) Forget(_ context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgotten = append(b.forgotten, name)
+	return nil
 }
 
 func (b *builder) Build(ctx context.Context, r image.Request, files image.Files, log io.Writer) (image.Result, error) {
@@ -38,7 +60,10 @@ func (b *builder) Build(ctx context.Context, r image.Request, files image.Files,
 		return build(ctx, r, files, log)
 	}
 	_, err := io.WriteString(log, "#1 CACHED\n")
-	return image.Result{Name: "registry.example/web", Digest: "sha256:abc"}, err
+	if r.Load != "" && !r.Push {
+		return image.Result{Name: r.Load, Digest: "sha256:abc", Loaded: r.Load}, err
+	}
+	return image.Result{Name: "registry.example/web", Digest: "sha256:abc", Loaded: r.Load}, err
 }
 
 func (b *builder) count() int {

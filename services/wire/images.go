@@ -36,13 +36,7 @@ func images(ctx context.Context, s SchedulerSettings, containers engine.Engine, 
 	if err != nil || !alone {
 		return builder, err
 	}
-	left, err := builder.Leftovers(ctx)
-	for _, name := range left {
-		if err == nil {
-			err = builder.Forget(ctx, name)
-		}
-	}
-	if err != nil {
+	if err := builder.ForgetUnfinished(ctx); err != nil {
 		tel.Log.WarnContext(ctx, "images that a Forge left which was killed stay in the Docker engine", "error", err)
 	}
 	return builder, nil

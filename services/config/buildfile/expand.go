@@ -24,6 +24,7 @@ func (f *file) finish(config *configv1.BuildConfig, all given) {
 	f.defaults.takeFor(f, config, jobs)
 	missing := all["image"] == nil && jobsAlone(f, config)
 	for _, p := range f.pipelines {
+		imaging{f}.unused(p.into.GetCommands())
 		imaging{f}.check(p.into.GetCommands(), config.GetSecrets())
 		for _, d := range p.drafts {
 			if len(f.problems) >= enough {

@@ -97,7 +97,8 @@ func round(way []*draft) string {
 	return text.String()
 }
 
-// handedOn checks that no two outputs come to a job under one name.
+// handedOn checks that no two outputs come to a job under one name, and tells each cell
+// which of them are images.
 func (p *pipeline) handedOn(f *file, byName map[string]*draft) {
 	for _, d := range p.drafts {
 		from := map[string]string{}
@@ -112,6 +113,11 @@ func (p *pipeline) handedOn(f *file, byName map[string]*draft) {
 					f.complainf(one.n, "%s.needs: outputs of %s and of %s are both %s: give one another name", d.path, clip(first), clip(needed.name), clip(variable))
 				}
 				from[variable] = needed.name
+			}
+			for _, output := range needed.handsOn() {
+				for _, c := range d.cells {
+					c.built = append(c.built, "NEEDS_"+clean(needed.name)+"_"+output)
+				}
 			}
 		}
 	}

@@ -57,23 +57,70 @@ func imageKeys() []key[*configv1.ImageStep] {
 		{name: "push", with: "tags", read: func(f *file, at string, n *yaml.Node, i *configv1.ImageStep) {
 			i.Push = f.truth(at, n)
 		}},
-		{name: "output", with: "tags", read: func(f *file, at string, n *yaml.Node, i *configv1.ImageStep) {
+		{name: "output", read: func(f *file, at string, n *yaml.Node, i *configv1.ImageStep) {
 			if all := f.outputs(at, n); len(all) == 1 {
 				i.Output = all[0]
 			} else if len(all) > 1 {
 				f.complainf(f.place(n), "%s: expected the name of one variable", at)
 			}
 		}},
-		{name: "load"},
+		{name: "load", with: "output", read: func(f *file, at string, n *yaml.Node, i *configv1.ImageStep) {
+			i.Load = f.truth(at, n)
+		}},
 	}
 }
 
 func (f imaging) step(at string, n *yaml.Node) *configv1.ImageStep {
 	step := &configv1.ImageStep{}
-	if readMapping(f.file, at, n, step, imageKeys()) != nil {
-		f.images[step] = f.place(n)
+	before := len(f.problems)
+	all := readMapping(f.file, at, n, step, imageKeys())
+	if all == nil {
+		return step
+	}
+	f.images[step] = f.place(n)
+	switch {
+	case len(f.problems) > before:
+	case all["output"] != nil && all["tags"] == nil && !step.GetLoad():
+		f.complainf(all["output"], "%s.output means nothing without tags, or load: true: give it one of them, or leave it out", at)
+	case step.GetLoad() && len(step.GetPlatforms()) > 1:
+		f.complainf(all["load"], "%s.load: an image of one platform can be loaded, and this one has %d", at, len(step.GetPlatforms()))
 	}
 	return step
+}
+
+// needPattern is the whole of a reference that an image of another job is used by.
+var needPattern = regexp.MustCompile(`^\$\{(NEEDS_[A-Z0-9_]+_[A-Za-z0-9_]+)\}$`)
+
+// ofNeed reads ${NEEDS_JOB_OUTPUT} in the place of an image's name, which stays as it is
+// until the job begins. false: it is a name like any other.
+func (f imaging) ofNeed(at string, n *yaml.Node) (string, bool) {
+	n = f.place(n)
+	found := needPattern.FindStringSubmatch(n.Value)
+	if f.cell == nil || found == nil {
+		return "", false
+	}
+	if _, ofMatrix := f.cell.value(found[1]); ofMatrix {
+		return "", false
+	}
+	if !slices.Contains(f.cell.built, found[1]) {
+		known := "none of the jobs that this one needs builds one that it hands on: the step takes output, and load or push"
+		if len(f.cell.built) > 0 {
+			known = "those of the jobs that this one needs are " + listed(f.cell.built)
+		}
+		f.complainf(n, "%s: %s is no image: %s", at, clip(n.Value), known)
+	}
+	return n.Value, true
+}
+
+// handsOn are the outputs of a job that are images others may be run from.
+func (d *draft) handsOn() (outputs []string) {
+	for _, command := range d.job.GetCommands() {
+		step := command.GetImage()
+		if d.matrix == nil && step.GetOutput() != "" && (step.GetLoad() || step.GetPush()) {
+			outputs = append(outputs, step.GetOutput())
+		}
+	}
+	return outputs
 }
 
 // nameOfImage is what a step goes by that got no name.
@@ -194,6 +241,15 @@ func (f imaging) holes(at string, n *yaml.Node, text string) bool {
 		return false
 	}
 	return true
+}
+
+// unused complains of images that are loaded where no job can come after.
+func (f imaging) unused(commands []*configv1.Command) {
+	for _, command := range commands {
+		if n := f.images[command.GetImage()]; n != nil && command.GetImage().GetLoad() {
+			f.complainf(n, "image.load: a loaded image is for jobs that need this one, and there are no jobs here: leave it out")
+		}
+	}
 }
 
 // check complains of what image steps name and their job does not have.

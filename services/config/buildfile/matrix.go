@@ -32,6 +32,7 @@ type cell struct {
 	values  []*configv1.MatrixValue
 	mayFail *bool // as include says
 	title   string
+	built   []string // what images of jobs that it needs are called
 }
 
 // value is what a cell has under a name; no cell has anything.

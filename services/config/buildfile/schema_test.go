@@ -33,7 +33,7 @@ func beyondSchema() map[string]string {
 		"hole_filled_wrongly": filled, "hole_in_some_cells": filled, "hole_of_the_file": filled, "hole_open": filled, "hole_unknown": filled,
 		"jobs_101": filled, "jobs_large": filled, "matrix_10000": filled, "matrix_101": filled, "matrix_exclude_all": filled,
 		"matrix_titles": filled,
-		"if_never":      apart, "if_tag": apart, "image_missing_with_jobs": apart, "job_image_missing": apart, "job_names_collide": apart,
+		"if_never":      apart, "if_tag": apart, "image_load": apart, "image_missing_with_jobs": apart, "job_image_missing": apart, "job_names_collide": apart,
 		"artifacts_21": exact, "artifacts_51": exact, "artifacts_twice": apart, "artifacts_files": apart, "artifacts_job_name": filled, "artifacts_matrix": filled,
 		"release_never": apart, "manual_never": apart, "schedule_twice": apart, "cache_matrix": filled, "cache_unused": filled, "cache_of_the_file": filled, "cache_twice": apart, "cache_key_long": exact,
 		"needs_alone": apart, "needs_cycle": apart, "needs_cycle_long": apart, "needs_itself": apart, "outputs_collide": apart,

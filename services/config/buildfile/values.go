@@ -36,6 +36,9 @@ const (
 )
 
 func (f *file) image(path string, n *yaml.Node) string {
+	if text, ofNeed := (imaging{f}).ofNeed(path, n); ofNeed {
+		return text
+	}
 	text, n, ok := f.text(path, n)
 	switch {
 	case !ok:

@@ -34,6 +34,10 @@ const (
 // in what was asked for, one of fault.Unavailable in what builds.
 type Images interface {
 	Build(ctx context.Context, r image.Request, files image.Files, log io.Writer) (image.Result, error)
+	// LoadName is a new name for an image that is kept in the engine until Forget; "" where
+	// images cannot be loaded.
+	LoadName() string
+	Forget(ctx context.Context, name string) error
 }
 
 // images are those that are being built here, one at a time of each attempt.
@@ -62,15 +66,6 @@ type imageSteps struct{ *Service }
 
 func hasImages(b *store.Build) bool {
 	return slices.ContainsFunc(b.ConfigJob().GetCommands(), func(c *configv1.Command) bool { return c.GetImage() != nil })
-}
-
-// canBuildImages refuses a build that has image steps, where nothing builds images.
-func (s imageSteps) canBuildImages(b *store.Build) error {
-	if s.images.Images != nil || !hasImages(b) {
-		return nil
-	}
-	return fault.New(fault.Invalid, "this build has a step that builds an image, and this server has nothing that builds images: "+
-		"it takes the Docker engine (FORGE_ENGINE=docker), or the address of a BuildKit (FORGE_BUILDKIT_URL)")
 }
 
 // imageOf is the image that a step of a build builds; nil for any other.
@@ -128,7 +123,7 @@ func (r runnerService) BuildImage(stream schedulerv1.RunnerService_BuildImageSer
 	if step == nil {
 		return fault.Newf(fault.Invalid, "step %d builds no image", begin.GetNumber())
 	}
-	if err := steps.canBuildImages(b); err != nil {
+	if err := steps.canBuildImages(stream.Context(), b); err != nil {
 		return err
 	}
 	leave, err := r.service.images.enter(store.AttemptKey{BuildID: b.GetId(), Number: b.GetAttempt()})
@@ -225,7 +220,15 @@ func (s imageSteps) buildImage(ctx context.Context, b *store.Build, begin *sched
 	defer cancel(nil)
 	// It ends with the stream, which its handler ends by returning.
 	go files.receive(ctx, cancel)
+	loading, err := s.toLoad(ctx, b, begin.GetNumber(), step)
+	if err != nil {
+		return err
+	}
+	request.Load = loading.Loaded
 	built, err := s.images.Build(ctx, request, files, log)
+	if err == nil {
+		err = s.wasBuilt(ctx, loading, built)
+	}
 	switch {
 	case err == nil:
 		return files.send(&schedulerv1.BuildImageResponse{Message: &schedulerv1.BuildImageResponse_Built_{

@@ -205,14 +205,18 @@ func (s starting) askEngine(ctx context.Context, c Start) (started, error) {
 	if _, _, err := s.inputs.For(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
 	}
-	if err := (imageSteps{s.Service}).canBuildImages(c.Build); err != nil {
-		return started{}, err
+	images := imageSteps{s.Service}
+	if err := images.canBuildImages(ctx, c.Build); err != nil {
+		return started{}, brokenOff(ctx, err)
 	}
 	call, cancel := context.WithTimeout(ctx, startWithin(s.Runners.StartTimeout, s.now().Sub(c.asked)))
 	defer cancel()
 	var mu sync.Mutex
 	var got started
 	spec := s.spec(ctx, c)
+	if err := images.fromNeeds(ctx, c.Build, &spec); err != nil {
+		return started{}, brokenOff(ctx, err)
+	}
 	spec.Placed = func(machine string) {
 		mu.Lock()
 		defer mu.Unlock()

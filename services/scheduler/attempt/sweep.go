@@ -34,7 +34,7 @@ func (s *Service) sweepOften(ctx context.Context) error {
 }
 
 // Sweep ends the attempts that are overdue or whose container does not run, and
-// removes containers of no attempt.
+// removes containers of no attempt, and loaded images of no build.
 func (s *Service) Sweep(ctx context.Context) error { return sweep{s}.run(ctx) }
 
 // sweep looks once after all attempts.
@@ -76,7 +76,7 @@ func (s sweep) run(ctx context.Context) error {
 	for name := range found {
 		s.removeOrphan(ctx, name)
 	}
-	return nil
+	return imageSteps{s.Service}.forgetImages(ctx)
 }
 
 // list asks the engine what runs, and remembers since when it does not say.

@@ -63,6 +63,9 @@ type Spec struct {
 	// BuildID, Repository (owner/name) and Action label the container for people.
 	BuildID, Repository, Action string
 	Image                       string
+	// Loaded are images that Forge has built for this very build and keeps in the engine
+	// under names of its own, which no other build may use.
+	Loaded []string
 	// Platform is what the container is to run on, as os/architecture in the words of
 	// images; "" is any. Sidecars run on what their images are for.
 	Platform string

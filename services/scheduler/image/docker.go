@@ -1,15 +1,18 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/moby/client"
@@ -22,7 +25,28 @@ const (
 	loaded   = "forge-load/"  // until the run has ended
 )
 
-// nameFor begins with what this Forge's images begin with.
+// IsForges reports whether a name is one of those, of whatever Forge, in whatever way it
+// is written.
+func IsForges(name string) bool {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil || reference.Domain(ref) != "docker.io" {
+		return false
+	}
+	path := reference.Path(ref)
+	return strings.HasPrefix(path, building) || strings.HasPrefix(path, loaded)
+}
+
+// LoadName is a new name for Request.Load; "" where no image can be loaded: it takes the
+// Docker engine's own BuildKit. Who keeps it has Forget called for it, whatever becomes of
+// the image.
+func (b *Builder) LoadName() string {
+	if !b.own() {
+		return ""
+	}
+	return b.nameFor(loaded)
+}
+
+// nameFor begins with what this Forge's images begin with, and cannot be guessed.
 func (b *Builder) nameFor(prefix string) string {
 	return b.prefix(prefix) + strings.ToLower(rand.Text()) + ":1"
 }
@@ -39,10 +63,7 @@ func (j *job) runDocker(ctx context.Context, bk *bkclient.Client) (Result, error
 	var all []part
 	var result Result
 	for _, platform := range j.platforms() {
-		name := j.nameFor(building)
-		if j.request.Load {
-			name = j.nameFor(loaded)
-		}
+		name := cmp.Or(j.request.Load, j.nameFor(building))
 		keep := false
 		defer func() {
 			if !keep {
@@ -73,7 +94,7 @@ func (j *job) runDocker(ctx context.Context, bk *bkclient.Client) (Result, error
 			}
 			all = append(all, p)
 		}
-		if j.request.Load {
+		if j.request.Load != "" {
 			result.Name, result.Loaded, keep = name, name, true
 		}
 	}
@@ -131,4 +152,16 @@ func (b *Builder) Leftovers(ctx context.Context) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+// ForgetUnfinished removes images whose build a Forge that was killed has left. It is for
+// who knows that nobody builds any for this Forge.
+func (b *Builder) ForgetUnfinished(ctx context.Context) error {
+	left, err := b.Leftovers(ctx)
+	for _, name := range left {
+		if strings.HasPrefix(name, b.prefix(building)) {
+			err = errors.Join(err, b.Forget(ctx, name))
+		}
+	}
+	return err
 }

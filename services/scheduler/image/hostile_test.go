@@ -230,14 +230,16 @@ func whatIsAddedByAddressIsFetchedByForge(t *testing.T, r *rig) {
 func TestARequestThatCannotBeIsRefusedBeforeAnythingRuns(t *testing.T) {
 	r := newRig(t)
 	for name, change := range map[string]func(*image.Request){
-		"a Dockerfile elsewhere":     func(q *image.Request) { q.Dockerfile = "../Dockerfile" },
-		"a context from the root":    func(q *image.Request) { q.Context = "/etc" },
-		"a platform":                 func(q *image.Request) { q.Platforms = []string{"linux/amd64/v1/v2/v3"} },
-		"a push without a name":      func(q *image.Request) { q.Push = true },
-		"a name":                     func(q *image.Request) { q.Tags = []string{"Not A Name"} },
-		"a digest for a tag":         func(q *image.Request) { q.Tags = []string{"a/b@sha256:" + strings.Repeat("0", 64)} },
-		"two platforms in an engine": func(q *image.Request) { q.Load, q.Platforms = true, []string{"linux/amd64", "linux/arm64"} },
-		"a secret of 1 MB":           func(q *image.Request) { q.Secrets = map[string][]byte{"big": make([]byte, 1<<20)} },
+		"a Dockerfile elsewhere":  func(q *image.Request) { q.Dockerfile = "../Dockerfile" },
+		"a context from the root": func(q *image.Request) { q.Context = "/etc" },
+		"a platform":              func(q *image.Request) { q.Platforms = []string{"linux/amd64/v1/v2/v3"} },
+		"a push without a name":   func(q *image.Request) { q.Push = true },
+		"a name":                  func(q *image.Request) { q.Tags = []string{"Not A Name"} },
+		"a digest for a tag":      func(q *image.Request) { q.Tags = []string{"a/b@sha256:" + strings.Repeat("0", 64)} },
+		"two platforms in an engine": func(q *image.Request) {
+			q.Load, q.Platforms = r.builder.LoadName(), []string{"linux/amd64", "linux/arm64"}
+		},
+		"a secret of 1 MB": func(q *image.Request) { q.Secrets = map[string][]byte{"big": make([]byte, 1<<20)} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := workspace{"Dockerfile": "FROM scratch\nCOPY . /"}.on(t)

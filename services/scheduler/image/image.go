@@ -29,9 +29,12 @@ type Request struct {
 	Platforms []string
 	// Tags are the names under which the image is pushed.
 	Tags []string
-	// Push sends the image to the registries of Tags. Load keeps it in the Docker engine
-	// until Forget; one that is neither pushed nor loaded is built, and that is all.
-	Push, Load bool
+	// Push sends the image to the registries of Tags; one that is neither pushed nor loaded
+	// is built, and that is all.
+	Push bool
+	// Load keeps the image in the Docker engine until Forget, under a name that LoadName has
+	// given.
+	Load string
 	// Tier of trust, and the repository that it is one of, such as "17/merged" or
 	// "17/fork/7": what one tier has run, another never takes from the cache.
 	Tier string

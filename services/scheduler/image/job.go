@@ -89,9 +89,9 @@ func check(r *Request, own bool) ([]name.Tag, error) {
 		}
 	}
 	switch {
-	case r.Load && !own:
+	case r.Load != "" && !own:
 		return nil, fault.New(fault.Invalid, "load: true needs the Docker engine's own BuildKit; the server builds images with another one, so push the image and use it by name")
-	case r.Load && len(r.Platforms) > 1:
+	case r.Load != "" && len(r.Platforms) > 1:
 		return nil, fault.New(fault.Invalid, "load: true takes an image of one platform")
 	case r.Push && len(r.Tags) == 0:
 		return nil, fault.New(fault.Invalid, "push: true needs tags")

@@ -32,7 +32,7 @@ func TestALoadedImageStaysUntilItIsForgotten(t *testing.T) {
 	r := newRig(t)
 	base := r.registry.base(t, "base:1")
 	files := workspace{"Dockerfile": "FROM " + base + "\nRUN echo loaded > /loaded\n"}
-	loading := func(q *image.Request) { q.Load = true }
+	loading := func(q *image.Request) { q.Load = r.builder.LoadName() }
 	one, _ := r.build(t, r.request(loading), files)
 	two, _ := r.build(t, r.request(loading), files)
 	if one.Loaded == two.Loaded || one.Reference() != one.Loaded || one.Digest != two.Digest {
@@ -93,5 +93,16 @@ func onlyWhatIsUsedIsSent(t *testing.T, r *rig) {
 	}
 	if files.sent < 1<<20 || files.sent > 2<<20 {
 		t.Errorf("%d bytes were sent", files.sent)
+	}
+}
+
+func TestNamesOfForgesImagesAreKnownHoweverTheyAreWritten(t *testing.T) {
+	for name, want := range map[string]bool{
+		"forge-load/0/x:1": true, "docker.io/forge-load/0/x:1": true, "index.docker.io/forge-build/0/x": true, "forge-load/0/x@sha256:" + strings.Repeat("0", 64): true,
+		"ghcr.io/forge-load/x": false, "acme/forge-load/x": false, "forge-load": false, "busybox:1": false, "no name": false,
+	} {
+		if got := image.IsForges(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

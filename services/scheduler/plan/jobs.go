@@ -63,6 +63,7 @@ func (p prepared) carry(ctx context.Context, t *store.Tx, b *store.Build, jobs [
 	if p.Again.Job != "" {
 		again = graph.Dependents(jobs, p.Again.Job)
 	}
+	carried := map[*store.Build]*store.Build{}
 	for _, job := range jobs {
 		at := slices.IndexFunc(before, func(old *store.Build) bool {
 			return old.GetJob() == job.GetJob() && old.GetState() == schedulerv1.Build_STATE_PASSED
@@ -70,16 +71,43 @@ func (p prepared) carry(ctx context.Context, t *store.Tx, b *store.Build, jobs [
 		if at < 0 || again[job.ConfigJob().GetName()] || job.GetState() != schedulerv1.Build_STATE_WAITING {
 			continue
 		}
+		carried[job] = before[at]
+	}
+	loadAgain(carried, jobs)
+	for job, old := range carried {
 		job.State, job.Reason = schedulerv1.Build_STATE_PASSED, schedulerv1.Build_REASON_CARRIED
 		job.Message, job.EndTime = "passed in build "+b.GetRetryOf(), b.GetCreateTime()
-		if err := store.CopyOutputs(ctx, t, before[at].GetId(), job.GetId()); err != nil {
+		if err := store.CopyOutputs(ctx, t, old.GetId(), job.GetId()); err != nil {
 			return err
 		}
-		if err := store.CopyArtifacts(ctx, t, before[at].GetId(), job.GetId()); err != nil {
+		if err := store.CopyImages(ctx, t, old, job.GetId()); err != nil {
+			return err
+		}
+		if err := store.CopyArtifacts(ctx, t, old.GetId(), job.GetId()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// loadAgain takes out of the jobs that are carried those that have loaded an image which a
+// job that runs may need: it went with the build that is repeated.
+func loadAgain(carried map[*store.Build]*store.Build, jobs []*store.Build) {
+	for again := true; again; {
+		again = false
+		for _, job := range jobs {
+			if carried[job] != nil || job.GetState() != schedulerv1.Build_STATE_WAITING {
+				continue
+			}
+			for _, need := range jobs {
+				loads := slices.ContainsFunc(need.ConfigJob().GetCommands(), func(c *configv1.Command) bool { return c.GetImage().GetLoad() })
+				if carried[need] != nil && loads && slices.Contains(job.GetNeeds(), need.ConfigJob().GetName()) {
+					delete(carried, need)
+					again = true
+				}
+			}
+		}
+	}
 }
 
 // leftOut says which part of a job's condition does not hold, as far as it is not

@@ -69,7 +69,7 @@ func (t *Tx) RemoveBuild(ctx context.Context, id string) error {
 	}
 	for _, statement := range []string{
 		`DELETE FROM steps WHERE build_id = $1`, `DELETE FROM outputs WHERE build_id = $1`, `DELETE FROM inputs WHERE build_id = $1`, `DELETE FROM targets WHERE build_id = $1`,
-		`DELETE FROM deploy_files WHERE build_id = $1`, `DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM differences WHERE build_id = $1`, `DELETE FROM attempts WHERE build_id = $1`,
+		`DELETE FROM deploy_files WHERE build_id = $1`, `DELETE FROM tokens WHERE build_id = $1`, `DELETE FROM differences WHERE build_id = $1`, `DELETE FROM built_images WHERE build_id = $1 AND loaded = ''`, `DELETE FROM attempts WHERE build_id = $1`,
 	} {
 		if err := t.Exec(ctx, statement, id); err != nil {
 			return err

@@ -1966,8 +1966,10 @@ type Job struct {
 	// Absent: it runs where what it needs has passed.
 	Condition *Condition `protobuf:"bytes,5,opt,name=condition,proto3" json:"condition,omitempty"`
 	// That it fails is shown, and does not fail the build.
-	MayFail  bool       `protobuf:"varint,6,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
-	Retry    *Retry     `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"`
+	MayFail bool   `protobuf:"varint,6,opt,name=may_fail,json=mayFail,proto3" json:"may_fail,omitempty"`
+	Retry   *Retry `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"`
+	// A name, or ${NEEDS_JOB_OUTPUT}, an output of a needed job's image step: it is known
+	// once the job begins. The images of services likewise.
 	Image    string     `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
 	Commands []*Command `protobuf:"bytes,9,rep,name=commands,proto3" json:"commands,omitempty"`
 	// Of the file and the job, and MATRIX_… for each value of its cell.
@@ -2570,8 +2572,12 @@ type ImageStep struct {
 	Tags      []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
 	// Sent to the registries of its tags, where the build is one that may.
 	Push bool `protobuf:"varint,8,opt,name=push,proto3" json:"push,omitempty"`
-	// The variable that is name@digest for what comes after it; empty for none.
-	Output        string `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	// The variable that is name@digest for what comes after it, or of an image that is
+	// loaded alone, its name; empty for none.
+	Output string `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	// Kept in the engine until the build has ended, for the jobs of that build which need
+	// this one.
+	Load          bool `protobuf:"varint,10,opt,name=load,proto3" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2667,6 +2673,13 @@ func (x *ImageStep) GetOutput() string {
 		return x.Output
 	}
 	return ""
+}
+
+func (x *ImageStep) GetLoad() bool {
+	if x != nil {
+		return x.Load
+	}
+	return false
 }
 
 // Port is a container's port published on the host.
@@ -3951,7 +3964,7 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\x10WHEN_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fWHEN_SUCCESS\x10\x01\x12\x10\n" +
 	"\fWHEN_FAILURE\x10\x02\x12\x0f\n" +
-	"\vWHEN_ALWAYS\x10\x03\"\xc8\x02\n" +
+	"\vWHEN_ALWAYS\x10\x03\"\xdc\x02\n" +
 	"\tImageStep\x12\x1e\n" +
 	"\n" +
 	"dockerfile\x18\x01 \x01(\tR\n" +
@@ -3963,7 +3976,9 @@ const file_forge_config_v1_build_config_proto_rawDesc = "" +
 	"\tplatforms\x18\x06 \x03(\tR\tplatforms\x12\x12\n" +
 	"\x04tags\x18\a \x03(\tR\x04tags\x12\x12\n" +
 	"\x04push\x18\b \x01(\bR\x04push\x12\x16\n" +
-	"\x06output\x18\t \x01(\tR\x06output\x1a7\n" +
+	"\x06output\x18\t \x01(\tR\x06output\x12\x12\n" +
+	"\x04load\x18\n" +
+	" \x01(\bR\x04load\x1a7\n" +
 	"\tArgsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"8\n" +

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,15 +34,21 @@ func (e *Engine) image(ctx context.Context, spec engine.Spec, name, asked string
 	if err != nil && !errdefs.IsNotFound(err) {
 		return image, fmt.Errorf("inspect image %s: %w", name, err)
 	}
-	if err != nil || e.config.Pull == PullAlways || asked != "" && platform(image) != asked {
+	switch loaded := slices.Contains(spec.Loaded, name); {
+	case loaded && err != nil:
+		return image, fault.Newf(fault.Invalid, "image %s, which this build has loaded, is not in the Docker engine any more: it was removed there", name)
+	case loaded:
+	case err != nil || e.config.Pull == PullAlways || asked != "" && platform(image) != asked:
 		if err := wants.pull(ctx); err != nil {
 			return image, err
 		}
 		if image, err = e.client.ImageInspect(ctx, whole); err != nil {
 			return image, fmt.Errorf("inspect image %s: %w", name, err)
 		}
-	} else if err := wants.may(ctx); err != nil {
-		return image, err
+	default:
+		if err := wants.may(ctx); err != nil {
+			return image, err
+		}
 	}
 	if has := platform(image); has != e.forgexec.platform {
 		return image, fault.Newf(fault.Invalid, "image %s is for %s, builds run on %s here", name, has, e.forgexec.platform)

@@ -149,7 +149,7 @@ func (w *waiting) run(ctx context.Context) {
 // kindOf is what kind of container an attempt gets; "" for one that is made for it
 // alone.
 func (w *waiting) kindOf(spec engine.Spec, c creation) string {
-	if len(spec.Sidecars) > 0 || len(spec.Ports) > 0 || len(spec.Volumes) > 0 || spec.Privileged || spec.Platform != "" {
+	if len(spec.Sidecars) > 0 || len(spec.Ports) > 0 || len(spec.Volumes) > 0 || spec.Privileged || spec.Platform != "" || len(spec.Loaded) > 0 {
 		return ""
 	}
 	config, host := *c.Config, *c.HostConfig
