@@ -9,7 +9,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/scheduler/image"
 )
 
@@ -50,5 +52,33 @@ func registrySendsBuildKitNowhere(t *testing.T, r *rig) {
 	}), workspace{"Dockerfile": "FROM " + base + "\nRUN true\n"}.on(t))
 	if asked.Load() > 0 || shown.Load() > 0 {
 		t.Errorf("the machine's network was asked %d times, and %d secrets went to the registry", asked.Load(), shown.Load())
+	}
+}
+
+// A registry that says when to come again is not asked before, and one that says in an
+// hour is not waited for.
+func TestARegistryIsGivenTheTimeThatItAsksFor(t *testing.T) {
+	r := newRig(t)
+	files := workspace{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}
+	busy := func(after string, until func() bool) {
+		r.registry.answer(func(w http.ResponseWriter, req *http.Request) bool {
+			if req.Method != http.MethodPut || until() {
+				return false
+			}
+			w.Header().Set("Retry-After", after)
+			w.WriteHeader(http.StatusTooManyRequests)
+			return true
+		})
+	}
+	var first atomic.Int64
+	busy("1", func() bool {
+		return !first.CompareAndSwap(0, time.Now().UnixNano()) && time.Since(time.Unix(0, first.Load())) >= time.Second
+	})
+	r.build(t, r.request(pushing(r.registry.name("acme/busy:1"))), files)
+	begin := time.Now()
+	busy("3600", func() bool { return false })
+	_, err := r.builder.Build(t.Context(), r.request(pushing(r.registry.name("acme/later:1"))), files.on(t), t.Output())
+	if !fault.Is(err, fault.Exhausted) || !strings.Contains(err.Error(), "answers 429") || time.Since(begin) > 30*time.Minute {
+		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
 }

@@ -228,7 +228,7 @@ func refusal(what string, ref name.Reference, err error) error {
 // options bound how often a registry is asked again.
 func (r *resolver) options(ctx context.Context, auth authn.Authenticator) []remote.Option {
 	return []remote.Option{
-		remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(r.transport), remote.WithUserAgent("forge"),
+		remote.WithContext(ctx), remote.WithAuth(auth), remote.WithTransport(patient{r.transport}), remote.WithUserAgent("forge"),
 		remote.WithRetryBackoff(remote.Backoff{Duration: r.retryAfter, Factor: 2, Jitter: 0.2, Steps: tries}),
 		remote.WithRetryStatusCodes(http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout),
