@@ -23,20 +23,30 @@ import (
 type images struct {
 	host string
 
-	mu    sync.Mutex
-	asked []string
-	hold  func(r *http.Request)
+	mu     sync.Mutex
+	asked  []string
+	hold   func(r *http.Request)
+	answer func(w http.ResponseWriter, r *http.Request) (answered bool)
 }
 
 func newImages(t *testing.T) *images {
 	t.Helper()
-	i := &images{}
+	return newGuardedImages(t, nil)
+}
+
+// newGuardedImages is a registry in whose place a test may answer.
+func newGuardedImages(t *testing.T, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) *images {
+	t.Helper()
+	i := &images{answer: answer}
 	kept := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.mu.Lock()
 		i.asked = append(i.asked, r.Method+" "+r.URL.Path)
-		hold := i.hold
+		hold, answer := i.hold, i.answer
 		i.mu.Unlock()
+		if answer != nil && answer(w, r) {
+			return
+		}
 		if hold != nil {
 			hold(r)
 		}
