@@ -1,7 +1,6 @@
 package image_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,12 +11,10 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,9 +34,6 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/image"
 )
 
-// startsWithin is how long a daemon may take on a busy machine.
-const startsWithin = 90 * time.Second
-
 // rig is a builder with the Docker engine's BuildKit, and a registry.
 type rig struct {
 	docker   *client.Client
@@ -58,57 +52,12 @@ func onBoth(t *testing.T, test func(t *testing.T, r *rig)) {
 // newDaemonRig starts a BuildKit daemon.
 func newDaemonRig(t *testing.T) *rig {
 	t.Helper()
-	kittest.Require(t, "buildkitd")
-	dir, err := os.MkdirTemp("", "buildkitd-") //nolint:usetesting // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	address := "unix://" + filepath.Join(dir, "socket")
-	startDaemon(t, dir, "--addr="+address)
+	address := kittest.BuildKit(t)
 	r := &rig{registry: newRegistry(t), config: image.Config{
 		URL: address, Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Dir: t.TempDir(), RetryAfter: time.Millisecond, Log: kittest.Log(t),
 	}}
 	r.builder = r.builderOf(t, func(*image.Config) {})
 	return r
-}
-
-// startDaemon returns once it serves. It ends with the test.
-func startDaemon(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	daemon := exec.Command("buildkitd", append(args, "--root="+filepath.Join(dir, "root"), "--oci-worker=true", "--containerd-worker=false", "--oci-worker-gc=false")...)
-	said, err := daemon.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	runs := make(chan struct{})
-	var all sync.WaitGroup
-	all.Go(func() {
-		lines := bufio.NewScanner(said)
-		for once := false; lines.Scan(); {
-			if strings.Contains(lines.Text(), "running server on") && !once {
-				once = true
-				close(runs)
-			}
-		}
-	})
-	t.Cleanup(func() {
-		_ = daemon.Process.Signal(syscall.SIGTERM)
-		all.Wait()
-		_ = daemon.Wait()
-	})
-	select {
-	case <-runs:
-	case <-time.After(startsWithin):
-		t.Fatal("buildkitd does not start")
-	}
 }
 
 func newRig(t testing.TB) *rig {

@@ -88,7 +88,7 @@ func TestADaemonOverTCPIsSpokenToByCertificate(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	startDaemon(t, t.TempDir(), "--addr="+address, "--tlscacert="+ours.file("ca.pem"), "--tlscert="+ours.file("buildkit.pem"), "--tlskey="+ours.file("buildkit.key"))
+	kittest.StartBuildKit(t, t.TempDir(), "--addr="+address, "--tlscacert="+ours.file("ca.pem"), "--tlscert="+ours.file("buildkit.pem"), "--tlskey="+ours.file("buildkit.key"))
 	if _, err := image.New(image.Config{URL: address}); err == nil || !strings.Contains(err.Error(), "FORGE_TLS_CERT") {
 		t.Errorf("without a certificate: %v", err)
 	}
