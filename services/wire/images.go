@@ -2,6 +2,8 @@ package wire
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -40,4 +42,37 @@ func images(ctx context.Context, s SchedulerSettings, containers engine.Engine, 
 		tel.Log.WarnContext(ctx, "images that a Forge left which was killed stay in the Docker engine", "error", err)
 	}
 	return builder, nil
+}
+
+// forgetImages removes all that a Forge with this instance has built and loaded, of which
+// nobody builds or runs anything any more.
+func forgetImages(ctx context.Context, containers engine.Engine, instance string) error {
+	of, ok := containers.(interface{ Docker() *client.Client })
+	if !ok {
+		return nil
+	}
+	builder, err := image.New(image.Config{Docker: of.Docker(), Instance: instance})
+	if err != nil {
+		return err
+	}
+	defer builder.Close()
+	left, err := builder.Leftovers(ctx)
+	for _, name := range left {
+		err = errors.Join(err, builder.Forget(ctx, name))
+	}
+	return err
+}
+
+// unpushed builds images and pushes none: what is in a working tree, nobody has pushed.
+type unpushed struct{ attempt.Images }
+
+// Build implements attempt.Images.
+func (u unpushed) Build(ctx context.Context, r image.Request, files image.Files, log io.Writer) (image.Result, error) {
+	if r.Push {
+		r.Push = false
+		if _, err := io.WriteString(log, "forge: image: it is built and not pushed: a working tree is not what was pushed to the repository\n"); err != nil {
+			return image.Result{}, err
+		}
+	}
+	return u.Images.Build(ctx, r, files, log)
 }

@@ -119,6 +119,7 @@ func (f *LocalForge) run(ctx context.Context, part func(context.Context) error) 
 // localScheduler are the scheduler's settings.
 func localScheduler(s LocalSettings, dir, name string) SchedulerSettings {
 	var all SchedulerSettings
+	all.local = true
 	all.DataDir = dir
 	all.ExternalURL = "http://localhost"
 	all.RunnerAddress = "unix://" + filepath.Join(s.Temporary, "runner", "runner.sock")
@@ -154,7 +155,7 @@ func closeEngine(e engine.Engine) error {
 }
 
 // Close ends all that still runs, and waits until no container is left: those of builds
-// that have ended go by themselves, unless now ends first.
+// that have ended go by themselves, unless now ends first. Images of builds go last.
 func (f *LocalForge) Close(now context.Context) error {
 	err := f.state.sweep(now, f.room.containers)
 	for _, end := range f.end {
@@ -163,7 +164,7 @@ func (f *LocalForge) Close(now context.Context) error {
 	// Between the two a container may have been started anew.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(now), sweepWithin)
 	defer cancel()
-	err = errors.Join(err, f.state.removeAll(ctx, f.room.containers))
+	err = errors.Join(err, f.state.removeAll(ctx, f.room.containers), forgetImages(ctx, f.room.containers, f.room.instance))
 	if err == nil {
 		err = f.state.ended()
 	}

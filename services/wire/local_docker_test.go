@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,14 +26,19 @@ func TestRunInDockerLeavesNothingBehind(t *testing.T) {
 	api := kittest.Docker(t, "")
 	image := kittest.Image(t, api, "EXPOSE 7000", `CMD ["nc", "-ll", "-p", "7000", "-e", "echo", "nice to meet you"]`)
 	t.Cleanup(func() { kittest.RemoveImage(context.WithoutCancel(t.Context()), t, api, image) })
+	label := strings.ToLower(rand.Text())
 	dir := gitRepository(t, map[string]string{
 		".forge.yml": "image: " + image + "\n" + `
 jobs:
   greets:
     services: {db: {image: ` + image + `}}
     execute: ['nc db 7000', 'cat new', 'test "$(hostname)" != "` + hostname(t) + `"']
+  build:
+    execute: ['mkdir root; cp -a /bin root/bin; cp new root/made', {image: {tags: [registry.invalid/web], load: true, push: true, output: WEB}}]
+  use: {needs: [build], image: "${NEEDS_BUILD_WEB}", execute: ['echo it is $(cat /made)']}
+manual: {execute: [{image: {tags: [registry.invalid/web], push: true}}]}
 push: {branches: [main], execute: 'echo begun; sleep 1000'}
-`, ".gitignore": "/tmp/\n/cache/\n",
+`, ".gitignore": "/tmp/\n/cache/\n", "Dockerfile": lines("FROM scratch", "LABEL forge.test.run="+label, "ENV PATH=/bin", "COPY Dockerfile root* /"),
 	})
 	if err := os.WriteFile(filepath.Join(dir, "new"), []byte("not committed\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -41,12 +47,19 @@ push: {branches: [main], execute: 'echo begun; sleep 1000'}
 	if err := first.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, first.Stdout)
 	}
-	for _, want := range []string{"with engine docker", "nice to meet you\n", "not committed\n", "passed in"} {
+	for _, want := range []string{"with engine docker", "nice to meet you\n", "not committed\n", "it is not committed\n", "passed in"} {
 		if said := first.Stdout.(*bytes.Buffer).String(); !strings.Contains(said, want) {
 			t.Errorf("it does not say %q:\n%s", want, said)
 		}
 	}
 	nothingIsLeft(t, api, dir)
+	byHand := runsHere(t, dir, "--event=manual")
+	if err := byHand.Run(); err != nil || !strings.Contains(byHand.Stdout.(*bytes.Buffer).String(), "a working tree is not what was pushed") {
+		t.Errorf("an image of a working tree: %v\n%s", err, byHand.Stdout)
+	}
+	if found, err := api.ImageList(t.Context(), client.ImageListOptions{Filters: client.Filters{}.Add("label", "forge.test.run="+label)}); err != nil || len(found.Items) > 0 {
+		t.Errorf("images are left: %v, %v", found.Items, err)
+	}
 
 	second := runsHere(t, dir, "--event=push")
 	said, err := os.Create(filepath.Join(t.TempDir(), "said"))

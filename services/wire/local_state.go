@@ -75,7 +75,7 @@ func (st *localState) begin(name, instance string) error {
 
 func (st *localState) ended() error { return os.Remove(st.running()) }
 
-// recover removes all that one has left that was killed, its containers first.
+// recover removes all that one has left that was killed, its containers and images first.
 func (st *localState) recover(ctx context.Context, s LocalSettings) error {
 	text, err := os.ReadFile(st.running())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +86,7 @@ func (st *localState) recover(ctx context.Context, s LocalSettings) error {
 		var found engine.Engine
 		found, err = engines.New(ctx, engines.Config{Name: words[0], Instance: words[1], DataDir: st.dir, Log: s.Log, Build: engines.Build(s.Build)})
 		if err == nil {
-			err = errors.Join(st.removeAll(ctx, found), closeEngine(found))
+			err = errors.Join(st.removeAll(ctx, found), forgetImages(ctx, found, words[1]), closeEngine(found))
 		}
 	}
 	if err != nil {

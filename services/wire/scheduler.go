@@ -27,6 +27,8 @@ type SchedulerSettings struct {
 	settings.Scheduler
 	settings.ConfigAddress
 	settings.ReporterAddress
+
+	local bool // it builds a working tree
 }
 
 func (s SchedulerSettings) siblings() map[string]string {
@@ -100,6 +102,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	}
 	if closer, ok := images.(interface{ Close() }); ok {
 		opened.add(func() error { closer.Close(); return nil })
+	}
+	if s.local && images != nil {
+		images = unpushed{images}
 	}
 	service, err := scheduler.New(scheduler.Deps{
 		DB: db, Blobs: logs, Config: peers["config"], Reporter: peers["reporter"], Engine: containers, Images: images, GitHubURL: s.GitHubURL,
