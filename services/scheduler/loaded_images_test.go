@@ -33,11 +33,11 @@ func loads(push bool) func(*configv1.Job) {
 	}
 }
 
-func fromImage(name string) func(*configv1.Job) {
-	return func(j *configv1.Job) {
-		j.Image = name
-		j.Services = map[string]*configv1.Sidecar{"web": {Image: name}, "db": {Image: "postgres:16"}}
-	}
+const loadedImage = "${NEEDS_BUILD_WEB}"
+
+func fromImage(j *configv1.Job) {
+	j.Image = loadedImage
+	j.Services = map[string]*configv1.Sidecar{"web": {Image: loadedImage}, "db": {Image: "postgres:16"}}
 }
 
 // load plays the job that builds the image; its runner says something else of it.
@@ -79,13 +79,12 @@ func (r imaging) forgets(t *testing.T, names ...string) {
 func TestALoadedImageIsForItsBuildAlone(t *testing.T) {
 	eachStopped(t, func(t *testing.T, bare *rig) {
 		r := loading(t, bare)
-		const of = "${NEEDS_BUILD_WEB}"
-		r.rig.config.set("head", ofJobs(job("build", loads(false)), job("use", needs("build"), fromImage(of)), job("beside", fromImage(of)),
+		r.rig.config.set("head", ofJobs(job("build", loads(false)), job("use", needs("build"), fromImage), job("beside", fromImage),
 			job("guess", func(j *configv1.Job) {
 				j.Services = map[string]*configv1.Sidecar{"web": {Image: "docker.io/forge-load/test/1:1"}}
 			})))
 		id := r.built(opened(1, "head"))
-		if b := r.becomes(store.JobID(id, 3), schedulerv1.Build_STATE_ERRORED); !strings.Contains(b.GetMessage(), "image "+of+": no job that this one needs has built it") {
+		if b := r.becomes(store.JobID(id, 3), schedulerv1.Build_STATE_ERRORED); !strings.Contains(b.GetMessage(), "image "+loadedImage+": no job that this one needs has built it") {
 			t.Errorf("a job that does not need it: %s", b.GetMessage())
 		}
 		if b := r.becomes(store.JobID(id, 4), schedulerv1.Build_STATE_ERRORED); !strings.Contains(b.GetMessage(), "forge-load/test/1:1 is not for this build") {
@@ -118,7 +117,7 @@ func TestALoadedImageIsForItsBuildAlone(t *testing.T) {
 func TestRepeatedJobsHaveTheImageThatTheyNeed(t *testing.T) {
 	eachStopped(t, func(t *testing.T, bare *rig) {
 		r := loading(t, bare)
-		jobs := ofJobs(job("build", loads(false)), job("use", needs("build"), fromImage("${NEEDS_BUILD_WEB}")))
+		jobs := ofJobs(job("build", loads(false)), job("use", needs("build"), fromImage))
 		r.rig.config.set("head", jobs)
 		id := r.built(opened(1, "head"))
 		r.load(t, store.JobID(id, 1))
@@ -138,7 +137,7 @@ func TestRepeatedJobsHaveTheImageThatTheyNeed(t *testing.T) {
 		r.rig.config.set("merge", ofJobs(job("build", func(j *configv1.Job) {
 			loads(true)(j)
 			j.Commands[1].Image.Load = false
-		}), job("use", needs("build"), fromImage("${NEEDS_BUILD_WEB}"))))
+		}), job("use", needs("build"), fromImage)))
 		deploy := r.built(mergedInto(1, "main", "merge"))
 		r.load(t, store.JobID(deploy, 1))
 		const pushed = "registry.example/web@sha256:abc"

@@ -38,7 +38,7 @@ func TestWhatEndsABuildEndsItsImage(t *testing.T) {
 	var seconds atomic.Value
 	seconds.Store(long)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, seconds.Load().(string)) //nolint:forcetypeassert // it is set above
+		_, _ = io.WriteString(w, seconds.Load().(string))
 	}))
 	t.Cleanup(server.Close)
 	step := "{image: {tags: ['" + i.host + "/acme/web:latest'], push: true}}"
@@ -85,7 +85,7 @@ func TestWhatEndsABuildEndsItsImage(t *testing.T) {
 	ended("its time")
 
 	pushed := w.push(t, "main", files("file", "y"))
-	b = runs(pushed, "forge/push")
+	runs(pushed, "forge/push")
 	w.process("forge").kill()
 	ended("a SIGKILL of Forge")
 	if _, err := i.digest(t, "acme/web:latest"); err == nil {
@@ -99,6 +99,9 @@ func TestWhatEndsABuildEndsItsImage(t *testing.T) {
 	kittest.Want(t, b.GetAttempt(), 2, "attempts")
 	if log := w.attemptLog(t, b.GetId(), 1); !strings.Contains(log, "no image was built: ") || strings.Contains(log, "after") {
 		t.Errorf("log of the first attempt:\n%s", log)
+	}
+	if log := w.attemptLog(t, b.GetId(), 2); !strings.Contains(log, "\nafter\n") {
+		t.Errorf("log of the second attempt:\n%s", log)
 	}
 	if _, err := i.digest(t, "acme/web:latest"); err != nil {
 		t.Error(err)

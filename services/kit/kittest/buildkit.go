@@ -2,6 +2,7 @@ package kittest
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,7 +38,7 @@ func BuildKit(t testing.TB) string {
 // it serves. It ends with the test.
 func StartBuildKit(t testing.TB, dir string, args ...string) {
 	t.Helper()
-	daemon := exec.Command("buildkitd", append(args, "--root="+filepath.Join(dir, "root"), "--oci-worker=true", "--containerd-worker=false", "--oci-worker-gc=false")...)
+	daemon := exec.CommandContext(context.WithoutCancel(t.Context()), "buildkitd", append(args, "--root="+filepath.Join(dir, "root"), "--oci-worker=true", "--containerd-worker=false", "--oci-worker-gc=false")...)
 	said, err := daemon.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

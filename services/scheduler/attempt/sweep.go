@@ -76,7 +76,7 @@ func (s sweep) run(ctx context.Context) error {
 	for name := range found {
 		s.removeOrphan(ctx, name)
 	}
-	return imageSteps{s.Service}.forgetImages(ctx)
+	return imageSteps(s).forgetImages(ctx)
 }
 
 // list asks the engine what runs, and remembers since when it does not say.

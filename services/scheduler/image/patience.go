@@ -22,7 +22,7 @@ func (p patient) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil || seconds <= 0 || seconds > int(mostPatience/time.Second) {
-		return resp, nil //nolint:nilerr // it says no time, or one that is not waited for
+		return resp, nil // it says no time, or one that is not waited for
 	}
 	pause := time.NewTimer(time.Duration(seconds) * time.Second)
 	defer pause.Stop()
