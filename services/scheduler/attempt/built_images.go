@@ -158,13 +158,13 @@ func (s imageSteps) forgetImages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loaded images: %w", err)
 	}
+	var all error
 	for _, one := range left {
-		if err := s.images.Forget(ctx, one.Loaded); err != nil {
-			return err
+		err := s.images.Forget(ctx, one.Loaded)
+		if err == nil {
+			err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return store.ForgetImage(ctx, t, one) })
 		}
-		if err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return store.ForgetImage(ctx, t, one) }); err != nil {
-			return err
-		}
+		all = errors.Join(all, err)
 	}
-	return nil
+	return all
 }
