@@ -59,7 +59,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 	mux.Handle("POST /v1/builds:remote", maxDifference(api))
 	mux.HandleFunc("GET /badges/{owner}/{name}", badges.serve)
 	pages.Register(mux)
-	pages.RegisterContent(mux, func(w http.ResponseWriter, r *http.Request, err error) {
+	web.RegisterContent(pages, mux, func(w http.ResponseWriter, r *http.Request, err error) {
 		_, out := runtime.MarshalerForRequest(api, r)
 		callError(r.Context(), api, out, w, r, rpc.Remote(err, "gateway"))
 	})

@@ -189,10 +189,10 @@ func settles(r *rig) {
 		err := r.deps.DB.Read().QueryRowContext(r.t.Context(), `SELECT (SELECT COUNT(*) FROM notices WHERE address = 'other'),
 			(SELECT COUNT(*) FROM notices WHERE address = 'one' AND due_time = $1), (SELECT COUNT(*) FROM notice_addresses WHERE name = 'one' AND due_time > $2)`,
 			sqldb.Micros(now.Add(due.Lease)), sqldb.Micros(now)).Scan(&waiting, &leased, &rests)
-		if err != nil || waiting > 0 || leased > 0 || rests == 0 {
-			return fmt.Errorf("%d events wait for other, %d are on their way to one, %d addresses rest: %v", waiting, leased, rests, err)
+		if err == nil && (waiting > 0 || leased > 0 || rests == 0) {
+			err = fmt.Errorf("%d events wait for other, %d are on their way to one, %d addresses rest", waiting, leased, rests)
 		}
-		return nil
+		return err
 	})
 }
 

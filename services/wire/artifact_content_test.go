@@ -49,24 +49,24 @@ func TestArtifactsAreFetchedByHTTPWithAPersonalToken(t *testing.T) {
 
 			path := "/v1/builds/" + id + "/artifacts/dist/content"
 			for query, want := range map[string]string{"?file=dist/out&job=one": "of one\n", "?file=dist/out&job=two": "of two\n"} {
-				if code, text, _ := w.content(t, http.MethodGet, path+query, rita, ""); code != http.StatusOK || text != want {
+				if code, text, _ := fetchContent(t, w, http.MethodGet, path+query, rita, ""); code != http.StatusOK || text != want {
 					t.Errorf("%s: %d %q", query, code, text)
 				}
 			}
-			if code, text, _ := w.content(t, http.MethodGet, "/v1/builds/"+job[strings.LastIndex(job, "/")+1:]+"/artifacts/dist/content?file=dist/out", rita, ""); code != http.StatusOK || text != "of one\n" {
+			if code, text, _ := fetchContent(t, w, http.MethodGet, "/v1/builds/"+job[strings.LastIndex(job, "/")+1:]+"/artifacts/dist/content?file=dist/out", rita, ""); code != http.StatusOK || text != "of one\n" {
 				t.Errorf("of the job: %d %q", code, text)
 			}
-			if code, text, _ := w.content(t, http.MethodGet, path+"?file=dist/out&job=two", rita, "bytes=3-5"); code != http.StatusPartialContent || text != "two" {
+			if code, text, _ := fetchContent(t, w, http.MethodGet, path+"?file=dist/out&job=two", rita, "bytes=3-5"); code != http.StatusPartialContent || text != "two" {
 				t.Errorf("a part: %d %q", code, text)
 			}
-			if code, text, h := w.content(t, http.MethodHead, path+"?file=dist/out&job=two", rita, ""); code != http.StatusOK || text != "" || h.Get("Content-Length") != "7" {
+			if code, text, h := fetchContent(t, w, http.MethodHead, path+"?file=dist/out&job=two", rita, ""); code != http.StatusOK || text != "" || h.Get("Content-Length") != "7" {
 				t.Errorf("its headers: %d %q %v", code, text, h)
 			}
 			html := "/v1/builds/" + id + "/artifacts/page/content?file=dist/out.html"
-			if code, _, h := w.content(t, http.MethodGet, html, rita, ""); code != http.StatusOK || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || h.Get("Content-Security-Policy") != "sandbox; default-src 'none'" {
+			if code, _, h := fetchContent(t, w, http.MethodGet, html, rita, ""); code != http.StatusOK || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || h.Get("Content-Security-Policy") != "sandbox; default-src 'none'" {
 				t.Errorf("what a browser would run: %d %v", code, h)
 			}
-			if code, text, _ := w.content(t, http.MethodGet, path, rita, ""); code != http.StatusBadRequest || !strings.Contains(text, "which is one of one, two") {
+			if code, text, _ := fetchContent(t, w, http.MethodGet, path, rita, ""); code != http.StatusBadRequest || !strings.Contains(text, "which is one of one, two") {
 				t.Errorf("of two jobs: %d %s", code, text)
 			}
 			for name, c := range map[string]struct {
@@ -76,16 +76,16 @@ func TestArtifactsAreFetchedByHTTPWithAPersonalToken(t *testing.T) {
 				"nobody": {"", http.StatusUnauthorized}, "stan": {stan, http.StatusForbidden},
 				"another repository's token": {strings.TrimSpace(made), http.StatusUnauthorized}, "the admin": {adminToken, http.StatusOK},
 			} {
-				if code, text, _ := w.content(t, http.MethodGet, html, c.token, ""); code != c.code {
+				if code, text, _ := fetchContent(t, w, http.MethodGet, html, c.token, ""); code != c.code {
 					t.Errorf("%s: %d %s", name, code, text)
 				}
 			}
-			if code, text, _ := w.content(t, http.MethodGet, "/v1/builds/"+id+"/artifacts/none/content", rita, ""); code != http.StatusNotFound {
+			if code, text, _ := fetchContent(t, w, http.MethodGet, "/v1/builds/"+id+"/artifacts/none/content", rita, ""); code != http.StatusNotFound {
 				t.Errorf("of another name: %d %s", code, text)
 			}
-			w.expire(t)
+			expireArtifacts(t, w)
 			kittest.Eventually(t, patience, func() error {
-				if code, text, _ := w.content(t, http.MethodGet, html, rita, ""); code != http.StatusNotFound || !strings.Contains(text, "the time for which it was kept is over") {
+				if code, text, _ := fetchContent(t, w, http.MethodGet, html, rita, ""); code != http.StatusNotFound || !strings.Contains(text, "the time for which it was kept is over") {
 					return fmt.Errorf("past its time: %d %s", code, text)
 				}
 				return nil
@@ -94,8 +94,8 @@ func TestArtifactsAreFetchedByHTTPWithAPersonalToken(t *testing.T) {
 	}
 }
 
-// content asks for what a build has left, or a range of it.
-func (w *world) content(t *testing.T, method, path, token, ranges string) (code int, body string, header http.Header) {
+// fetchContent asks for what a build has left, or a range of it.
+func fetchContent(t *testing.T, w *world, method, path, token, ranges string) (code int, body string, header http.Header) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, w.http+path, http.NoBody)
 	must(t, err)
@@ -113,8 +113,8 @@ func (w *world) content(t *testing.T, method, path, token, ranges string) (code 
 	return answer.StatusCode, string(all), answer.Header
 }
 
-// expire has the time of all artifacts be over.
-func (w *world) expire(t *testing.T) {
+// expireArtifacts has the time of all artifacts be over.
+func expireArtifacts(t *testing.T, w *world) {
 	t.Helper()
 	folders, err := filepath.Glob(filepath.Join(w.dir, "*", "scheduler*"))
 	must(t, err)

@@ -38,7 +38,7 @@ func noSuchArtifact() refusal {
 
 // RegisterContent adds what the JSON API has for programs that fetch what a build has
 // left. fail answers a request that was refused, as the JSON API does.
-func (p *Pages) RegisterContent(mux *http.ServeMux, fail func(http.ResponseWriter, *http.Request, error)) {
+func RegisterContent(p *Pages, mux *http.ServeMux, fail func(http.ResponseWriter, *http.Request, error)) {
 	mux.HandleFunc("GET /v1/builds/{id}/artifacts/{name}/content", func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
 		if shown := r.Header.Get("Authorization"); shown != "" {
