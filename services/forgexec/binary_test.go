@@ -73,8 +73,11 @@ func waitsInLittleMemory(t *testing.T, program string) {
 		}
 		var kib int
 		_, rss, _ := strings.Cut(string(status), "VmRSS:")
-		if _, err := fmt.Sscan(rss, &kib); err != nil || kib > most {
-			return fmt.Errorf("%d KiB, want at most %d; %v", kib, most, err)
+		if _, err := fmt.Sscan(rss, &kib); err != nil {
+			return err
+		}
+		if kib > most {
+			return fmt.Errorf("%d KiB, want at most %d", kib, most)
 		}
 		return nil
 	})

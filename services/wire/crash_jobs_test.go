@@ -19,6 +19,7 @@ func TestSIGKILLInAGraphOfTwelveRunsEachJobOnce(t *testing.T) {
 	t.Parallel()
 	for _, d := range []deployment{{}, {apart: true, postgres: true}} {
 		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
 			if d.postgres {
 				kittest.Require(t, "postgres")
 			}

@@ -50,6 +50,7 @@ func TestSIGKILLAnywhereLosesNothing(t *testing.T) {
 	t.Logf("TEST_SEED=%d", seed)
 	for _, d := range []deployment{{}, {apart: true, postgres: true}} {
 		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
 			if d.postgres {
 				kittest.Require(t, "postgres")
 			}

@@ -205,7 +205,7 @@ func (s starting) askEngine(ctx context.Context, c Start) (started, error) {
 	if _, _, err := s.inputs.For(ctx, c.Build); is[secrets.UnavailableError](err) {
 		return started{}, brokenOff(ctx, err)
 	}
-	images := imageSteps{s.Service}
+	images := imageSteps(s)
 	if err := images.canBuildImages(ctx, c.Build); err != nil {
 		return started{}, brokenOff(ctx, err)
 	}
