@@ -43,6 +43,7 @@ func (g grant) repositoryKey() string {
 func mayHold(room string) map[string]string {
 	return map[string]map[string]string{
 		roomConfig: {"metadata": "read", "contents": "read", "pull_requests": "read"},
+		teamReader: {"members": "read"},
 		"reporter": {
 			"metadata": "read", "contents": "read",
 			"statuses": "write", "checks": "write", "deployments": "write", "pull_requests": "write",
@@ -50,4 +51,9 @@ func mayHold(room string) map[string]string {
 	}[room]
 }
 
-const roomConfig = "config"
+const (
+	roomConfig = "config"
+	// teamReader is no room: config's own tokens for the one question that is about an
+	// organization.
+	teamReader = "team reader"
+)

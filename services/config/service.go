@@ -148,6 +148,7 @@ func Access() map[string]rpc.Access {
 		configv1.CommitService_CompareCommits_FullMethodName:               {Rooms: []string{"scheduler"}},
 		configv1.CommitService_FindCommit_FullMethodName:                   {Rooms: []string{"scheduler"}},
 		configv1.CollaboratorService_GetPermission_FullMethodName:          {Rooms: []string{"scheduler"}},
+		configv1.CollaboratorService_GetTeamMembership_FullMethodName:      {Rooms: []string{"scheduler"}},
 		configv1.RepositoryService_GetRepository_FullMethodName:            {Rooms: []string{"scheduler", "gateway"}},
 	}
 }

@@ -139,8 +139,9 @@ func allows(has, wanted string) bool {
 	return slices.Index(levels, has) >= slices.Index(levels, wanted)
 }
 
-// wanted are the permissions that this Forge needs, as it is set.
-func (d *doctor) wanted() []registration.Permission {
+// wanted are the permissions that this Forge needs, as it and its App are set: an App that
+// may read teams was made so for the approvers of some file.
+func (d *doctor) wanted(k known) []registration.Permission {
 	all := registration.Permissions()
 	for n := range all {
 		if all[n].Name == "checks" && d.Settings.Report != "statuses" {
@@ -148,7 +149,7 @@ func (d *doctor) wanted() []registration.Permission {
 			all[n].Cost = "FORGE_REPORT is " + d.Settings.Report + ", and GitHub shows no check runs"
 		}
 	}
-	if slices.ContainsFunc(d.Settings.Admins, func(admin string) bool { return strings.Contains(admin, "/") }) {
+	if k.Permissions["members"] != "" || slices.ContainsFunc(d.Settings.Admins, func(admin string) bool { return strings.Contains(admin, "/") }) {
 		all = append(all, registration.Members())
 	}
 	return all
@@ -156,7 +157,7 @@ func (d *doctor) wanted() []registration.Permission {
 
 func (d *doctor) permissions(r *report, k known) {
 	good := true
-	for _, p := range d.wanted() {
+	for _, p := range d.wanted(k) {
 		if has := k.Permissions[p.Name]; !allows(has, p.Level) {
 			good = false
 			level := Warning
@@ -194,6 +195,7 @@ func (d *doctor) events(r *report, k known) {
 type installation struct {
 	Account struct {
 		Login string `json:"login"`
+		Type  string `json:"type"`
 	} `json:"account"`
 	Permissions map[string]string `json:"permissions"`
 	Suspended   *time.Time        `json:"suspended_at"`
@@ -218,7 +220,10 @@ func (d *doctor) installations(ctx context.Context, r *report, client *gogithub.
 			r.warn(check, "the installation of "+i.Account.Login+" is suspended: nothing is built there", "an owner of "+i.Account.Login+" resumes it: "+i.HTMLURL)
 			continue
 		}
-		for _, p := range d.wanted() {
+		for _, p := range d.wanted(k) {
+			if p.Name == "members" && i.Account.Type == "User" { // a person has no teams
+				continue
+			}
 			if allows(k.Permissions[p.Name], p.Level) && !allows(i.Permissions[p.Name], p.Level) {
 				good = false
 				r.warn(check, fmt.Sprintf("%s has not accepted %s: %s; without it %s there", i.Account.Login, p.Title, p.Level, p.Cost), "an owner of "+i.Account.Login+" accepts it: "+i.HTMLURL)

@@ -151,7 +151,8 @@ func (s *front) admit(a access, c *call) *response {
 	case anyone, theApp, browser:
 		return nil
 	case aPerson:
-		if c.caller.user == nil {
+		g := c.caller.grant
+		if c.caller.user == nil && (g == nil || len(a.permissions) == 0 || !a.allowed(g.permissions)) {
 			return refuse(http.StatusForbidden, "Resource not accessible by integration")
 		}
 		return nil

@@ -229,6 +229,15 @@ func TestTeamsAndRevokedTokens(t *testing.T) {
 	w.must(member("acme"))
 	w.sim.SetTeamMember("acme", "ops", "rita", false)
 	wantError(t, member("acme"), http.StatusNotFound, "Not Found")
+	ofInstallation := func(granted *github.InstallationPermissions, org string) error {
+		w.sim.SetTeamMember("acme", "ops", "wes", true)
+		installed := w.client(w.token(&github.InstallationTokenOptions{Permissions: granted}))
+		_, _, err := installed.Teams.GetTeamMembershipBySlug(t.Context(), org, "ops", "wes")
+		return err
+	}
+	w.must(ofInstallation(&github.InstallationPermissions{Members: new("read")}, "acme"))
+	wantError(t, ofInstallation(&github.InstallationPermissions{Members: new("read")}, "zeta"), http.StatusForbidden, "Resource not accessible by integration")
+	wantError(t, ofInstallation(&github.InstallationPermissions{Contents: new("read")}, "acme"), http.StatusForbidden, "Resource not accessible by integration")
 
 	revoke := func(secret, token string) error {
 		basic := github.BasicAuthTransport{Username: clientID, Password: secret}

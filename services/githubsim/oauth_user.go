@@ -89,7 +89,8 @@ func (s *userAPI) listRepositories(c *call) *response {
 // getMembership needs the permission "members" of the App, which must be installed for the organization.
 func (s *userAPI) getMembership(c *call) *response {
 	org, who := s.findAccount(c.PathValue("org")), s.findAccount(c.PathValue("user"))
-	if org == nil || s.installationOf(org) == nil || !allows(s.config.Permissions, "members", "read") {
+	foreign := c.caller.grant != nil && s.installationOf(org) != c.caller.grant.installation
+	if org == nil || foreign || s.installationOf(org) == nil || !allows(s.config.Permissions, "members", "read") {
 		return refuse(http.StatusForbidden, "Resource not accessible by integration")
 	}
 	if who == nil || !slices.Contains(s.people.teams[key(c.PathValue("org"), c.PathValue("team"))], who) {

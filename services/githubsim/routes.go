@@ -37,8 +37,11 @@ func asApp() access                       { return access{who: theApp} }
 func reads(permissions ...string) access  { return access{anInstallation, permissions, "read"} }
 func writes(permissions ...string) access { return access{anInstallation, permissions, "write"} }
 
-func asPerson() access  { return access{who: aPerson} }
-func asBrowser() access { return access{who: browser} }
+func asPerson() access { return access{who: aPerson} }
+
+// personOr is for persons, and for installations that have the permission.
+func personOr(permission string) access { return access{aPerson, []string{permission}, "read"} }
+func asBrowser() access                 { return access{who: browser} }
 
 func clones() access { return access{gitClient, []string{"contents"}, "read"} }
 
@@ -149,7 +152,7 @@ func (s *front) routes() []route {
 		{"GET /user", asPerson(), users.getUser, "users/users#get-the-authenticated-user"},
 		{"GET /user/installations", asPerson(), users.listInstallations, "apps/installations#list-app-installations-accessible-to-the-user-access-token"},
 		{"GET /user/installations/{id}/repositories", asPerson(), users.listRepositories, "apps/installations#list-repositories-accessible-to-the-user-access-token"},
-		{"GET /orgs/{org}/teams/{team}/memberships/{user}", asPerson(), users.getMembership, "teams/members#get-team-membership-for-a-user"},
+		{"GET /orgs/{org}/teams/{team}/memberships/{user}", personOr("members"), users.getMembership, "teams/members#get-team-membership-for-a-user"},
 		{"DELETE /applications/{client}/token", asBrowser(), users.revoke(false), "apps/oauth-applications#delete-an-app-token"},
 		{"DELETE /applications/{client}/grant", asBrowser(), users.revoke(true), "apps/oauth-applications#delete-an-app-authorization"},
 		{"GET /login/oauth/authorize", asBrowser(), web.askLeave, ""},

@@ -19,6 +19,7 @@ type Config struct {
 	Name              string // "": made of URL
 	URL               string // of Forge
 	WebhookURL        string // "": that of URL
+	Teams             bool   // the App is to know who is in teams
 }
 
 // Prepare checks what is wanted, and fills in what follows from it.
@@ -90,11 +91,19 @@ func (c Config) register(state string) string {
 	return c.GitHubURL + path + "?" + url.Values{"state": {state}}.Encode()
 }
 
+// permissions are those that the App asks for.
+func (c Config) permissions() []Permission {
+	if c.Teams {
+		return append(Permissions(), Members())
+	}
+	return Permissions()
+}
+
 // manifest is the App as GitHub wants it described, see
 // https://docs.github.com/apps/sharing-github-apps/registering-a-github-app-from-a-manifest.
 func (c Config) manifest(redirect string) (string, error) {
 	permissions, events := map[string]string{}, []string{}
-	for _, p := range Permissions() {
+	for _, p := range c.permissions() {
 		permissions[p.Name] = p.Level
 	}
 	for _, e := range Events() {

@@ -26,9 +26,9 @@ func Permissions() []Permission {
 }
 
 // Members is the permission that is needed, besides, where teams are among
-// FORGE_ADMINS. It is the organization's.
+// FORGE_ADMINS or let deploys go. It is the organization's.
 func Members() Permission {
-	return Permission{"members", "Members", "read", false, "knowing who is in the teams of FORGE_ADMINS", "members of those teams are no admins"}
+	return Permission{"members", "Members", "read", false, "knowing who is in the teams of FORGE_ADMINS, and in those that let deploys go", "members of those teams are no admins, and let nothing go"}
 }
 
 // Event is one that the App subscribes to. Those about its own installations come

@@ -76,6 +76,16 @@ func TestWhatTheAppNeedsIsOneList(t *testing.T) {
 	if !maps.Equal(granted, m.Permissions) || !slices.Equal(slices.Sorted(slices.Values(m.Events)), told) {
 		t.Errorf("GitHub grants %v and tells of %v in tests, the manifest asks for %v and %v", granted, told, m.Permissions, m.Events)
 	}
+
+	// With teams it asks for one more, and the page that is shown before says so.
+	c.Teams = true
+	shown, err := c.page("state", "http://127.0.0.1:1/x/code")
+	if err != nil || !strings.Contains(shown.Manifest, `"members":"read"`) || shown.Permissions[len(shown.Permissions)-1].Name != "members" {
+		t.Errorf("with teams: %v, %v", shown, err)
+	}
+	if strings.Contains(described, "members") {
+		t.Errorf("without teams the manifest is %s", described)
+	}
 }
 
 func TestWhatIsWantedIsCheckedBeforeGitHubIs(t *testing.T) {

@@ -117,7 +117,7 @@ func (p *Page) begin(w http.ResponseWriter, r *http.Request) {
 func (c Config) page(state, redirect string) (shown, error) {
 	manifest, err := c.manifest(redirect)
 	return shown{
-		Title: "Create the GitHub App of " + c.URL, Action: c.register(state), Manifest: manifest, Name: c.Name, Permissions: Permissions(),
+		Title: "Create the GitHub App of " + c.URL, Action: c.register(state), Manifest: manifest, Name: c.Name, Permissions: c.permissions(),
 	}, err
 }
 

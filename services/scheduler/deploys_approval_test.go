@@ -42,6 +42,10 @@ func showMerged(r *rig, sha string) *eventv1.Event {
 func TestWhoLetsADeployGo(t *testing.T) {
 	lost := func(g *fakeGitHub) { g.may["ada"] = configv1.GetPermissionResponse_PERMISSION_READ }
 	gone := func(g *fakeGitHub) { delete(g.may, "ada") }
+	ops := func(members ...string) func(*fakeGitHub) {
+		return func(g *fakeGitHub) { g.teams = map[string][]string{"acme/ops": members} }
+	}
+	unread := "; the App may not read the teams of acme"
 	for name, c := range map[string]struct {
 		approvers []string
 		by        string
@@ -60,6 +64,11 @@ func TestWhoLetsADeployGo(t *testing.T) {
 		"named, a stranger":                {approvers: []string{"mallory"}, by: "mallory", refused: "mallory has no write access to Acme/shop"},
 		"named, lost his rights":           {approvers: []string{"ada"}, by: "ada", before: lost, refused: "ada has no write access to Acme/shop"},
 		"named, gone":                      {approvers: []string{"ada"}, by: "ada", before: gone, refused: "ada has no write access to Acme/shop"},
+		"in a team":                        {approvers: []string{"bob", "acme/none", "acme/ops"}, by: "ada", before: ops("carol", "ada")},
+		"in no team":                       {approvers: []string{"bob", "acme/ops"}, by: "ada", before: ops("carol"), refused: "ada is not among those who let deploys to production go: bob, acme/ops"},
+		"in a team, may read":              {approvers: []string{"acme/ops"}, by: "eve", before: ops("eve"), refused: "eve has no write access to Acme/shop"},
+		"of a team that is not read":       {approvers: []string{"acme/ops"}, by: "ada", refused: "ada is not among those who let deploys to production go: acme/ops" + unread},
+		"named beside such a team":         {approvers: []string{"acme/ops", "ada"}, by: "ada"},
 		"lost his rights":                  {by: "ada", before: lost, refused: "ada has no write access to Acme/shop"},
 	} {
 		for way, ask := range map[string]func(*rig, *schedulerv1.Build) string{

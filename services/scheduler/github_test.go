@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ type fakeGitHub struct {
 	down  bool
 	gone  bool                                                 // the repository is
 	may   map[string]configv1.GetPermissionResponse_Permission // by login
+	teams map[string][]string                                  // members, by org/team; nil: the App may not read them
 	pulls map[int32]*eventv1.PullRequest                       // by number
 	asked []string                                             // whose permission
 
@@ -65,6 +67,15 @@ func (g *fakeGitHub) GetPermission(_ context.Context, req *configv1.GetPermissio
 		permission = may
 	}
 	return &configv1.GetPermissionResponse{Permission: permission}, g.up()
+}
+
+func (g *fakeGitHub) GetTeamMembership(_ context.Context, req *configv1.GetTeamMembershipRequest) (*configv1.GetTeamMembershipResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.teams == nil {
+		return nil, fault.New(fault.Conflict, "the App may not read the teams of acme")
+	}
+	return &configv1.GetTeamMembershipResponse{Member: slices.Contains(g.teams[req.GetTeam()], req.GetLogin())}, g.up()
 }
 
 func (g *fakeGitHub) GetPullRequest(_ context.Context, req *configv1.GetPullRequestRequest) (*configv1.GetPullRequestResponse, error) {

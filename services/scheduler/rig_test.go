@@ -91,19 +91,20 @@ func newRig(t *testing.T, open func() *sqldb.DB) *rig {
 	tools := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans), sdktrace.WithIDGenerator(telemetry.IDs()))
 	siblings := rpc.NewPipe()
 	server := rpc.NewServer(rpc.Config{Name: "siblings", Access: map[string]rpc.Access{
-		configv1.BuildConfigService_GetBuildConfig_FullMethodName: {Rooms: []string{"scheduler"}},
-		configv1.SourceService_PrepareSource_FullMethodName:       {Rooms: []string{"scheduler"}},
-		configv1.SourceService_GetSource_FullMethodName:           {Rooms: []string{"scheduler"}},
-		configv1.SourceService_Merge_FullMethodName:               {Rooms: []string{"scheduler"}},
-		configv1.CollaboratorService_GetPermission_FullMethodName: {Rooms: []string{"scheduler"}},
-		configv1.PullRequestService_GetPullRequest_FullMethodName: {Rooms: []string{"scheduler"}},
-		configv1.CommitService_GetCommit_FullMethodName:           {Rooms: []string{"scheduler"}},
-		configv1.CommitService_FindCommit_FullMethodName:          {Rooms: []string{"scheduler"}},
-		configv1.RepositoryService_GetRepository_FullMethodName:   {Rooms: []string{"scheduler"}},
-		configv1.CommitService_CompareCommits_FullMethodName:      {Rooms: []string{"scheduler"}},
-		reporterv1.ReportService_Report_FullMethodName:            {Rooms: []string{"scheduler"}},
-		reporterv1.ReportService_Promote_FullMethodName:           {Rooms: []string{"scheduler"}},
-		reporterv1.ReportService_Answer_FullMethodName:            {Rooms: []string{"scheduler"}},
+		configv1.BuildConfigService_GetBuildConfig_FullMethodName:     {Rooms: []string{"scheduler"}},
+		configv1.SourceService_PrepareSource_FullMethodName:           {Rooms: []string{"scheduler"}},
+		configv1.SourceService_GetSource_FullMethodName:               {Rooms: []string{"scheduler"}},
+		configv1.SourceService_Merge_FullMethodName:                   {Rooms: []string{"scheduler"}},
+		configv1.CollaboratorService_GetPermission_FullMethodName:     {Rooms: []string{"scheduler"}},
+		configv1.CollaboratorService_GetTeamMembership_FullMethodName: {Rooms: []string{"scheduler"}},
+		configv1.PullRequestService_GetPullRequest_FullMethodName:     {Rooms: []string{"scheduler"}},
+		configv1.CommitService_GetCommit_FullMethodName:               {Rooms: []string{"scheduler"}},
+		configv1.CommitService_FindCommit_FullMethodName:              {Rooms: []string{"scheduler"}},
+		configv1.RepositoryService_GetRepository_FullMethodName:       {Rooms: []string{"scheduler"}},
+		configv1.CommitService_CompareCommits_FullMethodName:          {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Report_FullMethodName:                {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Promote_FullMethodName:               {Rooms: []string{"scheduler"}},
+		reporterv1.ReportService_Answer_FullMethodName:                {Rooms: []string{"scheduler"}},
 	}})
 	configv1.RegisterBuildConfigServiceServer(server, r.config)
 	configv1.RegisterSourceServiceServer(server, r.config)

@@ -21,6 +21,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/forge-ci/forge/services/gateway"
+	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -71,8 +72,17 @@ func TestDoctorNamesWhatIsHalfDone(t *testing.T) {
 		"deliveries not shown":       {"broken deliveries: this is not for you", github("/app/hook/deliveries", http.StatusForbidden, "", refusal), nil},
 		"installations not shown":    {"broken installations: this is not for you", github("/app/installations", http.StatusForbidden, "", refusal), nil},
 		"permission is not accepted": {"warning installations: octo-org has not accepted Commit statuses: write", github("/app/installations", 0, `"statuses":"write"`, `"statuses":"read"`), nil},
-		"certificate not looked at":  {"warning webhook: without looking at Forge's certificate", github("/app/hook/config", 0, `"insecure_ssl":"0"`, `"insecure_ssl":"1"`), nil},
-		"address of this machine":    {"warning public address: FORGE_EXTERNAL_URL is http://localhost:1", set("FORGE_EXTERNAL_URL=http://localhost:1", "FORGE_GITHUB_URL=https://github.com"), nil},
+		"teams are not accepted": {"warning installations: octo-org has not accepted Members: read; without it members of those teams", func(t *testing.T) []string {
+			teams := p.other(t, func(c *githubsim.Config) { without("")(c); c.Permissions["members"] = "read" })
+			return tampered(t, teams[0], "/app/installations", 0, `"members":"read",`, "")
+		}, nil},
+		"a person has no teams": {"", func(t *testing.T) []string {
+			teams := p.other(t, func(c *githubsim.Config) { without("")(c); c.Permissions["members"] = "read" })
+			person := tampered(t, teams[0], "/app/installations", 0, `"members":"read",`, "")
+			return tampered(t, person[0], "/app/installations", 0, `"type":"Organization"`, `"type":"User"`)
+		}, nil},
+		"certificate not looked at": {"warning webhook: without looking at Forge's certificate", github("/app/hook/config", 0, `"insecure_ssl":"0"`, `"insecure_ssl":"1"`), nil},
+		"address of this machine":   {"warning public address: FORGE_EXTERNAL_URL is http://localhost:1", set("FORGE_EXTERNAL_URL=http://localhost:1", "FORGE_GITHUB_URL=https://github.com"), nil},
 		"two certificates": {"warning FORGE_ACME_DOMAINS: a certificate of one's own", func(t *testing.T) []string {
 			return append(p.pair(t, "127.0.0.1", time.Now().Add(-time.Hour), 2000*time.Hour), "FORGE_ACME_DOMAINS=127.0.0.1")
 		}, nil},

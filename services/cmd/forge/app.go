@@ -28,6 +28,7 @@ type createApp struct {
 	WebhookURL   string `name:"webhook-url" placeholder:"URL" help:"Where GitHub delivers webhooks, if that is another address. Default: that of this Forge, with /v1/listen."`
 	Organization string `placeholder:"LOGIN" help:"The organization whose App it is. Default: yourself."`
 	Name         string `placeholder:"NAME" help:"How it is called on GitHub, where no other App is called so; GitHub's page lets you change it. Default: Forge and the host of the address."`
+	Teams        bool   `help:"Let the App know who is in teams, for FORGE_ADMINS and approvers that are teams."`
 	NoBrowser    bool   `help:"This machine has no browser: print an address to be opened on another, and ask for the code that comes of it."`
 	Force        bool   `help:"Replace another App in the settings file."`
 }
@@ -41,7 +42,7 @@ func (c createApp) Run(file kit.File) error {
 
 func (c createApp) run(ctx context.Context, file string, environ []string, in io.Reader, out io.Writer) error {
 	wanted, err := registration.Config{
-		GitHubURL: c.GitHubURL, APIURL: c.GitHubAPIURL, Organization: c.Organization, Name: c.Name, URL: c.URL, WebhookURL: c.WebhookURL,
+		GitHubURL: c.GitHubURL, APIURL: c.GitHubAPIURL, Organization: c.Organization, Name: c.Name, URL: c.URL, WebhookURL: c.WebhookURL, Teams: c.Teams,
 	}.Prepare()
 	if err != nil {
 		return err

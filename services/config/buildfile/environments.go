@@ -24,6 +24,7 @@ const (
 var (
 	environmentPattern = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?$`)
 	loginPattern       = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?$`)
+	teamPattern        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`) // as in addresses
 )
 
 // uses are words of forge secrets set --for, which takes names of environments, too.
@@ -186,34 +187,35 @@ func gateKeys() []key[*destination] {
 			d.Approval = f.truth(path, n)
 		}},
 		{name: "approvers", read: func(f *file, path string, n *yaml.Node, d *destination) {
-			d.Approvers = f.logins(path, n)
+			d.Approvers = f.approvers(path, n)
 		}},
 	}
 }
 
-// logins are people of GitHub. Its logins are the same in capitals.
-func (f *file) logins(path string, n *yaml.Node) []string {
+// approvers are people and teams of GitHub. Its names are the same in capitals.
+func (f *file) approvers(path string, n *yaml.Node) []string {
 	items := f.items(path, n)
 	if len(items) > maxApprovers {
-		f.complainf(f.place(items[maxApprovers]), "%s names more than %d people", path, maxApprovers)
+		f.complainf(f.place(items[maxApprovers]), "%s names more than %d people and teams", path, maxApprovers)
 		return nil
 	}
-	var logins []string
+	var all []string
 	for _, item := range items {
-		login, item, ok := f.text(path, item)
-		switch small := strings.ToLower(login); {
+		named, item, ok := f.text(path, item)
+		org, team, isTeam := strings.Cut(named, "/")
+		switch small := strings.ToLower(named); {
 		case !ok:
-		case strings.Contains(login, "/"):
-			f.complainf(item, "%s: %q is a team: name its people", path, clip(login))
-		case !loginPattern.MatchString(login):
-			f.complainf(item, "%s: %q is not a login of GitHub", path, clip(login))
-		case slices.Contains(logins, small):
-			f.complainf(item, "%s: %q is named twice", path, clip(login))
+		case isTeam && (!loginPattern.MatchString(org) || !teamPattern.MatchString(team)):
+			f.complainf(item, "%s: %q is not a team of GitHub: write org/team, by its name in the address of its page", path, clip(named))
+		case !isTeam && !loginPattern.MatchString(named):
+			f.complainf(item, "%s: %q is not a login of GitHub", path, clip(named))
+		case slices.Contains(all, small):
+			f.complainf(item, "%s: %q is named twice", path, clip(named))
 		default:
-			logins = append(logins, small)
+			all = append(all, small)
 		}
 	}
-	return logins
+	return all
 }
 
 // deployKeys are those environments that have a meaning of their own.

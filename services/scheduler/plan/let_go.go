@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -34,11 +35,42 @@ func (s deploying) refused(ctx context.Context, event *eventv1.Event, b *store.B
 	if decided, err := s.mustWrite(ctx, event, who); decided != nil || err != nil {
 		return decided, err
 	}
-	if may := b.GetApprovers(); len(may) > 0 && !slices.Contains(may, strings.ToLower(who.GetLogin())) {
-		return wording.Ignored(eventv1.Reason_REASON_NOT_ALLOWED, "%s is not among those who let deploys to %s go: %s",
-			who.GetLogin(), b.GetEnvironment(), strings.Join(may, ", ")), nil
+	may := b.GetApprovers()
+	if len(may) == 0 || slices.Contains(may, strings.ToLower(who.GetLogin())) {
+		return nil, nil //nolint:nilnil // nothing is against it
 	}
-	return nil, nil //nolint:nilnil // nothing is against it
+	member, unread, err := s.inTeam(ctx, event, who, may)
+	if member || err != nil {
+		return nil, err
+	}
+	decided := wording.Ignored(eventv1.Reason_REASON_NOT_ALLOWED, "%s is not among those who let deploys to %s go: %s",
+		who.GetLogin(), b.GetEnvironment(), strings.Join(may, ", "))
+	if unread != "" {
+		decided.Text += "; " + unread
+	}
+	return decided, nil
+}
+
+// inTeam reports whether somebody is in one of the teams among approvers; unread is why a
+// team could not be read.
+func (s deploying) inTeam(ctx context.Context, event *eventv1.Event, who *eventv1.Account, approvers []string) (member bool, unread string, _ error) {
+	for _, team := range approvers {
+		if !strings.Contains(team, "/") {
+			continue
+		}
+		answer, err := s.Collaborators.GetTeamMembership(ctx, &configv1.GetTeamMembershipRequest{
+			Repository: event.GetRepository(), InstallationId: event.GetInstallationId(), Team: team, Login: who.GetLogin(),
+		})
+		switch {
+		case fault.Is(err, fault.Conflict):
+			unread = err.Error()
+		case err != nil:
+			return false, "", err
+		case answer.GetMember():
+			return true, "", nil
+		}
+	}
+	return false, unread, nil
 }
 
 // pressed reads the button at the check of a deploy.

@@ -3105,7 +3105,8 @@ type Destination struct {
 	After string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	// A deploy waits until somebody lets it go.
 	Approval bool `protobuf:"varint,5,opt,name=approval,proto3" json:"approval,omitempty"`
-	// Logins of those who may, in small letters; none means who has write access.
+	// Who may, in small letters: logins, and teams as org/team; none means who has write
+	// access.
 	Approvers []string `protobuf:"bytes,6,rep,name=approvers,proto3" json:"approvers,omitempty"`
 	// Empty for staging and production.
 	Execute *Pipeline `protobuf:"bytes,7,opt,name=execute,proto3" json:"execute,omitempty"`

@@ -76,7 +76,7 @@ func (x GetPermissionResponse_Permission) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GetPermissionResponse_Permission.Descriptor instead.
 func (GetPermissionResponse_Permission) EnumDescriptor() ([]byte, []int) {
-	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{1, 0}
+	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{3, 0}
 }
 
 type GetPermissionRequest struct {
@@ -151,6 +151,121 @@ func (x *GetPermissionRequest) GetEventTime() *timestamppb.Timestamp {
 	return nil
 }
 
+type GetTeamMembershipRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Repository *v1.Repository         `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The installation, where the caller knows it; 0 looks it up by owner.
+	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	// As org/team, by the team's name in its address. Of another organization than the
+	// repository's nobody is in it.
+	Team          string `protobuf:"bytes,3,opt,name=team,proto3" json:"team,omitempty"`
+	Login         string `protobuf:"bytes,4,opt,name=login,proto3" json:"login,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTeamMembershipRequest) Reset() {
+	*x = GetTeamMembershipRequest{}
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTeamMembershipRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTeamMembershipRequest) ProtoMessage() {}
+
+func (x *GetTeamMembershipRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTeamMembershipRequest.ProtoReflect.Descriptor instead.
+func (*GetTeamMembershipRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetTeamMembershipRequest) GetRepository() *v1.Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *GetTeamMembershipRequest) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *GetTeamMembershipRequest) GetTeam() string {
+	if x != nil {
+		return x.Team
+	}
+	return ""
+}
+
+func (x *GetTeamMembershipRequest) GetLogin() string {
+	if x != nil {
+		return x.Login
+	}
+	return ""
+}
+
+type GetTeamMembershipResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        bool                   `protobuf:"varint,1,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTeamMembershipResponse) Reset() {
+	*x = GetTeamMembershipResponse{}
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTeamMembershipResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTeamMembershipResponse) ProtoMessage() {}
+
+func (x *GetTeamMembershipResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTeamMembershipResponse.ProtoReflect.Descriptor instead.
+func (*GetTeamMembershipResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetTeamMembershipResponse) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
+}
+
 type GetPermissionResponse struct {
 	state         protoimpl.MessageState           `protogen:"open.v1"`
 	Permission    GetPermissionResponse_Permission `protobuf:"varint,1,opt,name=permission,proto3,enum=forge.config.v1.GetPermissionResponse_Permission" json:"permission,omitempty"`
@@ -160,7 +275,7 @@ type GetPermissionResponse struct {
 
 func (x *GetPermissionResponse) Reset() {
 	*x = GetPermissionResponse{}
-	mi := &file_forge_config_v1_collaborator_proto_msgTypes[1]
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +287,7 @@ func (x *GetPermissionResponse) String() string {
 func (*GetPermissionResponse) ProtoMessage() {}
 
 func (x *GetPermissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_collaborator_proto_msgTypes[1]
+	mi := &file_forge_config_v1_collaborator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +300,7 @@ func (x *GetPermissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPermissionResponse.ProtoReflect.Descriptor instead.
 func (*GetPermissionResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{1}
+	return file_forge_config_v1_collaborator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetPermissionResponse) GetPermission() GetPermissionResponse_Permission {
@@ -207,7 +322,16 @@ const file_forge_config_v1_collaborator_proto_rawDesc = "" +
 	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x14\n" +
 	"\x05login\x18\x03 \x01(\tR\x05login\x129\n" +
 	"\n" +
-	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"\xea\x01\n" +
+	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"\xa9\x01\n" +
+	"\x18GetTeamMembershipRequest\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x12\n" +
+	"\x04team\x18\x03 \x01(\tR\x04team\x12\x14\n" +
+	"\x05login\x18\x04 \x01(\tR\x05login\"3\n" +
+	"\x19GetTeamMembershipResponse\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\bR\x06member\"\xea\x01\n" +
 	"\x15GetPermissionResponse\x12Q\n" +
 	"\n" +
 	"permission\x18\x01 \x01(\x0e21.forge.config.v1.GetPermissionResponse.PermissionR\n" +
@@ -218,9 +342,10 @@ const file_forge_config_v1_collaborator_proto_rawDesc = "" +
 	"\x0fPERMISSION_NONE\x10\x01\x12\x13\n" +
 	"\x0fPERMISSION_READ\x10\x02\x12\x14\n" +
 	"\x10PERMISSION_WRITE\x10\x03\x12\x14\n" +
-	"\x10PERMISSION_ADMIN\x10\x042u\n" +
+	"\x10PERMISSION_ADMIN\x10\x042\xe1\x01\n" +
 	"\x13CollaboratorService\x12^\n" +
-	"\rGetPermission\x12%.forge.config.v1.GetPermissionRequest\x1a&.forge.config.v1.GetPermissionResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
+	"\rGetPermission\x12%.forge.config.v1.GetPermissionRequest\x1a&.forge.config.v1.GetPermissionResponse\x12j\n" +
+	"\x11GetTeamMembership\x12).forge.config.v1.GetTeamMembershipRequest\x1a*.forge.config.v1.GetTeamMembershipResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
 	file_forge_config_v1_collaborator_proto_rawDescOnce sync.Once
@@ -235,25 +360,30 @@ func file_forge_config_v1_collaborator_proto_rawDescGZIP() []byte {
 }
 
 var file_forge_config_v1_collaborator_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_forge_config_v1_collaborator_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_forge_config_v1_collaborator_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_forge_config_v1_collaborator_proto_goTypes = []any{
 	(GetPermissionResponse_Permission)(0), // 0: forge.config.v1.GetPermissionResponse.Permission
 	(*GetPermissionRequest)(nil),          // 1: forge.config.v1.GetPermissionRequest
-	(*GetPermissionResponse)(nil),         // 2: forge.config.v1.GetPermissionResponse
-	(*v1.Repository)(nil),                 // 3: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),         // 4: google.protobuf.Timestamp
+	(*GetTeamMembershipRequest)(nil),      // 2: forge.config.v1.GetTeamMembershipRequest
+	(*GetTeamMembershipResponse)(nil),     // 3: forge.config.v1.GetTeamMembershipResponse
+	(*GetPermissionResponse)(nil),         // 4: forge.config.v1.GetPermissionResponse
+	(*v1.Repository)(nil),                 // 5: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),         // 6: google.protobuf.Timestamp
 }
 var file_forge_config_v1_collaborator_proto_depIdxs = []int32{
-	3, // 0: forge.config.v1.GetPermissionRequest.repository:type_name -> forge.event.v1.Repository
-	4, // 1: forge.config.v1.GetPermissionRequest.event_time:type_name -> google.protobuf.Timestamp
-	0, // 2: forge.config.v1.GetPermissionResponse.permission:type_name -> forge.config.v1.GetPermissionResponse.Permission
-	1, // 3: forge.config.v1.CollaboratorService.GetPermission:input_type -> forge.config.v1.GetPermissionRequest
-	2, // 4: forge.config.v1.CollaboratorService.GetPermission:output_type -> forge.config.v1.GetPermissionResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 0: forge.config.v1.GetPermissionRequest.repository:type_name -> forge.event.v1.Repository
+	6, // 1: forge.config.v1.GetPermissionRequest.event_time:type_name -> google.protobuf.Timestamp
+	5, // 2: forge.config.v1.GetTeamMembershipRequest.repository:type_name -> forge.event.v1.Repository
+	0, // 3: forge.config.v1.GetPermissionResponse.permission:type_name -> forge.config.v1.GetPermissionResponse.Permission
+	1, // 4: forge.config.v1.CollaboratorService.GetPermission:input_type -> forge.config.v1.GetPermissionRequest
+	2, // 5: forge.config.v1.CollaboratorService.GetTeamMembership:input_type -> forge.config.v1.GetTeamMembershipRequest
+	4, // 6: forge.config.v1.CollaboratorService.GetPermission:output_type -> forge.config.v1.GetPermissionResponse
+	3, // 7: forge.config.v1.CollaboratorService.GetTeamMembership:output_type -> forge.config.v1.GetTeamMembershipResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_collaborator_proto_init() }
@@ -267,7 +397,7 @@ func file_forge_config_v1_collaborator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_collaborator_proto_rawDesc), len(file_forge_config_v1_collaborator_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CollaboratorService_GetPermission_FullMethodName = "/forge.config.v1.CollaboratorService/GetPermission"
+	CollaboratorService_GetPermission_FullMethodName     = "/forge.config.v1.CollaboratorService/GetPermission"
+	CollaboratorService_GetTeamMembership_FullMethodName = "/forge.config.v1.CollaboratorService/GetTeamMembership"
 )
 
 // CollaboratorServiceClient is the client API for CollaboratorService service.
@@ -31,6 +32,11 @@ type CollaboratorServiceClient interface {
 	// GetPermission says what somebody may do in a repository, as GitHub has it at
 	// that moment. UNAVAILABLE: GitHub could not be asked; ask again.
 	GetPermission(ctx context.Context, in *GetPermissionRequest, opts ...grpc.CallOption) (*GetPermissionResponse, error)
+	// GetTeamMembership says whether somebody is in a team of the organization that owns a
+	// repository, or in a team below that, as GitHub has it at that moment.
+	// FAILED_PRECONDITION: the App may not read teams there; the text says what to do.
+	// UNAVAILABLE: GitHub could not be asked; ask again.
+	GetTeamMembership(ctx context.Context, in *GetTeamMembershipRequest, opts ...grpc.CallOption) (*GetTeamMembershipResponse, error)
 }
 
 type collaboratorServiceClient struct {
@@ -51,6 +57,16 @@ func (c *collaboratorServiceClient) GetPermission(ctx context.Context, in *GetPe
 	return out, nil
 }
 
+func (c *collaboratorServiceClient) GetTeamMembership(ctx context.Context, in *GetTeamMembershipRequest, opts ...grpc.CallOption) (*GetTeamMembershipResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTeamMembershipResponse)
+	err := c.cc.Invoke(ctx, CollaboratorService_GetTeamMembership_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CollaboratorServiceServer is the server API for CollaboratorService service.
 // All implementations must embed UnimplementedCollaboratorServiceServer
 // for forward compatibility.
@@ -60,6 +76,11 @@ type CollaboratorServiceServer interface {
 	// GetPermission says what somebody may do in a repository, as GitHub has it at
 	// that moment. UNAVAILABLE: GitHub could not be asked; ask again.
 	GetPermission(context.Context, *GetPermissionRequest) (*GetPermissionResponse, error)
+	// GetTeamMembership says whether somebody is in a team of the organization that owns a
+	// repository, or in a team below that, as GitHub has it at that moment.
+	// FAILED_PRECONDITION: the App may not read teams there; the text says what to do.
+	// UNAVAILABLE: GitHub could not be asked; ask again.
+	GetTeamMembership(context.Context, *GetTeamMembershipRequest) (*GetTeamMembershipResponse, error)
 	mustEmbedUnimplementedCollaboratorServiceServer()
 }
 
@@ -72,6 +93,9 @@ type UnimplementedCollaboratorServiceServer struct{}
 
 func (UnimplementedCollaboratorServiceServer) GetPermission(context.Context, *GetPermissionRequest) (*GetPermissionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPermission not implemented")
+}
+func (UnimplementedCollaboratorServiceServer) GetTeamMembership(context.Context, *GetTeamMembershipRequest) (*GetTeamMembershipResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTeamMembership not implemented")
 }
 func (UnimplementedCollaboratorServiceServer) mustEmbedUnimplementedCollaboratorServiceServer() {}
 func (UnimplementedCollaboratorServiceServer) testEmbeddedByValue()                             {}
@@ -112,6 +136,24 @@ func _CollaboratorService_GetPermission_Handler(srv interface{}, ctx context.Con
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CollaboratorService_GetTeamMembership_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTeamMembershipRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CollaboratorServiceServer).GetTeamMembership(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CollaboratorService_GetTeamMembership_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CollaboratorServiceServer).GetTeamMembership(ctx, req.(*GetTeamMembershipRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CollaboratorService_ServiceDesc is the grpc.ServiceDesc for CollaboratorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +164,10 @@ var CollaboratorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPermission",
 			Handler:    _CollaboratorService_GetPermission_Handler,
+		},
+		{
+			MethodName: "GetTeamMembership",
+			Handler:    _CollaboratorService_GetTeamMembership_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

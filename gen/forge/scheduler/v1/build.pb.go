@@ -607,7 +607,8 @@ type Build struct {
 	// Of a deploy: that somebody has to let it go, and when somebody did.
 	NeedsApproval bool                   `protobuf:"varint,100,opt,name=needs_approval,json=needsApproval,proto3" json:"needs_approval,omitempty"`
 	ApproveTime   *timestamppb.Timestamp `protobuf:"bytes,101,opt,name=approve_time,json=approveTime,proto3" json:"approve_time,omitempty"`
-	// Logins of those who may; none means who has write access to the repository.
+	// Logins of those who may, and teams as org/team; none means who has write access to
+	// the repository.
 	Approvers []string `protobuf:"bytes,102,rep,name=approvers,proto3" json:"approvers,omitempty"`
 	// Of a deploy: the environment that its commit must have been deployed to before;
 	// empty for none.
