@@ -8,8 +8,14 @@ import (
 	"github.com/forge-ci/forge/services/kit/fault"
 )
 
+// collaborators answers what people may do.
+type collaborators struct {
+	configv1.UnimplementedCollaboratorServiceServer
+	*Service
+}
+
 // GetPermission implements configv1.CollaboratorServiceServer.
-func (s *Service) GetPermission(ctx context.Context, req *configv1.GetPermissionRequest) (*configv1.GetPermissionResponse, error) {
+func (s collaborators) GetPermission(ctx context.Context, req *configv1.GetPermissionRequest) (*configv1.GetPermissionResponse, error) {
 	g, err := grantFor(req.GetRepository(), req.GetInstallationId(), roomConfig)
 	if err != nil {
 		return nil, err

@@ -49,7 +49,6 @@ type Service struct {
 	configv1.UnimplementedPullRequestServiceServer
 	configv1.UnimplementedRefServiceServer
 	configv1.UnimplementedCommitServiceServer
-	configv1.UnimplementedCollaboratorServiceServer
 	configv1.UnimplementedRepositoryServiceServer
 	configv1.UnimplementedEventServiceServer
 
@@ -118,7 +117,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	configv1.RegisterPullRequestServiceServer(r, s)
 	configv1.RegisterRefServiceServer(r, s)
 	configv1.RegisterCommitServiceServer(r, s)
-	configv1.RegisterCollaboratorServiceServer(r, s)
+	configv1.RegisterCollaboratorServiceServer(r, collaborators{Service: s})
 	configv1.RegisterRepositoryServiceServer(r, s)
 	configv1.RegisterEventServiceServer(r, s)
 }

@@ -12,7 +12,7 @@ import (
 // GetTeamMembership implements configv1.CollaboratorServiceServer. It is asked with a token
 // that may read the members of organizations, and nothing of a repository but that it is
 // there.
-func (s *Service) GetTeamMembership(ctx context.Context, req *configv1.GetTeamMembershipRequest) (*configv1.GetTeamMembershipResponse, error) {
+func (s collaborators) GetTeamMembership(ctx context.Context, req *configv1.GetTeamMembershipRequest) (*configv1.GetTeamMembershipResponse, error) {
 	g, err := grantFor(req.GetRepository(), req.GetInstallationId(), teamReader)
 	if err != nil {
 		return nil, err
