@@ -114,6 +114,17 @@ func TestWhatIsNotKeptSaysWhy(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		r.config.set("p1", valid(keptFailing()))
+		r.config.set("p2", valid(keptFailing()))
+		first := r.built(opened(99, "p1"))
+		if kept, _ := failsKept(r, first, canKeep("runner-1")); kept == 0 {
+			t.Errorf("the first of a pull request is not kept: %s", r.build(first).GetNotKept())
+		}
+		second := r.built(opened(99, "p2"))
+		if kept, _ := failsKept(r, second, canKeep("runner-1")); kept > 0 || !strings.Contains(r.build(second).GetNotKept(), "as of one may be: 1") {
+			t.Errorf("the second is kept for %v: %s", kept, r.build(second).GetNotKept())
+		}
+		r.clock.Advance(15 * time.Minute)
 		for _, sha := range []string{"k1", "k2", "k3"} { // one more than builds run at once
 			number++
 			r.config.set(sha, valid(keptFailing()))

@@ -74,6 +74,29 @@ func TestABuildByHandIsTrustedAsAPush(t *testing.T) {
 	}
 }
 
+// What a job may do for its commit's sake is lent to nobody by a shell in its container.
+func TestWhatReachesTheHostIsNotKept(t *testing.T) {
+	for name, change := range map[string]func(*configv1.BuildConfig){
+		"the job is privileged":  func(c *configv1.BuildConfig) { c.Services, c.Volumes = nil, nil },
+		"a service is":           func(c *configv1.BuildConfig) { c.Privileged, c.Volumes = false, nil },
+		"it has a host's folder": func(c *configv1.BuildConfig) { c.Privileged, c.Services = false, nil },
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			r := sqliteRig(t)
+			r.deps.Trust = attempt.Trust{Repositories: []string{"acme/shop"}, Volumes: map[string]string{"cache": "/srv/cache"}}
+			r.start()
+			config := greedy()
+			config.Keep = keptFailing().GetKeep()
+			change(config)
+			r.config.set("aaa", valid(config))
+			id := r.built(pushedTo("refs/heads/main", "aaa"))
+			if kept, _ := failsKept(r, id, canKeep("runner-1")); kept != 0 || !strings.Contains(r.build(id).GetNotKept(), "only merged commits may") {
+				t.Errorf("it is kept for %v: %s", kept, r.build(id).GetNotKept())
+			}
+		})
+	}
+}
+
 func wantPrivileges(t *testing.T, r *rig, id string, spec engine.Spec, granted bool) {
 	t.Helper()
 	if spec.Privileged != granted {

@@ -8,11 +8,16 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/store"
 )
+
+// ofOnePullRequest is the part of all containers that are kept which may be of one pull
+// request: the rest is for others.
+const ofOnePullRequest = 2
 
 // keep decides whether the container of an attempt that ends is kept, which holds up
 // nobody: not its place, nor its environment, nor its concurrency group.
@@ -25,7 +30,7 @@ func keep(ctx context.Context, s *Service, t *store.Tx, b *store.Build, a *store
 	if long <= 0 || o.state != schedulerv1.Build_STATE_FAILED && o.state != schedulerv1.Build_STATE_TIMED_OUT {
 		return nil
 	}
-	kept, err := store.CountKept(ctx, t)
+	kept, alike, err := store.CountKept(ctx, t, b)
 	if err != nil {
 		return err
 	}
@@ -34,16 +39,28 @@ func keep(ctx context.Context, s *Service, t *store.Tx, b *store.Build, a *store
 		b.NotKept = "it is of a fork's commit that nobody approved"
 	case len(b.ConfigJob().GetPorts()) > 0:
 		b.NotKept = "it has ports of the host, which the next build may need"
-	case s.trust.covers(b) && (b.ConfigJob().GetPrivileged() || len(b.ConfigJob().GetVolumes()) > 0):
+	case s.trust.covers(b) && reachesHost(b.ConfigJob()):
 		b.NotKept = "it may do what only merged commits may, which a shell in it would lend to whoever may write"
 	case kept >= s.Capacity:
 		b.NotKept = fmt.Sprintf("%d containers are kept already, as many as builds run at once", kept)
+	case alike >= max(1, s.Capacity/ofOnePullRequest):
+		b.NotKept = fmt.Sprintf("of its pull request as many containers are kept already as of one may be: %d", alike)
 	case !a.Keeps:
 		b.NotKept = "the build's forgexec is too old for that: replace it by the one that came with Forge"
 	default:
 		b.KeptUntilTime = timestamppb.New(t.Now.Add(long))
 	}
 	return nil
+}
+
+// reachesHost reports whether a job, or a service beside it, may do what reaches the host.
+func reachesHost(job *configv1.Job) bool {
+	for _, service := range job.GetServices() {
+		if service.GetPrivileged() {
+			return true
+		}
+	}
+	return job.GetPrivileged() || len(job.GetVolumes()) > 0
 }
 
 // keptOf is the attempt of a runner whose container is kept.

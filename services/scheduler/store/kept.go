@@ -33,8 +33,11 @@ func RemoveKept(ctx context.Context, t *Tx, b *Build) (bool, error) {
 	return true, t.SaveBuild(ctx, b)
 }
 
-// CountKept counts the containers that are kept.
-func CountKept(ctx context.Context, t *Tx) (count int, err error) {
-	err = t.QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE kept_until > $1`, sqldb.Micros(t.Now)).Scan(&count)
-	return count, err
+// CountKept counts the containers that are kept, and those of them that are of the same
+// pull request as a build; 0 for a build of none.
+func CountKept(ctx context.Context, t *Tx, b *Build) (all, alike int, err error) {
+	err = t.QueryRowContext(ctx, `SELECT count(*), count(of.id) FROM attempts LEFT JOIN builds of
+		ON of.id = attempts.build_id AND of.pull_request > 0 AND of.repository_id = $2 AND of.pull_request = $3
+		WHERE kept_until > $1`, sqldb.Micros(t.Now), b.GetRepository().GetId(), b.GetPullRequest()).Scan(&all, &alike)
+	return all, alike, err
 }
