@@ -169,3 +169,18 @@ func TestWhoFetchesContent(t *testing.T) {
 		}
 	}
 }
+
+// The room for differences is for who is known: not for whoever writes something into a
+// header.
+func TestADifferenceOfAStrangerIsNotRead(t *testing.T) {
+	w := newSignIns(t, nil)
+	for name, who := range map[string]func(*http.Request){
+		"nobody": nil, "a wrong token": bearer("wrong"), "what looks like a repository's token": bearer("forge_repo_x"),
+		"no token at all": func(r *http.Request) { r.Header.Set("Authorization", "x y") },
+	} {
+		answer, text := w.as(who, http.MethodPost, "/v1/builds:remote", nil)
+		if answer.StatusCode != http.StatusUnauthorized || !strings.Contains(text, "sign in by forge login") {
+			t.Errorf("%s: %s\n%s", name, answer.Status, text)
+		}
+	}
+}
