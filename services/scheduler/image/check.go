@@ -98,7 +98,10 @@ func (s *shared) checkOp(ctx context.Context, op *pb.Op) (bool, error) {
 	case nil: // the last, which names the result
 		return false, nil
 	case *pb.Op_Exec:
-		return true, s.checkExec(kind.Exec)
+		if err := s.checkExec(kind.Exec); err != nil || kind.Exec.GetNetwork() == pb.NetMode_NONE {
+			return true, err
+		}
+		return true, s.enter(ctx)
 	case *pb.Op_Source:
 		return s.checkSource(ctx, op, kind.Source)
 	case *pb.Op_File, *pb.Op_Merge, *pb.Op_Diff:

@@ -121,8 +121,8 @@ func (b *Builder) remove(ctx context.Context, name string) {
 
 // Forget removes a loaded image, by Result.Loaded. One that is not there is forgotten.
 func (b *Builder) Forget(ctx context.Context, name string) error {
-	if !strings.HasPrefix(name, b.prefix(loaded)) && !strings.HasPrefix(name, b.prefix(building)) {
-		return fmt.Errorf("forget image %s: it is none of this Forge's", name)
+	if !IsForges(name) {
+		return fmt.Errorf("forget image %s: no Forge has built it", name)
 	}
 	_, err := b.config.Docker.ImageRemove(ctx, name, client.ImageRemoveOptions{Force: true, PruneChildren: true})
 	if err != nil && !errdefs.IsNotFound(err) {

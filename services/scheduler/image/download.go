@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -27,6 +28,8 @@ import (
 
 const (
 	maxDownload   = 1 << 30 // bytes of all files that a build adds by address
+	maxDownloads  = 4 << 30 // of all builds at once
+	mostSilence   = time.Minute
 	maxRedirects  = 10
 	downloadsName = "forge-download-"
 )
@@ -38,14 +41,32 @@ type downloads struct {
 	client *http.Client
 	dir    string // removed with the build
 	nonce  string
+	room   *room
 
 	mu   sync.Mutex
 	left int64
 	got  map[string]string // names of folders, by what was asked for
 }
 
-func newDownloads(transport http.RoundTripper, dir string) *downloads {
-	return &downloads{dir: dir, nonce: rand.Text(), left: maxDownload, got: map[string]string{}, client: &http.Client{
+// room is what the downloads of all builds take on the server's disk.
+type room struct {
+	mu   sync.Mutex
+	used int64
+}
+
+// take reports whether there is room for so many bytes more, which may be negative.
+func (r *room) take(n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.used+n > maxDownloads {
+		return false
+	}
+	r.used += n
+	return true
+}
+
+func newDownloads(transport http.RoundTripper, dir string, shared *room) *downloads {
+	return &downloads{dir: dir, nonce: rand.Text(), room: shared, left: maxDownload, got: map[string]string{}, client: &http.Client{
 		Transport: transport,
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) >= maxRedirects {
@@ -54,6 +75,14 @@ func newDownloads(transport http.RoundTripper, dir string) *downloads {
 			return nil
 		},
 	}}
+}
+
+// close gives back the room of what has been removed.
+func (d *downloads) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room.take(d.left - maxDownload)
+	d.left = maxDownload
 }
 
 // replace makes a folder of the session of an address.
@@ -90,6 +119,8 @@ func (d *downloads) fetch(ctx context.Context, folder string, source *pb.SourceO
 			return refusedError("ADD of %s: %s is not served here", shown, name)
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return refusedError("ADD of %s: that is not an address", shown)
@@ -121,9 +152,13 @@ func (d *downloads) fetch(ctx context.Context, folder string, source *pb.SourceO
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	sum, err := d.write(filepath.Join(dir, name), resp.Body)
+	silence := time.AfterFunc(mostSilence, func() {
+		cancel(fault.Newf(fault.Unavailable, "nothing more came for %v", mostSilence))
+	})
+	defer silence.Stop()
+	sum, err := d.write(filepath.Join(dir, name), heard{resp.Body, silence})
 	if err != nil {
-		return fmt.Errorf("ADD of %s: %w", shown, err)
+		return fmt.Errorf("ADD of %s: %w", shown, cmp.Or(context.Cause(ctx), err))
 	}
 	if want := attrs[pb.AttrHTTPChecksum]; want != "" && want != sum.String() {
 		return refusedError("ADD of %s: it has the checksum %s, not %s", shown, sum, want)
@@ -136,21 +171,45 @@ func (d *downloads) fetch(ctx context.Context, folder string, source *pb.SourceO
 	return errors.Join(os.Chmod(file, os.FileMode(mode)), os.Chtimes(file, modified, modified))
 }
 
-// write keeps as much as a build may have.
+// heard puts off the end of what is silent.
+type heard struct {
+	io.Reader
+	silence *time.Timer
+}
+
+func (h heard) Read(into []byte) (int, error) {
+	n, err := h.Reader.Read(into)
+	h.silence.Reset(mostSilence)
+	return n, err
+}
+
+// write keeps as much as a build may have, and the server has room for.
 func (d *downloads) write(name string, from io.Reader) (digest.Digest, error) {
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}
 	sum := digest.Canonical.Digester()
-	n, err := io.Copy(io.MultiWriter(file, sum.Hash()), io.LimitReader(from, d.left+1))
+	_, err = io.Copy(io.MultiWriter(limited{d}, file, sum.Hash()), from)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return "", err
 	}
-	if d.left -= n; d.left < 0 {
-		return "", fault.Newf(fault.Exhausted, "a build adds at most %d bytes by address", maxDownload)
-	}
 	return sum.Digest(), nil
+}
+
+// limited takes what a build and all builds together may keep.
+type limited struct{ *downloads }
+
+func (l limited) Write(piece []byte) (int, error) {
+	n := int64(len(piece))
+	switch {
+	case n > l.left:
+		return 0, fault.Newf(fault.Exhausted, "a build adds at most %d bytes by address", maxDownload)
+	case !l.room.take(n):
+		return 0, fault.Newf(fault.Exhausted, "the builds that are running have %d bytes by address, as many as the server keeps at once: build it again later", maxDownloads)
+	}
+	l.left -= n
+	return len(piece), nil
 }
 
 // fileName is how BuildKit would name the file.

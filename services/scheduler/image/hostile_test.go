@@ -172,6 +172,7 @@ func aHostileContextIsRefused(t *testing.T, r *rig) {
 		"a hard link by a link":       {sends{stat("a", os.ModeSymlink|0o777, "/"), stat("b", 0o644, "a/etc/shadow")}, "which is no file of it"},
 		"a file by a symbolic link":   {sends{stat("a", os.ModeSymlink|0o777, "/etc"), stat("a/x", 0o644, "")}, "goes through something else than a folder"},
 		"a path that comes again":     {sends{stat("a", os.ModeDir|0o755, ""), stat("a", os.ModeSymlink|0o777, "/etc")}, "twice"},
+		"a path without an end":       {sends{stat(strings.Repeat("x", 5000), 0o644, "")}, "longer paths than go with that"},
 		"what only BuildKit may send": {sends{{Type: fstypes.PACKET_REQ, ID: 1}}, "only BuildKit sends"},
 		"an error of its own":         {sends{{Type: fstypes.PACKET_ERR, Data: []byte("the workspace is gone")}}, "the workspace is gone"},
 	} {
@@ -207,6 +208,8 @@ func whatIsAddedByAddressIsFetchedByForge(t *testing.T, r *rig) {
 	if text := content(t, r.registry.images(t, result.Reference(), nil)["linux/amd64"], "bin/tool"); text != "tool" {
 		t.Errorf("added %q", text)
 	}
+	both := func(q *image.Request) { q.Platforms = []string{"linux/amd64", "linux/arm64"} }
+	r.build(t, r.request(both), workspace{"Dockerfile": "FROM scratch\nADD " + site.URL + "/tool /bin/tool\n"})
 	for path, want := range map[string]string{"/away": "not on the internet", "/none": "it answers 404"} {
 		if got := refused(t, r.builder, r.request(), workspace{"Dockerfile": "FROM scratch\nADD " + site.URL + path + " /x\n"}.on(t)); !strings.Contains(got, want) {
 			t.Errorf("%s: said %q", path, got)

@@ -125,6 +125,8 @@ type Builder struct {
 	transport *http.Transport
 	configs   *lru.Cache[string, []byte]
 	seed      []byte
+	gate      gate
+	room      room
 }
 
 // New does not ask BuildKit yet. The caller closes the builder.

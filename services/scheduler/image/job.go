@@ -34,6 +34,8 @@ type job struct {
 	resolver *resolver
 	dir      string
 	begun    time.Time
+
+	downloads *downloads
 }
 
 func (b *Builder) job(r Request, files Files, log io.Writer) (*job, error) {
@@ -51,12 +53,14 @@ func (b *Builder) job(r Request, files Files, log io.Writer) (*job, error) {
 	}
 	masker := mask.New(secrets)
 	return &job{
-		Builder: b, request: r, files: files, tags: tags, dir: dir, begun: b.config.Now(), masker: masker, log: &maskedLog{w: log, stream: masker.Stream()},
+		downloads: newDownloads(b.transport, dir, &b.room),
+		Builder:   b, request: r, files: files, tags: tags, dir: dir, begun: b.config.Now(), masker: masker, log: &maskedLog{w: log, stream: masker.Stream()},
 		resolver: &resolver{seed: b.seed, transport: b.transport, configs: b.configs, credentials: r.Credentials, retryAfter: b.config.RetryAfter},
 	}, nil
 }
 
 func (j *job) close() {
+	defer j.downloads.close()
 	if err := errors.Join(j.log.flush(), os.RemoveAll(j.dir)); err != nil {
 		j.config.Log.Warn("an image's leftovers stay", "dir", j.dir, "error", err)
 	}
@@ -129,9 +133,10 @@ type solved struct {
 // solve has BuildKit build for some platforms; none: its own.
 func (j *job) solve(ctx context.Context, bk *bkclient.Client, platform []string, export bkclient.ExportEntry, attrs map[string]string) (*solved, error) {
 	s := &shared{
-		resolver: j.resolver, downloads: newDownloads(j.transport, j.dir), salt: saltOf(j.request.Tier),
+		resolver: j.resolver, downloads: j.downloads, salt: saltOf(j.request.Tier), gate: &j.gate, tier: j.request.Tier, log: j.log,
 		images: map[string]string{}, shown: map[repository]bool{},
 	}
+	defer s.leave()
 	opts := bkclient.SolveOpt{
 		FrontendAttrs: j.attrs(platform), Session: attachables(&j.request, s, j.files),
 		// BuildKit keeps files of a folder that is sent again and believes size and time

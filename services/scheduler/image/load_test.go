@@ -56,7 +56,7 @@ func TestALoadedImageStaysUntilItIsForgotten(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := r.builder.Forget(t.Context(), base); err == nil || !strings.Contains(err.Error(), "none of this Forge's") {
+	if err := r.builder.Forget(t.Context(), base); err == nil || !strings.Contains(err.Error(), "no Forge has built it") {
 		t.Errorf("another's image is forgotten: %v", err)
 	}
 	other := r.builderOf(t, func(c *image.Config) { c.Instance = "another" + rand() })
@@ -64,10 +64,8 @@ func TestALoadedImageStaysUntilItIsForgotten(t *testing.T) {
 	if left, err := other.Leftovers(t.Context()); err != nil || len(left) > 0 {
 		t.Errorf("another Forge's leftovers are %q, %v", left, err)
 	}
-	if err := other.Forget(t.Context(), third.Loaded); err == nil {
-		t.Error("another Forge forgets it")
-	}
-	if err := r.builder.Forget(t.Context(), third.Loaded); err != nil {
+	// Whoever has the name may: a Forge that is called otherwise since.
+	if err := other.Forget(t.Context(), third.Loaded); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"io"
+	"sync"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
@@ -13,18 +14,22 @@ import (
 
 // maskedLog writes BuildKit's progress as plain text.
 type maskedLog struct {
+	mu     sync.Mutex
 	w      io.Writer
 	stream *mask.Stream
 }
 
-// Write is called by one goroutine at a time.
 func (l *maskedLog) Write(piece []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	n := len(piece)
 	_, err := l.w.Write(l.stream.Write(append([]byte(nil), piece...)))
 	return n, err
 }
 
 func (l *maskedLog) flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	_, err := l.w.Write(l.stream.Flush())
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -100,6 +101,51 @@ func noTierTakesWhatAnotherHasRun(t *testing.T, r *rig) {
 
 // BuildKit believes size and time of a file that it was sent before. Another tier's
 // file of the same size and time is another file.
+// What runs beside a command could talk to it, and answer in the place of what it asks.
+func TestCommandsOfTwoTiersNeverRunAtOnce(t *testing.T) { onBoth(t, commandsOfTwoTiersNeverRunAtOnce) }
+
+func commandsOfTwoTiersNeverRunAtOnce(t *testing.T, r *rig) {
+	t.Helper()
+	base := r.registry.base(t, "base:1")
+	began, ended := &marked{mark: "has begun", seen: make(chan struct{})}, make(chan error, 1)
+	go func() {
+		_, err := r.builder.Build(t.Context(), r.request(), workspace{"Dockerfile": "FROM " + base + "\nRUN echo has begun " + rand() + "; sleep 3; date +%s.%N\n"}.on(t), began)
+		ended <- err
+	}()
+	<-began.seen
+	var log bytes.Buffer
+	foreign := r.request(func(q *image.Request) { q.Tier = "1/fork/7" })
+	if _, err := r.builder.Build(t.Context(), foreign, workspace{"Dockerfile": "FROM " + base + "\nRUN echo runs, too " + rand() + "\n"}.on(t), &log); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil || !strings.Contains(log.String(), "it waits for the image of another build") {
+			t.Errorf("%v, %s", err, &log)
+		}
+	default:
+		t.Error("the fork's has run before the other had ended")
+	}
+}
+
+// marked is a log that tells when a command has printed its mark.
+type marked struct {
+	bytes.Buffer
+	mark string
+	seen chan struct{}
+	once sync.Once
+}
+
+func (m *marked) Write(piece []byte) (int, error) {
+	n, err := m.Buffer.Write(piece)
+	for line := range strings.Lines(m.String()) {
+		if strings.Contains(line, m.mark) && !strings.Contains(line, "RUN") {
+			m.once.Do(func() { close(m.seen) })
+		}
+	}
+	return n, err
+}
+
 func TestNoTierTakesFilesThatAnotherHasSent(t *testing.T) {
 	onBoth(t, noTierTakesFilesThatAnotherHasSent)
 }

@@ -27,6 +27,11 @@ import (
 const (
 	dirContext    = "context"
 	dirDockerfile = "dockerfile"
+
+	// What is remembered of a context is bounded: a container says what is in it.
+	mostFiles   = 1_000_000
+	mostNames   = 128 << 20 // bytes
+	longestPath = 4096      // PATH_MAX of Linux
 )
 
 // attachables are what BuildKit may call of this build.
@@ -100,6 +105,7 @@ type checkedStream struct {
 	build *shared
 	mu    sync.Mutex
 	sent  map[string]os.FileMode // types, by path
+	names int                    // bytes of the paths
 }
 
 // SendMsg takes fsutil's packets alone.
@@ -151,6 +157,9 @@ func (c *checkedStream) check(stat *fstypes.Stat) error {
 		}
 	case stat.GetSize() < 0:
 		return fault.Newf(fault.Invalid, "the context holds %q of %d bytes", name, stat.GetSize())
+	}
+	if c.names += len(name); len(name) > longestPath || len(c.sent) >= mostFiles || c.names > mostNames {
+		return fault.Newf(fault.Invalid, "the context holds more than %d files, or longer paths than go with that: leave out by .dockerignore what the image does not need", mostFiles)
 	}
 	if c.sent == nil {
 		c.sent = map[string]os.FileMode{}
