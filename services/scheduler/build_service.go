@@ -60,6 +60,9 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 			answer.Builds = append(answer.Builds, b.Build)
 		}
 	}
+	if err := store.ForPlaces(ctx, s.store, s.deps.Capacity, answer.GetBuilds()...); err != nil {
+		return nil, fmt.Errorf("free places: %w", err)
+	}
 	return answer, nil
 }
 
@@ -189,6 +192,9 @@ func (s *Service) readWhole(ctx context.Context, id string) (*schedulerv1.Build,
 	b, err := s.store.ReadWhole(ctx, id)
 	if err == nil {
 		b.Line, err = store.Line(ctx, s.store, b, s.deps.Capacity)
+	}
+	if err == nil {
+		err = store.ForPlaces(ctx, s.store, s.deps.Capacity, b)
 	}
 	if at := b.GetLine().GetEstimateTime(); at != nil {
 		s.attempts.Estimates.Told(id, at.AsTime())

@@ -30,6 +30,14 @@ func TestCapacityBoundsWhatRunsAndDeploysGoFirst(t *testing.T) {
 				t.Errorf("%s is %v while two others hold both places", b.GetContext(), b.GetState())
 			}
 		}
+		// Wherever it is told of, it is told why: in lists, and to GitHub.
+		listed, err := r.builds.ListBuilds(t.Context(), &schedulerv1.ListBuildsRequest{States: []schedulerv1.Build_State{schedulerv1.Build_STATE_QUEUED}})
+		if err != nil || len(listed.GetBuilds()) != 2 || listed.GetBuilds()[0].GetReason() != schedulerv1.Build_REASON_CAPACITY {
+			t.Errorf("%v, %v", listed, err)
+		}
+		if told := r.shown("a3", "forge/test", schedulerv1.Build_STATE_QUEUED); told.GetReason() != schedulerv1.Build_REASON_CAPACITY {
+			t.Errorf("the reporter is told %v", told)
+		}
 		r.pass(first)
 		r.spec(deploy, 1)
 		if b := r.build(third); b.GetState() != schedulerv1.Build_STATE_QUEUED {

@@ -177,7 +177,7 @@ func New(deps Deps) (*Service, error) {
 	s.environments = &environment.Service{Store: s.store, Policy: deps.Policy, Commits: s.commits}
 	s.groups = &concurrency.Service{Trusted: slices.Concat(deps.Policy.IntegrationBranches, deps.Policy.ProductionBranches)}
 	s.tests = tests.New(s.store)
-	s.outbox = outbox.New(outbox.Deps{Store: s.store, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
+	s.outbox = outbox.New(outbox.Deps{Store: s.store, Capacity: deps.Capacity, Logs: s.logs, Tests: s.tests, Reporter: deps.Reporter, Log: deps.Log})
 	deps.Chats.Secret = s.secrets.Plain
 	s.bulletin, err = bulletin.New(bulletin.Deps{
 		Store: s.store, Webhooks: deps.WebhooksOut, Chats: deps.Chats, Source: deps.ExternalURL, Meter: deps.Meter.Meter("forge/scheduler"), Log: deps.Log,

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/wording"
 )
 
 // follow shows a build while it runs.
@@ -61,6 +62,7 @@ func (f follow) watch(ctx context.Context, client schedulerv1.BuildServiceClient
 		return nil, err
 	}
 	logs := logPrinter{client: client, out: f.out, seen: map[string]int32{}}
+	waits := ""
 	for {
 		answer, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -70,6 +72,11 @@ func (f follow) watch(ctx context.Context, client schedulerv1.BuildServiceClient
 			return nil, errors.Join(err, logs.printing.Wait())
 		}
 		last = answer.GetBuild()
+		if now := waitingLine(last); now != waits {
+			if waits = now; now != "" {
+				fmt.Fprintln(f.errors, "forge run: "+now) //nolint:errcheck // nobody is there to read it
+			}
+		}
 		if len(last.GetJobs()) == 0 {
 			logs.follow(ctx, last.GetId(), last.GetAttempt(), "")
 		}
@@ -81,6 +88,14 @@ func (f follow) watch(ctx context.Context, client schedulerv1.BuildServiceClient
 			logs.follow(ctx, job.GetId(), job.GetAttempt(), prefix)
 		}
 	}
+}
+
+// waitingLine is what a build waits for; empty where it is nothing.
+func waitingLine(b *schedulerv1.Build) string {
+	if why := wording.Because(b); why != "" && b.GetState() < schedulerv1.Build_STATE_RUNNING {
+		return wording.Value(b.GetState()) + ": " + why
+	}
+	return ""
 }
 
 // logPrinter prints logs side by side.

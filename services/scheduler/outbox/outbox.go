@@ -33,6 +33,7 @@ type Service struct {
 	store    *store.Store
 	logs     *logs.Service
 	tests    *tests.Service
+	capacity int
 	Reporter reporterv1.ReportServiceClient
 	now      func() time.Time
 	log      *slog.Logger
@@ -48,12 +49,13 @@ type Deps struct {
 	Logs     *logs.Service
 	Tests    *tests.Service
 	Reporter grpc.ClientConnInterface
+	Capacity int // how many builds run at once
 	Log      *slog.Logger
 }
 
 // New returns the outbox; Run makes it tell the reporter.
 func New(d Deps) *Service {
-	s := &Service{store: d.Store, logs: d.Logs, tests: d.Tests, Reporter: reporterv1.NewReportServiceClient(d.Reporter), now: d.Store.Now, log: d.Log}
+	s := &Service{store: d.Store, logs: d.Logs, tests: d.Tests, capacity: d.Capacity, Reporter: reporterv1.NewReportServiceClient(d.Reporter), now: d.Store.Now, log: d.Log}
 	s.Reports = &due.Loop[store.Target]{Name: "reports", Workers: 8, Log: d.Log, Claim: d.Store.ClaimTargets, Work: s.Report}
 	s.Promotions = &due.Loop[store.Promotion]{Name: "promotions", Workers: 2, Log: d.Log, Claim: d.Store.ClaimPromotions, Work: s.promote}
 	s.Answers = &due.Loop[store.Answer]{Name: "answers", Workers: 2, Log: d.Log, Claim: d.Store.ClaimAnswers, Work: s.answer}
@@ -91,6 +93,9 @@ func (s *Service) tellReporter(ctx context.Context, c store.Target) error {
 	defer cancel()
 	b, err := s.store.ReadWhole(ctx, c.BuildID)
 	if err != nil {
+		return err
+	}
+	if err := store.ForPlaces(ctx, s.store, s.capacity, b); err != nil {
 		return err
 	}
 	printed, err := s.LastOutput(ctx, b)

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -26,6 +28,38 @@ func WaitsFor(b *schedulerv1.Build) schedulerv1.Build_Reason {
 		return schedulerv1.Build_REASON_CAPACITY
 	}
 	return schedulerv1.Build_REASON_UNSPECIFIED
+}
+
+// ForPlaces says of what is queued, jobs among it, that it waits for a place, while none of
+// so many is free: what else it waits for is stored.
+func ForPlaces(ctx context.Context, s *Store, capacity int, builds ...*schedulerv1.Build) error {
+	queued := func(state schedulerv1.Build_State, reason schedulerv1.Build_Reason) bool {
+		return state == schedulerv1.Build_STATE_QUEUED && reason == schedulerv1.Build_REASON_UNSPECIFIED
+	}
+	var reasons []*schedulerv1.Build_Reason
+	for _, b := range builds {
+		if queued(b.GetState(), b.GetReason()) {
+			reasons = append(reasons, &b.Reason)
+		}
+		for _, job := range b.GetJobs() {
+			if queued(job.GetState(), job.GetReason()) {
+				reasons = append(reasons, &job.Reason)
+			}
+		}
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	var taken int
+	if err := s.DB.Read().QueryRowContext(ctx, `SELECT count(*) FROM attempts WHERE NOT ended`).Scan(&taken); err != nil {
+		return sqldb.Kind(err)
+	}
+	for _, reason := range reasons {
+		if taken >= capacity {
+			*reason = schedulerv1.Build_REASON_CAPACITY
+		}
+	}
+	return nil
 }
 
 // maxWaits is how many waits of a build are kept.
