@@ -109,9 +109,9 @@ func TestThePageNamesAKeptContainer(t *testing.T) {
 		}
 	}
 	not := failedBuild()
-	not.NotKept = "2 containers are kept already, as many as builds run at once"
+	not.NotKept = "as many containers are kept already as builds run at once: 2"
 	w.rooms.builds.build = not
-	if _, page := w.get("/builds/b1"); strings.Contains(page, "forge shell") || !strings.Contains(page, "not kept: 2 containers are kept already") {
+	if _, page := w.get("/builds/b1"); strings.Contains(page, "forge shell") || !strings.Contains(page, "not kept: as many containers are kept already") {
 		t.Errorf("a build whose container is not kept: %s", page)
 	}
 }

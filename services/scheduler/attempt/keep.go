@@ -42,7 +42,7 @@ func keep(ctx context.Context, s *Service, t *store.Tx, b *store.Build, a *store
 	case s.trust.covers(b) && reachesHost(b.ConfigJob()):
 		b.NotKept = "it may do what only merged commits may, which a shell in it would lend to whoever may write"
 	case kept >= s.Capacity:
-		b.NotKept = fmt.Sprintf("%d containers are kept already, as many as builds run at once", kept)
+		b.NotKept = fmt.Sprintf("as many containers are kept already as builds run at once: %d", kept)
 	case alike >= max(1, s.Capacity/ofOnePullRequest):
 		b.NotKept = fmt.Sprintf("of its pull request as many containers are kept already as of one may be: %d", alike)
 	case !a.Keeps:
