@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -15,7 +16,7 @@ import (
 
 type why struct {
 	query
-	Address string `arg:"" help:"Of a pull request or a commit on GitHub, or acme/shop#7, or acme/shop@3f2a91c; or the address of a build's page, or its id."`
+	Address string `arg:"" help:"Of a pull request or a commit on GitHub, or acme/shop#7, or acme/shop@3f2a91c; or the address of a build's page, or its id; of a job BUILD/JOB."`
 	Context string `arg:"" optional:"" help:"A status of it, such as forge/test: only what stands behind that."`
 }
 
@@ -23,8 +24,23 @@ type why struct {
 // why.
 func (w why) Run() error {
 	return ask(w.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*gatewayv1.ExplainAddressResponse, error) {
-		return gatewayv1.NewDeliveryServiceClient(conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: w.Address, Context: w.Context})
+		address, err := explainable(ctx, schedulerv1.NewBuildServiceClient(conn), w.Address)
+		if err != nil {
+			return nil, err
+		}
+		return gatewayv1.NewDeliveryServiceClient(conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: address, Context: w.Context})
 	}, printExplanation)
+}
+
+// beginsAsBuild is what BUILD/JOB begins with, and hardly an owner of repositories is called.
+var beginsAsBuild = regexp.MustCompile(`^[a-z2-7]{26}/`)
+
+// explainable is an address as Forge takes it: of BUILD/JOB the id of the job.
+func explainable(ctx context.Context, client schedulerv1.BuildServiceClient, address string) (string, error) {
+	if !beginsAsBuild.MatchString(address) || strings.ContainsAny(address, "#@") {
+		return address, nil
+	}
+	return resolve(ctx, client, address)
 }
 
 // oneScreen is how many lines of a kind an explanation has.

@@ -9,7 +9,29 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
+
+func TestAJobIsExplainedByItsTitle(t *testing.T) {
+	client := buildsOf{build: builtOf(good, good, bad)}
+	id := strings.Repeat("b", 26)
+	for address, want := range map[string]string{
+		id:                                       id,
+		id + "/test (1.26)":                      "b2-3",
+		id + "/docs":                             "build " + id + " has no job docs: it has lint, test (1.25), test (1.26)",
+		id + "/shop#7":                           id + "/shop#7",
+		"acme/shop#7":                            "acme/shop#7",
+		"acme/shop@3f2a91c":                      "acme/shop@3f2a91c",
+		"acme/shop":                              "acme/shop",
+		"https://forge.example.com/builds/" + id: "https://forge.example.com/builds/" + id,
+	} {
+		got, err := explainable(t.Context(), client, address)
+		if err != nil {
+			got = err.Error()
+		}
+		kittest.Want(t, got, want, address)
+	}
+}
 
 func TestAnExplanationIsPrintedWithWhatItRestsOn(t *testing.T) {
 	var out strings.Builder
