@@ -111,8 +111,12 @@ func explain(answer *gatewayv1.ExplainAddressResponse) {
 	answer.Answer = strings.TrimSuffix(answer.GetAnswer(), ".") + "."
 }
 
-// nameOf is the status that a build shows as; of a job the build's, with its title.
+// nameOf is the status that a build shows as; of a job the build's, with its title. A
+// remote run has none.
 func nameOf(b *schedulerv1.Build) string {
+	if b.GetContext() == "" {
+		return strings.TrimPrefix(b.GetJob()+" of a remote run", " of a ")
+	}
 	if b.GetJob() == "" || strings.HasSuffix(b.GetContext(), "/"+b.GetJob()) {
 		return b.GetContext()
 	}

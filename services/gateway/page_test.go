@@ -205,6 +205,19 @@ func TestQueuedBuildShowsWhereItStandsAndCanBePutFirst(t *testing.T) {
 	}
 }
 
+// A remote run has no status that it could be called by.
+func TestARemoteRunIsExplained(t *testing.T) {
+	for want, b := range map[string]*schedulerv1.Build{
+		"remote run passed.":           {State: schedulerv1.Build_STATE_PASSED},
+		"lint of a remote run passed.": {State: schedulerv1.Build_STATE_PASSED, Job: "lint"},
+		"forge/test/lint passed.":      {State: schedulerv1.Build_STATE_PASSED, Job: "lint", Context: "forge/test"},
+	} {
+		if got := sentence(b); got != want {
+			t.Errorf("explained by %q, want %q", got, want)
+		}
+	}
+}
+
 // Of each reason for which builds wait there is something to read on their pages, in lists
 // and where somebody asks why.
 func TestPagesSayWhateverBuildsWaitFor(t *testing.T) {

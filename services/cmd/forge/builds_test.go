@@ -175,3 +175,18 @@ func TestBuildTellsForHowLongItWaited(t *testing.T) {
 		t.Errorf("printed %s, want %s", out.String(), want)
 	}
 }
+
+// A remote run has no status on GitHub that it could be called by.
+func TestARemoteRunIsToldOf(t *testing.T) {
+	for want, b := range map[string]*schedulerv1.Build{
+		"REMOTE run by ada: passed\n": {State: good, RemoteBy: "ada"},
+		"remote run: passed\n":        {State: good, Job: "lint"},
+		"forge/test: passed\n":        {State: good, Context: "forge/test"},
+	} {
+		var out strings.Builder
+		changes{}.print(&out, b)
+		if out.String() != want {
+			t.Errorf("told %q, want %q", out.String(), want)
+		}
+	}
+}

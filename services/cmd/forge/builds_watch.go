@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -82,7 +83,7 @@ func (c changes) print(out io.Writer, b *schedulerv1.Build) {
 		}
 		tell(fmt.Sprintf("step %d of %d, %s", s.GetNumber(), max(int(b.GetStepCount()), len(b.GetSteps())), s.GetName()), colourOfStep(s), stepState(s))
 	}
-	tell(b.GetContext(), colourOf(b.GetState()), stateLine(b))
+	tell(cmp.Or(b.GetContext(), what(b), "remote run"), colourOf(b.GetState()), stateLine(b))
 }
 
 // stepState is how a step stands.
