@@ -37,7 +37,7 @@ type listBuilds struct {
 	Actor       string   `placeholder:"LOGIN" help:"Only what this person caused."`
 	Job         string   `placeholder:"TITLE" help:"The history of a job, by its title, such as 'test (1.26)'; with --repository."`
 	Environment string   `help:"Only deploys to this environment; with --repository."`
-	Action      []string `enum:"test,staging,deploy_staging,deploy_production,push,closed,release,schedule" placeholder:"ACTION" help:"Only these actions, such as test,push."`
+	Action      []string `enum:"test,staging,deploy_staging,deploy_production,push,closed,release,schedule,manual,deploy,preview,stop" placeholder:"ACTION" help:"Only these actions, such as test,push."`
 	State       []string `enum:"queued,waiting,blocked,starting,running,passed,failed,errored,cancelled,timed_out" placeholder:"STATE" help:"Only in these states, such as queued,running."`
 	Limit       count    `default:"20" help:"At most this many."`
 }

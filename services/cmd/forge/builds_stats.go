@@ -16,7 +16,7 @@ type buildStats struct {
 	query
 	Repository string   `arg:"" placeholder:"OWNER/NAME" help:"The repository."`
 	Days       int32    `default:"30" help:"How many days, up to today; at most 90."`
-	Action     []string `enum:"test,staging,deploy_staging,deploy_production,push,closed,release,schedule" placeholder:"ACTION" help:"Only these actions, such as test,push."`
+	Action     []string `enum:"test,staging,deploy_staging,deploy_production,push,closed,release,schedule,manual,deploy,preview,stop" placeholder:"ACTION" help:"Only these actions, such as test,push."`
 }
 
 // Run prints a line a day.
