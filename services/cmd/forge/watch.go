@@ -228,7 +228,7 @@ func watchedLine(out io.Writer, b *schedulerv1.Build, now time.Time) string {
 // drawPage draws over what was drawn before.
 func drawPage(terminal *os.File, p *page) error {
 	width, height, err := term.GetSize(int(terminal.Fd()))
-	if err != nil {
+	if err != nil || width <= 0 || height <= 0 { // a serial line has no size
 		width, height = 80, 24
 	}
 	var text coloured

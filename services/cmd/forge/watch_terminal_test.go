@@ -62,6 +62,24 @@ func TestAWatchedPageIsDrawnAgain(t *testing.T) {
 	})
 }
 
+// A serial line is a terminal that does not say how large it is.
+func TestATerminalWithoutASizeIsWatched(t *testing.T) {
+	t.Parallel()
+	f := newTerminalForge(t)
+	f.runs(strings.Repeat("x", 100) + " the end")
+	s := f.at(t, "watch", "--every=1h")
+	s.shows(t, "running: xxx")
+	_, before := s.lastPage()
+	s.resize(t, 0, 0)
+	kittest.Eventually(t, soon, func() error {
+		page, drawn := s.lastPage()
+		if drawn == before || !strings.Contains(page, "running: xxx") || !strings.HasSuffix(page, "\x1b[J") {
+			return fmt.Errorf("it is not drawn again: %q", page)
+		}
+		return nil
+	})
+}
+
 func TestAWatchedTerminalStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *tty){
