@@ -168,9 +168,9 @@ func readHidden(in *os.File, out io.Writer, what string) (string, error) {
 		if _, err := fmt.Fprintf(out, "%s: ", what); err != nil {
 			return "", err
 		}
-		typed, err := term.ReadPassword(int(in.Fd()))
+		typed, err := typeHidden(in)
 		_, _ = fmt.Fprintln(out) // the one typed was not shown either
-		return string(typed), err
+		return typed, err
 	}
 	const most = 1 << 20 // what is too large is refused by Forge
 	text, err := io.ReadAll(io.LimitReader(in, most))

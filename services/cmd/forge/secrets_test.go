@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -148,6 +149,48 @@ func TestASecretIsReadWithoutTheLineEndOfEcho(t *testing.T) {
 			t.Errorf("%q is read as %q, %v", c.text, got, err)
 		}
 		r.Close()
+	}
+}
+
+// However a question for a secret ends, the terminal shows again what is typed.
+func TestAQuestionForASecretCanBeLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  func(*testing.T, *tty)
+		code int
+		says string
+	}{
+		"Ctrl-C":  {func(t *testing.T, s *tty) { s.types(t, "\x03") }, exitInterrupted, "\r\nforge: interrupted\r\n"},
+		"SIGTERM": {func(_ *testing.T, s *tty) { _ = s.cmd.Process.Signal(syscall.SIGTERM) }, exitInterrupted, "\r\nforge: interrupted\r\n"},
+		"Ctrl-D":  {func(t *testing.T, s *tty) { s.types(t, "\x04") }, exitFailed, "\r\nforge: nothing is taken: Enter was not pressed\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newTerminalForge(t).at(t, "secrets", "set", "TOKEN", "--repo", "acme/shop")
+			s.shows(t, "Value of TOKEN: ")
+			s.becomesRaw(t)
+			c.end(t, s)
+			s.ends(t, c.code)
+			s.shows(t, c.says)
+		})
+	}
+}
+
+func TestAHiddenLineIsCorrectedAsItIsTyped(t *testing.T) {
+	for keys, want := range map[string]string{
+		"hush\rmore":           "hush",
+		"hush\n":               "hush",
+		"huß\x7fsh\r":          "hush",
+		"\x7fx\x15hux\x08sh\r": "hush",
+		"a\x1ab\tc\r":          "ab\tc",
+		"\r":                   "",
+	} {
+		if got, err := typedLine(strings.NewReader(keys)); got != want || err != nil {
+			t.Errorf("%q becomes %q, %v, want %q", keys, got, err, want)
+		}
+	}
+	if _, err := typedLine(strings.NewReader("hush")); err == nil {
+		t.Error("a terminal that is gone has typed a line")
 	}
 }
 
