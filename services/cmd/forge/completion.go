@@ -56,7 +56,7 @@ func (c complete) Run(parsed *kong.Context) error {
 		if one.help != "" {
 			line += "\t" + one.help
 		}
-		if _, err := os.Stdout.WriteString(harmless(line, false) + "\n"); err != nil {
+		if _, err := os.Stdout.WriteString(harmless(line) + "\n"); err != nil {
 			return err
 		}
 	}

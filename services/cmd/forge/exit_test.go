@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -80,19 +81,20 @@ func TestTextsOfOthersDoNotSteerTheTerminal(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain\tand\nsimple äöü":            "plain\tand\nsimple äöü",
 		"a\x1b]0;title\x07b\x1b[2Jc\rd":     "a]0;titleb[2Jcd",
-		"\x1b[31mred\x1b[0m \x1b[41mback":   "\x1b[31mred\x1b[0m [41mback",
+		"\x1b[31mred\x1b[0m \x1b[41mback":   "[31mred[0m [41mback",
+		"abc\u202edef\u2066ghi\u200d":       "abcdefghi\u200d",
 		"bad \xff utf8 \u009b31m and \x00.": "bad \xff utf8 31m and .",
 	} {
-		if got := harmless(text, true); got != want {
+		if got := harmless(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
-	if got := harmless("\x1b[31mred\x1b[0m", false); got != "[31mred[0m" {
-		t.Errorf("without colours: %q", got)
-	}
 	var plain strings.Builder
 	var terminal coloured
-	if got := paint(&plain, red, "x") + paint(&terminal, red, "x"); got != "x\x1b[31mx\x1b[0m" {
+	for _, out := range []io.Writer{&plain, &terminal} {
+		fmt.Fprint(out, "\x1b[32mtitle ", paint(out, red, "x\x1b[1my"))
+	}
+	if got := harmless(plain.String()) + "|" + terminal.shown(); got != "[32mtitle x[1my|[32mtitle \x1b[31mx[1my\x1b[0m" {
 		t.Errorf("painted %q", got)
 	}
 }

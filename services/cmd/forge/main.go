@@ -69,7 +69,7 @@ func run() int {
 	}
 	if err != nil {
 		if text := complaint(err); text != "" {
-			fmt.Fprintln(os.Stderr, "forge:", text)
+			fmt.Fprintln(os.Stderr, "forge:", harmless(text))
 		}
 	}
 	return exitCode(err)

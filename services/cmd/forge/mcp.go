@@ -99,7 +99,7 @@ func (t toolbox) material(text string) string {
 
 // bounded is text without what steers terminals, and no longer than an answer may be.
 func (toolbox) bounded(text string) string {
-	text = harmless(strings.ToValidUTF8(text, "\uFFFD"), false)
+	text = harmless(strings.ToValidUTF8(text, "\uFFFD"))
 	if len(text) <= mostText {
 		return text
 	}

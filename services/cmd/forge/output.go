@@ -1,11 +1,11 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -46,8 +46,30 @@ func (o output) printLine(answer proto.Message) error {
 	return err
 }
 
-// coloured is text for a terminal that shows colours.
-type coloured struct{ strings.Builder }
+// coloured is text for a terminal that shows colours. Each begins with a mark that nobody
+// can guess, so that a title has none that others have written into it.
+type coloured struct {
+	strings.Builder
+
+	mark string
+}
+
+// painted is text in a colour.
+func (c *coloured) painted(colour, text string) string {
+	if c.mark == "" {
+		c.mark = rand.Text()
+	}
+	return c.mark + colour + "m" + text + c.mark + "0m"
+}
+
+// shown is the text as the terminal takes it.
+func (c *coloured) shown() string {
+	text := harmless(c.String())
+	if c.mark == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, c.mark, "\x1b[")
+}
 
 // printText prints what text writes: on a terminal with colours, elsewhere without. What
 // others have named, such as a title, cannot steer the terminal.
@@ -55,12 +77,12 @@ func printText(file *os.File, text func(io.Writer)) error {
 	if wantsColour(file) {
 		var all coloured
 		text(&all)
-		_, err := io.WriteString(file, harmless(all.String(), true))
+		_, err := io.WriteString(file, all.shown())
 		return err
 	}
 	var all strings.Builder
 	text(&all)
-	_, err := io.WriteString(file, harmless(all.String(), false))
+	_, err := io.WriteString(file, harmless(all.String()))
 	return err
 }
 
@@ -80,10 +102,11 @@ const (
 // paint colours text where out takes colours. In a table it is for the last column alone:
 // colours count as text where columns are aligned.
 func paint(out io.Writer, colour, text string) string {
-	if _, takes := out.(*coloured); !takes || colour == "" {
+	terminal, takes := out.(*coloured)
+	if !takes || colour == "" {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return terminal.painted(colour, text)
 }
 
 // colourOf is the colour of a state.
@@ -101,22 +124,13 @@ func colourOf(state schedulerv1.Build_State) string {
 	return amber
 }
 
-var ownColours = regexp.MustCompile(`^\x1b\[(0|1|2|31|32|33)m`)
-
-// harmless is text without what steers a terminal, but for the colours of paint.
-func harmless(text string, colours bool) string {
+// harmless is text without what steers a terminal, or has text read as another one.
+func harmless(text string) string {
 	if !strings.ContainsFunc(text, steers) {
 		return text
 	}
 	var kept strings.Builder
 	for text != "" {
-		if colours {
-			if own := ownColours.FindString(text); own != "" {
-				kept.WriteString(own)
-				text = text[len(own):]
-				continue
-			}
-		}
 		first, size := utf8.DecodeRuneInString(text)
 		if !steers(first) {
 			kept.WriteString(text[:size])
@@ -126,7 +140,10 @@ func harmless(text string, colours bool) string {
 	return kept.String()
 }
 
-func steers(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+func steers(r rune) bool {
+	turns := r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' // the letters after it run the other way
+	return turns || unicode.IsControl(r) && r != '\n' && r != '\t'
+}
 
 // printJSON prints as the JSON API answers, indented.
 func printJSON(out io.Writer, answer proto.Message) error {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -233,7 +234,7 @@ func drawPage(terminal *os.File, p *page) error {
 	}
 	var text coloured
 	p.print(&text)
-	_, err = io.WriteString(terminal, "\x1b[H"+fitted(harmless(text.String(), true), width, height)+"\x1b[J")
+	_, err = io.WriteString(terminal, "\x1b[H"+fitted(text.shown(), width, height)+"\x1b[J")
 	return err
 }
 
@@ -268,6 +269,8 @@ func (p *page) print(out io.Writer) {
 		table(p.ended)
 	}
 }
+
+var ownColours = regexp.MustCompile(`^\x1b\[(0|1|2|31|32|33)m`)
 
 // fitted is a page cut to a screen, each line of which clears what was there.
 func fitted(text string, width, height int) string {

@@ -125,12 +125,12 @@ acme/shop  test  3f2a91c  b1  1m30s  running: step [2J 1 ` + "\xff" + `
 Ended:
 acme/shop  test  3f2a91c  b1  1m30s  running: step [2J 1 ` + "\xff" + `
 `
-	if got := harmless(plain.String(), false); got != want {
+	if got := harmless(plain.String()); got != want {
 		t.Errorf("printed\n%swant\n%s", got, want)
 	}
 	var text coloured
 	p.print(&text)
-	shown := fitted(harmless(text.String(), true), 30, 5)
+	shown := fitted(text.shown(), 30, 5)
 	lines := strings.Split(strings.TrimSuffix(shown, "\n"), "\n")
 	if len(lines) != 4 {
 		t.Errorf("%d lines on a screen of 5: %q", len(lines), shown)
