@@ -45,7 +45,7 @@ func (c createApp) run(ctx context.Context, file string, environ []string, in io
 		GitHubURL: c.GitHubURL, APIURL: c.GitHubAPIURL, Organization: c.Organization, Name: c.Name, URL: c.URL, WebhookURL: c.WebhookURL, Teams: c.Teams,
 	}.Prepare()
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	place := registration.Place{File: file, DataDir: c.DataDir, Force: c.Force}
 	if err := place.Check(wanted); err != nil {

@@ -28,7 +28,7 @@ func (l auditLog) Run() error {
 	if l.Action != "" {
 		number, known := schedulerv1.AuditEntry_Action_value["ACTION_"+strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(l.Action))]
 		if !known {
-			return fmt.Errorf("--action: there is no %q: see the column WHAT of forge audit", l.Action)
+			return usagef("--action: there is no %q: see the column WHAT of forge audit", l.Action)
 		}
 		req.Actions = []schedulerv1.AuditEntry_Action{schedulerv1.AuditEntry_Action(number)}
 	}

@@ -59,6 +59,19 @@ func TestExitCodesAreAsDocumented(t *testing.T) {
 	}
 }
 
+// What is wrong with a command line is found before anybody is asked.
+func TestAWrongCommandLineIsTold(t *testing.T) {
+	wrongURL := createApp{URL: "foo"}
+	for name, err := range map[string]error{
+		"audit --action foo":   auditLog{Action: "foo"}.Run(),
+		"app create --url=foo": wrongURL.run(t.Context(), "", nil, strings.NewReader(""), io.Discard),
+	} {
+		if got := exitCode(err); got != exitUsage {
+			t.Errorf("forge %s: %v, exit code %d, want %d", name, err, got, exitUsage)
+		}
+	}
+}
+
 // silent are verbs that list and show nothing of Forge's.
 const silent = `up demo run shell mcp completion backup restore, app create, logout login health, secret new, cert self-signed, secrets set, secrets delete, secrets registry set, secrets registry delete, tokens create, tokens delete,
 	caches delete, artifacts get`

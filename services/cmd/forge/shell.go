@@ -93,6 +93,9 @@ func (t talk) run(ctx context.Context, command []string) error {
 	defer signal.Stop(signals)
 	if !t.terminal {
 		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+			signal.Notify(signals, syscall.SIGHUP)
+		}
 		return t.converse(ctx, hangUp, stream, signals)
 	}
 	with := ", without the job's secrets: who may set them has them"
@@ -155,7 +158,7 @@ func readTyped(ctx context.Context, into chan<- *schedulerv1.ShellInput) {
 }
 
 // heed hands on that the terminal has another size, and where there is none the first
-// signal. Any other signal hangs up, whatever waits to be sent: those of the keys of a
+// signal, but SIGHUP: whoever has started this is gone. Any other signal hangs up, whatever waits to be sent: those of the keys of a
 // terminal are typed.
 func (t talk) heed(ctx context.Context, hangUp context.CancelCauseFunc, signals <-chan os.Signal, steering chan<- syscall.Signal) {
 	for handsOn := !t.terminal; ; {
@@ -166,7 +169,7 @@ func (t talk) heed(ctx context.Context, hangUp context.CancelCauseFunc, signals 
 		case sig := <-signals:
 			number, _ = sig.(syscall.Signal)
 		}
-		if number != syscall.SIGWINCH && !handsOn {
+		if number != syscall.SIGWINCH && !handsOn || number == syscall.SIGHUP {
 			hangUp(codedError{exitInterrupted, errInterrupted})
 			return
 		}

@@ -152,3 +152,38 @@ func TestASecondSignalHangsUp(t *testing.T) {
 		t.Errorf("exit code %d: %q", code, said.String())
 	}
 }
+
+// Whoever has started it is gone: the command is not told first.
+func TestAShellWithoutATerminalIsHungUp(t *testing.T) {
+	t.Parallel()
+	f := newTerminalForge(t)
+	cmd := f.command(t, "shell", "b1", "--", "sleep", "1000")
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	<-f.asked
+	if _, err := input.Write([]byte("typed")); err != nil {
+		t.Fatal(err)
+	}
+	f.input(t, func(i *schedulerv1.ShellInput) bool { return string(i.GetData()) == "typed" })
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(soon):
+		t.Fatal("it does not end")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || said.String() != "forge: interrupted\n" {
+		t.Errorf("exit code %d: %q", code, said.String())
+	}
+}
