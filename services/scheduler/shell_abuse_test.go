@@ -237,3 +237,29 @@ func TestShellsOfADeadSchedulerAreClosed(t *testing.T) {
 		}
 	})
 }
+
+// Where a scheduler stops, the runner's side of a shell may close it first: who has opened
+// it is told the same as else, to open another.
+func TestAShellOfASchedulerThatStopsIsToBeOpenedAnew(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.config.set("aaa", valid(keptFailing()))
+		id := r.built(opened(1, "aaa"))
+		failsKept(r, id, canKeep("runner-1"))
+		p, err := opensShell(r, "ada", id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.service.store.Write(t.Context(), func(ctx context.Context, tx *store.Tx) error { // as the runner's side does
+			return tx.Exec(ctx, `UPDATE shells SET close_time = 1, exit_code = -1, problem = 'the scheduler stopped' WHERE id = $1`, p.opened.GetShellId())
+		})
+		for err == nil {
+			var message *schedulerv1.OpenShellResponse
+			if message, err = p.stream.Recv(); message.GetClosed() != nil {
+				t.Fatalf("it was closed: %v", message.GetClosed())
+			}
+		}
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "open a new shell") {
+			t.Error(err)
+		}
+	})
+}

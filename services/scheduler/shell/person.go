@@ -178,6 +178,8 @@ func (v *visit) show(ctx context.Context) (over bool, err error) {
 			if v.read = last; v.output.taken(ctx, last) != nil {
 				return false, errStops()
 			}
+		case now.closed && now.code == noCode && now.problem == stopped: // as where this side hears of it first
+			return false, errStops()
 		case now.closed:
 			return true, v.stream.Send(&schedulerv1.OpenShellResponse{Message: &schedulerv1.OpenShellResponse_Closed_{
 				Closed: &schedulerv1.OpenShellResponse_Closed{ExitCode: now.code, Problem: now.problem},

@@ -112,7 +112,7 @@ func (w *work) serve(ctx context.Context) (problem string, err error) {
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-rpc.Stopping(ctx):
-			return "the scheduler stopped", errStops()
+			return stopped, errStops()
 		case err := <-gone:
 			if errors.Is(err, io.EOF) {
 				err = nil

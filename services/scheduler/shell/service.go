@@ -175,4 +175,7 @@ func (s *Service) often() time.Duration {
 
 func errOver(id string) error { return fault.Newf(fault.Conflict, "shell %s is closed", id) }
 
+// stopped is the problem of a shell whose runner was served by a scheduler that stopped.
+const stopped = "the scheduler stopped"
+
 func errStops() error { return fault.New(fault.Unavailable, "the scheduler stops: open a new shell") }
