@@ -136,10 +136,10 @@ func (d *doctor) versions(ctx context.Context, r *report) {
 // publicURL is how people reach Forge.
 func (d *doctor) publicURL(ctx context.Context, r *report) {
 	const check = "public address"
-	address, err := url.Parse(d.Settings.ExternalURL)
+	err := d.Settings.CheckExternalURL()
 	switch {
-	case err != nil || address.Host == "" || address.Scheme != "http" && address.Scheme != "https":
-		r.broken(check, fmt.Sprintf("FORGE_EXTERNAL_URL is %q, which is no address", d.Settings.ExternalURL), "use one such as https://forge.example.com")
+	case err != nil:
+		r.broken(check, err.Error(), "set it to how people reach this Forge")
 		return
 	case !d.runs:
 		r.skip(check, "whether "+d.Settings.ExternalURL+" leads here can be seen while Forge runs")

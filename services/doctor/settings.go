@@ -22,6 +22,18 @@ func (d *doctor) settings(_ context.Context, r *report) {
 	refuse("App", err)
 	_, err = s.Secrets()
 	refuse("webhook secret", err)
+	for _, one := range []struct {
+		check string
+		err   error
+	}{
+		{"admin token", s.CheckAdmin()}, {"key of secrets", s.CheckKeys(s.Common)}, {"key of sessions", s.CheckSessionKeys(s.Common)},
+		{"trace address", s.CheckTraceURL()},
+	} {
+		if one.err != nil {
+			good = false
+			r.broken(one.check, one.err.Error(), "forge up does not start before it is mended")
+		}
+	}
 	if err := s.CheckEngine(); err != nil {
 		good = false
 		r.broken("engine", err.Error(), "change the one or the other")

@@ -40,6 +40,14 @@ func (c Common) Admin() (string, error) {
 	return token, nil
 }
 
+// CheckAdmin is the error that Admin would have. It makes nothing.
+func (c Common) CheckAdmin() error {
+	if c.AdminToken != "" {
+		return nil
+	}
+	return c.sharedWithout("FORGE_ADMIN_TOKEN", "admin-token")
+}
+
 // sharedWithout refuses a setting that is missing where the database may have other
 // processes, which would make another value for themselves, and says how it is set.
 func (c Common) sharedWithout(variable, file string) error {
@@ -54,11 +62,14 @@ func (c Common) sharedWithout(variable, file string) error {
 }
 
 // kept is what a file in the data directory holds. One that is not there is made,
-// for its owner only, and by one process if several start at once.
+// for its owner only, and by one process if several start at once; "" where fresh is nil.
 func (c Common) kept(name string, fresh func() string) (string, error) {
 	path := filepath.Join(c.DataDir, name)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if fresh == nil {
+			return "", nil
+		}
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return "", fmt.Errorf("data directory (FORGE_DATA_DIR): %w", err)
 		}
@@ -94,12 +105,28 @@ func NewSecret() string {
 // set, those in the data directory count, the first of which is made at first start;
 // on PostgreSQL they must be set.
 func (s Scheduler) Keys(c Common) ([][]byte, error) {
-	return c.keys("FORGE_SECRETS_KEY", s.SecretsKey, s.SecretsKeyFile, "secrets-key")
+	return c.keys("FORGE_SECRETS_KEY", s.SecretsKey, s.SecretsKeyFile, "secrets-key", NewSecret)
+}
+
+// CheckKeys is the error that Keys would have. It makes nothing.
+func (s Scheduler) CheckKeys(c Common) error {
+	_, err := c.keys("FORGE_SECRETS_KEY", s.SecretsKey, s.SecretsKeyFile, "secrets-key", nil)
+	return err
 }
 
 // SessionKeys returns the keys of what people have signed in with, as Keys does.
 func (g Gateway) SessionKeys(c Common) ([][]byte, error) {
-	return c.keys("FORGE_SESSIONS_KEY", g.SessionsKey, "", "sessions-key")
+	return c.keys("FORGE_SESSIONS_KEY", g.SessionsKey, "", "sessions-key", NewSecret)
+}
+
+// CheckSessionKeys is the error that SessionKeys would have where people sign in. It makes
+// nothing.
+func (g Gateway) CheckSessionKeys(c Common) error {
+	if g.OAuthClientID == "" {
+		return nil
+	}
+	_, err := c.keys("FORGE_SESSIONS_KEY", g.SessionsKey, "", "sessions-key", nil)
+	return err
 }
 
 // OpenLinks reports whether a build's address is enough to see the build.
@@ -108,8 +135,8 @@ func (g Gateway) OpenLinks() bool {
 }
 
 // keys are those that a setting holds, or its file, or one that is kept in the data
-// directory.
-func (c Common) keys(variable, value, file, name string) ([][]byte, error) {
+// directory; none where that would have to be made and fresh is nil.
+func (c Common) keys(variable, value, file, name string, fresh func() string) ([][]byte, error) {
 	text, err := settings.FromFile(value, file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", variable, err)
@@ -118,8 +145,11 @@ func (c Common) keys(variable, value, file, name string) ([][]byte, error) {
 		if err := c.sharedWithout(variable, name); err != nil {
 			return nil, err
 		}
-		if text, err = c.kept(name, NewSecret); err != nil {
+		if text, err = c.kept(name, fresh); err != nil {
 			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		if text == "" {
+			return nil, nil
 		}
 	}
 	var keys [][]byte

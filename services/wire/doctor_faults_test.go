@@ -48,7 +48,10 @@ func TestDoctorNamesWhatIsWrongBeforeAStart(t *testing.T) {
 			return []string{"FORGE_GITHUB_PRIVATE_KEY_FILE=" + p.file(t, "k", string(text), 0o644)}
 		}, nil},
 		"no webhook secret": {"broken webhook secret: FORGE_WEBHOOK_SECRETS is missing", set("FORGE_WEBHOOK_SECRETS="), nil},
+		"key of secrets":    {"broken key of secrets: FORGE_SECRETS_KEY: key 1 is not of 64 hexadecimal digits", set("FORGE_SECRETS_KEY=xx"), nil},
+		"key of sessions":   {"broken key of sessions: FORGE_SESSIONS_KEY: key 1 is not", set("FORGE_SESSIONS_KEY=xx", "FORGE_OAUTH_CLIENT_ID=Iv1", "FORGE_OAUTH_CLIENT_SECRET=hush"), nil},
 		"setting of engine": {"broken engine: FORGE_BUILD_PULL cannot hold", set("FORGE_BUILD_PULL=always"), nil},
+		"trace address":     {"broken trace address: FORGE_TRACE_URL is", set("FORGE_TRACE_URL=foo"), nil},
 		"no address":        {"broken public address: which is no address", set("FORGE_EXTERNAL_URL=forge"), nil},
 
 		"GitHub away":         {"broken GitHub's API: does not answer", set("FORGE_GITHUB_API_URL=http://127.0.0.1:1"), nil},
@@ -103,7 +106,7 @@ func TestDoctorNamesWhatIsWrongBeforeAStart(t *testing.T) {
 		"database file": {"broken database: gateway", func(t *testing.T) []string {
 			return []string{"FORGE_DATA_DIR=" + filepath.Dir(p.file(t, "gateway.db", strings.Repeat("no database, ", 1000), 0o600))}
 		}, nil},
-		"PostgreSQL":                {"broken database: gateway", set("FORGE_DATABASE_URL=postgres://forge:hush-hush@127.0.0.1:1/forge"), nil},
+		"PostgreSQL":                {"broken database: gateway", set("FORGE_DATABASE_URL=postgres://forge:hush-hush@127.0.0.1:1/forge", "FORGE_SECRETS_KEY="+secretsKey), nil},
 		"database of a newer Forge": {"broken database: it is of a newer Forge: the schema of gateway is at version 99999", newerDatabase, nil},
 		"little disk": {"broken disk: are free", func(t *testing.T) []string {
 			dir, _ := kittest.SmallDisk(t, "8m")
@@ -115,7 +118,7 @@ func TestDoctorNamesWhatIsWrongBeforeAStart(t *testing.T) {
 			db, err := sqldb.Open(t.Context(), sqldb.Config{URL: address, Room: "gateway", Migrations: gateway.Migrations()})
 			must(t, err)
 			must(t, db.Close())
-			return []string{"FORGE_DATABASE_URL=" + address + "&options=-c%20default_transaction_read_only%3Don"}
+			return []string{"FORGE_DATABASE_URL=" + address + "&options=-c%20default_transaction_read_only%3Don", "FORGE_SECRETS_KEY=" + secretsKey}
 		}, nil},
 		"another version": {"warning version: the Forge that runs is v0.0.1", func(t *testing.T) []string {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -49,6 +50,9 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	defer opened.closeIf(&err)
 	secrets, err := s.Secrets()
 	if err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(s.CheckExternalURL(), s.CheckTraceURL()); err != nil {
 		return nil, err
 	}
 	people, err := s.people()

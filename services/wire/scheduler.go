@@ -47,6 +47,9 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err := s.CheckEngine(); err != nil {
 		return nil, err
 	}
+	if err := s.CheckExternalURL(); err != nil {
+		return nil, err
+	}
 	commands, err := registry.ParseCommands(s.RegistryCommands)
 	if err != nil {
 		return nil, err

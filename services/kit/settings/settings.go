@@ -81,9 +81,24 @@ func Parse(dst any, src Source) (*kong.Context, error) {
 		err = mistake{wrong, src.Name}
 	}
 	if err == nil {
+		err = noneNegative(ctx.Flags())
+	}
+	if err == nil {
 		ctx.Bind(File(cmp.Or(values.path, defaultFile)))
 	}
 	return ctx, err
+}
+
+// noneNegative refuses settings that are numbers or durations below zero: none means
+// anything then.
+func noneNegative(flags []*kong.Flag) error {
+	for _, flag := range flags {
+		value := flag.Target
+		if len(flag.Envs) > 0 && (value.CanInt() && value.Int() < 0 || value.CanFloat() && value.Float() < 0) {
+			return fmt.Errorf("%s (--%s) is %v: it cannot be below 0", flag.Envs[0], flag.Name, value.Interface())
+		}
+	}
+	return nil
 }
 
 // mistake is a command line that cannot be taken, with where to look up what can.

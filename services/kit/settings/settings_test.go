@@ -192,6 +192,14 @@ func TestMistakesStopStartUpAndSayWhereTheyAre(t *testing.T) {
 			want: `engine in forge.yaml, line 1: must be one of docker, process, not "podman"`,
 		},
 		{
+			name: "below zero", env: []string{"FORGE_PORT=-1"},
+			want: "FORGE_PORT (--port) is -1: it cannot be below 0",
+		},
+		{
+			name: "time below zero", file: "timeout: -5m",
+			want: "FORGE_TIMEOUT (--timeout) is -5m0s: it cannot be below 0",
+		},
+		{
 			name: "list in a list", file: "integration_branches:\n  - [a]",
 			want: "settings file forge.yaml: integration_branches, line 1: expected a single value, a list of values, or a map of values",
 		},
