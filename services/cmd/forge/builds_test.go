@@ -184,7 +184,8 @@ func TestARemoteRunIsToldOf(t *testing.T) {
 		"forge/test: passed\n":        {State: good, Context: "forge/test"},
 	} {
 		var out strings.Builder
-		changes{}.print(&out, b)
+		told := changes{}
+		told.print(&out, b)
 		if out.String() != want {
 			t.Errorf("told %q, want %q", out.String(), want)
 		}

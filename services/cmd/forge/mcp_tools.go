@@ -71,7 +71,11 @@ func (t toolbox) addWriting(server *mcp.Server) {
 }
 
 func (t toolbox) why(ctx context.Context, in whyInput) (string, error) {
-	answer, err := gatewayv1.NewDeliveryServiceClient(t.conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: in.Address, Context: in.Status})
+	address, err := explainable(ctx, schedulerv1.NewBuildServiceClient(t.conn), in.Address)
+	if err != nil {
+		return "", err
+	}
+	answer, err := gatewayv1.NewDeliveryServiceClient(t.conn).ExplainAddress(ctx, &gatewayv1.ExplainAddressRequest{Address: address, Context: in.Status})
 	if err != nil {
 		return "", err
 	}
