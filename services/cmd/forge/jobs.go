@@ -67,13 +67,7 @@ func logOf(ctx context.Context, client schedulerv1.BuildServiceClient, named str
 	if len(jobs) == 0 {
 		return id, nil
 	}
-	var failed []*schedulerv1.Job
-	for _, j := range jobs {
-		if j.GetAttempt() > 0 && j.GetState() > schedulerv1.Build_STATE_PASSED && !j.GetMayFail() {
-			failed = append(failed, j)
-		}
-	}
-	switch {
+	switch failed := broken(jobs); {
 	case len(failed) == 1:
 		return failed[0].GetId(), nil
 	case len(jobs) == 1:
@@ -82,6 +76,50 @@ func logOf(ctx context.Context, client schedulerv1.BuildServiceClient, named str
 		return "", usagef("each job has a log of its own: ask for %s/JOB, where JOB is one that did not pass: %s", id, titles(failed))
 	default:
 		return "", usagef("each job has a log of its own: ask for %s/JOB, where JOB is one of %s", id, titles(jobs))
+	}
+}
+
+// broken are the jobs that ran, did not pass, and had to.
+func broken(jobs []*schedulerv1.Job) (all []*schedulerv1.Job) {
+	for _, j := range jobs {
+		if j.GetAttempt() > 0 && j.GetState() > schedulerv1.Build_STATE_PASSED && !j.GetMayFail() {
+			all = append(all, j)
+		}
+	}
+	return all
+}
+
+// containerOf is the build, or the job, whose container is meant: of a build with jobs the
+// one whose is kept. Where that is none but only one can be meant, Forge says why.
+func containerOf(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, error) {
+	id, err := resolve(ctx, client, named)
+	if err != nil || id != named {
+		return id, err
+	}
+	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+	if err != nil {
+		return "", err
+	}
+	jobs := answer.GetBuild().GetJobs()
+	var kept []*schedulerv1.Job
+	for _, j := range jobs {
+		if j.GetKeptUntilTime().AsTime().After(time.Now()) {
+			kept = append(kept, j)
+		}
+	}
+	switch failed := broken(jobs); {
+	case len(jobs) == 0:
+		return id, nil
+	case len(kept) == 1:
+		return kept[0].GetId(), nil
+	case len(kept) > 1:
+		return "", usagef("each job has a container of its own: ask for %s/JOB, where JOB is one whose container is kept: %s", id, titles(kept))
+	case len(failed) == 1:
+		return failed[0].GetId(), nil
+	case len(jobs) == 1:
+		return jobs[0].GetId(), nil
+	default:
+		return "", fault.Newf(fault.NotFound, "each job has a container of its own, and none of build %s is kept: its jobs are %s", id, titles(jobs))
 	}
 }
 

@@ -84,6 +84,34 @@ func TestLogOfABuildIsThatOfTheJobWhichFailed(t *testing.T) {
 	}
 }
 
+func TestContainerOfABuildIsThatOfTheJobWhoseIsKept(t *testing.T) {
+	keeping := func(numbers ...int) *schedulerv1.Build {
+		b := builtOf(bad, bad, bad)
+		b.Jobs[1].KeptUntilTime = timestamppb.New(time.Now().Add(-time.Hour))
+		for _, n := range numbers {
+			b.Jobs[n].KeptUntilTime = timestamppb.New(time.Now().Add(time.Hour))
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		build *schedulerv1.Build
+		want  string
+	}{
+		"without jobs": {&schedulerv1.Build{Id: "b2"}, "b2"},
+		"one kept":     {keeping(2), "b2-3"},
+		"two kept":     {keeping(0, 2), "each job has a container of its own: ask for b2/JOB, where JOB is one whose container is kept: lint, test (1.26)"},
+		"none kept":    {keeping(), "each job has a container of its own, and none of build b2 is kept: its jobs are lint, test (1.25), test (1.26)"},
+		"one failed":   {builtOf(good, bad), "b2-2"},
+		"one alone":    {builtOf(bad), "b2-1"},
+	} {
+		got, err := containerOf(t.Context(), buildsOf{build: c.build}, "b2")
+		if err != nil {
+			got = err.Error()
+		}
+		kittest.Want(t, got, c.want, name)
+	}
+}
+
 func TestJobsArePrintedForPeople(t *testing.T) {
 	b := builtOf(good, bad)
 	b.Url, b.Context = "http://forge.example/builds/b2", "forge/test"

@@ -31,7 +31,7 @@ func (s shell) Run() error {
 		return usagef("--end runs no command: leave out one of the two")
 	}
 	return s.session(context.Background(), true, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-		id, err := logOf(ctx, schedulerv1.NewBuildServiceClient(conn), s.Build)
+		id, err := containerOf(ctx, schedulerv1.NewBuildServiceClient(conn), s.Build)
 		if err != nil {
 			return err
 		}
