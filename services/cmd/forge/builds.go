@@ -174,6 +174,11 @@ type oneBuild struct {
 type answer interface{ GetBuild() *schedulerv1.Build }
 
 func (o oneBuild) run(do func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error)) error {
+	return o.printed(do, printBuild)
+}
+
+// printed is run with the answer written as text writes it.
+func (o oneBuild) printed(do func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error), text func(io.Writer, *schedulerv1.Build)) error {
 	return ask(o.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.Build, error) {
 		client := schedulerv1.NewBuildServiceClient(conn)
 		id, err := resolve(ctx, client, o.ID)
@@ -185,7 +190,7 @@ func (o oneBuild) run(do func(ctx context.Context, client schedulerv1.BuildServi
 			return nil, err
 		}
 		return answer.GetBuild(), nil
-	}, printBuild)
+	}, text)
 }
 
 type showBuild struct{ oneBuild }
@@ -204,9 +209,17 @@ type cancelBuild struct {
 
 // Run cancels a build.
 func (c cancelBuild) Run() error {
-	return c.run(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
+	return c.printed(func(ctx context.Context, client schedulerv1.BuildServiceClient, id string) (answer, error) {
 		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id, Message: c.Message})
-	})
+	}, printCancelled)
+}
+
+// printCancelled says of a build that has not ended yet that it was heard.
+func printCancelled(out io.Writer, b *schedulerv1.Build) {
+	if b.GetState() < schedulerv1.Build_STATE_PASSED {
+		fmt.Fprintf(out, "it is asked to stop; forge builds watch %s tells when it has\n", b.GetId()) //nolint:errcheck // out is memory
+	}
+	printBuild(out, b)
 }
 
 type expediteBuild struct{ oneBuild }

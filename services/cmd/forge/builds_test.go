@@ -191,3 +191,13 @@ func TestARemoteRunIsToldOf(t *testing.T) {
 		}
 	}
 }
+
+func TestABuildThatStillRunsIsAskedToStop(t *testing.T) {
+	for state, asked := range map[schedulerv1.Build_State]bool{running: true, schedulerv1.Build_STATE_CANCELLED: false} {
+		var out strings.Builder
+		printCancelled(&out, &schedulerv1.Build{Id: "b1", State: state})
+		if says := strings.HasPrefix(out.String(), "it is asked to stop; forge builds watch b1 tells when it has\n"); says != asked || !strings.Contains(out.String(), "build ") {
+			t.Errorf("%v: %s", state, &out)
+		}
+	}
+}

@@ -43,9 +43,12 @@ func (r *runHere) elsewhere(ctx, now context.Context, source *worktree.Server) e
 		if err != nil {
 			return err
 		}
-		b := made.GetBuild()
-		fmt.Fprintf(r.errors, "forge run: %s, with %s that differ from %s of %s, at %s\n", //nolint:errcheck // nobody is there to read it
-			wording.Short(b.GetSha()), wording.Count(len(difference.GetChanges()), "file"), wording.Short(base.SHA), base.Branch, b.GetUrl())
+		b, differ := made.GetBuild(), "differ"
+		if len(difference.GetChanges()) == 1 {
+			differ = "differs"
+		}
+		fmt.Fprintf(r.errors, "forge run: %s, with %s that %s from %s of %s, at %s\n", //nolint:errcheck // nobody is there to read it
+			wording.Short(b.GetSha()), wording.Count(len(difference.GetChanges()), "file"), differ, wording.Short(base.SHA), base.Branch, b.GetUrl())
 		return follow{conn: conn, out: r.out, errors: r.errors}.verdict(calls, ctx, now, b.GetId())
 	})
 }
