@@ -71,6 +71,9 @@ func printExplanation(out io.Writer, answer *gatewayv1.ExplainAddressResponse) {
 			rows = append(rows, []string{localTime(t.GetTellTime()), channel(t), wording.Value(t.GetState()), desired(t)})
 		}
 		printTable(out, rows)
+		if more := len(told) - len(rows); more > 0 {
+			say(fmt.Sprintf("and %d more: forge reports list --repository %s --sha %s", more, wording.FullName(told[0].GetRepository()), told[0].GetSha()))
+		}
 	}
 	if all := answer.GetBuilds(); len(all) > 1 || len(all) > 0 && answer.GetBuild() == nil {
 		say("\nBuilds:")

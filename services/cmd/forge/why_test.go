@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,8 +10,26 @@ import (
 
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
+
+func TestWhatAnExplanationLeavesOutIsSaid(t *testing.T) {
+	target := &reporterv1.Target{Repository: &eventv1.Repository{Owner: "acme", Name: "shop"}, Sha: "3f2a91c0"}
+	answer := &gatewayv1.ExplainAddressResponse{}
+	for range oneScreen {
+		answer.Targets = append(answer.Targets, target)
+	}
+	for want := range 4 {
+		var out strings.Builder
+		printExplanation(&out, answer)
+		says := strings.Contains(out.String(), fmt.Sprintf("\nand %d more: forge reports list --repository acme/shop --sha 3f2a91c0\n", want))
+		if says != (want > 0) {
+			t.Errorf("of %d targets it says %s", len(answer.GetTargets()), &out)
+		}
+		answer.Targets = append(answer.Targets, target)
+	}
+}
 
 func TestAJobIsExplainedByItsTitle(t *testing.T) {
 	client := buildsOf{build: builtOf(good, good, bad)}
