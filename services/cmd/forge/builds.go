@@ -29,7 +29,7 @@ type builds struct {
 
 type listBuilds struct {
 	query
-	Repository  string   `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Repository  string   `aliases:"repo" placeholder:"OWNER/NAME" help:"Only this repository."`
 	Pull        int32    `placeholder:"NUMBER" help:"Only this pull request; with --repository."`
 	SHA         commit   `name:"sha" help:"Only this commit, in full."`
 	Branch      string   `help:"Only this branch; of a fork OWNER:BRANCH; with --repository."`

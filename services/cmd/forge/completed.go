@@ -99,7 +99,7 @@ func flagsOf(n *kong.Node) (all []*kong.Flag) {
 
 func flagOf(n *kong.Node, word string) *kong.Flag {
 	for _, flag := range flagsOf(n) {
-		if word == "--"+flag.Name || flag.Short != 0 && word == "-"+string(flag.Short) {
+		if word == "--"+flag.Name || slices.Contains(flag.Aliases, strings.TrimPrefix(word, "--")) || flag.Short != 0 && word == "-"+string(flag.Short) {
 			return flag
 		}
 	}

@@ -21,6 +21,7 @@ func TestWordsAreCompleted(t *testing.T) {
 		"builds --state=fa":                "--state=failed",
 		"builds -o ":                       "text json",
 		"builds list --repository acme/sh": "acme/shop",
+		"builds list --repo acme/sh":       "acme/shop",
 		"environments show acme/s":         "acme/shop acme/site",
 		"builds --pull 7 --repository=a":   "--repository=acme/shop --repository=acme/site",
 		"builds --json show ":              "b1",

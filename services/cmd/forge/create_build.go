@@ -17,7 +17,7 @@ import (
 // where is a repository, and a branch or a tag of it.
 type where struct {
 	Repository string `arg:"" optional:"" placeholder:"OWNER/NAME" help:"The repository; or --repo."`
-	Repo       string `placeholder:"OWNER/NAME" help:"The repository."`
+	Repo       string `aliases:"repository" placeholder:"OWNER/NAME" help:"The repository."`
 	Ref        string `xor:"ref" placeholder:"REF" help:"The branch, or a tag as refs/tags/NAME. Default: the default branch."`
 	Branch     string `xor:"ref" help:"The branch."`
 }

@@ -23,7 +23,7 @@ type deliveries struct {
 type listDeliveries struct {
 	query
 	Event      string `placeholder:"KIND" help:"Only this kind of event, such as pull_request."`
-	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Repository string `aliases:"repo" placeholder:"OWNER/NAME" help:"Only this repository."`
 	Pull       int32  `placeholder:"NUMBER" help:"Only what tells of this pull request; with --repository."`
 	SHA        commit `name:"sha" help:"Only what tells of this commit, in full."`
 	State      string `enum:",pending,decided,kept" default:"" help:"Only those that are pending, decided, or kept for a person because tries ran out."`

@@ -24,7 +24,7 @@ type environments struct {
 
 type listEnvironments struct {
 	query
-	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Repository string `aliases:"repo" placeholder:"OWNER/NAME" help:"Only this repository."`
 	Limit      count  `default:"50" help:"At most this many."`
 }
 

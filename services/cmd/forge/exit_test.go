@@ -72,6 +72,19 @@ func TestAWrongCommandLineIsTold(t *testing.T) {
 	}
 }
 
+// A repository is named by --repo or --repository, as one remembers it.
+func TestARepositoryIsNamedByEitherWord(t *testing.T) {
+	model := kong.Must(&commands{}, kong.Vars{"grpc_address": "", "engines": ""}).Model
+	for _, leaf := range model.Leaves(true) {
+		for _, flag := range flagsOf(leaf) {
+			words := append([]string{flag.Name}, flag.Aliases...)
+			if flag.PlaceHolder == "OWNER/NAME" && (!slices.Contains(words, "repo") || !slices.Contains(words, "repository")) {
+				t.Errorf("%s takes only --%s", leaf.Path(), strings.Join(words, ", --"))
+			}
+		}
+	}
+}
+
 // silent are verbs that list and show nothing of Forge's.
 const silent = `up demo run shell mcp completion backup restore, app create, logout login health, secret new, cert self-signed, secrets set, secrets delete, secrets registry set, secrets registry delete, tokens create, tokens delete,
 	caches delete, artifacts get`

@@ -22,7 +22,7 @@ type reports struct {
 
 type listReports struct {
 	query
-	Repository string   `placeholder:"OWNER/NAME" help:"Only of this repository."`
+	Repository string   `aliases:"repo" placeholder:"OWNER/NAME" help:"Only of this repository."`
 	SHA        commit   `name:"sha" help:"Only of this commit, in full."`
 	State      []string `enum:"pending,told,failing,paused,kept" placeholder:"STATE" help:"Only in these states, such as failing,kept."`
 	Limit      count    `default:"20" help:"At most this many."`

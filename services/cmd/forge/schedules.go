@@ -17,7 +17,7 @@ type schedules struct {
 
 type listSchedules struct {
 	query
-	Repository string `placeholder:"OWNER/NAME" help:"Only this repository."`
+	Repository string `aliases:"repo" placeholder:"OWNER/NAME" help:"Only this repository."`
 	Limit      count  `default:"50" help:"At most this many."`
 }
 
