@@ -61,7 +61,11 @@ func (s *Service) newHandler() (http.Handler, error) {
 	pages.Register(mux)
 	web.RegisterContent(pages, mux, func(w http.ResponseWriter, r *http.Request, err error) {
 		_, out := runtime.MarshalerForRequest(api, r)
-		callError(r.Context(), api, out, w, r, rpc.Remote(err, "gateway"))
+		err = rpc.Remote(err, "gateway")
+		if status.Code(err) == codes.OutOfRange { // which is a Range's
+			err = &runtime.HTTPStatusError{HTTPStatus: http.StatusRequestedRangeNotSatisfiable, Err: err}
+		}
+		callError(r.Context(), api, out, w, r, err)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, codes.NotFound, "there is nothing at "+r.URL.Path)

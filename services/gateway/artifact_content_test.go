@@ -109,15 +109,19 @@ func TestContentThatIsNotSent(t *testing.T) {
 	w.rooms.left.leaves("a.bin", strings.Repeat("x", 100_000))
 	w.rooms.left.adds(schedulerv1.FileEntry_TYPE_SYMBOLIC_LINK, "link", "/etc/passwd")
 	const path = "/v1/builds/b1/artifacts/dist/content"
-	says := func(method, path string, code int, want string) {
+	says := func(method, path string, code int, want string, header ...string) {
 		t.Helper()
-		got := w.ask(method, path)
+		got := w.ask(method, path, header...)
 		if got.code != code || got.header.Get("Content-Type") != "application/json" || !strings.Contains(got.body, want) || got.err != nil {
 			t.Errorf("%s %s: %d %v %s", method, path, got.code, got.header, got.body)
 		}
 	}
 	says("GET", "/v1/builds/none/artifacts/dist/content", 404, `"code":5,"message":"no build none"`)
-	says("GET", path+"?file=b", 404, `"code":5,"message":"there is no such artifact: `)
+	says("GET", path+"?file=b", 404, `"code":5,"message":"there is no such file: artifact dist has no file b"`)
+	says("GET", path+"?file=b", 404, `"reason":"NOT_FOUND","domain":"forge"`)
+	says("GET", "/v1/builds/b1/artifacts/none/content", 404, `"reason":"NOT_FOUND","domain":"forge"`)
+	says("GET", path+"?file=a.bin", 416, `"code":11,"message":"there is no such range: the file has 100000 bytes"`, "Range", "bytes=100000-")
+	says("GET", path+"?file=a.bin", 416, `"reason":"OUT_OF_RANGE"`, "Range", "bytes=no")
 	says("GET", path+"?file=../a.bin", 404, `"code":5`)
 	says("GET", path+"?file=link", 404, "it leads to /etc/passwd")
 	says("POST", path, 404, "there is nothing at "+path)

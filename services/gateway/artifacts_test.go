@@ -150,9 +150,9 @@ func TestArtifactsThatAreNotThere(t *testing.T) {
 		"/builds/b1/artifacts/nope":          "There is no such artifact",
 		"/builds/b1/artifacts/nope/a":        "There is no such artifact",
 		"/builds/b1/artifacts/other":         "There is no such artifact", // that is b1-1's
-		"/builds/b1/artifacts/dist/b":        "There is no such artifact",
-		"/builds/b1/artifacts/dist/gone":     "There is no such artifact",
-		"/builds/b1/artifacts/dist/%2E%2E/a": "There is no such artifact",
+		"/builds/b1/artifacts/dist/b":        "There is no such file",
+		"/builds/b1/artifacts/dist/gone":     "There is no such file",
+		"/builds/b1/artifacts/dist/%2E%2E/a": "There is no such file",
 		"/builds/b1/artifacts/dist/link":     "It leads to /etc/&lt;b&gt;passwd.",
 	} {
 		got := w.ask("GET", path)

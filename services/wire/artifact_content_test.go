@@ -69,6 +69,11 @@ func TestArtifactsAreFetchedByHTTPWithAPersonalToken(t *testing.T) {
 			if code, text, _ := fetchContent(t, w, http.MethodGet, path, rita, ""); code != http.StatusBadRequest || !strings.Contains(text, "which is one of one, two") {
 				t.Errorf("of two jobs: %d %s", code, text)
 			}
+			for name, want := range map[string]string{"page": `"dist/out.html"`, "dist": "several jobs of build " + id + " have left", "none": "has no artifact"} {
+				if _, text, _ := fetchContent(t, w, http.MethodGet, "/v1/builds/"+id+"/artifacts/"+name+"/files", rita, ""); !strings.Contains(text, want) {
+					t.Errorf("files of %s: %s", name, text)
+				}
+			}
 			for name, c := range map[string]struct {
 				token string
 				code  int

@@ -2,10 +2,12 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -27,12 +29,31 @@ func (r refusal) Error() string {
 }
 
 // GRPCStatus has the JSON API say it as it says what a room refuses.
-func (r refusal) GRPCStatus() *status.Status { return status.New(r.kind, r.Error()) }
+func (r refusal) GRPCStatus() *status.Status {
+	plain := status.New(r.kind, r.Error())
+	if detailed, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: reasons()[r.kind], Domain: "forge"}); err == nil {
+		return detailed
+	}
+	return plain
+}
+
+// reasons are those of the codes that refusals have.
+func reasons() map[codes.Code]string {
+	return map[codes.Code]string{
+		codes.NotFound: "NOT_FOUND", codes.Unavailable: "UNAVAILABLE", codes.OutOfRange: "OUT_OF_RANGE", codes.DataLoss: "DATA_LOSS",
+	}
+}
 
 func noSuchArtifact() refusal {
 	return refusal{http.StatusNotFound, codes.NotFound, errorPage{
 		Title: "There is no such artifact",
 		Text:  "The address may be incomplete, or the time for which it was kept is over.",
+	}}
+}
+
+func noSuchFile(artifact, file string) refusal {
+	return refusal{http.StatusNotFound, codes.NotFound, errorPage{
+		Title: "There is no such file", Text: fmt.Sprintf("Artifact %s has no file %s.", artifact, file),
 	}}
 }
 

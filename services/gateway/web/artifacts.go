@@ -196,7 +196,10 @@ func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request, artifact *s
 	if err == nil && ranges == "" && r.Method == http.MethodGet {
 		err = file.begin() // so that a file that is broken from the start is an error, too
 	}
-	if err != nil {
+	switch {
+	case err != nil && fault.Is(err, fault.NotFound): // the artifact was listed
+		return noSuchFile(artifact.GetName(), name)
+	case err != nil:
 		return a.begun(r, err)
 	}
 	defer file.close()
@@ -211,6 +214,12 @@ func (a *artifacts) sendFile(w http.ResponseWriter, r *http.Request, artifact *s
 	steady := &steadyWriter{ResponseWriter: w, control: http.NewResponseController(w)}
 	defer steady.done()
 	http.ServeContent(steady, r, "", artifact.GetCreateTime().AsTime(), file)
+	if steady.outside {
+		w.Header().Del("Content-Disposition")
+		return refusal{http.StatusRequestedRangeNotSatisfiable, codes.OutOfRange, errorPage{
+			Title: "There is no such range", Text: fmt.Sprintf("The file has %d bytes.", file.entry.GetSize()),
+		}}
+	}
 	if err := errors.Join(file.err, steady.err); err != nil {
 		a.breaksOff(r, steady, err)
 	}
@@ -238,9 +247,20 @@ type steadyWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	err     error // of the first write that failed
+	outside bool  // a range was asked for that the file does not have; nothing is written
+}
+
+// WriteHeader leaves to others how a range is refused.
+func (s *steadyWriter) WriteHeader(code int) {
+	if s.outside = code == http.StatusRequestedRangeNotSatisfiable; !s.outside {
+		s.ResponseWriter.WriteHeader(code)
+	}
 }
 
 func (s *steadyWriter) Write(p []byte) (int, error) {
+	if s.outside {
+		return len(p), nil
+	}
 	_ = s.control.SetWriteDeadline(time.Now().Add(writeWithin)) // where there are none, as in some tests, none is set
 	n, err := s.ResponseWriter.Write(p)
 	if s.err == nil {

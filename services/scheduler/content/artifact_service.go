@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -47,16 +49,29 @@ func (s *Service) ListArtifacts(ctx context.Context, req *schedulerv1.ListArtifa
 	return answer, nil
 }
 
-// artifact is one that somebody asks for.
+// artifact is one that somebody asks for: a build's own, or else that of its only job which
+// has left one of that name.
 func (s *Service) artifact(ctx context.Context, buildID, name string) (*schedulerv1.Manifest, error) {
-	found, err := s.one(ctx, `kind = 2 AND build_id = $1 AND name = $2 AND expire_time > $3`, buildID, name, sqldb.Micros(s.store.Now()))
+	found, err := s.all(ctx, `kind = 2 AND name = $2 AND expire_time > $3
+		AND (build_id = $1 OR build_id IN (SELECT id FROM builds WHERE part_of = $1 AND part_of <> '')) ORDER BY build_id`, buildID, name, sqldb.Micros(s.store.Now()))
 	if err != nil {
 		return nil, err
 	}
-	if found == nil {
-		return nil, fault.Newf(fault.NotFound, "build %s has no artifact %q, or it is past its time", buildID, name)
+	if own := slices.IndexFunc(found, func(one *stored) bool { return one.buildID == buildID }); own >= 0 {
+		found = found[own : own+1]
 	}
-	manifest, err := s.manifest(ctx, found)
+	switch len(found) {
+	case 1:
+	case 0:
+		return nil, fault.Newf(fault.NotFound, "build %s has no artifact %q, or it is past its time", buildID, name)
+	default:
+		var jobs []string
+		for _, one := range found {
+			jobs = append(jobs, one.buildID)
+		}
+		return nil, fault.Newf(fault.Invalid, "several jobs of build %s have left %q: ask for that of one of %s", buildID, name, strings.Join(jobs, ", "))
+	}
+	manifest, err := s.manifest(ctx, found[0])
 	if fault.Is(err, fault.NotFound) {
 		return nil, status.Error(codes.DataLoss, err.Error())
 	}

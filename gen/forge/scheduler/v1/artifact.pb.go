@@ -201,9 +201,10 @@ func (x *ListArtifactsResponse) GetArtifacts() []*Artifact {
 }
 
 type ListArtifactFilesRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
-	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A build or a job. Of a build it is enough that one job has left it.
+	BuildId string `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// At most this many; 0 means 50, more than 500 means 500.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The next_page_token of the page before.
@@ -324,9 +325,10 @@ func (x *ListArtifactFilesResponse) GetNextPageToken() string {
 }
 
 type DownloadArtifactRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
-	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A build or a job. Of a build it is enough that one job has left it.
+	BuildId string `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// The file, as it was named in the workspace; empty for all, with their folders.
 	File string `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
 	// Of a file: from where on, in bytes.

@@ -34,10 +34,12 @@ type ArtifactServiceClient interface {
 	// NOT_FOUND: no such build.
 	ListArtifacts(ctx context.Context, in *ListArtifactsRequest, opts ...grpc.CallOption) (*ListArtifactsResponse, error)
 	// ListArtifactFiles lists the files and links of an artifact in the order in which
-	// they are stored. NOT_FOUND: no such artifact, or past its time.
+	// they are stored. NOT_FOUND: no such artifact, or past its time. INVALID_ARGUMENT:
+	// several jobs of the build have left one of that name.
 	ListArtifactFiles(ctx context.Context, in *ListArtifactFilesRequest, opts ...grpc.CallOption) (*ListArtifactFilesResponse, error)
 	// DownloadArtifact sends one file of an artifact or a part of it, or all files:
 	// of each its entry, and then its bytes. NOT_FOUND: no such artifact or file.
+	// INVALID_ARGUMENT: several jobs of the build have left one of that name.
 	// OUT_OF_RANGE: the offset lies past the end of the file. DATA_LOSS: what was stored
 	// is broken.
 	DownloadArtifact(ctx context.Context, in *DownloadArtifactRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadArtifactResponse], error)
@@ -100,10 +102,12 @@ type ArtifactServiceServer interface {
 	// NOT_FOUND: no such build.
 	ListArtifacts(context.Context, *ListArtifactsRequest) (*ListArtifactsResponse, error)
 	// ListArtifactFiles lists the files and links of an artifact in the order in which
-	// they are stored. NOT_FOUND: no such artifact, or past its time.
+	// they are stored. NOT_FOUND: no such artifact, or past its time. INVALID_ARGUMENT:
+	// several jobs of the build have left one of that name.
 	ListArtifactFiles(context.Context, *ListArtifactFilesRequest) (*ListArtifactFilesResponse, error)
 	// DownloadArtifact sends one file of an artifact or a part of it, or all files:
 	// of each its entry, and then its bytes. NOT_FOUND: no such artifact or file.
+	// INVALID_ARGUMENT: several jobs of the build have left one of that name.
 	// OUT_OF_RANGE: the offset lies past the end of the file. DATA_LOSS: what was stored
 	// is broken.
 	DownloadArtifact(*DownloadArtifactRequest, grpc.ServerStreamingServer[DownloadArtifactResponse]) error
