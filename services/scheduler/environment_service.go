@@ -75,7 +75,14 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", freezeMessage)
 	}
 	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_FREEZE, Detail: req.GetMessage()}
+	answer := &schedulerv1.FreezeEnvironmentResponse{}
 	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+		answer.Warning = ""
+		if known, err := t.IsDeployedTo(ctx, e); err != nil {
+			return err
+		} else if !known {
+			answer.Warning = fmt.Sprintf("nothing was ever to be deployed to %s of %s: it is frozen for when something is", e.Name, e.Repository)
+		}
 		if e.FrozenSince.IsZero() {
 			e.FrozenSince = t.Now
 		}
@@ -85,14 +92,25 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 		}
 		return s.environments.Advance(ctx, t, e)
 	})
-	return &schedulerv1.FreezeEnvironmentResponse{Environment: shown}, err
+	answer.Environment = shown
+	return answer, err
 }
 
 // UnfreezeEnvironment lets deploys go on.
 func (s *Service) UnfreezeEnvironment(ctx context.Context, req *schedulerv1.UnfreezeEnvironmentRequest) (*schedulerv1.UnfreezeEnvironmentResponse, error) {
 	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_UNFREEZE}
 	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
+		known, err := t.IsDeployedTo(ctx, e)
+		switch {
+		case err != nil:
+			return err
+		case !known && e.FrozenSince.IsZero():
+			return fault.Newf(fault.NotFound, "nothing was ever to be deployed to %s of %s, and it is not frozen", e.Name, e.Repository)
+		}
 		e.FrozenSince, e.FreezeMessage = time.Time{}, ""
+		if !known {
+			return t.ForgetEnvironment(ctx, e)
+		}
 		return s.environments.Advance(ctx, t, e)
 	})
 	return &schedulerv1.UnfreezeEnvironmentResponse{Environment: shown}, err

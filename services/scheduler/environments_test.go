@@ -325,6 +325,10 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			_, err := r.places.FreezeEnvironment(ctx, &schedulerv1.FreezeEnvironmentRequest{Repository: repository, Environment: "staging", Message: message})
 			return err
 		}
+		unfreeze := func(name string) error {
+			_, err := r.places.UnfreezeEnvironment(ctx, &schedulerv1.UnfreezeEnvironmentRequest{Repository: "acme/shop", Environment: name})
+			return err
+		}
 		back := func(id string) error {
 			_, err := r.rollBack(id)
 			return err
@@ -338,6 +342,8 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			"another environment":  {get("acme/shop", "Moon"), codes.InvalidArgument, `environment "Moon": expected a name such as staging or production: small letters, digits and -, 50 at most`},
 			"one never heard of":   {get("acme/shop", "moon"), codes.NotFound, "nothing was ever to be deployed to moon of acme/shop"},
 			"nothing deployed":     {get("acme/shop", "production"), codes.NotFound, "nothing was ever to be deployed to production of acme/shop"},
+			"unfrozen, unheard of": {unfreeze("moon"), codes.NotFound, "nothing was ever to be deployed to moon of acme/shop, and it is not frozen"},
+			"unfrozen all along":   {unfreeze("staging"), codes.OK, ""},
 			"unknown repository":   {freeze("acme/none", "why"), codes.NotFound, "nothing of acme/none was ever built here"},
 			"no reason":            {freeze("acme/shop", ""), codes.InvalidArgument, "message: say why, for those who wait"},
 			"an endless reason":    {freeze("acme/shop", strings.Repeat("é", 101)), codes.InvalidArgument, "message: at most 100 characters"},
@@ -350,6 +356,35 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			if status.Code(c.err) != c.code || status.Convert(c.err).Message() != c.says {
 				t.Errorf("%s: %v, want %v %q", what, c.err, c.code, c.says)
 			}
+		}
+	})
+}
+
+// A misspelt name is said, and what is not frozen any more is no environment.
+func TestWhatWasOnlyEverFrozenIsForgotten(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		ctx := t.Context()
+		r.built(opened(1, "aaa"))
+		frozen := &schedulerv1.FreezeEnvironmentRequest{Repository: "Acme/shop", Environment: "prodution", Message: "fair"}
+		for range 2 {
+			answer, err := r.places.FreezeEnvironment(ctx, frozen)
+			if want := "nothing was ever to be deployed to prodution of Acme/shop: it is frozen for when something is"; err != nil || answer.GetWarning() != want || answer.GetEnvironment().GetFreezeTime() == nil {
+				t.Errorf("%v, %v", answer, err)
+			}
+		}
+		thawed := &schedulerv1.UnfreezeEnvironmentRequest{Repository: "Acme/shop", Environment: "prodution"}
+		if answer, err := r.places.UnfreezeEnvironment(ctx, thawed); err != nil || answer.GetEnvironment().GetName() != "prodution" || answer.GetEnvironment().GetFreezeTime() != nil {
+			t.Errorf("%v, %v", answer, err)
+		}
+		if all, err := r.places.ListEnvironments(ctx, &schedulerv1.ListEnvironmentsRequest{}); err != nil || len(all.GetEnvironments()) != 0 {
+			t.Errorf("%v, %v", all, err)
+		}
+		if _, err := r.places.UnfreezeEnvironment(ctx, thawed); status.Code(err) != codes.NotFound {
+			t.Error(err)
+		}
+		r.built(mergedInto(1, "main", "m1"))
+		if answer, err := r.places.FreezeEnvironment(ctx, &schedulerv1.FreezeEnvironmentRequest{Repository: "Acme/shop", Environment: "staging", Message: "fair"}); err != nil || answer.GetWarning() != "" {
+			t.Errorf("%v, %v", answer, err)
 		}
 	})
 }

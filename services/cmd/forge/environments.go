@@ -133,6 +133,9 @@ func (f freezeEnvironment) Run() error {
 		answer, err := client.FreezeEnvironment(ctx, &schedulerv1.FreezeEnvironmentRequest{
 			Repository: f.Repository, Environment: f.Environment, Message: f.Message,
 		})
+		if answer.GetWarning() != "" {
+			fmt.Fprintln(os.Stderr, "forge:", answer.GetWarning())
+		}
 		return answer.GetEnvironment(), err
 	})
 }

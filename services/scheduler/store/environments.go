@@ -58,6 +58,20 @@ func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 		e.RepositoryID, e.Name, e.Repository, e.Holder, e.Deployed, e.Newest, sqldb.Micros(e.FrozenSince), e.FreezeMessage, e.HeldBecause, e.PullRequest)
 }
 
+// IsDeployedTo is whether anything was ever to be deployed to an environment.
+func (t *Tx) IsDeployedTo(ctx context.Context, e *Environment) (is bool, err error) {
+	if e.Holder != "" || e.Deployed != "" || e.Newest != "" || e.PullRequest != 0 {
+		return true, nil
+	}
+	err = t.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND environment = $2)`, e.RepositoryID, e.Name).Scan(&is)
+	return is, err
+}
+
+// ForgetEnvironment removes an environment.
+func (t *Tx) ForgetEnvironment(ctx context.Context, e *Environment) error {
+	return t.Exec(ctx, `DELETE FROM environments WHERE repository_id = $1 AND name = $2`, e.RepositoryID, e.Name)
+}
+
 // Waiting are the deploys that stand in line, in order: roll backs, then the
 // oldest.
 func Waiting(ctx context.Context, q sqldb.Querier, e *Environment, locked string) ([]*Build, error) {

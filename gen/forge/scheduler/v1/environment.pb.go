@@ -424,8 +424,11 @@ func (x *FreezeEnvironmentRequest) GetMessage() string {
 }
 
 type FreezeEnvironmentResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Environment   *Environment           `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment *Environment           `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// That nothing was ever to be deployed there: its name may be misspelt. Empty
+	// otherwise.
+	Warning       string `protobuf:"bytes,2,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -465,6 +468,13 @@ func (x *FreezeEnvironmentResponse) GetEnvironment() *Environment {
 		return x.Environment
 	}
 	return nil
+}
+
+func (x *FreezeEnvironmentResponse) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 type UnfreezeEnvironmentRequest struct {
@@ -828,9 +838,10 @@ const file_forge_scheduler_v1_environment_proto_rawDesc = "" +
 	"repository\x18\x01 \x01(\tR\n" +
 	"repository\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"^\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"x\n" +
 	"\x19FreezeEnvironmentResponse\x12A\n" +
-	"\venvironment\x18\x01 \x01(\v2\x1f.forge.scheduler.v1.EnvironmentR\venvironment\"^\n" +
+	"\venvironment\x18\x01 \x01(\v2\x1f.forge.scheduler.v1.EnvironmentR\venvironment\x12\x18\n" +
+	"\awarning\x18\x02 \x01(\tR\awarning\"^\n" +
 	"\x1aUnfreezeEnvironmentRequest\x12\x1e\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tR\n" +

@@ -44,7 +44,9 @@ type EnvironmentServiceClient interface {
 	// Frozen again, it takes the new message. NOT_FOUND: Forge has built nothing
 	// of that repository yet.
 	FreezeEnvironment(ctx context.Context, in *FreezeEnvironmentRequest, opts ...grpc.CallOption) (*FreezeEnvironmentResponse, error)
-	// UnfreezeEnvironment lets the deploys that wait go on, in order.
+	// UnfreezeEnvironment lets the deploys that wait go on, in order. One that was
+	// only ever frozen is forgotten. NOT_FOUND: nothing was ever to be deployed there,
+	// and it is not frozen.
 	UnfreezeEnvironment(ctx context.Context, in *UnfreezeEnvironmentRequest, opts ...grpc.CallOption) (*UnfreezeEnvironmentResponse, error)
 	// RollBackEnvironment deploys once more what an earlier deploy put there, as a
 	// build of its own, ahead of the deploys that wait. Those follow all the same:
@@ -147,7 +149,9 @@ type EnvironmentServiceServer interface {
 	// Frozen again, it takes the new message. NOT_FOUND: Forge has built nothing
 	// of that repository yet.
 	FreezeEnvironment(context.Context, *FreezeEnvironmentRequest) (*FreezeEnvironmentResponse, error)
-	// UnfreezeEnvironment lets the deploys that wait go on, in order.
+	// UnfreezeEnvironment lets the deploys that wait go on, in order. One that was
+	// only ever frozen is forgotten. NOT_FOUND: nothing was ever to be deployed there,
+	// and it is not frozen.
 	UnfreezeEnvironment(context.Context, *UnfreezeEnvironmentRequest) (*UnfreezeEnvironmentResponse, error)
 	// RollBackEnvironment deploys once more what an earlier deploy put there, as a
 	// build of its own, ahead of the deploys that wait. Those follow all the same:
