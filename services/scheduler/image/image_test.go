@@ -97,3 +97,29 @@ func anImageIsBuiltAndPushed(t *testing.T, r *rig) {
 		t.Errorf("built again: %+v\n%s", again, log)
 	}
 }
+
+func TestWhatIsMissingForAnImageIsSaid(t *testing.T) { onBoth(t, whatIsMissingForAnImageIsSaid) }
+
+func whatIsMissingForAnImageIsSaid(t *testing.T, r *rig) {
+	t.Helper()
+	for dockerfile, c := range map[string]struct{ text, want string }{
+		"ci/Missing.docker": {"", "the image is not built: there is no Dockerfile at ci/Missing.docker"},
+		"ci/Dockerfile":     {"FROM scratch\nCOPY nope /nope\n", "the image is not built: "},
+	} {
+		req := r.request(func(req *image.Request) { req.Dockerfile = dockerfile })
+		files := workspace{"ci/unused": ""}
+		if c.text != "" {
+			files[dockerfile] = c.text
+		}
+		_, err := r.builder.Build(t.Context(), req, files.on(t), io.Discard)
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", dockerfile, err, c.want)
+			continue
+		}
+		for _, inner := range []string{"rpc error", "failed to solve", "buildkit-mount", "/var/lib"} {
+			if strings.Contains(err.Error(), inner) {
+				t.Errorf("%s: %v tells of %q", dockerfile, err, inner)
+			}
+		}
+	}
+}

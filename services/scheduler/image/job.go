@@ -16,8 +16,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/name"
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/util/grpcerrors"
-	"google.golang.org/grpc/codes"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/mask"
@@ -162,19 +160,9 @@ func (j *job) solve(ctx context.Context, bk *bkclient.Client, platform []string,
 	case s.refused != nil:
 		return nil, s.refused
 	case err != nil:
-		return nil, told(err)
+		return nil, told(err, j.request.Dockerfile)
 	}
 	return &solved{response, s.images}, nil
-}
-
-// told sorts out whose an error of BuildKit is.
-func told(err error) error {
-	switch code := grpcerrors.Code(err); code {
-	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
-		return fault.Newf(fault.Unavailable, "BuildKit does not go on: %w", err)
-	default:
-		return fault.Newf(fault.Invalid, "the image is not built: %w", err)
-	}
 }
 
 // attrs are what the frontend is told.
