@@ -26,7 +26,9 @@ func (d *doctor) settings(_ context.Context, r *report) {
 		check string
 		err   error
 	}{
-		{"admin token", s.CheckAdmin()}, {"key of secrets", s.CheckKeys(s.Common)}, {"key of sessions", s.CheckSessionKeys(s.Common)},
+		{"admin token", s.CheckAdmin()},
+		{"key of secrets", s.CheckKeys(s.Common)},
+		{"key of sessions", s.CheckSessionKeys(s.Common)},
 		{"trace address", s.CheckTraceURL()},
 	} {
 		if one.err != nil {
