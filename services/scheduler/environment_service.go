@@ -78,7 +78,7 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 	answer := &schedulerv1.FreezeEnvironmentResponse{}
 	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
 		answer.Warning = ""
-		if known, err := t.IsDeployedTo(ctx, e); err != nil {
+		if known, err := store.IsDeployedTo(ctx, t, e); err != nil {
 			return err
 		} else if !known {
 			answer.Warning = fmt.Sprintf("nothing was ever to be deployed to %s of %s: it is frozen for when something is", e.Name, e.Repository)
@@ -100,7 +100,7 @@ func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.Freeze
 func (s *Service) UnfreezeEnvironment(ctx context.Context, req *schedulerv1.UnfreezeEnvironmentRequest) (*schedulerv1.UnfreezeEnvironmentResponse, error) {
 	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_UNFREEZE}
 	shown, err := s.changeEnvironment(ctx, req.GetRepository(), req.GetEnvironment(), entry, func(ctx context.Context, t *store.Tx, e *store.Environment) error {
-		known, err := t.IsDeployedTo(ctx, e)
+		known, err := store.IsDeployedTo(ctx, t, e)
 		switch {
 		case err != nil:
 			return err
@@ -109,7 +109,7 @@ func (s *Service) UnfreezeEnvironment(ctx context.Context, req *schedulerv1.Unfr
 		}
 		e.FrozenSince, e.FreezeMessage = time.Time{}, ""
 		if !known {
-			return t.ForgetEnvironment(ctx, e)
+			return store.ForgetEnvironment(ctx, t, e)
 		}
 		return s.environments.Advance(ctx, t, e)
 	})

@@ -59,16 +59,16 @@ func (t *Tx) SaveEnvironment(ctx context.Context, e *Environment) error {
 }
 
 // IsDeployedTo is whether anything was ever to be deployed to an environment.
-func (t *Tx) IsDeployedTo(ctx context.Context, e *Environment) (is bool, err error) {
+func IsDeployedTo(ctx context.Context, q sqldb.Querier, e *Environment) (is bool, err error) {
 	if e.Holder != "" || e.Deployed != "" || e.Newest != "" || e.PullRequest != 0 {
 		return true, nil
 	}
-	err = t.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND environment = $2)`, e.RepositoryID, e.Name).Scan(&is)
+	err = q.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM builds WHERE repository_id = $1 AND environment = $2)`, e.RepositoryID, e.Name).Scan(&is)
 	return is, err
 }
 
 // ForgetEnvironment removes an environment.
-func (t *Tx) ForgetEnvironment(ctx context.Context, e *Environment) error {
+func ForgetEnvironment(ctx context.Context, t *Tx, e *Environment) error {
 	return t.Exec(ctx, `DELETE FROM environments WHERE repository_id = $1 AND name = $2`, e.RepositoryID, e.Name)
 }
 
