@@ -74,7 +74,8 @@ func actionOf(p prepared) schedulerv1.AuditEntry_Action {
 
 // noteEnd writes down that a preview ends, by what event, if anything of it was there or on
 // its way: stop takes it down, and cancelled are the deploys that are not to come any more.
-func noteEnd(ctx context.Context, t *store.Tx, event *eventv1.Event, e *store.Environment, stop *eventv1.Decision, cancelled []string, message string) error {
+// news is that it was wanted until now.
+func noteEnd(ctx context.Context, t *store.Tx, event *eventv1.Event, e *store.Environment, stop *eventv1.Decision, cancelled []string, news bool, message string) error {
 	entry := &schedulerv1.AuditEntry{
 		Action: schedulerv1.AuditEntry_ACTION_TAKE_DOWN, Actor: event.GetSender().GetLogin(), Origin: schedulerv1.AuditEntry_ORIGIN_EVENT,
 		Repository: wording.FullName(event.GetRepository()), Environment: e.Name, Detail: message,
@@ -84,7 +85,7 @@ func noteEnd(ctx context.Context, t *store.Tx, event *eventv1.Event, e *store.En
 		entry.BuildId = stop.GetBuildIds()[0]
 	case len(cancelled) > 0:
 		entry.BuildId = cancelled[0]
-	case e.Holder == "" && e.Deployed != "": // nothing is run for it, and it leaves the lists now
+	case e.Deployed != "" && (e.Holder == "" || news && e.Holder == e.Deployed): // nothing is run for it, and it leaves the lists once it is free
 		entry.BuildId = e.Deployed
 	default:
 		return nil

@@ -88,7 +88,7 @@ func (s previewing) follow(ctx context.Context, t *store.Tx, p prepared, repeate
 	if err := previews.Want(ctx, wanted); err != nil {
 		return nil, err
 	}
-	decided, err := s.end(ctx, t, p.Event, number, wanted, schedulerv1.Build_REASON_UNWANTED, fmt.Sprintf("#%d is not to have this preview any more", number))
+	decided, err := s.end(ctx, t, p.Event, number, wants{before, wanted}, schedulerv1.Build_REASON_UNWANTED, fmt.Sprintf("#%d is not to have this preview any more", number))
 	if err != nil || repeated || len(p.previews) == 0 {
 		return decided, err
 	}
@@ -106,15 +106,23 @@ func (s previewing) closed(ctx context.Context, t *store.Tx, p prepared) (*event
 	if p.Pull.GetMerged() {
 		how = "merged"
 	}
-	if err := (store.Previews{Tx: t}).Forget(ctx, p.Event.GetRepository().GetId(), number); err != nil {
+	previews, repository := store.Previews{Tx: t}, p.Event.GetRepository().GetId()
+	before, err := previews.Wanted(ctx, repository, number)
+	if err == nil {
+		err = previews.Forget(ctx, repository, number)
+	}
+	if err != nil {
 		return nil, err
 	}
-	return s.end(ctx, t, p.Event, number, nil, schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, fmt.Sprintf("#%d was %s", number, how))
+	return s.end(ctx, t, p.Event, number, wants{before: before}, schedulerv1.Build_REASON_PULL_REQUEST_CLOSED, fmt.Sprintf("#%d was %s", number, how))
 }
+
+// wants is what a pull request was to have, and what it is to have now.
+type wants struct{ before, now *store.Preview }
 
 // end ends the previews of a pull request that it is not to have any more: their deploys
 // are cancelled, and what takes down what is there waits in their line.
-func (s previewing) end(ctx context.Context, t *store.Tx, event *eventv1.Event, number int32, wanted *store.Preview, reason schedulerv1.Build_Reason, message string) (*eventv1.Decision, error) {
+func (s previewing) end(ctx context.Context, t *store.Tx, event *eventv1.Event, number int32, of wants, reason schedulerv1.Build_Reason, message string) (*eventv1.Decision, error) {
 	previews, repository := store.Previews{Tx: t}, event.GetRepository().GetId()
 	all, err := previews.Environments(ctx, repository, number)
 	if err != nil {
@@ -122,7 +130,7 @@ func (s previewing) end(ctx context.Context, t *store.Tx, event *eventv1.Event, 
 	}
 	var decided *eventv1.Decision
 	for _, e := range all {
-		if wanted.Wants(e.Name) {
+		if of.now.Wants(e.Name) {
 			continue
 		}
 		cancelled, err := s.environments.CancelPreview(ctx, t, repository, e.Name, reason, message, "")
@@ -137,7 +145,7 @@ func (s previewing) end(ctx context.Context, t *store.Tx, event *eventv1.Event, 
 			return nil, err
 		}
 		decided = alongside(decided, stop)
-		if err := noteEnd(ctx, t, event, e, stop, cancelled, message); err != nil {
+		if err := noteEnd(ctx, t, event, e, stop, cancelled, of.before.Wants(e.Name), message); err != nil {
 			return nil, err
 		}
 	}
