@@ -20,8 +20,8 @@ var (
 
 // told sorts out whose an error of BuildKit is, and says it for people.
 func told(err error, dockerfile string) error {
-	text := mounted.ReplaceAllString(passedOn.ReplaceAllString(err.Error(), ""), "")
-	if strings.HasSuffix(text, "open "+path.Base(dockerfile)+": no such file or directory") {
+	text := mounted.ReplaceAllString(passedOn.ReplaceAllString(err.Error(), ""), "$1")
+	if missing := path.Base(dockerfile) + ": no such file or directory"; strings.HasSuffix(text, "open "+missing) || strings.HasSuffix(text, "open /"+missing) {
 		text = "there is no Dockerfile at " + dockerfile
 	}
 	switch code := grpcerrors.Code(err); code {

@@ -16,7 +16,7 @@ func TestWhatBuildKitSaysIsToldInPlainWords(t *testing.T) {
 		"failed to solve: failed to read dockerfile: open /var/lib/docker/tmp/buildkit-mount3141592/Missing.docker: no such file or directory": "there is no Dockerfile at ci/Missing.docker",
 		"failed to read dockerfile: open Missing.docker: no such file or directory":                                                            "there is no Dockerfile at ci/Missing.docker",
 
-		"failed to solve: lstat /var/lib/buildkit/tmp/buildkit-mount27/app: not a directory":      "lstat app: not a directory",
+		"failed to solve: lstat /var/lib/buildkit/tmp/buildkit-mount27/app: not a directory":      "lstat /app: not a directory",
 		`failed to solve: process "/bin/sh -c false" did not complete successfully: exit code: 1`: `process "/bin/sh -c false" did not complete successfully: exit code: 1`,
 	} {
 		if err := told(status.Error(codes.Unknown, says), "ci/Missing.docker"); err.Error() != "the image is not built: "+want || !fault.Is(err, fault.Invalid) {
