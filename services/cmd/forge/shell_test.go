@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/signal"
 	"syscall"
 	"testing"
 	"time"
@@ -156,6 +157,10 @@ func TestASecondSignalHangsUp(t *testing.T) {
 // Whoever has started it is gone: the command is not told first.
 func TestAShellWithoutATerminalIsHungUp(t *testing.T) {
 	t.Parallel()
+	// Where the tests are run by nohup, the command would not hear of it either.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	defer signal.Stop(heard)
 	f := newTerminalForge(t)
 	cmd := f.command(t, "shell", "b1", "--", "sleep", "1000")
 	input, err := cmd.StdinPipe()
