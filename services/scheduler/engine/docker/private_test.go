@@ -74,7 +74,7 @@ func TestARepositorysLoginPullsItsImagesForItsBuildsAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			env, _ := r.run(t, container, "env; cat /proc/1/environ; cat /root/.docker/config.json 2>&1")
+			env, _ := r.run(t, container, "env; cat /proc/1/environ; cat ~/.docker/config.json 2>&1")
 			for where, text := range map[string]string{"inspect": string(seen), "the container": env, "the log": r.log()} {
 				if strings.Contains(text, "s3cret") || strings.Contains(text, base64.StdEncoding.EncodeToString([]byte("octo:s3cret-of-octo"))) {
 					t.Errorf("%s holds the password: %s", where, text)
