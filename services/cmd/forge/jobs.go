@@ -52,20 +52,23 @@ func resolve(ctx context.Context, client schedulerv1.BuildServiceClient, named s
 	return "", fault.Newf(fault.NotFound, "build %s has no job %s: it has %s", build, job, titles(jobs))
 }
 
+// choices is the build, or the job, that is named, and of a build its jobs: one of them is
+// meant, where there are any.
+func choices(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, []*schedulerv1.Job, error) {
+	id, err := resolve(ctx, client, named)
+	if err != nil || id != named {
+		return id, nil, err
+	}
+	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+	return id, answer.GetBuild().GetJobs(), err
+}
+
 // logOf is the build, or the job, whose log is meant: of a build with jobs the one
 // that did not pass, or that has one at all.
 func logOf(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, error) {
-	id, err := resolve(ctx, client, named)
-	if err != nil || id != named {
+	id, jobs, err := choices(ctx, client, named)
+	if err != nil || len(jobs) == 0 {
 		return id, err
-	}
-	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
-	if err != nil {
-		return "", err
-	}
-	jobs := answer.GetBuild().GetJobs()
-	if len(jobs) == 0 {
-		return id, nil
 	}
 	switch failed := broken(jobs); {
 	case len(failed) == 1:
@@ -92,15 +95,10 @@ func broken(jobs []*schedulerv1.Job) (all []*schedulerv1.Job) {
 // containerOf is the build, or the job, whose container is meant: of a build with jobs the
 // one whose is kept. Where that is none but only one can be meant, Forge says why.
 func containerOf(ctx context.Context, client schedulerv1.BuildServiceClient, named string) (string, error) {
-	id, err := resolve(ctx, client, named)
-	if err != nil || id != named {
+	id, jobs, err := choices(ctx, client, named)
+	if err != nil || len(jobs) == 0 {
 		return id, err
 	}
-	answer, err := client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
-	if err != nil {
-		return "", err
-	}
-	jobs := answer.GetBuild().GetJobs()
 	var kept []*schedulerv1.Job
 	for _, j := range jobs {
 		if j.GetKeptUntilTime().AsTime().After(time.Now()) {
@@ -108,8 +106,6 @@ func containerOf(ctx context.Context, client schedulerv1.BuildServiceClient, nam
 		}
 	}
 	switch failed := broken(jobs); {
-	case len(jobs) == 0:
-		return id, nil
 	case len(kept) == 1:
 		return kept[0].GetId(), nil
 	case len(kept) > 1:
