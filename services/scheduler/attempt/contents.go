@@ -37,6 +37,25 @@ func (r runnerService) PutContent(stream schedulerv1.RunnerService_PutContentSer
 // heldBy is the build whose attempt the call's token is of, which must be this
 // runner's and not have ended.
 func (r runnerService) heldBy(ctx context.Context, runnerID string) (*store.Build, error) {
+	a, err := r.attemptBy(ctx, runnerID)
+	if err != nil {
+		return nil, err
+	}
+	if a.Ended {
+		return nil, attemptOver(a)
+	}
+	b, err := store.ReadBuild(ctx, r.service.store.DB.Read(), a.BuildID, "")
+	if err != nil {
+		return nil, err
+	}
+	if b.GetAttempt() != a.Number {
+		return nil, attemptOver(a)
+	}
+	return b, nil
+}
+
+// attemptBy is the attempt that the call's token is of, which must be this runner's.
+func (r runnerService) attemptBy(ctx context.Context, runnerID string) (*store.Attempt, error) {
 	buildID, number, err := r.attemptOf(ctx)
 	if err != nil {
 		return nil, err
@@ -45,15 +64,8 @@ func (r runnerService) heldBy(ctx context.Context, runnerID string) (*store.Buil
 	if err != nil {
 		return nil, err
 	}
-	if a.Ended || runnerID == "" || a.RunnerID != runnerID {
+	if runnerID == "" || a.RunnerID != runnerID {
 		return nil, attemptOver(a)
 	}
-	b, err := store.ReadBuild(ctx, r.service.store.DB.Read(), buildID, "")
-	if err != nil {
-		return nil, err
-	}
-	if b.GetAttempt() != number {
-		return nil, attemptOver(a)
-	}
-	return b, nil
+	return a, nil
 }

@@ -65,18 +65,11 @@ func reachesHost(job *configv1.Job) bool {
 
 // keptOf is the attempt of a runner whose container is kept.
 func (r runnerService) keptOf(ctx context.Context, runnerID string) (*store.Attempt, error) {
-	buildID, number, err := r.attemptOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a, err := store.ReadAttempt(ctx, r.service.store.DB.Read(), buildID, number, "")
-	if err != nil {
-		return nil, err
-	}
-	if runnerID == "" || a.RunnerID != runnerID || !a.IsKept(r.service.now()) {
+	a, err := r.attemptBy(ctx, runnerID)
+	if err == nil && !a.IsKept(r.service.now()) {
 		return nil, attemptOver(a)
 	}
-	return a, nil
+	return a, err
 }
 
 // Keep tells a runner which shells people ask for.
