@@ -188,7 +188,7 @@ func (d *doctor) openRunner(ctx context.Context) (runner, error) {
 		ca, err := shownAt(ctx, network, address)
 		return runner{url, ca, func() {}}, err
 	}
-	own, err := s.ListenRunner(s.DataDir, s.Certificate)
+	own, err := s.ListenRunner(ctx, s.DataDir, s.Certificate)
 	if err != nil {
 		return runner{}, err
 	}

@@ -7,7 +7,12 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
+
+// handshake is the time in which who has begun to connect is through with it: a
+// balancer's, which is near.
+const handshake = 10 * time.Millisecond
 
 // lastCalls is a listener that accepts, as it closes, who has connected already. To close
 // a socket resets those, and GitHub sends no webhook twice by itself.
@@ -37,7 +42,11 @@ func (l *lastCalls) Close() error {
 	defer l.mu.Unlock()
 	if socket, ok := l.Listener.(syscall.Conn); ok {
 		if raw, err := socket.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { l.left = accepted(int(fd)) }) // it fails where the socket is closed
+			_ = raw.Control(func(fd uintptr) { // it fails where the socket is closed
+				deafen(int(fd))
+				time.Sleep(handshake)
+				l.left = accepted(int(fd))
+			})
 		}
 	}
 	return l.Listener.Close()

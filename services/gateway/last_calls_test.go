@@ -1,13 +1,18 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/forge-ci/forge/services/kit/daemon"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -47,4 +52,57 @@ func TestWhoHasConnectedIsHeardAtTheEnd(t *testing.T) {
 	}
 	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", inner.Addr().String())
 	kittest.Want(t, err != nil, true, "nobody listens")
+}
+
+// Who has connected is answered, also when the server stops before it hears the request;
+// and while others connect all the time, each is answered or kept out.
+func TestNobodyIsHungUpOnAtTheEnd(t *testing.T) {
+	const request = "GET /nothing HTTP/1.0\r\nHost: forge\r\n\r\n"
+	for range 10 {
+		w := onSQLite(t, nil)
+		lis, err := daemon.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dial := func() (net.Conn, error) {
+			return (&net.Dialer{Timeout: 50 * time.Millisecond}).DialContext(t.Context(), "tcp", lis.Addr().String())
+		}
+		ask := func(conn net.Conn) {
+			defer conn.Close()
+			_, _ = io.WriteString(conn, request) // what is wrong is seen below
+			if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 404 Not Found") {
+				t.Errorf("answered %q, %v", answer, err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var serving, callers sync.WaitGroup
+		serving.Go(func() {
+			if err := w.service.Serve(ctx, lis); err != nil {
+				t.Errorf("serve: %v", err)
+			}
+		})
+		var heard atomic.Int32
+		for range 8 {
+			callers.Go(func() {
+				for conn, err := dial(); err == nil; conn, err = dial() {
+					ask(conn)
+					heard.Add(1)
+				}
+			})
+		}
+		silent, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kittest.Eventually(t, 10*time.Second, func() error {
+			if heard.Load() < 20 {
+				return errors.New("too few are heard")
+			}
+			return nil
+		})
+		stop()
+		callers.Wait() // all are kept out
+		ask(silent)
+		serving.Wait()
+	}
 }

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -9,17 +10,17 @@ import (
 )
 
 // Listen listens where gRPC is served.
-func (g GRPC) Listen() (net.Listener, error) {
-	return listen("tcp", g.GRPCAddress, "FORGE_GRPC_ADDRESS (--grpc-address)")
+func (g GRPC) Listen(ctx context.Context) (net.Listener, error) {
+	return listen(ctx, "tcp", g.GRPCAddress, "FORGE_GRPC_ADDRESS (--grpc-address)")
 }
 
 // ListenHTTP listens where HTTP is served.
-func (g Gateway) ListenHTTP() (net.Listener, error) {
-	return listen("tcp", net.JoinHostPort(g.Address, strconv.Itoa(g.Port)), "FORGE_PORT (--port)")
+func (g Gateway) ListenHTTP(ctx context.Context) (net.Listener, error) {
+	return listen(ctx, "tcp", net.JoinHostPort(g.Address, strconv.Itoa(g.Port)), "FORGE_PORT (--port)")
 }
 
-func listen(network, address, setting string) (net.Listener, error) {
-	lis, err := daemon.Listen(network, address)
+func listen(ctx context.Context, network, address, setting string) (net.Listener, error) {
+	lis, err := daemon.Listen(ctx, network, address)
 	if err != nil {
 		return nil, fmt.Errorf("%w; choose another with %s", err, setting)
 	}

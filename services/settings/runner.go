@@ -2,6 +2,7 @@ package settings
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -35,15 +36,15 @@ type Keep func(host string, fresh func() (cert, key []byte, err error)) (cert, k
 // its own, so that a container can be given the directory and nothing else. What
 // other machines reach speaks TLS, with the certificate that is set or, after
 // Certify, one that is made.
-func (s Scheduler) ListenRunner(dataDir string, own Certificate) (r Runner, err error) {
+func (s Scheduler) ListenRunner(ctx context.Context, dataDir string, own Certificate) (r Runner, err error) {
 	path, unix := strings.CutPrefix(s.RunnerAddress, "unix://")
 	switch {
 	case s.RunnerAddress == "":
-		r.Listener, r.URL, err = listenSocket(filepath.Join(dataDir, "runner", "runner.sock"))
+		r.Listener, r.URL, err = listenSocket(ctx, filepath.Join(dataDir, "runner", "runner.sock"))
 	case unix:
-		r.Listener, r.URL, err = listenSocket(path)
+		r.Listener, r.URL, err = listenSocket(ctx, path)
 	default:
-		r, err = s.listenTLS(own)
+		r, err = s.listenTLS(ctx, own)
 	}
 	r.URL = cmp.Or(s.RunnerURL, r.URL)
 	return r, err
@@ -65,7 +66,7 @@ func (s Scheduler) RunnerTarget(dataDir string) (network, address, url string, e
 	return "unix", path, cmp.Or(s.RunnerURL, "unix://"+path), nil
 }
 
-func listenSocket(path string) (net.Listener, string, error) {
+func listenSocket(ctx context.Context, path string) (net.Listener, string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", runnerAddress, err)
@@ -74,11 +75,11 @@ func listenSocket(path string) (net.Listener, string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil { //nolint:gosec // see above
 		return nil, "", fmt.Errorf("%s: %w", runnerAddress, err)
 	}
-	lis, err := listen("unix", path, runnerAddress)
+	lis, err := listen(ctx, "unix", path, runnerAddress)
 	return lis, "unix://" + path, err
 }
 
-func (s Scheduler) listenTLS(own Certificate) (Runner, error) {
+func (s Scheduler) listenTLS(ctx context.Context, own Certificate) (Runner, error) {
 	host, _, err := net.SplitHostPort(s.RunnerAddress)
 	if err != nil {
 		return Runner{}, fmt.Errorf("%s is %q: use unix:///path/to/a/socket or host:port", runnerAddress, s.RunnerAddress)
@@ -100,7 +101,7 @@ func (s Scheduler) listenTLS(own Certificate) (Runner, error) {
 		}
 		r.CA = string(authority)
 	}
-	if r.Listener, err = listen("tcp", s.RunnerAddress, runnerAddress); err != nil {
+	if r.Listener, err = listen(ctx, "tcp", s.RunnerAddress, runnerAddress); err != nil {
 		return Runner{}, err
 	}
 	r.URL = r.Listener.Addr().String()

@@ -16,7 +16,7 @@ import (
 // gets through. It returns what is trusted.
 func reached(t *testing.T, s settings.Scheduler, dataDir string, own settings.Certificate) (ca string) {
 	t.Helper()
-	r, err := s.ListenRunner(dataDir, own)
+	r, err := s.ListenRunner(t.Context(), dataDir, own)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestRunnerAddressForOtherMachinesSpeaksTLS(t *testing.T) {
 }
 
 func TestRunnerURLIsWhatBuildsDial(t *testing.T) {
-	r, err := settings.Scheduler{RunnerAddress: "0.0.0.0:0", RunnerURL: "forge.test:9094"}.ListenRunner(t.TempDir(), settings.Certificate{})
+	r, err := settings.Scheduler{RunnerAddress: "0.0.0.0:0", RunnerURL: "forge.test:9094"}.ListenRunner(t.Context(), t.TempDir(), settings.Certificate{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestRunnerAddressesThatCannotBe(t *testing.T) {
 		if dir == "" {
 			dir = t.TempDir()
 		}
-		r, err := c.s.ListenRunner(dir, c.own)
+		r, err := c.s.ListenRunner(t.Context(), dir, c.own)
 		if err == nil {
 			err = r.Certify(settings.InDataDir(dir).Keep)
 			_ = r.Close()

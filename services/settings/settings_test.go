@@ -122,7 +122,7 @@ func TestRunnerSocketIsTheOnlyFileOfItsFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	r, err := settings.Scheduler{}.ListenRunner(dir, settings.Certificate{})
+	r, err := settings.Scheduler{}.ListenRunner(t.Context(), dir, settings.Certificate{})
 	if err != nil {
 		t.Fatal(err)
 	}

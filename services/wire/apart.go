@@ -64,7 +64,7 @@ func Apart[S alone](ctx context.Context, name string, all S, assemble assemble[S
 		}
 		server := rpc.NewServer(serving)
 		room.Register(server)
-		public, err := s.Listen()
+		public, err := s.Listen(ctx)
 		if err != nil {
 			return nil, err
 		}

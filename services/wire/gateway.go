@@ -63,7 +63,7 @@ func Gateway(ctx context.Context, s GatewaySettings, tel *telemetry.Telemetry, p
 	if err != nil {
 		return nil, fmt.Errorf("FORGE_RECEIVERS_FILE: %w", err)
 	}
-	web, err := s.ListenHTTP()
+	web, err := s.ListenHTTP(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func Scheduler(ctx context.Context, s SchedulerSettings, tel *telemetry.Telemetr
 	if err != nil {
 		return nil, err
 	}
-	runners, err := s.ListenRunner(s.DataDir, s.Certificate) // before the database is opened: another Forge may hold the address, and it
+	runners, err := s.ListenRunner(ctx, s.DataDir, s.Certificate) // before the database is opened: another Forge may hold the address, and it
 	if err != nil {
 		return nil, err
 	}

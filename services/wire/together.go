@@ -61,7 +61,7 @@ func Together(ctx context.Context, s Settings) error {
 		if err != nil {
 			return nil, err
 		}
-		public, err := s.Listen() // before the stores are opened: another Forge may hold it, and them
+		public, err := s.Listen(ctx) // before the stores are opened: another Forge may hold it, and them
 		if err != nil {
 			return nil, err
 		}

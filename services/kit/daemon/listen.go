@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,16 +15,16 @@ import (
 // left out.
 const maxSocketPath = 107
 
-// Listen is net.Listen with errors that say what to do; the caller adds the
-// name of the setting. On "unix" the socket of a dead process is replaced, that
+// Listen is net.Listen, without multipath TCP, and with errors that say what to do;
+// the caller adds the name of the setting. On "unix" the socket of a dead process is replaced, that
 // of a live one is not, and everybody on the machine may connect: what a socket
 // lets people do is for the directory's mode and the server to decide.
 //
 // An address that is taken may be free in a moment: a process that is killed
 // while it starts another leaves its listeners to that one until it has begun.
-func Listen(network, address string) (net.Listener, error) {
+func Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	for end := time.Now().Add(takenPatience); ; time.Sleep(takenPause) {
-		lis, err := listen(network, address)
+		lis, err := listen(ctx, network, address)
 		if _, is := errors.AsType[taken](err); !is || time.Now().After(end) {
 			return lis, err
 		}
@@ -37,11 +38,13 @@ type taken string
 
 func (t taken) Error() string { return string(t) }
 
-func listen(network, address string) (net.Listener, error) {
+func listen(ctx context.Context, network, address string) (net.Listener, error) {
 	if network == "unix" {
 		return listenUnix(address)
 	}
-	lis, err := net.Listen(network, address)
+	config := net.ListenConfig{}
+	config.SetMultipathTCP(false) // such a socket takes no filters, which a stop that hangs up on nobody needs
+	lis, err := config.Listen(ctx, network, address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: %w", address, taken("the port is in use by another process"))
 	}

@@ -13,7 +13,7 @@ import (
 
 func listen(t *testing.T, network, address string) net.Listener {
 	t.Helper()
-	lis, err := daemon.Listen(network, address)
+	lis, err := daemon.Listen(t.Context(), network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +23,7 @@ func listen(t *testing.T, network, address string) net.Listener {
 
 func refused(t *testing.T, network, address, want string) {
 	t.Helper()
-	lis, err := daemon.Listen(network, address)
+	lis, err := daemon.Listen(t.Context(), network, address)
 	if err == nil {
 		lis.Close()
 		t.Fatalf("listening on %s went well, want: %s", address, want)

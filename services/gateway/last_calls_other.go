@@ -1,0 +1,6 @@
+//go:build !linux
+
+package gateway
+
+// deafen is for systems whose sockets take filters.
+func deafen(int) {}
