@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler"
@@ -130,7 +132,8 @@ func (w *dockerWorld) cleared(t testing.TB, builds ...string) {
 	}
 }
 
-// newest is the build that was made last.
+// newest is the build that was made last. Where a deploy has passed, that may be a
+// promotion's.
 func (w *dockerWorld) newest(t testing.TB) *schedulerv1.Build {
 	t.Helper()
 	var found *schedulerv1.Build
@@ -145,6 +148,14 @@ func (w *dockerWorld) newest(t testing.TB) *schedulerv1.Build {
 		return err
 	})
 	return found
+}
+
+// linked is the build that a status leads to.
+func (w *dockerWorld) linked(t testing.TB, shown githubsim.Status) *schedulerv1.Build {
+	t.Helper()
+	found, err := schedulerv1.NewBuildServiceClient(w.dial(t, "scheduler")).GetBuild(asAdmin(t.Context()), &schedulerv1.GetBuildRequest{BuildId: path.Base(shown.TargetURL)})
+	must(t, err)
+	return found.GetBuild()
 }
 
 // running waits for the container of an attempt to run.

@@ -128,14 +128,13 @@ func TestImageIsBuiltPushedAndNamedToLaterJobs(t *testing.T) {
 		t.Errorf("a pull request wrote to the registry: %q", written)
 	}
 	merged := w.merge(t, number)
-	w.shows(t, merged, "forge/deploy-staging", "success")
+	deploy := w.linked(t, w.shows(t, merged, "forge/deploy-staging", "success"))
 	want, err := i.digest(t, "acme/web:"+merged)
 	must(t, err)
 	latest, err := i.digest(t, "acme/web:plain-latest")
 	must(t, err)
 	kittest.Want(t, latest, want, "digest of the other tag")
 	said := i.host + "/acme/web@" + want
-	deploy := w.newest(t)
 	for job, line := range map[string]string{"image": "here: " + said, "release": "told: " + said} {
 		if log := w.jobLog(t, deploy, job); !strings.Contains(log, line) {
 			t.Errorf("log of %s, want %q:\n%s", job, line, log)
@@ -166,8 +165,7 @@ func TestImageIsBuiltPushedAndNamedToLaterJobs(t *testing.T) {
 // asked for, and nothing is left of that.
 func (w *dockerWorld) promoted(t testing.TB) {
 	t.Helper()
-	w.shows(t, w.promotion(t).HeadSHA, "forge/staging", "success")
-	w.cleared(t, w.newest(t).GetId())
+	w.cleared(t, w.linked(t, w.shows(t, w.promotion(t).HeadSHA, "forge/staging", "success")).GetId())
 }
 
 // jobLog is the log of a build's job.
@@ -221,8 +219,7 @@ func TestSIGKILLOfForgeWhileAnImageIsPushed(t *testing.T) {
 	close(goOn)
 	w.process("forge").begin(t)
 	w.awaitUp(t)
-	w.shows(t, merged, "forge/deploy-staging", "success")
-	deploy := w.newest(t)
+	deploy := w.linked(t, w.shows(t, merged, "forge/deploy-staging", "success"))
 	kittest.Want(t, deploy.GetAttempt(), 2, "attempts")
 	if log := w.attemptLog(t, deploy.GetId(), 1); !strings.Contains(log, "no image was built: ") || strings.Contains(log, "after") {
 		t.Errorf("log of the first attempt:\n%s", log)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -91,7 +90,9 @@ func balance(t testing.TB, addresses []string) string {
 	server := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "gateways"}) },
 		Transport: transport,
-		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, "the balancer: "+err.Error(), http.StatusBadGateway)
+		},
 	})
 	t.Cleanup(server.Close)
 	return server.URL

@@ -147,8 +147,9 @@ func (s *storm) lookAt(ctx context.Context, path string) error {
 		return err
 	}
 	defer answer.Body.Close()
-	if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%d %s: %w", answer.StatusCode, text, err)
+	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%d %s", answer.StatusCode, text)
 	}
-	return nil
+	return err
 }
