@@ -119,7 +119,7 @@ func TestMissingSubmodulesAreSaidInTheLog(t *testing.T) {
 }
 
 func TestCancelStopsTheWholeGroup(t *testing.T) {
-	s := newScheduler(t, `trap 'echo stopping; exit 9' TERM; (sleep 1000; echo never) & echo ready; wait`, "echo never")
+	s := newScheduler(t, `trap 'echo stopping; exit 9' TERM; (echo ready; sleep 1000; echo never) & wait`, "echo never")
 	f := s.forgexec(t)
 	s.awaitOutput(t, "ready")
 	s.cancelled <- "superseded by 3f2a91c"
