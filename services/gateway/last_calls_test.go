@@ -106,3 +106,28 @@ func TestNobodyIsHungUpOnAtTheEnd(t *testing.T) {
 		serving.Wait()
 	}
 }
+
+// A browser that keeps a connection ready does not keep the server.
+func TestWhoSaysNothingDelaysNoStop(t *testing.T) {
+	w := onSQLite(t, nil)
+	lis, err := daemon.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- w.service.Serve(ctx, lis) }()
+	silent, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	begin := time.Now()
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < speakWithin || took >= stopGrace {
+		t.Errorf("the stop took %v", took)
+	}
+}

@@ -16,7 +16,9 @@ import (
 // Handler is the whole HTTP edge.
 func (s *Service) Handler() http.Handler { return s.handler }
 
-const stopGrace = 5 * time.Second
+// At a stop, requests are answered for stopGrace, and who has connected is heard for
+// speakWithin.
+const stopGrace, speakWithin = 5 * time.Second, time.Second
 
 // Server is an HTTP server for Handler. Answers have no deadline, since a
 // followed log lasts as long as its build.
@@ -33,8 +35,8 @@ func (s *Service) Server() *http.Server {
 }
 
 // Serve serves Server on lis, which it closes, until ctx ends. Then followed
-// logs end at once and other requests have 5 s, also those of who has connected and
-// said nothing yet. It is called once.
+// logs end at once and other requests have 5 s; who has connected and asked for nothing
+// yet has a second to do so. It is called once.
 func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 	server := s.Server()
 	var busy conversations
@@ -58,16 +60,14 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 		s.endServing()
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 		defer cancel()
-		// Once it shuts down, a server answers nobody whose request it has not read.
+		// Server.Shutdown would hang up on whoever's request is not read yet.
 		server.SetKeepAlivesEnabled(false)
 		_ = calls.Close()
 		<-served
-		busy.end(grace)
-		if err := server.Shutdown(grace); err != nil {
-			s.deps.Log.WarnContext(ctx, "HTTP shutdown failed; requests that lasted longer than the grace period are cut off", "error", err)
-			return server.Close()
+		if !busy.end(grace) {
+			s.deps.Log.WarnContext(ctx, "requests that lasted longer than the grace period of a stop are cut off", "grace", stopGrace)
 		}
-		return nil
+		return server.Close()
 	})
 	return group.Wait()
 }
@@ -75,43 +75,51 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 // conversations are the connections that a request may come by, or is answered by.
 type conversations struct {
 	mu      sync.Mutex
-	open    map[net.Conn]bool
-	changed chan struct{} // nil, or closed at the next change
+	open    map[net.Conn]http.ConnState
+	changed chan struct{} // closed at the next change
 }
 
 // is notes the state of one.
 func (c *conversations) is(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if state == http.StateNew || state == http.StateActive {
-		if c.open == nil {
-			c.open = map[net.Conn]bool{}
-		}
-		c.open[conn] = true
-		return
+	if c.open == nil {
+		c.open = map[net.Conn]http.ConnState{}
 	}
 	delete(c.open, conn)
+	if state == http.StateNew || state == http.StateActive {
+		c.open[conn] = state
+	}
 	if c.changed != nil {
 		close(c.changed)
 		c.changed = nil
 	}
 }
 
-// end waits until there is none, or ctx ends.
-func (c *conversations) end(ctx context.Context) {
-	for ctx.Err() == nil {
+// end waits until all requests are answered, which it tells, or ctx ends. Who says
+// nothing is heard for a while.
+func (c *conversations) end(ctx context.Context) bool {
+	silence := time.NewTimer(speakWithin)
+	defer silence.Stop()
+	for heard := true; ; {
 		c.mu.Lock()
-		if len(c.open) == 0 {
-			c.mu.Unlock()
-			return
+		busy := 0
+		for _, state := range c.open {
+			if heard || state == http.StateActive {
+				busy++
+			}
 		}
-		if c.changed == nil {
-			c.changed = make(chan struct{})
-		}
-		changed := c.changed
+		changed := make(chan struct{})
+		c.changed = changed
 		c.mu.Unlock()
+		if busy == 0 {
+			return true
+		}
 		select {
 		case <-ctx.Done():
+			return false
+		case <-silence.C:
+			heard = false
 		case <-changed:
 		}
 	}
