@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,6 +74,70 @@ func (w *dockerWorld) warmed(b *testing.B) {
 		found, err := w.api.ContainerList(b.Context(), client.ContainerListOptions{Filters: client.Filters{}.Add("name", "^/?forge_waiting_")})
 		if err == nil && len(found.Items) == 0 {
 			err = errors.New("no container waits")
+		}
+		return err
+	})
+}
+
+// BenchmarkPlaceBesideWaiting is from a build's making to when the engine is asked for its
+// container, and to its first command, beside containers that wait and while the next of
+// those is made; held against the same where none wait.
+func BenchmarkPlaceBesideWaiting(b *testing.B) {
+	kittest.Require(b, "docker")
+	type forge struct {
+		*dockerWorld
+		image       string
+		place, took []time.Duration
+	}
+	start := func(warm string) *forge {
+		f := &forge{}
+		f.dockerWorld = newDockerWorld(b, "", func(image string) map[string]string {
+			f.image = image
+			return map[string]string{".forge.yml": lines("image: "+image, "execute: ['true']")}
+		}, "--warm="+warm)
+		return f
+	}
+	waiting, none := start("2"), start("0")
+	round := func(f *forge, n int) {
+		taker, other := fmt.Sprintf("taker-%d", n), fmt.Sprintf("other-%d", n)
+		taken := f.branch(b, taker, files("file", "x"))
+		built := f.branch(b, other, files(".forge.yml",
+			lines("image: "+f.image, fmt.Sprintf("resources: {memory: %dMiB}", 100+n), "execute: ['true']"))) // none that waits is like it
+		f.open(b, taker)
+		f.shows(b, taken, "forge/test", "success")
+		f.cleared(b, f.newest(b).GetId())
+		if f == waiting {
+			f.makesReady(b)
+		}
+		f.open(b, other)
+		build := f.linked(b, f.shows(b, built, "forge/test", "success"))
+		f.cleared(b, build.GetId())
+		made := build.GetCreateTime().AsTime()
+		f.place = append(f.place, build.GetPlaceTime().AsTime().Sub(made))
+		f.took = append(f.took, build.GetStartTime().AsTime().Sub(made))
+	}
+	n := 0
+	for b.Loop() {
+		n++
+		waiting.warmed(b)
+		round(waiting, n)
+		round(none, n)
+	}
+	for _, all := range [][]time.Duration{waiting.place, waiting.took, none.place, none.took} {
+		slices.Sort(all)
+	}
+	b.ReportMetric(float64(waiting.place[n/2].Microseconds())/1000, "ms/place")
+	b.ReportMetric(float64(waiting.place[n/2])/float64(none.place[n/2]), "ratio")
+	b.ReportMetric(float64(waiting.took[n/2])/float64(none.took[n/2]), "first-command-ratio")
+}
+
+// makesReady returns while the engine makes a container that will wait.
+func (w *dockerWorld) makesReady(b *testing.B) {
+	b.Helper()
+	kittest.Eventually(b, dockerPatience, func() error {
+		found, err := w.api.ContainerList(b.Context(), client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("name", "^/?forge_waiting_").Add("status", "created")})
+		if err == nil && len(found.Items) == 0 {
+			err = errors.New("none is made")
 		}
 		return err
 	})
