@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -75,11 +76,34 @@ func (e *Engine) makeNetwork(ctx context.Context, name string, labels map[string
 
 func (e *Engine) removeNetworks(ctx context.Context, networks []network.Summary) error {
 	for _, n := range networks {
-		if _, err := e.client.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+		if _, err := e.removeNetwork(ctx, n.ID); err != nil {
 			return fmt.Errorf("remove the network of attempt %s: %w", n.Labels[dockerapi.AttemptLabel], err)
 		}
 	}
 	return nil
+}
+
+// removeNetwork removes one that no container uses any more, and reports whether it was there.
+// A Docker engine whose disk was full when one of them ended takes it for connected still.
+func (e *Engine) removeNetwork(ctx context.Context, name string) (bool, error) {
+	_, err := e.client.NetworkRemove(ctx, name, client.NetworkRemoveOptions{})
+	if errdefs.IsPermissionDenied(err) {
+		found, failed := e.client.NetworkInspect(ctx, name, client.NetworkInspectOptions{})
+		if failed != nil {
+			return false, err
+		}
+		for _, end := range found.Network.Containers {
+			_, failed = e.client.NetworkDisconnect(ctx, name, client.NetworkDisconnectOptions{Container: end.Name, Force: true})
+			err = errors.Join(err, failed)
+		}
+		if _, again := e.client.NetworkRemove(ctx, name, client.NetworkRemoveOptions{}); again == nil {
+			return true, nil
+		}
+	}
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // likeBridge has a network be as the Docker engine's own is, which daemon.json sets:

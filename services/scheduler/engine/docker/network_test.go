@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/client"
+
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/engine/docker"
 )
@@ -68,4 +71,22 @@ func TestMostBuildsIsWhatThePoolsCarryBesideOthersNetworks(t *testing.T) {
 		}
 		fake.Close()
 	}
+}
+
+// Ends of a network that are left, as by containers that ended when the Docker engine
+// could not write that down, do not keep it.
+func TestANetworkThatIsTakenForConnectedGoes(t *testing.T) {
+	r := newRig(t, docker.Config{})
+	spec, other := r.spec(r.image(t)), r.spec(r.image(t))
+	name, stays := r.start(t, spec), r.start(t, other)
+	if _, err := r.api.NetworkConnect(t.Context(), name, client.NetworkConnectOptions{Container: stays}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(t.Context(), spec.Attempt); err != nil {
+		t.Fatal(err)
+	}
+	if left := r.left(t.Context(), t); strings.Contains(left, name) || !strings.Contains(left, stays) {
+		t.Errorf("there are %s", left)
+	}
+	kittest.Want(t, r.inspect(t, stays).State.Running, true, "that the other runs")
 }

@@ -66,10 +66,7 @@ func (w *waiting) discard(ctx context.Context, one waiter) (hadContainer, hadNet
 	if hadContainer = err == nil; err != nil && !errdefs.IsNotFound(err) {
 		return false, false, err
 	}
-	_, err = w.client.NetworkRemove(ctx, one.name, client.NetworkRemoveOptions{})
-	if hadNetwork = err == nil; errdefs.IsNotFound(err) {
-		err = nil
-	}
+	hadNetwork, err = w.removeNetwork(ctx, one.name)
 	return hadContainer, hadNetwork, err
 }
 
@@ -109,7 +106,7 @@ func (e *Engine) removeTaken(ctx context.Context, c container.Summary) error {
 	if err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) { // it runs
 		return fmt.Errorf("kill container %s: %w", c.ID, err)
 	}
-	if _, err := e.client.NetworkRemove(ctx, network, client.NetworkRemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+	if _, err := e.removeNetwork(ctx, network); err != nil {
 		return fmt.Errorf("remove network %s: %w", network, err)
 	}
 	return e.remove(ctx, c.ID, true)
