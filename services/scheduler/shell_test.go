@@ -204,7 +204,7 @@ func TestAShellReachesItsContainer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		here.clock.Advance(3 * time.Minute)
+		passes(here, 3*time.Minute)
 		if err := stream.Send(exitsShell(7)); err != nil {
 			t.Fatal(err)
 		}

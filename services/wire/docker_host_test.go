@@ -66,7 +66,8 @@ func TestFullDiskIsToldAndPasses(t *testing.T) {
 	})
 	_, head = w.propose(t, "finds-it-full", files("file", "x"))
 	errored := w.shows(t, head, "forge/test", "error")
-	if !strings.Contains(errored.Description, "the disk of the Docker engine is full") {
+	// A container that waited may have given way to it, with too little room for its source.
+	if !strings.Contains(errored.Description, "the disk of the Docker engine is full") && !strings.HasSuffix(errored.Description, "no space left on device") {
 		t.Errorf("GitHub shows %q", errored.Description)
 	}
 	if _, err := w.api.ContainerRemove(t.Context(), holder, client.ContainerRemoveOptions{Force: true}); err != nil {

@@ -71,9 +71,12 @@ func (w *dockerWorld) nothingIsLeft(t testing.TB) {
 	if err != nil {
 		t.Error(err)
 	}
+	if len(containers.Items)+len(networks.Items) > 0 {
+		t.Logf("Forge said:\n%s", w.process("forge").output.String())
+	}
 	for _, n := range networks.Items {
-		t.Errorf("left behind: network %s", n.Name)
-		_, _ = w.api.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+		_, err := w.api.NetworkRemove(ctx, n.ID, client.NetworkRemoveOptions{})
+		t.Errorf("left behind: network %s; to remove it: %v", n.Name, err)
 	}
 }
 
