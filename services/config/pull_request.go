@@ -31,14 +31,18 @@ func (s *Service) GetPullRequest(ctx context.Context, req *configv1.GetPullReque
 	for _, label := range p.Labels {
 		labels = append(labels, label.GetName())
 	}
-	return &configv1.GetPullRequestResponse{PullRequest: &eventv1.PullRequest{
+	shown := &eventv1.PullRequest{
 		Number: req.GetNumber(), Title: p.GetTitle(), HtmlUrl: p.GetHTMLURL(), Open: p.GetState() == "open",
 		Merged: p.GetMerged(), Draft: p.GetDraft(), MergeCommitSha: p.GetMergeCommitSHA(),
 		Author:      authorOf(p.GetUser()),
 		CommitCount: int32(p.GetCommits()), //nolint:gosec // GitHub lists 250 at most
 		Head:        pullBranch(p.GetHead()), Base: pullBranch(p.GetBase()),
 		UpdateTime: timestamppb.New(p.GetUpdatedAt().Time), Labels: labels,
-	}}, nil
+	}
+	if p.ClosedAt != nil {
+		shown.CloseTime = timestamppb.New(p.GetClosedAt().Time)
+	}
+	return &configv1.GetPullRequestResponse{PullRequest: shown}, nil
 }
 
 // pullBranch converts a side of a pull request. It has no repository where GitHub

@@ -34,7 +34,7 @@ func TestPullRequestIsShownAsItIs(t *testing.T) {
 	p := answer.GetPullRequest()
 	if err != nil || p.GetNumber() != int32(number) || p.GetTitle() != "A patch" || !p.GetOpen() || p.GetCommitCount() != 1 || p.GetHead().GetSha() != sha ||
 		p.GetAuthor().GetLogin() != "eve" || p.GetBase().GetRef() != "main" || p.GetBase().GetRepository().GetId() != w.repo.GetId() ||
-		p.GetHead().GetRepository().GetOwner() != "eve" || !slices.Equal(p.GetLabels(), []string{"needs tests"}) || !p.GetUpdateTime().IsValid() {
+		p.GetHead().GetRepository().GetOwner() != "eve" || !slices.Equal(p.GetLabels(), []string{"needs tests"}) || !p.GetUpdateTime().IsValid() || p.GetCloseTime() != nil {
 		t.Errorf("%v, %v", answer, err)
 	}
 	if err := w.sim.CreateBranch("acme", "app", "renovate/go", "main"); err != nil {
@@ -53,7 +53,7 @@ func TestPullRequestIsShownAsItIs(t *testing.T) {
 	if err := w.sim.ClosePullRequest("acme", "app", number); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := get(int32(number)); err != nil || answer.GetPullRequest().GetOpen() {
+	if answer, err := get(int32(number)); err != nil || answer.GetPullRequest().GetOpen() || !answer.GetPullRequest().GetCloseTime().IsValid() {
 		t.Errorf("closed: %v, %v", answer, err)
 	}
 	if _, err := get(4711); !fault.Is(err, fault.NotFound) {

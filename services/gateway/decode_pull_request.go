@@ -57,6 +57,7 @@ func pullRequest(p *github.PullRequest) *eventv1.PullRequest {
 		CreateTime:        timestamp(p.CreatedAt),
 		UpdateTime:        timestamp(p.UpdatedAt),
 		MergeTime:         timestamp(p.MergedAt),
+		CloseTime:         timestamp(p.ClosedAt),
 	}
 	for _, label := range p.Labels {
 		pull.Labels = append(pull.Labels, label.GetName())

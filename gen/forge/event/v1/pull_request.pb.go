@@ -44,9 +44,11 @@ type PullRequest struct {
 	CommitCount    int32                  `protobuf:"varint,13,opt,name=commit_count,json=commitCount,proto3" json:"commit_count,omitempty"`
 	CreateTime     *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Grows with every change; orders the events of one pull request.
-	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
-	MergeTime     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=merge_time,json=mergeTime,proto3" json:"merge_time,omitempty"`
-	Labels        []string               `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty"`
+	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
+	MergeTime  *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=merge_time,json=mergeTime,proto3" json:"merge_time,omitempty"`
+	Labels     []string               `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty"`
+	// When it was closed, merged or not; absent while it is open.
+	CloseTime     *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=close_time,json=closeTime,proto3" json:"close_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +202,76 @@ func (x *PullRequest) GetLabels() []string {
 	return nil
 }
 
+func (x *PullRequest) GetCloseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CloseTime
+	}
+	return nil
+}
+
+// PullRequestName says which pull request is meant.
+type PullRequestName struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The base repository, with its id, owner and name.
+	Repository *Repository `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	// The installation on it, where that is known; else 0.
+	InstallationId int64 `protobuf:"varint,2,opt,name=installation_id,json=installationId,proto3" json:"installation_id,omitempty"`
+	Number         int32 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PullRequestName) Reset() {
+	*x = PullRequestName{}
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequestName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequestName) ProtoMessage() {}
+
+func (x *PullRequestName) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequestName.ProtoReflect.Descriptor instead.
+func (*PullRequestName) Descriptor() ([]byte, []int) {
+	return file_forge_event_v1_pull_request_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PullRequestName) GetRepository() *Repository {
+	if x != nil {
+		return x.Repository
+	}
+	return nil
+}
+
+func (x *PullRequestName) GetInstallationId() int64 {
+	if x != nil {
+		return x.InstallationId
+	}
+	return 0
+}
+
+func (x *PullRequestName) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 // PullRequestBranch is one end of a pull request.
 type PullRequestBranch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -215,7 +287,7 @@ type PullRequestBranch struct {
 
 func (x *PullRequestBranch) Reset() {
 	*x = PullRequestBranch{}
-	mi := &file_forge_event_v1_pull_request_proto_msgTypes[1]
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -227,7 +299,7 @@ func (x *PullRequestBranch) String() string {
 func (*PullRequestBranch) ProtoMessage() {}
 
 func (x *PullRequestBranch) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_event_v1_pull_request_proto_msgTypes[1]
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -240,7 +312,7 @@ func (x *PullRequestBranch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequestBranch.ProtoReflect.Descriptor instead.
 func (*PullRequestBranch) Descriptor() ([]byte, []int) {
-	return file_forge_event_v1_pull_request_proto_rawDescGZIP(), []int{1}
+	return file_forge_event_v1_pull_request_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PullRequestBranch) GetRef() string {
@@ -282,7 +354,7 @@ type PullRequestEvent struct {
 
 func (x *PullRequestEvent) Reset() {
 	*x = PullRequestEvent{}
-	mi := &file_forge_event_v1_pull_request_proto_msgTypes[2]
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +366,7 @@ func (x *PullRequestEvent) String() string {
 func (*PullRequestEvent) ProtoMessage() {}
 
 func (x *PullRequestEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_event_v1_pull_request_proto_msgTypes[2]
+	mi := &file_forge_event_v1_pull_request_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +379,7 @@ func (x *PullRequestEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequestEvent.ProtoReflect.Descriptor instead.
 func (*PullRequestEvent) Descriptor() ([]byte, []int) {
-	return file_forge_event_v1_pull_request_proto_rawDescGZIP(), []int{2}
+	return file_forge_event_v1_pull_request_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PullRequestEvent) GetPullRequest() *PullRequest {
@@ -349,7 +421,7 @@ var File_forge_event_v1_pull_request_proto protoreflect.FileDescriptor
 
 const file_forge_event_v1_pull_request_proto_rawDesc = "" +
 	"\n" +
-	"!forge/event/v1/pull_request.proto\x12\x0eforge.event.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x05\n" +
+	"!forge/event/v1/pull_request.proto\x12\x0eforge.event.v1\x1a\x1fforge/event/v1/repository.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x05\n" +
 	"\vPullRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x19\n" +
@@ -371,7 +443,15 @@ const file_forge_event_v1_pull_request_proto_rawDesc = "" +
 	"updateTime\x129\n" +
 	"\n" +
 	"merge_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tmergeTime\x12\x16\n" +
-	"\x06labels\x18\x11 \x03(\tR\x06labels\"s\n" +
+	"\x06labels\x18\x11 \x03(\tR\x06labels\x129\n" +
+	"\n" +
+	"close_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\tcloseTime\"\x8e\x01\n" +
+	"\x0fPullRequestName\x12:\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\v2\x1a.forge.event.v1.RepositoryR\n" +
+	"repository\x12'\n" +
+	"\x0finstallation_id\x18\x02 \x01(\x03R\x0einstallationId\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x05R\x06number\"s\n" +
 	"\x11PullRequestBranch\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x10\n" +
 	"\x03sha\x18\x02 \x01(\tR\x03sha\x12:\n" +
@@ -397,30 +477,33 @@ func file_forge_event_v1_pull_request_proto_rawDescGZIP() []byte {
 	return file_forge_event_v1_pull_request_proto_rawDescData
 }
 
-var file_forge_event_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_forge_event_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_forge_event_v1_pull_request_proto_goTypes = []any{
 	(*PullRequest)(nil),           // 0: forge.event.v1.PullRequest
-	(*PullRequestBranch)(nil),     // 1: forge.event.v1.PullRequestBranch
-	(*PullRequestEvent)(nil),      // 2: forge.event.v1.PullRequestEvent
-	(*Account)(nil),               // 3: forge.event.v1.Account
-	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
-	(*Repository)(nil),            // 5: forge.event.v1.Repository
+	(*PullRequestName)(nil),       // 1: forge.event.v1.PullRequestName
+	(*PullRequestBranch)(nil),     // 2: forge.event.v1.PullRequestBranch
+	(*PullRequestEvent)(nil),      // 3: forge.event.v1.PullRequestEvent
+	(*Account)(nil),               // 4: forge.event.v1.Account
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Repository)(nil),            // 6: forge.event.v1.Repository
 }
 var file_forge_event_v1_pull_request_proto_depIdxs = []int32{
-	3, // 0: forge.event.v1.PullRequest.author:type_name -> forge.event.v1.Account
-	1, // 1: forge.event.v1.PullRequest.head:type_name -> forge.event.v1.PullRequestBranch
-	1, // 2: forge.event.v1.PullRequest.base:type_name -> forge.event.v1.PullRequestBranch
-	3, // 3: forge.event.v1.PullRequest.merged_by:type_name -> forge.event.v1.Account
-	4, // 4: forge.event.v1.PullRequest.create_time:type_name -> google.protobuf.Timestamp
-	4, // 5: forge.event.v1.PullRequest.update_time:type_name -> google.protobuf.Timestamp
-	4, // 6: forge.event.v1.PullRequest.merge_time:type_name -> google.protobuf.Timestamp
-	5, // 7: forge.event.v1.PullRequestBranch.repository:type_name -> forge.event.v1.Repository
-	0, // 8: forge.event.v1.PullRequestEvent.pull_request:type_name -> forge.event.v1.PullRequest
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	4,  // 0: forge.event.v1.PullRequest.author:type_name -> forge.event.v1.Account
+	2,  // 1: forge.event.v1.PullRequest.head:type_name -> forge.event.v1.PullRequestBranch
+	2,  // 2: forge.event.v1.PullRequest.base:type_name -> forge.event.v1.PullRequestBranch
+	4,  // 3: forge.event.v1.PullRequest.merged_by:type_name -> forge.event.v1.Account
+	5,  // 4: forge.event.v1.PullRequest.create_time:type_name -> google.protobuf.Timestamp
+	5,  // 5: forge.event.v1.PullRequest.update_time:type_name -> google.protobuf.Timestamp
+	5,  // 6: forge.event.v1.PullRequest.merge_time:type_name -> google.protobuf.Timestamp
+	5,  // 7: forge.event.v1.PullRequest.close_time:type_name -> google.protobuf.Timestamp
+	6,  // 8: forge.event.v1.PullRequestName.repository:type_name -> forge.event.v1.Repository
+	6,  // 9: forge.event.v1.PullRequestBranch.repository:type_name -> forge.event.v1.Repository
+	0,  // 10: forge.event.v1.PullRequestEvent.pull_request:type_name -> forge.event.v1.PullRequest
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_forge_event_v1_pull_request_proto_init() }
@@ -435,7 +518,7 @@ func file_forge_event_v1_pull_request_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_event_v1_pull_request_proto_rawDesc), len(file_forge_event_v1_pull_request_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
