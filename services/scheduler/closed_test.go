@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
@@ -23,6 +24,16 @@ func tearsDown() *configv1.GetBuildConfigResponse {
 func mergedAs(base, head, sha string) *eventv1.Event {
 	e := mergedInto(1, base, sha)
 	pull(e).Head.Sha = head
+	return e
+}
+
+// sweptAs is an event as a look at GitHub finds it: later, and without who did it.
+func sweptAs(delivery string, e *eventv1.Event, at time.Time) *eventv1.Event {
+	e = proto.CloneOf(e)
+	e.DeliveryId, pull(e).UpdateTime = delivery, timestamppb.New(at)
+	if !pull(e).GetMerged() {
+		e.Sender = nil
+	}
 	return e
 }
 
@@ -178,4 +189,25 @@ func TestEachEndIsTornDownOnce(t *testing.T) {
 			t.Errorf("torn down %d times: %v", count, r.all())
 		}
 	})
+}
+
+// An end is one, at whatever time it is told: something else was changed about the pull
+// request before a look at GitHub found it, and its webhook comes before or after.
+func TestAnEndThatIsToldWithAnotherTimeIsTornDownOnce(t *testing.T) {
+	for name, end := range map[string]*eventv1.Event{"closed": closed("aaa", noon.Add(time.Hour)), "merged": mergedAs("main", "aaa", "m1")} {
+		found := sweptAs("swept", end, noon.Add(2*time.Hour))
+		for order, all := range map[string][]*eventv1.Event{"found first": {found, end}, "told first": {end, found}} {
+			t.Run(name+", "+order, func(t *testing.T) {
+				r := sqliteRig(t)
+				r.start()
+				r.config.set("aaa", tearsDown())
+				r.built(opened(1, "aaa"))
+				r.send(all[0])
+				builds := len(r.all())
+				if d := r.send(all[1]); d.GetReason() == eventv1.Reason_REASON_BUILT || len(r.all()) != builds || r.all()[0].GetAction() != schedulerv1.Build_ACTION_CLOSED {
+					t.Errorf("the second time: %v, built %v", d, r.all())
+				}
+			})
+		}
+	}
 }

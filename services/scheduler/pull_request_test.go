@@ -122,6 +122,7 @@ func reopened(sha string, at time.Time) *eventv1.Event {
 func closed(sha string, at time.Time) *eventv1.Event {
 	e := opened(1, sha)
 	e.Action, e.DeliveryId, pull(e).Open, pull(e).UpdateTime = "closed", "closed-"+sha, false, timestamppb.New(at)
+	pull(e).CloseTime = timestamppb.New(at)
 	return e
 }
 

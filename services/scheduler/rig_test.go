@@ -298,7 +298,7 @@ func mergedInto(number int32, base, sha string) *eventv1.Event {
 	e.DeliveryId, e.Action = "merged-"+sha, "closed"
 	pull := e.GetPullRequest().GetPullRequest()
 	pull.Open, pull.Merged, pull.MergeCommitSha, pull.Base.Ref = false, true, sha, base
-	pull.UpdateTime = timestamppb.New(noon.Add(time.Hour))
+	pull.UpdateTime, pull.CloseTime = timestamppb.New(noon.Add(time.Hour)), timestamppb.New(noon.Add(time.Hour))
 	return e
 }
 

@@ -56,9 +56,11 @@ func (p *PullRequest) Repeats(i trigger.Intent) bool {
 }
 
 // Ends reports whether what an event tells is the end of a pull request that was heard
-// of before, and nothing since.
+// of before, and nothing since. It is told with a later time where something else was
+// changed meanwhile.
 func (p *PullRequest) Ends(i trigger.Intent) bool {
-	return p.closed && i.Pull.GetUpdateTime().AsTime().Equal(p.Updated)
+	end := i.Pull.GetCloseTime()
+	return p.closed && (i.Pull.GetUpdateTime().AsTime().Equal(p.Updated) || end != nil && !end.AsTime().After(p.Updated))
 }
 
 // moveOf is what an event moves: the head, the base below it, or a label, whose names
