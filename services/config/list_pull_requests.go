@@ -117,14 +117,14 @@ func listChangedIn(ctx context.Context, client *github.Client, in *github.Reposi
 		if err != nil {
 			return calls, githubFault(err)
 		}
-		event := github.PullRequestEvent{
+		event := &github.PullRequestEvent{
 			Action: new("synchronize"), Number: pull.Number, PullRequest: pull, Repo: in, Sender: pull.User,
 			Installation: &github.Installation{ID: new(installation)},
 		}
 		sha := pull.GetHead().GetSHA()
 		switch {
 		case pull.GetMerged():
-			event.Action, event.Sender, sha = new("closed"), pull.MergedBy, pull.GetMergeCommitSHA()
+			event, sha = closedEvent(pull, in, installation), pull.GetMergeCommitSHA()
 		case pull.GetState() != "open":
 			continue // it asks for nothing to be built
 		case pull.GetHead().GetRepo().GetID() != in.GetID():

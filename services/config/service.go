@@ -137,6 +137,7 @@ func Access() map[string]rpc.Access {
 		configv1.HookDeliveryService_ListHookDeliveries_FullMethodName:     {Rooms: []string{"gateway"}},
 		configv1.HookDeliveryService_RedeliverHookDelivery_FullMethodName:  {Rooms: []string{"gateway"}},
 		configv1.PullRequestService_ListChangedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
+		configv1.PullRequestService_ListClosedPullRequests_FullMethodName:  {Rooms: []string{"gateway"}},
 		configv1.RefService_ListPushedRefs_FullMethodName:                  {Rooms: []string{"gateway"}},
 		configv1.SourceService_GetSource_FullMethodName:                    {Rooms: []string{"scheduler"}},
 		configv1.SourceService_PrepareSource_FullMethodName:                {Rooms: []string{"scheduler"}},

@@ -139,6 +139,107 @@ func (x *GetPullRequestResponse) GetPullRequest() *v1.PullRequest {
 	return nil
 }
 
+type ListClosedPullRequestsRequest struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	PullRequests []*v1.PullRequestName  `protobuf:"bytes,1,rep,name=pull_requests,json=pullRequests,proto3" json:"pull_requests,omitempty"`
+	// For a look as a matter of routine: of what GitHub allows an account in an
+	// hour it spends a tenth of the calls at most, and ends at an answer that tells
+	// that less than half of them is left. What comes last is left out first.
+	Frugal        bool `protobuf:"varint,2,opt,name=frugal,proto3" json:"frugal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClosedPullRequestsRequest) Reset() {
+	*x = ListClosedPullRequestsRequest{}
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClosedPullRequestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClosedPullRequestsRequest) ProtoMessage() {}
+
+func (x *ListClosedPullRequestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClosedPullRequestsRequest.ProtoReflect.Descriptor instead.
+func (*ListClosedPullRequestsRequest) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListClosedPullRequestsRequest) GetPullRequests() []*v1.PullRequestName {
+	if x != nil {
+		return x.PullRequests
+	}
+	return nil
+}
+
+func (x *ListClosedPullRequestsRequest) GetFrugal() bool {
+	if x != nil {
+		return x.Frugal
+	}
+	return false
+}
+
+type ListClosedPullRequestsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The payload of the webhook pull_request that would say this, with action
+	// "closed". Without a merge it has no sender: nobody knows who closed it.
+	Payload       []byte `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClosedPullRequestsResponse) Reset() {
+	*x = ListClosedPullRequestsResponse{}
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClosedPullRequestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClosedPullRequestsResponse) ProtoMessage() {}
+
+func (x *ListClosedPullRequestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClosedPullRequestsResponse.ProtoReflect.Descriptor instead.
+func (*ListClosedPullRequestsResponse) Descriptor() ([]byte, []int) {
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListClosedPullRequestsResponse) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 type ListChangedPullRequestsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
@@ -153,7 +254,7 @@ type ListChangedPullRequestsRequest struct {
 
 func (x *ListChangedPullRequestsRequest) Reset() {
 	*x = ListChangedPullRequestsRequest{}
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -165,7 +266,7 @@ func (x *ListChangedPullRequestsRequest) String() string {
 func (*ListChangedPullRequestsRequest) ProtoMessage() {}
 
 func (x *ListChangedPullRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[2]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -178,7 +279,7 @@ func (x *ListChangedPullRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangedPullRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListChangedPullRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{2}
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListChangedPullRequestsRequest) GetSince() *timestamppb.Timestamp {
@@ -212,7 +313,7 @@ type ListChangedPullRequestsResponse struct {
 
 func (x *ListChangedPullRequestsResponse) Reset() {
 	*x = ListChangedPullRequestsResponse{}
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +325,7 @@ func (x *ListChangedPullRequestsResponse) String() string {
 func (*ListChangedPullRequestsResponse) ProtoMessage() {}
 
 func (x *ListChangedPullRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_forge_config_v1_pull_request_proto_msgTypes[3]
+	mi := &file_forge_config_v1_pull_request_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +338,7 @@ func (x *ListChangedPullRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChangedPullRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListChangedPullRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{3}
+	return file_forge_config_v1_pull_request_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListChangedPullRequestsResponse) GetRepositoryId() int64 {
@@ -282,7 +383,12 @@ const file_forge_config_v1_pull_request_proto_rawDesc = "" +
 	"\n" +
 	"event_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\"X\n" +
 	"\x16GetPullRequestResponse\x12>\n" +
-	"\fpull_request\x18\x01 \x01(\v2\x1b.forge.event.v1.PullRequestR\vpullRequest\"j\n" +
+	"\fpull_request\x18\x01 \x01(\v2\x1b.forge.event.v1.PullRequestR\vpullRequest\"}\n" +
+	"\x1dListClosedPullRequestsRequest\x12D\n" +
+	"\rpull_requests\x18\x01 \x03(\v2\x1f.forge.event.v1.PullRequestNameR\fpullRequests\x12\x16\n" +
+	"\x06frugal\x18\x02 \x01(\bR\x06frugal\":\n" +
+	"\x1eListClosedPullRequestsResponse\x12\x18\n" +
+	"\apayload\x18\x01 \x01(\fR\apayload\"j\n" +
 	"\x1eListChangedPullRequestsRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
 	"\x06frugal\x18\x02 \x01(\bR\x06frugal\"\x8a\x01\n" +
@@ -290,9 +396,10 @@ const file_forge_config_v1_pull_request_proto_rawDesc = "" +
 	"\rrepository_id\x18\x01 \x01(\x03R\frepositoryId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x10\n" +
 	"\x03sha\x18\x03 \x01(\tR\x03sha\x12\x18\n" +
-	"\apayload\x18\x04 \x01(\fR\apayload2\xf7\x01\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload2\xf4\x02\n" +
 	"\x12PullRequestService\x12~\n" +
-	"\x17ListChangedPullRequests\x12/.forge.config.v1.ListChangedPullRequestsRequest\x1a0.forge.config.v1.ListChangedPullRequestsResponse0\x01\x12a\n" +
+	"\x17ListChangedPullRequests\x12/.forge.config.v1.ListChangedPullRequestsRequest\x1a0.forge.config.v1.ListChangedPullRequestsResponse0\x01\x12{\n" +
+	"\x16ListClosedPullRequests\x12..forge.config.v1.ListClosedPullRequestsRequest\x1a/.forge.config.v1.ListClosedPullRequestsResponse0\x01\x12a\n" +
 	"\x0eGetPullRequest\x12&.forge.config.v1.GetPullRequestRequest\x1a'.forge.config.v1.GetPullRequestResponseB8Z6github.com/forge-ci/forge/gen/forge/config/v1;configv1b\x06proto3"
 
 var (
@@ -307,30 +414,36 @@ func file_forge_config_v1_pull_request_proto_rawDescGZIP() []byte {
 	return file_forge_config_v1_pull_request_proto_rawDescData
 }
 
-var file_forge_config_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_forge_config_v1_pull_request_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_forge_config_v1_pull_request_proto_goTypes = []any{
 	(*GetPullRequestRequest)(nil),           // 0: forge.config.v1.GetPullRequestRequest
 	(*GetPullRequestResponse)(nil),          // 1: forge.config.v1.GetPullRequestResponse
-	(*ListChangedPullRequestsRequest)(nil),  // 2: forge.config.v1.ListChangedPullRequestsRequest
-	(*ListChangedPullRequestsResponse)(nil), // 3: forge.config.v1.ListChangedPullRequestsResponse
-	(*v1.Repository)(nil),                   // 4: forge.event.v1.Repository
-	(*timestamppb.Timestamp)(nil),           // 5: google.protobuf.Timestamp
-	(*v1.PullRequest)(nil),                  // 6: forge.event.v1.PullRequest
+	(*ListClosedPullRequestsRequest)(nil),   // 2: forge.config.v1.ListClosedPullRequestsRequest
+	(*ListClosedPullRequestsResponse)(nil),  // 3: forge.config.v1.ListClosedPullRequestsResponse
+	(*ListChangedPullRequestsRequest)(nil),  // 4: forge.config.v1.ListChangedPullRequestsRequest
+	(*ListChangedPullRequestsResponse)(nil), // 5: forge.config.v1.ListChangedPullRequestsResponse
+	(*v1.Repository)(nil),                   // 6: forge.event.v1.Repository
+	(*timestamppb.Timestamp)(nil),           // 7: google.protobuf.Timestamp
+	(*v1.PullRequest)(nil),                  // 8: forge.event.v1.PullRequest
+	(*v1.PullRequestName)(nil),              // 9: forge.event.v1.PullRequestName
 }
 var file_forge_config_v1_pull_request_proto_depIdxs = []int32{
-	4, // 0: forge.config.v1.GetPullRequestRequest.repository:type_name -> forge.event.v1.Repository
-	5, // 1: forge.config.v1.GetPullRequestRequest.event_time:type_name -> google.protobuf.Timestamp
-	6, // 2: forge.config.v1.GetPullRequestResponse.pull_request:type_name -> forge.event.v1.PullRequest
-	5, // 3: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
-	2, // 4: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
-	0, // 5: forge.config.v1.PullRequestService.GetPullRequest:input_type -> forge.config.v1.GetPullRequestRequest
-	3, // 6: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
-	1, // 7: forge.config.v1.PullRequestService.GetPullRequest:output_type -> forge.config.v1.GetPullRequestResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	6, // 0: forge.config.v1.GetPullRequestRequest.repository:type_name -> forge.event.v1.Repository
+	7, // 1: forge.config.v1.GetPullRequestRequest.event_time:type_name -> google.protobuf.Timestamp
+	8, // 2: forge.config.v1.GetPullRequestResponse.pull_request:type_name -> forge.event.v1.PullRequest
+	9, // 3: forge.config.v1.ListClosedPullRequestsRequest.pull_requests:type_name -> forge.event.v1.PullRequestName
+	7, // 4: forge.config.v1.ListChangedPullRequestsRequest.since:type_name -> google.protobuf.Timestamp
+	4, // 5: forge.config.v1.PullRequestService.ListChangedPullRequests:input_type -> forge.config.v1.ListChangedPullRequestsRequest
+	2, // 6: forge.config.v1.PullRequestService.ListClosedPullRequests:input_type -> forge.config.v1.ListClosedPullRequestsRequest
+	0, // 7: forge.config.v1.PullRequestService.GetPullRequest:input_type -> forge.config.v1.GetPullRequestRequest
+	5, // 8: forge.config.v1.PullRequestService.ListChangedPullRequests:output_type -> forge.config.v1.ListChangedPullRequestsResponse
+	3, // 9: forge.config.v1.PullRequestService.ListClosedPullRequests:output_type -> forge.config.v1.ListClosedPullRequestsResponse
+	1, // 10: forge.config.v1.PullRequestService.GetPullRequest:output_type -> forge.config.v1.GetPullRequestResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_forge_config_v1_pull_request_proto_init() }
@@ -344,7 +457,7 @@ func file_forge_config_v1_pull_request_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_forge_config_v1_pull_request_proto_rawDesc), len(file_forge_config_v1_pull_request_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	PullRequestService_ListChangedPullRequests_FullMethodName = "/forge.config.v1.PullRequestService/ListChangedPullRequests"
+	PullRequestService_ListClosedPullRequests_FullMethodName  = "/forge.config.v1.PullRequestService/ListClosedPullRequests"
 	PullRequestService_GetPullRequest_FullMethodName          = "/forge.config.v1.PullRequestService/GetPullRequest"
 )
 
@@ -36,6 +37,11 @@ type PullRequestServiceClient interface {
 	// refuses is left out. UNAVAILABLE: GitHub could not be asked; what came is
 	// true all the same.
 	ListChangedPullRequests(ctx context.Context, in *ListChangedPullRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListChangedPullRequestsResponse], error)
+	// ListClosedPullRequests asks GitHub about each of some pull requests and finds
+	// those that are closed now, merged or not. One that GitHub does not show, or
+	// cannot be asked about, is left out: whether it is closed is not known.
+	// INVALID_ARGUMENT: a repository lacks its id, owner or name.
+	ListClosedPullRequests(ctx context.Context, in *ListClosedPullRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListClosedPullRequestsResponse], error)
 	// GetPullRequest shows a pull request as it is now. NOT_FOUND: there is none,
 	// or the App may not see it. UNAVAILABLE: GitHub could not be asked; ask again.
 	GetPullRequest(ctx context.Context, in *GetPullRequestRequest, opts ...grpc.CallOption) (*GetPullRequestResponse, error)
@@ -68,6 +74,25 @@ func (c *pullRequestServiceClient) ListChangedPullRequests(ctx context.Context, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PullRequestService_ListChangedPullRequestsClient = grpc.ServerStreamingClient[ListChangedPullRequestsResponse]
 
+func (c *pullRequestServiceClient) ListClosedPullRequests(ctx context.Context, in *ListClosedPullRequestsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListClosedPullRequestsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PullRequestService_ServiceDesc.Streams[1], PullRequestService_ListClosedPullRequests_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListClosedPullRequestsRequest, ListClosedPullRequestsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PullRequestService_ListClosedPullRequestsClient = grpc.ServerStreamingClient[ListClosedPullRequestsResponse]
+
 func (c *pullRequestServiceClient) GetPullRequest(ctx context.Context, in *GetPullRequestRequest, opts ...grpc.CallOption) (*GetPullRequestResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPullRequestResponse)
@@ -91,6 +116,11 @@ type PullRequestServiceServer interface {
 	// refuses is left out. UNAVAILABLE: GitHub could not be asked; what came is
 	// true all the same.
 	ListChangedPullRequests(*ListChangedPullRequestsRequest, grpc.ServerStreamingServer[ListChangedPullRequestsResponse]) error
+	// ListClosedPullRequests asks GitHub about each of some pull requests and finds
+	// those that are closed now, merged or not. One that GitHub does not show, or
+	// cannot be asked about, is left out: whether it is closed is not known.
+	// INVALID_ARGUMENT: a repository lacks its id, owner or name.
+	ListClosedPullRequests(*ListClosedPullRequestsRequest, grpc.ServerStreamingServer[ListClosedPullRequestsResponse]) error
 	// GetPullRequest shows a pull request as it is now. NOT_FOUND: there is none,
 	// or the App may not see it. UNAVAILABLE: GitHub could not be asked; ask again.
 	GetPullRequest(context.Context, *GetPullRequestRequest) (*GetPullRequestResponse, error)
@@ -106,6 +136,9 @@ type UnimplementedPullRequestServiceServer struct{}
 
 func (UnimplementedPullRequestServiceServer) ListChangedPullRequests(*ListChangedPullRequestsRequest, grpc.ServerStreamingServer[ListChangedPullRequestsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListChangedPullRequests not implemented")
+}
+func (UnimplementedPullRequestServiceServer) ListClosedPullRequests(*ListClosedPullRequestsRequest, grpc.ServerStreamingServer[ListClosedPullRequestsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListClosedPullRequests not implemented")
 }
 func (UnimplementedPullRequestServiceServer) GetPullRequest(context.Context, *GetPullRequestRequest) (*GetPullRequestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPullRequest not implemented")
@@ -142,6 +175,17 @@ func _PullRequestService_ListChangedPullRequests_Handler(srv interface{}, stream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PullRequestService_ListChangedPullRequestsServer = grpc.ServerStreamingServer[ListChangedPullRequestsResponse]
 
+func _PullRequestService_ListClosedPullRequests_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListClosedPullRequestsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PullRequestServiceServer).ListClosedPullRequests(m, &grpc.GenericServerStream[ListClosedPullRequestsRequest, ListClosedPullRequestsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PullRequestService_ListClosedPullRequestsServer = grpc.ServerStreamingServer[ListClosedPullRequestsResponse]
+
 func _PullRequestService_GetPullRequest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPullRequestRequest)
 	if err := dec(in); err != nil {
@@ -176,6 +220,11 @@ var PullRequestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ListChangedPullRequests",
 			Handler:       _PullRequestService_ListChangedPullRequests_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListClosedPullRequests",
+			Handler:       _PullRequestService_ListClosedPullRequests_Handler,
 			ServerStreams: true,
 		},
 	},
