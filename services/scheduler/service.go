@@ -222,6 +222,7 @@ func (s *Service) Register(reg grpc.ServiceRegistrar) {
 	schedulerv1.RegisterAuditServiceServer(reg, s.audit)
 	schedulerv1.RegisterOutgoingWebhookServiceServer(reg, s.bulletin)
 	schedulerv1.RegisterShellServiceServer(reg, s.shells)
+	schedulerv1.RegisterPreviewServiceServer(reg, previewService{store: s.store})
 }
 
 // Bound finds a token that is bound to a repository, for the server that serves the
@@ -279,6 +280,8 @@ func Access() map[string]rpc.Access {
 
 		schedulerv1.AuditService_ListAuditEntries_FullMethodName:   {},
 		schedulerv1.AuditService_RecordAuditEntries_FullMethodName: {Rooms: []string{"gateway"}, NoAdmin: true},
+
+		schedulerv1.PreviewService_ListPreviewedPullRequests_FullMethodName: {Rooms: []string{"gateway"}},
 
 		schedulerv1.EnvironmentService_ListEnvironments_FullMethodName:    {},
 		schedulerv1.EnvironmentService_GetEnvironment_FullMethodName:      {},

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/sqldb"
@@ -63,6 +64,29 @@ func (t Previews) Want(ctx context.Context, p *Preview) error {
 // Forget stores that a pull request is to have no preview.
 func (t Previews) Forget(ctx context.Context, repositoryID int64, pullRequest int32) error {
 	return t.Exec(ctx, `DELETE FROM previews WHERE repository_id = $1 AND pull_request = $2`, repositoryID, pullRequest)
+}
+
+// PullRequestKey is where a page of pull requests ended.
+type PullRequestKey struct {
+	RepositoryID int64
+	Number       int32
+}
+
+// PreviewedPullRequests are those after the given one that have a preview, or are about
+// to, and of which nothing told that they are closed.
+func PreviewedPullRequests(ctx context.Context, q sqldb.Querier, after PullRequestKey, limit int) ([]*eventv1.PullRequestName, error) {
+	newest, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds WHERE number IN (
+			SELECT (SELECT max(number) FROM builds WHERE repository_id = p.repository_id AND pull_request = p.pull_request AND part_of = '')
+			FROM previews p WHERE (p.repository_id > $1 OR (p.repository_id = $1 AND p.pull_request > $2))
+				AND EXISTS (SELECT 1 FROM environments e WHERE e.repository_id = p.repository_id AND e.pull_request = p.pull_request AND e.pull_request <> 0)
+				AND EXISTS (SELECT 1 FROM builds b WHERE b.repository_id = p.repository_id AND b.pull_request = p.pull_request AND b.part_of = '')
+			ORDER BY p.repository_id, p.pull_request LIMIT $3)
+		ORDER BY repository_id, pull_request`, after.RepositoryID, after.Number, limit)
+	var found []*eventv1.PullRequestName
+	for _, b := range newest {
+		found = append(found, &eventv1.PullRequestName{Repository: b.GetRepository(), InstallationId: b.GetInstallationId(), Number: b.GetPullRequest()})
+	}
+	return found, sqldb.Kind(err)
 }
 
 // Environments locks the previews of a pull request.
