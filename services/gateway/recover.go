@@ -10,6 +10,7 @@ import (
 
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/fault"
 )
@@ -43,6 +44,7 @@ type recovery struct {
 	pulls     configv1.PullRequestServiceClient
 	refs      configv1.RefServiceClient
 	commits   configv1.CommitServiceClient
+	previews  schedulerv1.PreviewServiceClient
 	onlyOneIn chan struct{} // runs take turns
 }
 
@@ -52,6 +54,7 @@ func newRecovery(deps Deps, store *store, inbox *inbox) *recovery {
 		deps: deps, store: store, inbox: inbox,
 		hooks: configv1.NewHookDeliveryServiceClient(conn), pulls: configv1.NewPullRequestServiceClient(conn),
 		refs: configv1.NewRefServiceClient(conn), commits: configv1.NewCommitServiceClient(conn),
+		previews:  schedulerv1.NewPreviewServiceClient(deps.Receivers["scheduler"]),
 		onlyOneIn: make(chan struct{}, 1),
 	}
 }
@@ -146,12 +149,7 @@ func (r *recovery) catchUp(ctx context.Context, why occasion, since time.Time) (
 		found.Redelivered = append(found.Redelivered, m.asProto())
 	}
 	if kind, from := mark.dueSweep(begin, why, cutOff, since); kind != neverSweep {
-		found.SweptDeliveryIds, err = r.sweep(ctx, kind, from)
-		if err == nil {
-			var pushes []string
-			pushes, err = r.sweepRefs(ctx, kind)
-			found.SweptDeliveryIds = append(found.SweptDeliveryIds, pushes...)
-		}
+		found.SweptDeliveryIds, err = r.sweepAll(ctx, kind, from)
 		switch {
 		case err == nil:
 			next.Swept = begin

@@ -32,7 +32,9 @@ type hooks struct {
 	list   []*configv1.HookDelivery // the newest first
 	pulls  []*configv1.ListChangedPullRequestsResponse
 	refs   []*configv1.ListPushedRefsResponse
-	tags   string // that the file names
+	tags   string           // that the file names
+	closed map[int32][]byte // the payloads of pull requests that are closed
+	named  []int32          // the pull requests that were asked about
 	asked  []int64
 	since  []time.Time // of each sweep
 	frugal bool        // the last one

@@ -34,6 +34,7 @@ type rooms struct {
 
 	installed installed
 	places    places
+	previews  previews
 
 	repositories func(owner, name string) (*eventv1.Repository, error)
 }

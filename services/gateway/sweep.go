@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -18,7 +19,7 @@ import (
 )
 
 // sweepKind is how far pull requests are swept: that costs a call for each
-// repository, and one for each pull request that changed.
+// repository, and one for each pull request that changed, or that has a preview.
 type sweepKind int
 
 const (
@@ -32,6 +33,21 @@ const (
 )
 
 const sweepEvery = time.Hour
+
+// sweepAll looks for all that no delivery told of, and returns what is new. Previews come
+// first: what is to be asked about them is known here.
+func (r *recovery) sweepAll(ctx context.Context, kind sweepKind, since time.Time) ([]string, error) {
+	closed, err := r.sweepPreviews(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	pulls, err := r.sweep(ctx, kind, since)
+	if err != nil {
+		return nil, err
+	}
+	pushes, err := r.sweepRefs(ctx, kind)
+	return slices.Concat(closed, pulls, pushes), err
+}
 
 // sweep stores what changed of pull requests since then as deliveries, and
 // returns those that are new: no delivery tells of that state yet.
@@ -93,8 +109,8 @@ func (r *recovery) put(ctx context.Context, id, event string, payload []byte) er
 	})
 }
 
-// pullState names a state of a pull request: its head's sha, or once merged the
-// merge commit's.
+// pullState names a state of a pull request: its head's sha, once merged the merge
+// commit's, and once closed without a merge the time of that.
 func pullState(repository int64, number int32, sha string) string {
 	return fmt.Sprintf("%d-%d-%s", repository, number, sha)
 }
@@ -113,9 +129,13 @@ func pullStateOf(e *eventv1.Event) string {
 	switch e.GetAction() {
 	case "opened", "reopened", "synchronize":
 	case "closed":
-		if sha = pull.GetMergeCommitSha(); !pull.GetMerged() {
+		if sha = pull.GetMergeCommitSha(); pull.GetMerged() {
+			break
+		}
+		if pull.GetCloseTime() == nil {
 			return ""
 		}
+		sha = fmt.Sprintf("closed-%d", pull.GetCloseTime().GetSeconds())
 	default:
 		return ""
 	}

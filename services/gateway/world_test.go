@@ -105,6 +105,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 		schedulerv1.BuildService_ApproveBuild_FullMethodName:               {},
 	})
 	maps.Copy(access, placesAccess())
+	maps.Copy(access, previewsAccess())
 	maps.Copy(access, auditAccess())
 	maps.Copy(access, shellAccess())
 	server := rpc.NewServer(rpc.Config{Name: "forge", Access: access, AdminToken: adminToken, Behalf: []string{"gateway"}, Log: deps.Log, Tracer: deps.Tracer})
@@ -123,6 +124,7 @@ func start(t *testing.T, db *sqldb.DB, change func(*Deps), github ...*hooks) *wo
 	schedulerv1.RegisterLogServiceServer(server, &w.rooms.lines)
 	schedulerv1.RegisterArtifactServiceServer(server, &w.rooms.left)
 	schedulerv1.RegisterEnvironmentServiceServer(server, &w.rooms.places)
+	schedulerv1.RegisterPreviewServiceServer(server, &w.rooms.previews)
 	schedulerv1.RegisterEngineServiceServer(server, &w.rooms.engine)
 	schedulerv1.RegisterTestServiceServer(server, &w.rooms.tests)
 	schedulerv1.RegisterAuditServiceServer(server, &w.rooms.audit)

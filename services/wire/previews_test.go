@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/githubsim"
 	"github.com/forge-ci/forge/services/kit/kittest"
@@ -114,6 +115,63 @@ func TestEachPullRequestHasAPreview(t *testing.T) {
 			}
 			return nil
 		})
+	})
+}
+
+// A pull request that is closed while GitHub tells nobody loses its preview at the next
+// look, as if GitHub had told, and the webhook that comes after all changes nothing.
+func TestAPreviewEndsThoughGitHubDoesNotTell(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, d deployment) {
+		w := newWorld(t, map[string]string{".forge.yml": previews()})
+		w.deploy(t, d)
+		deliveries := gatewayv1.NewDeliveryServiceClient(w.dial(t, "gateway"))
+		look := func() (swept []string) {
+			t.Helper()
+			kittest.Eventually(t, patience, func() error { // once it runs, it takes turns with the look at the start
+				found, err := deliveries.RecoverDeliveries(asAdmin(t.Context()), &gatewayv1.RecoverDeliveriesRequest{})
+				swept = found.GetSweptDeliveryIds()
+				return err
+			})
+			return swept
+		}
+		number, head := w.propose(t, "shop", files("a", "x"))
+		_, other := w.propose(t, "other", files("b", "x"))
+		name := fmt.Sprintf("preview-%d", number)
+		w.shows(t, other, fmt.Sprintf("forge/deploy-preview-%d", number+1), "success")
+		deployedAt(t, w, name, "success")
+		must(t, w.sim.WaitDeliveries(t.Context()))
+		kittest.Want(t, len(look()), 0, "while they are open")
+
+		w.sim.LoseDeliveries(1)
+		must(t, w.sim.ClosePullRequest(owner, repo, number))
+		swept := look()
+		if len(swept) != 1 || !strings.HasPrefix(swept[0], "swept-") {
+			t.Fatalf("swept %v", swept)
+		}
+		w.shows(t, head, "forge/stop-"+name, "success")
+		deployedAt(t, w, name, "inactive")
+		environmentsOf(t, w, fmt.Sprintf("preview-%d", number+1))
+		kittest.Want(t, len(look()), 0, "the same once more")
+
+		shown, err := deliveries.GetDelivery(asAdmin(t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: swept[0]})
+		must(t, err)
+		late, err := http.DefaultClient.Do(webhook(t, w.http, "pull_request", "late", string(shown.GetDelivery().GetPayload())))
+		must(t, err)
+		must(t, late.Body.Close())
+		kittest.Eventually(t, patience, func() error {
+			shown, err := deliveries.GetDelivery(asAdmin(t.Context()), &gatewayv1.GetDeliveryRequest{DeliveryId: "late"})
+			if err == nil && shown.GetDelivery().GetState() != gatewayv1.Delivery_STATE_DECIDED {
+				err = fmt.Errorf("%v", shown.GetDelivery().GetForwards())
+			}
+			return err
+		})
+		must(t, w.sim.ReopenPullRequest(owner, repo, number))
+		deployedAt(t, w, name, "inactive", "success")
+
+		w.sim.LoseDeliveries(2) // of the push, too
+		w.merge(t, number)
+		kittest.Want(t, len(look()), 1, "the merge")
+		deployedAt(t, w, name, "inactive", "inactive")
 	})
 }
 

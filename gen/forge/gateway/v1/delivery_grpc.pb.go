@@ -51,8 +51,9 @@ type DeliveryServiceClient interface {
 	RedeliverDelivery(ctx context.Context, in *RedeliverDeliveryRequest, opts ...grpc.CallOption) (*RedeliverDeliveryResponse, error)
 	// RecoverDeliveries looks at once, as the gateway does at its start and every
 	// few minutes, for what GitHub could not deliver, and has it sent again. It
-	// also sweeps: pull requests that changed since the last time all was known
-	// and of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
+	// also sweeps: it looks for pull requests with a preview that are closed, for
+	// pull requests that changed since the last time all was known, and for pushes,
+	// of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
 	RecoverDeliveries(ctx context.Context, in *RecoverDeliveriesRequest, opts ...grpc.CallOption) (*RecoverDeliveriesResponse, error)
 }
 
@@ -139,8 +140,9 @@ type DeliveryServiceServer interface {
 	RedeliverDelivery(context.Context, *RedeliverDeliveryRequest) (*RedeliverDeliveryResponse, error)
 	// RecoverDeliveries looks at once, as the gateway does at its start and every
 	// few minutes, for what GitHub could not deliver, and has it sent again. It
-	// also sweeps: pull requests that changed since the last time all was known
-	// and of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
+	// also sweeps: it looks for pull requests with a preview that are closed, for
+	// pull requests that changed since the last time all was known, and for pushes,
+	// of which no delivery tells. UNAVAILABLE: GitHub could not be asked.
 	RecoverDeliveries(context.Context, *RecoverDeliveriesRequest) (*RecoverDeliveriesResponse, error)
 	mustEmbedUnimplementedDeliveryServiceServer()
 }

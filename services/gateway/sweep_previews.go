@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/rpc"
+)
+
+// sweepPreviews stores that pull requests with a preview were closed, as far as no
+// delivery told of that, and returns what is new. GitHub is asked about each of them: a
+// preview ends where it says that this one is closed, and by nothing else.
+func (r *recovery) sweepPreviews(ctx context.Context, kind sweepKind) ([]string, error) {
+	asked, err := r.previewed(ctx)
+	if len(asked) == 0 || err != nil {
+		return nil, err
+	}
+	stream, err := r.pulls.ListClosedPullRequests(ctx, &configv1.ListClosedPullRequestsRequest{PullRequests: asked, Frugal: kind == routineSweep})
+	if err != nil {
+		return nil, fmt.Errorf("sweep previews: %w", err)
+	}
+	var swept []string
+	for {
+		found, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return swept, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sweep previews: %w", err)
+		}
+		id, err := r.keepClosing(ctx, found.GetPayload())
+		if err != nil {
+			return nil, err
+		}
+		if id != "" {
+			swept = append(swept, id)
+		}
+	}
+}
+
+// previewed are the pull requests with a preview. Each look begins at another one, since
+// a frugal one may not come to the end.
+func (r *recovery) previewed(ctx context.Context) ([]*eventv1.PullRequestName, error) {
+	var all []*eventv1.PullRequestName
+	for token := ""; ; {
+		page, err := r.previews.ListPreviewedPullRequests(ctx, &schedulerv1.ListPreviewedPullRequestsRequest{PageSize: rpc.LargestPage, PageToken: token})
+		if err != nil {
+			return nil, fmt.Errorf("ask the scheduler for previews: %w", err)
+		}
+		all = append(all, page.GetPullRequests()...)
+		if token = page.GetNextPageToken(); token == "" {
+			break
+		}
+	}
+	first := int(r.deps.Random() * float64(len(all)))
+	return append(all[first:len(all):len(all)], all[:first]...), nil
+}
+
+// keepClosing stores that a pull request was closed, as its webhook would have told it,
+// unless one has, and returns the delivery's id.
+func (r *recovery) keepClosing(ctx context.Context, payload []byte) (string, error) {
+	event, err := decodePullRequest(payload)
+	if err != nil {
+		return "", fmt.Errorf("closed pull request: %w", err)
+	}
+	id, isNew, err := r.isNew(ctx, pullStateOf(event))
+	if !isNew || err != nil {
+		return "", err
+	}
+	return id, r.put(ctx, id, "pull_request", payload)
+}
