@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -35,18 +34,19 @@ const (
 const sweepEvery = time.Hour
 
 // sweepAll looks for all that no delivery told of, and returns what is new. Previews come
-// first: what is to be asked about them is known here.
+// last: that they cannot be asked about holds up nothing else.
 func (r *recovery) sweepAll(ctx context.Context, kind sweepKind, since time.Time) ([]string, error) {
-	closed, err := r.sweepPreviews(ctx, kind)
+	swept, err := r.sweep(ctx, kind, since)
 	if err != nil {
-		return nil, err
-	}
-	pulls, err := r.sweep(ctx, kind, since)
-	if err != nil {
-		return nil, err
+		return swept, err
 	}
 	pushes, err := r.sweepRefs(ctx, kind)
-	return slices.Concat(closed, pulls, pushes), err
+	swept = append(swept, pushes...)
+	if err != nil {
+		return swept, err
+	}
+	closed, err := r.sweepPreviews(ctx, kind)
+	return append(swept, closed...), err
 }
 
 // sweep stores what changed of pull requests since then as deliveries, and

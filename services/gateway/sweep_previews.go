@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
@@ -49,6 +52,9 @@ func (r *recovery) previewed(ctx context.Context) ([]*eventv1.PullRequestName, e
 	var all []*eventv1.PullRequestName
 	for token := ""; ; {
 		page, err := r.previews.ListPreviewedPullRequests(ctx, &schedulerv1.ListPreviewedPullRequestsRequest{PageSize: rpc.LargestPage, PageToken: token})
+		if status.Code(err) == codes.Unimplemented {
+			return nil, nil // a scheduler that is not upgraded yet
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ask the scheduler for previews: %w", err)
 		}
