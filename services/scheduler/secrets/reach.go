@@ -117,34 +117,31 @@ func branchOf(b *store.Build) string {
 	}
 }
 
-// barred says why a build does not get the secret, and how it would; "" where it does.
-func (s storedSecret) barred(b *store.Build) string {
-	return s.bars(b, s.environment, "secret "+s.name, fmt.Sprintf("forge secrets set %s --repo %s", s.name, wording.FullName(b.GetRepository())))
-}
-
-// bars says why a build does not get what is called so, and by which command it would;
-// "" where it does.
-func (r reach) bars(b *store.Build, environment, what, command string) string {
+// bars says why a build does not get what is kept, and by which command it would; ""
+// where it does.
+func (s kept) bars(b *store.Build) string {
+	what := fmt.Sprintf(s.kind.barred, s.name)
+	command := fmt.Sprintf("%s %s --repo %s", s.kind.command, s.name, wording.FullName(b.GetRepository()))
 	use := UseOf(b)
-	if environment == "" && !r.uses.has(use) {
-		return fmt.Sprintf("%s is not for %s: %s --for %s", what, wording.Value(use), command, (r.uses | 1<<use).words())
+	if s.environment == "" && !s.uses.has(use) {
+		return fmt.Sprintf("%s is not for %s: %s --for %s", what, wording.Value(use), command, (s.uses | 1<<use).words())
 	}
 	branch := branchOf(b)
-	if len(r.branches) == 0 || branch != "" && slices.ContainsFunc(r.branches, func(glob string) bool { return doublestar.MatchUnvalidated(glob, branch) }) {
+	if len(s.branches) == 0 || branch != "" && slices.ContainsFunc(s.branches, func(glob string) bool { return doublestar.MatchUnvalidated(glob, branch) }) {
 		return ""
 	}
 	if branch == "" {
-		return fmt.Sprintf("%s is only for branches %s, and a tag is of none: set it once more without --branches", what, strings.Join(r.branches, ", "))
+		return fmt.Sprintf("%s is only for branches %s, and a tag is of none: set it once more without --branches", what, strings.Join(s.branches, ", "))
 	}
 	if !plainBranch.MatchString(branch) { // the command is for a shell
 		branch = "BRANCH"
 	}
-	widened := slices.Concat(r.branches, []string{branch})
-	reach := " --for " + r.uses.words()
-	if environment != "" {
-		reach = " --environment " + environment
+	widened := slices.Concat(s.branches, []string{branch})
+	reach := " --for " + s.uses.words()
+	if s.environment != "" {
+		reach = " --environment " + s.environment
 	}
-	return fmt.Sprintf("%s is only for branches %s: %s%s --branches %s", what, strings.Join(r.branches, ", "), command, reach, strings.Join(widened, ","))
+	return fmt.Sprintf("%s is only for branches %s: %s%s --branches %s", what, strings.Join(s.branches, ", "), command, reach, strings.Join(widened, ","))
 }
 
 // reaching is a request that says which builds get what it sets.

@@ -4,17 +4,13 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
-	"github.com/forge-ci/forge/services/kit/rpc"
-	"github.com/forge-ci/forge/services/scheduler/audit"
 	"github.com/forge-ci/forge/services/scheduler/store"
-	"github.com/forge-ci/forge/services/scheduler/trigger"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -40,122 +36,48 @@ func RegistryHost(host string) string {
 
 // SetRegistryCredentials stores what a repository shows to a registry.
 func (v *Service) SetRegistryCredentials(ctx context.Context, req *schedulerv1.SetRegistryCredentialsRequest) (*schedulerv1.SetRegistryCredentialsResponse, error) {
-	host, err := checkRegistry(req)
+	set, err := v.set(ctx, &credentials, req, asked{req.GetHost(), req.GetUsername(), req.GetPassword()})
 	if err != nil {
 		return nil, err
 	}
-	reach, err := reachOf(req)
-	if err != nil {
-		return nil, err
-	}
-	repository, err := v.shownRepository(ctx, req.GetRepository())
-	if err != nil {
-		return nil, err
-	}
-	r := storedRegistry{
-		registrySlot: registrySlot{repository.GetId(), req.GetEnvironment(), host}, reach: reach,
-		repository: wording.FullName(repository), username: req.GetUsername(), updated: v.now(),
-	}
-	if r.keyID, r.sealed, err = v.keyring.Seal(r.registrySlot, req.GetPassword()); err != nil {
-		return nil, err
-	}
-	if err := v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		if err := saveRegistry(ctx, t, r); err != nil {
-			return err
-		}
-		return auditedRegistry(ctx, t, schedulerv1.AuditEntry_ACTION_SET_REGISTRY, r.registrySlot, r.repository)
-	}); err != nil {
-		return nil, fmt.Errorf("set credentials of %s for %s: %w", r.host, r.repository, err)
-	}
-	return &schedulerv1.SetRegistryCredentialsResponse{Credentials: r.shown()}, nil
+	return &schedulerv1.SetRegistryCredentialsResponse{Credentials: set.credentials()}, nil
 }
 
-func checkRegistry(req *schedulerv1.SetRegistryCredentialsRequest) (host string, err error) {
-	host = RegistryHost(req.GetHost())
+func checkRegistry(of asked) error {
 	switch {
-	case host == "":
-		return "", fault.Newf(fault.Invalid, "host: %q is not the host of a registry, such as ghcr.io, registry.example.com:5000 or docker.io", req.GetHost())
-	case req.GetPassword() == "":
-		return "", fault.New(fault.Invalid, "password: it is empty")
-	case len(req.GetPassword()) > largestSecret:
-		return "", fault.Newf(fault.Invalid, "password: at most %d KiB", largestSecret>>10)
-	case len(req.GetUsername()) > longestName || strings.ContainsAny(req.GetUsername(), ":\n\r\x00"):
-		return "", fault.Newf(fault.Invalid, "username: at most %d characters, without a colon and line ends", longestName)
-	case strings.ContainsAny(req.GetPassword(), "\n\r\x00"):
-		return "", fault.New(fault.Invalid, "password: one line, without NUL")
-	case req.GetEnvironment() != "":
-		return host, trigger.CheckEnvironment(req.GetEnvironment())
+	case RegistryHost(of.name) == "":
+		return fault.Newf(fault.Invalid, "host: %q is not the host of a registry, such as ghcr.io, registry.example.com:5000 or docker.io", of.name)
+	case len(of.username) > longestName || strings.ContainsAny(of.username, ":\n\r\x00"):
+		return fault.Newf(fault.Invalid, "username: at most %d characters, without a colon and line ends", longestName)
+	case strings.ContainsAny(of.value, "\n\r\x00"):
+		return fault.New(fault.Invalid, "password: one line, without NUL")
 	}
-	return host, nil
+	return nil
 }
 
 // ListRegistryCredentials lists them.
 func (v *Service) ListRegistryCredentials(ctx context.Context, req *schedulerv1.ListRegistryCredentialsRequest) (*schedulerv1.ListRegistryCredentialsResponse, error) {
-	size, err := rpc.PageSize(req.GetPageSize())
+	found, next, err := v.list(ctx, &credentials, req)
 	if err != nil {
 		return nil, err
 	}
-	var after registrySlot
-	if err := rpc.ParsePageToken(req.GetPageToken(), &after.repositoryID, &after.environment, &after.host); err != nil {
-		return nil, err
-	}
-	var of int64
-	if req.GetRepository() != "" {
-		if of, err = v.secretsOwner(ctx, req.GetRepository()); err != nil {
-			return nil, err
-		}
-	}
-	found, err := v.listRegistries(ctx, of, after, size+1)
-	if err != nil {
-		return nil, fmt.Errorf("list credentials of registries: %w", err)
-	}
-	answer := &schedulerv1.ListRegistryCredentialsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		answer.NextPageToken = rpc.PageToken(last.repositoryID, last.environment, last.host)
-	}
-	for _, r := range found {
-		answer.Credentials = append(answer.Credentials, r.shown())
+	answer := &schedulerv1.ListRegistryCredentialsResponse{NextPageToken: next}
+	for _, s := range found {
+		answer.Credentials = append(answer.Credentials, s.credentials())
 	}
 	return answer, nil
 }
 
 // DeleteRegistryCredentials removes what a repository shows to a registry.
 func (v *Service) DeleteRegistryCredentials(ctx context.Context, req *schedulerv1.DeleteRegistryCredentialsRequest) (*schedulerv1.DeleteRegistryCredentialsResponse, error) {
-	of, err := v.secretsOwner(ctx, req.GetRepository())
-	if err != nil {
-		return nil, err
-	}
-	slot := registrySlot{of, req.GetEnvironment(), RegistryHost(req.GetHost())}
-	err = v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		found, err := deleteRegistry(ctx, t, slot)
-		if err == nil && !found {
-			return fault.Newf(fault.NotFound, "%s has no credentials of %s%s", req.GetRepository(), req.GetHost(), onlyFor(req.GetEnvironment()))
-		}
-		if err != nil {
-			return err
-		}
-		return auditedRegistry(ctx, t, schedulerv1.AuditEntry_ACTION_DELETE_REGISTRY, slot, req.GetRepository())
-	})
-	return &schedulerv1.DeleteRegistryCredentialsResponse{}, err
+	return &schedulerv1.DeleteRegistryCredentialsResponse{}, v.delete(ctx, &credentials, req, req.GetHost())
 }
 
-// auditedRegistry writes into the audit log what was done: never the password.
-func auditedRegistry(ctx context.Context, t *store.Tx, action schedulerv1.AuditEntry_Action, slot registrySlot, repository string) error {
-	return audit.Add(ctx, t, slot.repositoryID, &schedulerv1.AuditEntry{
-		Action: action, Repository: repository, Environment: slot.environment, Subject: slot.host,
-	})
-}
-
-func (r storedRegistry) shown() *schedulerv1.RegistryCredentials {
-	shown := &schedulerv1.RegistryCredentials{
-		Repository: r.repository, Environment: r.environment, Host: r.host, Username: r.username, UpdateTime: timestamppb.New(r.updated), Branches: r.branches,
+func (s kept) credentials() *schedulerv1.RegistryCredentials {
+	return &schedulerv1.RegistryCredentials{
+		Repository: s.repository, Environment: s.environment, Host: s.name, Username: s.username,
+		UpdateTime: timestamppb.New(s.updated), Uses: s.shownUses(), Branches: s.branches,
 	}
-	if r.environment == "" {
-		shown.Uses = r.uses.list()
-	}
-	return shown
 }
 
 // RegistryLogin is what a build of a repository may show to a registry.
@@ -170,59 +92,30 @@ type RegistryLogin struct {
 // fork's build has nothing, nor that of a bot which the server does not trust: as with
 // secrets.
 func (v *Service) RegistryFor(ctx context.Context, b *store.Build, host string) (RegistryLogin, error) {
-	all, err := v.registriesOf(ctx, b.GetRepository().GetId(), host)
+	all, err := v.of(ctx, &credentials, b.GetRepository().GetId())
 	if err != nil {
 		return RegistryLogin{}, fmt.Errorf("credentials of %s for %s: %w", wording.FullName(b.GetRepository()), host, err)
 	}
-	if len(all) == 0 {
-		return RegistryLogin{}, nil
-	}
+	found, bound := pick(all, host, environmentOf(b))
+	var why string
 	switch {
+	case found == nil && len(bound) == 0:
+		return RegistryLogin{}, nil
 	case b.GetFork():
-		return RegistryLogin{Withheld: fmt.Sprintf("the credentials for %s are not for builds of forks", host)}, nil
+		why = fmt.Sprintf("the credentials for %s are not for builds of forks", host)
 	case b.GetSecretsWithheld():
-		return RegistryLogin{Withheld: fmt.Sprintf("the credentials for %s are not for a bot's pull request, unless the server trusts the bot by name (FORGE_TRUSTED_BOTS)", host)}, nil
+		why = fmt.Sprintf("the credentials for %s are not for a bot's pull request, unless the server trusts the bot by name (FORGE_TRUSTED_BOTS)", host)
+	case found == nil:
+		why = credentials.elsewhere(host, bound)
+	default:
+		why = found.bars(b)
 	}
-	environment := environmentOf(b)
-	at := slices.IndexFunc(all, func(r storedRegistry) bool { return r.environment == environment })
-	if at < 0 {
-		at = slices.IndexFunc(all, func(r storedRegistry) bool { return r.environment == "" })
-	}
-	if at < 0 {
-		return RegistryLogin{Withheld: fmt.Sprintf("the credentials for %s are only for deploys to %s", host, all[0].environment)}, nil
-	}
-	r := all[at]
-	command := fmt.Sprintf("forge secrets registry set %s --repo %s", host, wording.FullName(b.GetRepository()))
-	if why := r.bars(b, r.environment, "what is set for "+host, command); why != "" {
+	if why != "" {
 		return RegistryLogin{Withheld: why}, nil
 	}
-	password, err := v.keyring.Open(r.registrySlot, r.keyID, r.sealed)
+	password, err := v.open(found)
 	if err != nil {
-		return RegistryLogin{}, UnavailableError(fmt.Sprintf("the credentials for %s cannot be decrypted: %v; or set them again", host, err))
+		return RegistryLogin{}, err
 	}
-	return RegistryLogin{Username: r.username, Password: password}, nil
-}
-
-// renewRegistries is Renew for what is shown to registries.
-func (v *Service) renewRegistries(ctx context.Context, lost map[string]int) (renewed int, err error) {
-	outdated, err := v.outdatedRegistries(ctx, v.keyring.First())
-	if err != nil {
-		return 0, fmt.Errorf("credentials of registries of other keys: %w", err)
-	}
-	for _, r := range outdated {
-		password, err := v.keyring.Open(r.registrySlot, r.keyID, r.sealed)
-		if err != nil {
-			lost[r.keyID]++
-			continue
-		}
-		keyID, sealed, err := v.keyring.Seal(r.registrySlot, password)
-		if err != nil {
-			return renewed, err
-		}
-		if err := v.store.Write(ctx, func(ctx context.Context, t *store.Tx) error { return resealRegistry(ctx, t, r, keyID, sealed) }); err != nil {
-			return renewed, fmt.Errorf("credentials of %s for %s with key %s: %w", r.repository, r.host, keyID, err)
-		}
-		renewed++
-	}
-	return renewed, nil
+	return RegistryLogin{Username: found.username, Password: password}, nil
 }
