@@ -10,14 +10,7 @@ import (
 )
 
 func TestAwaitReturnsWhenAnyOfTheAddressesAnswers(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	late := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	late := kittest.FreeAddress(t)
 	done := make(chan int, 1)
 	go func() {
 		done <- Main(t.Context(), []string{"--await", "127.0.0.1:1", "--await", late}, nil, nil, io.Discard, io.Discard)
@@ -27,11 +20,10 @@ func TestAwaitReturnsWhenAnyOfTheAddressesAnswers(t *testing.T) {
 		t.Fatalf("exit %d while nothing answers", code)
 	default:
 	}
-	var server net.Listener
-	kittest.Eventually(t, soon, func() error {
-		server, err = net.Listen("tcp", late) // somebody else may have it for a moment
-		return err
-	})
+	server, err := net.Listen("tcp", late)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() { _ = server.Close() }()
 	if code := <-done; code != 0 {
 		t.Errorf("exit %d", code)

@@ -9,20 +9,13 @@ import (
 )
 
 func TestFirstStepWaitsForServices(t *testing.T) {
-	late, err := net.Listen("tcp", "127.0.0.1:0")
+	address := kittest.FreeAddress(t)
+	s := newScheduler(t, "echo ran; env | grep FORGE_RUNNER_AWAIT || echo unseen")
+	f := s.forgexec(t, "FORGE_RUNNER_AWAIT=db="+address+",cache="+address+"/30s")
+	late, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := late.Addr().String()
-	if err := late.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s := newScheduler(t, "echo ran; env | grep FORGE_RUNNER_AWAIT || echo unseen")
-	f := s.forgexec(t, "FORGE_RUNNER_AWAIT=db="+address+",cache="+address+"/30s")
-	kittest.Eventually(t, soon, func() error { // somebody else may have the port for a moment
-		late, err = net.Listen("tcp", address)
-		return err
-	})
 	defer func() { _ = late.Close() }()
 	f.wantExit(t, exitReported)
 	output := string(s.output())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -141,9 +140,7 @@ func TestDeliveriesAreRecordedAndRedelivered(t *testing.T) {
 
 func TestUnreachableWebhookIsRecorded(t *testing.T) {
 	w := newWorld(t)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	w.sim.SetWebhook(gone.URL, secret)
+	w.sim.SetWebhook("http://"+kittest.FreeAddress(t), secret)
 	w.sim.Ping()
 	list := w.settle()
 	if last := list[len(list)-1]; last.Status != "failed to connect to host" || last.StatusCode != 0 {

@@ -23,10 +23,10 @@ import (
 func TestCertificateComesFromAnACMEAuthority(t *testing.T) {
 	const name = "forge.example.com"
 	w := newWorld(t, hello())
-	httpsPort := freePort(t)
+	httpsPort := kittest.FreePort(t)
 	a := newACME(t, w, httpsPort)
 	w.env = append(w.env, "FORGE_ACME_DOMAINS="+name, "FORGE_ACME_URL=https://"+a.address+"/dir", "SSL_CERT_FILE="+a.cert)
-	gateway := w.prepare("gateway", "--address=127.0.0.1", fmt.Sprintf("--port=%d", httpsPort), fmt.Sprintf("--grpc-address=127.0.0.1:%d", freePort(t)))
+	gateway := w.prepare("gateway", "--address=127.0.0.1", fmt.Sprintf("--port=%d", httpsPort), "--grpc-address="+kittest.FreeAddress(t))
 	w.begin(t, gateway)
 
 	roots := x509.NewCertPool()
@@ -87,15 +87,14 @@ type acme struct {
 
 func newACME(t *testing.T, w *world, httpsPort int) *acme {
 	t.Helper()
-	local := func() string { return fmt.Sprintf("127.0.0.1:%d", freePort(t)) }
-	a := &acme{address: local(), management: local(), cert: filepath.Join(w.dir, "acme.pem")}
+	a := &acme{address: kittest.FreeAddress(t), management: kittest.FreeAddress(t), cert: filepath.Join(w.dir, "acme.pem")}
 	cert, key, err := rpc.SelfSigned("acme", []string{"127.0.0.1"}, time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": a.address, "managementListenAddress": a.management, "certificate": a.cert, "privateKey": a.cert + ".key",
-		"httpPort": freePort(t), "tlsPort": httpsPort, "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
+		"httpPort": kittest.FreePort(t), "tlsPort": httpsPort, "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
 		"profiles": map[string]any{"default": map[string]any{"description": "for tests", "validityPeriod": 7776000}},
 	}})
 	if err != nil {
@@ -106,8 +105,8 @@ func newACME(t *testing.T, w *world, httpsPort int) *acme {
 			t.Fatal(err)
 		}
 	}
-	dns := local()
-	a.start(t, "pebble-challtestsrv", "-dnsserver="+dns, "-defaultIPv6=", "-doh=", "-http01=", "-https01=", "-tlsalpn01=", "-management="+local())
+	dns := kittest.FreeAddress(t)
+	a.start(t, "pebble-challtestsrv", "-dnsserver="+dns, "-defaultIPv6=", "-doh=", "-http01=", "-https01=", "-tlsalpn01=", "-management="+kittest.FreeAddress(t))
 	a.start(t, "pebble", "-config="+a.cert+".json", "-dnsserver="+dns, "-strict")
 	t.Cleanup(a.stop)
 	return a

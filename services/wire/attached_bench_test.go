@@ -27,6 +27,7 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler"
 	"github.com/forge-ci/forge/services/scheduler/attempt"
@@ -215,7 +216,7 @@ func attachAll(b *testing.B, runners []*attachedRunner, address string, trust cr
 // builds for them.
 func (w crowd) overTLS(b *testing.B, builds int) (runners []*attachedRunner, address string, trust credentials.TransportCredentials) {
 	b.Helper()
-	address = fmt.Sprintf("127.0.0.1:%d", freePort(b))
+	address = kittest.FreeAddress(b)
 	w.env = append(w.env, "FORGE_RUNNER_ADDRESS="+address, fmt.Sprintf("FORGE_CAPACITY=%d", 2*builds))
 	w.lay(b, deployment{apart: true})
 	runners = w.seedRunning(b, builds)

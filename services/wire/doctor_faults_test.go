@@ -160,7 +160,7 @@ func TestDoctorNamesWhatIsWrongOfAForgeThatRuns(t *testing.T) {
 		"webhook astray":      {"broken webhook: something else than Forge answers", answers(http.StatusNotFound), nil},
 		"webhook failing":     {"broken webhook: was answered with 502", answers(http.StatusBadGateway), nil},
 		"HTTP elsewhere": {"broken HTTP: a Forge runs, and nothing listens on", func(t *testing.T) []string {
-			return append(good(t), fmt.Sprintf("FORGE_PORT=%d", freePort(t)))
+			return append(good(t), fmt.Sprintf("FORGE_PORT=%d", kittest.FreePort(t)))
 		}, nil},
 		"public address": {"warning public address: does not lead to this Forge", func(t *testing.T) []string { return append(good(t), "FORGE_EXTERNAL_URL=http://127.0.0.1:1") }, nil},
 		"certificate of the public address": {"broken public address: shows a certificate that is not accepted", func(t *testing.T) []string {
@@ -177,7 +177,7 @@ func TestDoctorRunsAContainer(t *testing.T) {
 	p := newPatient(t)
 	p.base = append(p.base, p.other(t, same)...)
 	p.base = append(p.base, "FORGE_ENGINE=docker")
-	loopback := fmt.Sprintf("FORGE_RUNNER_ADDRESS=127.0.0.1:%d", freePort(t))
+	loopback := "FORGE_RUNNER_ADDRESS=" + kittest.FreeAddress(t)
 	p.each(t, map[string]ailment{
 		"nothing":              {"", set(), nil},
 		"runner on loopback":   {"broken runner address: does not reach 127.0.0.1:", set(loopback), nil},

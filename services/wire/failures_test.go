@@ -80,7 +80,7 @@ func TestPortInUseIsNamed(t *testing.T) {
 	w := newWorld(t, hello())
 	port := taken.Addr().(*net.TCPAddr).Port
 	w.refused(t, fmt.Sprintf("127.0.0.1:%d: the port is in use", port), "--address=127.0.0.1", fmt.Sprintf("--port=%d", port))
-	w.refused(t, "FORGE_GRPC_ADDRESS", fmt.Sprintf("--port=%d", freePort(t)), "--grpc-address="+taken.Addr().String())
+	w.refused(t, "FORGE_GRPC_ADDRESS", fmt.Sprintf("--port=%d", kittest.FreePort(t)), "--grpc-address="+taken.Addr().String())
 }
 
 func TestWrongSettingsStopStartUp(t *testing.T) {
@@ -105,7 +105,7 @@ func (s *server) misused(t *testing.T, text string, flags ...string) {
 
 func (s *server) ends(t *testing.T, code int, text string, flags ...string) {
 	t.Helper()
-	s.env = []string{fmt.Sprintf("FORGE_PORT=%d", freePort(t)), fmt.Sprintf("FORGE_GRPC_ADDRESS=127.0.0.1:%d", freePort(t)), "FORGE_ENGINE=process"}
+	s.env = []string{fmt.Sprintf("FORGE_PORT=%d", kittest.FreePort(t)), "FORGE_GRPC_ADDRESS=" + kittest.FreeAddress(t), "FORGE_ENGINE=process"}
 	p := s.start(t, "forge", append([]string{"up"}, flags...)...)
 	select {
 	case <-p.exited:

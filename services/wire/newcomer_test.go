@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // person is at a browser, and presses the one button of each page.
@@ -103,8 +104,8 @@ func newcomer(t *testing.T) (w *world, forge *process) {
 	t.Helper()
 	w = newWorld(t, hello())
 	must(t, w.sim.Uninstall(owner))
-	port := freePort(t)
-	w.http, w.grpc = fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	port := kittest.FreePort(t)
+	w.http, w.grpc = fmt.Sprintf("http://127.0.0.1:%d", port), kittest.FreeAddress(t)
 	must(t, os.WriteFile(filepath.Join(w.dir, "forge.yaml"), []byte(lines(
 		"# A newcomer's.", "engine: process", "address: 127.0.0.1", fmt.Sprintf("port: %d", port), "grpc_address: "+w.grpc, "webhook_allowed_ips: any",
 	)), 0o600))

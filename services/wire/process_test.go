@@ -174,19 +174,19 @@ func (w *world) lay(t testing.TB, d deployment) {
 		w.layReplicas(t, d.replicas)
 		return
 	}
-	httpPort := freePort(t)
+	httpPort := kittest.FreePort(t)
 	w.http = fmt.Sprintf("http://127.0.0.1:%d", httpPort)
 	w.env = append(w.env, "FORGE_EXTERNAL_URL="+w.http, "FORGE_ENGINE=process")
 	web := []string{"--address=127.0.0.1", fmt.Sprintf("--port=%d", httpPort)}
 	if !d.apart {
-		w.grpc = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		w.grpc = kittest.FreeAddress(t)
 		w.prepare("forge", append([]string{"up", "--grpc-address=" + w.grpc}, web...)...)
 		return
 	}
 	rooms := []string{"gateway", "scheduler", "reporter", "config"}
 	w.apart = map[string]string{}
 	for _, room := range rooms {
-		w.apart[room] = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+		w.apart[room] = kittest.FreeAddress(t)
 	}
 	w.grpc = w.apart["gateway"]
 	w.env = append(w.env, "FORGE_CONFIG_URL="+w.apart["config"], "FORGE_SCHEDULER_URL="+w.apart["scheduler"], "FORGE_REPORTER_URL="+w.apart["reporter"])

@@ -63,7 +63,7 @@ func TestWhatWasMissedHappensAllTheSame(t *testing.T) {
 // stays gives Forge an address that outlives its restarts.
 func (w *world) stays(t *testing.T) {
 	t.Helper()
-	w.http, w.grpc = fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	w.http, w.grpc = "http://"+kittest.FreeAddress(t), kittest.FreeAddress(t)
 	w.sim.SetWebhook(w.http+"/v1/listen", webhookSecret)
 }
 
@@ -90,7 +90,7 @@ func TestAnsweredDeliveriesSurviveSIGKILL(t *testing.T) {
 	const kills, senders = 20, 8
 	w := newWorld(t, hello())
 	room := receive(t)
-	httpPort, grpcPort := freePort(t), freePort(t)
+	httpPort, grpcPort := kittest.FreePort(t), kittest.FreePort(t)
 	w.http, w.grpc = fmt.Sprintf("http://127.0.0.1:%d", httpPort), fmt.Sprintf("127.0.0.1:%d", grpcPort)
 	up := func() *process {
 		p := w.start(t, "gateway", "--grpc-address="+w.grpc, "--address=127.0.0.1", fmt.Sprintf("--port=%d", httpPort),

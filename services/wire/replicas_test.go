@@ -32,10 +32,10 @@ func (w *world) layReplicas(t testing.TB, replicas int) {
 	}
 	names := kittest.NewDNS(t, hosts...)
 	rooms := []string{"gateway", "scheduler", "reporter", "config"}
-	ports, web := map[string]int{}, freePort(t)
+	ports, web := map[string]int{}, kittest.FreePort(t)
 	w.apart = map[string]string{}
 	for _, room := range rooms {
-		ports[room] = freePort(t)
+		ports[room] = kittest.FreePort(t)
 		w.apart[room] = fmt.Sprintf("dns://%s/%s.forge.test:%d", names.Address(), room, ports[room])
 	}
 	var gateways []string

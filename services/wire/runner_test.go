@@ -3,7 +3,6 @@ package wire_test
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // Builds that reach the scheduler by TLS, as from other machines, survive its
@@ -26,7 +26,7 @@ func TestBuildsReachTheSchedulerByTLS(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			gate := filepath.Join(t.TempDir(), "gate")
 			w := newWorld(t, gated(gate))
-			address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			address := kittest.FreeAddress(t)
 			w.env = append(w.env, "FORGE_RUNNER_ADDRESS="+address)
 			w.deploy(t, d)
 			_, sha := w.propose(t, "change", files("greeting", "hello\n"))

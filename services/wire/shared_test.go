@@ -89,9 +89,9 @@ func TestSchedulersOfOneDatabaseShowTheSameCertificate(t *testing.T) {
 		var processes []*process
 		var addresses []string
 		for _, dir := range dirs {
-			address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+			address := kittest.FreeAddress(t)
 			addresses = append(addresses, address)
-			processes = append(processes, w.prepare("scheduler", "--data-dir="+dir, fmt.Sprintf("--grpc-address=127.0.0.1:%d", freePort(t)),
+			processes = append(processes, w.prepare("scheduler", "--data-dir="+dir, "--grpc-address="+kittest.FreeAddress(t),
 				"--runner-address="+address, "--runner-url="+host+":9094"))
 		}
 		w.begin(t, processes...)

@@ -38,7 +38,7 @@ func newSwarmWorld(t testing.TB, s *kittest.Swarm, manager *kittest.SwarmNode, s
 	})}
 	w.patience = swarmPatience
 	w.env = append(w.env, "DOCKER_HOST="+manager.URL, "FORGE_FORGEXEC_IMAGE="+forgexecImage(t, s),
-		fmt.Sprintf("FORGE_RUNNER_ADDRESS=%s:%d", s.Address, freePort(t)),
+		fmt.Sprintf("FORGE_RUNNER_ADDRESS=%s:%d", s.Address, kittest.FreePort(t)),
 		"FORGE_CAPACITY=100", "FORGE_CPUS=0.1", "FORGE_MEMORY=64MiB")
 	w.env = append(w.env, settings...)
 	w.lay(t, deployment{})

@@ -8,15 +8,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -236,30 +233,6 @@ func (w *world) promotion(t testing.TB) (found githubsim.PullRequest) {
 		return nil
 	})
 	return found
-}
-
-// lastPort is the one that was given out last: two of one test binary are never the same,
-// also where the first is not listened on yet.
-var lastPort = sync.OnceValue(func() *atomic.Int32 {
-	last := &atomic.Int32{}
-	last.Store(int32(mathrand.IntN(10000)))
-	return last
-})
-
-// freePort is a port that nobody listens on. It lies below those that the kernel
-// gives to outgoing connections, one of which could take it before its server does.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 10000 + int(lastPort().Add(1))%10000
-		lis, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			_ = lis.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 func files(nameAndContent ...string) githubsim.Commit {

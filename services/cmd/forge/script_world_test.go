@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/forge-ci/forge/services/githubsim"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 // patienceOfScripts is how long a script waits for what happens by itself.
@@ -50,7 +48,7 @@ func startWorld(t *testing.T) scriptWorld {
 		"FORGE_OAUTH_CLIENT_ID=client", "FORGE_OAUTH_CLIENT_SECRET=hush", "FORGE_ADMINS=octocat", "FORGE_CAPACITY=8", "FORGE_BUILD_LINKS=open",
 		"GORACE=atexit_sleep_ms=0",
 	}
-	w.free = lowAddresses()
+	w.free = func(int) (string, error) { return kittest.FreeAddress(t), nil }
 	if w.self, err = exec.LookPath("forge"); err != nil {
 		t.Fatal(err)
 	}
@@ -69,22 +67,6 @@ func endBuilds(dir string) {
 		if err == nil && wrong == nil && strings.HasPrefix(at, dir+string(filepath.Separator)) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 		}
-	}
-}
-
-// lowAddresses gives addresses that nobody listens on, none twice. Their ports lie below
-// those that the kernel gives to outgoing connections, one of which could take a port before
-// its server does.
-func lowAddresses() func(int) (string, error) {
-	last := 20000 + rand.IntN(10000)
-	return func(int) (string, error) {
-		for range 100 {
-			last++
-			if lis, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", last)); err == nil {
-				return lis.Addr().String(), lis.Close()
-			}
-		}
-		return "", errors.New("no port is free")
 	}
 }
 

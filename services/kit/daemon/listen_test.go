@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/forge-ci/forge/services/kit/daemon"
+	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
 func listen(t *testing.T, network, address string) net.Listener {
@@ -39,10 +40,10 @@ func TestPortInUseIsNamed(t *testing.T) {
 }
 
 func TestAddressThatIsFreeInAMomentIsWaitedFor(t *testing.T) {
-	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s")} {
+	for network, address := range map[string]string{"tcp": kittest.FreeAddress(t), "unix": filepath.Join(t.TempDir(), "s")} {
 		holder := listen(t, network, address)
 		time.AfterFunc(50*time.Millisecond, func() { holder.Close() })
-		listen(t, network, holder.Addr().String())
+		listen(t, network, address)
 	}
 }
 

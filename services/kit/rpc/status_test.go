@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/kittest"
 	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
@@ -217,9 +218,7 @@ func TestCancelledCallIsCancelledOnBothSides(t *testing.T) {
 }
 
 func TestNobodyThereIsUnavailable(t *testing.T) {
-	lis := onTCP(t)
-	lis.Close()
-	conn := dial(t, lis.Addr().String(), rpc.Peer{})
+	conn := dial(t, kittest.FreeAddress(t), rpc.Peer{})
 	for shape, call := range calls {
 		if err := call(t.Context(), conn); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: %s %v", shape, fault.KindOf(err), err)

@@ -80,14 +80,7 @@ func (a *authority) tls(name string) image.TLS {
 func TestADaemonOverTCPIsSpokenToByCertificate(t *testing.T) {
 	kittest.Require(t, "buildkitd")
 	ours, strangers := newAuthority(t), newAuthority(t)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "tcp://" + free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := "tcp://" + kittest.FreeAddress(t)
 	kittest.StartBuildKit(t, t.TempDir(), "--addr="+address, "--tlscacert="+ours.file("ca.pem"), "--tlscert="+ours.file("buildkit.pem"), "--tlskey="+ours.file("buildkit.key"))
 	if _, err := image.New(image.Config{URL: address}); err == nil || !strings.Contains(err.Error(), "FORGE_TLS_CERT") {
 		t.Errorf("without a certificate: %v", err)

@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"errors"
-	"net"
 	"os"
 	"regexp"
 	"runtime"
@@ -78,16 +77,10 @@ func TestPrivateImageIsPulledWithTheCredentialsOfTheFile(t *testing.T) {
 func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 	reg, foreign, down := kittest.NewRegistry(t, "", runtime.GOARCH), kittest.NewRegistry(t, "", "riscv64"), kittest.NewRegistry(t, "", runtime.GOARCH)
 	down.Down.Store(true)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
 	r := newRig(t, docker.Config{})
 	r.images = append(r.images, foreign.Image("octo/tools:1"))
-	absent, other, away, nowhere := reg.Image("octo/tools:absent"), foreign.Image("octo/tools:1"), down.Image("octo/tools:1"), gone.Addr().String()+"/octo/tools:1"
+	gone := kittest.FreeAddress(t)
+	absent, other, away, nowhere := reg.Image("octo/tools:absent"), foreign.Image("octo/tools:1"), down.Image("octo/tools:1"), gone+"/octo/tools:1"
 	for _, c := range []struct {
 		image string
 		want  []string
@@ -96,7 +89,7 @@ func TestWhatKeepsAnImageAwayIsSaid(t *testing.T) {
 		{absent, []string{"image " + absent + " cannot be pulled: manifest unknown", "has no such image"}, false},
 		{other, []string{"is for linux/riscv64, builds run on linux/" + runtime.GOARCH}, false},
 		{away, []string{"does not answer as a registry should: pull image " + away + ": "}, true},
-		{nowhere, []string{gone.Addr().String() + " does not answer", "connection refused"}, true},
+		{nowhere, []string{gone + " does not answer", "connection refused"}, true},
 	} {
 		r.said = nil
 		err := r.Start(t.Context(), r.spec(c.image))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -24,7 +23,7 @@ import (
 func TestPublishedPortLeadsToTheBuild(t *testing.T) {
 	r := newRig(t, docker.Config{})
 	spec := r.spec(r.image(t))
-	host := freePort(t)
+	host := uint16(kittest.FreePort(t))
 	spec.Ports = []engine.Port{{Container: 7000, Host: host}}
 	name := r.start(t, spec)
 	if out, code := r.run(t, name, "setsid nc -ll -p 7000 -e echo hello >/dev/null 2>&1 & until nc -w 1 127.0.0.1 7000; do :; done"); code != 0 {
@@ -59,11 +58,11 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 
 	build := r.spec(image)
 	build.BuildID, build.Repository = "holder", "octo/dog"
-	build.Ports = []engine.Port{{Container: 80, Host: freePort(t)}}
+	build.Ports = []engine.Port{{Container: 80, Host: uint16(kittest.FreePort(t))}}
 	r.start(t, build)
 
 	somebody := client.ContainerCreateOptions{Name: unique(), Config: &container.Config{Image: image, Cmd: []string{"sleep", "1000"}}, HostConfig: &container.HostConfig{}}
-	byContainer := freePort(t)
+	byContainer := uint16(kittest.FreePort(t))
 	port := network.MustParsePort("80/tcp")
 	somebody.Config.ExposedPorts = network.PortSet{port: {}}
 	somebody.HostConfig.PortBindings = network.PortMap{port: {{HostPort: strconv.Itoa(int(byContainer))}}}
@@ -86,26 +85,10 @@ func TestPortThatIsTakenNamesItsHolder(t *testing.T) {
 		byProcess:           "is taken by process " + strconv.Itoa(os.Getpid()) + " (" + strings.TrimSpace(string(own)) + ")",
 	} {
 		spec := r.spec(image)
-		spec.Ports = []engine.Port{{Container: 81, Host: freePort(t)}, {Container: 80, Host: host}}
+		spec.Ports = []engine.Port{{Container: 81, Host: uint16(kittest.FreePort(t))}, {Container: 80, Host: host}}
 		err := r.Start(t.Context(), spec)
 		if want = fmt.Sprintf("port %d of the host %s", host, want); !fault.Is(err, fault.Invalid) || err.Error() != want {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-}
-
-// freePort is a port that nobody listens on. It lies below those that the kernel gives to
-// outgoing connections, one of which could take it before its container does.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	for range 100 {
-		port := uint16(30_000 + rand.IntN(2700))
-		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err == nil {
-			_ = listener.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }

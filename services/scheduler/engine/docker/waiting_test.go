@@ -107,7 +107,7 @@ func TestWhatFitsNoContainerThatWaitsGetsItsOwn(t *testing.T) {
 		"more memory":       func(s *engine.Spec) { s.Memory = 64 << 20 },
 		"a CPU":             func(s *engine.Spec) { s.CPUs = 1 },
 		"shared memory":     func(s *engine.Spec) { s.SharedMemory = 32 << 20 },
-		"a port":            func(s *engine.Spec) { s.Ports = []engine.Port{{Container: 80, Host: freePort(t)}} },
+		"a port":            func(s *engine.Spec) { s.Ports = []engine.Port{{Container: 80, Host: uint16(kittest.FreePort(t))}} },
 		"another scheduler": func(s *engine.Spec) { s.Runner.CA = "other" },
 		"a volume":          func(s *engine.Spec) { s.Volumes = []engine.Volume{{Source: t.TempDir(), Target: "/data"}} },
 		"a platform":        func(s *engine.Spec) { s.Platform = "linux/" + runtime.GOARCH },
