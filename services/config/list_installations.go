@@ -24,13 +24,9 @@ func (s *Service) ListInstallations(_ context.Context, req *configv1.ListInstall
 	if after != "" {
 		rest = slices.DeleteFunc(rest, func(one *configv1.Installation) bool { return listKey(one) <= after })
 	}
-	if len(rest) <= size {
-		return &configv1.ListInstallationsResponse{Installations: rest}, nil
-	}
-	return &configv1.ListInstallationsResponse{
-		Installations: rest[:size],
-		NextPageToken: rpc.PageToken(listKey(rest[size-1])),
-	}, nil
+	answer := &configv1.ListInstallationsResponse{}
+	answer.Installations, answer.NextPageToken = rpc.CutPage(rest, size, func(last *configv1.Installation) []any { return []any{listKey(last)} })
+	return answer, nil
 }
 
 // GetInstallation implements configv1.InstallationServiceServer.

@@ -46,10 +46,7 @@ func (s *Service) ListDeliveries(ctx context.Context, req *gatewayv1.ListDeliver
 		return nil, err
 	}
 	resp := &gatewayv1.ListDeliveriesResponse{}
-	if len(ids) > size {
-		ids = ids[:size]
-		resp.NextPageToken = rpc.PageToken(ids[size-1])
-	}
+	ids, resp.NextPageToken = rpc.CutPage(ids, size, func(last int64) []any { return []any{last} })
 	forwards, err := s.store.forwards(ctx, ids...)
 	if err != nil {
 		return nil, err

@@ -36,11 +36,7 @@ func (s *Service) ListTargets(ctx context.Context, req *reporterv1.ListTargetsRe
 		return nil, err
 	}
 	resp := &reporterv1.ListTargetsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		resp.NextPageToken = rpc.PageToken(sqldb.Micros(last.updated), last.id)
-	}
+	found, resp.NextPageToken = rpc.CutPage(found, size, func(last target) []any { return []any{sqldb.Micros(last.updated), last.id} })
 	for _, t := range found {
 		resp.Targets = append(resp.Targets, t.proto())
 	}

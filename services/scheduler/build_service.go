@@ -50,10 +50,7 @@ func (s *Service) ListBuilds(ctx context.Context, req *schedulerv1.ListBuildsReq
 		return nil, fmt.Errorf("list builds: %w", err)
 	}
 	answer := &schedulerv1.ListBuildsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].Number)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last *store.Build) []any { return []any{last.Number} })
 	bound := rpc.Caller(ctx).Bound
 	for _, b := range found {
 		if bound.Name == "" || bound.RepositoryID == b.GetRepository().GetId() { // a name may have been another's before
@@ -81,10 +78,7 @@ func (s *Service) ListRepositories(ctx context.Context, req *schedulerv1.ListRep
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
 	answer := &schedulerv1.ListRepositoriesResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].RepositoryKey())
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last *store.Build) []any { return []any{last.RepositoryKey()} })
 	for _, b := range found {
 		answer.Repositories = append(answer.Repositories, &schedulerv1.BuiltRepository{Repository: b.GetRepository(), NewestBuild: b.Build})
 	}

@@ -34,10 +34,7 @@ func (s *Service) ListEnvironments(ctx context.Context, req *schedulerv1.ListEnv
 		return nil, fmt.Errorf("list environments: %w", err)
 	}
 	answer := &schedulerv1.ListEnvironmentsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].RepositoryID, found[size-1].Name)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last *store.Environment) []any { return []any{last.RepositoryID, last.Name} })
 	for _, e := range found {
 		shown, err := environment.ShowEnvironment(ctx, s.store.DB.Read(), e)
 		if err != nil {

@@ -30,6 +30,15 @@ func PageToken(key ...any) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
+// CutPage is a page of what was found, of which one more than the page has tells that there is another. The token is for
+// the page after the last item, which key gives it the key of; it is empty where that was all.
+func CutPage[T any](found []T, size int, key func(last T) []any) (page []T, next string) {
+	if len(found) <= size {
+		return found, ""
+	}
+	return found[:size], PageToken(key(found[size-1])...)
+}
+
 // ParsePageToken reads the key out of a token into pointers to what PageToken was given. The token of the first page,
 // which is empty, leaves them as they are.
 func ParsePageToken(token string, key ...any) error {

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"encoding/base64"
+	"fmt"
 	"math"
 	"testing"
 
@@ -35,6 +36,23 @@ func TestPageTokenHoldsItsKey(t *testing.T) {
 	id := int64(7)
 	if err := ParsePageToken("", &id); err != nil || id != 7 {
 		t.Errorf("the first page has the key %d, %v", id, err)
+	}
+}
+
+func TestAPageEndsWithTheTokenOfTheNext(t *testing.T) {
+	key := func(last string) []any { return []any{last} }
+	for _, c := range []struct {
+		found []string
+		want  string
+		next  string
+	}{
+		{nil, "[]", ""},
+		{[]string{"a", "b"}, "[a b]", ""},
+		{[]string{"a", "b", "c"}, "[a b]", PageToken("b")},
+	} {
+		if page, next := CutPage(c.found, 2, key); fmt.Sprint(page) != c.want || next != c.next {
+			t.Errorf("of %v it is %v, then %q", c.found, page, next)
+		}
 	}
 }
 

@@ -50,12 +50,9 @@ func (s *Service) ListAuditEntries(ctx context.Context, req *schedulerv1.ListAud
 		return nil, sqldb.Kind(fmt.Errorf("list the audit log: %w", err))
 	}
 	answer := &schedulerv1.ListAuditEntriesResponse{}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		answer.NextPageToken = rpc.PageToken(sqldb.Micros(last.GetCreateTime().AsTime()), numberOf(last))
-	}
-	answer.Entries = found
+	answer.Entries, answer.NextPageToken = rpc.CutPage(found, size, func(last *schedulerv1.AuditEntry) []any {
+		return []any{sqldb.Micros(last.GetCreateTime().AsTime()), numberOf(last)}
+	})
 	return answer, nil
 }
 

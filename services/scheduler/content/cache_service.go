@@ -42,11 +42,7 @@ func (s *Service) ListCaches(ctx context.Context, req *schedulerv1.ListCachesReq
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		answer.NextPageToken = rpc.PageToken(last.repositoryID, sqldb.Micros(last.used), last.id)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last *stored) []any { return []any{last.repositoryID, sqldb.Micros(last.used), last.id} })
 	for _, one := range found {
 		answer.Caches = append(answer.Caches, &schedulerv1.Cache{
 			Repository: one.repository, Key: one.name, Scope: one.scope.name, Size: one.size, Files: one.files, BuildId: one.buildID,

@@ -29,10 +29,7 @@ func (s *Service) ListSchedules(ctx context.Context, req *schedulerv1.ListSchedu
 		return nil, fmt.Errorf("list schedules: %w", err)
 	}
 	answer := &schedulerv1.ListSchedulesResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].RepositoryID, found[size-1].Name)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last store.ListedSchedule) []any { return []any{last.RepositoryID, last.Name} })
 	for _, c := range found {
 		answer.Schedules = append(answer.Schedules, show(c))
 	}

@@ -104,11 +104,7 @@ func (v *Service) list(ctx context.Context, k *kind, req listing) (found []kept,
 	if found, err = v.behind(ctx, after, of, size+1); err != nil {
 		return nil, "", fmt.Errorf("list %s: %w", k.all, err)
 	}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		next = rpc.PageToken(last.repositoryID, last.environment, last.name)
-	}
+	found, next = rpc.CutPage(found, size, func(last kept) []any { return []any{last.repositoryID, last.environment, last.name} })
 	return found, next, nil
 }
 

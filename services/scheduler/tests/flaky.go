@@ -57,10 +57,7 @@ func (s *Service) ListFlakyTests(ctx context.Context, req *schedulerv1.ListFlaky
 		return nil, fmt.Errorf("flaky tests of %s: %w", req.GetRepository(), sqldb.Kind(err))
 	}
 	answer := &schedulerv1.ListFlakyTestsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].GetCommits(), found[size-1].test)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last flake) []any { return []any{last.GetCommits(), last.test} })
 	for _, one := range found {
 		answer.Tests = append(answer.Tests, one.FlakyTest)
 	}
@@ -107,10 +104,7 @@ func (s *Service) ListTestHistory(ctx context.Context, req *schedulerv1.ListTest
 		return nil, fmt.Errorf("history of a test of %s: %w", req.GetRepository(), sqldb.Kind(err))
 	}
 	answer := &schedulerv1.ListTestHistoryResponse{}
-	if len(found) > size {
-		found = found[:size]
-		answer.NextPageToken = rpc.PageToken(found[size-1].run, found[size-1].test)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last result) []any { return []any{last.run, last.test} })
 	for _, one := range found {
 		answer.Tests = append(answer.Tests, one.Test)
 	}

@@ -90,11 +90,7 @@ func (s *Service) ListTests(ctx context.Context, req *schedulerv1.ListTestsReque
 	if err != nil {
 		return nil, fmt.Errorf("tests of build %s: %w", b.GetId(), sqldb.Kind(err))
 	}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		answer.NextPageToken = rpc.PageToken(byWhat(req.GetOrder()).of(last), last.run, last.test)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last result) []any { return []any{byWhat(req.GetOrder()).of(last), last.run, last.test} })
 	for _, one := range found {
 		answer.Tests = append(answer.Tests, one.Test)
 	}
@@ -173,11 +169,7 @@ func (s *Service) ListFindings(ctx context.Context, req *schedulerv1.ListFinding
 		return nil, fmt.Errorf("findings of build %s: %w", req.GetBuildId(), sqldb.Kind(err))
 	}
 	answer := &schedulerv1.ListFindingsResponse{}
-	if len(found) > size {
-		found = found[:size]
-		last := found[size-1]
-		answer.NextPageToken = rpc.PageToken(int64(last.GetLevel()), last.run, last.number)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, size, func(last finding) []any { return []any{int64(last.GetLevel()), last.run, last.number} })
 	for _, one := range found {
 		answer.Findings = append(answer.Findings, one.Finding)
 	}

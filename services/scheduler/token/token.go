@@ -176,10 +176,7 @@ func (s *Service) ListRepositoryTokens(ctx context.Context, req *schedulerv1.Lis
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
 	answer := &schedulerv1.ListRepositoryTokensResponse{}
-	if len(found) > limit {
-		found = found[:limit]
-		answer.NextPageToken = rpc.PageToken(found[limit-1].repositoryID, found[limit-1].name)
-	}
+	found, answer.NextPageToken = rpc.CutPage(found, limit, func(last kept) []any { return []any{last.repositoryID, last.name} })
 	for _, k := range found {
 		answer.Tokens = append(answer.Tokens, k.shown())
 	}
