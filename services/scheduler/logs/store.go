@@ -59,25 +59,18 @@ func ForgetLogs(ctx context.Context, t *store.Tx, buildID string) error {
 }
 
 func (l *Service) claimArchives(ctx context.Context, limit int) ([]Archive, error) {
-	var claimed []Archive
-	err := l.store.Write(ctx, func(ctx context.Context, t *store.Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanArchive, `SELECT `+archiveColumns+` FROM archives
-			WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, archiveAgain(ctx, t, c, t.Now.Add(due.Lease), c.tries))
-		}
-		return err
+	return store.Claim(ctx, l.store, limit, scanArchive, `SELECT `+archiveColumns+` FROM archives
+		WHERE due_time <= $1 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *store.Tx, c Archive, until time.Time) error {
+		return archiveAgain(ctx, t, c, until, c.tries)
 	})
-	return claimed, err
 }
 
 // renewArchive keeps a claimed archive while a large log is moved.
 func (l *Service) renewArchive(ctx context.Context, c Archive) error {
-	err := l.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
+	return l.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		return t.Exec(ctx, `UPDATE archives SET due_time = $3 WHERE build_id = $1 AND attempt = $2 AND due_time < $4 AND old = $5`,
 			c.BuildID, c.Attempt, sqldb.Micros(t.Now.Add(due.Lease)), int64(store.Never), c.old)
 	})
-	return err
 }
 
 // archiveAgain says when there is something to do again, the zero time being

@@ -174,25 +174,18 @@ func StopLeftover(ctx context.Context, t *Tx, buildID string, number int32) erro
 
 // ClaimStops leases the containers that are due to be removed.
 func (s *Store) ClaimStops(ctx context.Context, limit int) ([]Stop, error) {
-	var claimed []Stop
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanStop, `SELECT build_id, attempt, stop_tries FROM attempts
-			WHERE stop_time <= $1 AND stop_time < 9223372036854775807 ORDER BY stop_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease)))
-		}
-		return err
+	return Claim(ctx, s, limit, scanStop, `SELECT build_id, attempt, stop_tries FROM attempts
+		WHERE stop_time <= $1 AND stop_time < 9223372036854775807 ORDER BY stop_time LIMIT $2`, func(ctx context.Context, t *Tx, c Stop, until time.Time) error {
+		return c.Settle(ctx, t, until)
 	})
-	return claimed, err
 }
 
 // RenewStop keeps a claimed stop while the engine takes its time.
 func (s *Store) RenewStop(ctx context.Context, c Stop) error {
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) error {
+	return s.Write(ctx, func(ctx context.Context, t *Tx) error {
 		return t.Exec(ctx, `UPDATE attempts SET stop_time = $3 WHERE build_id = $1 AND attempt = $2 AND stop_time < $4`,
 			c.BuildID, c.Attempt, sqldb.Micros(t.Now.Add(due.Lease)), int64(Never))
 	})
-	return err
 }
 
 // Settle says when the engine is asked again; the zero time: never.

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
-	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 )
 
@@ -43,16 +42,10 @@ func (t commit) issueReport(ctx context.Context, b *Build, standing Standing, af
 
 // ClaimTargets leases the targets of which the reporter is to be told.
 func (s *Store) ClaimTargets(ctx context.Context, limit int) ([]Target, error) {
-	var claimed []Target
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanTarget, `SELECT build_id, version, standing, tries, traceparent
-			FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, t.Exec(ctx, `UPDATE targets SET due_time = $2 WHERE build_id = $1`, c.BuildID, sqldb.Micros(t.Now.Add(due.Lease))))
-		}
-		return err
+	return Claim(ctx, s, limit, scanTarget, `SELECT build_id, version, standing, tries, traceparent
+		FROM targets WHERE due_time <= $1 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *Tx, c Target, until time.Time) error {
+		return t.Exec(ctx, `UPDATE targets SET due_time = $2 WHERE build_id = $1`, c.BuildID, sqldb.Micros(until))
 	})
-	return claimed, err
 }
 
 // Settle says when the reporter is to be told again, the zero time being
@@ -103,16 +96,10 @@ func (t *Tx) AddPromotion(ctx context.Context, request *reporterv1.PromoteReques
 
 // ClaimPromotions leases the promotions that the reporter is to be asked for.
 func (s *Store) ClaimPromotions(ctx context.Context, limit int) ([]Promotion, error) {
-	var claimed []Promotion
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanPromotion, `SELECT request, version, tries, traceparent
-			FROM promotions WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease), c.Tries))
-		}
-		return err
+	return Claim(ctx, s, limit, scanPromotion, `SELECT request, version, tries, traceparent
+		FROM promotions WHERE due_time <= $1 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *Tx, p Promotion, until time.Time) error {
+		return p.Settle(ctx, t, until, p.Tries)
 	})
-	return claimed, err
 }
 
 // Settle says when the reporter is asked again, unless there is a newer
@@ -162,16 +149,10 @@ func addAnswer(ctx context.Context, t *Tx, request *reporterv1.AnswerRequest, de
 
 // ClaimAnswers leases the comments that the reporter is to be asked to answer.
 func (s *Store) ClaimAnswers(ctx context.Context, limit int) ([]Answer, error) {
-	var claimed []Answer
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanAnswer, `SELECT comment, request, tries, traceparent
-			FROM answers WHERE due_time <= $1 AND due_time < 9223372036854775807 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, c.Settle(ctx, t, t.Now.Add(due.Lease), c.Tries))
-		}
-		return err
+	return Claim(ctx, s, limit, scanAnswer, `SELECT comment, request, tries, traceparent
+		FROM answers WHERE due_time <= $1 AND due_time < 9223372036854775807 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *Tx, c Answer, until time.Time) error {
+		return c.Settle(ctx, t, until, c.Tries)
 	})
-	return claimed, err
 }
 
 // Settle says when the reporter is asked again; the zero time: never.

@@ -12,7 +12,6 @@ import (
 	configv1 "github.com/forge-ci/forge/gen/forge/config/v1"
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
-	"github.com/forge-ci/forge/services/kit/due"
 	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -100,16 +99,10 @@ func (t Timetable) NoticeRepository(ctx context.Context, event *eventv1.Event) e
 
 // ClaimScheduleFiles leases the repositories whose file is to be read.
 func (s *Store) ClaimScheduleFiles(ctx context.Context, limit int) ([]*ScheduleFile, error) {
-	var claimed []*ScheduleFile
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanScheduleFile, `SELECT `+scheduleFileColumns+` FROM schedule_files
-			WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, f := range claimed {
-			err = errors.Join(err, Timetable{t}.SaveScheduleFile(ctx, f, t.Now.Add(due.Lease)))
-		}
-		return err
+	return Claim(ctx, s, limit, scanScheduleFile, `SELECT `+scheduleFileColumns+` FROM schedule_files
+		WHERE due_time <= $1 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *Tx, f *ScheduleFile, until time.Time) error {
+		return Timetable{t}.SaveScheduleFile(ctx, f, until)
 	})
-	return claimed, err
 }
 
 // ScheduleFile locks a repository whose schedules are read; nil where it is none.
@@ -147,17 +140,10 @@ func (t Timetable) SaveScheduleFile(ctx context.Context, f *ScheduleFile, again 
 
 // ClaimSchedules leases the schedules that are due.
 func (s *Store) ClaimSchedules(ctx context.Context, limit int) ([]*Schedule, error) {
-	var claimed []*Schedule
-	err := s.Write(ctx, func(ctx context.Context, t *Tx) (err error) {
-		claimed, err = sqldb.Collect(ctx, t, scanSchedule, `SELECT `+scheduleColumns+` FROM schedules
-			WHERE due_time <= $1 ORDER BY due_time LIMIT $2`+t.SkipLocked, sqldb.Micros(t.Now), limit)
-		for _, c := range claimed {
-			err = errors.Join(err, t.Exec(ctx, `UPDATE schedules SET due_time = $3 WHERE repository_id = $1 AND name = $2`,
-				c.RepositoryID, c.Name, sqldb.Micros(t.Now.Add(due.Lease))))
-		}
-		return err
+	return Claim(ctx, s, limit, scanSchedule, `SELECT `+scheduleColumns+` FROM schedules
+		WHERE due_time <= $1 ORDER BY due_time LIMIT $2`, func(ctx context.Context, t *Tx, c *Schedule, until time.Time) error {
+		return t.Exec(ctx, `UPDATE schedules SET due_time = $3 WHERE repository_id = $1 AND name = $2`, c.RepositoryID, c.Name, sqldb.Micros(until))
 	})
-	return claimed, err
 }
 
 // Schedule locks a schedule; nil where there is none any more.
