@@ -34,6 +34,15 @@ func Collect[R any](ctx context.Context, q Querier, scan func(Row) (R, error), q
 	return all, rows.Err()
 }
 
+// First reads the first row that a query finds; where it finds none, it returns the zero value.
+func First[R any](ctx context.Context, q Querier, scan func(Row) (R, error), query string, args ...any) (first R, err error) {
+	found, err := Collect(ctx, q, scan, query, args...)
+	if err == nil && len(found) > 0 {
+		first = found[0]
+	}
+	return first, err
+}
+
 // Marks are the parameters of a list, from $first on: Marks(2, 3) is "$2, $3, $4".
 func Marks(first, count int) string { return string(appendMarks(nil, first, count)) }
 

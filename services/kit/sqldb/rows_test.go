@@ -46,10 +46,19 @@ func TestCollect(t *testing.T) {
 		if len(found) != 0 || err != nil {
 			t.Errorf("of no rows: %v, %v", found, err)
 		}
+		if first, err := sqldb.First(t.Context(), db.Read(), name, "SELECT name FROM builds ORDER BY name DESC"); first != "c" || err != nil {
+			t.Errorf("the first of three: %q, %v", first, err)
+		}
+		if first, err := sqldb.First(t.Context(), db.Read(), name, "SELECT name FROM builds WHERE name = $1", "d"); first != "" || err != nil {
+			t.Errorf("the first of no rows: %q, %v", first, err)
+		}
 		broken := errors.New("broken")
 		_, err = sqldb.Collect(t.Context(), db.Read(), func(sqldb.Row) (int, error) { return 0, broken }, "SELECT name FROM builds")
 		if !errors.Is(err, broken) {
 			t.Errorf("a row that cannot be read: %v", err)
+		}
+		if _, err = sqldb.First(t.Context(), db.Read(), name, "SELECT colour FROM builds"); err == nil {
+			t.Error("a query that is wrong has no first row, and says nothing")
 		}
 		if _, err = sqldb.Collect(t.Context(), db.Read(), name, "SELECT colour FROM builds"); err == nil {
 			t.Error("a query that is wrong finds nothing, and says nothing")

@@ -58,11 +58,8 @@ func (s *Service) newID() (string, error) {
 
 // one is the first that a query finds; nil for none.
 func (s *Service) one(ctx context.Context, query string, args ...any) (*stored, error) {
-	found, err := s.all(ctx, query, args...)
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
+	found, err := sqldb.First(ctx, s.store.DB.Read(), scan, `SELECT `+columns+` FROM contents WHERE `+query, args...)
+	return found, sqldb.Kind(err)
 }
 
 func (s *Service) all(ctx context.Context, query string, args ...any) ([]*stored, error) {

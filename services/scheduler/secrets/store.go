@@ -114,12 +114,9 @@ func (s kept) reseal(ctx context.Context, t *store.Tx, keyID string, sealed []by
 // lastOwner is the id of the repository for which something was set last under a name;
 // 0 for none.
 func (v *Service) lastOwner(ctx context.Context, repository string) (int64, error) {
-	found, err := sqldb.Collect(ctx, v.store.DB.Read(), func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) }, `SELECT repository_id FROM (
+	id, err := sqldb.First(ctx, v.store.DB.Read(), func(row sqldb.Row) (id int64, err error) { return id, row.Scan(&id) }, `SELECT repository_id FROM (
 			SELECT repository_id, repository, update_time FROM secrets
 			UNION ALL SELECT repository_id, repository, update_time FROM registry_credentials) AS kept
 		WHERE lower(repository) = $1 ORDER BY update_time DESC LIMIT 1`, strings.ToLower(repository))
-	if err != nil || len(found) == 0 {
-		return 0, sqldb.Kind(err)
-	}
-	return found[0], nil
+	return id, sqldb.Kind(err)
 }

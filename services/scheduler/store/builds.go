@@ -272,14 +272,10 @@ func (t *Tx) BuildsOf(ctx context.Context, repositoryID int64, pullRequest int32
 // that came after it; "" for none. What was cancelled changed nothing, or was
 // stopped by a person who knows.
 func (t *Tx) NewerDeploy(ctx context.Context, i trigger.Intent) (id string, err error) {
-	err = t.QueryRowContext(ctx, `SELECT id FROM builds
+	return sqldb.First(ctx, t, scanID, `SELECT id FROM builds
 		WHERE repository_id = $1 AND environment = $2 AND state NOT IN ($3, $5) AND part_of = '' AND number > (SELECT number FROM builds WHERE id = $4)
 		ORDER BY number DESC LIMIT 1`,
-		i.Event.GetRepository().GetId(), i.DeploysTo(), int32(schedulerv1.Build_STATE_CANCELLED), i.Build, int32(schedulerv1.Build_STATE_BLOCKED)).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	return id, err
+		i.Event.GetRepository().GetId(), i.DeploysTo(), int32(schedulerv1.Build_STATE_CANCELLED), i.Build, int32(schedulerv1.Build_STATE_BLOCKED))
 }
 
 // UnfinishedTests locks the builds of a pull request that have not ended, deploys

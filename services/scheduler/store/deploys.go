@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -51,13 +49,10 @@ func (t Deploys) After(ctx context.Context, b *Build) ([]*Build, error) {
 // NewestDeploy is the newest deploy to an environment that a pull request, or the
 // commit it was merged as, has brought; nil for none.
 func NewestDeploy(ctx context.Context, q sqldb.Querier, repositoryID int64, environment string, pullRequest int32, sha string) (*Build, error) {
-	found, err := sqldb.Collect(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+	b, err := sqldb.First(ctx, q, ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE repository_id = $1 AND environment = $2 AND environment <> '' AND part_of = '' AND (pull_request = $3 OR sha = $4)
 		ORDER BY number DESC LIMIT 1`, repositoryID, environment, pullRequest, sha)
-	if err != nil || len(found) == 0 {
-		return nil, sqldb.Kind(err)
-	}
-	return found[0], nil
+	return b, sqldb.Kind(err)
 }
 
 // SaveFile keeps the file of a deploy that others follow.
@@ -71,14 +66,12 @@ func (t Deploys) SaveFile(ctx context.Context, buildID string, file *configv1.Bu
 
 // File is the file of a deploy; nil where none follows it.
 func (t Deploys) File(ctx context.Context, buildID string) (*configv1.BuildConfig, error) {
-	var raw []byte
-	err := t.QueryRowContext(ctx, `SELECT config FROM deploy_files WHERE build_id = $1`, buildID).Scan(&raw)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	if err != nil {
-		return nil, err
-	}
-	file := &configv1.BuildConfig{}
-	return file, proto.Unmarshal(raw, file)
+	return sqldb.First(ctx, t, func(row sqldb.Row) (*configv1.BuildConfig, error) {
+		var raw []byte
+		if err := row.Scan(&raw); err != nil {
+			return nil, err
+		}
+		file := &configv1.BuildConfig{}
+		return file, proto.Unmarshal(raw, file)
+	}, `SELECT config FROM deploy_files WHERE build_id = $1`, buildID)
 }

@@ -21,12 +21,8 @@ type EnvironmentKey struct {
 // NewestDeployed is the build that brought the newest commit to an environment;
 // nil when none did.
 func (s *Store) NewestDeployed(ctx context.Context, repositoryID int64, name string) (*Build, error) {
-	found, err := sqldb.Collect(ctx, s.DB.Read(), ScanBuild, `SELECT `+BuildColumns+` FROM builds
+	return sqldb.First(ctx, s.DB.Read(), ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE id IN (SELECT newest_id FROM environments WHERE repository_id = $1 AND name = $2)`, repositoryID, name)
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
 }
 
 // EnvironmentColumns are what ScanEnvironment reads.
@@ -114,13 +110,9 @@ func (s *Store) ReadEnvironments(ctx context.Context, repository string, after E
 // EnvironmentLeftBy locks the environment that a build held and has ended in, with
 // all containers of its jobs gone; nil where there is none.
 func (t *Tx) EnvironmentLeftBy(ctx context.Context, buildID string) (*Environment, error) {
-	found, err := sqldb.Collect(ctx, t, ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
+	return sqldb.First(ctx, t, ScanEnvironment, `SELECT `+EnvironmentColumns+` FROM environments
 		WHERE build_id = $1 AND EXISTS (SELECT 1 FROM builds WHERE id = $1 AND state >= $2) AND NOT EXISTS (
 			SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id
 			WHERE jobs.part_of = $1 AND jobs.part_of <> '' AND (NOT ended OR stop_time < 9223372036854775807 AND kept_until = 0))`+t.Locked,
 		buildID, int32(firstEnded))
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
 }

@@ -35,7 +35,7 @@ func (p *Preview) Wants(environment string) bool {
 
 // Wanted locks what a pull request is to have; nil for nothing.
 func (t Previews) Wanted(ctx context.Context, repositoryID int64, pullRequest int32) (*Preview, error) {
-	found, err := sqldb.Collect(ctx, t, func(row sqldb.Row) (*Preview, error) {
+	return sqldb.First(ctx, t, func(row sqldb.Row) (*Preview, error) {
 		p, raw := &Preview{RepositoryID: repositoryID, PullRequest: pullRequest, File: &configv1.BuildConfig{}}, []byte{}
 		var labels string
 		if err := row.Scan(&p.Sha, &labels, &raw); err != nil {
@@ -44,10 +44,6 @@ func (t Previews) Wanted(ctx context.Context, repositoryID int64, pullRequest in
 		p.Labels = strings.Split(labels, "\n")
 		return p, proto.Unmarshal(raw, p.File)
 	}, `SELECT sha, labels, config FROM previews WHERE repository_id = $1 AND pull_request = $2`+t.Locked, repositoryID, pullRequest)
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
 }
 
 // Want stores what a pull request is to have.
@@ -127,29 +123,22 @@ func (t Previews) Unfinished(ctx context.Context, repositoryID int64, environmen
 // Newest is the newest deploy to a preview or, if it came later, what takes it down; nil
 // for neither.
 func (t Previews) Newest(ctx context.Context, repositoryID int64, environment string) (*Build, error) {
-	return t.first(sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+	return sqldb.First(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE repository_id = $1 AND environment = $2 AND environment <> '' AND action IN ($3, $4) AND part_of = '' ORDER BY number DESC LIMIT 1`,
-		repositoryID, environment, int32(schedulerv1.Build_ACTION_PREVIEW), int32(schedulerv1.Build_ACTION_STOP)))
+		repositoryID, environment, int32(schedulerv1.Build_ACTION_PREVIEW), int32(schedulerv1.Build_ACTION_STOP))
 }
 
 // Up is the newest deploy to a preview of which something was begun, unless what takes
 // it down has passed or is to come; nil where nothing can be there.
 func (t Previews) Up(ctx context.Context, repositoryID int64, environment string) (*Build, error) {
-	return t.first(sqldb.Collect(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
+	return sqldb.First(ctx, t, ScanBuild, `SELECT `+BuildColumns+` FROM builds
 		WHERE repository_id = $1 AND environment = $2 AND environment <> '' AND action = $3 AND part_of = ''
 			AND (EXISTS (SELECT 1 FROM attempts WHERE build_id = builds.id)
 				OR EXISTS (SELECT 1 FROM builds jobs JOIN attempts ON attempts.build_id = jobs.id WHERE jobs.part_of = builds.id AND jobs.part_of <> ''))
 			AND number > COALESCE((SELECT max(number) FROM builds WHERE repository_id = $1 AND environment = $2 AND environment <> ''
 				AND action = $4 AND part_of = '' AND state <= $5), 0)
 		ORDER BY number DESC LIMIT 1`,
-		repositoryID, environment, int32(schedulerv1.Build_ACTION_PREVIEW), int32(schedulerv1.Build_ACTION_STOP), int32(schedulerv1.Build_STATE_PASSED)))
-}
-
-func (Previews) first(found []*Build, err error) (*Build, error) {
-	if err != nil || len(found) == 0 {
-		return nil, err
-	}
-	return found[0], nil
+		repositoryID, environment, int32(schedulerv1.Build_ACTION_PREVIEW), int32(schedulerv1.Build_ACTION_STOP), int32(schedulerv1.Build_STATE_PASSED))
 }
 
 // TakenDown stores that what a build had deployed is there no more, and has GitHub told.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"strings"
 	"time"
@@ -117,11 +116,7 @@ func (s *Store) ReadScheduleFile(ctx context.Context, repositoryID int64) (*Sche
 }
 
 func scheduleFile(ctx context.Context, q sqldb.Querier, repositoryID int64, locked string) (*ScheduleFile, error) {
-	f, err := scanScheduleFile(q.QueryRowContext(ctx, `SELECT `+scheduleFileColumns+` FROM schedule_files WHERE repository_id = $1`+locked, repositoryID))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	return f, err
+	return sqldb.First(ctx, q, scanScheduleFile, `SELECT `+scheduleFileColumns+` FROM schedule_files WHERE repository_id = $1`+locked, repositoryID)
 }
 
 // SaveScheduleFile stores how the reading of a file went, and when it is read again.
@@ -148,11 +143,7 @@ func (s *Store) ClaimSchedules(ctx context.Context, limit int) ([]*Schedule, err
 
 // Schedule locks a schedule; nil where there is none any more.
 func (t Timetable) Schedule(ctx context.Context, repositoryID int64, name string) (*Schedule, error) {
-	c, err := scanSchedule(t.QueryRowContext(ctx, `SELECT `+scheduleColumns+` FROM schedules WHERE repository_id = $1 AND name = $2`+t.Locked, repositoryID, name))
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	return c, err
+	return sqldb.First(ctx, t, scanSchedule, `SELECT `+scheduleColumns+` FROM schedules WHERE repository_id = $1 AND name = $2`+t.Locked, repositoryID, name)
 }
 
 // SchedulesOf locks the schedules of a repository.

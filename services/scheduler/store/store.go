@@ -132,18 +132,16 @@ func (t *Tx) Exec(ctx context.Context, query string, args ...any) error {
 // Decision is what was decided about an event, by its delivery or, of a comment,
 // by whichever delivery told of it; nil when nothing was.
 func Decision(ctx context.Context, q sqldb.Querier, event *eventv1.Event) (*eventv1.Decision, error) {
-	var raw []byte
-	err := q.QueryRowContext(ctx, `SELECT decision FROM decisions WHERE delivery_id = $1
+	return sqldb.First(ctx, q, func(row sqldb.Row) (*eventv1.Decision, error) {
+		var raw []byte
+		if err := row.Scan(&raw); err != nil {
+			return nil, err
+		}
+		d := &eventv1.Decision{}
+		return d, proto.Unmarshal(raw, d)
+	}, `SELECT decision FROM decisions WHERE delivery_id = $1
 		UNION ALL SELECT decision FROM answers WHERE comment = $2 LIMIT 1`,
-		event.GetDeliveryId(), commentKey(event.GetRepository().GetId(), event.GetIssueComment().GetCommentId())).Scan(&raw)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil //nolint:nilnil // nothing is an answer
-	}
-	if err != nil {
-		return nil, err
-	}
-	d := &eventv1.Decision{}
-	return d, proto.Unmarshal(raw, d)
+		event.GetDeliveryId(), commentKey(event.GetRepository().GetId(), event.GetIssueComment().GetCommentId()))
 }
 
 // AddDecision stores what was decided about an event and, where it is a comment
