@@ -102,10 +102,7 @@ func (r runnerService) attemptOf(ctx context.Context) (buildID string, number in
 // again. One that has ended is only where its container is kept.
 func (s *Service) Bind(ctx context.Context, buildID string, number int32, hello *schedulerv1.Hello) (b *store.Build, a *store.Attempt, err error) {
 	err = s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		if b, err = t.Build(ctx, buildID); err != nil {
-			return err
-		}
-		if a, err = t.Attempt(ctx, buildID, number); err != nil {
+		if b, a, err = store.BuildOf(ctx, t, buildID, number); err != nil {
 			return err
 		}
 		if a.RunnerID == hello.GetRunnerId() && a.IsKept(t.Now) {
@@ -231,11 +228,7 @@ func (begun *beginning) welcome() error {
 // giveUp ends an attempt that has not begun its work, since it lacks what it needs.
 func (s *Service) giveUp(ctx context.Context, of *store.Attempt, reason schedulerv1.Build_Reason, message string) error {
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
-		b, err := t.Build(ctx, of.BuildID)
-		if err != nil {
-			return err
-		}
-		a, err := t.Attempt(ctx, of.BuildID, of.Number)
+		b, a, err := store.BuildOf(ctx, t, of.BuildID, of.Number)
 		if err != nil || a.Ended {
 			return err
 		}

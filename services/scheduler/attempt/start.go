@@ -305,11 +305,7 @@ func (s starting) settleStart(ctx context.Context, claimed *store.Build, got sta
 				return err
 			}
 		}
-		b, err := t.Build(ctx, claimed.GetId())
-		if err != nil {
-			return err
-		}
-		a, err := t.Attempt(ctx, claimed.GetId(), claimed.GetAttempt())
+		b, a, err := store.BuildOf(ctx, t, claimed.GetId(), claimed.GetAttempt())
 		switch {
 		case err != nil:
 			return err

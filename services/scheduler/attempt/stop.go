@@ -75,11 +75,7 @@ func (s stopping) settleStop(ctx context.Context, t *store.Tx, c store.Stop, aga
 // its commands run at most, and what a person can do. forgexec keeps the timeout of
 // its build itself, also while it is cut off.
 func (s stopping) holdEnvironment(ctx context.Context, t *store.Tx, whole *store.Build, c store.Stop, answer error) error {
-	of, err := t.Build(ctx, c.BuildID)
-	if err != nil {
-		return err
-	}
-	a, err := t.Attempt(ctx, c.BuildID, c.Attempt)
+	of, a, err := store.BuildOf(ctx, t, c.BuildID, c.Attempt)
 	if err != nil {
 		return err
 	}

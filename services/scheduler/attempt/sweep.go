@@ -167,11 +167,7 @@ func (s sweep) endLost(ctx context.Context, lost *store.Attempt, c engine.Contai
 	ending := ""
 	err := s.store.Write(ctx, func(ctx context.Context, t *store.Tx) error {
 		ending = ""
-		b, err := t.Build(ctx, lost.BuildID)
-		if err != nil {
-			return err
-		}
-		a, err := t.Attempt(ctx, lost.BuildID, lost.Number)
+		b, a, err := store.BuildOf(ctx, t, lost.BuildID, lost.Number)
 		if err != nil || a.Ended {
 			return err
 		}

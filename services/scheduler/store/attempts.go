@@ -83,6 +83,20 @@ func (t *Tx) Attempt(ctx context.Context, buildID string, number int32) (*Attemp
 	return ReadAttempt(ctx, t, buildID, number, t.Locked)
 }
 
+// BuildOf locks an attempt's build, or job, and then the attempt, which is the order for
+// whoever locks both.
+func BuildOf(ctx context.Context, t *Tx, buildID string, number int32) (*Build, *Attempt, error) {
+	b, err := t.Build(ctx, buildID)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := t.Attempt(ctx, buildID, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, a, nil
+}
+
 // AddAttempt stores a new attempt, of which no runner has been heard.
 func (t *Tx) AddAttempt(ctx context.Context, buildID string, number int32) error {
 	return t.Exec(ctx, `INSERT INTO attempts (`+AttemptColumns+`, stop_time, stop_tries)
