@@ -184,12 +184,7 @@ func (l *Service) fromArchive(ctx context.Context, a Archive, offset int64) ([]L
 	if first > 0 {
 		begin = index.ends[first-1]
 	}
-	blob, err := l.blobs.Read(ctx, a.blob, begin, index.ends[after-1]-begin)
-	if err != nil {
-		return nil, err
-	}
-	packed, err := io.ReadAll(blob)
-	_ = blob.Close() // all is read, or the error is known
+	packed, err := l.readBlob(ctx, a.blob, begin, index.ends[after-1]-begin)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +202,17 @@ func (l *Service) fromArchive(ctx context.Context, a Archive, offset int64) ([]L
 		packed, begin = packed[size:], index.ends[n]
 	}
 	return chunks, nil
+}
+
+// readBlob is so much of a blob from an offset on; all the rest where length is -1.
+func (l *Service) readBlob(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+	blob, err := l.blobs.Read(ctx, key, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(blob)
+	_ = blob.Close() // all is read, or the error is known
+	return data, err
 }
 
 // RemoveStrays removes blobs that no row tells of: their writers were killed, or

@@ -190,12 +190,7 @@ func (l *Service) readIndex(ctx context.Context, a Archive) (*Index, error) {
 	if n := len(frames.ends); n > 0 {
 		begin = frames.ends[n-1]
 	}
-	blob, err := l.blobs.Read(ctx, a.blob, begin, -1)
-	if err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(blob)
-	_ = blob.Close() // all is read, or the error is known
+	text, err := l.readBlob(ctx, a.blob, begin, -1)
 	if err != nil {
 		return nil, err
 	}
