@@ -107,16 +107,23 @@ func (t toolbox) list(ctx context.Context, in listInput) (string, error) {
 	return out.String(), nil
 }
 
-func (t toolbox) get(ctx context.Context, in buildInput) (string, error) {
-	id, err := t.build(ctx, in.Build)
+// about makes a call about one build, and tells of the build that it answers with.
+func (t toolbox) about(ctx context.Context, build string, call func(client schedulerv1.BuildServiceClient, id string) (answer, error)) (string, error) {
+	id, err := t.build(ctx, build)
 	if err != nil {
 		return "", err
 	}
-	answer, err := schedulerv1.NewBuildServiceClient(t.conn).GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+	answer, err := call(schedulerv1.NewBuildServiceClient(t.conn), id)
 	if err != nil {
 		return "", err
 	}
 	return buildText(answer.GetBuild()), nil
+}
+
+func (t toolbox) get(ctx context.Context, in buildInput) (string, error) {
+	return t.about(ctx, in.Build, func(client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.GetBuild(ctx, &schedulerv1.GetBuildRequest{BuildId: id})
+	})
 }
 
 func buildText(b *schedulerv1.Build) string {
@@ -250,25 +257,13 @@ func (t toolbox) failed(ctx context.Context, in buildInput) (string, error) {
 }
 
 func (t toolbox) retry(ctx context.Context, in retryInput) (string, error) {
-	id, err := t.build(ctx, in.Build)
-	if err != nil {
-		return "", err
-	}
-	answer, err := schedulerv1.NewBuildServiceClient(t.conn).RetryBuild(ctx, &schedulerv1.RetryBuildRequest{BuildId: id, FailedOnly: in.FailedOnly})
-	if err != nil {
-		return "", err
-	}
-	return buildText(answer.GetBuild()), nil
+	return t.about(ctx, in.Build, func(client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.RetryBuild(ctx, &schedulerv1.RetryBuildRequest{BuildId: id, FailedOnly: in.FailedOnly})
+	})
 }
 
 func (t toolbox) cancel(ctx context.Context, in cancelInput) (string, error) {
-	id, err := t.build(ctx, in.Build)
-	if err != nil {
-		return "", err
-	}
-	answer, err := schedulerv1.NewBuildServiceClient(t.conn).CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id, Message: in.Reason})
-	if err != nil {
-		return "", err
-	}
-	return buildText(answer.GetBuild()), nil
+	return t.about(ctx, in.Build, func(client schedulerv1.BuildServiceClient, id string) (answer, error) {
+		return client.CancelBuild(ctx, &schedulerv1.CancelBuildRequest{BuildId: id, Message: in.Reason})
+	})
 }

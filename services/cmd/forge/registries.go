@@ -74,25 +74,16 @@ type listRegistries struct {
 
 // Run lists them.
 func (l listRegistries) Run() error {
-	all, err := l.fetch()
-	if err != nil {
-		return err
-	}
-	return l.print(all, func(out io.Writer) { printRegistries(out, all) })
-}
-
-// fetch gets all pages in one.
-func (l listRegistries) fetch() (*schedulerv1.ListRegistryCredentialsResponse, error) {
-	all := &schedulerv1.ListRegistryCredentialsResponse{}
-	return all, l.call(secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (err error) {
+	return ask(l.query, secretsWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (all *schedulerv1.ListRegistryCredentialsResponse, err error) {
+		all = &schedulerv1.ListRegistryCredentialsResponse{}
 		all.Credentials, _, err = upTo(math.MaxInt, func(size int32, token string) ([]*schedulerv1.RegistryCredentials, string, error) {
 			page, err := schedulerv1.NewSecretServiceClient(conn).ListRegistryCredentials(ctx, &schedulerv1.ListRegistryCredentialsRequest{
 				Repository: l.Repo, PageSize: size, PageToken: token,
 			})
 			return page.GetCredentials(), page.GetNextPageToken(), err
 		})
-		return err
-	})
+		return all, err
+	}, printRegistries)
 }
 
 func printRegistries(out io.Writer, all *schedulerv1.ListRegistryCredentialsResponse) {
