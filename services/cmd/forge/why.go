@@ -43,8 +43,12 @@ func explainable(ctx context.Context, client schedulerv1.BuildServiceClient, add
 	return resolve(ctx, client, address)
 }
 
-// oneScreen is how many lines of a kind an explanation has.
-const oneScreen = 5
+const (
+	// oneScreen is how many lines of a kind an explanation has as text.
+	oneScreen = 5
+	// mostExplained is how many Forge tells of a kind at most.
+	mostExplained = 20
+)
 
 func printExplanation(out io.Writer, answer *gatewayv1.ExplainAddressResponse) {
 	say := func(text string) {
@@ -71,18 +75,34 @@ func printExplanation(out io.Writer, answer *gatewayv1.ExplainAddressResponse) {
 			rows = append(rows, []string{localTime(t.GetTellTime()), channel(t), wording.Value(t.GetState()), desired(t)})
 		}
 		printTable(out, rows)
-		if more := len(told) - len(rows); more > 0 {
-			say(fmt.Sprintf("and %d more: forge reports list --repository %s --sha %s", more, wording.FullName(told[0].GetRepository()), told[0].GetSha()))
-		}
+		say(leftOut(len(told), "reports", wording.FullName(told[0].GetRepository()), 0, told[0].GetSha()))
 	}
 	if all := answer.GetBuilds(); len(all) > 1 || len(all) > 0 && answer.GetBuild() == nil {
 		say("\nBuilds:")
 		printBuilds(out, all[:min(len(all), oneScreen)])
+		say(leftOut(len(all), "builds", answer.GetRepository(), answer.GetPullRequest(), answer.GetSha()))
 	}
 	if all := answer.GetDeliveries(); len(all) > 0 {
 		say("\nDeliveries:")
 		printDeliveries(out, all[:min(len(all), oneScreen)])
+		say(leftOut(len(all), "deliveries", answer.GetRepository(), answer.GetPullRequest(), answer.GetSha()))
 	}
+}
+
+// leftOut says how many there are besides those that are shown, and which verb lists them
+// all; "" where there are none.
+func leftOut(all int, noun, repository string, pull int32, sha string) string {
+	if all <= oneScreen {
+		return ""
+	}
+	more, of := fmt.Sprintf("%d more", all-oneScreen), "--sha "+sha
+	if all >= mostExplained {
+		more = fmt.Sprintf("at least %d more", all-oneScreen)
+	}
+	if pull != 0 {
+		of = fmt.Sprintf("--pull %d", pull)
+	}
+	return fmt.Sprintf("and %s: forge %s list --repository %s %s", more, noun, repository, of)
 }
 
 // explainedBuild is where a build is, and what of it did not pass: the answer says the rest.

@@ -11,6 +11,7 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	reporterv1 "github.com/forge-ci/forge/gen/forge/reporter/v1"
+	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
 )
 
@@ -28,6 +29,35 @@ func TestWhatAnExplanationLeavesOutIsSaid(t *testing.T) {
 			t.Errorf("of %d targets it says %s", len(answer.GetTargets()), &out)
 		}
 		answer.Targets = append(answer.Targets, target)
+	}
+}
+
+// Of builds and deliveries, too, and where there may be more than Forge has told, that.
+func TestWhatAnExplanationLeavesOutIsListedByAVerb(t *testing.T) {
+	for shown, more := range map[int]string{oneScreen: "", oneScreen + 2: "2 more", mostExplained: "at least 15 more"} {
+		for of, answer := range map[string]*gatewayv1.ExplainAddressResponse{
+			"--pull 7":       {Repository: "acme/shop", PullRequest: 7},
+			"--sha 3f2a91c0": {Repository: "acme/shop", Sha: "3f2a91c0"},
+		} {
+			for range shown {
+				answer.Builds = append(answer.Builds, &schedulerv1.Build{Id: "b1"})
+				answer.Deliveries = append(answer.Deliveries, &gatewayv1.Delivery{Id: "d1"})
+			}
+			var out strings.Builder
+			printExplanation(&out, answer)
+			var got, want []string
+			for line := range strings.Lines(out.String()) {
+				if strings.Contains(line, "more") {
+					got = append(got, line)
+				}
+			}
+			if more != "" {
+				for _, noun := range []string{"builds", "deliveries"} {
+					want = append(want, fmt.Sprintf("and %s: forge %s list --repository acme/shop %s\n", more, noun, of))
+				}
+			}
+			kittest.Want(t, strings.Join(got, ""), strings.Join(want, ""), "%d of each", shown)
+		}
 	}
 }
 
