@@ -40,7 +40,7 @@ func (l auditLog) Run() error {
 			page, err := client.ListAuditEntries(ctx, req)
 			return page.GetEntries(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetEntries()), err)
 	}, func(out io.Writer, all *schedulerv1.ListAuditEntriesResponse) { printAudit(out, all.GetEntries()) })
 }
 

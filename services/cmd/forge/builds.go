@@ -59,7 +59,7 @@ func (l listBuilds) Run() error {
 			page, err := client.ListBuilds(ctx, req)
 			return page.GetBuilds(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetBuilds()), err)
 	}, func(out io.Writer, all *schedulerv1.ListBuildsResponse) { printBuilds(out, all.GetBuilds()) })
 }
 

@@ -22,10 +22,19 @@ type buildStats struct {
 // Run prints a line a day.
 func (b buildStats) Run() error {
 	return ask(b.query, callWithin, func(ctx context.Context, conn grpc.ClientConnInterface) (*schedulerv1.GetBuildStatisticsResponse, error) {
-		return schedulerv1.NewBuildServiceClient(conn).GetBuildStatistics(ctx, &schedulerv1.GetBuildStatisticsRequest{
+		answer, err := schedulerv1.NewBuildServiceClient(conn).GetBuildStatistics(ctx, &schedulerv1.GetBuildStatisticsRequest{
 			Repository: b.Repository, Days: b.Days, Actions: actions(b.Action),
 		})
+		return answer, heardOf(ctx, conn, b.Repository, counted(answer.GetDays()), err)
 	}, func(out io.Writer, answer *schedulerv1.GetBuildStatisticsResponse) { printStats(out, answer.GetDays()) })
+}
+
+// counted is how many builds there were.
+func counted(days []*schedulerv1.BuildDay) (all int) {
+	for _, d := range days {
+		all += int(d.GetPassed() + d.GetFailed() + d.GetErrored() + d.GetCancelled())
+	}
+	return all
 }
 
 func printStats(out io.Writer, days []*schedulerv1.BuildDay) {

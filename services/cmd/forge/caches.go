@@ -46,7 +46,7 @@ func (l listCaches) fetch() (*schedulerv1.ListCachesResponse, error) {
 			all.StoredBytes = page.GetStoredBytes()
 			return page.GetCaches(), page.GetNextPageToken(), err
 		})
-		return err
+		return heardOf(ctx, conn, l.Repo, len(all.GetCaches()), err)
 	})
 }
 

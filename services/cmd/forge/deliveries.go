@@ -45,7 +45,7 @@ func (l listDeliveries) Run() error {
 			page, err := client.ListDeliveries(ctx, req)
 			return page.GetDeliveries(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetDeliveries()), err)
 	}, func(out io.Writer, all *gatewayv1.ListDeliveriesResponse) { printDeliveries(out, all.GetDeliveries()) })
 }
 

@@ -37,7 +37,7 @@ func (l listEnvironments) Run() error {
 			page, err := client.ListEnvironments(ctx, &schedulerv1.ListEnvironmentsRequest{Repository: l.Repository, PageSize: size, PageToken: token})
 			return page.GetEnvironments(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetEnvironments()), err)
 	}, func(out io.Writer, all *schedulerv1.ListEnvironmentsResponse) {
 		printEnvironments(out, all.GetEnvironments())
 	})

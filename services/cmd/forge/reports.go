@@ -42,7 +42,7 @@ func (l listReports) Run() error {
 			page, err := client.ListTargets(ctx, req)
 			return page.GetTargets(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetTargets()), err)
 	}, func(out io.Writer, all *reporterv1.ListTargetsResponse) { printReports(out, all.GetTargets()) })
 }
 

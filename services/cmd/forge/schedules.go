@@ -30,7 +30,7 @@ func (l listSchedules) Run() error {
 			page, err := client.ListSchedules(ctx, &schedulerv1.ListSchedulesRequest{Repository: l.Repository, PageSize: size, PageToken: token})
 			return page.GetSchedules(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repository, len(all.GetSchedules()), err)
 	}, func(out io.Writer, all *schedulerv1.ListSchedulesResponse) {
 		printSchedules(out, all.GetSchedules())
 	})

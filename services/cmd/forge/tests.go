@@ -142,7 +142,7 @@ func (f flakyTests) Run() error {
 			page, err := schedulerv1.NewTestServiceClient(conn).ListFlakyTests(ctx, req)
 			return page.GetTests(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, f.Repository, len(all.GetTests()), err)
 	}, printFlaky)
 }
 
@@ -183,7 +183,7 @@ func (h testHistory) Run() error {
 			page, err := schedulerv1.NewTestServiceClient(conn).ListTestHistory(ctx, req)
 			return page.GetTests(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, h.Repository, len(all.GetTests()), err)
 	}, printHistory)
 }
 

@@ -95,7 +95,7 @@ func (l listTokens) Run() error {
 			})
 			return page.GetTokens(), page.GetNextPageToken(), err
 		})
-		return all, err
+		return all, heardOf(ctx, conn, l.Repo, len(all.GetTokens()), err)
 	}, printTokens)
 }
 
