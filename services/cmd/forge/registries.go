@@ -30,7 +30,7 @@ type setRegistry struct {
 	remote
 	registryOf
 	Username string   `placeholder:"USER" help:"Whose password it is."`
-	For      []string `sep:"," placeholder:"USE" help:"Which builds pull with it: pull-requests, pushes, tags, deploys, or names of environments. Default: pushes, tags and deploys, so not pull requests. A fork's never do."`
+	For      uses     `placeholder:"USE,…" help:"Which builds pull with it: pull-requests, pushes, tags, deploys, or names of environments. Default: pushes, tags and deploys, so not pull requests. A fork's never do."`
 	Branches []string `sep:"," placeholder:"GLOB" help:"Only builds of these branches, or of what is merged into them, such as main or release/*."`
 }
 

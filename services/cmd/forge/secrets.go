@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -44,7 +45,7 @@ func (s secretOf) String() string {
 type setSecret struct {
 	remote
 	secretOf
-	For      []string `sep:"," placeholder:"USE" help:"Which builds get it: pull-requests, pushes, tags, deploys, or names of environments, such as production, for deploys there alone. Default: pushes, tags and deploys, so not pull requests."`
+	For      uses     `placeholder:"USE,…" help:"Which builds get it: pull-requests, pushes, tags, deploys, or names of environments, such as production, for deploys there alone. Default: pushes, tags and deploys, so not pull requests."`
 	Branches []string `sep:"," placeholder:"GLOB" help:"Only builds of these branches, or of what is merged into them, such as main or release/*."`
 }
 
@@ -91,6 +92,21 @@ func (s setSecret) requests(value string) ([]*schedulerv1.SetSecretRequest, erro
 	})
 }
 
+// knownUses are the words of --for, besides names of environments.
+const knownUses = "pull-requests, pushes, tags, deploys, staging or production"
+
+// uses are the words of --for, with commas between them or said one by one.
+type uses []string
+
+// UnmarshalText refuses none, which would be the default, and not what was meant.
+func (u *uses) UnmarshalText(text []byte) error {
+	if strings.TrimSpace(string(text)) == "" {
+		return errors.New("expected " + knownUses)
+	}
+	*u = append(*u, strings.Split(string(text), ",")...)
+	return nil
+}
+
 // eachReach makes a request for the builds that have no environment of their own among the
 // words of --for, and one for each environment.
 func eachReach[R any](environment string, words []string, request func(environment string, uses []schedulerv1.Secret_Use) R) ([]R, error) {
@@ -110,7 +126,7 @@ func eachReach[R any](environment string, words []string, request func(environme
 		case namesEnvironment(word):
 			all = append(all, request(word, nil))
 		default:
-			return nil, usagef("--for %s: expected pull-requests, pushes, tags, deploys, staging or production; or --environment %s for an environment that is called so", word, word)
+			return nil, usagef("--for %s: expected %s; or --environment %s for an environment that is called so", word, knownUses, word)
 		}
 	}
 	if len(uses) > 0 || len(all) == 0 {
