@@ -220,9 +220,15 @@ func TestRegistriesAreListedAndDeletedAndNeverRead(t *testing.T) {
 func TestBadRegistriesAreRefused(t *testing.T) {
 	r := sqliteRig(t)
 	r.start()
-	for _, host := range []string{"", "ghcr", "https://ghcr.io", "ghcr.io/acme", "ghcr.io:", "-a.io", "a b.io", "a.io\n", "user@ghcr.io", "ghcr.io:123456", ".io", "a..io"} {
-		_, err := r.secrets.SetRegistryCredentials(t.Context(), &schedulerv1.SetRegistryCredentialsRequest{Repository: "Acme/shop", Host: host, Password: "hunter2"})
+	for _, host := range []string{"", "ghcr", "https://ghcr.io", "ghcr.io/acme", "ghcr.io:", "-a.io", "a b.io", "a.io\n", "user@ghcr.io", "ghcr.io:123456", "ghcr.io:99999", "localhost:65536", "ghcr.io:0", "[::1]:99999", ".io", "a..io"} {
+		_, err := r.secrets.SetRegistryCredentials(t.Context(), &schedulerv1.SetRegistryCredentialsRequest{Repository: "Acme/shop", Host: host, Username: "octo", Password: "hunter2"})
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "is not the host of a registry") {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+	for _, host := range []string{"ghcr.io", "localhost", "localhost:1", "ghcr.io:65535", "[::1]", "[::1]:5000"} {
+		_, err := r.secrets.SetRegistryCredentials(t.Context(), &schedulerv1.SetRegistryCredentialsRequest{Repository: "Acme/shop", Host: host, Username: "octo", Password: "hunter2"})
+		if err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
@@ -233,6 +239,7 @@ func TestBadRegistriesAreRefused(t *testing.T) {
 		"password: at most 48 KiB":             {Password: strings.Repeat("hunter2", 8<<10)},
 		"password: one line":                   {Password: "hunter2\nX-Evil: 1"},
 		"username: at most":                    {Username: "a:b"},
+		"username: whose password is it":       {Username: "-"},
 		`environment "Live": expected a name`:  {Environment: "Live"},
 		"is for deploys there alone":           {Environment: "staging", Uses: usesIn("")},
 		"is not a pattern of branches":         {Branches: []string{"["}},
@@ -246,6 +253,12 @@ func TestBadRegistriesAreRefused(t *testing.T) {
 		}
 		if req.GetPassword() == "-" {
 			req.Password = ""
+		}
+		switch req.GetUsername() {
+		case "":
+			req.Username = "octo"
+		case "-":
+			req.Username = ""
 		}
 		if _, err := r.secrets.SetRegistryCredentials(t.Context(), req); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", want, err)

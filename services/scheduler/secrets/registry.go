@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -14,7 +15,10 @@ import (
 	"github.com/forge-ci/forge/services/wording"
 )
 
-const longestHost = 253 + len(":65535")
+const (
+	longestHost = 253 + len(":65535")
+	largestPort = 65535
+)
 
 // registryHost is a host as names of images have it: one with a dot or a port, or
 // localhost, since what stands before the first / is else a part of the path.
@@ -30,6 +34,11 @@ func RegistryHost(host string) string {
 	}
 	if len(host) > longestHost || !registryHost.MatchString(host) {
 		return ""
+	}
+	if at := strings.LastIndexByte(host, ':'); at > strings.LastIndexByte(host, ']') {
+		if port, err := strconv.Atoi(host[at+1:]); err != nil || port < 1 || port > largestPort {
+			return ""
+		}
 	}
 	return host
 }
@@ -47,6 +56,8 @@ func checkRegistry(of asked) error {
 	switch {
 	case RegistryHost(of.name) == "":
 		return fault.Newf(fault.Invalid, "host: %q is not the host of a registry, such as ghcr.io, registry.example.com:5000 or docker.io", of.name)
+	case of.username == "":
+		return fault.New(fault.Invalid, "username: whose password is it? A registry that goes by a token alone takes any name")
 	case len(of.username) > longestName || strings.ContainsAny(of.username, ":\n\r\x00"):
 		return fault.Newf(fault.Invalid, "username: at most %d characters, without a colon and line ends", longestName)
 	case strings.ContainsAny(of.value, "\n\r\x00"):

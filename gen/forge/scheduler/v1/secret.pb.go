@@ -647,7 +647,8 @@ type SetRegistryCredentialsRequest struct {
 	Environment string `protobuf:"bytes,2,opt,name=environment,proto3" json:"environment,omitempty"`
 	// A host, with its port where that is not the usual one.
 	Host string `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
-	// Empty: whatever the password is for, such as a token, decides who it is.
+	// Whose password it is; required. A registry that goes by a token alone takes any
+	// name.
 	Username string `protobuf:"bytes,4,opt,name=username,proto3" json:"username,omitempty"`
 	// A password or a token, at most 48 KiB.
 	Password string `protobuf:"bytes,5,opt,name=password,proto3" json:"password,omitempty"`
