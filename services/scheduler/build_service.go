@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -127,11 +129,22 @@ func (s *Service) WatchBuild(req *schedulerv1.WatchBuildRequest, stream schedule
 	}
 }
 
+// checkMessage is for what people write for others, who read it on one line.
+func checkMessage(message string, most int) error {
+	switch {
+	case utf8.RuneCountInString(message) > most:
+		return fault.Newf(fault.Invalid, "message: at most %d characters", most)
+	case strings.ContainsFunc(message, func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) }):
+		return fault.New(fault.Invalid, "message: one line, without control characters")
+	}
+	return nil
+}
+
 // CancelBuild asks a build to stop.
 func (s *Service) CancelBuild(ctx context.Context, req *schedulerv1.CancelBuildRequest) (*schedulerv1.CancelBuildResponse, error) {
 	message := req.GetMessage()
-	if utf8.RuneCountInString(message) > cancelMessage {
-		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", cancelMessage)
+	if err := checkMessage(message, cancelMessage); err != nil {
+		return nil, err
 	}
 	if message == "" {
 		message = "cancelled by " + askedBy(ctx)

@@ -86,6 +86,12 @@ func TestBuildThatIsNotThereIsNotFound(t *testing.T) {
 		if _, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{Message: strings.Repeat("é", 141)}); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("cancel with a long message: %v", err)
 		}
+		for _, message := range []string{"one\ntwo", "\x1b[2Jone", "one\u2028two", "one\x00"} {
+			_, err := r.builds.CancelBuild(t.Context(), &schedulerv1.CancelBuildRequest{Message: message})
+			if status.Code(err) != codes.InvalidArgument || status.Convert(err).Message() != "message: one line, without control characters" {
+				t.Errorf("cancel with the message %q: %v", message, err)
+			}
+		}
 	})
 }
 

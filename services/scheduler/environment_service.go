@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
@@ -65,11 +64,11 @@ func (s *Service) GetEnvironment(ctx context.Context, req *schedulerv1.GetEnviro
 
 // FreezeEnvironment lets no further deploy begin.
 func (s *Service) FreezeEnvironment(ctx context.Context, req *schedulerv1.FreezeEnvironmentRequest) (*schedulerv1.FreezeEnvironmentResponse, error) {
-	switch length := utf8.RuneCountInString(req.GetMessage()); {
-	case length == 0:
+	if req.GetMessage() == "" {
 		return nil, fault.New(fault.Invalid, "message: say why, for those who wait")
-	case length > freezeMessage:
-		return nil, fault.Newf(fault.Invalid, "message: at most %d characters", freezeMessage)
+	}
+	if err := checkMessage(req.GetMessage(), freezeMessage); err != nil {
+		return nil, err
 	}
 	entry := &schedulerv1.AuditEntry{Action: schedulerv1.AuditEntry_ACTION_FREEZE, Detail: req.GetMessage()}
 	answer := &schedulerv1.FreezeEnvironmentResponse{}

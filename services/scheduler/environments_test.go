@@ -347,6 +347,7 @@ func TestEnvironmentCallsSayWhatIsWrong(t *testing.T) {
 			"unknown repository":   {freeze("acme/none", "why"), codes.NotFound, "nothing of acme/none was ever built here"},
 			"no reason":            {freeze("acme/shop", ""), codes.InvalidArgument, "message: say why, for those who wait"},
 			"an endless reason":    {freeze("acme/shop", strings.Repeat("é", 101)), codes.InvalidArgument, "message: at most 100 characters"},
+			"a reason in lines":    {freeze("acme/shop", "one\ntwo"), codes.InvalidArgument, "message: one line, without control characters"},
 			"back to a test":       {back(test), codes.FailedPrecondition, "build " + test + " is no successful deploy to staging of Acme/shop"},
 			"back to what failed":  {back(failed), codes.FailedPrecondition, "build " + failed + " is no successful deploy to staging of Acme/shop"},
 			"back to nothing":      {back("none"), codes.NotFound, "no build none: there never was one, or it was pruned since"},

@@ -3115,7 +3115,7 @@ func (x *ExpediteBuildResponse) GetBuild() *Build {
 type CancelBuildRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	BuildId string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
-	// Why, for the build's page; at most 140 characters.
+	// Why, for the build's page; at most 140 characters, on one line.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
