@@ -20,7 +20,7 @@ import (
 
 // happening is what is played: the event that the server would have had.
 type happening struct {
-	Event  string   `enum:"pull_request,merge_group,push,tag,release,closed,manual" default:"pull_request" help:"What the server would have been told of: pull_request, merge_group, push, tag, release, closed or manual."`
+	Event  string   `enum:",pull_request,merge_group,push,tag,release,closed,manual" default:"" placeholder:"EVENT" help:"What the server would have been told of: pull_request, merge_group, push, tag, release, closed or manual. Default: manual with --input, else pull_request."`
 	Base   string   `placeholder:"BRANCH" help:"The base of the pull request, or of the merge group. Default: the default branch."`
 	Branch string   `placeholder:"BRANCH" help:"The branch of the pull request, or that is pushed to. Default: what is checked out."`
 	Tag    string   `placeholder:"NAME" help:"The tag that is pushed, or released. Default: the one at HEAD."`
@@ -37,6 +37,14 @@ const (
 
 // prepare says what the event is of, and which action comes of it.
 func (h *happening) prepare(ctx context.Context, source *worktree.Server, s settings.Local) (schedulerv1.Build_Action, error) {
+	switch {
+	case h.Event == "" && len(h.Input) > 0:
+		h.Event = "manual"
+	case h.Event == "":
+		h.Event = "pull_request"
+	case h.Event != "manual" && len(h.Input) > 0:
+		return 0, usagef("--input: manual runs alone take inputs: leave out --event %s, or the inputs", h.Event)
+	}
 	h.Base = cmp.Or(h.Base, source.DefaultBranch)
 	if h.Branch == "" {
 		h.Branch = source.Branch

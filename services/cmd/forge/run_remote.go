@@ -16,7 +16,7 @@ func (r *runHere) fitsRemote() error {
 	switch {
 	case !r.Remote:
 		return nil
-	case r.Event != "pull_request" || r.Tag != "" || len(r.Label) > 0 || len(r.Input) > 0 || r.Base != "" || r.Branch != "":
+	case r.Event != "" && r.Event != "pull_request" || r.Tag != "" || len(r.Label) > 0 || len(r.Input) > 0 || r.Base != "" || r.Branch != "":
 		return usagef("--remote: the server tests the working tree as a pull request into the branch that it stands on, and plays no other event")
 	case r.Secrets != "":
 		return usagef("--remote: the server has secrets of its own; leave --secrets out")
