@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
+	"github.com/forge-ci/forge/services/registration"
 	"github.com/forge-ci/forge/services/wording"
 )
 
@@ -32,13 +35,13 @@ func completed(root *kong.Node, words []string, known func(kind) []candidate) []
 	at, flag, given := walk(root, words[:len(words)-1])
 	last := words[len(words)-1]
 	var all []candidate
-	name, _, isValue := strings.Cut(last, "=")
+	name, value, isValue := strings.Cut(last, "=")
 	switch {
 	case flag != nil:
-		all = values(flag.Value, known)
+		all = several(flag.Value, last, values(flag.Value, known))
 	case strings.HasPrefix(last, "--") && isValue:
 		if flag := flagOf(at, name); flag != nil {
-			for _, one := range values(flag.Value, known) {
+			for _, one := range several(flag.Value, value, values(flag.Value, known)) {
 				all = append(all, candidate{name + "=" + one.value, one.help})
 			}
 		}
@@ -121,12 +124,57 @@ func values(v *kong.Value, known func(kind) []candidate) (all []candidate) {
 				all = append(all, candidate{value: one})
 			}
 		}
+	case v.Flag != nil && closed()[v.Name] != nil:
+		for _, one := range closed()[v.Name] {
+			all = append(all, candidate{value: one})
+		}
 	case placeholder == "OWNER/NAME":
 		return known(repositories)
 	case v.Flag == nil && v.Name == "build":
 		return known(buildIDs)
 	}
 	return all
+}
+
+// closed are the values of flags that have no others, or hardly any, and do not say so
+// themselves: an environment can be called anything, and GitHub has more events than Forge
+// asks it for.
+func closed() map[string][]string {
+	var events []string
+	for _, event := range registration.Events() {
+		events = append(events, event.Name)
+	}
+	return map[string][]string{
+		"for":    namesOf(schedulerv1.Secret_Use_name, "USE_", "-"),
+		"action": namesOf(schedulerv1.AuditEntry_Action_name, "ACTION_", "_"),
+		"event":  events,
+	}
+}
+
+// namesOf are the values of an enum as flags take them, in its order.
+func namesOf(names map[int32]string, prefix, between string) (all []string) {
+	for _, number := range slices.Sorted(maps.Keys(names)) {
+		if number != 0 { // which is unspecified
+			all = append(all, strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(names[number], prefix)), "_", between))
+		}
+	}
+	return all
+}
+
+// several are what the last of values with commas between them can become: each value is
+// said once.
+func several(v *kong.Value, typed string, all []candidate) []candidate {
+	last := strings.LastIndex(typed, ",") + 1
+	if last == 0 || v.Target.Kind() != reflect.Slice || v.Tag.Sep == -1 {
+		return all
+	}
+	said, more := strings.Split(typed[:last-1], ","), []candidate(nil)
+	for _, one := range all {
+		if !slices.Contains(said, one.value) {
+			more = append(more, candidate{typed[:last] + one.value, one.help})
+		}
+	}
+	return more
 }
 
 // completeWithin is how long whoever presses Tab waits for a server at most.
