@@ -41,6 +41,9 @@ func (s *sequence) imageStep(ctx context.Context, step *schedulerv1.PlannedStep,
 		return end, nil //nolint:nilerr // who has stopped it knows
 	case status.Code(err) == codes.InvalidArgument:
 		s.print(printed, status.Convert(err).Message())
+		if !s.failed {
+			s.because = status.Convert(err).Message()
+		}
 		return end, nil
 	case err != nil:
 		text, _ := plain(err)
@@ -57,6 +60,9 @@ func (s *sequence) imageStep(ctx context.Context, step *schedulerv1.PlannedStep,
 		if problem := s.file.add(name, built.GetReference()); problem != nil {
 			s.print(printed, problem.Error())
 			end.ExitCode = 1
+			if !s.failed {
+				s.because = problem.Error()
+			}
 		}
 	}
 	return end, nil

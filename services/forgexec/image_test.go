@@ -206,7 +206,7 @@ func TestImageStepThatFails(t *testing.T) {
 	}{
 		"its files": {
 			func(*taker) error { return status.Error(codes.InvalidArgument, "Dockerfile, line 3: hunter2-hunter2") },
-			[]string{`"forge: Dockerfile, line 3: ***\n"`, "end 2 exit 1", "DONE"},
+			[]string{`"forge: Dockerfile, line 3: ***\n"`, "end 2 exit 1", "DONE Dockerfile, line 3: ***"},
 		},
 		"a registry": {func(k *taker) error {
 			err := k.Send(&schedulerv1.BuildImageResponse{Message: &schedulerv1.BuildImageResponse_Failed{Failed: "registry.example is away"}})

@@ -23,6 +23,7 @@ type sequence struct {
 
 	failed  bool               // a step has
 	broken  error              // why an image was not built, which lies in nothing here
+	because string             // why the first step failed, where it does not say so itself
 	stopped *schedulerv1.Ended // why no ordinary step runs any more; nil while they do
 	late    context.Context    //nolint:containedctx // that of the halt; nil: nothing may follow it
 	last    int32              // the number of the last that ran
@@ -70,7 +71,7 @@ func (s *sequence) run() *schedulerv1.Ended {
 	case s.broken != nil:
 		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_IMAGE, Message: s.broken.Error()}
 	default:
-		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE}
+		return &schedulerv1.Ended{Cause: schedulerv1.Ended_CAUSE_DONE, Message: s.because}
 	}
 }
 

@@ -68,3 +68,22 @@ func TestVerdictOverSteps(t *testing.T) {
 		kittest.Want(t, got, c.want, "%v, %s", c.cause, c.steps)
 	}
 }
+
+// What a runner says of a step that failed is told on one line, and makes nothing of it
+// that it is not.
+func TestWhyAStepFailedIsToldWhereItIsKnown(t *testing.T) {
+	const done = schedulerv1.Ended_CAUSE_DONE
+	failed := &schedulerv1.Step{Number: 2, Name: "image", State: schedulerv1.Step_STATE_FAILED, ExitCode: new(int32(1))}
+	for says, want := range map[string]string{
+		"": `step 2 "image" ended with exit code 1`,
+		"the image is not built: there is no Dockerfile at ci/Missing": `step 2 "image" failed: the image is not built: there is no Dockerfile at ci/Missing`,
+		"one\n\ttwo \x1b[2J":     `step 2 "image" failed: one two [2J`,
+		strings.Repeat("é", 400): `step 2 "image" failed: ` + strings.Repeat("é", mostSaid-1) + "…",
+	} {
+		o := outcomeOf(&schedulerv1.Ended{Cause: done, Message: says}, []*schedulerv1.Step{{Number: 1, State: schedulerv1.Step_STATE_PASSED}, failed}, store.Cancel{})
+		kittest.Want(t, o.message, want, "%q", says)
+		kittest.Want(t, o.reason, schedulerv1.Build_REASON_STEP_FAILED, "%q", says)
+	}
+	passed := []*schedulerv1.Step{{Number: 1, State: schedulerv1.Step_STATE_PASSED}}
+	kittest.Want(t, outcomeOf(&schedulerv1.Ended{Cause: done, Message: "it lies"}, passed, store.Cancel{}).message, "", "what passed")
+}

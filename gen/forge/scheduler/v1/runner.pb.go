@@ -3241,7 +3241,8 @@ func (x *StepEnded) GetOutOfMemory() bool {
 type Ended struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Cause Ended_Cause            `protobuf:"varint,1,opt,name=cause,proto3,enum=forge.scheduler.v1.Ended_Cause" json:"cause,omitempty"`
-	// For people; empty for CAUSE_DONE.
+	// For people. Of CAUSE_DONE: why the first step that failed did, where that says more
+	// than its exit code, as of an image that cannot be built of these files; else empty.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
