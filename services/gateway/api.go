@@ -79,11 +79,7 @@ func (s *Service) newHandler() (http.Handler, error) {
 // dialled hop would cost most of the speed.
 func (s *Service) newAPI() (*runtime.ServeMux, error) {
 	mux := runtime.NewServeMux(
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{&runtime.JSONPb{
-			// Zeros and empty lists are said, so that nobody has to know the defaults.
-			MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
-			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
-		}}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			wanted := strings.HasPrefix(name, "X-Github-") || strings.HasPrefix(name, "X-Hub-") || name == "User-Agent"
 			return strings.ToLower(name), wanted
@@ -131,6 +127,14 @@ func (s *Service) newAPI() (*runtime.ServeMux, error) {
 // leaves an HttpBody empty.
 type marshaler struct{ *runtime.JSONPb }
 
+func newMarshaler() marshaler {
+	return marshaler{&runtime.JSONPb{
+		// Zeros and empty lists are said, so that nobody has to know the defaults.
+		MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
+		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
+	}}
+}
+
 func (m marshaler) Marshal(v any) ([]byte, error) {
 	text, err := m.JSONPb.Marshal(v)
 	if err != nil {
@@ -155,10 +159,16 @@ func (m marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	})
 }
 
-// callError says when to come again, where that would help.
+// callError gives every error a reason for programs, and says when to come again, where
+// that would help.
 func callError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	if status.Code(err) == codes.Unavailable {
 		w.Header().Set("Retry-After", retryAfter)
+	}
+	if own, has := errors.AsType[*runtime.HTTPStatusError](err); has {
+		err = &runtime.HTTPStatusError{HTTPStatus: own.HTTPStatus, Err: rpc.WithReason(status.Convert(own.Err)).Err()}
+	} else {
+		err = rpc.WithReason(status.Convert(err)).Err()
 	}
 	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
 }
@@ -174,12 +184,12 @@ func routingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshale
 
 // writeError answers as the JSON API does.
 func writeError(w http.ResponseWriter, code int, grpcCode codes.Code, message string) {
+	text, err := newMarshaler().Marshal(rpc.WithReason(status.New(grpcCode, message)).Proto())
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(struct { //nolint:errchkjson // who does not read the answer knows from the code
-		Code    uint32 `json:"code"`
-		Message string `json:"message"`
-	}{uint32(grpcCode), message})
+	if err == nil {
+		_ = json.NewEncoder(w).Encode(json.RawMessage(text)) //nolint:errchkjson // who does not read the answer knows from the code
+	}
 }
 
 // maxBody bounds what the JSON API reads; its requests are small.

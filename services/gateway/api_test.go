@@ -2,16 +2,21 @@ package gateway
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	gatewayv1 "github.com/forge-ci/forge/gen/forge/gateway/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 func TestStatusIsExact(t *testing.T) {
@@ -88,6 +93,54 @@ func TestJSONAPI(t *testing.T) {
 		}
 		if code, body := w.do(req); code != c.code || !strings.Contains(body, c.says) {
 			t.Errorf("%s %s: %d %s, want %d %s", c.method, c.path, code, body, c.code, c.says)
+		}
+	}
+}
+
+// Whoever answers, an error has the reason that programs go by.
+func TestEveryErrorOfTheAPIHasAReason(t *testing.T) {
+	w := onSQLite(t, nil)
+	for _, c := range []struct {
+		method, path, body string
+		code               int
+		reason             string
+	}{
+		{"GET", "/v1/deliveries", "", 401, "UNAUTHENTICATED"},
+		{"GET", "/v1/deliveries/none", "", 404, "NOT_FOUND"},
+		{"GET", "/v1/deliveries?page_token=x", "", 400, "INVALID"},
+		{"GET", "/v1/deliveries?page_size=x", "", 400, "INVALID"},
+		{"GET", "/v1/nothing", "", 404, "NOT_FOUND"},
+		{"GET", "/nothing", "", 404, "NOT_FOUND"},
+		{"PUT", "/v1/status", "", 405, "UNIMPLEMENTED"},
+		{"POST", "/v1/builds", "{", 400, "INVALID"},
+		{"POST", "/v1/builds:remote", "{}", 401, "UNAUTHENTICATED"},
+		{"GET", "/v1/listen", "", 405, "UNIMPLEMENTED"},
+		{"GET", "/v1/builds/b1/artifacts/dist/content", "", 404, "NOT_FOUND"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, w.http.URL+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.code != 401 {
+			req.Header.Set("Authorization", "Bearer "+adminToken)
+		}
+		want := `"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"` + c.reason + `","domain":"forge","metadata":{}}]}`
+		if code, body := w.do(req); code != c.code || !strings.HasPrefix(body, `{"code":`) || !strings.HasSuffix(strings.TrimSpace(body), want) {
+			t.Errorf("%s %s: %d %s, want %d with %s", c.method, c.path, code, body, c.code, c.reason)
+		}
+	}
+}
+
+// The page has each reason, by which programs decide.
+func TestReasonsOfErrorsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for code := codes.Unknown; code <= codes.Unauthenticated; code++ {
+		info, ok := rpc.WithReason(status.New(code, "")).Details()[0].(*errdetails.ErrorInfo)
+		if !ok || !strings.Contains(string(page), "\n| "+info.GetReason()+" | `") {
+			t.Errorf("docs/api.md has no row for the reason of %v, %v", code, info)
 		}
 	}
 }

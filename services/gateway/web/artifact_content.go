@@ -7,13 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/fault"
+	"github.com/forge-ci/forge/services/kit/rpc"
 )
 
 // refusal is why a download did not begin, for people and for programs.
@@ -30,18 +30,7 @@ func (r refusal) Error() string {
 
 // GRPCStatus has the JSON API say it as it says what a room refuses.
 func (r refusal) GRPCStatus() *status.Status {
-	plain := status.New(r.kind, r.Error())
-	if detailed, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: reasons()[r.kind], Domain: "forge"}); err == nil {
-		return detailed
-	}
-	return plain
-}
-
-// reasons are those of the codes that refusals have.
-func reasons() map[codes.Code]string {
-	return map[codes.Code]string{
-		codes.NotFound: "NOT_FOUND", codes.Unavailable: "UNAVAILABLE", codes.OutOfRange: "OUT_OF_RANGE", codes.DataLoss: "DATA_LOSS",
-	}
+	return rpc.WithReason(status.New(r.kind, r.Error()))
 }
 
 func noSuchArtifact() refusal {

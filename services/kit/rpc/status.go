@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -100,11 +101,27 @@ func toStatus(err error, service string) (st *status.Status, hidden bool) {
 
 // withKind makes a status that names the kind for those who read no Go.
 func withKind(kind fault.Kind, text string) *status.Status {
-	plain := status.New(codeOf[kind], text)
-	info := &errdetails.ErrorInfo{Reason: strings.ToUpper(kind.String()), Domain: "forge"}
+	return withReason(status.New(codeOf[kind], text), strings.ToUpper(kind.String()))
+}
+
+func withReason(plain *status.Status, reason string) *status.Status {
 	// Only a status of code OK takes no details.
-	if detailed, err := plain.WithDetails(info); err == nil {
+	if detailed, err := plain.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: "forge"}); err == nil {
 		return detailed
 	}
 	return plain
+}
+
+// reasonOf has the codes that say more than a kind.
+var reasonOf = map[codes.Code]string{
+	codes.OutOfRange: "OUT_OF_RANGE", codes.DataLoss: "DATA_LOSS", codes.Unimplemented: "UNIMPLEMENTED",
+}
+
+// WithReason gives a status that was made without a kind the reason that programs go by;
+// one that has details stays as it is.
+func WithReason(st *status.Status) *status.Status {
+	if len(st.Proto().GetDetails()) > 0 {
+		return st
+	}
+	return withReason(st, cmp.Or(reasonOf[st.Code()], strings.ToUpper(kindOf[st.Code()].String())))
 }

@@ -59,6 +59,25 @@ func TestKindsCrossTheWire(t *testing.T) {
 	}
 }
 
+func TestAReasonIsGivenToWhatHasNone(t *testing.T) {
+	for code, want := range map[codes.Code]string{
+		codes.InvalidArgument: "INVALID", codes.NotFound: "NOT_FOUND", codes.Unauthenticated: "UNAUTHENTICATED", codes.DeadlineExceeded: "UNAVAILABLE",
+		codes.Unimplemented: "UNIMPLEMENTED", codes.OutOfRange: "OUT_OF_RANGE", codes.DataLoss: "DATA_LOSS", codes.Unknown: "INTERNAL",
+	} {
+		st := rpc.WithReason(status.New(code, "as it is"))
+		info, ok := st.Details()[0].(*errdetails.ErrorInfo)
+		if !ok || info.GetReason() != want || info.GetDomain() != "forge" || st.Code() != code || st.Message() != "as it is" {
+			t.Errorf("%v: %v, want %s", code, st, want)
+		}
+		if again := rpc.WithReason(st); len(again.Details()) != 1 {
+			t.Errorf("%v: given twice: %v", code, again)
+		}
+	}
+	if st := rpc.WithReason(status.New(codes.OK, "")); len(st.Details()) != 0 {
+		t.Errorf("what is fine has %v", st.Details())
+	}
+}
+
 func TestInternalTextStaysInTheLog(t *testing.T) {
 	var log logbook
 	failing := func(context.Context) error { return errors.New("pq: column secret does not exist") }
