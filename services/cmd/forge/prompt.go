@@ -46,6 +46,7 @@ const (
 	ctrlD         = 4
 	ctrlH         = 8
 	ctrlU         = 21
+	ctrlZ         = 26
 	ctrlBackslash = 28
 	backspace     = 127
 )

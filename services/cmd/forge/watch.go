@@ -14,7 +14,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/term"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,30 +38,34 @@ func (w watch) Validate() error {
 }
 
 // Run shows what waits and runs until Ctrl-C: on a terminal as a page that is drawn
-// again, elsewhere as a line for each change. The terminal stays as it is, so that however
-// this ends there is nothing to be restored.
+// again, which q leaves, too; elsewhere as a line for each change.
 func (w watch) Run() error {
 	err := untilInterrupted(func(ctx context.Context) error {
 		return w.session(ctx, true, func(ctx context.Context, conn grpc.ClientConnInterface) error {
-			watcher, resized := newWatcher(schedulerv1.NewBuildServiceClient(conn), w.Repo), make(chan os.Signal, 1)
+			watcher := newWatcher(schedulerv1.NewBuildServiceClient(conn), w.Repo)
+			watcher.heardOf = func(ctx context.Context) error { return heardOf(ctx, conn, w.Repo, 0, nil) }
+			tick := time.NewTicker(w.Every).C
+			if w.json() || !wantsColour(os.Stdout) {
+				return watcher.run(ctx, w.lines(), tick)
+			}
+			resized := make(chan os.Signal, 1)
 			signal.Notify(resized, syscall.SIGWINCH)
 			defer signal.Stop(resized)
-			return watcher.run(ctx, w.screen(resized), time.NewTicker(w.Every).C)
+			return atKeyboard(ctx, resized, func(ctx context.Context, k *keyboard) error {
+				return watcher.run(ctx, screen{page: func(p *page) error { return k.draw(os.Stdout, p) }, resized: resized}, tick)
+			})
 		})
 	})
-	if errors.Is(err, errInterrupted) {
+	if errors.Is(err, errInterrupted) || errors.Is(err, errLeft) {
 		return nil
 	}
 	return err
 }
 
-// screen is where it is shown.
-func (w watch) screen(resized <-chan os.Signal) screen {
-	switch {
-	case w.json():
+// lines is a screen of lines.
+func (w watch) lines() screen {
+	if w.json() {
 		return screen{changed: func(b *schedulerv1.Build) error { return w.printLine(b) }}
-	case wantsColour(os.Stdout):
-		return screen{page: func(p *page) error { return drawPage(os.Stdout, p) }, resized: resized}
 	}
 	return screen{
 		changed: func(b *schedulerv1.Build) error {
@@ -102,10 +105,15 @@ type watcher struct {
 	page       page
 	states     map[string]string // as they were told, by id
 	now        func() time.Time
+	// heardOf is asked where at first nothing waits and runs; an error ends the watching.
+	heardOf func(context.Context) error
 }
 
 func newWatcher(client schedulerv1.BuildServiceClient, repository string) *watcher {
-	return &watcher{client: client, repository: repository, states: map[string]string{}, now: time.Now}
+	return &watcher{
+		client: client, repository: repository, states: map[string]string{}, now: time.Now,
+		heardOf: func(context.Context) error { return nil },
+	}
 }
 
 // run looks at each tick. Once Forge has answered, it may be away for any time.
@@ -119,6 +127,10 @@ func (w *watcher) run(ctx context.Context, s screen, tick <-chan time.Time) erro
 			return err
 		case err != nil && w.page.away == nil && s.away != nil:
 			s.away(err)
+		case !answered && len(w.page.active) == 0:
+			if err := w.heardOf(ctx); err != nil {
+				return err
+			}
 		}
 		w.page.at, w.page.away = w.now(), err
 		if err := s.show(&w.page, changed); err != nil {
@@ -226,18 +238,6 @@ func watchedLine(out io.Writer, b *schedulerv1.Build, now time.Time) string {
 	return now.Local().Format(time.TimeOnly) + "  " + strings.Join(watchedRow(out, b, now), "  ") //nolint:gosmopolitan // people read their own clock
 }
 
-// drawPage draws over what was drawn before.
-func drawPage(terminal *os.File, p *page) error {
-	width, height, err := term.GetSize(int(terminal.Fd()))
-	if err != nil || width <= 0 || height <= 0 { // a serial line has no size
-		width, height = 80, 24
-	}
-	var text coloured
-	p.print(&text)
-	_, err = io.WriteString(terminal, "\x1b[H"+fitted(text.shown(), width, height)+"\x1b[J")
-	return err
-}
-
 // print writes what is to be seen.
 func (p *page) print(out io.Writer) {
 	counts := map[schedulerv1.Build_State]int{}
@@ -272,10 +272,14 @@ func (p *page) print(out io.Writer) {
 
 var ownColours = regexp.MustCompile(`^\x1b\[(0|1|2|31|32|33)m`)
 
-// fitted is a page cut to a screen, each line of which clears what was there.
-func fitted(text string, width, height int) string {
+// fitted is a page cut to a screen, with what its last line is, each line of which clears
+// what was there.
+func fitted(text, last string, width, height int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	lines = lines[:min(len(lines), max(1, height-1))]
+	lines = lines[:min(len(lines), max(1, height-2))]
+	if height > 2 {
+		lines = append(lines, last)
+	}
 	for n, line := range lines {
 		var kept strings.Builder
 		for cells := 0; line != ""; {

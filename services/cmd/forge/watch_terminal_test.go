@@ -80,10 +80,13 @@ func TestATerminalWithoutASizeIsWatched(t *testing.T) {
 	})
 }
 
-func TestAWatchedTerminalStaysAsItIs(t *testing.T) {
+func TestAWatchedTerminalIsLeftAsItWas(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *tty){
+		"q":       func(t *testing.T, s *tty) { s.types(t, "x\x1b[Aq") },
 		"Ctrl-C":  func(t *testing.T, s *tty) { s.types(t, "\x03") },
+		"Ctrl-\\": func(t *testing.T, s *tty) { s.types(t, "\x1c") },
+		"SIGHUP":  func(_ *testing.T, s *tty) { _ = s.cmd.Process.Signal(syscall.SIGHUP) },
 		"SIGTERM": func(_ *testing.T, s *tty) { _ = s.cmd.Process.Signal(syscall.SIGTERM) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,11 +95,29 @@ func TestAWatchedTerminalStaysAsItIs(t *testing.T) {
 			f.runs("one")
 			s := f.at(t, "watch")
 			s.shows(t, "running: one")
-			if *s.state(t) != *s.before {
-				t.Error("the terminal is changed meanwhile")
-			}
+			s.shows(t, "q or Ctrl-C leaves")
 			end(t, s)
 			s.ends(t, exitFine)
 		})
 	}
+}
+
+// Ctrl-Z stops what the shell can continue, and else nothing; the page is there again then,
+// and its keys.
+func TestAWatchedPageOutlivesCtrlZ(t *testing.T) {
+	t.Parallel()
+	f := newTerminalForge(t)
+	f.runs("one")
+	s := f.at(t, "watch", "--every=1h")
+	s.shows(t, "running: one")
+	_, before := s.lastPage()
+	s.types(t, "\x1a")
+	kittest.Eventually(t, soon, func() error {
+		if _, drawn := s.lastPage(); drawn == before {
+			return errors.New("it is not drawn again")
+		}
+		return nil
+	})
+	s.types(t, "q")
+	s.ends(t, exitFine)
 }

@@ -130,9 +130,9 @@ acme/shop  test  3f2a91c  b1  1m30s  running: step [2J 1 ` + "\xff" + `
 	}
 	var text coloured
 	p.print(&text)
-	shown := fitted(text.shown(), 30, 5)
+	shown := fitted(text.shown(), "the last line", 30, 5)
 	lines := strings.Split(strings.TrimSuffix(shown, "\n"), "\n")
-	if len(lines) != 4 {
+	if len(lines) != 4 || lines[3] != "the last line\x1b[K" {
 		t.Errorf("%d lines on a screen of 5: %q", len(lines), shown)
 	}
 	for _, line := range lines {
@@ -140,7 +140,7 @@ acme/shop  test  3f2a91c  b1  1m30s  running: step [2J 1 ` + "\xff" + `
 			t.Errorf("%d cells: %q", cells, line)
 		}
 	}
-	if got := fitted("\xff\xfe", 1, 0); got != "\uFFFD\x1b[K\n" {
+	if got := fitted("\xff\xfe", "the last line", 1, 0); got != "\uFFFD\x1b[K\n" {
 		t.Errorf("what is no text: %q", got)
 	}
 }
