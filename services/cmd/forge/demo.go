@@ -53,10 +53,10 @@ Forge stays up until Ctrl-C. Try it yourself:
   or press the buttons  %[1]s/sim/%[2]s/%[3]s
   ask what was decided  curl -H "authorization: Bearer $(cat %[4]s/admin-token)" %[5]s/v1/deliveries
   look in a browser     %[5]s/builds, %[5]s/deliveries (they ask for the token in %[4]s/admin-token)
-  with the forge tool   export FORGE_DATA_DIR=%[4]s FORGE_GRPC_ADDRESS=%[7]s
-                        %[8]s deliveries; %[8]s builds; %[8]s --help
+  with the forge tool   export FORGE_CONFIG=%[7]s
+                        %[8]s deliveries; %[8]s builds; %[8]s doctor; %[8]s --help
   Forge's log           %[6]s
 
-`, world.github, demoOwner, demoRepo, world.data, world.forge, world.log.Name(), world.grpc, os.Args[0])
+`, world.github, demoOwner, demoRepo, world.data, world.forge, world.log.Name(), world.config, os.Args[0])
 	return n.watch(ctx)
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -41,6 +42,7 @@ type world struct {
 	process *exec.Cmd
 	exited  chan struct{} // closed when it has ended, with exit
 	exit    error
+	config  string   // Forge's settings file
 	data    string   // Forge's data directory
 	grpc    string   // its gRPC address
 	log     *os.File // what Forge logs
@@ -55,7 +57,10 @@ func newWorld(dir string) (*world, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key of the App: %w", err)
 	}
-	w := &world{key: filepath.Join(dir, "app.pem"), secret: rand.Text(), data: filepath.Join(dir, "data"), exited: make(chan struct{}), free: freeAddress}
+	w := &world{
+		key: filepath.Join(dir, "app.pem"), secret: rand.Text(), config: filepath.Join(dir, "forge.yaml"), data: filepath.Join(dir, "data"),
+		exited: make(chan struct{}), free: freeAddress,
+	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	if err := os.WriteFile(w.key, block, 0o600); err != nil {
 		return nil, fmt.Errorf("key of the App: %w", err)
@@ -104,13 +109,13 @@ func (w *world) start(ctx context.Context) error {
 	}
 	w.forge, w.grpc = "http://"+httpAddress, grpcAddress
 	_, port, _ := strings.Cut(httpAddress, ":")
+	if err := w.configure(port); err != nil {
+		return err
+	}
 	// Forge outlives ctx: close stops it after the story.
-	w.process = exec.CommandContext(context.WithoutCancel(ctx), self, "up", "--engine=process", "--address=127.0.0.1", "--port="+port,
-		"--grpc-address="+grpcAddress, "--data-dir="+w.data, "--external-url="+w.forge,
-		fmt.Sprintf("--github-app-id=%d", demoApp), "--github-private-key-file="+w.key,
-		"--github-api-url="+w.github, "--github-url="+w.github, "--webhook-allowed-ips=any")
-	w.process.Dir = filepath.Dir(w.data) // no forge.yaml there
-	w.process.Env = append(append(withoutForge(os.Environ()), "FORGE_WEBHOOK_SECRETS="+w.secret), w.env...)
+	w.process = exec.CommandContext(context.WithoutCancel(ctx), self, "up", "--config="+w.config)
+	w.process.Dir = filepath.Dir(w.data)
+	w.process.Env = append(withoutForge(os.Environ()), w.env...)
 	w.process.Stdout, w.process.Stderr = w.log, w.log
 	// Ctrl-C is for the demo, which stops Forge when it is done with it.
 	w.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -134,6 +139,31 @@ func (w *world) start(ctx context.Context) error {
 	}
 	w.calls = newForgeClient(conn, strings.TrimSpace(string(token)))
 	w.sim.SetWebhook(w.forge+"/v1/listen", w.secret)
+	return nil
+}
+
+// configure writes the settings of Forge, by which verbs such as forge doctor find it, too.
+func (w *world) configure(port string) error {
+	var text strings.Builder
+	for _, setting := range [][2]string{
+		{"engine", "process"},
+		{"address", "127.0.0.1"},
+		{"port", port},
+		{"grpc_address", w.grpc},
+		{"data_dir", w.data},
+		{"external_url", w.forge},
+		{"github_app_id", strconv.Itoa(demoApp)},
+		{"github_private_key_file", w.key},
+		{"github_url", w.github},
+		{"github_api_url", w.github},
+		{"webhook_secrets", w.secret},
+		{"webhook_allowed_ips", "any"},
+	} {
+		fmt.Fprintf(&text, "%s: %q\n", setting[0], setting[1])
+	}
+	if err := os.WriteFile(w.config, []byte(text.String()), 0o600); err != nil {
+		return fmt.Errorf("settings of Forge: %w", err)
+	}
 	return nil
 }
 

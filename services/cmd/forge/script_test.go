@@ -15,7 +15,7 @@ import (
 // share: a script that changes something does so in a repository of its own. Besides
 // what testscript brings, the commands of script_cmds_test.go are there. $FORGE_DATA_DIR
 // and $FORGE_GRPC_ADDRESS are set, so verbs ask as the admin; $URL is where Forge's pages
-// are, $GITHUB where GitHub is.
+// are, $GITHUB where GitHub is, $SETTINGS is Forge's settings file.
 func TestScripts(t *testing.T) {
 	w := startWorld(t)
 	testscript.Run(t, testscript.Params{

@@ -75,7 +75,7 @@ func (w scriptWorld) setup(env *testscript.Env) error {
 	home := filepath.Join(env.WorkDir, "home")
 	for name, value := range map[string]string{
 		"HOME": home, "XDG_CONFIG_HOME": filepath.Join(home, ".config"), "TZ": "UTC", "GORACE": "atexit_sleep_ms=0",
-		"FORGE_DATA_DIR": w.data, "FORGE_GRPC_ADDRESS": w.grpc, "URL": w.forge, "GITHUB": w.github,
+		"FORGE_DATA_DIR": w.data, "FORGE_GRPC_ADDRESS": w.grpc, "URL": w.forge, "GITHUB": w.github, "SETTINGS": w.config,
 	} {
 		env.Setenv(name, value)
 	}
