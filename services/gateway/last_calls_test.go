@@ -84,13 +84,19 @@ func TestNobodyIsHungUpOnAtTheEnd(t *testing.T) {
 		var heard atomic.Int32
 		for range 8 {
 			callers.Go(func() {
-				for conn, err := dial(); err == nil; conn, err = dial() {
-					ask(conn)
-					heard.Add(1)
+				for {
+					conn, err := dial()
+					switch {
+					case err == nil:
+						ask(conn)
+						heard.Add(1)
+					case ctx.Err() != nil:
+						return
+					}
 				}
 			})
 		}
-		silent, err := dial()
+		silent, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", lis.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
