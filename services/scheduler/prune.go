@@ -58,6 +58,7 @@ func (s *Service) prune(ctx context.Context) error {
 		{"audit log", s.deps.Retention.Audit, s.removeSome(audit.Prune)},
 		{"pull requests", s.deps.Retention.Builds, s.removeSome(store.RemovePullRequests)},
 		{"merge groups", s.deps.Retention.Builds, s.removeSome(store.RemoveMergeGroups)},
+		{"turns of images", s.deps.Retention.Builds, s.removeSome(store.RemoveGatePlaces)},
 	} {
 		if kind.retention == 0 {
 			continue

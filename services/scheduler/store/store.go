@@ -209,6 +209,7 @@ func (s *Store) FreeLeases(ctx context.Context) error {
 			t.Exec(ctx, `UPDATE promotions SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),
 			t.Exec(ctx, `UPDATE archives SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),
 			t.Exec(ctx, `UPDATE answers SET due_time = $1 WHERE due_time > $1 AND due_time < $2`, now, int64(Never)),
+			t.Exec(ctx, `UPDATE image_gate SET lease_time = $1 WHERE lease_time > $1`, now),
 		)
 	})
 	if err != nil {
