@@ -20,6 +20,7 @@ import (
 	"github.com/forge-ci/forge/services/scheduler/content"
 	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/environment"
+	"github.com/forge-ci/forge/services/scheduler/image/gate"
 	"github.com/forge-ci/forge/services/scheduler/input"
 	"github.com/forge-ci/forge/services/scheduler/logs"
 	"github.com/forge-ci/forge/services/scheduler/registry"
@@ -135,7 +136,7 @@ type Service struct {
 // New returns what owns builds; Run makes it work.
 func New(d Deps) (*Service, error) {
 	s := &Service{
-		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine, github: d.GitHub, images: &images{Images: d.Images, building: map[store.AttemptKey]bool{}},
+		store: d.Store, logs: d.Logs, secrets: d.Secrets, registries: d.Registries, inputs: d.Inputs, contents: d.Contents, environments: d.Environments, groups: d.Groups, shells: d.Shells, engine: d.Engine, github: d.GitHub, images: &images{Images: d.Images, gate: gate.New(d.Store, d.Log), building: map[store.AttemptKey]bool{}},
 		sources: configv1.NewSourceServiceClient(d.Config), Capacity: d.Capacity, Limits: d.Limits, Runners: d.Runners, trust: d.Trust,
 		log: d.Log, tracer: d.Tracer, tools: d.ToolTracer, now: d.Store.Now, random: d.Random,
 		serving: d.Store.Now(),

@@ -17,6 +17,7 @@ import (
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/kit/telemetry"
 	"github.com/forge-ci/forge/services/scheduler/image"
+	"github.com/forge-ci/forge/services/scheduler/image/gate"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/wording"
 )
@@ -43,6 +44,7 @@ type Images interface {
 // images are those that are being built here, one at a time of each attempt.
 type images struct {
 	Images
+	gate     *gate.Gate
 	mu       sync.Mutex
 	building map[store.AttemptKey]bool
 }
@@ -268,7 +270,7 @@ func (s imageSteps) imageRequest(ctx context.Context, b *store.Build, step *conf
 	fill := filler{known: known, told: told, hidden: b.ConfigJob().GetSecrets()}
 	r = image.Request{
 		Context: path.Clean(step.GetContext()), Dockerfile: dockerfile(step), Target: step.GetTarget(), Platforms: step.GetPlatforms(),
-		Args: map[string]string{}, Secrets: map[string][]byte{}, Tier: s.contents.Tier(b),
+		Args: map[string]string{}, Secrets: map[string][]byte{}, Tier: s.contents.Tier(b), Gate: s.images.gate,
 		Provenance: map[string]string{"repository": s.github + "/" + wording.FullName(b.GetRepository()), "commit": b.GetSha(), "build": b.GetUrl()},
 	}
 	for name, text := range step.GetArgs() {

@@ -101,7 +101,7 @@ func (s *shared) checkOp(ctx context.Context, op *pb.Op) (bool, error) {
 		if err := s.checkExec(kind.Exec); err != nil || kind.Exec.GetNetwork() == pb.NetMode_NONE {
 			return true, err
 		}
-		return true, s.enter(ctx)
+		return true, s.turn.enter(ctx)
 	case *pb.Op_Source:
 		return s.checkSource(ctx, op, kind.Source)
 	case *pb.Op_File, *pb.Op_Merge, *pb.Op_Diff:

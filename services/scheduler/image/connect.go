@@ -7,12 +7,14 @@ import (
 	"net/url"
 
 	bkclient "github.com/moby/buildkit/client"
+	"google.golang.org/grpc"
 )
 
 // connect opens a connection to BuildKit. The caller closes it.
-func (b *Builder) connect(ctx context.Context) (*bkclient.Client, error) {
+func (b *Builder) connect(ctx context.Context, over *over) (*bkclient.Client, error) {
+	watched := bkclient.WithGRPCDialOption(grpc.WithChainStreamInterceptor(over.watch))
 	if b.config.URL != "" {
-		var options []bkclient.ClientOpt
+		options := []bkclient.ClientOpt{watched}
 		if at, err := url.Parse(b.config.URL); err == nil && at.Scheme == "tcp" {
 			options = append(options, bkclient.WithServerConfig(at.Hostname(), b.config.TLS.CA), bkclient.WithCredentials(b.config.TLS.Cert, b.config.TLS.Key))
 		}
@@ -23,7 +25,7 @@ func (b *Builder) connect(ctx context.Context) (*bkclient.Client, error) {
 		return c, nil
 	}
 	docker := b.config.Docker
-	c, err := bkclient.New(ctx, "",
+	c, err := bkclient.New(ctx, "", watched,
 		bkclient.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return docker.DialHijack(ctx, "/grpc", "h2c", nil)
 		}),

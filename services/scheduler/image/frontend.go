@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"strings"
 	"sync"
@@ -38,12 +37,7 @@ type shared struct {
 	resolver  *resolver
 	downloads *downloads
 	salt      string
-	gate      *gate
-	tier      string
-	log       io.Writer
-
-	entering sync.Mutex
-	entered  bool
+	turn      *turn
 
 	mu      sync.Mutex
 	images  map[string]string // digests that this build may use, by how the file names the image
@@ -66,28 +60,6 @@ func (s *shared) refuse(err error) error {
 		s.refused = err
 	}
 	return err
-}
-
-// enter waits until the build may run commands that reach a network.
-func (s *shared) enter(ctx context.Context) (err error) {
-	s.entering.Lock()
-	defer s.entering.Unlock()
-	if !s.entered {
-		err = s.gate.enter(ctx, s.tier, func() {
-			_, _ = io.WriteString(s.log, "forge: image: it waits for the image of another build that is trusted with more or less: what a Dockerfile runs never runs beside that\n") // who reads the log is told why if it is broken
-		})
-		s.entered = err == nil
-	}
-	return err
-}
-
-// leave is called once BuildKit has ended.
-func (s *shared) leave() {
-	s.entering.Lock()
-	defer s.entering.Unlock()
-	if s.entered {
-		s.gate.leave()
-	}
 }
 
 // BuildOpts are what the frontend was asked for. Whether BuildKit knows devices or not,

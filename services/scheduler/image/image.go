@@ -14,6 +14,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/moby/moby/client"
+
+	"github.com/forge-ci/forge/services/scheduler/image/gate"
 )
 
 // Request is one image that a build asks for.
@@ -38,6 +40,8 @@ type Request struct {
 	// Tier of trust, and the repository that it is one of, such as "17/merged" or
 	// "17/fork/7": what one tier has run, another never takes from the cache.
 	Tier string
+	// Gate is where its commands wait for their turn, on whichever BuildKit.
+	Gate *gate.Gate
 	// Credentials of a registry, by its host. Both empty: nobody's. It may be asked by
 	// several goroutines.
 	Credentials func(ctx context.Context, host string) (user, password string, err error)
@@ -125,7 +129,6 @@ type Builder struct {
 	transport *http.Transport
 	configs   *lru.Cache[string, []byte]
 	seed      []byte
-	gate      gate
 	room      room
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/name"
 	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/identity"
 
 	"github.com/forge-ci/forge/services/kit/fault"
 	"github.com/forge-ci/forge/services/kit/mask"
@@ -32,6 +33,7 @@ type job struct {
 	resolver *resolver
 	dir      string
 	begun    time.Time
+	over     over
 
 	downloads *downloads
 }
@@ -52,7 +54,7 @@ func (b *Builder) job(r Request, files Files, log io.Writer) (*job, error) {
 	masker := mask.New(secrets)
 	return &job{
 		downloads: newDownloads(b.transport, dir, &b.room),
-		Builder:   b, request: r, files: files, tags: tags, dir: dir, begun: b.config.Now(), masker: masker, log: &maskedLog{w: log, stream: masker.Stream()},
+		Builder:   b, request: r, files: files, tags: tags, dir: dir, begun: b.config.Now(), over: over{builds: map[string]bool{}}, masker: masker, log: &maskedLog{w: log, stream: masker.Stream()},
 		resolver: &resolver{seed: b.seed, transport: b.transport, configs: b.configs, credentials: r.Credentials, retryAfter: b.config.RetryAfter},
 	}, nil
 }
@@ -85,6 +87,9 @@ func check(r *Request, own bool) ([]name.Tag, error) {
 	if r.Tier == "" {
 		return nil, errors.New("an image without a tier of trust") // its cache would be everybody's
 	}
+	if r.Gate == nil {
+		return nil, errors.New("an image without a gate") // its commands would run beside everybody's
+	}
 	for _, p := range r.Platforms {
 		if _, err := platforms.Parse(p); err != nil {
 			return nil, fault.Newf(fault.Invalid, "%q is not a platform, such as linux/arm64", p)
@@ -111,7 +116,7 @@ func check(r *Request, own bool) ([]name.Tag, error) {
 
 // run builds for each platform what BuildKit cannot build for all at once.
 func (j *job) run(ctx context.Context) (Result, error) {
-	bk, err := j.connect(ctx)
+	bk, err := j.connect(ctx, &j.over)
 	if err != nil {
 		return Result{}, fault.Newf(fault.Unavailable, "%w", err)
 	}
@@ -130,13 +135,14 @@ type solved struct {
 
 // solve has BuildKit build for some platforms; none: its own.
 func (j *job) solve(ctx context.Context, bk *bkclient.Client, platform []string, export bkclient.ExportEntry, attrs map[string]string) (*solved, error) {
+	building, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	s := &shared{
-		resolver: j.resolver, downloads: j.downloads, salt: saltOf(j.request.Tier), gate: &j.gate, tier: j.request.Tier, log: j.log,
+		resolver: j.resolver, downloads: j.downloads, salt: saltOf(j.request.Tier), turn: &turn{job: j, bk: bk, build: identity.NewID(), end: end},
 		images: map[string]string{}, shown: map[repository]bool{},
 	}
-	defer s.leave()
 	opts := bkclient.SolveOpt{
-		FrontendAttrs: j.attrs(platform), Session: attachables(&j.request, s, j.files),
+		Ref: s.turn.build, FrontendAttrs: j.attrs(platform), Session: attachables(&j.request, s, j.files),
 		// BuildKit keeps files of a folder that is sent again and believes size and time
 		// of each: files of one build are not those of another.
 		SharedKey: rand.Text(),
@@ -148,7 +154,8 @@ func (j *job) solve(ctx context.Context, bk *bkclient.Client, platform []string,
 	status := make(chan *bkclient.SolveStatus)
 	shown := make(chan error, 1)
 	go func() { shown <- j.log.show(context.WithoutCancel(ctx), status, j.masker) }()
-	response, err := bk.Build(ctx, opts, "forge", frontendOf(s), status)
+	response, err := bk.Build(building, opts, "forge", frontendOf(s), status)
+	s.turn.leave(ctx, err == nil)
 	if failed := <-shown; err == nil && failed != nil {
 		err = fmt.Errorf("log of the image: %w", failed)
 	}
@@ -157,6 +164,8 @@ func (j *job) solve(ctx context.Context, bk *bkclient.Client, platform []string,
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case building.Err() != nil:
+		return nil, context.Cause(building)
 	case s.refused != nil:
 		return nil, s.refused
 	case err != nil:

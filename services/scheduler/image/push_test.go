@@ -240,6 +240,10 @@ func aBuildThatIsCancelledEnds(t *testing.T, r *rig) {
 	if err == nil || ctx.Err() == nil {
 		t.Errorf("ended with %v", err)
 	}
+	foreign := r.request(func(q *image.Request) { q.Tier = "1/fork/7" })
+	if _, log := r.build(t, foreign, workspace{"Dockerfile": "FROM " + base + "\nRUN true\n"}); strings.Contains(log, "it waits") {
+		t.Errorf("BuildKit has ended it, and others wait for it still:\n%s", log)
+	}
 }
 
 // watched calls a function once a text that a command printed was written.

@@ -31,7 +31,10 @@ import (
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/kit/sqldb"
 	"github.com/forge-ci/forge/services/scheduler/image"
+	"github.com/forge-ci/forge/services/scheduler/image/gate"
+	"github.com/forge-ci/forge/services/scheduler/store"
 )
 
 // rig is a builder with the Docker engine's BuildKit, and a registry.
@@ -40,6 +43,7 @@ type rig struct {
 	builder  *image.Builder
 	registry *testRegistry
 	config   image.Config
+	gate     *gate.Gate
 }
 
 // onBoth runs a test on the Docker engine's BuildKit, and on a daemon.
@@ -53,11 +57,27 @@ func onBoth(t *testing.T, test func(t *testing.T, r *rig)) {
 func newDaemonRig(t *testing.T) *rig {
 	t.Helper()
 	address := kittest.BuildKit(t)
-	r := &rig{registry: newRegistry(t), config: image.Config{
+	r := &rig{registry: newRegistry(t), gate: newGate(t, time.Now), config: image.Config{
 		URL: address, Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Dir: t.TempDir(), RetryAfter: time.Millisecond, Log: kittest.Log(t),
 	}}
 	r.builder = r.builderOf(t, func(*image.Config) {})
 	return r
+}
+
+// newGate is the gate of a scheduler with a database of its own.
+func newGate(t testing.TB, now func() time.Time) *gate.Gate {
+	t.Helper()
+	return gate.New(newStore(t, kittest.SQLiteDir(t, "scheduler", store.Migrations()), now), kittest.Log(t))
+}
+
+func newStore(t testing.TB, dir string, now func() time.Time) *store.Store {
+	t.Helper()
+	db, err := sqldb.Open(t.Context(), sqldb.Config{Dir: dir, Room: "scheduler", Migrations: store.Migrations(), Log: kittest.Log(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return store.New(db, now, func(store.Queue) {})
 }
 
 func newRig(t testing.TB) *rig {
@@ -68,7 +88,7 @@ func newRig(t testing.TB) *rig {
 		Docker: docker, Instance: t.Name() + rand(), Private: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Dir: t.TempDir(), RetryAfter: time.Millisecond, Log: kittest.Log(t),
 	}
-	r := &rig{docker: docker, registry: newRegistry(t), config: config}
+	r := &rig{docker: docker, registry: newRegistry(t), config: config, gate: newGate(t, time.Now)}
 	r.builder = r.builderOf(t, func(*image.Config) {})
 	t.Cleanup(func() { // whatever happened, the engine has none of its images
 		ctx := context.WithoutCancel(t.Context())
@@ -101,7 +121,7 @@ func (r *rig) builderOf(t testing.TB, change func(*image.Config)) *image.Builder
 
 // request is one for a Dockerfile at the top of the workspace.
 func (r *rig) request(change ...func(*image.Request)) image.Request {
-	req := image.Request{Dockerfile: "Dockerfile", Context: ".", Tier: "1/merged"}
+	req := image.Request{Dockerfile: "Dockerfile", Context: ".", Tier: "1/merged", Gate: r.gate}
 	for _, c := range change {
 		c(&req)
 	}

@@ -98,7 +98,7 @@ func TestADaemonOverTCPIsSpokenToByCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = b.Build(t.Context(), image.Request{Dockerfile: "Dockerfile", Context: ".", Tier: "1/merged"}, files.on(t), io.Discard)
+		_, err = b.Build(t.Context(), image.Request{Dockerfile: "Dockerfile", Context: ".", Tier: "1/merged", Gate: newGate(t, time.Now)}, files.on(t), io.Discard)
 		b.Close()
 		if c.want < 0 && err != nil || c.want >= 0 && !fault.Is(err, c.want) {
 			t.Errorf("with %v: %s %v", c.tls, fault.KindOf(err), err)
