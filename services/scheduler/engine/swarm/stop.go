@@ -23,18 +23,8 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 	if err := dockerapi.CheckName(attempt); err != nil {
 		return err
 	}
-	services, err := e.services(ctx, dockerapi.AttemptLabel, attempt)
+	services, err := e.endTasks(ctx, attempt)
 	if err != nil {
-		return err
-	}
-	var all errgroup.Group
-	for _, s := range services {
-		all.Go(func() error { return e.scaleDown(ctx, s) })
-	}
-	if err := all.Wait(); err != nil {
-		return err
-	}
-	if err := e.awaitEnd(ctx, attempt); err != nil {
 		return err
 	}
 	for _, s := range services {
@@ -43,6 +33,27 @@ func (e *Engine) Stop(ctx context.Context, attempt string) error {
 		}
 	}
 	return e.forgetNetworks(ctx, attempt)
+}
+
+// endTasks returns when no task of the attempt runs any more, with its services, which
+// are there still.
+func (m *managers) endTasks(ctx context.Context, attempt string) ([]swarm.Service, error) {
+	for {
+		services, err := m.services(ctx, dockerapi.AttemptLabel, attempt)
+		if err != nil {
+			return nil, err
+		}
+		var all errgroup.Group
+		for _, s := range services {
+			all.Go(func() error { return m.scaleDown(ctx, s) })
+		}
+		if err := all.Wait(); err != nil {
+			return nil, err
+		}
+		if late, err := m.awaitEnd(ctx, attempt, services); err != nil || !late {
+			return services, err
+		}
+	}
 }
 
 // forgetNetworks removes the networks of an attempt until none is listed any more: a
@@ -108,19 +119,29 @@ func networkGone(err error) bool {
 }
 
 // awaitEnd returns when no task of the attempt runs any more, nor ever will. Tasks
-// that are not marked yet may still be started.
-func (m *managers) awaitEnd(ctx context.Context, attempt string) error {
+// that are not marked yet may still be started. late: there is another service, which a
+// Start that was broken off had asked for.
+func (m *managers) awaitEnd(ctx context.Context, attempt string, services []swarm.Service) (late bool, err error) {
+	known := func(id string) bool {
+		return slices.ContainsFunc(services, func(s swarm.Service) bool { return s.ID == id })
+	}
 	for pause := firstPause; ; pause = min(pause*3/2, mostPause) {
 		tasks, err := m.tasks(ctx, dockerapi.AttemptLabel, attempt)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if tasks = slices.DeleteFunc(tasks, ended); len(tasks) == 0 {
-			return nil
+			return false, nil
+		}
+		if slices.ContainsFunc(tasks, func(t swarm.Task) bool { return !known(t.ServiceID) }) {
+			now, err := m.services(ctx, dockerapi.AttemptLabel, attempt)
+			if err != nil || slices.ContainsFunc(now, func(s swarm.Service) bool { return !known(s.ID) }) {
+				return err == nil, err
+			}
 		}
 		nodes, err := m.nodes(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		var running, lost []string // their machines
 		for _, t := range tasks {
@@ -133,13 +154,13 @@ func (m *managers) awaitEnd(ctx context.Context, attempt string) error {
 		}
 		if len(running) == 0 && len(lost) > 0 {
 			slices.Sort(lost)
-			return fmt.Errorf("machine %s is not heard of; what ran there may still run", strings.Join(slices.Compact(lost), ", "))
+			return false, fmt.Errorf("machine %s is not heard of; what ran there may still run", strings.Join(slices.Compact(lost), ", "))
 		}
 		if len(running) == 0 {
-			return nil
+			return false, nil
 		}
 		if err := wait(ctx, pause); err != nil {
-			return fmt.Errorf("the container of attempt %s has not ended yet, on machine %s: %w", attempt, running[0], err)
+			return false, fmt.Errorf("the container of attempt %s has not ended yet, on machine %s: %w", attempt, running[0], err)
 		}
 	}
 }
