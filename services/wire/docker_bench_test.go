@@ -116,6 +116,10 @@ func BenchmarkPlaceBesideWaiting(b *testing.B) {
 		f.place = append(f.place, build.GetPlaceTime().AsTime().Sub(made))
 		f.took = append(f.took, build.GetStartTime().AsTime().Sub(made))
 	}
+	for _, f := range []*forge{waiting, none} { // the image was used before
+		_, head := f.propose(b, "first", files("file", "x"))
+		f.cleared(b, f.linked(b, f.shows(b, head, "forge/test", "success")).GetId())
+	}
 	n := 0
 	for b.Loop() {
 		n++
