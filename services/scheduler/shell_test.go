@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,9 +16,57 @@ import (
 	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/kittest"
+	"github.com/forge-ci/forge/services/scheduler/engine"
 	"github.com/forge-ci/forge/services/scheduler/store"
 	"github.com/forge-ci/forge/services/scheduler/trigger"
 )
+
+// lateEngine answers a Start when somebody says so, though the container runs long before.
+type lateEngine struct {
+	*memoryEngine
+
+	answer chan struct{}
+}
+
+func (e *lateEngine) Start(ctx context.Context, spec engine.Spec) error {
+	err := e.memoryEngine.Start(ctx, spec)
+	select {
+	case <-e.answer:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// The commands may have failed before the engine says that the container runs.
+func TestTheContainerOfAJobThatIsFasterThanTheEngineIsKept(t *testing.T) {
+	eachStopped(t, func(t *testing.T, r *rig) {
+		late := &lateEngine{r.engine, make(chan struct{})}
+		r.deps.Engine = late
+		r.start()
+		r.config.set("aaa", valid(keptFailing()))
+		id := r.built(opened(1, "aaa"))
+		if kept, _ := failsKept(r, id, canKeep("runner-1")); kept != 15*time.Minute {
+			t.Errorf("the runner is told to keep it for %v", kept)
+		}
+		close(late.answer)
+		r.stop() // which waits for what became of the start
+		r.start()
+		r.clock.Advance(14 * time.Minute)
+		r.sweep()
+		r.wake()
+		other := r.built(opened(2, "bbb"))
+		r.pass(other)
+		kittest.Eventually(t, patience, func() error { // as what came after is
+			if r.engine.running(store.AttemptName(other, 1)) {
+				return errors.New("what has passed is not removed")
+			}
+			return nil
+		})
+		if !r.engine.running(store.AttemptName(id, 1)) {
+			t.Error("it went before its time")
+		}
+	})
+}
 
 // It is kept until its time, through a restart and whatever sweeps, and then it goes.
 func TestTheContainerOfAFailedJobIsKeptForItsTime(t *testing.T) {

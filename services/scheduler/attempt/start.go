@@ -309,6 +309,8 @@ func (s starting) settleStart(ctx context.Context, claimed *store.Build, got sta
 		switch {
 		case err != nil:
 			return err
+		case a.IsKept(t.Now): // its commands were faster than the engine's answer
+			return nil
 		case a.Ended:
 			return t.StopSoon(ctx, a.BuildID, a.Number)
 		case b.GetState() != schedulerv1.Build_STATE_STARTING || answer == nil:
