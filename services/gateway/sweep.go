@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -58,32 +59,37 @@ func (r *recovery) sweep(ctx context.Context, kind sweepKind, since time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("sweep pull requests: %w", err)
 	}
-	var swept []string
+	return keepAll(stream, "pull requests", func(found *configv1.ListChangedPullRequestsResponse) ([]string, error) {
+		return r.keepPull(ctx, pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha()), found.GetPayload())
+	})
+}
+
+// keepAll has all that a sweep finds stored, and returns the ids of what is new.
+func keepAll[R any](stream grpc.ServerStreamingClient[R], what string, keep func(found *R) ([]string, error)) (swept []string, err error) {
 	for {
 		found, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return swept, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("sweep pull requests: %w", err)
+			return nil, fmt.Errorf("sweep %s: %w", what, err)
 		}
-		id, err := r.keep(ctx, found)
+		ids, err := keep(found)
 		if err != nil {
 			return nil, err
 		}
-		if id != "" {
-			swept = append(swept, id)
-		}
+		swept = append(swept, ids...)
 	}
 }
 
-// keep stores what a sweep found, unless it is known, and returns its id.
-func (r *recovery) keep(ctx context.Context, found *configv1.ListChangedPullRequestsResponse) (string, error) {
-	id, isNew, err := r.isNew(ctx, pullState(found.GetRepositoryId(), found.GetNumber(), found.GetSha()))
+// keepPull stores what tells of a state of a pull request, unless that is known, and
+// returns its id.
+func (r *recovery) keepPull(ctx context.Context, state string, payload []byte) ([]string, error) {
+	id, isNew, err := r.isNew(ctx, state)
 	if !isNew || err != nil {
-		return "", err
+		return nil, err
 	}
-	return id, r.put(ctx, id, "pull_request", found.GetPayload())
+	return []string{id}, r.put(ctx, id, "pull_request", payload)
 }
 
 // isNew reports whether no delivery tells of a state, nor was it swept, and what a

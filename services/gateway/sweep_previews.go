@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,23 +25,13 @@ func (r *recovery) sweepPreviews(ctx context.Context, kind sweepKind) ([]string,
 	if err != nil {
 		return nil, fmt.Errorf("sweep previews: %w", err)
 	}
-	var swept []string
-	for {
-		found, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return swept, nil
-		}
+	return keepAll(stream, "previews", func(found *configv1.ListClosedPullRequestsResponse) ([]string, error) {
+		event, err := decodePullRequest(found.GetPayload())
 		if err != nil {
-			return nil, fmt.Errorf("sweep previews: %w", err)
+			return nil, fmt.Errorf("closed pull request: %w", err)
 		}
-		id, err := r.keepClosing(ctx, found.GetPayload())
-		if err != nil {
-			return nil, err
-		}
-		if id != "" {
-			swept = append(swept, id)
-		}
-	}
+		return r.keepPull(ctx, pullStateOf(event), found.GetPayload()) // as its webhook would have told it
+	})
 }
 
 // previewed are the pull requests with a preview. Each look begins at another one, since
@@ -65,18 +53,4 @@ func (r *recovery) previewed(ctx context.Context) ([]*eventv1.PullRequestName, e
 	}
 	first := int(r.deps.Random() * float64(len(all)))
 	return append(all[first:len(all):len(all)], all[:first]...), nil
-}
-
-// keepClosing stores that a pull request was closed, as its webhook would have told it,
-// unless one has, and returns the delivery's id.
-func (r *recovery) keepClosing(ctx context.Context, payload []byte) (string, error) {
-	event, err := decodePullRequest(payload)
-	if err != nil {
-		return "", fmt.Errorf("closed pull request: %w", err)
-	}
-	id, isNew, err := r.isNew(ctx, pullStateOf(event))
-	if !isNew || err != nil {
-		return "", err
-	}
-	return id, r.put(ctx, id, "pull_request", payload)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/google/go-github/v62/github"
@@ -25,21 +23,7 @@ func (r *recovery) sweepRefs(ctx context.Context, kind sweepKind) ([]string, err
 	if err != nil {
 		return nil, fmt.Errorf("sweep branches and tags: %w", err)
 	}
-	var swept []string
-	for {
-		found, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return swept, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("sweep branches and tags: %w", err)
-		}
-		ids, err := r.keepPushes(ctx, found)
-		if err != nil {
-			return nil, err
-		}
-		swept = append(swept, ids...)
-	}
+	return keepAll(stream, "branches and tags", func(found *configv1.ListPushedRefsResponse) ([]string, error) { return r.keepPushes(ctx, found) })
 }
 
 // keepPushes stores what is new of a repository since the last look, as far as no
