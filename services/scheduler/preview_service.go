@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	eventv1 "github.com/forge-ci/forge/gen/forge/event/v1"
 	schedulerv1 "github.com/forge-ci/forge/gen/forge/scheduler/v1"
 	"github.com/forge-ci/forge/services/kit/rpc"
 	"github.com/forge-ci/forge/services/scheduler/store"
@@ -29,10 +30,9 @@ func (s previewService) ListPreviewedPullRequests(ctx context.Context, req *sche
 	if err != nil {
 		return nil, fmt.Errorf("list pull requests with previews: %w", err)
 	}
-	answer := &schedulerv1.ListPreviewedPullRequestsResponse{PullRequests: found}
-	if len(found) > size {
-		last := found[size-1]
-		answer.PullRequests, answer.NextPageToken = found[:size], rpc.PageToken(last.GetRepository().GetId(), last.GetNumber())
-	}
+	answer := &schedulerv1.ListPreviewedPullRequestsResponse{}
+	answer.PullRequests, answer.NextPageToken = rpc.CutPage(found, size, func(last *eventv1.PullRequestName) []any {
+		return []any{last.GetRepository().GetId(), last.GetNumber()}
+	})
 	return answer, nil
 }
