@@ -40,10 +40,7 @@ func (s *sequence) imageStep(ctx context.Context, step *schedulerv1.PlannedStep,
 		end.Stopped = true
 		return end, nil //nolint:nilerr // who has stopped it knows
 	case status.Code(err) == codes.InvalidArgument:
-		s.print(printed, status.Convert(err).Message())
-		if !s.failed {
-			s.because = status.Convert(err).Message()
-		}
+		s.fails(printed, status.Convert(err).Message())
 		return end, nil
 	case err != nil:
 		text, _ := plain(err)
@@ -58,14 +55,20 @@ func (s *sequence) imageStep(ctx context.Context, step *schedulerv1.PlannedStep,
 		s.print(printed, name+" is not set: the image has a name elsewhere once it is pushed")
 	default:
 		if problem := s.file.add(name, built.GetReference()); problem != nil {
-			s.print(printed, problem.Error())
+			s.fails(printed, problem.Error())
 			end.ExitCode = 1
-			if !s.failed {
-				s.because = problem.Error()
-			}
 		}
 	}
 	return end, nil
+}
+
+// fails says in the log why a step fails that runs no command, and, of the first that has
+// failed, to the server: without secrets, as people read it.
+func (s *sequence) fails(printed func([]byte), why string) {
+	s.print(printed, why)
+	if !s.failed {
+		s.because = s.masker.String(why)
+	}
 }
 
 // print puts a line of ours into the output of a step.
